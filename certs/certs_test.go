@@ -1,0 +1,77 @@
+package certs_test
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"k8s.io/utils/clock"
+	testclock "k8s.io/utils/clock/testing"
+
+	"github.com/mirrorgate/mirrorgate/certs"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestMemoryServesALeafThatItsBundleTrusts(t *testing.T) {
+	m, err := certs.NewMemory(clock.RealClock{}, "127.0.0.1", "laptop.example")
+	require.NoError(t, err)
+	pool := x509.NewCertPool()
+	require.True(t, pool.AppendCertsFromPEM(m.CABundle()))
+	cert, err := m.GetCertificate(nil)
+	require.NoError(t, err)
+	for _, host := range []string{"127.0.0.1", "laptop.example"} {
+		_, err = cert.Leaf.Verify(x509.VerifyOptions{Roots: pool, DNSName: host})
+		require.NoError(t, err)
+	}
+	_, err = cert.Leaf.Verify(x509.VerifyOptions{Roots: pool, DNSName: "other.example"})
+	require.Error(t, err)
+	require.NoError(t, m.Ready())
+}
+
+func TestMemoryRenewsAtTwoThirdsOfTheLeafsLife(t *testing.T) {
+	clk := testclock.NewFakeClock(time.Now())
+	m, err := certs.NewMemory(clk, "127.0.0.1")
+	require.NoError(t, err)
+	done := make(chan error)
+	go func() { done <- m.Start(t.Context()) }()
+	serial := func() string {
+		cert, err := m.GetCertificate(nil)
+		require.NoError(t, err)
+		return cert.Leaf.SerialNumber.String()
+	}
+	first := serial()
+	require.Eventually(t, clk.HasWaiters, 5*time.Second, time.Millisecond)
+	clk.Step(15 * time.Hour)
+	require.Never(t, func() bool { return serial() != first }, 50*time.Millisecond, time.Millisecond)
+	clk.Step(2 * time.Hour)
+	require.Eventually(t, func() bool { return serial() != first }, 5*time.Second, time.Millisecond)
+	clk.Step(48 * time.Hour)
+	require.Eventually(t, func() bool { return m.Ready() == nil }, 5*time.Second, time.Millisecond, "a late wake-up renews as well")
+	t.Cleanup(func() { require.NoError(t, <-done) })
+}
+
+func TestMemorySaysThatItsLeafExpired(t *testing.T) {
+	clk := testclock.NewFakeClock(time.Now())
+	m, err := certs.NewMemory(clk, "127.0.0.1")
+	require.NoError(t, err)
+	clk.Step(25 * time.Hour)
+	require.ErrorContains(t, m.Ready(), "expired")
+}
+
+func TestFilesNamesWhatIsWrong(t *testing.T) {
+	dir := t.TempDir()
+	_, err := certs.Files(dir)
+	require.ErrorContains(t, err, filepath.Join(dir, "tls.crt"))
+	bad := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("no")})
+	for _, name := range []string{"tls.crt", "tls.key"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), bad, 0o600))
+	}
+	_, err = certs.Files(dir)
+	require.ErrorContains(t, err, "tls.key")
+}

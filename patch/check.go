@@ -1,0 +1,94 @@
+package patch
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+)
+
+// Check tells whether operations apply to a JSON document, as Apply would, for
+// those operations that Add and Remove make. It does not build the result, which
+// makes it several times cheaper: it runs on every patch that is answered.
+func Check(doc []byte, ops []Operation) error {
+	var root any
+	if err := json.Unmarshal(doc, &root); err != nil {
+		return fmt.Errorf("decode document: %w", err)
+	}
+	for _, op := range ops {
+		tokens, err := split(op.Path)
+		if err == nil {
+			root, err = walk(root, tokens, op)
+		}
+		if err != nil {
+			return fmt.Errorf("%s %s: %w", op.Operation, op.Path, err)
+		}
+	}
+	return nil
+}
+
+var unescaper = strings.NewReplacer("~1", "/", "~0", "~")
+
+func split(path string) ([]string, error) {
+	if !strings.HasPrefix(path, "/") {
+		return nil, errors.New("the path does not name a part of the document")
+	}
+	tokens := strings.Split(path[1:], "/")
+	for i, token := range tokens {
+		tokens[i] = unescaper.Replace(token)
+	}
+	return tokens, nil
+}
+
+// walk applies one operation below a node and returns the node that takes its
+// place, since a list that grows may move.
+func walk(node any, tokens []string, op Operation) (any, error) {
+	last := len(tokens) == 1
+	switch n := node.(type) {
+	case map[string]any:
+		child, ok := n[tokens[0]]
+		switch {
+		case last && op.Operation == "add":
+			n[tokens[0]] = op.Value
+		case !ok:
+			return nil, fmt.Errorf("there is no member %q", tokens[0])
+		case last:
+			delete(n, tokens[0])
+		default:
+			child, err := walk(child, tokens[1:], op)
+			n[tokens[0]] = child
+			return n, err
+		}
+		return n, nil
+	case []any:
+		return walkList(n, tokens, op)
+	default:
+		return nil, fmt.Errorf("there is no object or list with %q", tokens[0])
+	}
+}
+
+func walkList(list []any, tokens []string, op Operation) (any, error) {
+	last := len(tokens) == 1
+	if last && op.Operation == "add" && tokens[0] == "-" {
+		return append(list, op.Value), nil
+	}
+	i, err := strconv.Atoi(tokens[0])
+	end := len(list)
+	if last && op.Operation == "add" {
+		end++
+	}
+	switch {
+	case err != nil || i < 0 || i >= end:
+		return nil, fmt.Errorf("a list of %d has no %q", len(list), tokens[0])
+	case last && op.Operation == "add":
+		return slices.Insert(list, i, op.Value), nil
+	case last:
+		return slices.Delete(list, i, i+1), nil
+	default:
+		list[i], err = walk(list[i], tokens[1:], op)
+		return list, err
+	}
+}
