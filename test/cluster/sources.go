@@ -1,0 +1,97 @@
+// Where things are: the modules that pin the components, and the folder their results are kept in.
+
+package cluster
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+// BinEnv names the environment variable with the folder that holds the built components, in place
+// of bin/cluster at the top of the repository. Several clones can share one folder.
+const BinEnv = "MIRRORGATE_CLUSTER_BIN"
+
+// sourceDir is the folder of this package's source: where the compiler saw it or, for a binary
+// built with -trimpath, test/cluster in the working directory or a folder above it.
+func sourceDir() (string, error) {
+	isSource := func(dir string) bool {
+		_, err := os.Stat(filepath.Join(dir, "components", "kubernetes", "go.mod"))
+		return err == nil
+	}
+	_, file, _, _ := runtime.Caller(0)
+	if dir := filepath.Dir(file); filepath.IsAbs(dir) && isSource(dir) {
+		return dir, nil
+	}
+	here, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for dir := here; ; dir = filepath.Dir(dir) {
+		if source := filepath.Join(dir, "test", "cluster"); isSource(source) {
+			return source, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", errors.New("no test/cluster/components in the working directory or above it: run this inside the repository")
+		}
+	}
+}
+
+// cacheDir is the folder of the built components. It is created with a .gitignore of its own, since
+// nothing in it belongs into git, wherever it is.
+func cacheDir(source string) (string, error) {
+	dir := os.Getenv(BinEnv)
+	if dir == "" {
+		dir = filepath.Join(source, "..", "..", "bin", "cluster")
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	ignore := filepath.Join(dir, ".gitignore")
+	if _, err := os.Stat(ignore); errors.Is(err, fs.ErrNotExist) {
+		return dir, os.WriteFile(ignore, []byte("*\n"), 0o644)
+	}
+	return dir, nil
+}
+
+// pinned reads the version of a module from a go.mod's text, so that a version is written in one
+// place only. The go command keeps a requirement on a line of its own: "path version".
+func pinned(goMod []byte, module string) (string, error) {
+	for line := range strings.Lines(string(goMod)) {
+		fields := strings.Fields(strings.TrimPrefix(strings.TrimSpace(line), "require "))
+		if len(fields) >= 2 && fields[0] == module && strings.HasPrefix(fields[1], "v") {
+			return fields[1], nil
+		}
+	}
+	return "", fmt.Errorf("no version of %s in go.mod", module)
+}
+
+// cacheKey is "name-version-hash". The hash covers the module's files and the recipe, so that any
+// change of what would be built, and nothing else, builds it again.
+func cacheKey(moduleDir, name, module, recipe string) (key, version string, err error) {
+	goMod, err := os.ReadFile(filepath.Join(moduleDir, "go.mod"))
+	if err != nil {
+		return "", "", err
+	}
+	goSum, err := os.ReadFile(filepath.Join(moduleDir, "go.sum"))
+	if err != nil {
+		return "", "", err
+	}
+	if version, err = pinned(goMod, module); err != nil {
+		return "", "", fmt.Errorf("%s: %w", moduleDir, err)
+	}
+	hash := sha256.New()
+	for _, part := range [][]byte{goMod, goSum, []byte(recipe)} {
+		fmt.Fprintf(hash, "%d\n%s", len(part), part)
+	}
+	return fmt.Sprintf("%s-%s-%x", name, version, hash.Sum(nil)[:6]), version, nil
+}
