@@ -1,0 +1,103 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/mirrorgate/mirrorgate/internal/route"
+)
+
+func virtualService(t *testing.T, http string) *route.Document {
+	t.Helper()
+	doc, err := route.Decode([]byte(`{"apiVersion":"networking.istio.io/v1","kind":"VirtualService","metadata":{"name":"web","namespace":"shop"},"spec":{"http":[`+http+`]}}`), route.Options{})
+	require.NoError(t, err)
+	return doc
+}
+
+func TestWarningIsShortAndClean(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                   "",
+		strings.Repeat("x", 120):             strings.Repeat("x", 120),
+		strings.Repeat("x", 121):             strings.Repeat("x", 117) + "...",
+		strings.Repeat("é", 100):             strings.Repeat("é", 58) + "...",
+		"a\nb\tc\x00d\x1b[31me\u0085f\u009b": "a b c d [31me f ",
+		"\xff\xfea":                          "a",
+	} {
+		assert.Equal(t, want, Warning("%s", text))
+	}
+}
+
+func TestLimitsForANamespace(t *testing.T) {
+	one, two := 1, 2
+	cfg := Config{Limits: Limits{MaxMirrors: &one}, Namespaces: map[string]Limits{"shop": {MaxMirrors: &two}, "free": {}}}
+	assert.Equal(t, &two, cfg.For("shop").MaxMirrors)
+	assert.Nil(t, cfg.For("free").MaxMirrors, "an entry replaces all limits")
+	assert.Equal(t, &one, cfg.For("else").MaxMirrors)
+}
+
+func TestTouch(t *testing.T) {
+	doc := virtualService(t, `{"mirrors":[{"destination":{"host":"b","subset":"x"}},{"destination":{"host":"a"}},{"destination":{"host":"a","port":{"number":80}}},{"destination":{"host":"a.other.svc.cluster.local"}}]}`)
+	snap := Snapshot{Variants: map[route.Target]Variant{{Kind: route.TargetService, Namespace: "shop", Name: "a"}: {State: Ready}}}
+	assert.Equal(t, "a.other=Unknown,a=Ready,b/x=Unknown", Touch(doc, snap))
+}
+
+// An annotation has its limits, and so have lists of variants; a change at the
+// far end of one still shows.
+func TestTouchOfManyVariants(t *testing.T) {
+	var mirrors []string
+	for i := range 3000 {
+		mirrors = append(mirrors, fmt.Sprintf(`{"destination":{"host":"v%04d"}}`, i))
+	}
+	doc := virtualService(t, `{"mirrors":[`+strings.Join(mirrors, ",")+`]}`)
+	variants := map[route.Target]Variant{}
+	before := Touch(doc, Snapshot{Variants: variants})
+	assert.Less(t, len(before), 5000)
+	assert.True(t, strings.HasPrefix(before, "v0000=Unknown,v0001=Unknown,"))
+	variants[route.Target{Kind: route.TargetService, Namespace: "shop", Name: "v2999"}] = Variant{State: Ready}
+	assert.NotEqual(t, before, Touch(doc, Snapshot{Variants: variants}))
+}
+
+// A route of a megabyte makes no answer of megabytes.
+func TestMessagesStayShort(t *testing.T) {
+	long := strings.Repeat("é", 500_000)
+	for _, http := range []string{
+		`{"mirror":{"host":"` + long + `","subset":"` + long + `"}}`,
+		`{"mirror":{"host":"*` + long + `"}}`,
+		`{"mirror":{"host":"v1","subset":"` + long + `"},"mirrorPercentage":{"value":"` + long + `"}}`,
+		`{"mirrorPercent":"` + long + `"}`,
+		`{"mirror":{"host":"v1"},"redirect":{},"headers":{"request":{"remove":["` + route.PlaceholderPrefix + strings.Repeat("0", 500_000) + `"]}}}`,
+		strings.TrimSuffix(strings.Repeat(`{"mirror":{"host":"v1"},"mirrorPercent":1},`, 100), ","),
+	} {
+		doc := virtualService(t, http)
+		snap := Snapshot{Variants: map[route.Target]Variant{}, Loops: map[route.Target]string{}}
+		for _, m := range doc.Every {
+			snap.Variants[m.Target.WithoutPort()] = Variant{State: Absent, Reason: ServiceNotFound, Detail: long, HasRules: true, Subsets: []string{long}}
+			snap.Loops[m.Target.WithoutPort()] = long
+		}
+		decide(t, doc, snap, Config{Strict: true})
+	}
+}
+
+// Documents are shared between the webhook and the controller.
+func TestDecideOnOneDocumentFromEverywhere(t *testing.T) {
+	doc := virtualService(t, `{"mirror":{"host":"v1"}},{"mirrors":[{"destination":{"host":"v1"}},{"destination":{"host":"v2"}}]}`)
+	snap := anyCluster(1, doc)
+	want := decide(t, doc, snap, Config{})
+	var got [8]Decision
+	var errs [8]error
+	var all sync.WaitGroup
+	for i := range got {
+		all.Go(func() { got[i], errs[i] = Decide(doc, snap, Config{}) })
+	}
+	all.Wait()
+	require.NoError(t, errors.Join(errs[:]...))
+	for i := range got {
+		assert.Equal(t, want, got[i])
+	}
+}

@@ -1,0 +1,342 @@
+package policy
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"gomodules.xyz/jsonpatch/v2"
+	"sigs.k8s.io/yaml"
+
+	"github.com/mirrorgate/mirrorgate/internal/route"
+	"github.com/mirrorgate/mirrorgate/patch"
+)
+
+var update = flag.Bool("update", false, "write the want.yaml of every case")
+
+// cluster is what testdata/cluster.yaml says for every case; a case's own
+// cluster.yaml adds to it.
+type cluster struct {
+	Config    Config           `json:"config"`
+	ManagedBy string           `json:"managedBy"`
+	Variants  []clusterVariant `json:"variants"`
+	// Size fills the route's annotations up to this many bytes.
+	Size int `json:"size"`
+}
+
+type clusterVariant struct {
+	Group     string   `json:"group"`
+	Kind      string   `json:"kind"`
+	Namespace string   `json:"namespace"`
+	Name      string   `json:"name"`
+	Subset    string   `json:"subset"`
+	State     string   `json:"state"`
+	Loop      string   `json:"loop"`
+	Ports     []Port   `json:"ports"`
+	Subsets   []string `json:"subsets"`
+	Variant   `json:",inline"`
+}
+
+func (c *cluster) snapshot(t *testing.T) Snapshot {
+	t.Helper()
+	snap := Snapshot{Variants: map[route.Target]Variant{}, Loops: map[route.Target]string{}, ManagedBy: c.ManagedBy}
+	for _, in := range c.Variants {
+		target := route.Target{Group: in.Group, Kind: in.Kind, Namespace: in.Namespace, Name: in.Name, Subset: in.Subset}
+		if target.Kind == "" {
+			target.Kind = route.TargetService
+		}
+		if target.Namespace == "" && target.IsService() {
+			target.Namespace = "shop"
+		}
+		v := in.Variant
+		v.Ports, v.Subsets, v.HasRules = in.Ports, in.Subsets, in.Subsets != nil
+		for s := Unknown; s <= Ready; s++ {
+			if s.String() == in.State {
+				v.State = s
+			}
+		}
+		require.Equal(t, in.State, v.State.String(), "state of %s", in.Name)
+		v.Exists = v.State != Unknown && v.Reason != ServiceNotFound && v.Reason != HostNotFound
+		snap.Variants[target] = v
+		if in.Loop != "" {
+			snap.Loops[target] = in.Loop
+		}
+	}
+	return snap
+}
+
+// outcome is a want.yaml.
+type outcome struct {
+	// Error is that of Decode.
+	Error   string          `json:"error,omitempty"`
+	Action  Action          `json:"action,omitempty"`
+	Reason  Reason          `json:"reason,omitempty"`
+	Touch   string          `json:"touch,omitempty"`
+	Mirrors []outcomeMirror `json:"mirrors,omitempty"`
+	// Denied are the findings that the write made, Known those that were there
+	// before it. Both are about the route as it would be stored.
+	Denied     []string        `json:"denied,omitempty"`
+	Known      []string        `json:"known,omitempty"`
+	Warnings   []string        `json:"warnings,omitempty"`
+	Operations []string        `json:"operations,omitempty"`
+	Route      json.RawMessage `json:"route,omitempty"`
+}
+
+type outcomeMirror struct {
+	ID     string `json:"id"`
+	Path   string `json:"path"`
+	Target string `json:"target"`
+	Share  string `json:"share"`
+	From   string `json:"from"`
+	To     string `json:"to"`
+	Reason Reason `json:"reason"`
+	Detail string `json:"detail,omitempty"`
+	Misfit string `json:"misfit,omitempty"`
+}
+
+func TestGolden(t *testing.T) {
+	cases, err := os.ReadDir("testdata")
+	require.NoError(t, err)
+	seen := map[Reason]bool{}
+	for _, c := range cases {
+		if !c.IsDir() || c.Name() == "fuzz" {
+			continue
+		}
+		dir := filepath.Join("testdata", c.Name())
+		t.Run(c.Name(), func(t *testing.T) {
+			got := decideCase(t, dir, seen)
+			text, err := yaml.Marshal(got)
+			require.NoError(t, err)
+			file := filepath.Join(dir, "want.yaml")
+			if *update {
+				require.NoError(t, os.WriteFile(file, text, 0o644))
+			}
+			want, err := os.ReadFile(file)
+			require.NoError(t, err, "run go test ./internal/policy -update")
+			if diff := cmp.Diff(string(want), string(text)); diff != "" {
+				t.Errorf("%s is stale (-want +got); go test ./internal/policy -update writes it\n%s", file, diff)
+			}
+		})
+	}
+	t.Run("every reason has a case", func(t *testing.T) {
+		for _, reason := range reasons(t) {
+			switch reason {
+			case Unchanged, Unreadable: // package webhook's
+			default:
+				assert.True(t, seen[reason], "no case shows %s", reason)
+			}
+		}
+	})
+}
+
+// reasons are the constants of reasons.go.
+func reasons(t *testing.T) (found []Reason) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "reasons.go", nil, 0)
+	require.NoError(t, err)
+	ast.Inspect(file, func(n ast.Node) bool {
+		if spec, ok := n.(*ast.ValueSpec); ok {
+			found = append(found, Reason(spec.Names[0].Name))
+		}
+		return true
+	})
+	require.NotEmpty(t, found)
+	return found
+}
+
+func read(t *testing.T, file string, into any) bool {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if os.IsNotExist(err) {
+		return false
+	}
+	require.NoError(t, err)
+	require.NoError(t, yaml.UnmarshalStrict(text, into), file)
+	return true
+}
+
+// decideCase does what the webhooks do: the mutating one decides on what was
+// written, the validating one on what comes out of it.
+func decideCase(t *testing.T, dir string, seen map[Reason]bool) outcome {
+	t.Helper()
+	var c, own cluster
+	require.True(t, read(t, "testdata/cluster.yaml", &c))
+	if read(t, filepath.Join(dir, "cluster.yaml"), &own) {
+		c.Variants = append(c.Variants, own.Variants...)
+		c.Config, c.ManagedBy, c.Size = own.Config, own.ManagedBy, own.Size
+	}
+	snap := c.snapshot(t)
+	opts := route.Options{Namespace: "shop"}
+
+	var before []Finding
+	var old json.RawMessage
+	if read(t, filepath.Join(dir, "old.yaml"), &old) {
+		doc, err := route.Decode(old, opts)
+		require.NoError(t, err)
+		d, err := Decide(doc, snap, c.Config)
+		require.NoError(t, err)
+		before, opts.Previous = d.Findings, doc
+	}
+	var raw json.RawMessage
+	require.True(t, read(t, filepath.Join(dir, "route.yaml"), &raw), "%s has no route.yaml", dir)
+	raw = fill(t, raw, c.Size)
+	doc, err := route.Decode(raw, opts)
+	if err != nil {
+		return outcome{Error: err.Error()}
+	}
+	d := decide(t, doc, snap, c.Config)
+	stored, err := patch.Apply(raw, d.Arrangement.Operations)
+	require.NoError(t, err, "operations must apply")
+	wantOracle(t, raw, stored)
+
+	result, err := route.Decode(stored, opts)
+	require.NoError(t, err)
+	final := decide(t, result, snap, c.Config)
+	require.Empty(t, final.Arrangement.Operations, "a second decision must be empty")
+	denied, known := Made(final.Findings, before)
+	note(seen, &d, &final)
+	return describe(t, &d, outcome{
+		Touch: Touch(doc, snap), Denied: texts(denied), Known: texts(known), Route: drain(t, stored),
+	})
+}
+
+// decide decides twice and checks what holds for every decision.
+func decide(t *testing.T, doc *route.Document, snap Snapshot, cfg Config) Decision {
+	t.Helper()
+	d, err := Decide(doc, snap, cfg)
+	require.NoError(t, err)
+	again, err := Decide(doc, snap, cfg)
+	require.NoError(t, err)
+	require.Equal(t, d, again, "the same arguments must give the same decision")
+	checkDecision(t, &d)
+	return d
+}
+
+// checkDecision checks the form of what people get to read.
+func checkDecision(t *testing.T, d *Decision) {
+	t.Helper()
+	assert.LessOrEqual(t, len(d.Warnings), 32)
+	for _, w := range d.Warnings {
+		assert.LessOrEqual(t, len(w), 120, w)
+		assert.NotRegexp(t, `[[:cntrl:]]`, w)
+	}
+	for _, f := range d.Findings {
+		assert.NotEmpty(t, f.Field)
+		assert.NotEmpty(t, f.Message)
+		assert.Less(t, len(f.Error()), 1000)
+	}
+	for _, op := range d.Arrangement.Operations {
+		assert.Regexp(t, `^/(spec/(rules|http)/\d+/|metadata/annotations$|metadata/annotations/mirrorgate\.dev~1parked$)`, op.Path)
+	}
+}
+
+func wantOracle(t *testing.T, before, after []byte) {
+	t.Helper()
+	ops, err := jsonpatch.CreatePatch(before, after)
+	require.NoError(t, err)
+	got, err := patch.Apply(before, ops)
+	require.NoError(t, err)
+	assert.JSONEq(t, string(after), string(got), "CreatePatch disagrees")
+}
+
+const padding = "example.com/padding"
+
+// fill pads the annotations of a route.
+func fill(t *testing.T, raw []byte, size int) []byte {
+	t.Helper()
+	if size == 0 {
+		return raw
+	}
+	var o map[string]any
+	require.NoError(t, json.Unmarshal(raw, &o))
+	metadata, _ := o["metadata"].(map[string]any)
+	annotations, _ := metadata["annotations"].(map[string]any)
+	if annotations == nil {
+		annotations = map[string]any{}
+	}
+	for k, v := range annotations {
+		size -= len(k) + len(fmt.Sprint(v))
+	}
+	annotations[padding] = strings.Repeat("x", size-len(padding))
+	metadata["annotations"] = annotations
+	raw, err := json.Marshal(o)
+	require.NoError(t, err)
+	return raw
+}
+
+// drain takes the padding out, which nobody wants to read.
+func drain(t *testing.T, raw []byte) []byte {
+	t.Helper()
+	var o map[string]any
+	require.NoError(t, json.Unmarshal(raw, &o))
+	metadata, _ := o["metadata"].(map[string]any)
+	if annotations, _ := metadata["annotations"].(map[string]any); annotations[padding] != nil {
+		annotations[padding] = "..."
+	}
+	raw, err := json.Marshal(o)
+	require.NoError(t, err)
+	return raw
+}
+
+func describe(t *testing.T, d *Decision, out outcome) outcome {
+	t.Helper()
+	out.Action, out.Reason, out.Warnings = d.Action, d.Reason, d.Warnings
+	place := map[bool]string{true: "parked", false: "active"}
+	for _, v := range d.Verdicts {
+		m := v.Mirror
+		to := place[v.Park]
+		misfit := d.Arrangement.Misfits[m.ID]
+		if misfit != "" {
+			to = place[m.Parked]
+		}
+		out.Mirrors = append(out.Mirrors, outcomeMirror{
+			ID: m.ID, Path: m.Path, Target: fmt.Sprintf("%s %s %s", m.Target.Kind, m.Target.Namespace, targetName(m)),
+			Share: fmt.Sprintf("%v %%", m.Share.Percent()), From: place[m.Parked], To: to,
+			Reason: v.Reason, Detail: v.Detail, Misfit: misfit,
+		})
+	}
+	for _, op := range d.Arrangement.Operations {
+		text, err := json.Marshal([]patch.Operation{op})
+		require.NoError(t, err)
+		out.Operations = append(out.Operations, string(text[1:len(text)-1]))
+	}
+	if len(d.Arrangement.Operations) == 0 {
+		out.Route = nil // as it was
+	}
+	return out
+}
+
+// note records the reasons that a case shows, in the decision or in a message.
+func note(seen map[Reason]bool, decisions ...*Decision) {
+	for _, d := range decisions {
+		seen[d.Reason] = true
+		for _, v := range d.Verdicts {
+			seen[v.Reason] = true
+		}
+		for _, f := range d.Findings {
+			seen[f.Reason] = true
+		}
+		for _, w := range d.Warnings {
+			for word := range strings.SplitSeq(w, ": ") {
+				seen[Reason(word)] = true
+			}
+		}
+	}
+}
+
+func texts(findings []Finding) (texts []string) {
+	for _, f := range findings {
+		texts = append(texts, f.Error())
+	}
+	return texts
+}

@@ -1,0 +1,61 @@
+package policy
+
+// Reason names why a decision came out as it did. The same constant appears in
+// messages, events, logs, audit annotations and metric labels.
+type Reason string
+
+// Reasons for which a mirror is parked until a later object mends it.
+const (
+	ServiceNotFound         Reason = "ServiceNotFound"
+	ServiceDeleting         Reason = "ServiceDeleting"
+	HostNotFound            Reason = "HostNotFound"
+	DestinationRuleNotFound Reason = "DestinationRuleNotFound"
+	WorkloadNotFound        Reason = "WorkloadNotFound"
+	WorkloadDeleting        Reason = "WorkloadDeleting"
+	ScaledToZero            Reason = "ScaledToZero"
+	NoReadyEndpoints        Reason = "NoReadyEndpoints"
+	NotGranted              Reason = "NotGranted"
+)
+
+// Reasons for which a write is denied: contradictions that no later object can
+// repair.
+const (
+	PercentOutOfRange Reason = "PercentOutOfRange"
+	MirrorConflict    Reason = "MirrorConflict"
+	PortNotFound      Reason = "PortNotFound"
+	SubsetNotFound    Reason = "SubsetNotFound"
+	MirrorsItself     Reason = "MirrorsItself"
+	UnsupportedTarget Reason = "UnsupportedTarget"
+	PolicyExceeded    Reason = "PolicyExceeded"
+	ParkedInvalid     Reason = "ParkedInvalid"
+	GateInvalid       Reason = "GateInvalid"
+)
+
+// Reasons that end in a warning, or in nothing.
+const (
+	WouldNotFit     Reason = "WouldNotFit"
+	ManagedRoute    Reason = "ManagedRoute"
+	OrphanedMark    Reason = "OrphanedMark"
+	SumExceeds100   Reason = "SumExceeds100"
+	DeprecatedField Reason = "DeprecatedField"
+	ShortHost       Reason = "ShortHost"
+	TruncatesToZero Reason = "TruncatesToZero"
+	NonIdempotent   Reason = "NonIdempotent"
+	VariantReady    Reason = "VariantReady"
+	VariantUnknown  Reason = "VariantUnknown"
+	NoMirror        Reason = "NoMirror"
+	ExternalTarget  Reason = "ExternalTarget"
+	Unchanged       Reason = "Unchanged"
+	Deleting        Reason = "Deleting"
+	Unreadable      Reason = "Unreadable"
+)
+
+// mendable tells whether a later object can repair what the reason names.
+func (r Reason) mendable() bool {
+	switch r {
+	case ServiceNotFound, ServiceDeleting, HostNotFound, DestinationRuleNotFound, WorkloadNotFound,
+		WorkloadDeleting, ScaledToZero, NoReadyEndpoints, NotGranted:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,112 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/mirrorgate/mirrorgate/internal/route"
+)
+
+// maxWarning is the length that the API asks webhooks to keep to (k8s.io/api
+// admission/v1); longer ones may be cut by clients.
+const maxWarning = 120
+
+// maxWarnings keeps the warnings of a route within the 4 KiB that the API server
+// passes on of all.
+const maxWarnings = 32
+
+// Warning cuts a warning to the length that clients show. The API server drops
+// one with a control character.
+func Warning(format string, args ...any) string {
+	text := shorten(fmt.Sprintf(format, args...), maxWarning)
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, ""))
+}
+
+// warnings tells the author of a write what mirrorgate did, and what is doubtful
+// but not wrong.
+func warnings(doc *route.Document, d *Decision, snap Snapshot) []string {
+	var out []string
+	add := func(format string, args ...any) { out = append(out, Warning(format, args...)) }
+	managed := snap.ManagedBy
+	if managed != "" && len(d.Verdicts) > 0 {
+		add("%s: mirrors of %s are left alone: %s manages the route", ManagedRoute, doc.Name, managed)
+	}
+	if doc.ParkedError != nil && len(d.Arrangement.Operations) > 0 {
+		add("%s: %s is replaced, for nothing needs it: %v", ParkedInvalid, route.ParkedAnnotation, doc.ParkedError)
+	}
+	for _, v := range d.Verdicts {
+		switch why := d.Arrangement.Misfits[v.Mirror.ID]; {
+		case why != "" && v.Mirror.Parked:
+			add("%s: %s: stays parked: %s", v.Mirror.Path, WouldNotFit, why)
+		case why != "":
+			add("%s: %s: stays active: %s", v.Mirror.Path, WouldNotFit, why)
+		case managed == "" && v.Park && v.Reason != VariantUnknown && v.Reason != UnsupportedTarget:
+			add("%s: mirror to %s is parked: %s", v.Mirror.Path, targetName(v.Mirror), v.Detail)
+		case v.Reason == VariantUnknown:
+			add("%s: mirror to %s stays as it is: its state is not known", v.Mirror.Path, targetName(v.Mirror))
+		}
+	}
+	for i := range doc.Rules {
+		out = append(out, ruleWarnings(doc, &doc.Rules[i], snap)...)
+	}
+	if more := len(out) - maxWarnings + 1; more > 1 {
+		out = append(out[:maxWarnings-1], Warning("and %d more warnings", more))
+	}
+	return out
+}
+
+func ruleWarnings(doc *route.Document, rule *route.Rule, snap Snapshot) []string {
+	var out []string
+	add := func(path string, reason Reason, format string, args ...any) {
+		out = append(out, Warning("%s: %s: %s", path, reason, fmt.Sprintf(format, args...)))
+	}
+	sum, under := 0.0, map[int]float64{}
+	for i := range rule.Mirrors {
+		m := &rule.Mirrors[i]
+		if b := m.Backend(); b >= 0 {
+			under[b] += m.Share.Percent()
+		} else {
+			sum += m.Share.Percent()
+		}
+		if m.ShortHost && !snap.Variants[m.Target.WithoutPort()].External {
+			rest := ".svc and the cluster's domain"
+			if strings.HasSuffix(m.Host, ".svc") {
+				rest = "the cluster's domain"
+			}
+			add(m.TargetPath, ShortHost, "Istio does not expand %q; append %s", m.Host, rest)
+		}
+		for _, f := range m.Share.Fields {
+			switch {
+			case f.Name == "mirrorPercent", f.Name == "mirror_percent":
+				add(f.Path, DeprecatedField, "use mirrorPercentage")
+			case doc.Kind == route.VirtualService && f.Percent > 0 && f.Percent < 0.0001:
+				add(f.Path, TruncatesToZero, "below Istio's resolution of 0.0001 %%; it mirrors nothing")
+			}
+		}
+	}
+	most := 0.0 // a request goes to one backend
+	for _, s := range under {
+		most = max(most, s)
+	}
+	if sum += most; len(rule.Mirrors) > 1 && sum > 100 {
+		add(rule.Path, SumExceeds100, "its %d mirrors copy %.4g %% of the traffic in sum", len(rule.Mirrors), sum)
+	}
+	for _, method := range []string{"POST", "PATCH"} {
+		if len(rule.Mirrors) > 0 && slices.Contains(rule.Methods, method) {
+			add(rule.Path, NonIdempotent, "%s is not idempotent; the variant repeats every write", method)
+		}
+	}
+	for _, id := range rule.Orphans {
+		if doc.ParkedError == nil && doc.EntryError(id) == nil {
+			add(rule.Path, OrphanedMark, "nothing is parked behind %s%s; remove it", route.PlaceholderPrefix, shorten(id, 16))
+		}
+	}
+	return out
+}

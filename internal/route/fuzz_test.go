@@ -1,0 +1,120 @@
+package route
+
+import (
+	"slices"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
+)
+
+// seed adds routes in several states to a fuzz target's corpus.
+func seed(f *testing.F, add func(raw []byte)) {
+	f.Helper()
+	for _, text := range []string{web, mesh} {
+		raw := fromYAML(f, text)
+		add(raw)
+		for _, park := range []func(*Mirror) bool{all, not("v3")} {
+			stored, _ := arrange(f, raw, park)
+			add(stored)
+		}
+	}
+	for n := range uint64(20) {
+		m := seeded(n)
+		raw := encode(f, m.route())
+		add(raw)
+		stored, _ := arrange(f, raw, m.some())
+		add(stored)
+	}
+}
+
+// readable tells whether an API server could have sent this: it writes UTF-8,
+// and no empty annotations.
+func readable(raw []byte) bool {
+	if !utf8.Valid(raw) {
+		return false
+	}
+	o, err := parse(raw)
+	if err != nil {
+		return false
+	}
+	annotations, ok := at(o, "metadata", "annotations").(map[string]any)
+	return !ok || len(annotations) > 0
+}
+
+// Whatever can be read can be arranged, and its bytes are not kept.
+func FuzzDecode(f *testing.F) {
+	seed(f, func(raw []byte) { f.Add(raw, raw) })
+	f.Fuzz(func(t *testing.T, raw, old []byte) {
+		previous, _ := Decode(old, Options{})
+		opts := Options{Namespace: "shop", Previous: previous}
+		scratch := slices.Clone(raw)
+		d, err := Decode(scratch, opts)
+		again, err2 := Decode(raw, opts)
+		for i := range scratch {
+			scratch[i] = '7'
+		}
+		require.Equal(t, again, d)
+		require.Equal(t, err2, err)
+		if err != nil || !readable(raw) {
+			return
+		}
+		ids := map[string]bool{}
+		for _, m := range d.Every {
+			require.False(t, ids[m.ID], "ids are unique")
+			require.NotEmpty(t, m.Path)
+			ids[m.ID] = true
+		}
+		for _, park := range []func(*Mirror) bool{all, none} {
+			arrangeAfter(t, raw, previous, park)
+		}
+	})
+}
+
+// A route, its edits and what is parked when, all made from a script: whatever
+// happens nothing is lost, and the original comes back.
+func FuzzParkRestore(f *testing.F) {
+	for n := range uint64(16) {
+		r, bytes := seeded(n), make([]byte, 400)
+		for i := range bytes {
+			bytes[i] = byte(r.Uint32())
+		}
+		f.Add(bytes)
+	}
+	f.Fuzz(func(t *testing.T, bytes []byte) {
+		m := newMaker(newScript(bytes))
+		full := m.oneIn(8)
+		if full {
+			m.size = 16
+		}
+		author := m.route()
+		if full {
+			author = m.crowd(author)
+		}
+		raw := encode(t, author)
+		stored := raw
+		for range m.IntN(4) {
+			if m.oneIn(3) {
+				author, edited := tree(t, raw), tree(t, stored)
+				m.edit(author, edited)
+				raw, stored = encode(t, author), encode(t, edited)
+			}
+			park := m.some()
+			var a Arrangement
+			stored, a = arrange(t, stored, park)
+			same(t, declared(t, tree(t, raw)), declared(t, tree(t, stored)), "no mirror may be lost")
+			if m.oneIn(4) && len(a.Misfits) == 0 {
+				applied := encode(t, ownManifest(tree(t, raw), tree(t, stored)))
+				if again, b := arrangeAfter(t, applied, decode(t, stored, nil), park); len(b.Misfits) == 0 {
+					sameJSON(t, stored, again, "applying again must change nothing")
+				}
+			}
+			if direct, b := arrange(t, raw, park); len(a.Misfits)+len(b.Misfits) == 0 {
+				sameJSON(t, direct, stored, "the way must not matter")
+			}
+		}
+		back, a := arrange(t, stored, none)
+		require.Empty(t, a.Misfits)
+		sameJSON(t, raw, back, "the original must come back")
+	})
+}

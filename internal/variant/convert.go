@@ -1,0 +1,134 @@
+package variant
+
+// From objects to records. Whatever a record keeps is either a string of its
+// own or shared by all records; nothing holds on to the object.
+
+import (
+	"fmt"
+	"slices"
+	"unique"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+
+	"github.com/mirrorgate/mirrorgate/internal/policy"
+	"github.com/mirrorgate/mirrorgate/internal/route"
+)
+
+const serviceLabel = discoveryv1.LabelServiceName
+
+// toRecord converts an object; kinds that the Index does not model give nil.
+func (i *Index) toRecord(obj any) (record, error) {
+	switch o := obj.(type) {
+	case record:
+		return o, nil
+	case *route.Document:
+		name := types.NamespacedName{Namespace: o.Namespace, Name: o.Name}
+		return &stored{id: id{kindOfRoute(o.Kind), name}, doc: o}, nil
+	case *unstructured.Unstructured:
+		raw, err := o.MarshalJSON()
+		if err != nil {
+			return nil, fmt.Errorf("%s %s/%s: %w", o.GetKind(), o.GetNamespace(), o.GetName(), err)
+		}
+		return i.parse(raw)
+	default:
+		return fromTyped(obj), nil
+	}
+}
+
+func fromTyped(obj any) record {
+	switch o := obj.(type) {
+	case *corev1.Service:
+		return fromService(o)
+	case *appsv1.Deployment:
+		return fromWorkload(KindDeployment, o, &o.Spec.Template, o.Spec.Replicas)
+	case *appsv1.StatefulSet:
+		return fromWorkload(KindStatefulSet, o, &o.Spec.Template, o.Spec.Replicas)
+	case *appsv1.DaemonSet:
+		return fromWorkload(KindDaemonSet, o, &o.Spec.Template, nil)
+	case *appsv1.ReplicaSet:
+		w := fromWorkload(KindReplicaSet, o, &o.Spec.Template, o.Spec.Replicas)
+		w.controlled = runBy(o, KindDeployment, KindRollout)
+		return w
+	case *corev1.Pod:
+		return fromPod(o)
+	case *metav1.PartialObjectMetadata:
+		if o.Kind == "" || o.Kind == KindPod.String() {
+			return fromPod(o)
+		}
+	case *discoveryv1.EndpointSlice:
+		return fromSlice(o)
+	}
+	return nil
+}
+
+func idOf(kind Kind, o metav1.Object) id {
+	return id{kind, types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}}
+}
+
+func fromService(o *corev1.Service) *service {
+	s := &service{
+		id:           idOf(KindService, o),
+		selector:     newLabels(o.Spec.Selector),
+		externalName: o.Spec.Type == corev1.ServiceTypeExternalName,
+		deleting:     o.DeletionTimestamp != nil,
+	}
+	for _, p := range o.Spec.Ports {
+		s.ports = append(s.ports, policy.Port{Name: unique.Make(p.Name).Value(), Number: p.Port})
+	}
+	return s
+}
+
+func fromWorkload(kind Kind, o metav1.Object, template *corev1.PodTemplateSpec, replicas *int32) *workload {
+	return &workload{
+		id:       idOf(kind, o),
+		labels:   newLabels(template.Labels),
+		idle:     ptr.Deref(replicas, 1) == 0,
+		deleting: o.GetDeletionTimestamp() != nil,
+	}
+}
+
+// fromPod converts a pod, or its metadata. Readiness comes from EndpointSlices.
+// That a controlled pod is being deleted matters where it was read live, and
+// stands for its workload: the pods of a deleted one may take minutes to end.
+func fromPod(o metav1.Object) *workload {
+	return &workload{
+		id:         idOf(KindPod, o),
+		labels:     newLabels(o.GetLabels()),
+		controlled: runBy(o, KindReplicaSet, KindStatefulSet, KindDaemonSet),
+		deleting:   o.GetDeletionTimestamp() != nil,
+	}
+}
+
+// runBy tells whether a workload of one of these kinds controls the object.
+func runBy(o metav1.Object, by ...Kind) bool {
+	owner := metav1.GetControllerOfNoCopy(o)
+	if owner == nil {
+		return false
+	}
+	kind, known := kindOf(groupOf(owner.APIVersion), owner.Kind)
+	return known && slices.Contains(by, kind)
+}
+
+func fromSlice(o *discoveryv1.EndpointSlice) *slice {
+	s := &slice{id: idOf(KindEndpointSlice, o), service: o.Labels[serviceLabel]}
+	for n := range o.Endpoints {
+		e := &o.Endpoints[n]
+		s.total++
+		switch {
+		case !ptr.Deref(e.Conditions.Ready, true):
+		case e.TargetRef != nil && e.TargetRef.Kind == KindPod.String():
+			s.ready = append(s.ready, e.TargetRef.Name)
+		default:
+			s.anonymous++
+		}
+	}
+	slices.Sort(s.ready)
+	s.ready = slices.Clip(slices.Compact(s.ready))
+	return s
+}

@@ -1,0 +1,161 @@
+package variant
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/mirrorgate/mirrorgate/internal/policy"
+	"github.com/mirrorgate/mirrorgate/internal/route"
+)
+
+func entryOf(name, host, exportTo string) string {
+	m := meta(name)
+	return `{apiVersion: networking.istio.io/v1beta1, kind: ServiceEntry, metadata: {namespace: ` + m.Namespace + `, name: ` + m.Name + `},
+spec: {hosts: ["` + host + `"], exportTo: [` + exportTo + `]}}`
+}
+
+func TestCovering(t *testing.T) {
+	assert.Equal(t, []string{"a.b.c", "*.b.c", "*.c", "*"}, covering("a.b.c"))
+	assert.Equal(t, []string{"*.b.c", "*.c", "*"}, covering("*.b.c"))
+	assert.Equal(t, []string{"a", "*"}, covering("a"))
+	assert.Equal(t, []string{"*"}, covering("*"))
+}
+
+// The route is in namespace web, the Service in shop.
+func TestWhichDestinationRuleApplies(t *testing.T) {
+	const host = "b.shop.svc.cluster.local"
+	cases := map[string]struct {
+		rules []any
+		want  []string
+	}{
+		"short name in its own namespace": {[]any{ruleOf("shop/r", "b", "", "s", "")}, []string{"s"}},
+		"short name elsewhere":            {[]any{ruleOf("web/r", "b", "", "s", "")}, nil},
+		"name.namespace is not expanded":  {[]any{ruleOf("shop/r", "b.shop", "", "s", "")}, nil},
+		"upper case":                      {[]any{ruleOf("shop/r", "B", "", "s", "")}, []string{"s"}},
+		"full name":                       {[]any{ruleOf("web/r", host, "", "s", "")}, []string{"s"}},
+		"namespace wildcard":              {[]any{ruleOf("web/r", "*.shop.svc.cluster.local", "", "s", "")}, []string{"s"}},
+		"widest wildcard":                 {[]any{ruleOf("web/r", "*.local", "", "s", "")}, []string{"s"}},
+		"wildcard of another namespace":   {[]any{ruleOf("web/r", "*.web.svc.cluster.local", "", "s", "")}, nil},
+		"exact before wildcard": {[]any{
+			ruleOf("shop/r", "*.shop.svc.cluster.local", "", "wild", ""), ruleOf("shop/q", "b", "", "exact", "")}, []string{"exact"}},
+		"long wildcard before short": {[]any{
+			ruleOf("shop/r", "*.local", "", "short", ""), ruleOf("shop/q", "*.svc.cluster.local", "", "long", "")}, []string{"long"}},
+		"several for one host": {[]any{
+			ruleOf("shop/r", "b", "", "one", ""), ruleOf("shop/q", host, "", "two", "")}, []string{"one", "two"}},
+		"client's namespace first": {[]any{
+			ruleOf("shop/r", "b", "", "service", ""), ruleOf("web/r", "*.local", "", "client", ""),
+			ruleOf("istio-system/r", host, "", "root", "")}, []string{"client"}},
+		"then the Service's": {[]any{
+			ruleOf("istio-system/r", host, "", "root", ""), ruleOf("shop/r", "b", "", "service", "")}, []string{"service"}},
+		"then the root":              {[]any{ruleOf("istio-system/r", host, "", "root", "")}, []string{"root"}},
+		"no other namespace":         {[]any{ruleOf("other/r", host, "", "s", "")}, nil},
+		"exported to all":            {[]any{ruleOf("shop/r", "b", `"*"`, "s", "")}, []string{"s"}},
+		"exported to the client":     {[]any{ruleOf("shop/r", "b", "x, web", "s", "")}, []string{"s"}},
+		"exported to others":         {[]any{ruleOf("shop/r", "b", "x", "s", "")}, nil},
+		"private":                    {[]any{ruleOf("shop/r", "b", `"."`, "s", "")}, nil},
+		"private to the client":      {[]any{ruleOf("web/r", host, `"."`, "s", "")}, []string{"s"}},
+		"invisible, so the next one": {[]any{ruleOf("shop/r", "b", `"."`, "hidden", ""), ruleOf("shop/q", "*.local", "", "s", "")}, []string{"s"}},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t, append(tc.rules, serviceOf("shop/b", "app=b"))...)
+			got := c.variant(virtualService("web/v", "v", host))
+			assert.Equal(t, tc.want, got.Subsets)
+			assert.Equal(t, tc.want != nil, got.HasRules)
+		})
+	}
+}
+
+func TestHosts(t *testing.T) {
+	ext := virtualService("web/v", "v", "api.example.com#s")
+	found := policy.Variant{State: policy.Ready, Exists: true, External: true}
+	missing := policy.Variant{
+		State: policy.Absent, Reason: policy.HostNotFound, Detail: `no ServiceEntry defines host "api.example.com"`,
+	}
+	cases := map[string]struct {
+		objs []any
+		want policy.Variant
+	}{
+		"none":             {nil, missing},
+		"exact":            {[]any{entryOf("shop/e", "api.example.com", "")}, found},
+		"wildcard":         {[]any{entryOf("shop/e", "*.example.com", "")}, found},
+		"another wildcard": {[]any{entryOf("shop/e", "*.example.org", "")}, missing},
+		"private":          {[]any{entryOf("shop/e", "api.example.com", `"."`)}, missing},
+		"exported":         {[]any{entryOf("shop/e", "api.example.com", `web`)}, found},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			assert.Equal(t, tc.want, newCluster(t, tc.objs...).variant(ext))
+		})
+	}
+	c := newCluster(t, entryOf("shop/e", "api.example.com", ""), ruleOf("shop/r", "*.example.com", "", "s", ""))
+	got := c.variant(ext)
+	assert.True(t, got.HasRules, "rules beside the ServiceEntry")
+	assert.Equal(t, []string{"s"}, got.Subsets)
+}
+
+func TestShortHosts(t *testing.T) {
+	doc := virtualService("web/v", "v", "b.shop")
+	for m := range mirrors(doc) {
+		require.True(t, m.ShortHost)
+	}
+	c := newCluster(t, serviceOf("shop/b", "app=b"))
+	assert.False(t, c.variant(doc).External)
+	c.apply(entryOf("shop/e", "b.shop", ""))
+	assert.True(t, c.variant(doc).External)
+
+	full := virtualService("web/v", "v", "c.shop.svc.cluster.local")
+	assert.Equal(t, policy.ServiceNotFound, c.variant(full).Reason)
+	c.apply(entryOf("shop/f", "c.shop.svc.cluster.local", ""))
+	assert.True(t, c.variant(full).External, "a Service of another cluster")
+}
+
+func TestClusterDomain(t *testing.T) {
+	i, err := FromObjects(Options{ClusterDomain: "corp.internal"}, serviceOf("shop/b", "app=b"))
+	require.NoError(t, err)
+	raw, err := yamlToJSON(ruleOf("web/r", "b.shop.svc.corp.internal", "", "s", ""))
+	require.NoError(t, err)
+	require.NoError(t, i.load(raw))
+	c := &cluster{Index: i, t: t}
+	assert.True(t, c.variant(virtualService("shop/v", "v", "b")).Exists)
+	assert.Empty(t, c.variant(virtualService("shop/v", "v", "b")).Subsets)
+	doc := virtualService("web/v", "v", "x")
+	doc.Rules[0].Mirrors[0].Target = route.Target{Kind: route.TargetService, Namespace: "shop", Name: "b"}
+	assert.Equal(t, []string{"s"}, c.variant(doc).Subsets)
+}
+
+func grantOf(name, group, kind, from, to string) string {
+	m := meta(name)
+	return `{apiVersion: gateway.networking.k8s.io/v1beta1, kind: ReferenceGrant, metadata: {namespace: ` + m.Namespace + `, name: ` + m.Name + `},
+spec: {from: [{group: ` + group + `, kind: ` + kind + `, namespace: ` + from + `}], to: [` + to + `]}}`
+}
+
+func TestReferenceGrants(t *testing.T) {
+	const gw, all = route.GatewayGroup, `{group: "", kind: Service}`
+	cases := map[string]struct {
+		grant string
+		want  bool
+	}{
+		"every Service":      {grantOf("shop/g", gw, "HTTPRoute", "web", all), false},
+		"this Service":       {grantOf("shop/g", gw, "HTTPRoute", "web", `{group: "", kind: Service, name: b}`), false},
+		"another Service":    {grantOf("shop/g", gw, "HTTPRoute", "web", `{group: "", kind: Service, name: c}`), true},
+		"another kind":       {grantOf("shop/g", gw, "HTTPRoute", "web", `{group: "", kind: Secret}`), true},
+		"another route kind": {grantOf("shop/g", gw, "GRPCRoute", "web", all), true},
+		"another namespace":  {grantOf("shop/g", gw, "HTTPRoute", "other", all), true},
+		"another group":      {grantOf("shop/g", "example.com", "HTTPRoute", "web", all), true},
+		"in the wrong place": {grantOf("web/g", gw, "HTTPRoute", "web", all), true},
+	}
+	doc := httpRoute("web/a", "web/a", "shop/b")
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			got := newCluster(t, append(readyObjects(), tc.grant)...).variant(doc)
+			assert.Equal(t, tc.want, got.Ungranted)
+			assert.Equal(t, policy.Ready, got.State, "the state is kept")
+		})
+	}
+	c := newCluster(t, readyObjects()...)
+	assert.False(t, c.variant(httpRoute("shop/a", "shop/a", "shop/b")).Ungranted)
+	assert.False(t, c.variant(virtualService("web/a", "a", "b.shop.svc.cluster.local")).Ungranted)
+}

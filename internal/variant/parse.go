@@ -1,0 +1,194 @@
+package variant
+
+// From JSON to records. Custom resources are read through structs of the few
+// fields that matter, so that a newer CRD cannot break anything.
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	kjson "sigs.k8s.io/json"
+
+	"github.com/mirrorgate/mirrorgate/internal/route"
+)
+
+type header struct {
+	metav1.TypeMeta `json:",inline"`
+	Metadata        struct {
+		Namespace         string `json:"namespace"`
+		Name              string `json:"name"`
+		ResourceVersion   string `json:"resourceVersion"`
+		CreationTimestamp string `json:"creationTimestamp"`
+		DeletionTimestamp string `json:"deletionTimestamp"`
+	} `json:"metadata"`
+}
+
+func (h *header) id(kind Kind) id {
+	return id{kind, types.NamespacedName{Namespace: h.Metadata.Namespace, Name: h.Metadata.Name}}
+}
+
+func groupOf(apiVersion string) string {
+	group, _, ok := strings.Cut(apiVersion, "/")
+	if !ok {
+		return ""
+	}
+	return group
+}
+
+// parse converts an object in JSON; kinds that the Index does not model give
+// nil, and so do routes without any trace of a mirror.
+func (i *Index) parse(raw []byte) (record, error) {
+	var h header
+	if err := unmarshal(raw, &h); err != nil {
+		return nil, fmt.Errorf("read object: %w", err)
+	}
+	kind, ok := kindOf(groupOf(h.APIVersion), h.Kind)
+	if !ok {
+		return nil, nil
+	}
+	rec, err := i.parseKind(kind, &h, raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s %q: %w", kind, h.id(kind).NamespacedName, err)
+	}
+	return rec, nil
+}
+
+func (i *Index) parseKind(kind Kind, h *header, raw []byte) (record, error) {
+	switch kind {
+	case KindRollout:
+		return parseRollout(h, raw)
+	case KindDestinationRule:
+		return i.parseRule(h, raw)
+	case KindServiceEntry:
+		return parseEntry(h, raw)
+	case KindReferenceGrant:
+		return parseGrant(h, raw)
+	case KindHTTPRoute, KindGRPCRoute, KindVirtualService:
+		return i.parseRoute(kind, h, raw)
+	default:
+		return parseBuiltin(kind, raw)
+	}
+}
+
+func (i *Index) parseRoute(kind Kind, h *header, raw []byte) (record, error) {
+	if !route.MayMirror(raw) {
+		return &stored{id: h.id(kind), doc: &route.Document{}}, nil
+	}
+	doc, err := route.Decode(raw, route.Options{ClusterDomain: i.opts.ClusterDomain})
+	if err != nil {
+		return nil, err
+	}
+	return &stored{id: h.id(kind), doc: doc}, nil
+}
+
+func parseBuiltin(kind Kind, raw []byte) (record, error) {
+	var into any
+	switch kind {
+	case KindService:
+		into = &corev1.Service{}
+	case KindDeployment:
+		into = &appsv1.Deployment{}
+	case KindStatefulSet:
+		into = &appsv1.StatefulSet{}
+	case KindDaemonSet:
+		into = &appsv1.DaemonSet{}
+	case KindReplicaSet:
+		into = &appsv1.ReplicaSet{}
+	case KindEndpointSlice:
+		into = &discoveryv1.EndpointSlice{}
+	default:
+		into = &corev1.Pod{}
+	}
+	if err := unmarshal(raw, into); err != nil {
+		return nil, err
+	}
+	return fromTyped(into), nil
+}
+
+func (i *Index) parseRule(h *header, raw []byte) (record, error) {
+	var o struct {
+		Spec struct {
+			Host     string   `json:"host"`
+			ExportTo []string `json:"exportTo"`
+			Subsets  []struct {
+				Name   string            `json:"name"`
+				Labels map[string]string `json:"labels"`
+			} `json:"subsets"`
+		} `json:"spec"`
+	}
+	if err := unmarshal(raw, &o); err != nil {
+		return nil, err
+	}
+	r := &rule{id: h.id(KindDestinationRule), exportTo: o.Spec.ExportTo, created: h.Metadata.CreationTimestamp}
+	r.host = i.qualify(strings.ToLower(o.Spec.Host), r.Namespace)
+	for _, s := range o.Spec.Subsets {
+		r.subsets = append(r.subsets, subset{name: s.Name, labels: newLabels(s.Labels)})
+	}
+	return r, nil
+}
+
+func parseEntry(h *header, raw []byte) (record, error) {
+	var o struct {
+		Spec struct {
+			Hosts    []string `json:"hosts"`
+			ExportTo []string `json:"exportTo"`
+		} `json:"spec"`
+	}
+	if err := unmarshal(raw, &o); err != nil {
+		return nil, err
+	}
+	e := &entry{id: h.id(KindServiceEntry), exportTo: o.Spec.ExportTo}
+	for _, host := range o.Spec.Hosts {
+		e.hosts = append(e.hosts, strings.ToLower(host))
+	}
+	slices.Sort(e.hosts)
+	e.hosts = slices.Compact(e.hosts)
+	return e, nil
+}
+
+func parseGrant(h *header, raw []byte) (record, error) {
+	var o struct {
+		Spec struct {
+			From []struct {
+				Group     string `json:"group"`
+				Kind      string `json:"kind"`
+				Namespace string `json:"namespace"`
+			} `json:"from"`
+			To []struct {
+				Group string  `json:"group"`
+				Kind  string  `json:"kind"`
+				Name  *string `json:"name"`
+			} `json:"to"`
+		} `json:"spec"`
+	}
+	if err := unmarshal(raw, &o); err != nil {
+		return nil, err
+	}
+	g := &grant{id: h.id(KindReferenceGrant)}
+	for _, from := range o.Spec.From {
+		if from.Group == route.GatewayGroup {
+			g.from = append(g.from, grantee{route.Kind(from.Kind), from.Namespace})
+		}
+	}
+	for _, to := range o.Spec.To {
+		switch {
+		case to.Group != "" || to.Kind != KindService.String():
+		case ptr.Deref(to.Name, "") == "":
+			g.all = true
+		default:
+			g.services = append(g.services, *to.Name)
+		}
+	}
+	return g, nil
+}
+
+func unmarshal(raw []byte, into any) error {
+	return kjson.UnmarshalCaseSensitivePreserveInts(raw, into)
+}

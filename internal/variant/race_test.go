@@ -1,0 +1,44 @@
+package variant
+
+import (
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mirrorgate/mirrorgate/internal/route"
+)
+
+// Admission reads while reflectors write; the race detector watches.
+func TestConcurrentUse(t *testing.T) {
+	i := NewIndex(Options{Grace: time.Nanosecond})
+	i.Subscribe(func(keys []route.Key, _ time.Duration) {
+		for _, key := range keys {
+			i.Route(key) // no lock is held here
+		}
+	})
+	resolver := NewResolver(i, &fakeReader{index: NewIndex(Options{})}, func() bool { return true })
+	doc := httpRoute("n1/x", "n1/a", "n1/b", "n2/c")
+	var wg sync.WaitGroup
+	for seed := range uint64(4) {
+		c := &cluster{Index: i, t: t}
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(seed, 2))
+			for range 200 {
+				o := newRandomObject(r)
+				c.apply(o.obj)
+				o = newRandomObject(r)
+				i.Delete(o.kind, o.name.Namespace, o.name.Name)
+			}
+		})
+		wg.Go(func() {
+			for range 200 {
+				if _, err := resolver.Resolve(t.Context(), doc); err != nil {
+					t.Error(err)
+				}
+				i.Counts()
+			}
+		})
+	}
+	wg.Wait()
+}

@@ -1,0 +1,136 @@
+package variant
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mirrorgate/mirrorgate/internal/policy"
+	"github.com/mirrorgate/mirrorgate/internal/route"
+)
+
+// randomObject is an object of a universe small enough for everything to
+// collide with everything.
+type randomObject struct {
+	kind Kind
+	name types.NamespacedName
+	obj  any // what apply takes
+}
+
+func pick[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
+
+func newRandomObject(r *rand.Rand) randomObject {
+	kind := Kind(r.IntN(int(kindCount)))
+	ns, name := pick(r, "n1", "n2"), pick(r, "a", "b", "c")
+	full := ns + "/" + name
+	podLabels := pick(r, "app=a", "app=b", "app=a,version=v1", "app=a,version=v2", "app=b,version=v1,pod-template-hash=1")
+	o := randomObject{kind: kind, name: types.NamespacedName{Namespace: ns, Name: name}}
+	switch kind {
+	case KindService:
+		s := serviceOf(full, pick(r, "", "app=a", "app=b", "app=a,version=v1", "app=b,pod-template-hash=1", "pod-template-hash=1"))
+		if r.IntN(8) == 0 {
+			s = deleting(s)
+		}
+		o.obj = s
+	case KindDeployment:
+		o.obj = deployment(full, podLabels, r.Int32N(3))
+	case KindReplicaSet:
+		d := podOf(full, podLabels, pick(r, "", "apps/v1 Deployment a"))
+		rs := &appsv1.ReplicaSet{ObjectMeta: d.ObjectMeta}
+		rs.Spec.Template, rs.Spec.Replicas = template(podLabels), new(r.Int32N(2))
+		o.obj = rs
+	case KindDaemonSet:
+		o.obj = &appsv1.DaemonSet{ObjectMeta: meta(full), Spec: appsv1.DaemonSetSpec{Template: template(podLabels)}}
+	case KindStatefulSet:
+		o.obj = statefulSet(full, podLabels)
+	case KindPod:
+		o.obj = podOf(full, podLabels, pick(r, "", replicaSet))
+	case KindEndpointSlice:
+		o.obj = sliceOf(full, pick(r, "a", "b", "c"), pick(r, []string{}, []string{"a"}, []string{"!a", "b"}, []string{"?"}, []string{"c", "!?"})...)
+	case KindRollout:
+		o.obj = fmt.Sprintf(`{apiVersion: argoproj.io/v1alpha1, kind: Rollout, metadata: {namespace: %s, name: %s}, spec: {replicas: %d,
+selector: {matchLabels: {app: a}}, %s, strategy: {canary: {trafficRouting: {istio: {virtualService: {name: %s}}}}}}}`, ns, name, r.IntN(2),
+			pick(r, "template: {metadata: {labels: {app: b}}}", "workloadRef: {apiVersion: apps/v1, kind: Deployment, name: b}"), pick(r, "a", "b.n1"))
+	case KindDestinationRule:
+		o.obj = ruleOf(full, pick(r, "a", "b", "*.n1.svc.cluster.local", "*.local", "*.x.io"), pick(r, "", `"."`, "n1"),
+			pick(r, "s1", "s2"), pick(r, "", "version: v1", "app: b"))
+	case KindServiceEntry:
+		o.obj = entryOf(full, pick(r, "api.x.io", "*.x.io", "b.n2", "c.n1.svc.cluster.local"), pick(r, "", `"."`))
+	case KindReferenceGrant:
+		o.obj = grantOf(full, route.GatewayGroup, pick(r, "HTTPRoute", "GRPCRoute"), pick(r, "n1", "n2"),
+			pick(r, `{group: "", kind: Service}`, `{group: "", kind: Service, name: a}`))
+	case KindHTTPRoute:
+		o.obj = httpRoute(full, ns+"/a", pick(r, "n1", "n2")+"/"+pick(r, "a", "b", "c"), "n1/b")
+	case KindGRPCRoute:
+		o.obj = gatewayRoute(route.GRPCRoute, full, ns+"/b", pick(r, "n1", "n2")+"/"+pick(r, "a", "b", "c"))
+	default:
+		o.obj = virtualService(full, "a", pick(r, "a", "b#s1", "c#s2", "b.n2", "api.x.io#s1", "a.n1.svc.cluster.local#s1"))
+	}
+	return o
+}
+
+// TestRandomHistories checks that an Index that went through a history of
+// events knows what a fresh one would, that every change of what is known about
+// a stored route was announced, and that nothing is left in the end.
+func TestRandomHistories(t *testing.T) {
+	for seed := range uint64(6) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		live := map[string]randomObject{}
+		c := newCluster(t)
+		c.opts.Grace = -1
+		before := map[route.Key]policy.Snapshot{}
+		for range 300 {
+			o := newRandomObject(r)
+			key := fmt.Sprint(o.kind, o.name)
+			if _, there := live[key]; there && r.IntN(3) == 0 {
+				delete(live, key)
+				c.Delete(o.kind, o.name.Namespace, o.name.Name)
+			} else {
+				live[key] = o
+				c.apply(o.obj)
+			}
+			before = checkAnnounced(t, c, before)
+		}
+		fresh := newCluster(t)
+		fresh.opts.Grace = -1
+		for _, o := range live {
+			fresh.apply(o.obj)
+		}
+		for doc := range c.Routes() {
+			require.Equal(t, fresh.Snapshot(doc), c.Snapshot(doc), "seed %d, %s", seed, doc.Key)
+		}
+		require.Equal(t, fresh.Counts(), c.Counts())
+		for _, o := range live {
+			c.Delete(o.kind, o.name.Namespace, o.name.Name)
+		}
+		assertEmpty(t, c.Index)
+	}
+}
+
+// checkAnnounced returns what is known now about every stored route. Loops are
+// left out: they concern the route whose write closes them.
+func checkAnnounced(t *testing.T, c *cluster, before map[route.Key]policy.Snapshot) map[route.Key]policy.Snapshot {
+	t.Helper()
+	announced := map[string]bool{}
+	for _, e := range c.notified() {
+		announced[e.key] = true
+	}
+	after := map[route.Key]policy.Snapshot{}
+	for doc := range c.Routes() {
+		snap := c.Snapshot(doc)
+		snap.Loops = nil
+		for target, v := range snap.Variants {
+			v.Detail = "" // names of workloads come and go
+			snap.Variants[target] = v
+		}
+		after[doc.Key] = snap
+		if old, ok := before[doc.Key]; ok && !announced[doc.String()] {
+			require.Equal(t, old, snap, "%s was not announced", doc.Key)
+		}
+	}
+	return after
+}

@@ -1,0 +1,215 @@
+package variant
+
+// The records that the Index keeps instead of objects: what a variant's state
+// is computed from, and nothing else. A field that is not here cannot cause a
+// notification.
+
+import (
+	"cmp"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mirrorgate/mirrorgate/internal/policy"
+	"github.com/mirrorgate/mirrorgate/internal/route"
+)
+
+type id struct {
+	kind Kind
+	types.NamespacedName
+}
+
+func (i *id) ident() *id { return i }
+
+// record is one object of the model. Records are not changed once they are in
+// the Index, except for the bookkeeping fields that say so.
+type record interface {
+	ident() *id
+	// equal tells whether the other record of the same object says the same.
+	equal(other record) bool
+}
+
+type service struct {
+	id
+	ports        []policy.Port
+	selector     labels
+	externalName bool
+	deleting     bool
+}
+
+func (s *service) equal(other record) bool {
+	o := other.(*service)
+	return s.externalName == o.externalName && s.deleting == o.deleting &&
+		slices.Equal(s.ports, o.ports) && slices.Equal(s.selector, o.selector)
+}
+
+// workload is anything that runs pods, or a pod.
+type workload struct {
+	id
+	// labels are the labels of the workload's pods.
+	labels labels
+	// idle is set when the workload is scaled to 0. How many replicas there are
+	// otherwise does not matter.
+	idle     bool
+	deleting bool
+	// controlled marks a pod or ReplicaSet that another workload runs; only
+	// the labels of such a pod matter.
+	controlled bool
+	rollout    *rollout
+	// since is when the workload was last deployed, or scaled up from 0: what
+	// was lost before then says nothing about it. Zero for one read live.
+	since time.Time
+
+	// places tells where in the Index's postings the workload stands, by label.
+	places []int32
+}
+
+// rollout is what only an Argo Rollout has.
+type rollout struct {
+	// own are the labels that the Rollout itself names; with a workloadRef, the
+	// template of the workload it refers to knows more.
+	own    labels
+	ref    id
+	routes []route.Key
+}
+
+func (w *workload) equal(other record) bool {
+	o := other.(*workload)
+	if w.idle != o.idle || w.deleting != o.deleting || w.controlled != o.controlled {
+		return false
+	}
+	if w.rollout != nil && o.rollout != nil {
+		return reflect.DeepEqual(w.rollout, o.rollout)
+	}
+	return slices.Equal(w.labels, o.labels)
+}
+
+// kept tells whether the Index has a use for the record. Old ReplicaSets of
+// Deployments are many, and their owners speak for them.
+func (w *workload) kept() bool { return w.kind != KindReplicaSet || !w.controlled }
+
+// alive tells whether the workload is meant to run pods.
+func (w *workload) alive() bool { return !w.deleting && !w.idle }
+
+// slice is an EndpointSlice.
+type slice struct {
+	id
+	service string
+	// ready are the names of the pods behind ready endpoints, sorted.
+	ready []string
+	// anonymous counts ready endpoints without a pod; total counts all.
+	anonymous, total int32
+}
+
+func (s *slice) equal(other record) bool {
+	o := other.(*slice)
+	return s.service == o.service && s.anonymous == o.anonymous && s.total == o.total &&
+		slices.Equal(s.ready, o.ready)
+}
+
+func (s *slice) of() types.NamespacedName {
+	return types.NamespacedName{Namespace: s.Namespace, Name: s.service}
+}
+
+type subset struct {
+	name   string
+	labels labels
+}
+
+// rule is a DestinationRule.
+type rule struct {
+	id
+	// host is fully qualified, or a wildcard.
+	host     string
+	subsets  []subset
+	exportTo []string
+	// created is in RFC 3339: of two rules that say different things about a
+	// subset, Istio takes the older.
+	created string
+}
+
+func (r *rule) compare(other *rule) int {
+	return cmp.Or(strings.Compare(r.created, other.created), strings.Compare(r.Name, other.Name))
+}
+
+func (r *rule) equal(other record) bool {
+	o := other.(*rule)
+	return r.host == o.host && r.created == o.created && slices.Equal(r.exportTo, o.exportTo) &&
+		slices.EqualFunc(r.subsets, o.subsets, func(a, b subset) bool {
+			return a.name == b.name && slices.Equal(a.labels, b.labels)
+		})
+}
+
+// entry is a ServiceEntry.
+type entry struct {
+	id
+	hosts    []string
+	exportTo []string
+}
+
+func (e *entry) equal(other record) bool {
+	o := other.(*entry)
+	return slices.Equal(e.hosts, o.hosts) && slices.Equal(e.exportTo, o.exportTo)
+}
+
+func (e *entry) before(other *entry, client string) bool {
+	if own := e.Namespace == client; own != (other.Namespace == client) {
+		return own
+	}
+	return e.String() < other.String()
+}
+
+// visible tells whether an Istio object with this exportTo, in namespace own,
+// counts for a client namespace.
+func visible(exportTo []string, own, client string) bool {
+	if len(exportTo) == 0 {
+		return true
+	}
+	for _, to := range exportTo {
+		if to == "*" || to == client || (to == "." && own == client) {
+			return true
+		}
+	}
+	return false
+}
+
+// grant is a ReferenceGrant, as far as it opens Services to routes.
+type grant struct {
+	id
+	from []grantee
+	// all is set when every Service is granted, else services names them.
+	all      bool
+	services []string
+}
+
+type grantee struct {
+	kind      route.Kind
+	namespace string
+}
+
+func (g *grant) equal(other record) bool {
+	o := other.(*grant)
+	return g.all == o.all && slices.Equal(g.from, o.from) && slices.Equal(g.services, o.services)
+}
+
+func (g *grant) allows(from grantee, name string) bool {
+	return (g.all || slices.Contains(g.services, name)) && slices.Contains(g.from, from)
+}
+
+// stored is a route.
+type stored struct {
+	id
+	doc *route.Document
+}
+
+func (s *stored) kept() bool { return s.doc.Concerns() }
+
+// equal ignores the resourceVersion: every status update changes it.
+func (s *stored) equal(other record) bool {
+	a, b := *s.doc, *other.(*stored).doc
+	a.ResourceVersion, b.ResourceVersion = "", ""
+	return reflect.DeepEqual(a, b) //nolint:govet // An error in it is a tree of plain values.
+}

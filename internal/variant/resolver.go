@@ -1,0 +1,224 @@
+package variant
+
+// The resolver stands between admission and caches that may lag: what they do
+// not know yet is looked up live before a mirror is parked or denied over it.
+// What they do know is believed.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mirrorgate/mirrorgate/internal/policy"
+	"github.com/mirrorgate/mirrorgate/internal/route"
+)
+
+// ErrNotSynced is returned while the Index does not know the whole cluster yet.
+var ErrNotSynced = errors.New("caches are not synced")
+
+var errTooManyReads = errors.New("more reads needed than one decision may cost")
+
+const (
+	// maxReads bounds the live reads for one route; what would need more stays
+	// Unknown. parallelReads bounds those under way at a time.
+	maxReads      = 32
+	parallelReads = 8
+	// readTime bounds all live reads for one route. The webhooks time out after 2
+	// and 3 s, and the validating one resolves a route twice.
+	readTime = time.Second
+	// maxRounds bounds how often an answer may raise the next question: Service,
+	// DestinationRule, workload.
+	maxRounds = 4
+)
+
+// Reader reads objects from the API server, past the caches. An object that is
+// not there, or a kind that the cluster does not have, is no error. The objects
+// are of the types that Index.Upsert takes.
+type Reader interface {
+	Read(ctx context.Context, q Query) ([]any, error)
+}
+
+// Resolver finds out the state of a route's variants.
+type Resolver struct {
+	index  *Index
+	live   Reader
+	synced func() bool
+}
+
+// NewResolver returns a Resolver that answers from index, once synced says that
+// it is complete, and confirms through live what the index does not have.
+func NewResolver(index *Index, live Reader, synced func() bool) *Resolver {
+	return &Resolver{index: index, live: live, synced: synced}
+}
+
+// Resolve returns the state of everything that a decision about the route
+// depends on. A target whose absence could not be confirmed is Unknown.
+func (r *Resolver) Resolve(ctx context.Context, doc *route.Document) (policy.Snapshot, error) {
+	if !r.synced() {
+		return policy.Snapshot{}, ErrNotSynced
+	}
+	// Reads that take too long fail, and their targets stay Unknown: an answer
+	// that says so beats none.
+	ctx, cancel := context.WithTimeout(ctx, readTime)
+	defer cancel()
+	v := view{base: r.index}
+	failed := map[Query]error{}
+	for range maxRounds {
+		snap, questions := v.ask(doc, failed)
+		if len(questions) == 0 {
+			return snap, nil
+		}
+		if v.live == nil { // most decisions need no live read
+			v.live, v.covered = NewIndex(r.index.opts), map[Query]bool{}
+		}
+		r.answer(ctx, &v, questions, failed)
+	}
+	snap, _ := v.ask(doc, failed)
+	return snap, nil
+}
+
+// ask returns what is known, and the queries without which it cannot be relied
+// on.
+func (v *view) ask(doc *route.Document, failed map[Query]error) (policy.Snapshot, []Query) {
+	v.base.mu.RLock()
+	defer v.base.mu.RUnlock()
+	snap := v.snapshot(doc)
+	var open []Query
+	asked := map[Query]bool{}
+	for m := range mirrors(doc) {
+		key := m.Target.WithoutPort()
+		variant := snap.Variants[key]
+		for _, q := range v.doubts(doc, m, variant) {
+			if err, ok := failed[q]; ok {
+				// Only this: a fact that is not confirmed must deny nothing.
+				variant = policy.Variant{
+					Reason: policy.VariantUnknown,
+					Detail: fmt.Sprintf("%s of %q could not be looked up: %v", q.Kind, m.Target.Name, err),
+				}
+				snap.Variants[key] = variant
+			} else if !v.covered[q] && !asked[q] {
+				asked[q] = true
+				open = append(open, q)
+			}
+		}
+	}
+	return snap, open
+}
+
+// doubts returns the queries that confirm what is not there.
+func (v *view) doubts(doc *route.Document, m *route.Mirror, variant policy.Variant) []Query {
+	var queries []Query
+	name := types.NamespacedName(m.Target.Service())
+	switch variant.Reason {
+	case policy.ServiceNotFound:
+		queries = append(queries, serviceQuery(name))
+		if m.ShortHost {
+			queries = append(queries, entriesQuery())
+		}
+	case policy.DestinationRuleNotFound, policy.SubsetNotFound:
+		for _, ns := range v.ruleNamespaces(name.Namespace, doc.Namespace) {
+			queries = append(queries, rulesQuery(ns))
+		}
+	case policy.WorkloadNotFound:
+		queries = append(queries, v.workloadQueries(doc, m)...)
+	case policy.HostNotFound:
+		if m.Target.Name != "*" {
+			queries = append(queries, entriesQuery())
+		}
+	}
+	if lacksPort(variant, m.Target.Port) {
+		queries = append(queries, serviceQuery(name))
+	}
+	if variant.Ungranted {
+		queries = append(queries, grantsQuery(name.Namespace))
+	}
+	return queries
+}
+
+// lacksPort tells whether a Service exists without the port that a mirror asks
+// for: a contradiction that would be denied.
+func lacksPort(variant policy.Variant, port int32) bool {
+	return variant.Exists && !variant.External && port != 0 &&
+		!slices.ContainsFunc(variant.Ports, func(p policy.Port) bool { return p.Number == port })
+}
+
+// workloadQueries ask for what runs behind a mirror. Pods stand for workloads:
+// they can be selected by label, and without one nothing is ready anyway.
+func (v *view) workloadQueries(doc *route.Document, m *route.Mirror) []Query {
+	name := types.NamespacedName(m.Target.Service())
+	s := v.service(name)
+	if s == nil {
+		return nil
+	}
+	var of labels
+	if m.Target.Subset != "" {
+		rules := v.rulesFor(v.base.fqdn(m.Target.Service()), name.Namespace, doc.Namespace)
+		_, of, _ = subsetsOf(rules, m.Target.Subset)
+	}
+	want, ok := s.selector.merge(of)
+	switch {
+	case !ok: // a contradiction that no workload can resolve
+		return nil
+	case len(want) == 0:
+		return []Query{slicesQuery(name)}
+	default:
+		return []Query{slicesQuery(name), {Kind: KindPod, Namespace: name.Namespace, Selector: want.String()}}
+	}
+}
+
+// answer reads what is asked for into the view.
+func (r *Resolver) answer(ctx context.Context, v *view, questions []Query, failed map[Query]error) {
+	var (
+		mu    sync.Mutex
+		wg    sync.WaitGroup
+		slots = make(chan struct{}, parallelReads)
+	)
+	budget := maxReads - len(v.covered) - len(failed)
+	for n, q := range questions {
+		if n >= budget {
+			mu.Lock()
+			failed[q] = errTooManyReads
+			mu.Unlock()
+			continue
+		}
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			objs, err := r.live.Read(ctx, q)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				err = v.live.learn(objs)
+			}
+			if err != nil {
+				failed[q] = err
+				return
+			}
+			v.covered[q] = true
+		})
+	}
+	wg.Wait()
+}
+
+// learn takes in objects that were read live. Any pod stands for the workload
+// that runs it.
+func (i *Index) learn(objs []any) error {
+	for _, obj := range objs {
+		rec, err := i.toRecord(obj)
+		if err != nil {
+			return err
+		}
+		if w, ok := rec.(*workload); ok {
+			w.controlled = false
+		}
+		if rec != nil {
+			i.update(func(t *touched) { i.put(rec, t) })
+		}
+	}
+	return nil
+}

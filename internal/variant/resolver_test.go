@@ -1,0 +1,186 @@
+package variant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apilabels "k8s.io/apimachinery/pkg/labels"
+
+	"github.com/mirrorgate/mirrorgate/internal/policy"
+	"github.com/mirrorgate/mirrorgate/internal/route"
+)
+
+// fakeReader answers live reads from an Index of its own, or fails for a kind.
+type fakeReader struct {
+	index *Index
+	fail  map[Kind]error
+
+	mu    sync.Mutex
+	asked []Query
+}
+
+func (f *fakeReader) Read(_ context.Context, q Query) ([]any, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked = append(f.asked, q)
+	if err := f.fail[q.Kind]; err != nil {
+		return nil, err
+	}
+	selector, err := apilabels.Parse(q.Selector)
+	if err != nil {
+		return nil, err
+	}
+	var found []any
+	for name, rec := range f.index.objects[q.Kind] {
+		have := apilabels.Set{}
+		switch r := rec.(type) {
+		case *workload:
+			for _, l := range r.labels {
+				have[l.Value().key] = l.Value().value
+			}
+		case *slice:
+			have[serviceLabel] = r.service
+		}
+		if (q.Namespace == "" || q.Namespace == name.Namespace) && (q.Name == "" || q.Name == name.Name) && selector.Matches(have) {
+			if w, ok := rec.(*workload); ok {
+				copied := *w
+				rec = &copied
+			}
+			found = append(found, rec)
+		}
+	}
+	return found, nil
+}
+
+// resolve answers from caches while the API server has other objects.
+func resolve(t *testing.T, doc *route.Document, caches, server []any, fail map[Kind]error) (policy.Variant, []Query) {
+	t.Helper()
+	c := newCluster(t, caches...)
+	reader := &fakeReader{index: newCluster(t, server...).Index, fail: fail}
+	snap, err := NewResolver(c.Index, reader, func() bool { return true }).Resolve(t.Context(), doc)
+	require.NoError(t, err)
+	for _, v := range snap.Variants {
+		return v, reader.asked
+	}
+	return policy.Variant{}, reader.asked
+}
+
+func TestAbsenceIsConfirmed(t *testing.T) {
+	ready := append(readyObjects(), istioRule)
+	without := func(drop ...Kind) []any {
+		var kept []any
+		for _, obj := range ready {
+			rec, err := NewIndex(Options{}).toRecord(obj)
+			if text, ok := obj.(string); ok {
+				var raw []byte
+				raw, err = yamlToJSON(text)
+				require.NoError(t, err)
+				rec, err = NewIndex(Options{}).parse(raw)
+			}
+			require.NoError(t, err)
+			if !slices.Contains(drop, rec.ident().kind) {
+				kept = append(kept, obj)
+			}
+		}
+		return kept
+	}
+	http, vs := httpRoute("shop/gw", "shop/a", "shop/b"), virtualService("shop/vs", "a", "b#v2")
+	far := httpRoute("web/gw", "web/a", "shop/b")
+	grant := grantOf("shop/g", route.GatewayGroup, "HTTPRoute", "web", `{group: "", kind: Service}`)
+	port := serviceOf("shop/b", "app=b")
+	port.Spec.Ports[0].Port = 80
+	cases := map[string]struct {
+		doc            *route.Document
+		caches, server []any
+		state          policy.State
+		reason         policy.Reason
+		reads          int
+	}{
+		"a hit is believed":            {http, ready, nil, policy.Ready, "", 0},
+		"scaled to 0 is believed":      {http, append(without(KindDeployment), deployment("shop/b", "app=b", 0)), ready, policy.Absent, policy.ScaledToZero, 0},
+		"service confirmed missing":    {http, nil, nil, policy.Absent, policy.ServiceNotFound, 1},
+		"service found live":           {http, without(KindService), ready, policy.Ready, "", 1},
+		"everything found live":        {http, nil, ready, policy.Ready, "", 3},
+		"subset and everything":        {vs, nil, ready, policy.Ready, "", 5},
+		"workload confirmed missing":   {http, without(KindDeployment, KindEndpointSlice), without(KindDeployment, KindPod), policy.Absent, policy.WorkloadNotFound, 2},
+		"rule found live":              {vs, without(KindDestinationRule), ready, policy.Ready, "", 2},
+		"rule confirmed missing":       {vs, without(KindDestinationRule), nil, policy.Absent, policy.DestinationRuleNotFound, 2},
+		"subset found live":            {vs, append(without(KindDestinationRule), ruleOf("shop/b", "b", "", "v1", "")), ready, policy.Ready, "", 2},
+		"subset confirmed missing":     {virtualService("shop/vs", "a", "b#v9"), ready, ready, policy.Absent, policy.SubsetNotFound, 2},
+		"port found live":              {http, append(without(KindService), port), ready, policy.Ready, "", 1},
+		"grant found live":             {far, ready, []any{grant}, policy.Ready, "", 1},
+		"host found live":              {virtualService("shop/vs", "a", "api.x.io"), nil, []any{entryOf("shop/e", "api.x.io", "")}, policy.Ready, "", 1},
+		"host confirmed missing":       {virtualService("shop/vs", "a", "api.x.io"), nil, nil, policy.Absent, policy.HostNotFound, 1},
+		"short host found live":        {virtualService("shop/vs", "a", "x.io"), nil, []any{entryOf("shop/e", "x.io", "")}, policy.Ready, "", 2},
+		"a rule's namespaces are read": {virtualService("web/vs", "a", "b.shop.svc.cluster.local#v2"), without(KindDestinationRule), nil, policy.Absent, policy.DestinationRuleNotFound, 3},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			got, asked := resolve(t, tc.doc, tc.caches, tc.server, nil)
+			assert.Equal(t, tc.state, got.State, got.Detail)
+			assert.Equal(t, tc.reason, got.Reason)
+			assert.False(t, got.Ungranted)
+			assert.Len(t, asked, tc.reads, asked)
+		})
+	}
+	got, _ := resolve(t, http, append(without(KindService), port), ready, nil)
+	assert.Equal(t, int32(8000), got.Ports[0].Number, "what was read live counts")
+	got, asked := resolve(t, far, ready, nil, nil)
+	assert.True(t, got.Ungranted)
+	assert.Len(t, asked, 1)
+}
+
+func TestAFailedReadIsUnknown(t *testing.T) {
+	broken := map[Kind]error{}
+	for kind := range kindCount {
+		broken[kind] = errors.New("connection refused")
+	}
+	for name, tc := range map[string]struct {
+		doc    *route.Document
+		caches []any
+	}{
+		"service":  {httpRoute("shop/gw", "shop/a", "shop/b"), nil},
+		"port":     {httpRoute("shop/gw", "shop/a", "shop/b"), func() []any { s := serviceOf("shop/b", ""); s.Spec.Ports = nil; return []any{s} }()},
+		"rule":     {virtualService("shop/vs", "a", "b#v2"), readyObjects()},
+		"workload": {httpRoute("shop/gw", "shop/a", "shop/b"), []any{serviceOf("shop/b", "app=b")}},
+		"grant":    {httpRoute("web/gw", "web/a", "shop/b"), readyObjects()},
+		"host":     {virtualService("shop/vs", "a", "api.x.io"), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, _ := resolve(t, tc.doc, tc.caches, nil, broken)
+			assert.Equal(t, policy.Unknown, got.State)
+			assert.Equal(t, policy.VariantUnknown, got.Reason)
+			assert.Contains(t, got.Detail, "connection refused")
+			assert.False(t, got.Exists || got.Ungranted || got.HasRules, "nothing unconfirmed may deny")
+		})
+	}
+}
+
+func TestReadsAreBounded(t *testing.T) {
+	var targets []string
+	for n := range 100 {
+		targets = append(targets, fmt.Sprintf("shop/b%d", n))
+	}
+	doc := httpRoute("shop/gw", "shop/a", targets...)
+	reader := &fakeReader{index: NewIndex(Options{})}
+	snap, err := NewResolver(NewIndex(Options{}), reader, func() bool { return true }).Resolve(t.Context(), doc)
+	require.NoError(t, err)
+	assert.Len(t, reader.asked, maxReads)
+	states := map[policy.State]int{}
+	for _, v := range snap.Variants {
+		states[v.State]++
+	}
+	assert.Equal(t, map[policy.State]int{policy.Absent: maxReads, policy.Unknown: 100 - maxReads}, states)
+}
+
+func TestNotSynced(t *testing.T) {
+	_, err := NewResolver(NewIndex(Options{}), nil, func() bool { return false }).
+		Resolve(t.Context(), httpRoute("shop/gw", "shop/a", "shop/b"))
+	assert.ErrorIs(t, err, ErrNotSynced)
+}

@@ -1,0 +1,177 @@
+package variant
+
+// The stored routes: by everything that can change what is decided about them,
+// and as a graph of mirrors in which loops are found.
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mirrorgate/mirrorgate/internal/route"
+)
+
+// crossing is a reference into a namespace that needs a ReferenceGrant there.
+type crossing struct {
+	into string
+	from grantee
+}
+
+// crosses tells whether a route needs a grant for a mirror target. VirtualServices
+// know no such permission.
+func crosses(doc *route.Document, t route.Target) bool {
+	return doc.Kind != route.VirtualService && t.IsService() && t.Namespace != doc.Namespace
+}
+
+func (i *Index) changeRoute(old, s *stored, t *touched) {
+	if old != nil {
+		i.eachIndex(old, func(set routeSet) { delete(set, old) })
+		i.prune(old)
+		t.soon().add(old.doc.Key)
+	}
+	if s != nil {
+		i.eachIndex(s, func(set routeSet) { set[s] = struct{}{} })
+		t.soon().add(s.doc.Key)
+	}
+}
+
+// eachIndex calls fn with every set that the route belongs to.
+func (i *Index) eachIndex(s *stored, fn func(routeSet)) {
+	for _, name := range s.doc.Serves {
+		fn(setOf(i.serving, types.NamespacedName(name)))
+	}
+	for m := range mirrors(s.doc) {
+		if m.Target.IsService() {
+			fn(setOf(i.targeting, types.NamespacedName(m.Target.Service())))
+		}
+		if crosses(s.doc, m.Target) {
+			fn(setOf(i.crossing, crossing{m.Target.Namespace, grantee{s.doc.Kind, s.doc.Namespace}}))
+		}
+		if s.doc.Kind == route.VirtualService {
+			for _, host := range i.hostsOf(m) {
+				for _, name := range covering(host) {
+					fn(setOf(i.naming, name))
+				}
+			}
+		}
+	}
+}
+
+// prune drops the sets that the route was the last member of.
+func (i *Index) prune(s *stored) {
+	for _, name := range s.doc.Serves {
+		pruneSet(i.serving, types.NamespacedName(name))
+	}
+	for m := range mirrors(s.doc) {
+		pruneSet(i.targeting, types.NamespacedName(m.Target.Service()))
+		pruneSet(i.crossing, crossing{m.Target.Namespace, grantee{s.doc.Kind, s.doc.Namespace}})
+		for _, host := range i.hostsOf(m) {
+			for _, name := range covering(host) {
+				pruneSet(i.naming, name)
+			}
+		}
+	}
+}
+
+func setOf[K comparable](sets map[K]routeSet, key K) routeSet {
+	if sets[key] == nil {
+		sets[key] = routeSet{}
+	}
+	return sets[key]
+}
+
+func pruneSet[K comparable](sets map[K]routeSet, key K) {
+	if set, ok := sets[key]; ok && len(set) == 0 {
+		delete(sets, key)
+	}
+}
+
+// maxEdges bounds the mirrors that are followed in search of the loops of one
+// route. Real ones are found within a few.
+const maxEdges = 100_000
+
+// loopFinder finds the ways that lead from a mirror of a route back to the
+// route. The edges are the mirrors of the other routes.
+type loopFinder struct {
+	index *Index
+	doc   *route.Document
+	left  int
+}
+
+// wayBack tells how a request that is mirrored to target comes back to a
+// Service that the route stands in front of: "default/b -> default/a", "" when
+// it does not.
+func (f *loopFinder) wayBack(target route.Target) string {
+	start := target.Service()
+	if f.doc.Kind != route.VirtualService && slices.Contains(f.doc.Serves, start) {
+		return start.String()
+	}
+	type step struct {
+		at       route.ServiceName
+		previous *step
+	}
+	seen := map[route.ServiceName]bool{start: true}
+	for queue := []*step{{at: start}}; len(queue) > 0; queue = queue[1:] {
+		here := queue[0]
+		for _, next := range f.mirroredFrom(here.at) {
+			if seen[next] {
+				continue
+			}
+			seen[next] = true
+			there := &step{at: next, previous: here}
+			if slices.Contains(f.doc.Serves, next) {
+				var names []string
+				for s := there; s != nil; s = s.previous {
+					names = append(names, s.at.String())
+				}
+				slices.Reverse(names)
+				return strings.Join(names, " -> ")
+			}
+			queue = append(queue, there)
+		}
+	}
+	return ""
+}
+
+// mirroredFrom returns the Services to which other routes in front of a Service
+// mirror. A VirtualService that mirrors to a subset of its own host is no edge:
+// the copy goes straight to the endpoints.
+func (f *loopFinder) mirroredFrom(from route.ServiceName) []route.ServiceName {
+	targets := map[route.ServiceName]bool{}
+	for s := range f.index.serving[types.NamespacedName(from)] {
+		if s.doc.Key == f.doc.Key {
+			continue
+		}
+		for m := range mirrors(s.doc) {
+			if f.left--; f.left < 0 {
+				return nil
+			}
+			own := s.doc.Kind == route.VirtualService && m.Target.Service() == from
+			if m.Target.IsService() && !own && m.Share.Percent() > 0 {
+				targets[m.Target.Service()] = true
+			}
+		}
+	}
+	// Sorted, so that every replica finds the same way.
+	return slices.SortedFunc(maps.Keys(targets), func(a, b route.ServiceName) int {
+		return strings.Compare(a.String(), b.String())
+	})
+}
+
+// managedBy names the tool that rewrites the route on its own.
+func (i *Index) managedBy(doc *route.Document) string {
+	for _, owner := range doc.Owners {
+		switch {
+		case owner.Group == flaggerGroup && owner.Kind == "Canary":
+			return "Flagger"
+		case owner.Group == argoGroup && owner.Kind == KindRollout.String():
+			return "Argo Rollouts"
+		}
+	}
+	if i.managed[doc.Key] > 0 {
+		return "Argo Rollouts"
+	}
+	return ""
+}

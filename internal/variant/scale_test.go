@@ -1,0 +1,112 @@
+package variant
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/mirrorgate/mirrorgate/internal/route"
+)
+
+// The size that the memory limit is promised for; 2 pods for each workload.
+const (
+	scaleServices  = 5000
+	scaleWorkloads = 10000
+	scaleRoutes    = 5000
+	namespaces     = 50
+)
+
+// fill feeds a cluster of that size, one object at a time as a watch does.
+func fill(tb testing.TB, i *Index, one string) {
+	tb.Helper()
+	put := func(obj any) { require.NoError(tb, i.Upsert(obj)) }
+	ns := func(n int) string {
+		if one != "" {
+			return one
+		}
+		return fmt.Sprintf("team-%d", n%namespaces)
+	}
+	for n := range scaleWorkloads {
+		labels := fmt.Sprintf("app.kubernetes.io/name=app-%d,app.kubernetes.io/managed-by=Helm,app.kubernetes.io/part-of=shop,version=v%d", n/2, n%2)
+		put(deployment(fmt.Sprintf("%s/app-%d-v%d", ns(n/2), n/2, n%2), labels, 2))
+		for p := range 2 {
+			put(podOf(fmt.Sprintf("%s/app-%d-v%d-5d4f8c7b9-%05d", ns(n/2), n/2, n%2, p), labels+fmt.Sprintf(",pod-template-hash=%d", n), replicaSet))
+		}
+	}
+	for n := range scaleServices {
+		svc := serviceOf(fmt.Sprintf("%s/app-%d", ns(n), n), fmt.Sprintf("app.kubernetes.io/name=app-%d,app.kubernetes.io/managed-by=Helm", n))
+		svc.Spec.Ports = append(svc.Spec.Ports, corev1.ServicePort{Name: "grpc", Port: 9000})
+		put(svc)
+		var pods []string
+		for p := range 4 {
+			pods = append(pods, fmt.Sprintf("app-%d-v%d-5d4f8c7b9-%05d", n, p%2, p/2))
+		}
+		put(sliceOf(fmt.Sprintf("%s/app-%d-abcde", ns(n), n), fmt.Sprintf("app-%d", n), pods...))
+	}
+	for n := range scaleRoutes {
+		at := ns(n)
+		if n%2 == 0 {
+			put(httpRoute(fmt.Sprintf("%s/route-%d", at, n), fmt.Sprintf("%s/app-%d", at, n), fmt.Sprintf("%s/app-%d", at, n+1)))
+		} else {
+			put(virtualService(fmt.Sprintf("%s/route-%d", at, n), fmt.Sprintf("app-%d", n), fmt.Sprintf("app-%d", n)))
+		}
+	}
+}
+
+func BenchmarkMemory(b *testing.B) {
+	heap := func() uint64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	for b.Loop() {
+		before := heap()
+		i := NewIndex(Options{})
+		fill(b, i, "")
+		b.ReportMetric(float64(heap()-before)/(1<<20), "MiB")
+		runtime.KeepAlive(i)
+	}
+}
+
+// Both layouts: spread over namespaces, and everything in one.
+func BenchmarkEvents(b *testing.B) {
+	for name, one := range map[string]string{"spread": "", "oneNamespace": "shop"} {
+		i := NewIndex(Options{})
+		fill(b, i, one)
+		at := one
+		if at == "" {
+			at = "team-7"
+		}
+		doc := httpRoute(at+"/r", at+"/app-7", at+"/app-1057")
+		i.Subscribe(func([]route.Key, time.Duration) {})
+		b.Run(name+"/Snapshot", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				i.Snapshot(doc)
+			}
+		})
+		labels := "app.kubernetes.io/name=app-1057,app.kubernetes.io/managed-by=Helm,app.kubernetes.io/part-of=shop,version=v0"
+		idle, busy := deployment(at+"/app-1057-v0", labels, 0), deployment(at+"/app-1057-v0", labels, 1)
+		b.Run(name+"/Deployment", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				require.NoError(b, i.Upsert(idle))
+				require.NoError(b, i.Upsert(busy))
+			}
+		})
+		some, none := sliceOf(at+"/app-1057-abcde", "app-1057", "x", "y"), sliceOf(at+"/app-1057-abcde", "app-1057")
+		b.Run(name+"/EndpointSlice", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				require.NoError(b, i.Upsert(some))
+				require.NoError(b, i.Upsert(none))
+			}
+		})
+	}
+}
