@@ -1,0 +1,201 @@
+package webhook
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+	"sigs.k8s.io/yaml"
+
+	"github.com/mirrorgate/mirrorgate/internal/policy"
+	"github.com/mirrorgate/mirrorgate/internal/route"
+	"github.com/mirrorgate/mirrorgate/patch"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fakeResolver stands for the cluster: it answers with one state for every
+// variant, or fails.
+type fakeResolver struct {
+	state policy.State
+	err   error
+	panic string
+}
+
+func (f fakeResolver) Resolve(_ context.Context, doc *route.Document) (policy.Snapshot, error) {
+	if f.panic != "" {
+		panic(f.panic)
+	}
+	snap := policy.Snapshot{Variants: map[route.Target]policy.Variant{}}
+	for _, m := range doc.Every {
+		v := policy.Variant{State: f.state, Exists: true, Ports: []policy.Port{{Number: 80}}}
+		if f.state != policy.Ready {
+			v.Reason, v.Detail = policy.ScaledToZero, `Deployment "v2" is scaled to 0`
+		}
+		snap.Variants[m.Target.WithoutPort()] = v
+	}
+	return snap, f.err
+}
+
+const mirrored = `
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web, namespace: shop, labels: {tier: %s}}
+spec:
+  rules:
+  - filters:
+    - {type: RequestMirror, requestMirror: {backendRef: {name: v2, port: 80}, percent: %d}}
+    backendRefs: [{name: v1, port: 80}]
+`
+
+func toJSON(t *testing.T, text string) []byte {
+	t.Helper()
+	if text == "" {
+		return nil
+	}
+	raw, err := yaml.YAMLToJSON([]byte(text))
+	require.NoError(t, err)
+	return raw
+}
+
+func request(t *testing.T, op admissionv1.Operation, object, old string) admission.Request {
+	t.Helper()
+	req := admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
+		Kind: metav1.GroupVersionKind{Group: route.GatewayGroup, Version: "v1", Kind: "HTTPRoute"},
+		Name: "web", Namespace: "shop", Operation: op,
+	}}
+	req.Object.Raw, req.OldObject.Raw = toJSON(t, object), toJSON(t, old)
+	return req
+}
+
+func TestFaultsOfOursLetTheWriteThrough(t *testing.T) {
+	for name, tc := range map[string]struct {
+		resolver fakeResolver
+		cause    string
+	}{
+		"the API server does not answer": {fakeResolver{err: errors.New("connection refused")}, "internal error"},
+		"out of time":                    {fakeResolver{err: fmt.Errorf("read: %w", context.DeadlineExceeded)}, "timeout"},
+		"a panic":                        {fakeResolver{panic: "nil map"}, "panic"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			reg := prometheus.NewRegistry()
+			gate := New(tc.resolver, Options{Metrics: NewMetrics(reg)})
+			for stage, h := range map[string]admission.Handler{"mutate": gate.Mutator(), "validate": gate.Validator()} {
+				// 150 % is wrong: even so, we do not deny what we could not judge.
+				resp := h.Handle(t.Context(), request(t, admissionv1.Create, fmt.Sprintf(mirrored, "a", 150), ""))
+				assert.True(t, resp.Allowed, stage)
+				assert.Empty(t, resp.Patches, stage)
+				require.Len(t, resp.Warnings, 1, stage)
+				assert.Contains(t, resp.Warnings[0], tc.cause)
+				assert.LessOrEqual(t, len(resp.Warnings[0]), 120)
+				assert.Equal(t, "error", resp.AuditAnnotations["decision"])
+				assert.InDelta(t, 1, testutil.ToFloat64(gate.opts.Metrics.errors.WithLabelValues(stage, tc.cause)), 0, stage)
+			}
+		})
+	}
+}
+
+func TestOnlyWritesThatConcernMirrorsAreDecided(t *testing.T) {
+	boom := fakeResolver{panic: "must not be asked"}
+	plain := strings.Replace(fmt.Sprintf(mirrored, "a", 10), "RequestMirror", "ExtensionRef", 1)
+	plain = strings.Replace(plain, "requestMirror", "extensionRef", 1)
+	stored := fmt.Sprintf(mirrored, "a", 10)
+	for name, req := range map[string]admission.Request{
+		"a route without mirrors":   request(t, admissionv1.Create, plain, ""),
+		"a label":                   request(t, admissionv1.Update, fmt.Sprintf(mirrored, "b", 10), stored),
+		"a delete":                  request(t, admissionv1.Delete, "", stored),
+		"a route that is deleted":   request(t, admissionv1.Update, strings.Replace(fmt.Sprintf(mirrored, "a", 20), "name: web", `name: web, deletionTimestamp: "2026-01-01T00:00:00Z"`, 1), stored),
+		"what is no route":          request(t, admissionv1.Create, `{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, spec: {rules: RequestMirror}}`, ""),
+		"an object of another kind": request(t, admissionv1.Create, `{apiVersion: v1, kind: ConfigMap, data: {mirror: x}}`, ""),
+	} {
+		t.Run(name, func(t *testing.T) {
+			resp := New(boom, Options{}).Mutator().Handle(t.Context(), req)
+			assert.True(t, resp.Allowed)
+			assert.Empty(t, resp.Patches)
+			assert.Empty(t, resp.Warnings)
+		})
+	}
+}
+
+func TestATouchIsDecidedThoughNothingChanged(t *testing.T) {
+	stored := fmt.Sprintf(mirrored, "a", 10)
+	req := request(t, admissionv1.Update, stored, stored)
+	gate := New(fakeResolver{state: policy.Absent}, Options{})
+	require.Empty(t, gate.Mutator().Handle(t.Context(), req).Patches)
+	req.Options.Raw = []byte(`{"kind":"PatchOptions","fieldManager":"mirrorgate"}`)
+	require.NotEmpty(t, gate.Mutator().Handle(t.Context(), req).Patches)
+}
+
+func TestParkThenRestoreThroughTheHandlers(t *testing.T) {
+	req := request(t, admissionv1.Create, fmt.Sprintf(mirrored, "a", 10), "")
+	req.DryRun = new(true)
+	gate := New(fakeResolver{state: policy.Absent}, Options{})
+	resp := gate.Mutator().Handle(t.Context(), req)
+	require.True(t, resp.Allowed)
+	assert.Equal(t, map[string]string{"decision": "park", "reason": "ScaledToZero"}, resp.AuditAnnotations)
+	assert.Equal(t, []string{`spec.rules[0].filters[0].requestMirror: mirror to v2:80 is parked: Deployment "v2" is scaled to 0`}, resp.Warnings)
+	assert.InDelta(t, 1, testutil.ToFloat64(gate.opts.Metrics.decisions.WithLabelValues("HTTPRoute", "create", "park", "ScaledToZero", "true")), 0)
+	parked, err := patch.Apply(req.Object.Raw, resp.Patches)
+	require.NoError(t, err)
+
+	back := request(t, admissionv1.Update, "", "")
+	back.Object.Raw, back.OldObject.Raw = parked, parked
+	back.Options.Raw = []byte(`{"fieldManager":"mirrorgate"}`)
+	resp = New(fakeResolver{state: policy.Ready}, Options{}).Mutator().Handle(t.Context(), back)
+	assert.Equal(t, map[string]string{"decision": "restore", "reason": "VariantReady"}, resp.AuditAnnotations)
+	restored, err := patch.Apply(parked, resp.Patches)
+	require.NoError(t, err)
+	assert.JSONEq(t, string(req.Object.Raw), string(restored))
+}
+
+func TestAStrippedAnnotationIsRecoveredFromTheOldObject(t *testing.T) {
+	gate := New(fakeResolver{state: policy.Absent}, Options{})
+	req := request(t, admissionv1.Create, fmt.Sprintf(mirrored, "a", 10), "")
+	parked, err := patch.Apply(req.Object.Raw, gate.Mutator().Handle(t.Context(), req).Patches)
+	require.NoError(t, err)
+	var object map[string]any
+	require.NoError(t, json.Unmarshal(parked, &object))
+	delete(object["metadata"].(map[string]any), "annotations")
+	stripped, err := json.Marshal(object)
+	require.NoError(t, err)
+
+	replace := request(t, admissionv1.Update, "", "")
+	replace.Object.Raw, replace.OldObject.Raw = stripped, parked
+	out, err := patch.Apply(stripped, gate.Mutator().Handle(t.Context(), replace).Patches)
+	require.NoError(t, err)
+	assert.JSONEq(t, string(parked), string(out))
+}
+
+func TestOnlyWhatAWriteMakesWrongIsDenied(t *testing.T) {
+	gate := New(fakeResolver{state: policy.Ready}, Options{})
+	bad := fmt.Sprintf(mirrored, "a", 150)
+	resp := gate.Validator().Handle(t.Context(), request(t, admissionv1.Create, bad, ""))
+	require.False(t, resp.Allowed)
+	assert.Equal(t, metav1.StatusReasonInvalid, resp.Result.Reason)
+	assert.EqualValues(t, 422, resp.Result.Code)
+	assert.Equal(t, []metav1.StatusCause{{
+		Type: metav1.CauseTypeFieldValueInvalid, Field: "spec.rules[0].filters[0].requestMirror.percent",
+		Message: "Invalid value: 150: PercentOutOfRange: must be a whole number from 0 to 100",
+	}}, resp.Result.Details.Causes)
+	assert.Equal(t, "spec.rules[0].filters[0].requestMirror.percent: Invalid value: 150: PercentOutOfRange: must be a whole number from 0 to 100", resp.Result.Message)
+	assert.Equal(t, "deny", resp.AuditAnnotations["decision"])
+
+	resp = gate.Validator().Handle(t.Context(), request(t, admissionv1.Update, strings.Replace(bad, "v1, port", "v3, port", 1), bad))
+	assert.True(t, resp.Allowed, "the mirror was as wrong before this write")
+	require.Len(t, resp.Warnings, 1)
+	assert.Contains(t, resp.Warnings[0], "PercentOutOfRange")
+
+	resp = gate.Validator().Handle(t.Context(), request(t, admissionv1.Update, fmt.Sprintf(mirrored, "a", 160), bad))
+	assert.False(t, resp.Allowed, "wrong in another way")
+}

@@ -1,0 +1,90 @@
+package webhook
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/mirrorgate/mirrorgate/internal/policy"
+	"github.com/mirrorgate/mirrorgate/internal/route"
+	"github.com/mirrorgate/mirrorgate/patch"
+)
+
+// mutate takes mirrors out of a route and back, as their variants come and go.
+// A write that changes neither the rules nor our annotations passes untouched:
+// editing the spec in a request for a label could make the API server refuse
+// the label.
+func (g *Gate) mutate(ctx context.Context, req *admission.Request) (outcome, error) {
+	if req.Operation == admissionv1.Update && !touched(req) {
+		same, err := route.SameToUs(req.Object.Raw, req.OldObject.Raw)
+		if err == nil && same {
+			return allow(policy.None, policy.Unchanged), nil
+		}
+	}
+	doc, done := g.read(req)
+	if done != nil {
+		return *done, nil
+	}
+	d, err := g.decide(ctx, stageMutate, doc)
+	if err != nil {
+		return outcome{}, err
+	}
+	out := allow(d.Action, d.Reason, d.Warnings...)
+	ops := d.Arrangement.Operations
+	if len(ops) == 0 {
+		return out, nil
+	}
+	if err := patch.Check(req.Object.Raw, ops); err != nil {
+		return outcome{}, fmt.Errorf("patch of %s: %w", doc.Key, err)
+	}
+	out.Patches = ops
+	return out, nil
+}
+
+// touched tells whether the controller asks for a decision.
+func touched(req *admission.Request) bool {
+	var options struct {
+		FieldManager string `json:"fieldManager"`
+	}
+	return json.Unmarshal(req.Options.Raw, &options) == nil && options.FieldManager == FieldManager
+}
+
+// validate judges the object that would be stored. It denies what this very
+// write makes wrong for good; everything else is a warning.
+func (g *Gate) validate(ctx context.Context, req *admission.Request) (outcome, error) {
+	doc, done := g.read(req)
+	if done != nil {
+		return *done, nil
+	}
+	d, err := g.decide(ctx, stageValidate, doc)
+	if err != nil {
+		return outcome{}, err
+	}
+	if d.Action == policy.Skip || len(d.Findings) == 0 {
+		return allow(policy.None, d.Reason, d.Warnings...), nil
+	}
+	var before []policy.Finding
+	if old := g.readOld(req); old != nil {
+		stored, err := g.decide(ctx, stageValidate, old)
+		if err != nil {
+			return outcome{}, err
+		}
+		before = stored.Findings
+	}
+	made, stale := policy.Made(d.Findings, before)
+	warnings := d.Warnings
+	for _, f := range stale {
+		warnings = append(warnings, policy.Warning("%s: %s: %s", f.Field, f.Reason, f.Message))
+	}
+	if len(made) == 0 {
+		return allow(policy.None, stale[0].Reason, warnings...), nil
+	}
+	return denied(req, made, warnings), nil
+}
+
+func join(texts []string) string { return strings.Join(slices.Compact(texts), "; ") }

@@ -1,0 +1,130 @@
+package webhook
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"sigs.k8s.io/yaml"
+
+	"github.com/mirrorgate/mirrorgate/manifests"
+)
+
+// Paths of the handlers on the webhook server.
+const (
+	MutatePath   = "/mutate"
+	ValidatePath = "/validate"
+)
+
+// Registration is how a program outside the cluster makes itself known to the
+// API server: both webhook configurations of an installation, by URL.
+type Registration struct {
+	// URL is the address of the webhook server: https://HOST:PORT.
+	URL *url.URL
+	// CABundle is the PEM of the CA that the API server should trust.
+	CABundle []byte
+	// FailurePolicy is that of the validating webhook, Fail when empty.
+	FailurePolicy admissionregistrationv1.FailurePolicyType
+}
+
+// Name is the name of both configurations. It depends on the URL, so that a
+// program that was killed finds its own again, and never those of others.
+func (r Registration) Name() string {
+	sum := sha256.Sum256([]byte(r.URL.String()))
+	return "mirrorgate-" + hex.EncodeToString(sum[:4])
+}
+
+// Apply creates both configurations, or updates them. The mutating one comes
+// first: judged alone, a route would be denied what would have been parked.
+func (r Registration) Apply(ctx context.Context, client kubernetes.Interface) error {
+	mutating, validating, err := r.configurations()
+	if err != nil {
+		return err
+	}
+	// Server-side apply, so that what an earlier run left behind is replaced.
+	options := metav1.PatchOptions{FieldManager: FieldManager, Force: new(true)}
+	api := client.AdmissionregistrationV1()
+	if _, err := api.MutatingWebhookConfigurations().Patch(ctx, r.Name(), types.ApplyPatchType, mutating, options); err != nil {
+		return fmt.Errorf("register the mutating webhook: %w", err)
+	}
+	if _, err := api.ValidatingWebhookConfigurations().Patch(ctx, r.Name(), types.ApplyPatchType, validating, options); err != nil {
+		return errors.Join(fmt.Errorf("register the validating webhook: %w", err), r.Remove(ctx, client))
+	}
+	return nil
+}
+
+// Remove deletes both configurations; what is not there is no error.
+func (r Registration) Remove(ctx context.Context, client kubernetes.Interface) error {
+	api := client.AdmissionregistrationV1()
+	ignore := func(err error) error {
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return err
+	}
+	// The validating one goes first: it is the one that can block a write.
+	return errors.Join(
+		ignore(api.ValidatingWebhookConfigurations().Delete(ctx, r.Name(), metav1.DeleteOptions{})),
+		ignore(api.MutatingWebhookConfigurations().Delete(ctx, r.Name(), metav1.DeleteOptions{})),
+	)
+}
+
+// configurations are those of the manifests, pointed at the URL, as JSON.
+func (r Registration) configurations() (mutating, validating []byte, err error) {
+	m, v, err := shipped()
+	if err != nil {
+		return nil, nil, err
+	}
+	m.Name, v.Name = r.Name(), r.Name()
+	for i := range m.Webhooks {
+		m.Webhooks[i].ClientConfig = r.client(MutatePath)
+	}
+	for i := range v.Webhooks {
+		v.Webhooks[i].ClientConfig = r.client(ValidatePath)
+		if r.FailurePolicy != "" {
+			v.Webhooks[i].FailurePolicy = &r.FailurePolicy
+		}
+	}
+	if mutating, err = json.Marshal(m); err != nil {
+		return nil, nil, err
+	}
+	validating, err = json.Marshal(v)
+	return mutating, validating, err
+}
+
+// shipped are the configurations of the manifests.
+func shipped() (m admissionregistrationv1.MutatingWebhookConfiguration, v admissionregistrationv1.ValidatingWebhookConfiguration, err error) {
+	first, second, ok := strings.Cut(string(manifests.Webhooks), "\n---\n")
+	if !ok {
+		return m, v, errors.New("manifests: webhooks.yaml does not hold two documents")
+	}
+	if err := errors.Join(yaml.UnmarshalStrict([]byte(first), &m), yaml.UnmarshalStrict([]byte(second), &v)); err != nil {
+		return m, v, fmt.Errorf("manifests: webhooks.yaml: %w", err)
+	}
+	return m, v, nil
+}
+
+// Namespaces selects the namespaces in which the webhooks are called.
+func Namespaces() (labels.Selector, error) {
+	m, _, err := shipped()
+	if err != nil {
+		return nil, err
+	}
+	return metav1.LabelSelectorAsSelector(m.Webhooks[0].NamespaceSelector)
+}
+
+func (r Registration) client(path string) admissionregistrationv1.WebhookClientConfig {
+	target := r.URL.JoinPath(path).String()
+	return admissionregistrationv1.WebhookClientConfig{URL: &target, CABundle: r.CABundle}
+}
