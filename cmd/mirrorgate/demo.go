@@ -1,0 +1,68 @@
+package main
+
+// The verb for somebody who wants to see it before they install it.
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/mirrorgate/mirrorgate/internal/demo"
+)
+
+func newDemo() *cobra.Command {
+	var kubeconfig, kubecontext string
+	var noColor bool
+	opts := demo.Options{Namespace: "mirrorgate-demo", Timeout: time.Minute}
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Play known documents against a cluster that mirrorgate serves",
+		Long: `Demo plays Istio's task "Mirroring", as VirtualService and as HTTPRoute, and Iter8's
+tutorial "Traffic mirroring", with their own manifests, and takes variant 2 through
+everything that can happen to it. For each step it shows how the stored route
+changed and how long the flip took.
+
+mirrorgate has to serve the cluster; the CRDs of Istio and of the Gateway API have to
+be installed. Everything happens in a namespace of its own, which is removed at the
+end, after a failure or a Ctrl-C too. No traffic is sent.
+
+The exit code is 0 only if every step was seen.`,
+		Args: cobra.NoArgs,
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig of the cluster; by default kubectl's")
+	f.StringVar(&kubecontext, "context", "", "context of the kubeconfig, if not its current one")
+	f.StringVar(&opts.Namespace, "namespace", opts.Namespace, "namespace to create, play in and remove")
+	f.DurationVar(&opts.Timeout, "timeout", opts.Timeout, "how long a step may take")
+	f.BoolVar(&noColor, "no-color", false, "no colours; so does the environment variable NO_COLOR, or no terminal")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if opts.Timeout <= 0 {
+			return fmt.Errorf("--timeout: %s is not more than 0", opts.Timeout)
+		}
+		rules := clientcmd.NewDefaultClientConfigLoadingRules()
+		rules.ExplicitPath = kubeconfig
+		overrides := &clientcmd.ConfigOverrides{CurrentContext: kubecontext}
+		var err error
+		if opts.Config, err = clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides).ClientConfig(); err != nil {
+			return fmt.Errorf("kubeconfig: %w", err)
+		}
+		opts.Config.UserAgent = "mirrorgate-demo/" + version
+		opts.Out, opts.Color = os.Stdout, !noColor && colorful(os.Stdout)
+		if err = demo.Run(cmd.Context(), opts); errors.Is(err, demo.ErrFailed) {
+			return exitError(1)
+		}
+		return err
+	}
+	return cmd
+}
+
+// colorful tells whether somebody looks who wants colours; see no-color.org.
+func colorful(out *os.File) bool {
+	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(out.Fd()))
+}

@@ -1,0 +1,366 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	ctrlwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
+
+	"github.com/mirrorgate/mirrorgate/certs"
+	"github.com/mirrorgate/mirrorgate/internal/controller"
+	"github.com/mirrorgate/mirrorgate/internal/route"
+	"github.com/mirrorgate/mirrorgate/internal/variant"
+	"github.com/mirrorgate/mirrorgate/webhook"
+)
+
+func newServe() *cobra.Command {
+	opts := defaultServeOptions()
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve the admission webhooks and run the controller",
+		Long: `Serve answers the API server's admission requests for routes, and touches a route
+when one of its variants comes or goes.
+
+In a cluster it takes its identity from its service account and its certificate
+from --cert-dir; the webhook configurations are part of the installation.
+
+Outside a cluster, with --webhook-url, it makes its own CA, registers both webhook
+configurations by URL once it is ready, and removes them when it ends:
+
+  mirrorgate serve --kubeconfig ~/.kube/config --webhook-url https://192.0.2.7:9443
+
+Flags win over the file that --config names; its keys are the flags' names:
+
+  webhook-url: https://192.0.2.7:9443
+  unready-grace: 20s
+  policy:
+    limits: {maxPercent: 50, maxMirrors: 2}
+    namespaces:
+      prod: {maxPercent: 10}`,
+		Args: cobra.NoArgs,
+	}
+	opts.bind(cmd.Flags())
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := opts.load(cmd.Flags()); err != nil {
+			return err
+		}
+		return serve(cmd.Context(), opts)
+	}
+	return cmd
+}
+
+// gateway is everything that a serving process consists of.
+type gateway struct {
+	opts    *serveOptions
+	log     logr.Logger
+	config  *rest.Config
+	manager manager.Manager
+	source  certs.Source
+	cluster *variant.Cluster
+	index   *variant.Index
+	// registration is set outside a cluster.
+	registration *webhook.Registration
+	client       kubernetes.Interface
+}
+
+// serve runs until ctx ends, or until a part fails.
+func serve(ctx context.Context, opts *serveOptions) error {
+	g := &gateway{opts: opts, log: newLogger(opts)}
+	ctrl.SetLogger(g.log)
+	klog.SetLogger(g.log)
+	for _, step := range []func() error{g.connect, g.certificate, g.assemble} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return g.run(ctx)
+}
+
+func newLogger(opts *serveOptions) logr.Logger {
+	level := &slog.HandlerOptions{Level: opts.level()}
+	if opts.LogFormat == "json" {
+		return logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, level))
+	}
+	return logr.FromSlogHandler(slog.NewTextHandler(os.Stderr, level))
+}
+
+// connect finds the API server: the kubeconfig's, or that of the cluster that
+// the process runs in.
+func (g *gateway) connect() (err error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = g.opts.Kubeconfig
+	if g.opts.Kubeconfig == "" && g.opts.WebhookURL == "" {
+		g.config, err = rest.InClusterConfig()
+		if err != nil {
+			return fmt.Errorf("no --kubeconfig, and not in a cluster: %w", err)
+		}
+	} else {
+		overrides := &clientcmd.ConfigOverrides{CurrentContext: g.opts.Context}
+		g.config, err = clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides).ClientConfig()
+		if err != nil {
+			return fmt.Errorf("kubeconfig: %w", err)
+		}
+	}
+	g.config.UserAgent = "mirrorgate/" + version
+	g.config.QPS = -1 // the API server's priority and fairness bound us
+	g.client, err = kubernetes.NewForConfig(g.config)
+	return err
+}
+
+func (g *gateway) certificate() error {
+	if g.opts.url == nil {
+		source, err := certs.Files(g.opts.CertDir)
+		g.source = source
+		return err
+	}
+	memory, err := certs.NewMemory(clock.RealClock{}, g.opts.url.Hostname())
+	if err != nil {
+		return err
+	}
+	g.source = memory
+	g.registration = &webhook.Registration{URL: g.opts.url, CABundle: memory.CABundle(), FailurePolicy: g.opts.failurePolicy()}
+	return nil
+}
+
+// assemble wires the parts into a manager.
+func (g *gateway) assemble() (err error) {
+	hooks := ctrlwebhook.NewServer(ctrlwebhook.Options{
+		Host: g.opts.host, Port: g.opts.port,
+		TLSOpts: []func(*tls.Config){func(c *tls.Config) {
+			c.GetCertificate = g.source.GetCertificate
+			c.MinVersion = tls.VersionTLS12
+			c.NextProtos = []string{"http/1.1"} // one connection a call at most; h2 adds attack surface only
+		}},
+	})
+	if g.manager, err = ctrl.NewManager(g.config, g.opts.manager(hooks, g.log)); err != nil {
+		return err
+	}
+	g.index = variant.NewIndex(variant.Options{
+		ClusterDomain: g.opts.ClusterDomain, RootNamespace: g.opts.RootNamespace, Grace: g.opts.grace(),
+	})
+	if g.cluster, err = variant.NewCluster(g.config, g.index, g.log.WithName("cluster")); err != nil {
+		return err
+	}
+	gate := webhook.New(variant.NewResolver(g.index, g.cluster, g.cluster.HasSynced), webhook.Options{
+		Policy: g.opts.Policy, ClusterDomain: g.opts.ClusterDomain, Metrics: webhook.NewMetrics(metrics.Registry),
+	})
+	gate.Register(g.manager.GetWebhookServer()) // without being asked for it, the manager does not start it
+
+	flips, err := g.controller()
+	if err != nil {
+		return err
+	}
+	metrics.Registry.MustRegister(clusterMetrics{g.index, g.cluster})
+	return errors.Join(
+		g.manager.Add(everywhere(g.source.Start)),
+		g.manager.Add(everywhere(g.cluster.Start)),
+		g.manager.Add(everywhere(flips)),
+		g.manager.AddHealthzCheck("ping", func(*http.Request) error { return nil }),
+		g.manager.AddReadyzCheck("certificate", func(*http.Request) error { return g.source.Ready() }),
+		g.manager.AddReadyzCheck("caches", func(*http.Request) error { return g.synced() }),
+		g.manager.AddReadyzCheck("webhook", hooks.StartedChecker()),
+	)
+}
+
+var errNotSynced = errors.New("the caches are not filled yet")
+
+func (g *gateway) synced() error {
+	if !g.cluster.HasSynced() {
+		return errNotSynced
+	}
+	return nil
+}
+
+// controller returns the controller's loop, which with --leader-elect runs on
+// one replica at a time.
+func (g *gateway) controller() (func(context.Context) error, error) {
+	toucher, err := controller.NewToucher(g.config)
+	if err != nil {
+		return nil, err
+	}
+	selector, err := webhook.Namespaces()
+	if err != nil {
+		return nil, err
+	}
+	c := controller.New(g.index, toucher, controller.NewNamespaces(g.client.CoreV1(), selector), g.manager.GetEventRecorder("mirrorgate"), controller.Options{
+		Policy: g.opts.Policy, ClusterDomain: g.opts.ClusterDomain, Workers: g.opts.Workers,
+		Resync: g.opts.Resync.Duration, Metrics: controller.NewMetrics(metrics.Registry), Log: g.log.WithName("controller"),
+	})
+	var queue atomic.Pointer[controller.Queue] // nil while another replica leads
+	g.index.Subscribe(func(keys []route.Key, delay time.Duration) {
+		q := queue.Load()
+		for _, key := range keys {
+			switch {
+			case q == nil:
+			case delay > 0:
+				(*q).AddAfter(key, delay)
+			default:
+				c.Noticed(key)
+				(*q).Add(key)
+			}
+		}
+	})
+	flips := func(ctx context.Context) error {
+		if !poll(ctx, 20*time.Millisecond, g.cluster.HasSynced) {
+			return nil
+		}
+		defer queue.Store(nil)
+		return c.Start(ctx, func(_ context.Context, q controller.Queue) error {
+			queue.Store(&q)
+			return nil
+		})
+	}
+	if !g.opts.LeaderElect {
+		return flips, nil
+	}
+	lock, err := lease(g.config, g.manager, g.opts.LeaderElectionNamespace)
+	if err != nil {
+		return nil, fmt.Errorf("leader election: %w", err)
+	}
+	return leadership{lock: lock, run: flips}.Start, nil
+}
+
+// run starts everything, and outside a cluster registers the webhooks for as
+// long as they are served.
+func (g *gateway) run(ctx context.Context) error {
+	if g.registration == nil {
+		return g.manager.Start(ctx)
+	}
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	failed := make(chan error, 1)
+	go func() { failed <- g.manager.Start(serving) }()
+	registered := make(chan error, 1)
+	go func() { registered <- g.register(ctx, serving) }()
+
+	var err error
+	select {
+	case err = <-failed:
+		failed <- nil
+	case err = <-registered:
+		if err == nil {
+			select {
+			case <-ctx.Done():
+			case err = <-failed:
+				failed <- nil
+			}
+		} else if ctx.Err() != nil {
+			err = nil // told to end before it was registered
+		}
+	}
+	// First nobody calls us any more, then we stop answering.
+	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if gone := g.registration.Remove(clean, g.client); gone != nil {
+		err = errors.Join(err, fmt.Errorf("the webhook configurations %s are left behind: %w", g.registration.Name(), gone))
+	} else {
+		g.log.Info("webhooks removed", "name", g.registration.Name())
+	}
+	stop()
+	return errors.Join(err, <-failed)
+}
+
+// register waits until requests can be answered, and tells the API server.
+func (g *gateway) register(ctx, serving context.Context) error {
+	started := g.manager.GetWebhookServer().StartedChecker()
+	ready := func() bool { return g.cluster.HasSynced() && g.source.Ready() == nil && started(nil) == nil }
+	if !poll(ctx, 20*time.Millisecond, ready) || serving.Err() != nil {
+		return ctx.Err()
+	}
+	if err := g.registration.Apply(ctx, g.client); err != nil {
+		return err
+	}
+	g.log.Info("webhooks registered", "name", g.registration.Name(), "url", g.registration.URL.String())
+	return nil
+}
+
+// poll waits until something is true; it returns false when ctx ends first.
+func poll(ctx context.Context, every time.Duration, is func() bool) bool {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for !is() {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+	}
+	return true
+}
+
+// everywhere runs on every replica.
+type everywhere func(context.Context) error
+
+func (f everywhere) Start(ctx context.Context) error { return f(ctx) }
+func (everywhere) NeedLeaderElection() bool          { return false }
+
+func (o *serveOptions) manager(hooks ctrlwebhook.Server, log logr.Logger) ctrl.Options {
+	return ctrl.Options{
+		Scheme:                 runtime.NewScheme(),
+		Logger:                 log,
+		Metrics:                server.Options{BindAddress: o.MetricsBind},
+		HealthProbeBindAddress: o.HealthBind,
+		WebhookServer:          hooks,
+	}
+}
+
+// clusterMetrics shows how much is cached and whether it is complete.
+type clusterMetrics struct {
+	index   *variant.Index
+	cluster *variant.Cluster
+}
+
+var (
+	mirrorsDesc = prometheus.NewDesc("mirrorgate_mirrors", "Mirrors in the cluster's routes, by kind of route and state (active, parked).", []string{"kind", "state"}, nil)
+	syncedDesc  = prometheus.NewDesc("mirrorgate_cache_synced", "1 when all objects of a kind have been listed, by kind.", []string{"kind"}, nil)
+	objectsDesc = prometheus.NewDesc("mirrorgate_cache_objects", "Objects cached, by kind.", []string{"kind"}, nil)
+)
+
+func (c clusterMetrics) Describe(out chan<- *prometheus.Desc) {
+	out <- mirrorsDesc
+	out <- syncedDesc
+	out <- objectsDesc
+}
+
+func (c clusterMetrics) Collect(out chan<- prometheus.Metric) {
+	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+	}
+	counts := c.index.Counts()
+	for kind, n := range counts.Active {
+		gauge(mirrorsDesc, float64(n), string(kind), "active")
+	}
+	for kind, n := range counts.Parked {
+		gauge(mirrorsDesc, float64(n), string(kind), "parked")
+	}
+	for kind, n := range counts.Objects {
+		gauge(objectsDesc, float64(n), kind.String())
+	}
+	for kind, done := range c.cluster.Synced() {
+		value := 0.0
+		if done {
+			value = 1
+		}
+		gauge(syncedDesc, value, kind)
+	}
+}

@@ -1,0 +1,159 @@
+package demo
+
+// The three plays. All of them follow their document, and then take variant 2
+// through everything that can happen to it.
+
+import (
+	"context"
+	"path"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/mirrorgate/mirrorgate/internal/route"
+)
+
+// variantTwo is the Deployment of variant 2, by the name that all documents
+// give it.
+const variantTwo = "httpbin-v2"
+
+// play is one document.
+type play struct {
+	title, short string
+	folder       string
+	kind         route.Kind
+	// service is what the mirror points at: its endpoints tell whether the
+	// variant is ready.
+	service string
+	// first are the files that come before everything else, plain the one with
+	// the default route (if the document has one), mirror the mirrored route's,
+	// second those of variant 2.
+	first  []string
+	plain  string
+	mirror string
+	second []string
+	// ends are what is deleted to end variant 2.
+	ends []string
+}
+
+func plays() []play {
+	return []play{
+		{
+			title: `Istio's task "Mirroring", as VirtualService and DestinationRule`, short: "Istio, VirtualService",
+			folder: "istio-virtualservice", kind: route.VirtualService, service: "httpbin",
+			first: []string{"httpbin-v1.yaml", "httpbin.yaml"}, plain: "default-route.yaml", mirror: "mirror-route.yaml",
+			second: []string{"httpbin-v2.yaml"}, ends: []string{"deployment/httpbin-v2"},
+		},
+		{
+			title: `Istio's task "Mirroring", as HTTPRoute of the Gateway API`, short: "Istio, HTTPRoute",
+			folder: "istio-gateway-api", kind: route.HTTPRoute, service: "httpbin-v2",
+			first: []string{"httpbin-v1.yaml", "httpbin.yaml"}, plain: "default-route.yaml", mirror: "mirror-route.yaml",
+			second: []string{"httpbin-v2.yaml"}, ends: []string{"deployment/httpbin-v2", "service/httpbin-v2"},
+		},
+		{
+			title: `Iter8's tutorial "Traffic mirroring", its HTTPRoute`, short: "Iter8, HTTPRoute",
+			folder: "iter8", kind: route.HTTPRoute, service: "httpbin-v2",
+			first:  []string{"httpbin-v1.yaml", "httpbin-v1-service.yaml", "httpbin.yaml"},
+			mirror: "route.yaml", second: []string{"httpbin-v2.yaml", "httpbin-v2-service.yaml"},
+			ends: []string{"deployment/httpbin-v2", "service/httpbin-v2"},
+		},
+	}
+}
+
+// written is the mirrored route as its author has it.
+func (p play) written(documents manifests) *unstructured.Unstructured {
+	return documents[path.Join(p.folder, p.mirror)][0]
+}
+
+// outcome is what a step must lead to.
+type outcome int
+
+const (
+	// noMirror: the route is stored without a mirror.
+	noMirror outcome = iota
+	// mirror: the route is stored with the mirrors of the manifest.
+	mirror
+	// noChange: the stored object is the very same.
+	noChange
+)
+
+func (o outcome) String() string {
+	return [...]string{"no mirror", "mirror", "no change"}[o]
+}
+
+// cause is what the step's flip is counted from.
+type cause int
+
+const (
+	// theWrite of the route itself.
+	theWrite cause = iota
+	// theCall that scaled or deleted the variant.
+	theCall
+	// theVariant, when it became ready.
+	theVariant
+)
+
+// step is one thing that is done and what must come of it.
+type step struct {
+	title string
+	do    []action
+	since cause
+	want  outcome
+}
+
+// action is one command, written as kubectl would take it.
+type action struct {
+	command string
+	run     func(context.Context, *stage) error
+}
+
+// steps are those of the document.
+func (p play) steps() []step {
+	write, plain := p.apply(p.mirror), p.apply(p.plain)
+	deploy := p.apply(p.second...)
+	scale := func(replicas string) []action {
+		return []action{{
+			"scale deployment/" + variantTwo + " --replicas=" + replicas,
+			func(ctx context.Context, s *stage) error { return s.scale(ctx, variantTwo, replicas) },
+		}}
+	}
+	steps := []step{
+		{"the mirror is written while variant 2 is absent", append(append(p.apply(p.first...), plain...), write...), theWrite, noMirror},
+		{"variant 2 is deployed", deploy, theVariant, mirror},
+	}
+	if p.plain != "" { // the order of Istio's document: both variants first, then these two
+		steps = append(steps,
+			step{"the default route is applied, without a mirror", plain, theWrite, noMirror},
+			step{"the mirror is written while variant 2 is ready", write, theWrite, mirror})
+	}
+	return append(steps,
+		step{"variant 2 is scaled to 0", scale("0"), theCall, noMirror},
+		step{"variant 2 is scaled back to 1", scale("1"), theVariant, mirror},
+		step{"variant 2 is deleted", p.delete(p.ends...), theCall, noMirror},
+		step{"the same manifest is applied again", write, theWrite, noChange})
+}
+
+func (p play) apply(names ...string) []action {
+	var actions []action
+	for _, name := range names {
+		if name == "" {
+			continue
+		}
+		file := path.Join(p.folder, name)
+		actions = append(actions, action{
+			"apply --server-side -f " + file,
+			func(ctx context.Context, s *stage) error { return s.applyFile(ctx, file) },
+		})
+	}
+	return actions
+}
+
+func (p play) delete(names ...string) []action {
+	var actions []action
+	for _, name := range names {
+		actions = append(actions, action{
+			"delete " + name,
+			func(ctx context.Context, s *stage) error { return s.deleteNamed(ctx, name) },
+		})
+	}
+	return actions
+}

@@ -1,0 +1,159 @@
+package demo
+
+// The watcher sees everything that happens in the namespace by watches, so that
+// a flip is timed when it happens and not when somebody asks.
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/dynamic/dynamicinformer"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/mirrorgate/mirrorgate/internal/route"
+)
+
+var (
+	slicesResource  = schema.GroupVersionResource{Group: "discovery.k8s.io", Version: "v1", Resource: "endpointslices"}
+	gatewayResource = schema.GroupVersionResource{Group: route.GatewayGroup, Version: "v1", Resource: route.HTTPRoute.Resource()}
+	istioResource   = schema.GroupVersionResource{Group: route.IstioGroup, Version: "v1", Resource: route.VirtualService.Resource()}
+	// watched is everything that a play waits for, or for the end of.
+	watched = []schema.GroupVersionResource{
+		gatewayResource, istioResource, slicesResource,
+		{Group: "apps", Version: "v1", Resource: "deployments"},
+		{Group: "apps", Version: "v1", Resource: "replicasets"},
+		{Version: "v1", Resource: "pods"},
+		{Version: "v1", Resource: "services"},
+	}
+)
+
+// facts are what a play wants to know about the namespace.
+type facts struct {
+	// route is the stored route, nil when there is none.
+	route *unstructured.Unstructured
+	// mirrored tells whether it has a mirror, ready whether variant 2 has a
+	// ready endpoint; the times are when that last changed.
+	mirrored, ready     bool
+	mirroredAt, readyAt time.Time
+	// objects is how many there are.
+	objects int
+}
+
+// watcher keeps the namespace's objects and the facts about them.
+type watcher struct {
+	mu      sync.Mutex
+	changed chan struct{} // closed, and replaced, at every change
+	objects map[string]*unstructured.Unstructured
+	service string // the one whose readiness counts
+	facts   facts
+}
+
+// watchNamespace returns when everything there has been seen, or ctx ends; it
+// watches until watching ends.
+func watchNamespace(ctx, watching context.Context, client dynamic.Interface, namespace string) (*watcher, error) {
+	w := &watcher{changed: make(chan struct{}), objects: map[string]*unstructured.Unstructured{}}
+	factory := dynamicinformer.NewFilteredDynamicSharedInformerFactory(client, 0, namespace, nil)
+	for _, resource := range watched {
+		_, err := factory.ForResource(resource).Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+			AddFunc:    func(object any) { w.see(resource, object, true) },
+			UpdateFunc: func(_, object any) { w.see(resource, object, true) },
+			DeleteFunc: func(object any) { w.see(resource, object, false) },
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	factory.Start(watching.Done())
+	for resource, synced := range factory.WaitForCacheSync(ctx.Done()) {
+		if !synced {
+			return nil, fmt.Errorf("could not watch %s: %w", resource.Resource, context.Cause(ctx))
+		}
+	}
+	return w, nil
+}
+
+// focus says which Service the play's mirror points at.
+func (w *watcher) focus(service string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.service = service
+	w.update()
+}
+
+func (w *watcher) see(resource schema.GroupVersionResource, object any, exists bool) {
+	if last, ok := object.(cache.DeletedFinalStateUnknown); ok {
+		object = last.Obj
+	}
+	u, ok := object.(*unstructured.Unstructured)
+	if !ok {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	key := resource.Resource + "/" + u.GetName()
+	if exists {
+		w.objects[key] = u
+	} else {
+		delete(w.objects, key)
+	}
+	w.update()
+	close(w.changed)
+	w.changed = make(chan struct{})
+}
+
+// update brings the facts up to date.
+func (w *watcher) update() {
+	now, f := time.Now(), facts{objects: len(w.objects)}
+	for _, object := range w.objects {
+		if isRoute(object) {
+			f.route = object
+		}
+		f.ready = f.ready || serves(object, w.service)
+	}
+	f.mirrored = len(mirrorsOf(f.route)) > 0
+	f.mirroredAt, f.readyAt = w.facts.mirroredAt, w.facts.readyAt
+	if f.mirrored != w.facts.mirrored {
+		f.mirroredAt = now
+	}
+	if f.ready != w.facts.ready {
+		f.readyAt = now
+	}
+	w.facts = f
+}
+
+// know returns the facts, and a channel that is closed when they change.
+func (w *watcher) know() (facts, <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.facts, w.changed
+}
+
+// progressEvery is how often somebody who waits hears that we still do.
+const progressEvery = 3 * time.Second
+
+// await returns the facts when they are as they should be; waiting, which may
+// be nil, hears of every few seconds that pass.
+func (w *watcher) await(ctx context.Context, should func(facts) bool, waiting func(facts, time.Duration)) (facts, error) {
+	begin, tick := time.Now(), time.NewTicker(progressEvery)
+	defer tick.Stop()
+	for {
+		f, changed := w.know()
+		if should(f) {
+			return f, nil
+		}
+		select {
+		case <-ctx.Done():
+			return f, ctx.Err()
+		case <-changed:
+		case <-tick.C:
+			if waiting != nil {
+				waiting(f, time.Since(begin).Round(time.Second))
+			}
+		}
+	}
+}
