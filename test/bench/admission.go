@@ -1,0 +1,350 @@
+package main
+
+// CPU and p99 of one admission, against a webhook on the same library that
+// allows everything unread. Both run as processes of their own and answer the
+// same reviews over TLS, in turn.
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/go-logr/logr"
+	admissionv1 "k8s.io/api/admission/v1"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/mirrorgate/mirrorgate/certs"
+	"github.com/mirrorgate/mirrorgate/internal/variant"
+	"github.com/mirrorgate/mirrorgate/webhook"
+)
+
+const (
+	services  = 5000
+	workloads = 10000
+	routes    = 5000
+
+	admissionRounds   = 7
+	admissionRequests = 8000 // a round
+	connections       = 4
+)
+
+// serveAdmission is the child process: it prints its address and CA, and serves
+// until ctx ends.
+func serveAdmission(ctx context.Context, which string) error {
+	ctrllog.SetLogger(logr.Discard())
+	mutate := admission.Handler(admission.HandlerFunc(func(context.Context, admission.Request) admission.Response {
+		return admission.Allowed("")
+	}))
+	validate := mutate
+	if which == "mirrorgate" {
+		gate, err := filledGate()
+		if err != nil {
+			return err
+		}
+		mutate, validate = gate.Mutator(), gate.Validator()
+	}
+	source, err := certs.NewMemory(clock.RealClock{}, "127.0.0.1")
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	for path, h := range map[string]admission.Handler{webhook.MutatePath: mutate, webhook.ValidatePath: validate} {
+		hook, err := admission.StandaloneWebhook(&admission.Webhook{
+			Handler:        h,
+			LogConstructor: func(base logr.Logger, _ *admission.Request) logr.Logger { return base },
+		}, admission.StandaloneOptions{Logger: logr.Discard(), MetricsPath: path})
+		if err != nil {
+			return err
+		}
+		mux.Handle(path, hook)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%s %q\n", listener.Addr(), source.CABundle())
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Second, TLSConfig: &tls.Config{
+		GetCertificate: source.GetCertificate, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
+	}}
+	go func() {
+		<-ctx.Done()
+		_ = server.Close()
+	}()
+	if err := server.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// filledGate returns a gate over an index of the size that the figures are
+// promised for.
+func filledGate() (*webhook.Gate, error) {
+	var text bytes.Buffer
+	for i := range max(services, workloads, routes) {
+		if i < services {
+			fmt.Fprintf(&text, serviceJSON+"\n---\n", i, i)
+			fmt.Fprintf(&text, sliceJSON+"\n---\n", i, i, i%250, true)
+		}
+		fmt.Fprintf(&text, deploymentJSON+"\n---\n", i, i, i)
+		if i < routes {
+			fmt.Fprintf(&text, routeJSON+"\n---\n", i, i, i)
+		}
+	}
+	index, err := variant.FromYAML(variant.Options{}, text.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	return webhook.New(variant.NewResolver(index, nil, func() bool { return true }), webhook.Options{}), nil
+}
+
+// peer is a running child process.
+type peer struct {
+	cmd    *exec.Cmd
+	url    string
+	client *http.Client
+}
+
+func startPeer(ctx context.Context, which string) (*peer, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, self, "serve", which)
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.Env = append(os.Environ(), "GOMAXPROCS=2")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		return nil, fmt.Errorf("%s did not start: %w", which, err)
+	}
+	address, quoted, _ := strings.Cut(strings.TrimSpace(line), " ")
+	ca, err := strconv.Unquote(quoted)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM([]byte(ca))
+	return &peer{cmd: cmd, url: "https://" + address, client: &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, MaxIdleConnsPerHost: connections,
+	}}}, nil
+}
+
+func (p *peer) stop() {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	_ = p.cmd.Wait()
+}
+
+// cpu is the processor time that a process has used.
+func cpu(pid int) (time.Duration, error) {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(raw[bytes.LastIndexByte(raw, ')')+2:]))
+	ticks := 0
+	for _, f := range fields[11:13] { // utime and stime, in hundredths of a second
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			return 0, err
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond, nil
+}
+
+// round sends every review in turn and returns CPU per request and the p99.
+func (p *peer) round(ctx context.Context, reviews []review) (cpuPer, p99 time.Duration, err error) {
+	before, err := cpu(p.cmd.Process.Pid)
+	if err != nil {
+		return 0, 0, err
+	}
+	took := make([][]time.Duration, connections)
+	failed := make([]error, connections)
+	var wg sync.WaitGroup
+	for c := range connections {
+		wg.Go(func() {
+			for i := c; i < admissionRequests && failed[c] == nil; i += connections {
+				start := time.Now()
+				failed[c] = p.send(ctx, reviews[i%len(reviews)])
+				took[c] = append(took[c], time.Since(start))
+			}
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(failed...); err != nil {
+		return 0, 0, err
+	}
+	after, err := cpu(p.cmd.Process.Pid)
+	if err != nil {
+		return 0, 0, err
+	}
+	var all []time.Duration
+	for _, t := range took {
+		all = append(all, t...)
+	}
+	return (after - before) / admissionRequests, quantile(all, 0.99), nil
+}
+
+// review is one request of the API server.
+type review struct {
+	path string
+	body []byte
+}
+
+func (p *peer) send(ctx context.Context, r review) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url+r.path, bytes.NewReader(r.body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := p.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if !bytes.Contains(answer, []byte(`"allowed":true`)) {
+		return fmt.Errorf("not allowed: %s", answer)
+	}
+	return nil
+}
+
+// benchReviews is what the API server sends in the life of a mirrored route:
+// writes with a ready variant, touches that park and restore, and the
+// validation of each result.
+func benchReviews(ctx context.Context) ([]review, error) {
+	var out []review
+	for i := range 200 {
+		object := fmt.Appendf(nil, routeJSON, i, i, i)
+		parked, err := parkedRoute(ctx, object)
+		if err != nil {
+			return nil, err
+		}
+		edited := bytes.Replace(object, []byte(`"weight":1`), []byte(`"weight":2`), 1)
+		for _, w := range []struct{ object, old []byte }{
+			{object, nil},    // created
+			{edited, object}, // edited
+			{parked, parked}, // touched: restores
+			{object, parked}, // applied again
+		} {
+			for _, path := range []string{webhook.MutatePath, webhook.ValidatePath} {
+				body, err := reviewOf(w.object, w.old, i)
+				if err != nil {
+					return nil, err
+				}
+				out = append(out, review{path, body})
+			}
+		}
+	}
+	return out, nil
+}
+
+// parkedRoute returns a route as it is stored while its variant is missing.
+func parkedRoute(ctx context.Context, object []byte) ([]byte, error) {
+	gate, err := webhook.FromYAML(webhook.Options{})
+	if err != nil {
+		return nil, err
+	}
+	out, err := gate.Admit(ctx, object, nil)
+	return out.Object, err
+}
+
+func reviewOf(object, old []byte, i int) ([]byte, error) {
+	req := &admissionv1.AdmissionRequest{
+		UID:             types.UID(fmt.Sprintf("6746621f-6c8b-42f1-aaef-%012d", i)),
+		Kind:            metav1.GroupVersionKind{Group: "gateway.networking.k8s.io", Version: "v1", Kind: "HTTPRoute"},
+		Resource:        metav1.GroupVersionResource{Group: "gateway.networking.k8s.io", Version: "v1", Resource: "httproutes"},
+		RequestKind:     &metav1.GroupVersionKind{Group: "gateway.networking.k8s.io", Version: "v1", Kind: "HTTPRoute"},
+		RequestResource: &metav1.GroupVersionResource{Group: "gateway.networking.k8s.io", Version: "v1", Resource: "httproutes"},
+		Name:            fmt.Sprintf("web-%d", i),
+		Namespace:       "shop",
+		Operation:       admissionv1.Create,
+		UserInfo:        authenticationv1.UserInfo{Username: "system:serviceaccount:flux-system:kustomize-controller", Groups: []string{"system:serviceaccounts", "system:authenticated"}},
+		Object:          runtime.RawExtension{Raw: object},
+		Options:         runtime.RawExtension{Raw: []byte(`{"kind":"PatchOptions","apiVersion":"meta.k8s.io/v1","force":true,"fieldManager":"kustomize-controller"}`)},
+	}
+	if old != nil {
+		req.Operation = admissionv1.Update
+		req.OldObject.Raw = old
+		if bytes.Equal(object, old) {
+			req.Options.Raw = []byte(`{"kind":"PatchOptions","apiVersion":"meta.k8s.io/v1","fieldManager":"mirrorgate"}`)
+		}
+	}
+	return json.Marshal(admissionv1.AdmissionReview{
+		TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"},
+		Request:  req,
+	})
+}
+
+func benchAdmission(ctx context.Context) error {
+	reviews, err := benchReviews(ctx)
+	if err != nil {
+		return err
+	}
+	var peers []*peer
+	for _, which := range []string{"mirrorgate", "no-op"} {
+		p, err := startPeer(ctx, which)
+		if err != nil {
+			return err
+		}
+		defer p.stop()
+		peers = append(peers, p)
+	}
+	fmt.Printf("%d reviews of %d bytes on average, %d rounds of %d requests each in turn\n", len(reviews), size(reviews)/len(reviews), admissionRounds, admissionRequests)
+	cpus, p99s := make([][]float64, 2), make([][]float64, 2)
+	for round := range admissionRounds + 1 {
+		for i, p := range peers {
+			c, p99, err := p.round(ctx, reviews)
+			if err != nil {
+				return err
+			}
+			if round == 0 {
+				continue // warm-up
+			}
+			cpus[i] = append(cpus[i], float64(c.Nanoseconds())/1000)
+			p99s[i] = append(p99s[i], float64(p99.Nanoseconds())/1000)
+		}
+	}
+	report("CPU per admission, median of rounds", "µs", median(cpus[0]), median(cpus[1]), 1.3)
+	report("p99 of an admission, median of rounds", "µs", median(p99s[0]), median(p99s[1]), 1.3)
+	return nil
+}
+
+func size(reviews []review) int {
+	n := 0
+	for _, r := range reviews {
+		n += len(r.body)
+	}
+	return n
+}

@@ -1,0 +1,66 @@
+// Command bench measures what mirrorgate costs, as ratios: each figure of ours is
+// taken side by side, in one run, with that of the simplest program that could do
+// the same work. docs/benchmarks.md says how to read the output.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if len(os.Args) == 3 && os.Args[1] == "serve" {
+		exit(serveAdmission(ctx, os.Args[2]))
+	}
+	parts := map[string]func(context.Context) error{"admission": benchAdmission, "scale": benchScale}
+	names := os.Args[1:]
+	if len(names) == 0 {
+		names = []string{"admission", "scale"}
+	}
+	for _, name := range names {
+		run, ok := parts[name]
+		if !ok {
+			exit(fmt.Errorf("no benchmark %q; there are admission and scale", name))
+		}
+		fmt.Printf("\n== %s\n", name)
+		if err := run(ctx); err != nil {
+			exit(err)
+		}
+	}
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// quantile returns the q-th quantile of durations, which it sorts.
+func quantile(d []time.Duration, q float64) time.Duration {
+	slices.Sort(d)
+	return d[min(len(d)-1, int(q*float64(len(d))))]
+}
+
+// median returns the middle of values, which it sorts.
+func median(values []float64) float64 {
+	slices.Sort(values)
+	return values[len(values)/2]
+}
+
+// report prints a figure, its peer's and the ratio against its bound.
+func report(what, unit string, ours, peer, bound float64) {
+	verdict := "within"
+	if ours/peer > bound {
+		verdict = "ABOVE"
+	}
+	fmt.Printf("%-46s %9.1f %-3s  peer %9.1f %-3s  ratio %5.2f  %s %.1f\n", what, ours, unit, peer, unit, ours/peer, verdict, bound)
+}

@@ -1,0 +1,268 @@
+//go:build gate
+
+// Package gate tests, against a real API server, that a mirror is where its
+// variant's state says: through every way in which a variant comes and goes, and
+// through the faults of everything that mirrorgate depends on, itself included.
+package gate
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"github.com/mirrorgate/mirrorgate/test/cluster"
+	"github.com/mirrorgate/mirrorgate/test/integration/harness"
+)
+
+var env *harness.Env
+
+func TestMain(m *testing.M) {
+	policy, err := filepath.Abs("testdata/audit.yaml")
+	if err != nil {
+		panic(err)
+	}
+	harness.Main(m, &env, cluster.Options{
+		CRDs: []string{"gateway-api", "istio", "argo-rollouts"},
+		// The audit log goes to the standard output, and so to the component's log.
+		APIServerFlags: []string{"--audit-policy-file=" + policy, "--audit-log-path=-"},
+	})
+}
+
+// connect returns the client of all tests, since it learns the cluster's
+// resources once.
+var connect = sync.OnceValues(func() (client.Client, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", env.Kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	config.QPS = -1
+	config.WarningHandler = rest.NoWarnings{}
+	return client.New(config, client.Options{})
+})
+
+func api(t *testing.T) client.Client {
+	t.Helper()
+	c, err := connect()
+	require.NoError(t, err)
+	return c
+}
+
+// ref names a route in the namespace of a test.
+type ref struct{ kind, name string }
+
+func (r ref) String() string { return r.kind + "/" + r.name }
+
+func (r ref) empty(ns string) *unstructured.Unstructured {
+	u := &unstructured.Unstructured{}
+	u.SetKind(r.kind)
+	u.SetNamespace(ns)
+	u.SetName(r.name)
+	switch r.kind {
+	case "VirtualService":
+		u.SetAPIVersion("networking.istio.io/v1")
+	default:
+		u.SetAPIVersion("gateway.networking.k8s.io/v1")
+	}
+	return u
+}
+
+// get returns a route, nil when there is none.
+func get(t *testing.T, ns string, r ref) *unstructured.Unstructured {
+	t.Helper()
+	u := r.empty(ns)
+	err := api(t).Get(t.Context(), client.ObjectKeyFromObject(u), u)
+	if client.IgnoreNotFound(err) == nil && err != nil {
+		return nil
+	}
+	require.NoError(t, err)
+	return u
+}
+
+// states are those of all mirrors of routes, as "http:httpbin-v2=parked".
+func states(t *testing.T, ns string, routes ...ref) []string {
+	t.Helper()
+	var out []string
+	for _, r := range routes {
+		u := get(t, ns, r)
+		if u == nil {
+			out = append(out, r.name+":gone")
+			continue
+		}
+		for _, m := range harness.Mirrors(t, u) {
+			out = append(out, r.name+":"+m)
+		}
+	}
+	return out
+}
+
+// within waits until all mirrors of routes are as wanted, and returns how long
+// that took.
+func within(t *testing.T, limit time.Duration, ns, want string, routes ...ref) time.Duration {
+	t.Helper()
+	start := time.Now()
+	var last []string
+	done := func() bool {
+		last = states(t, ns, routes...)
+		return !slices.ContainsFunc(last, func(s string) bool { return !strings.HasSuffix(s, "="+want) })
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		require.Less(t, time.Since(start), limit, "not all are %s: %q", want, last)
+		<-tick.C
+	}
+	return time.Since(start)
+}
+
+func wait(t *testing.T, ns, want string, routes ...ref) time.Duration {
+	t.Helper()
+	return within(t, harness.Wait, ns, want, routes...)
+}
+
+// stays requires that the mirrors of routes do not move for a while.
+func stays(t *testing.T, d time.Duration, ns, want string, routes ...ref) {
+	t.Helper()
+	require.Never(t, func() bool {
+		return slices.ContainsFunc(states(t, ns, routes...), func(s string) bool { return !strings.HasSuffix(s, "="+want) })
+	}, d, 100*time.Millisecond, "mirrors were to stay %s", want)
+}
+
+// apply applies manifests with kubectl.
+func apply(t *testing.T, ns string, manifests ...string) {
+	t.Helper()
+	env.MustKubectl(t, strings.Join(manifests, "\n---\n"), "-n", ns, "apply", "-f", "-")
+}
+
+// kubectl runs kubectl in the namespace.
+func kubectl(t *testing.T, ns string, args ...string) string {
+	t.Helper()
+	return env.MustKubectl(t, "", append([]string{"-n", ns}, args...)...)
+}
+
+// remove deletes one object and does not wait until it is gone.
+func remove(t *testing.T, ns, kind, name string) {
+	t.Helper()
+	kubectl(t, ns, "delete", kind, name, "--wait=false")
+}
+
+func object(t *testing.T, text string) *unstructured.Unstructured {
+	t.Helper()
+	u := &unstructured.Unstructured{}
+	require.NoError(t, yaml.Unmarshal([]byte(text), &u.Object), text)
+	return u
+}
+
+// create creates an object with a Go client, as it stands.
+func create(t *testing.T, ns, text string) error {
+	t.Helper()
+	u := object(t, text)
+	u.SetNamespace(ns)
+	return api(t).Create(t.Context(), u)
+}
+
+// told returns the notes of a route's Events with a reason, oldest first.
+func told(t *testing.T, ns string, r ref, reason string) []string {
+	t.Helper()
+	var list eventsv1.EventList
+	require.NoError(t, api(t).List(t.Context(), &list, client.InNamespace(ns)))
+	slices.SortFunc(list.Items, func(a, b eventsv1.Event) int { return a.EventTime.Compare(b.EventTime.Time) })
+	var out []string
+	for _, e := range list.Items {
+		if e.Regarding.Kind == r.kind && e.Regarding.Name == r.name && e.Reason == reason {
+			out = append(out, e.Note)
+		}
+	}
+	return out
+}
+
+// The routes of these tests: one of each kind, and a VirtualService with a
+// subset. All mirror to httpbin-v2.
+var (
+	httpRoute = ref{"HTTPRoute", "http"}
+	grpcRoute = ref{"GRPCRoute", "grpc"}
+	virtual   = ref{"VirtualService", "vs"}
+	subset    = ref{"VirtualService", "subset"}
+	everyKind = []ref{httpRoute, grpcRoute, virtual, subset}
+)
+
+// gatewayRoute is an HTTPRoute or a GRPCRoute that mirrors 25 % to a Service;
+// namespace may be "".
+func gatewayRoute(r ref, service, namespace string) string {
+	if namespace != "" {
+		namespace = ", namespace: " + namespace
+	}
+	return fmt.Sprintf(`
+apiVersion: gateway.networking.k8s.io/v1
+kind: %s
+metadata: {name: %s}
+spec:
+  parentRefs: [{name: gateway}]
+  rules:
+  - filters:
+    - {type: RequestMirror, requestMirror: {backendRef: {name: %s, port: 80%s}, percent: 25}}
+    backendRefs: [{name: httpbin-v1, port: 80}]
+`, r.kind, r.name, service, namespace)
+}
+
+// virtualService is a VirtualService that mirrors 25 % to a host; subset may be "".
+func virtualService(name, host, subset string) string {
+	if subset != "" {
+		subset = ", subset: " + subset
+	}
+	return fmt.Sprintf(`
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: %[1]s}
+spec:
+  hosts: [%[1]s.example.com]
+  http:
+  - route: [{destination: {host: httpbin-v1}}]
+    mirror: {host: %[2]s%[3]s}
+    mirrorPercentage: {value: 25}
+`, name, host, subset)
+}
+
+// destinationRule makes the pods with a label the subset v2 of httpbin-v2.
+func destinationRule(key, value string) string {
+	return fmt.Sprintf(`
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: httpbin}
+spec: {host: httpbin-v2, subsets: [{name: v2, labels: {%s: %s}}]}
+`, key, value)
+}
+
+// routesOfEveryKind are the manifests of everyKind.
+func routesOfEveryKind() string {
+	return strings.Join([]string{
+		gatewayRoute(httpRoute, "httpbin-v2", ""), gatewayRoute(grpcRoute, "httpbin-v2", ""),
+		virtualService("vs", "httpbin-v2", ""), virtualService("subset", "httpbin-v2", "v2"),
+	}, "\n---\n")
+}
+
+// pods returns the names of the pods of httpbin-v2 that are not being deleted.
+func pods(t *testing.T, ns string) []string {
+	t.Helper()
+	var list corev1.PodList
+	require.NoError(t, api(t).List(t.Context(), &list, client.InNamespace(ns), client.MatchingLabels{"version": "httpbin-v2"}))
+	var names []string
+	for _, p := range list.Items {
+		if p.DeletionTimestamp == nil {
+			names = append(names, p.Name)
+		}
+	}
+	return names
+}

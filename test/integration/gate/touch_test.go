@@ -1,0 +1,118 @@
+//go:build gate
+
+package gate
+
+import (
+	"context"
+	"encoding/json"
+	"iter"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/mirrorgate/mirrorgate/internal/controller"
+	"github.com/mirrorgate/mirrorgate/internal/policy"
+	"github.com/mirrorgate/mirrorgate/internal/route"
+)
+
+// fakeIndex knows one route, and keeps to it whatever happens to the real one.
+type fakeIndex struct{ doc *route.Document }
+
+func (f fakeIndex) Route(route.Key) *route.Document { return f.doc }
+
+func (f fakeIndex) Routes() iter.Seq[*route.Document] {
+	return func(yield func(*route.Document) bool) { yield(f.doc) }
+}
+
+func (f fakeIndex) Snapshot(doc *route.Document) policy.Snapshot {
+	snap := policy.Snapshot{Variants: map[route.Target]policy.Variant{}}
+	for _, m := range doc.Every {
+		snap.Variants[m.Target.WithoutPort()] = policy.Variant{State: policy.Absent, Reason: policy.ServiceNotFound}
+	}
+	return snap
+}
+
+// TestTouchOfARouteThatIsGone looks at a route, lets it be deleted or recreated,
+// and touches what it saw.
+func TestTouchOfARouteThatIsGoneDoesNothing(t *testing.T) {
+	ns := env.Namespace(t)
+	server := env.Serve(t)
+	apply(t, ns, routesOfEveryKind())
+	config := env.Config(t)
+	toucher, err := controller.NewToucher(config)
+	require.NoError(t, err)
+
+	// reconcile lets a controller act on what it saw, and returns how its touch
+	// was counted.
+	reconcileOnce := func(t *testing.T, doc *route.Document) (counted map[string]float64) {
+		t.Helper()
+		reg := prometheus.NewRegistry()
+		recorder := events.NewFakeRecorder(10)
+		c := controller.New(fakeIndex{doc}, toucher, everywhere{}, recorder, controller.Options{Metrics: controller.NewMetrics(reg)})
+		result, err := c.Reconcile(t.Context(), doc.Key)
+		require.NoError(t, err, "what is gone is no error")
+		require.Equal(t, reconcile.Result{}, result, "and is not tried again")
+		require.Empty(t, recorder.Events)
+		counted = map[string]float64{}
+		families, err := reg.Gather()
+		require.NoError(t, err)
+		for _, f := range families {
+			for _, m := range f.Metric {
+				if m.Counter != nil {
+					counted[m.Label[0].GetValue()] = m.Counter.GetValue()
+				}
+			}
+		}
+		return counted
+	}
+	for _, r := range everyKind[:3] {
+		t.Run(r.kind, func(t *testing.T) {
+			u := get(t, ns, r)
+			manifest := u.DeepCopy()
+			manifest.SetManagedFields(nil)
+			manifest.SetResourceVersion("")
+			manifest.SetAnnotations(nil)
+			raw, err := json.Marshal(object(t, map[string]string{
+				"HTTPRoute": gatewayRoute(httpRoute, "httpbin-v2", ""), "GRPCRoute": gatewayRoute(grpcRoute, "httpbin-v2", ""),
+				"VirtualService": virtualService("vs", "httpbin-v2", ""),
+			}[r.kind]))
+			require.NoError(t, err)
+			doc, err := route.Decode(raw, route.Options{Namespace: ns})
+			require.NoError(t, err)
+			doc.UID = string(u.GetUID())
+
+			require.NoError(t, api(t).Delete(t.Context(), u))
+			_, err = toucher.Touch(t.Context(), doc, "httpbin-v2=Ready")
+			require.True(t, apierrors.IsNotFound(err), "%v", err)
+			require.Nil(t, get(t, ns, r), "a touch brings nothing back")
+			require.Equal(t, map[string]float64{"gone": 1}, reconcileOnce(t, doc))
+			require.Nil(t, get(t, ns, r))
+
+			manifest.SetUID("")
+			require.NoError(t, api(t).Create(t.Context(), manifest))
+			before := get(t, ns, r)
+			require.NotEqual(t, u.GetUID(), before.GetUID())
+			_, err = toucher.Touch(t.Context(), doc, "httpbin-v2=Ready")
+			require.Error(t, err)
+			t.Logf("another uid: %v", err)
+			require.Equal(t, map[string]float64{"gone": 1}, reconcileOnce(t, doc))
+			require.Equal(t, before, get(t, ns, r), "the namesake is unchanged")
+
+			// With its own uid it can be touched, and only the annotation changes.
+			doc.UID = string(before.GetUID())
+			_, err = toucher.Touch(t.Context(), doc, "httpbin-v2=Ready")
+			require.NoError(t, err)
+			require.Equal(t, "httpbin-v2=Ready", get(t, ns, r).GetAnnotations()[route.VariantsAnnotation])
+		})
+	}
+	require.Zero(t, server.Metric(t, "mirrorgate_internal_errors_total"))
+}
+
+// everywhere is a cluster in which no namespace has opted out.
+type everywhere struct{}
+
+func (everywhere) Gated(context.Context, string) (bool, error) { return true, nil }

@@ -1,0 +1,267 @@
+// Package harness runs the mirrorgate binary against a real control plane, for
+// tests: one cluster for a test binary, as many serving processes as a test
+// needs, a namespace of its own for every test.
+package harness
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/mirrorgate/mirrorgate/test/cluster"
+)
+
+// Wait bounds every wait for something that the cluster does by itself.
+const Wait = 30 * time.Second
+
+// Env is a running cluster with a built mirrorgate.
+type Env struct {
+	*cluster.Cluster
+	// Binary is the path of the mirrorgate program, built with -race.
+	Binary string
+	names  atomic.Int64
+}
+
+// Main is a TestMain: it starts a cluster, runs the tests, and ends it.
+func Main(m *testing.M, env **Env, opts cluster.Options) {
+	os.Exit(func() int {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		opts.Progress = os.Stderr
+		c, err := cluster.Start(ctx, opts)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer func() {
+			if err := c.Stop(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+			}
+		}()
+		binary, err := build(ctx, c.Dir)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		*env = &Env{Cluster: c, Binary: binary}
+		return m.Run()
+	}())
+}
+
+// build builds the program with the race detector: a race ends it with exit
+// code 66, which Server.Stop reports.
+func build(ctx context.Context, dir string) (string, error) {
+	_, file, _, _ := runtime.Caller(0)
+	binary := filepath.Join(dir, "mirrorgate")
+	cmd := exec.CommandContext(ctx, "go", "build", "-race", "-o", binary, "./cmd/mirrorgate")
+	cmd.Dir = filepath.Join(filepath.Dir(file), "..", "..", "..")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build mirrorgate: %w\n%s", err, out)
+	}
+	return binary, nil
+}
+
+// Namespace creates a namespace that is deleted after the test.
+func (e *Env) Namespace(t *testing.T) string {
+	t.Helper()
+	name := fmt.Sprintf("t%d-%d", e.names.Add(1), os.Getpid())
+	e.MustKubectl(t, "", "create", "namespace", name)
+	t.Cleanup(func() {
+		_, err := e.Kubectl(context.Background(), "", "delete", "namespace", name, "--wait=false")
+		require.NoError(t, err)
+	})
+	return name
+}
+
+// MustKubectl runs kubectl and fails the test when it fails.
+func (e *Env) MustKubectl(t *testing.T, stdin string, args ...string) string {
+	t.Helper()
+	out, err := e.Kubectl(t.Context(), stdin, args...)
+	require.NoError(t, err, "kubectl %s\n%s", strings.Join(args, " "), stdin)
+	return out
+}
+
+// Get returns an object, or nil when there is none.
+func (e *Env) Get(t *testing.T, namespace, resource, name string) *unstructured.Unstructured {
+	t.Helper()
+	out := e.MustKubectl(t, "", "-n", namespace, "get", resource, name, "-o", "json", "--ignore-not-found", "--show-managed-fields")
+	if strings.TrimSpace(out) == "" {
+		return nil
+	}
+	u := &unstructured.Unstructured{}
+	require.NoError(t, json.Unmarshal([]byte(out), u))
+	return u
+}
+
+// Eventually polls until is returns true; what it last saw is in the failure.
+func Eventually(t *testing.T, is func() bool, what string, args ...any) {
+	t.Helper()
+	require.Eventuallyf(t, is, Wait, 50*time.Millisecond, what, args...)
+}
+
+// Server is one running `mirrorgate serve`.
+type Server struct {
+	// URL is the webhook server's, MetricsURL and HealthURL the others'.
+	URL, MetricsURL, HealthURL string
+	cmd                        *exec.Cmd
+	log                        *buffer
+	done                       chan struct{}
+	err                        error
+}
+
+// Serve starts mirrorgate out of the cluster and waits until its webhooks are
+// registered. It is ended after the test, and must end clean.
+func (e *Env) Serve(t *testing.T, flags ...string) *Server {
+	t.Helper()
+	s := e.Launch(t, flags...)
+	s.WaitReady(t)
+	return s
+}
+
+// Launch starts mirrorgate and does not wait for it.
+func (e *Env) Launch(t *testing.T, flags ...string) *Server {
+	t.Helper()
+	s := &Server{
+		URL: "https://" + freeAddress(t), MetricsURL: "http://" + freeAddress(t), HealthURL: "http://" + freeAddress(t),
+		log: &buffer{}, done: make(chan struct{}),
+	}
+	args := append([]string{
+		"serve", "--kubeconfig", e.Kubeconfig, "--webhook-url", s.URL,
+		"--webhook-bind", strings.TrimPrefix(s.URL, "https://"),
+		"--metrics-bind", strings.TrimPrefix(s.MetricsURL, "http://"),
+		"--health-bind", strings.TrimPrefix(s.HealthURL, "http://"),
+		"--unready-grace", "1s",
+	}, flags...)
+	s.cmd = exec.Command(e.Binary, args...) //nolint:noctx // Stop ends it, and must see a clean exit
+	s.cmd.Stderr, s.cmd.Stdout = s.log, s.log
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	require.NoError(t, s.cmd.Start())
+	go func() {
+		s.err = s.cmd.Wait()
+		close(s.done)
+	}()
+	t.Cleanup(func() {
+		s.Stop(t)
+		if t.Failed() {
+			t.Logf("mirrorgate serve:\n%s", s.Log())
+		}
+	})
+	return s
+}
+
+// WaitReady waits until the webhooks are registered.
+func (s *Server) WaitReady(t *testing.T) {
+	t.Helper()
+	Eventually(t, func() bool {
+		return strings.Contains(s.Log(), "webhooks registered") || s.ended()
+	}, "mirrorgate does not register")
+	require.False(t, s.ended(), "mirrorgate ended: %v\n%s", s.err, s.Log())
+}
+
+func (s *Server) ended() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// Stop ends the process with SIGTERM and requires a clean exit; after Kill or
+// another Stop it does nothing.
+func (s *Server) Stop(t *testing.T) {
+	t.Helper()
+	if s.ended() {
+		return
+	}
+	require.NoError(t, s.cmd.Process.Signal(syscall.SIGTERM))
+	select {
+	case <-s.done:
+		require.NoError(t, s.err, "exit\n%s", s.Log())
+	case <-time.After(Wait):
+		s.Kill()
+		t.Errorf("mirrorgate did not end\n%s", s.Log())
+	}
+}
+
+// Kill ends the process with SIGKILL, which leaves its registration behind.
+func (s *Server) Kill() {
+	_ = s.cmd.Process.Kill()
+	<-s.done
+}
+
+// Signal sends any signal, for tests that freeze the process; after SIGSTOP it
+// returns when the process stands still.
+func (s *Server) Signal(t *testing.T, sig syscall.Signal) {
+	t.Helper()
+	require.NoError(t, s.cmd.Process.Signal(sig))
+	if sig != syscall.SIGSTOP {
+		return
+	}
+	Eventually(t, func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
+		return err == nil && bytes.Contains(stat, []byte(") T "))
+	}, "the process goes on after SIGSTOP")
+}
+
+// Log returns what the process has printed.
+func (s *Server) Log() string { return s.log.String() }
+
+// Fetch returns the body of a plain HTTP endpoint of the process, and its
+// status; status 0 when nobody answers.
+func Fetch(t *testing.T, url string) (status int, body string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	require.NoError(t, err)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return resp.StatusCode, string(raw)
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// buffer is a bytes.Buffer for two goroutines.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}

@@ -1,0 +1,89 @@
+package harness
+
+// How tests look at what the program and its clients say.
+
+import (
+	"bytes"
+	"context"
+	"net/url"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/mirrorgate/mirrorgate/webhook"
+)
+
+// Try runs kubectl and returns both of its outputs, however it ended.
+func (e *Env) Try(t *testing.T, stdin string, args ...string) (stdout, stderr string, err error) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), e.KubectlPath, args...)
+	// As in Cluster.Kubectl: a discovery cache of the cluster's own.
+	cmd.Env = append(os.Environ(), append(e.Env(), "HOME="+e.Dir, "KUBECACHEDIR=")...)
+	var out, errOut bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errOut
+	err = cmd.Run()
+	return out.String(), errOut.String(), err
+}
+
+// Config is how Go clients reach the cluster, with no rate limit of their own.
+func (e *Env) Config(t *testing.T) *rest.Config {
+	t.Helper()
+	config, err := clientcmd.BuildConfigFromFlags("", e.Kubeconfig)
+	require.NoError(t, err)
+	config.QPS = -1
+	config.WarningHandler = rest.NoWarnings{}
+	return config
+}
+
+// Metric is the sum of a metric's samples with the given labels (as
+// `kind="HTTPRoute"`); of a histogram name one of its series, as in x_count.
+func (s *Server) Metric(t *testing.T, name string, labels ...string) float64 {
+	t.Helper()
+	_, body := Fetch(t, s.MetricsURL+"/metrics")
+	sum := 0.0
+samples:
+	for line := range strings.Lines(body) {
+		rest, found := strings.CutPrefix(line, name)
+		if !found || (rest[0] != '{' && rest[0] != ' ') {
+			continue
+		}
+		for _, label := range labels {
+			if !strings.Contains(rest, label) {
+				continue samples
+			}
+		}
+		value, err := strconv.ParseFloat(strings.TrimSpace(rest[strings.LastIndex(rest, " "):]), 64)
+		require.NoError(t, err, line)
+		sum += value
+	}
+	return sum
+}
+
+// Registration is the name of the process's webhook configurations.
+func (s *Server) Registration(t *testing.T) string {
+	t.Helper()
+	u, err := url.Parse(s.URL)
+	require.NoError(t, err)
+	return webhook.Registration{URL: u}.Name()
+}
+
+// Crash ends the process with SIGKILL. What it has registered stays until the
+// test ends.
+func (e *Env) Crash(t *testing.T, s *Server) {
+	t.Helper()
+	s.Kill()
+	t.Cleanup(func() { e.Unregister(context.WithoutCancel(t.Context()), t, s) })
+}
+
+// Unregister removes what a process has registered.
+func (e *Env) Unregister(ctx context.Context, t *testing.T, s *Server) {
+	t.Helper()
+	_, err := e.Kubectl(ctx, "", "delete", "validatingwebhookconfigurations,mutatingwebhookconfigurations", s.Registration(t), "--ignore-not-found")
+	require.NoError(t, err)
+}
