@@ -145,6 +145,10 @@ func (l *life) repeats() {
 	assert.Equal(l.t, before.GetGeneration(), after.GetGeneration(), "generation")
 	assert.Equal(l.t, []string{l.owner}, owners(l.t, after), "owners of the rules")
 	if l.quiet {
-		assert.Equal(l.t, before.GetResourceVersion(), after.GetResourceVersion(), "resource version\n%s\n%s", text(l.t, before), text(l.t, after))
+		// The first repeat after a flip may reorder managedFields, which are
+		// sorted by time; from the second on nothing at all is stored.
+		l.writes(l.manifest)
+		again := l.live()
+		assert.Equal(l.t, after.GetResourceVersion(), again.GetResourceVersion(), "resource version\n%s\n%s", text(l.t, after), text(l.t, again))
 	}
 }
