@@ -46,8 +46,11 @@ func (l leadership) Start(ctx context.Context) error {
 	return nil
 }
 
-// term waits for the lease and runs for as long as it is held.
+// term waits for the lease and runs for as long as it is held; what ends by
+// itself gives the lease back.
 func (l leadership) term(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	began, ended := make(chan struct{}), make(chan error, 1)
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: l.lock, Name: "mirrorgate", ReleaseOnCancel: true,
@@ -56,6 +59,7 @@ func (l leadership) term(ctx context.Context) error {
 			OnStartedLeading: func(ctx context.Context) {
 				close(began)
 				ended <- l.run(ctx)
+				cancel()
 			},
 			OnStoppedLeading: func() {},
 		},
@@ -65,12 +69,12 @@ func (l leadership) term(ctx context.Context) error {
 	}
 	elector.Run(ctx)
 	if ctx.Err() == nil {
-		return <-ended
+		return <-ended // the lease was lost
 	}
 	select {
 	case <-began:
 		return <-ended
 	default:
-		return nil // another replica led
+		return nil // told to end while another replica led
 	}
 }
