@@ -207,17 +207,14 @@ func (g *gateway) controller() (func(context.Context) error, error) {
 		Resync: g.opts.Resync.Duration, Metrics: controller.NewMetrics(metrics.Registry), Log: g.log.WithName("controller"),
 	})
 	var queue atomic.Pointer[controller.Queue] // nil while another replica leads
-	g.index.Subscribe(func(keys []route.Key, delay time.Duration) {
+	g.index.Subscribe(func(keys []route.Key) {
 		q := queue.Load()
+		if q == nil {
+			return
+		}
 		for _, key := range keys {
-			switch {
-			case q == nil:
-			case delay > 0:
-				(*q).AddAfter(key, delay)
-			default:
-				c.Noticed(key)
-				(*q).Add(key)
-			}
+			c.Noticed(key)
+			(*q).Add(key)
 		}
 	})
 	flips := func(ctx context.Context) error {

@@ -174,15 +174,19 @@ func (c *Controller) Reconcile(ctx context.Context, key route.Key) (reconcile.Re
 	if err != nil {
 		return reconcile.Result{}, err
 	}
+	again := reconcile.Result{RequeueAfter: snap.Recheck}
 	if len(decision.Arrangement.Operations) == 0 || c.optedOut(ctx, doc) {
 		c.settled(key)
-		return reconcile.Result{}, nil
+		return again, nil
 	}
 	raw, err := c.toucher.Touch(ctx, doc, policy.Touch(doc, snap))
 	if err != nil {
 		return c.untouched(doc, err)
 	}
-	return reconcile.Result{}, c.verify(doc, decision, raw)
+	if err := c.verify(doc, decision, raw); err != nil {
+		return reconcile.Result{}, err
+	}
+	return again, nil
 }
 
 // untouched tells what to do about a touch that the API server did not store.

@@ -64,6 +64,7 @@ type fakeCluster struct {
 	// refusal is what the API server answers, before it works.
 	refusal []error
 	touches int
+	recheck time.Duration
 }
 
 func newFakeCluster(t *testing.T, manifest string) *fakeCluster {
@@ -98,7 +99,7 @@ func (f *fakeCluster) Snapshot(doc *route.Document) policy.Snapshot {
 }
 
 func (f *fakeCluster) snapshot(doc *route.Document) policy.Snapshot {
-	snap := policy.Snapshot{Variants: map[route.Target]policy.Variant{}}
+	snap := policy.Snapshot{Variants: map[route.Target]policy.Variant{}, Recheck: f.recheck}
 	for _, m := range doc.Every {
 		v := policy.Variant{State: f.state, Exists: true, Ports: []policy.Port{{Number: 80}}}
 		if f.state != policy.Ready {
@@ -214,6 +215,18 @@ func TestFlipsThereAndBack(t *testing.T) {
 	require.Equal(t, []string{`Normal MirrorRestored restored: spec.rules[0].filters[0].requestMirror (VariantReady)`}, s.events())
 	require.InDelta(t, 2, s.counted("flipped"), 0)
 	require.Empty(t, s.pending)
+}
+
+// Whether it touched the route or not: another mirror of it may be in its grace.
+func TestLooksAgainWhenTheGraceIsOver(t *testing.T) {
+	s := newScene(t, fakeNamespaces{gated: true}, Options{})
+	s.cluster.recheck = 3 * time.Second
+	for range 2 {
+		result, err := s.Reconcile(t.Context(), webKey)
+		require.NoError(t, err)
+		require.Equal(t, reconcile.Result{RequeueAfter: 3 * time.Second}, result)
+	}
+	require.Equal(t, 1, s.cluster.touched())
 }
 
 func TestLatencyIsMeasuredFromTheFirstEventToTheStoredFlip(t *testing.T) {

@@ -3,7 +3,11 @@
 // and offline tools come to the same answer.
 package policy
 
-import "github.com/mirrorgate/mirrorgate/internal/route"
+import (
+	"time"
+
+	"github.com/mirrorgate/mirrorgate/internal/route"
+)
 
 // State is the state of a variant.
 type State int
@@ -67,4 +71,7 @@ type Snapshot struct {
 	// ManagedBy names the tool that rewrites this route on its own (Flagger,
 	// Argo Rollouts), "" when none does.
 	ManagedBy string
+	// Recheck is after how long the passing of time alone can change the
+	// snapshot, because a grace is over then; 0 is never.
+	Recheck time.Duration
 }

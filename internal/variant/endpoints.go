@@ -67,20 +67,14 @@ func (i *Index) changeSlice(old, s *slice, t *touched) {
 		}
 	}
 	ready, total := e.count()
-	gained, lost := i.compareReady(service, old, s)
+	changed := i.compareReady(service, old, s)
 	i.tidy(service)
 
 	switch {
-	case readyBefore == 0 && ready > 0, (totalBefore == 0) != (total == 0) && ready == readyBefore:
-		i.touchService(service, t.soon(), anyMirror)
-	case readyBefore > 0 && ready == 0:
-		i.touchService(service, t.afterGrace(), anyMirror)
-	}
-	if gained {
-		i.touchService(service, t.soon(), subsetMirror)
-	}
-	if lost {
-		i.touchService(service, t.afterGrace(), subsetMirror)
+	case (readyBefore == 0) != (ready == 0), (totalBefore == 0) != (total == 0) && ready == readyBefore:
+		i.touchService(service, t.set(), anyMirror)
+	case changed:
+		i.touchService(service, t.set(), subsetMirror)
 	}
 }
 
@@ -91,9 +85,9 @@ func serviceOfEither(old, s *slice) types.NamespacedName {
 	return old.of()
 }
 
-// compareReady tells whether an EndpointSlice gained and lost ready endpoints,
-// and remembers what was lost.
-func (i *Index) compareReady(service types.NamespacedName, old, s *slice) (gained, lost bool) {
+// compareReady tells whether an EndpointSlice gained or lost ready endpoints, and
+// remembers what was lost.
+func (i *Index) compareReady(service types.NamespacedName, old, s *slice) (changed bool) {
 	gone := difference(old, s)
 	for _, pod := range gone {
 		known, _ := i.podLabels(types.NamespacedName{Namespace: service.Namespace, Name: pod})
@@ -109,7 +103,7 @@ func (i *Index) compareReady(service types.NamespacedName, old, s *slice) (gaine
 	if after < before {
 		i.lose(service, nil)
 	}
-	return after > before || len(difference(s, old)) > 0, after < before || len(gone) > 0
+	return after != before || len(gone) > 0 || len(difference(s, old)) > 0
 }
 
 // difference returns the pods that are ready in a and not in b.

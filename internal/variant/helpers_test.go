@@ -27,12 +27,7 @@ type cluster struct {
 	*Index
 	t      *testing.T
 	clock  *clocktesting.FakeClock
-	events []event
-}
-
-type event struct {
-	key   string
-	delay time.Duration
+	events []string // the routes
 }
 
 func newCluster(t *testing.T, objs ...any) *cluster {
@@ -40,9 +35,9 @@ func newCluster(t *testing.T, objs ...any) *cluster {
 	c := &cluster{t: t, clock: clocktesting.NewFakeClock(time.Unix(1700000000, 0))}
 	c.Index = NewIndex(Options{Clock: clock.PassiveClock(c.clock)})
 	c.apply(objs...)
-	c.Subscribe(func(keys []route.Key, delay time.Duration) {
+	c.Subscribe(func(keys []route.Key) {
 		for _, key := range keys {
-			c.events = append(c.events, event{key.String(), delay})
+			c.events = append(c.events, key.String())
 		}
 	})
 	return c
@@ -63,7 +58,7 @@ func (c *cluster) apply(objs ...any) {
 }
 
 // notified returns the events since the last call.
-func (c *cluster) notified() []event {
+func (c *cluster) notified() []string {
 	events := c.events
 	c.events = nil
 	return events

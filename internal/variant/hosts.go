@@ -100,7 +100,7 @@ func (i *Index) changeRule(old, r *rule, t *touched) {
 		} else {
 			i.rules[key] = append(i.rules[key], r)
 		}
-		i.touchHost(each.host, t.soon())
+		i.touchHost(each.host, t.set())
 	}
 }
 
@@ -115,7 +115,7 @@ func (i *Index) changeEntry(old, e *entry, t *touched) {
 			} else {
 				i.entries[host] = append(i.entries[host], e)
 			}
-			i.touchHost(host, t.soon())
+			i.touchHost(host, t.set())
 		}
 	}
 }
@@ -132,7 +132,7 @@ func (i *Index) changeGrant(old, g *grant, t *touched) {
 		}
 		for _, from := range each.from {
 			for s := range i.crossing[crossing{each.Namespace, from}] {
-				t.soon().add(s.doc.Key)
+				t.set().add(s.doc.Key)
 			}
 		}
 	}

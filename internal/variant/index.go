@@ -57,9 +57,8 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Subscriber is told of the routes whose mirrors an event may concern, after a
-// delay when the event takes effect only then.
-type Subscriber func(keys []route.Key, delay time.Duration)
+// Subscriber is told of the routes whose mirrors an event may concern.
+type Subscriber func(keys []route.Key)
 
 type (
 	namespacedLabel struct {
@@ -195,13 +194,11 @@ func (i *Index) update(fn func(*touched)) {
 	fn(t)
 	subscribers := i.subscribers
 	i.mu.Unlock()
+	if len(t.routes) == 0 {
+		return
+	}
 	for _, s := range subscribers {
-		if len(t.now) > 0 {
-			s(slices.Collect(maps.Keys(t.now)), 0)
-		}
-		if len(t.later) > 0 {
-			s(slices.Collect(maps.Keys(t.later)), max(i.opts.Grace, 0))
-		}
+		s(slices.Collect(maps.Keys(t.routes)))
 	}
 }
 

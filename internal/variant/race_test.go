@@ -12,7 +12,7 @@ import (
 // Admission reads while reflectors write; the race detector watches.
 func TestConcurrentUse(t *testing.T) {
 	i := NewIndex(Options{Grace: time.Nanosecond})
-	i.Subscribe(func(keys []route.Key, _ time.Duration) {
+	i.Subscribe(func(keys []route.Key) {
 		for _, key := range keys {
 			i.Route(key) // no lock is held here
 		}

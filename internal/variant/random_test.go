@@ -117,7 +117,7 @@ func checkAnnounced(t *testing.T, c *cluster, before map[route.Key]policy.Snapsh
 	t.Helper()
 	announced := map[string]bool{}
 	for _, e := range c.notified() {
-		announced[e.key] = true
+		announced[e] = true
 	}
 	after := map[route.Key]policy.Snapshot{}
 	for doc := range c.Routes() {

@@ -29,11 +29,11 @@ func (i *Index) changeRoute(old, s *stored, t *touched) {
 	if old != nil {
 		i.eachIndex(old, func(set routeSet) { delete(set, old) })
 		i.prune(old)
-		t.soon().add(old.doc.Key)
+		t.set().add(old.doc.Key)
 	}
 	if s != nil {
 		i.eachIndex(s, func(set routeSet) { set[s] = struct{}{} })
-		t.soon().add(s.doc.Key)
+		t.set().add(s.doc.Key)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"runtime"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -84,7 +83,7 @@ func BenchmarkEvents(b *testing.B) {
 			at = "team-7"
 		}
 		doc := httpRoute(at+"/r", at+"/app-7", at+"/app-1057")
-		i.Subscribe(func([]route.Key, time.Duration) {})
+		i.Subscribe(func([]route.Key) {})
 		b.Run(name+"/Snapshot", func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {

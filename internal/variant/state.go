@@ -38,6 +38,7 @@ func (v *view) snapshot(doc *route.Document) policy.Snapshot {
 			snap.Loops[key] = way
 		}
 	}
+	snap.Recheck = v.recheck
 	return snap
 }
 
@@ -194,10 +195,22 @@ func (v *view) ready(s *service, of labels, since time.Time) bool {
 			}
 		}
 	}
+	return v.inGrace(s, of, since)
+}
+
+// inGrace tells whether a lost endpoint still counts, and notes for how long.
+func (v *view) inGrace(s *service, of labels, since time.Time) bool {
 	now := v.base.opts.Clock.Now()
-	return slices.ContainsFunc(v.lost(s.NamespacedName), func(l loss) bool {
-		return v.base.within(l.at, now) && !l.at.Before(since) && l.labels.contain(of)
-	})
+	for _, l := range slices.Backward(v.lost(s.NamespacedName)) {
+		if v.base.within(l.at, now) && !l.at.Before(since) && l.labels.contain(of) {
+			left := v.base.opts.Grace - now.Sub(l.at)
+			if v.recheck == 0 || left < v.recheck {
+				v.recheck = left
+			}
+			return true
+		}
+	}
+	return false
 }
 
 func absent(reason policy.Reason, format string, args ...any) policy.Variant {

@@ -12,22 +12,14 @@ type keySet map[route.Key]struct{}
 
 func (s keySet) add(key route.Key) { s[key] = struct{}{} }
 
-// touched collects the routes that an event concerns: at once, or when the
-// grace that it starts is over.
-type touched struct{ now, later keySet }
+// touched collects the routes that an event concerns.
+type touched struct{ routes keySet }
 
-func (t *touched) soon() keySet {
-	if t.now == nil {
-		t.now = keySet{}
+func (t *touched) set() keySet {
+	if t.routes == nil {
+		t.routes = keySet{}
 	}
-	return t.now
-}
-
-func (t *touched) afterGrace() keySet {
-	if t.later == nil {
-		t.later = keySet{}
-	}
-	return t.later
+	return t.routes
 }
 
 func anyMirror(*route.Mirror) bool { return true }

@@ -4,6 +4,8 @@ package variant
 // decision covers what the caches say.
 
 import (
+	"time"
+
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -23,6 +25,8 @@ type view struct {
 	// live holds the objects that answer the covered queries.
 	live    *Index
 	covered map[Query]bool
+	// recheck is the Snapshot's.
+	recheck time.Duration
 }
 
 // source is the Index that knows the answer to a query.

@@ -102,13 +102,13 @@ func (i *Index) changeService(old, s *service, t *touched) {
 		for _, l := range old.selector {
 			removeFrom(i.selecting, namespacedLabel{old.Namespace, l}, old)
 		}
-		i.touchService(old.NamespacedName, t.soon(), anyMirror)
+		i.touchService(old.NamespacedName, t.set(), anyMirror)
 	}
 	if s != nil {
 		if key, ok := i.indexLabel(s); ok {
 			i.selecting[key] = append(i.selecting[key], s)
 		}
-		i.touchService(s.NamespacedName, t.soon(), anyMirror)
+		i.touchService(s.NamespacedName, t.set(), anyMirror)
 	}
 }
 
@@ -141,7 +141,7 @@ func (i *Index) list(w *workload, t *touched) {
 	}
 	i.post(w)
 	for _, s := range i.selectors(w.Namespace, w.labels, w.kind != KindPod) {
-		i.touchService(s.NamespacedName, t.soon(), anyMirror)
+		i.touchService(s.NamespacedName, t.set(), anyMirror)
 	}
 }
 
@@ -151,7 +151,7 @@ func (i *Index) unlist(w *workload, t *touched) {
 	}
 	i.unpost(w)
 	for _, s := range i.selectors(w.Namespace, w.labels, w.kind != KindPod) {
-		i.touchService(s.NamespacedName, t.soon(), anyMirror)
+		i.touchService(s.NamespacedName, t.set(), anyMirror)
 	}
 }
 
@@ -164,7 +164,7 @@ func (i *Index) changeRollout(w *workload, by int, t *touched) {
 		if i.managed[key] += by; i.managed[key] == 0 {
 			delete(i.managed, key)
 		}
-		t.soon().add(key)
+		t.set().add(key)
 	}
 	switch {
 	case r.ref == id{}:
@@ -201,10 +201,10 @@ func (i *Index) changePod(old, p *workload, t *touched) {
 	for _, sl := range i.listing[podName(old, p)] {
 		if old != nil {
 			i.lose(sl.of(), old.labels)
-			i.touchService(sl.of(), t.afterGrace(), subsetMirror)
+			i.touchService(sl.of(), t.set(), subsetMirror)
 		}
 		if p != nil {
-			i.touchService(sl.of(), t.soon(), subsetMirror)
+			i.touchService(sl.of(), t.set(), subsetMirror)
 		}
 	}
 }
