@@ -237,31 +237,17 @@ func TestWhatCannotBeReadIsNotParked(t *testing.T) {
 		})
 	}
 	for name, text := range map[string]string{
-		"port":  `{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: v2, port: "80"}}}]}`,
-		"twice": `{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: v2, name: v3}}}]}`,
-		"ref":   `{filters: [{type: RequestMirror, requestMirror: {backendRef: v2}}]}`,
-		"null":  `{filters: [{type: RequestMirror, requestMirror: null}, null]}`,
-		"none":  `{filters: [{type: RequestMirror}]}`,
+		"port": `{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: v2, port: "80"}}}]}`,
+		"ref":  `{filters: [{type: RequestMirror, requestMirror: {backendRef: v2}}]}`,
+		"null": `{filters: [{type: RequestMirror, requestMirror: null}, null]}`,
+		"none": `{filters: [{type: RequestMirror}]}`,
 	} {
 		t.Run("filter "+name, func(t *testing.T) {
 			raw := []byte(fmt.Sprintf(`{"apiVersion":"gateway.networking.k8s.io/v1","kind":"HTTPRoute","metadata":{"name":"a"},"spec":{"rules":[%s]}}`,
-				asJSON(text)))
+				fromYAML(t, text)))
 			assert.Empty(t, decode(t, raw, nil).Rules[0].Mirrors)
 		})
 	}
-}
-
-// asJSON quotes the words of YAML's flow style, and keeps duplicate keys.
-func asJSON(flow string) string {
-	var out strings.Builder
-	for _, field := range strings.FieldsFunc(strings.NewReplacer("{", " { ", "}", " } ", "[", " [ ", "]", " ] ", ":", " : ", ",", " , ").Replace(flow), func(r rune) bool { return r == ' ' }) {
-		if strings.ContainsAny(field, `{}[]:,"`) || field == "null" {
-			out.WriteString(field)
-		} else {
-			fmt.Fprintf(&out, "%q", field)
-		}
-	}
-	return out.String()
 }
 
 // A list of headers that cannot be read is not edited; where it marks parked

@@ -9,7 +9,8 @@ import (
 	"slices"
 	"strings"
 
-	kjson "sigs.k8s.io/json"
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // DefaultClusterDomain is the DNS domain of a cluster unless it says otherwise.
@@ -214,28 +215,33 @@ func SameToUs(a, b []byte) (bool, error) {
 }
 
 // unmarshal refuses an object that has a member twice: readers differ in which
-// of the two counts, and Go mixes both.
+// of the two counts. Names are case-sensitive, as in the API server.
 func unmarshal(raw []byte, into any) error {
-	twice, err := kjson.UnmarshalStrict(raw, into, kjson.DisallowDuplicateFields)
-	if err == nil && len(twice) > 0 {
-		return twice[0]
-	}
-	return err
+	return jsonv2.Unmarshal(raw, into, lenient)
 }
 
-// unusable says why a text cannot be read; the names of Go's types concern
-// nobody.
+// The API server stores whatever bytes a string holds.
+var lenient = jsontext.AllowInvalidUTF8(true)
+
+// unusable says why a text cannot be read; the names of Go's types and packages
+// concern nobody.
 func unusable(what string, err error) error {
-	var mismatch *json.UnmarshalTypeError
-	switch {
-	case !errors.As(err, &mismatch):
-		return fmt.Errorf("%s: %w", what, err)
-	case mismatch.Field == "":
-		return fmt.Errorf("%s: must not be of type %s", what, mismatch.Value)
-	default:
-		return fmt.Errorf("%s: %s must not be of type %s", what, mismatch.Field, mismatch.Value)
+	var mismatch *jsonv2.SemanticError
+	if !errors.As(err, &mismatch) {
+		return fmt.Errorf("%s: %s", what, strings.TrimPrefix(err.Error(), "jsontext: "))
 	}
+	field := strings.ReplaceAll(strings.TrimPrefix(string(mismatch.JSONPointer), "/"), "/", ".")
+	if field != "" {
+		field += " "
+	}
+	kind, named := kinds[mismatch.JSONKind]
+	if !named {
+		kind = mismatch.JSONKind.String()
+	}
+	return fmt.Errorf("%s: %smust not be of type %s", what, field, kind)
 }
+
+var kinds = map[jsontext.Kind]string{'{': "object", '[': "array", 't': "bool", 'f': "bool"}
 
 // isNull tells whether a field is missing or null.
 func isNull(raw json.RawMessage) bool {

@@ -99,17 +99,18 @@ func TestKinds(t *testing.T) {
 
 func TestDecodeRefuses(t *testing.T) {
 	for text, want := range map[string]string{
-		``:     "decode route: unexpected end of JSON input",
-		`{"`:   "decode route: unexpected end of JSON input",
+		``:     "decode route: unexpected EOF",
+		`{"`:   "decode route: unexpected EOF after offset 2",
 		`5`:    "decode route: must not be of type number",
 		`null`: "decode route: metadata.name is missing",
 		`{"metadata":{"name":"a"},"kind":"HTTPRoute","apiVersion":"v1"}`:                                                         "v1 HTTPRoute: not an HTTPRoute, a GRPCRoute or a VirtualService",
 		`{"metadata":{"name":"a"},"kind":"HTTPRoute","apiVersion":"networking.istio.io/v1"}`:                                     "networking.istio.io/v1 HTTPRoute: not an HTTPRoute, a GRPCRoute or a VirtualService",
-		`{"metadata":{"name":"a","annotations":{"a":1}}}`:                                                                        "decode route: metadata.annotations must not be of type number",
+		`{"metadata":{"name":"a","annotations":{"a":1}}}`:                                                                        "decode route: metadata.annotations.a must not be of type number",
 		`{"metadata":{"name":"a"},"spec":{"rules":{}}}`:                                                                          "decode route: spec.rules must not be of type object",
-		`{"metadata":{"name":"a"},"spec":{"rules":[],"rules":[]}}`:                                                               `decode route: duplicate field "spec.rules"`,
-		`{"metadata":{"name":"a"},"spec":{"http":[{"mirrors":{}}]}}`:                                                             "decode route: spec.http.mirrors must not be of type object",
-		`{"metadata":{"name":"a"},"kind":"HTTPRoute","apiVersion":"gateway.networking.k8s.io/v1","spec":{"rules":[{}]}} garbage`: "decode route: invalid character 'g' after top-level value",
+		`{"metadata":{"name":"a"},"spec":{"rules":[],"rules":[]}}`:                                                               `decode route: duplicate object member name "rules" within "/spec"`,
+		`{"metadata":{"name":"a"},"spec":{"rules":[{"filters":[{"type":"a","type":"b"}]}]}}`:                                     `decode route: duplicate object member name "type" within "/spec/rules/0/filters/0"`,
+		`{"metadata":{"name":"a"},"spec":{"http":[{"mirrors":{}}]}}`:                                                             "decode route: spec.http.0.mirrors must not be of type object",
+		`{"metadata":{"name":"a"},"kind":"HTTPRoute","apiVersion":"gateway.networking.k8s.io/v1","spec":{"rules":[{}]}} garbage`: "decode route: invalid character 'g' after top-level value after offset 111",
 	} {
 		t.Run(text, func(t *testing.T) {
 			_, err := Decode([]byte(text), Options{})

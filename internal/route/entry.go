@@ -160,17 +160,25 @@ func sameFilter(a, b json.RawMessage) bool {
 	if isNull(a) || isNull(b) {
 		return false
 	}
-	var x, y map[string]any
-	if unmarshal(a, &x) != nil || unmarshal(b, &y) != nil {
-		return false
+	if bytes.Equal(a, b) {
+		return true
 	}
+	x, y := exactly(a), exactly(b)
 	for _, f := range []map[string]any{x, y} {
 		m, _ := f["requestMirror"].(map[string]any)
 		fill(m["backendRef"], "group", "")
 		fill(m["backendRef"], "kind", TargetService)
-		fill(m["fraction"], "denominator", int64(100))
+		fill(m["fraction"], "denominator", json.Number("100"))
 	}
 	return reflect.DeepEqual(x, y)
+}
+
+// exactly decodes a JSON object with its numbers as they are written.
+func exactly(raw json.RawMessage) (m map[string]any) {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	_ = dec.Decode(&m) // filters were decoded before
+	return m
 }
 
 // fill gives a member of a JSON object its default.

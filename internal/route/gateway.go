@@ -168,7 +168,7 @@ func (l *gatewayLayout) readMarks(heads []filterHead, raws []json.RawMessage) {
 		list, has := inner["remove"]
 		if has {
 			l.marks.depth = 3
-			l.marks.broken = l.marks.broken || unmarshal(list, &l.marks.items) != nil
+			l.marks.readItems(list)
 		}
 		l.marks.busy[2] = len(outer) > 2 || len(inner) > 1 || (len(inner) == 1 && !has)
 	}

@@ -119,6 +119,24 @@ func (m *marks) edits(w way, ids []string) []patch.Operation {
 	return ops
 }
 
+// readItems reads the stored list. What is no name in it is "", so that the names
+// around it are still found.
+func (m *marks) readItems(list json.RawMessage) {
+	if unmarshal(list, &m.items) == nil {
+		return
+	}
+	m.broken = true
+	var items []json.RawMessage
+	if unmarshal(list, &items) != nil {
+		m.items = nil
+		return
+	}
+	m.items = make([]string, len(items))
+	for i, item := range items {
+		_ = unmarshal(item, &m.items[i])
+	}
+}
+
 // members reads an object's members; null ones count as absent. ok is false
 // when raw is no object.
 func members(raw json.RawMessage) (m map[string]json.RawMessage, ok bool) {

@@ -155,7 +155,7 @@ func (l *istioLayout) readMarks(raw json.RawMessage) {
 	l.marks.busy[2] = len(inner) > 1 || (len(inner) == 1 && !has)
 	if has {
 		l.marks.depth = 3
-		l.marks.broken = l.marks.broken || unmarshal(list, &l.marks.items) != nil
+		l.marks.readItems(list)
 	}
 }
 
