@@ -1,5 +1,3 @@
-//go:build gate
-
 // Package gate tests, against a real API server, that a mirror is where its
 // variant's state says: through every way in which a variant comes and goes, and
 // through the faults of everything that mirrorgate depends on, itself included.
