@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -88,6 +89,9 @@ func serve(ctx context.Context, opts *serveOptions) error {
 	g := &gateway{opts: opts, log: newLogger(opts)}
 	ctrl.SetLogger(g.log)
 	klog.SetLogger(g.log)
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(variant.GCPercent)
+	}
 	for _, step := range []func() error{g.connect, g.certificate, g.assemble} {
 		if err := step(); err != nil {
 			return err

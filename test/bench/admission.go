@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -63,6 +64,7 @@ func serveAdmission(ctx context.Context, which string) error {
 			return err
 		}
 		mutate, validate = gate.Mutator(), gate.Validator()
+		debug.SetGCPercent(variant.GCPercent) // as serve does
 	}
 	source, err := certs.NewMemory(clock.RealClock{}, "127.0.0.1")
 	if err != nil {
@@ -246,7 +248,10 @@ func (p *peer) send(ctx context.Context, r review) error {
 func benchReviews(ctx context.Context) ([]review, error) {
 	var out []review
 	for i := range 200 {
-		object := fmt.Appendf(nil, routeJSON, i, i, i)
+		object, err := stored(fmt.Appendf(nil, routeJSON, i, i, i))
+		if err != nil {
+			return nil, err
+		}
 		parked, err := parkedRoute(ctx, object)
 		if err != nil {
 			return nil, err
