@@ -183,17 +183,39 @@ func (g *Gate) readOld(req *admission.Request) *route.Document {
 }
 
 // decide resolves a route's variants and applies policy.
-func (g *Gate) decide(ctx context.Context, stage string, doc *route.Document) (policy.Decision, error) {
+func (g *Gate) decide(ctx context.Context, stage string, req *admission.Request, doc *route.Document) (policy.Decision, error) {
 	snap, err := g.resolver.Resolve(ctx, doc)
 	if err != nil {
 		return policy.Decision{}, err
 	}
+	unknown := false
 	for _, v := range snap.Variants {
 		if v.State == policy.Unknown {
+			unknown = true
 			g.opts.Metrics.errors.WithLabelValues(stage, "variant unknown").Inc()
 		}
 	}
+	if unknown {
+		g.keepParked(req, snap)
+	}
 	return policy.Decide(doc, snap, g.opts.Policy)
+}
+
+// keepParked notes which mirrors to Unknown variants the stored route has parked:
+// an author who applies a manifest again must not make them active just because
+// nobody can be asked.
+func (g *Gate) keepParked(req *admission.Request, snap policy.Snapshot) {
+	old := g.readOld(req)
+	if old == nil {
+		return
+	}
+	for _, m := range old.Every {
+		target := m.Target.WithoutPort()
+		if v, ok := snap.Variants[target]; ok && m.Parked {
+			v.WasParked = true
+			snap.Variants[target] = v
+		}
+	}
 }
 
 // denied answers with every finding, as the API server's own validation does.

@@ -106,6 +106,32 @@ func TestFaultsOfOursLetTheWriteThrough(t *testing.T) {
 	}
 }
 
+// Applied again while nobody can be asked about the variant: what was parked
+// stays parked, what was active stays active.
+func TestUnknownVariantLeavesItsMirrorWhereItWasStored(t *testing.T) {
+	route, edited := fmt.Sprintf(mirrored, "a", 10), fmt.Sprintf(mirrored, "a", 20)
+	create := request(t, admissionv1.Create, route, "")
+	absent := New(fakeResolver{state: policy.Absent}, Options{}).Mutator().Handle(t.Context(), create)
+	parked, err := patch.Apply(create.Object.Raw, absent.Patches)
+	require.NoError(t, err)
+	gate := New(fakeResolver{state: policy.Unknown}, Options{})
+
+	again := request(t, admissionv1.Update, edited, route)
+	resp := gate.Mutator().Handle(t.Context(), again)
+	assert.True(t, resp.Allowed)
+	assert.Empty(t, resp.Patches, "it was active")
+
+	again.OldObject.Raw = parked
+	resp = gate.Mutator().Handle(t.Context(), again)
+	assert.True(t, resp.Allowed)
+	stored, err := patch.Apply(again.Object.Raw, resp.Patches)
+	require.NoError(t, err)
+	assert.Contains(t, string(stored), "x-mirrorgate-parked-")
+
+	again = request(t, admissionv1.Create, edited, "")
+	assert.Empty(t, gate.Mutator().Handle(t.Context(), again).Patches, "new, and as written")
+}
+
 func TestOnlyWritesThatConcernMirrorsAreDecided(t *testing.T) {
 	boom := fakeResolver{panic: "must not be asked"}
 	plain := strings.Replace(fmt.Sprintf(mirrored, "a", 10), "RequestMirror", "ExtensionRef", 1)

@@ -30,7 +30,7 @@ func (g *Gate) mutate(ctx context.Context, req *admission.Request) (outcome, err
 	if done != nil {
 		return *done, nil
 	}
-	d, err := g.decide(ctx, stageMutate, doc)
+	d, err := g.decide(ctx, stageMutate, req, doc)
 	if err != nil {
 		return outcome{}, err
 	}
@@ -61,7 +61,7 @@ func (g *Gate) validate(ctx context.Context, req *admission.Request) (outcome, e
 	if done != nil {
 		return *done, nil
 	}
-	d, err := g.decide(ctx, stageValidate, doc)
+	d, err := g.decide(ctx, stageValidate, req, doc)
 	if err != nil {
 		return outcome{}, err
 	}
@@ -70,7 +70,7 @@ func (g *Gate) validate(ctx context.Context, req *admission.Request) (outcome, e
 	}
 	var before []policy.Finding
 	if old := g.readOld(req); old != nil {
-		stored, err := g.decide(ctx, stageValidate, old)
+		stored, err := g.decide(ctx, stageValidate, req, old)
 		if err != nil {
 			return outcome{}, err
 		}

@@ -129,7 +129,7 @@ func verdict(doc *route.Document, m *route.Mirror, snap Snapshot) Verdict {
 	case unsupported(doc, m, v) != "":
 		return stay(UnsupportedTarget, unsupported(doc, m, v))
 	case !known || v.State == Unknown:
-		return stay(VariantUnknown, v.Detail)
+		return Verdict{Mirror: m, Park: m.Parked || v.WasParked, Reason: VariantUnknown, Detail: v.Detail}
 	case v.External:
 		return Verdict{Mirror: m, Reason: ExternalTarget}
 	case v.Ungranted:

@@ -38,6 +38,9 @@ type Port struct {
 // Variant is what the cluster knows about one mirror target.
 type Variant struct {
 	State State
+	// WasParked tells, of an Unknown variant, that its mirror is parked in the
+	// stored route that this one would replace.
+	WasParked bool
 	// Reason tells why State is not Ready; "" when it is.
 	Reason Reason
 	// Detail is one clause for people: `Deployment "httpbin-v2" is scaled to 0`.
