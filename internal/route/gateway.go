@@ -129,6 +129,9 @@ func (d *Document) readGatewayRule(in *gatewayRule, path string) Rule {
 		lay.backends = append(lay.backends, filterList{stored: b.Filters})
 		lists = append(lists, b.Filters)
 	}
+	if !slices.ContainsFunc(lists, func(list []json.RawMessage) bool { return len(list) > 0 }) {
+		return rule // most rules have neither a mirror nor a mark
+	}
 	lay.places = placesOf(rule.Backends)
 
 	heads := make([][]filterHead, len(lists))

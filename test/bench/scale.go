@@ -153,7 +153,8 @@ func (s *scale) create(ctx context.Context, gvr schema.GroupVersionResource, ns,
 // start runs mirrorgate serve and waits until it is registered.
 func (s *scale) start(ctx context.Context, c *cluster.Cluster) error {
 	binary := filepath.Join(c.Dir, "mirrorgate")
-	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/mirrorgate/mirrorgate/cmd/mirrorgate")
+	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/mirrorgate")
+	build.Dir = "../.." // go -C test/bench run
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build mirrorgate: %w\n%s", err, out)
 	}
