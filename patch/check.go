@@ -47,33 +47,26 @@ func split(path string) ([]string, error) {
 	return tokens, nil
 }
 
-// open decodes one level of an object or a list; what is neither stays as it is.
-func open(raw jsontext.Value) (any, error) {
+// shallow leaves the members of an object and the elements of a list undecoded.
+var shallow = json.WithUnmarshalers(json.UnmarshalFromFunc(func(dec *jsontext.Decoder, into *any) error {
+	raw, err := dec.ReadValue()
+	*into = raw.Clone()
+	return err
+}))
+
+// open decodes one level of an object or a list; what is neither is nil.
+func open(raw jsontext.Value) (node any, err error) {
 	switch raw.Kind() {
 	case '{':
-		var members map[string]jsontext.Value
-		if err := json.Unmarshal(raw, &members); err != nil {
-			return nil, err
-		}
-		object := make(map[string]any, len(members))
-		for name, value := range members {
-			object[name] = value
-		}
-		return object, nil
+		var object map[string]any
+		err = json.Unmarshal(raw, &object, shallow)
+		node = object
 	case '[':
-		var items []jsontext.Value
-		if err := json.Unmarshal(raw, &items); err != nil {
-			return nil, err
-		}
-		list := make([]any, len(items))
-		for i, item := range items {
-			list[i] = item
-		}
-		return list, nil
-	default:
-		var value any
-		return value, json.Unmarshal(raw, &value)
+		var list []any
+		err = json.Unmarshal(raw, &list, shallow)
+		node = list
 	}
+	return node, err
 }
 
 // walk applies one operation below a node and returns the node that takes its

@@ -1,12 +1,12 @@
 package webhook
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -148,13 +148,10 @@ func (g *Gate) read(req *admission.Request) (*route.Document, *outcome) {
 	if req.Operation != admissionv1.Create && req.Operation != admissionv1.Update || !route.MayMirror(req.Object.Raw) {
 		return done(policy.NoMirror)
 	}
-	opts := route.Options{ClusterDomain: g.opts.ClusterDomain, Namespace: req.Namespace}
-	doc, err := route.Decode(req.Object.Raw, opts)
-	if err == nil && doc.Incomplete() && bytes.Contains(req.OldObject.Raw, []byte(route.ParkedAnnotation)) {
-		if opts.Previous = g.readOld(req); opts.Previous != nil {
-			doc, err = route.Decode(req.Object.Raw, opts)
-		}
-	}
+	doc, err := route.Decode(req.Object.Raw, route.Options{
+		ClusterDomain: g.opts.ClusterDomain, Namespace: req.Namespace,
+		Previous: sync.OnceValue(func() *route.Document { return g.readOld(req) }),
+	})
 	switch {
 	case err != nil:
 		// The schema decides on what is no route, after us and with a better

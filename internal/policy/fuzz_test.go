@@ -71,7 +71,7 @@ func FuzzDecide(f *testing.F) {
 		opts := route.Options{Namespace: "shop"}
 		old, err := route.Decode(oldRaw, opts)
 		if err == nil {
-			opts.Previous = old
+			opts.Previous = func() *route.Document { return old }
 		}
 		doc, err := route.Decode(raw, opts)
 		if err != nil || !utf8.Valid(raw) {

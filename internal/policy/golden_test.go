@@ -185,7 +185,7 @@ func decideCase(t *testing.T, dir string, seen map[Reason]bool) outcome {
 		require.NoError(t, err)
 		d, err := Decide(doc, snap, c.Config)
 		require.NoError(t, err)
-		before, opts.Previous = d.Findings, doc
+		before, opts.Previous = d.Findings, func() *route.Document { return doc }
 	}
 	var raw json.RawMessage
 	require.True(t, read(t, filepath.Join(dir, "route.yaml"), &raw), "%s has no route.yaml", dir)

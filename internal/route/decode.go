@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -22,9 +21,10 @@ type Options struct {
 	ClusterDomain string
 	// Namespace is the route's namespace where its metadata names none.
 	Namespace string
-	// Previous is the same route before the write that is being judged, nil on
-	// create. Parked entries that the write has lost are taken from it.
-	Previous *Document
+	// Previous returns the same route before the write that is being judged, nil
+	// when there was none. It is asked only for entries that the write has lost,
+	// and may be nil.
+	Previous func() *Document
 }
 
 // ErrKind is returned for an object that is no route.
@@ -96,7 +96,8 @@ func Decode(raw []byte, opts Options) (*Document, error) {
 		d.Namespace = opts.Namespace
 	}
 	d.readMetadata(&o)
-	d.readParked(opts.Previous)
+	d.previous = opts.Previous
+	d.readParked()
 	group, _, _ := strings.Cut(o.APIVersion, "/")
 	switch {
 	case group == GatewayGroup && (d.Kind == HTTPRoute || d.Kind == GRPCRoute):
@@ -128,16 +129,12 @@ func (d *Document) readMetadata(o *object) {
 	d.Parked, d.annotations.hasParked = annotations[ParkedAnnotation]
 }
 
-// readParked reads the parked annotation. What it has lost, a previous version
-// of the route may still know: an entry lives as long as its placeholder.
-func (d *Document) readParked(previous *Document) {
-	d.entries, d.linked = map[string]entry{}, map[string]bool{}
-	if previous != nil {
-		maps.Copy(d.entries, previous.entries)
-	}
+// readParked reads the parked annotation.
+func (d *Document) readParked() {
 	if d.Parked == "" {
 		return
 	}
+	d.entries = map[string]entry{}
 	var texts map[string]json.RawMessage
 	if err := unmarshal([]byte(d.Parked), &texts); err != nil {
 		d.ParkedError = unusable("not a JSON object of parked mirrors", err)
@@ -152,6 +149,18 @@ func (d *Document) readParked(previous *Document) {
 	}
 }
 
+// entry finds what is kept under an id. What the annotation has lost, a previous
+// version of the route may still know: an entry lives as long as its placeholder.
+func (d *Document) entry(id string) (entry, bool) {
+	e, ok := d.entries[id]
+	if !ok && d.previous != nil {
+		if previous := d.previous(); previous != nil {
+			e, ok = previous.entries[id]
+		}
+	}
+	return e, ok
+}
+
 // Every yields the document's mirrors in declared order with their rules.
 func (d *Document) Every(yield func(*Rule, *Mirror) bool) {
 	for i := range d.Rules {
@@ -161,20 +170,6 @@ func (d *Document) Every(yield func(*Rule, *Mirror) bool) {
 			}
 		}
 	}
-}
-
-// Incomplete tells whether a previous version of the route may know more of its
-// parked mirrors: one is marked and not kept, or nothing is kept at all.
-func (d *Document) Incomplete() bool {
-	if d.ParkedError != nil || !d.annotations.hasParked {
-		return true
-	}
-	for i := range d.Rules {
-		if len(d.Rules[i].Orphans) > 0 {
-			return true
-		}
-	}
-	return false
 }
 
 // Concerns tells whether mirrorgate has anything to say about the route.

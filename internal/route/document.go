@@ -134,8 +134,9 @@ type Document struct {
 	}
 	// stored is the parked annotation as it stands, entries those of it (and
 	// of the previous version) that are parked mirrors.
-	stored  map[string]json.RawMessage
-	entries map[string]entry
+	stored   map[string]json.RawMessage
+	entries  map[string]entry
+	previous func() *Document
 	// linked are the ids of entries that a placeholder stands for.
 	linked map[string]bool
 	// frozen tells why nothing may be changed, "" where it may: any edit could

@@ -150,7 +150,10 @@ func encodeEntry(e entry) (json.RawMessage, error) {
 // already, when it means the same: the API server adds defaults to what it
 // stores, and an apply that leaves them out must not look like a change.
 func (d *Document) settle(m *Mirror, e entry) entry {
-	if stored := d.entries[m.ID]; !m.Parked && !d.linked[m.ID] && sameFilter(e.Filter, stored.Filter) {
+	if m.Parked || d.linked[m.ID] {
+		return e
+	}
+	if stored, ok := d.entry(m.ID); ok && sameFilter(e.Filter, stored.Filter) {
 		e.Filter = stored.Filter
 	}
 	return e

@@ -42,21 +42,32 @@ func readable(raw []byte) bool {
 	return !ok || len(annotations) > 0
 }
 
+// withoutPrevious returns the document without its function, since no function
+// equals another.
+func withoutPrevious(d *Document) Document {
+	plain := *d
+	plain.previous = nil
+	return plain
+}
+
 // Whatever can be read can be arranged, and its bytes are not kept.
 func FuzzDecode(f *testing.F) {
 	seed(f, func(raw []byte) { f.Add(raw, raw) })
 	f.Fuzz(func(t *testing.T, raw, old []byte) {
 		previous, _ := Decode(old, Options{})
-		opts := Options{Namespace: "shop", Previous: previous}
+		opts := Options{Namespace: "shop", Previous: func() *Document { return previous }}
 		scratch := slices.Clone(raw)
 		d, err := Decode(scratch, opts)
 		again, err2 := Decode(raw, opts)
 		for i := range scratch {
 			scratch[i] = '7'
 		}
-		require.Equal(t, again, d)
 		require.Equal(t, err2, err)
-		if err != nil || !readable(raw) {
+		if err != nil {
+			return
+		}
+		require.Equal(t, withoutPrevious(again), withoutPrevious(d))
+		if !readable(raw) {
 			return
 		}
 		ids := map[string]bool{}

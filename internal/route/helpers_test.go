@@ -38,7 +38,11 @@ func fromYAML(t testing.TB, text string) []byte {
 
 func decode(t testing.TB, raw []byte, previous *Document) *Document {
 	t.Helper()
-	d, err := Decode(raw, Options{Previous: previous})
+	var opts Options
+	if previous != nil {
+		opts.Previous = func() *Document { return previous }
+	}
+	d, err := Decode(raw, opts)
 	require.NoError(t, err, "%s", raw)
 	return d
 }

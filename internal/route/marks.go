@@ -161,12 +161,16 @@ func (d *Document) link(rule *Rule, m *marks, inline map[group]bool, read func(e
 			continue
 		}
 		seen[id] = true
-		e, ok := d.entries[id]
+		e, ok := d.entry(id)
 		if !ok {
 			rule.Orphans = append(rule.Orphans, id)
 			continue
 		}
-		m.linked[name], d.linked[id] = true, true
+		m.linked[name] = true
+		if d.linked == nil {
+			d.linked = map[string]bool{}
+		}
+		d.linked[id] = true
 		entries = append(entries, e)
 		if mirror := read(e); !inline[mirror.group()] {
 			mirrors = append(mirrors, mirror)
