@@ -71,7 +71,6 @@ func defaultServeOptions() *serveOptions {
 
 func (o *serveOptions) bind(f *pflag.FlagSet) {
 	f.SortFlags = false
-	f.StringVar(&o.Config, "config", o.Config, "YAML file with the same keys as these flags, and policy")
 	f.StringVar(&o.Kubeconfig, "kubeconfig", o.Kubeconfig, "kubeconfig of the cluster to serve; in a cluster the service account is used")
 	f.StringVar(&o.Context, "context", o.Context, "context of the kubeconfig, if not its current one")
 	f.StringVar(&o.WebhookURL, "webhook-url", o.WebhookURL, "https://HOST:PORT at which the API server reaches this process; registers the webhooks while it runs")
@@ -82,14 +81,20 @@ func (o *serveOptions) bind(f *pflag.FlagSet) {
 	f.StringVar(&o.HealthBind, "health-bind", o.HealthBind, "address of /healthz and /readyz; 0 for none")
 	f.BoolVar(&o.LeaderElect, "leader-elect", o.LeaderElect, "elect a leader among the replicas: only it touches routes")
 	f.StringVar(&o.LeaderElectionNamespace, "leader-election-namespace", o.LeaderElectionNamespace, "namespace of the leader's lease; in a cluster the pod's own by default")
-	f.StringVar(&o.ClusterDomain, "cluster-domain", o.ClusterDomain, "DNS domain of the cluster")
-	f.StringVar(&o.RootNamespace, "root-namespace", o.RootNamespace, "Istio's root namespace, whose DestinationRules hold everywhere")
 	f.DurationVar(&o.UnreadyGrace.Duration, "unready-grace", o.UnreadyGrace.Duration, "how long a variant may be unready before its mirrors are parked; a restart should fit in")
 	f.DurationVar(&o.Resync.Duration, "resync", o.Resync.Duration, "how often every route is looked at again")
 	f.IntVar(&o.Workers, "workers", o.Workers, "routes touched at the same time")
 	f.BoolVar(&o.Policy.Strict, "strict", o.Policy.Strict, "deny a mirror whose variant is not ready, in place of parking it")
 	f.StringVar(&o.LogLevel, "log-level", o.LogLevel, "debug, info, warn or error")
 	f.StringVar(&o.LogFormat, "log-format", o.LogFormat, "text or json")
+	o.bindShared(f)
+}
+
+// bindShared binds what every verb that decides has to know of a cluster.
+func (o *serveOptions) bindShared(f *pflag.FlagSet) {
+	f.StringVar(&o.ClusterDomain, "cluster-domain", o.ClusterDomain, "DNS domain of the cluster")
+	f.StringVar(&o.RootNamespace, "root-namespace", o.RootNamespace, "Istio's root namespace, whose DestinationRules hold everywhere")
+	f.StringVar(&o.Config, "config", o.Config, "YAML file of serve: the same keys as its flags, and policy")
 }
 
 // load reads the config file, lets flags win over it, and checks the result.

@@ -74,7 +74,9 @@ type Decision struct {
 	// Findings are contradictions. Whether one denies a write depends on
 	// whether the write made it: see Made.
 	Findings []Finding
-	// Warnings are for the author of the write, 120 characters at most each.
+	// Notices are what the author of the route should know, whole; Warnings are
+	// the same for the author of a write, 120 characters at most each.
+	Notices  []Notice
 	Warnings []string
 }
 
@@ -94,7 +96,7 @@ func Decide(doc *route.Document, snap Snapshot, cfg Config) (Decision, error) {
 		d.Verdicts = append(d.Verdicts, v)
 		d.Findings = append(d.Findings, judgeMirror(doc, rule, m, snap, cfg)...)
 		if cfg.Strict && v.Park && v.Reason.mendable() {
-			d.Findings = append(d.Findings, finding(v.Reason, m, m.TargetPath, quote(targetName(m)), v.Detail+"; strict mode wants it mended first"))
+			d.Findings = append(d.Findings, finding(v.Reason, m, m.TargetPath, quote(TargetName(m)), v.Detail+"; strict mode wants it mended first"))
 		}
 	}
 	for i := range doc.Rules {
@@ -108,7 +110,8 @@ func Decide(doc *route.Document, snap Snapshot, cfg Config) (Decision, error) {
 		}
 	}
 	d.conclude(managed)
-	d.Warnings = warnings(doc, &d, snap)
+	d.Notices = notices(doc, &d, snap)
+	d.Warnings = warnings(d.Notices)
 	return d, nil
 }
 

@@ -300,7 +300,7 @@ func describe(t *testing.T, d *Decision, out outcome) outcome {
 			to = place[m.Parked]
 		}
 		out.Mirrors = append(out.Mirrors, outcomeMirror{
-			ID: m.ID, Path: m.Path, Target: fmt.Sprintf("%s %s %s", m.Target.Kind, m.Target.Namespace, targetName(m)),
+			ID: m.ID, Path: m.Path, Target: fmt.Sprintf("%s %s %s", m.Target.Kind, m.Target.Namespace, TargetName(m)),
 			Share: fmt.Sprintf("%v %%", m.Share.Percent()), From: place[m.Parked], To: to,
 			Reason: v.Reason, Detail: v.Detail, Misfit: misfit,
 		})

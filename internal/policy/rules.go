@@ -78,7 +78,7 @@ func quote(s string) string { return strconv.Quote(s) }
 func judgeMirror(doc *route.Document, rule *route.Rule, m *route.Mirror, snap Snapshot, cfg Config) []Finding {
 	out := judgeShare(doc, m)
 	v := snap.Variants[m.Target.WithoutPort()]
-	target := quote(targetName(m))
+	target := quote(TargetName(m))
 	if why := unsupported(doc, m, v); why != "" {
 		return append(out, finding(UnsupportedTarget, m, m.TargetPath, target, why))
 	}
@@ -140,12 +140,12 @@ func judgeRule(doc *route.Document, rule *route.Rule, cfg Config) []Finding {
 	for i := range rule.Mirrors {
 		m := &rule.Mirrors[i]
 		if rule.Answers != "" {
-			out = append(out, finding(MirrorConflict, m, m.Path, quote(targetName(m)),
+			out = append(out, finding(MirrorConflict, m, m.Path, quote(TargetName(m)),
 				"the rule answers with a "+rule.Answers+" and forwards nothing to copy; remove one of them"))
 		}
 		if limit != nil && i >= *limit {
 			// About no mirror: a write that only takes one out makes none exceed.
-			over := finding(PolicyExceeded, nil, m.Path, quote(targetName(m)),
+			over := finding(PolicyExceeded, nil, m.Path, quote(TargetName(m)),
 				fmt.Sprintf("mirrors of one rule are limited to %d in namespace %q, and this one has %d", *limit, doc.Namespace, len(rule.Mirrors)))
 			over.about.value = "mirrors"
 			out = append(out, over)
@@ -239,8 +239,8 @@ func offer(what string, have []string) string {
 	return what + "s: " + strings.Join(have, ", ")
 }
 
-// targetName names a mirror's target as its author would.
-func targetName(m *route.Mirror) string {
+// TargetName names a mirror's target as its author would.
+func TargetName(m *route.Mirror) string {
 	name := m.Target.Name
 	if m.Host != "" {
 		name = m.Host

@@ -29,43 +29,78 @@ func Warning(format string, args ...any) string {
 	}, strings.ToValidUTF8(text, ""))
 }
 
-// warnings tells the author of a write what mirrorgate did, and what is doubtful
-// but not wrong.
-func warnings(doc *route.Document, d *Decision, snap Snapshot) []string {
+// Notice is what mirrorgate did to a route, or what is doubtful about it but not
+// wrong.
+type Notice struct {
+	Reason Reason
+	// Field is the field path, "" for the route as a whole.
+	Field   string
+	Message string
+	// Parked marks a notice of a mirror that should be parked.
+	Parked bool
+}
+
+// String is the notice as a warning. Where the message tells the reason by
+// itself the constant is left out, for room is short.
+func (n Notice) String() string {
+	switch {
+	case n.Parked, n.Reason == VariantUnknown:
+		return Warning("%s: %s", n.Field, n.Message)
+	case n.Field == "":
+		return Warning("%s: %s", n.Reason, n.Message)
+	default:
+		return Warning("%s: %s: %s", n.Field, n.Reason, n.Message)
+	}
+}
+
+func warnings(notices []Notice) []string {
 	var out []string
-	add := func(format string, args ...any) { out = append(out, Warning(format, args...)) }
-	managed := snap.ManagedBy
-	if managed != "" && len(d.Verdicts) > 0 {
-		add("%s: mirrors of %s are left alone: %s manages the route", ManagedRoute, doc.Name, managed)
-	}
-	if doc.ParkedError != nil && len(d.Arrangement.Operations) > 0 {
-		add("%s: %s is replaced, for nothing needs it: %v", ParkedInvalid, route.ParkedAnnotation, doc.ParkedError)
-	}
-	for _, v := range d.Verdicts {
-		switch why := d.Arrangement.Misfits[v.Mirror.ID]; {
-		case why != "" && v.Mirror.Parked:
-			add("%s: %s: stays parked: %s", v.Mirror.Path, WouldNotFit, why)
-		case why != "":
-			add("%s: %s: stays active: %s", v.Mirror.Path, WouldNotFit, why)
-		case managed == "" && v.Park && v.Reason != VariantUnknown && v.Reason != UnsupportedTarget:
-			add("%s: mirror to %s is parked: %s", v.Mirror.Path, targetName(v.Mirror), v.Detail)
-		case v.Reason == VariantUnknown:
-			add("%s: mirror to %s stays as it is: its state is not known", v.Mirror.Path, targetName(v.Mirror))
+	for _, n := range notices {
+		if more := len(notices) - len(out); len(out) == maxWarnings-1 && more > 1 {
+			return append(out, Warning("and %d more warnings", more))
 		}
-	}
-	for i := range doc.Rules {
-		out = append(out, ruleWarnings(doc, &doc.Rules[i], snap)...)
-	}
-	if more := len(out) - maxWarnings + 1; more > 1 {
-		out = append(out[:maxWarnings-1], Warning("and %d more warnings", more))
+		out = append(out, n.String())
 	}
 	return out
 }
 
-func ruleWarnings(doc *route.Document, rule *route.Rule, snap Snapshot) []string {
-	var out []string
+// notices tells the author of a route what mirrorgate did, and what is doubtful
+// but not wrong.
+func notices(doc *route.Document, d *Decision, snap Snapshot) []Notice {
+	var out []Notice
 	add := func(path string, reason Reason, format string, args ...any) {
-		out = append(out, Warning("%s: %s: %s", path, reason, fmt.Sprintf(format, args...)))
+		out = append(out, Notice{Field: path, Reason: reason, Message: fmt.Sprintf(format, args...)})
+	}
+	managed := snap.ManagedBy
+	if managed != "" && len(d.Verdicts) > 0 {
+		add("", ManagedRoute, "mirrors of %s are left alone: %s manages the route", doc.Name, managed)
+	}
+	if doc.ParkedError != nil && len(d.Arrangement.Operations) > 0 {
+		add("", ParkedInvalid, "%s is replaced, for nothing needs it: %v", route.ParkedAnnotation, doc.ParkedError)
+	}
+	for _, v := range d.Verdicts {
+		switch why := d.Arrangement.Misfits[v.Mirror.ID]; {
+		case why != "" && v.Mirror.Parked:
+			add(v.Mirror.Path, WouldNotFit, "stays parked: %s", why)
+		case why != "":
+			add(v.Mirror.Path, WouldNotFit, "stays active: %s", why)
+		case managed == "" && v.Park && v.Reason != VariantUnknown && v.Reason != UnsupportedTarget:
+			add(v.Mirror.Path, v.Reason, "mirror to %s is parked: %s", TargetName(v.Mirror), v.Detail)
+			out[len(out)-1].Parked = true
+		case v.Reason == VariantUnknown:
+			add(v.Mirror.Path, v.Reason, "mirror to %s stays as it is: its state is not known", TargetName(v.Mirror))
+		}
+	}
+	for i := range doc.Rules {
+		out = append(out, ruleNotices(doc, &doc.Rules[i], snap)...)
+	}
+	return out
+}
+
+func ruleNotices(doc *route.Document, rule *route.Rule, snap Snapshot) []Notice {
+	var out []Notice
+	add := func(path string, reason Reason, format string, args ...any) {
+		out = append(out, Notice{Field: path, Reason: reason, Message: fmt.Sprintf(format, args...)})
 	}
 	sum, under := 0.0, map[int]float64{}
 	for i := range rule.Mirrors {

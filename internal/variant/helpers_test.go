@@ -50,7 +50,7 @@ func (c *cluster) apply(objs ...any) {
 		if text, ok := obj.(string); ok {
 			raw, err := yamlToJSON(text)
 			require.NoError(c.t, err)
-			require.NoError(c.t, c.load(raw))
+			require.NoError(c.t, c.Load(raw))
 			continue
 		}
 		require.NoError(c.t, c.Upsert(obj))

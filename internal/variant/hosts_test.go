@@ -117,7 +117,7 @@ func TestClusterDomain(t *testing.T) {
 	require.NoError(t, err)
 	raw, err := yamlToJSON(ruleOf("web/r", "b.shop.svc.corp.internal", "", "s", ""))
 	require.NoError(t, err)
-	require.NoError(t, i.load(raw))
+	require.NoError(t, i.Load(raw))
 	c := &cluster{Index: i, t: t}
 	assert.True(t, c.variant(virtualService("shop/v", "v", "b")).Exists)
 	assert.Empty(t, c.variant(virtualService("shop/v", "v", "b")).Subsets)

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 
@@ -45,6 +46,8 @@ type Options struct {
 	// AssumeReady is for manifests, which have no status: a Service that has a
 	// workload with replicas and no EndpointSlice at all counts as ready.
 	AssumeReady bool
+	// Namespace is that of manifests that name none, "default" when empty.
+	Namespace string
 }
 
 func (o Options) withDefaults() Options {
@@ -53,6 +56,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.RootNamespace == "" {
 		o.RootNamespace = "istio-system"
+	}
+	if o.Namespace == "" {
+		o.Namespace = metav1.NamespaceDefault
 	}
 	if o.Grace == 0 {
 		o.Grace = DefaultGrace

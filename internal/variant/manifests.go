@@ -27,8 +27,7 @@ func FromObjects(opts Options, objs ...any) (*Index, error) {
 }
 
 // FromYAML returns an Index filled from manifests, each of one or several YAML
-// or JSON documents. Objects without a namespace are in "default"; kinds that
-// the Index does not model are ignored. Manifests have no status: with
+// or JSON documents. Each is read as by Load. Manifests have no status: with
 // Options.AssumeReady a workload with replicas counts as ready unless an
 // EndpointSlice of its Service says otherwise.
 func FromYAML(opts Options, manifests ...[]byte) (*Index, error) {
@@ -47,7 +46,7 @@ func FromYAML(opts Options, manifests ...[]byte) (*Index, error) {
 			if err != nil {
 				return nil, fmt.Errorf("read manifest: %w", err)
 			}
-			if err := i.load(raw); err != nil {
+			if err := i.Load(raw); err != nil {
 				return nil, err
 			}
 		}
@@ -55,8 +54,10 @@ func FromYAML(opts Options, manifests ...[]byte) (*Index, error) {
 	return i, nil
 }
 
-// load adds an object in JSON, or the items of a list.
-func (i *Index) load(raw []byte) error {
+// Load adds an object in JSON, or the items of a list. Objects without a
+// namespace are in Options.Namespace; kinds that the Index does not model are
+// ignored. A malformed object is an error that names it.
+func (i *Index) Load(raw []byte) error {
 	if len(raw) == 0 || string(raw) == "null" {
 		return nil
 	}
@@ -69,13 +70,13 @@ func (i *Index) load(raw []byte) error {
 	}
 	if strings.HasSuffix(list.Kind, "List") && list.Items != nil {
 		for _, item := range list.Items {
-			if err := i.load(item); err != nil {
+			if err := i.Load(item); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	raw, err := withNamespace(raw)
+	raw, err := withNamespace(raw, i.opts.Namespace)
 	if err != nil {
 		return err
 	}
@@ -88,7 +89,7 @@ func (i *Index) load(raw []byte) error {
 }
 
 // withNamespace fills in the namespace that kubectl would.
-func withNamespace(raw []byte) ([]byte, error) {
+func withNamespace(raw []byte, namespace string) ([]byte, error) {
 	var h header
 	if err := unmarshal(raw, &h); err != nil {
 		return nil, fmt.Errorf("read object: %w", err)
@@ -109,8 +110,10 @@ func withNamespace(raw []byte) ([]byte, error) {
 	if metadata == nil { // metadata: null
 		metadata = map[string]json.RawMessage{}
 	}
-	metadata["namespace"] = json.RawMessage(`"default"`)
 	var err error
+	if metadata["namespace"], err = json.Marshal(namespace); err != nil {
+		return nil, fmt.Errorf("read object: %w", err)
+	}
 	if object["metadata"], err = json.Marshal(metadata); err != nil {
 		return nil, fmt.Errorf("read object: %w", err)
 	}

@@ -1,0 +1,93 @@
+package main
+
+// The verb for whoever writes routes: before they reach a cluster.
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/mirrorgate/mirrorgate/internal/lint"
+)
+
+// Exit codes of lint.
+const (
+	lintDenied     = 1
+	lintUnreadable = 2
+)
+
+func newLint() *cobra.Command {
+	opts := defaultServeOptions()
+	var output, namespace string
+	var elsewhere bool
+	cmd := &cobra.Command{
+		Use:   "lint FILE|FOLDER|- ...",
+		Short: "Judge the routes in manifests, without a cluster",
+		Long: `Lint reads manifests, YAML or JSON, and judges every HTTPRoute, GRPCRoute and
+VirtualService in them as admission would in a cluster that holds the same objects:
+Services, workloads (taken as ready), DestinationRules, ServiceEntries and
+ReferenceGrants. It also checks of mirrors what otherwise the CRDs' schemas do.
+
+  kustomize build overlays/prod | mirrorgate lint -
+  mirrorgate lint --config mirrorgate.yaml routes/ services.yaml
+
+Of a folder it reads every .yaml, .yml and .json file. A mirror whose variant is in
+none of the files would be parked, which is a note and no error: --strict makes it
+one, --variants-elsewhere takes such variants as applied and ready.
+
+The exit code is 0 when nothing would be denied, 1 when something would be, and 2
+when some input could not be read; the rest of it is judged all the same.`,
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.BoolVar(&opts.Policy.Strict, "strict", false, "a mirror that would be parked is an error")
+	f.BoolVar(&elsewhere, "variants-elsewhere", false, "take Services, workloads, DestinationRules and ReferenceGrants that the files lack as applied already")
+	f.StringVarP(&namespace, "namespace", "n", "default", "namespace of the objects that name none")
+	f.StringVarP(&output, "output", "o", "text", "text or json")
+	opts.bindShared(f)
+
+	fail := func(err error) error {
+		fmt.Fprintln(os.Stderr, "mirrorgate:", err)
+		return exitError(lintUnreadable)
+	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fail(err) })
+	cmd.RunE = func(cmd *cobra.Command, paths []string) error {
+		errs := oneOf("output", output, "text", "json")
+		if msgs := validation.IsDNS1123Label(namespace); len(msgs) > 0 {
+			errs = append(errs, field.Invalid(field.NewPath("namespace"), namespace, msgs[0]))
+		}
+		if err := errors.Join(opts.load(f), errs.ToAggregate()); err != nil {
+			return fail(err)
+		}
+		if len(paths) == 0 {
+			return fail(errors.New("lint: name files, folders, or - for standard input"))
+		}
+		sources, unread := lint.Read(cmd.InOrStdin(), paths...)
+		report, err := lint.Check(lint.Options{
+			Policy: opts.Policy, ClusterDomain: opts.ClusterDomain, RootNamespace: opts.RootNamespace,
+			Namespace: namespace, Elsewhere: elsewhere,
+		}, sources...)
+		if err != nil {
+			return fail(err)
+		}
+		write := report.WriteText
+		if output == "json" {
+			write = report.WriteJSON
+		}
+		if err := errors.Join(write(cmd.OutOrStdout()), unread); err != nil {
+			return fail(err)
+		}
+		switch {
+		case report.Count(lint.Unreadable) > 0:
+			return exitError(lintUnreadable)
+		case report.Count(lint.Error) > 0:
+			return exitError(lintDenied)
+		}
+		return nil
+	}
+	return cmd
+}

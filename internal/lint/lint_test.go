@@ -1,0 +1,155 @@
+package lint
+
+import (
+	"bytes"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/mirrorgate/mirrorgate/internal/policy"
+)
+
+func check(t *testing.T, opts Options, text string) []Finding {
+	t.Helper()
+	report, err := Check(opts, Source{Name: "f", Text: []byte(text)})
+	require.NoError(t, err)
+	return report.Findings
+}
+
+func TestDocuments(t *testing.T) {
+	for text, want := range map[string][]chunk{
+		"":                          nil,
+		"\n---\n---\n\n":            {{[]byte("---\n"), 1}, {[]byte("---\n\n"), 2}},
+		"a\n---\nb":                 {{[]byte("a\n"), 0}, {[]byte("---\nb"), 1}},
+		"a\n--- # c\nb":             {{[]byte("a\n"), 0}, {[]byte("--- # c\nb"), 1}},
+		"a\r\n---\r\nb":             {{[]byte("a\r\n"), 0}, {[]byte("---\r\nb"), 1}},
+		"a\n---b\n ---\n":           {{[]byte("a\n---b\n ---\n"), 0}},
+		"a\n...\nb\n...\n":          {{[]byte("a\n"), 0}, {[]byte("b\n"), 2}},
+		"{}\n\n{\t}":                {{[]byte("{}"), 0}, {[]byte("{ }"), 2}},
+		"x\n---\nx\n":               {{[]byte("x\n"), 0}, {[]byte("---\nx\n"), 1}},
+		"{a: b}\n---\n{\n}\n{\n\n}": {{[]byte("{a: b}\n"), 0}, {[]byte("---\n{\n}\n{\n\n}"), 1}},
+		"{\n}\n{\n\n} x":            {{[]byte("{\n}\n{\n\n} x"), 0}},
+	} {
+		assert.Equal(t, want, documents([]byte(text)), "%q", text)
+	}
+}
+
+func TestLines(t *testing.T) {
+	const text = `# A comment.
+a: &x
+  b:
+  - c: 1
+  -
+    c: 2
+  mirrorgate.dev/gate: Ready
+d: *x
+`
+	m := &manifest{above: 10}
+	require.NoError(t, m.parse([]byte("apiVersion: v\nkind: K\n"+text)))
+	for field, want := range map[string]int{
+		"":                            1,
+		"apiVersion":                  1,
+		"a":                           4,
+		"a.b":                         5,
+		"a.b[0].c":                    6,
+		"a.b[1].c":                    8,
+		"a.b[1].none":                 8,
+		"a.b[2].c":                    5,
+		"a.b[name].c":                 5,
+		"a[mirrorgate.dev/gate]":      9,
+		"d.b[0].c":                    6,
+		"none.b":                      1,
+		"a.b[0].c.further[3].no.more": 6,
+	} {
+		assert.Equal(t, 10+want, m.line(field), field)
+	}
+	m.parked = []string{"a.b[0]"}
+	assert.Equal(t, 11, m.line("a.b[0].c"), "not where another one stands")
+	assert.Equal(t, 18, m.line("a.b[1].c"))
+}
+
+func TestReadingFails(t *testing.T) {
+	_, err := Read(iotest.ErrReader(io.ErrUnexpectedEOF), "-")
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	sources, err := Read(strings.NewReader("a: 1"), "missing", "-")
+	require.ErrorContains(t, err, "missing")
+	assert.Equal(t, []Source{{Name: "<stdin>", Text: []byte("a: 1")}}, sources, "what can be read is")
+}
+
+// TestRemedies wants every parked mirror to say what to do about it.
+func TestRemedies(t *testing.T) {
+	for _, reason := range []policy.Reason{
+		policy.ServiceNotFound, policy.ServiceDeleting, policy.HostNotFound, policy.DestinationRuleNotFound, policy.WorkloadNotFound,
+		policy.WorkloadDeleting, policy.ScaledToZero, policy.NoReadyEndpoints, policy.NotGranted,
+	} {
+		assert.Contains(t, remedies[reason], "the mirror comes back by itself then", reason)
+	}
+}
+
+const managed = `
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata:
+  name: web
+  ownerReferences: [{apiVersion: flagger.app/v1beta1, kind: Canary, name: web, controller: true}]
+spec: {hosts: [web], http: [{mirror: {host: v2}, mirrorPercentage: {value: 101}}]}
+`
+
+func TestManagedRoutesAreOnlyWarnedAbout(t *testing.T) {
+	findings := check(t, Options{}, managed)
+	require.Len(t, findings, 2)
+	for n, reason := range []policy.Reason{policy.PercentOutOfRange, policy.ManagedRoute} {
+		assert.Equal(t, reason, findings[1-n].Reason)
+		assert.Equal(t, Warning, findings[n].Level)
+	}
+}
+
+const elsewhere = `
+apiVersion: v1
+kind: Service
+metadata: {name: v2}
+spec: {selector: {app: v2}, ports: [{port: 80}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web, namespace: shop}
+spec: {rules: [{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: v2, namespace: default, port: PORT}}}]}]}
+`
+
+// TestElsewhere takes what is missing as there, and judges what is not missing.
+func TestElsewhere(t *testing.T) {
+	text := strings.Replace(elsewhere, "PORT", "80", 1)
+	findings := check(t, Options{}, text)
+	require.Len(t, findings, 1)
+	assert.Equal(t, policy.NotGranted, findings[0].Reason)
+	assert.Empty(t, check(t, Options{Elsewhere: true, Policy: policy.Config{Strict: true}}, text))
+
+	findings = check(t, Options{Elsewhere: true}, strings.Replace(elsewhere, "PORT", "81", 1))
+	require.Len(t, findings, 1)
+	assert.Equal(t, policy.PortNotFound, findings[0].Reason)
+	assert.Equal(t, Error, findings[0].Level)
+}
+
+// FuzzCheck wants an answer to any text, with lines that it has.
+func FuzzCheck(f *testing.F) {
+	f.Add([]byte(managed))
+	f.Add([]byte(elsewhere))
+	f.Add([]byte("{\"apiVersion\": \"v1\",\n\"kind\": \"List\", \"items\": [7, {}]}\n{}"))
+	f.Add([]byte("a: &a [*a]\n---\nkind: {{ .Kind }}\n...\n- [\n"))
+	f.Add([]byte("apiVersion: v1\nkind: List\nitems: &x\n- apiVersion: v1\n  kind: List\n  items: *x\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		report, err := Check(Options{}, Source{Name: "f", Text: text})
+		require.NoError(t, err)
+		for _, finding := range report.Findings {
+			assert.GreaterOrEqual(t, finding.Line, 1, finding.String())
+			assert.LessOrEqual(t, finding.Line, bytes.Count(text, []byte("\n"))+2, finding.String())
+			assert.NotContains(t, finding.String(), "\x1b")
+		}
+		require.NoError(t, report.WriteText(io.Discard))
+		require.NoError(t, report.WriteJSON(io.Discard))
+	})
+}

@@ -1,0 +1,103 @@
+package lint
+
+// From field paths to lines.
+
+import (
+	"strconv"
+	"strings"
+
+	yamlv3 "go.yaml.in/yaml/v3"
+
+	"github.com/mirrorgate/mirrorgate/internal/route"
+)
+
+// parkedField is where the text of parked mirrors is.
+const parkedField = "metadata.annotations[" + route.ParkedAnnotation + "]"
+
+// parkedAt notes where the mirrors would stand that our annotation keeps: what
+// is said about them must not point at what stands there now.
+func (m *manifest) parkedAt(doc *route.Document) {
+	for _, mirror := range doc.Every {
+		if mirror.Parked {
+			m.parked = append(m.parked, mirror.Path)
+		}
+	}
+}
+
+// line returns the line of a field, or of the deepest part of its path that the
+// file has.
+func (m *manifest) line(field string) int {
+	for _, path := range m.parked {
+		if within(field, path) {
+			field = parkedField
+		}
+	}
+	if m.node == nil {
+		return m.above + 1
+	}
+	node, line := m.node, m.node.Line
+	for _, step := range steps(field) {
+		if node.Kind == yamlv3.MappingNode {
+			for i := 0; i+1 < len(node.Content); i += 2 {
+				if node.Content[i].Value == step {
+					line = node.Content[i].Line
+				}
+			}
+		}
+		next := resolve(child(node, step))
+		if next == nil {
+			break
+		}
+		if node.Kind == yamlv3.SequenceNode {
+			line = next.Line
+		}
+		node = next
+	}
+	return m.above + line
+}
+
+// steps takes a field path apart: names and numbers, and in brackets keys with
+// dots in them.
+func steps(field string) []string {
+	var out []string
+	for field != "" {
+		if field[0] == '[' {
+			key, rest, _ := strings.Cut(field[1:], "]")
+			out, field = append(out, key), strings.TrimPrefix(rest, ".")
+			continue
+		}
+		end := strings.IndexAny(field, ".[")
+		if end < 0 {
+			return append(out, field)
+		}
+		out = append(out, field[:end])
+		field = strings.TrimPrefix(field[end:], ".")
+	}
+	return out
+}
+
+// child returns a member of a mapping or an element of a sequence, nil when
+// there is none.
+func child(node *yamlv3.Node, step string) *yamlv3.Node {
+	switch node.Kind {
+	case yamlv3.MappingNode:
+		for i := 0; i+1 < len(node.Content); i += 2 {
+			if node.Content[i].Value == step {
+				return node.Content[i+1]
+			}
+		}
+	case yamlv3.SequenceNode:
+		if n, err := strconv.Atoi(step); err == nil && n >= 0 && n < len(node.Content) {
+			return node.Content[n]
+		}
+	}
+	return nil
+}
+
+// resolve follows an alias to its anchor.
+func resolve(node *yamlv3.Node) *yamlv3.Node {
+	for node != nil && node.Kind == yamlv3.AliasNode {
+		node = node.Alias
+	}
+	return node
+}

@@ -1,0 +1,257 @@
+package lint
+
+// What the schemas of HTTPRoute, GRPCRoute (Gateway API 1.6) and VirtualService
+// (Istio 1.31) say about mirrors. In a cluster the API server does; unknown
+// fields, which it drops, are warned about, for a mirror without the percentage
+// that its author misspelled copies everything.
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/mirrorgate/mirrorgate/internal/route"
+)
+
+// schema is the form of a value. Exactly one of the first four is set.
+type schema struct {
+	fields map[string]schema
+	items  *schema
+	text   func(string) (problem string)
+	number *numbers
+	// required are the fields that must be set.
+	required []string
+	// needs tells what else is wrong with an object.
+	needs func(object map[string]any) (field, problem string)
+}
+
+// numbers are those from min to max, whole ones unless fractions are allowed.
+type numbers struct {
+	min, max  float64
+	fractions bool
+}
+
+func (n numbers) String() string {
+	kind := "a whole number"
+	if n.fractions {
+		kind = "a number"
+	}
+	if n.max == math.MaxInt32 {
+		return fmt.Sprintf("must be %s, %v or more", kind, n.min)
+	}
+	return fmt.Sprintf("must be %s from %v to %v", kind, n.min, n.max)
+}
+
+const maxFilters = 16
+
+var (
+	text  = schema{text: func(string) string { return "" }}
+	name  = schema{text: func(s string) string { return length(s, 253) }}
+	kinds = schema{text: func(s string) string { return length(s, 63) }}
+	label = schema{text: func(s string) string { return strings.Join(validation.IsDNS1123Label(s), "; ") }}
+	port  = schema{number: &numbers{min: 1, max: 65535}}
+	share = schema{number: &numbers{max: 100}}
+	// counts are the parts of a fraction.
+	counts = schema{number: &numbers{max: math.MaxInt32}}
+
+	gatewayFilter = schema{
+		fields: map[string]schema{
+			"backendRef": {
+				fields:   map[string]schema{"group": text, "kind": kinds, "name": name, "namespace": label, "port": port},
+				required: []string{"name"}, needs: needsPort,
+			},
+			"percent": share,
+			"fraction": {
+				fields:   map[string]schema{"numerator": counts, "denominator": {number: &numbers{min: 1, max: math.MaxInt32}}},
+				required: []string{"numerator"},
+			},
+		},
+		required: []string{"backendRef"},
+	}
+
+	percentage  = schema{fields: map[string]schema{"value": {number: &numbers{max: 100, fractions: true}}}}
+	destination = schema{
+		fields:   map[string]schema{"host": text, "subset": text, "port": {fields: map[string]schema{"number": port}}},
+		required: []string{"host"},
+	}
+	istioFields = map[string]schema{
+		"mirror": destination,
+		"mirrors": {items: &schema{
+			fields:   map[string]schema{"destination": destination, "percentage": percentage},
+			required: []string{"destination"},
+		}},
+		"mirrorPercentage": percentage,
+		"mirrorPercent":    share,
+		"mirror_percent":   share,
+	}
+)
+
+func length(s string, most int) string {
+	if s == "" || len(s) > most {
+		return fmt.Sprintf("must have 1 to %d characters", most)
+	}
+	return ""
+}
+
+func needsPort(ref map[string]any) (field, problem string) {
+	group, kind := ref["group"], ref["kind"]
+	if ref["port"] == nil && (group == nil || group == "") && (kind == nil || kind == route.TargetService) {
+		return "port", "must be set for a Service"
+	}
+	return "", ""
+}
+
+// judgeSchema finds what is wrong with the form of a route's mirrors.
+func judgeSchema(m *manifest) []Finding {
+	dec := json.NewDecoder(bytes.NewReader(m.raw))
+	dec.UseNumber()
+	var object map[string]any
+	if dec.Decode(&object) != nil {
+		return nil
+	}
+	j := &judge{}
+	spec, _ := object["spec"].(map[string]any)
+	if route.Kind(m.head.Kind) == route.VirtualService {
+		each(spec["http"], "spec.http", func(path string, rule map[string]any) { j.istioRule(path, rule) })
+		return j.found
+	}
+	each(spec["rules"], "spec.rules", func(path string, rule map[string]any) {
+		j.filters(path+".filters", rule["filters"])
+		each(rule["backendRefs"], path+".backendRefs", func(path string, ref map[string]any) {
+			j.filters(path+".filters", ref["filters"])
+		})
+	})
+	return j.found
+}
+
+// each calls fn with the objects of a list.
+func each(list any, path string, fn func(path string, object map[string]any)) {
+	items, _ := list.([]any)
+	for i, item := range items {
+		if object, ok := item.(map[string]any); ok {
+			fn(path+"["+strconv.Itoa(i)+"]", object)
+		}
+	}
+}
+
+type judge struct{ found []Finding }
+
+func (j *judge) add(path string, value any, problem string) {
+	text := ""
+	if value != nil {
+		raw, _ := json.Marshal(value) //nolint:errchkjson // It was decoded from JSON.
+		text = string(raw)
+	}
+	j.found = append(j.found, Finding{Level: Error, Field: path, Value: shorten(text), Reason: SchemaInvalid, Message: problem})
+}
+
+// filters judges a list of filters of a rule or of a backendRef.
+func (j *judge) filters(path string, list any) {
+	mirrors := 0
+	each(list, path, func(path string, filter map[string]any) {
+		mirror := filter["requestMirror"]
+		switch {
+		case mirror != nil && filter["type"] != "RequestMirror":
+			j.add(path+".type", filter["type"], `must be "RequestMirror", since requestMirror is set`)
+		case filter["type"] == "RequestMirror" && mirror == nil:
+			j.add(path+".requestMirror", nil, "must be set, since type is RequestMirror")
+		case mirror == nil:
+			return
+		}
+		mirrors++
+		if mirror != nil {
+			j.value(path+".requestMirror", mirror, gatewayFilter)
+		}
+	})
+	if items, _ := list.([]any); mirrors > 0 && len(items) > maxFilters {
+		j.add(path, nil, fmt.Sprintf("must have at most %d filters, and has %d", maxFilters, len(items)))
+	}
+}
+
+func (j *judge) istioRule(path string, rule map[string]any) {
+	for _, name := range slices.Sorted(maps.Keys(rule)) {
+		value := rule[name]
+		if form, known := istioFields[name]; known && value != nil {
+			j.value(path+"."+name, value, form)
+		} else if !known && strings.HasPrefix(strings.ToLower(name), "mirror") {
+			j.unknown(path+"."+name, istioFields)
+		}
+	}
+}
+
+func (j *judge) unknown(path string, fields map[string]schema) {
+	j.found = append(j.found, Finding{
+		Level: Warning, Field: path, Reason: UnknownField,
+		Message: "the API server drops a field that it does not know; known are " + strings.Join(slices.Sorted(maps.Keys(fields)), ", "),
+	})
+}
+
+// value judges one value; null counts as absent.
+func (j *judge) value(path string, value any, form schema) {
+	switch {
+	case form.fields != nil:
+		object, ok := value.(map[string]any)
+		if !ok {
+			j.add(path, value, "must be an object with "+strings.Join(slices.Sorted(maps.Keys(form.fields)), ", "))
+			return
+		}
+		j.object(path, object, form)
+	case form.items != nil:
+		items, ok := value.([]any)
+		if !ok {
+			j.add(path, value, "must be a list")
+		}
+		for i, item := range items {
+			j.value(path+"["+strconv.Itoa(i)+"]", item, *form.items)
+		}
+	case form.number != nil:
+		number, _ := value.(json.Number)
+		n, err := number.Float64()
+		if err != nil || n < form.number.min || n > form.number.max || (!form.number.fractions && n != math.Trunc(n)) {
+			j.add(path, value, form.number.String())
+		}
+	default:
+		s, ok := value.(string)
+		if !ok {
+			j.add(path, value, "must be a string")
+		} else if problem := form.text(s); problem != "" {
+			j.add(path, value, problem)
+		}
+	}
+}
+
+func (j *judge) object(path string, object map[string]any, form schema) {
+	for _, name := range form.required {
+		if object[name] == nil {
+			j.add(path+"."+name, nil, "must be set")
+		}
+	}
+	if form.needs != nil {
+		if field, problem := form.needs(object); problem != "" {
+			j.add(path+"."+field, nil, problem)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		if field, known := form.fields[name]; !known {
+			j.unknown(path+"."+name, form.fields)
+		} else if object[name] != nil {
+			j.value(path+"."+name, object[name], field)
+		}
+	}
+}
+
+// shorten cuts a value for people.
+func shorten(s string) string {
+	const most = 100
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most-3], "") + "..."
+}
