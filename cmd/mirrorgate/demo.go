@@ -10,13 +10,12 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/mirrorgate/mirrorgate/internal/demo"
 )
 
 func newDemo() *cobra.Command {
-	var kubeconfig, kubecontext string
+	var path, kubecontext string
 	var noColor bool
 	opts := demo.Options{Namespace: "mirrorgate-demo", Timeout: time.Minute}
 	cmd := &cobra.Command{
@@ -36,7 +35,7 @@ The exit code is 0 only if every step was seen.`,
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig of the cluster; by default kubectl's")
+	f.StringVar(&path, "kubeconfig", "", "kubeconfig of the cluster; by default kubectl's")
 	f.StringVar(&kubecontext, "context", "", "context of the kubeconfig, if not its current one")
 	f.StringVar(&opts.Namespace, "namespace", opts.Namespace, "namespace to create, play in and remove")
 	f.DurationVar(&opts.Timeout, "timeout", opts.Timeout, "how long a step may take")
@@ -45,12 +44,9 @@ The exit code is 0 only if every step was seen.`,
 		if opts.Timeout <= 0 {
 			return fmt.Errorf("--timeout: %s is not more than 0", opts.Timeout)
 		}
-		rules := clientcmd.NewDefaultClientConfigLoadingRules()
-		rules.ExplicitPath = kubeconfig
-		overrides := &clientcmd.ConfigOverrides{CurrentContext: kubecontext}
 		var err error
-		if opts.Config, err = clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides).ClientConfig(); err != nil {
-			return fmt.Errorf("kubeconfig: %w", err)
+		if opts.Config, _, err = kubeconfig(path, kubecontext); err != nil {
+			return err
 		}
 		opts.Config.UserAgent = "mirrorgate-demo/" + version
 		opts.Out, opts.Color = os.Stdout, !noColor && colorful(os.Stdout)

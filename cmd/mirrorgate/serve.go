@@ -18,7 +18,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -111,19 +110,13 @@ func newLogger(opts *serveOptions) logr.Logger {
 // connect finds the API server: the kubeconfig's, or that of the cluster that
 // the process runs in.
 func (g *gateway) connect() (err error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = g.opts.Kubeconfig
 	if g.opts.Kubeconfig == "" && g.opts.WebhookURL == "" {
 		g.config, err = rest.InClusterConfig()
 		if err != nil {
 			return fmt.Errorf("no --kubeconfig, and not in a cluster: %w", err)
 		}
-	} else {
-		overrides := &clientcmd.ConfigOverrides{CurrentContext: g.opts.Context}
-		g.config, err = clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides).ClientConfig()
-		if err != nil {
-			return fmt.Errorf("kubeconfig: %w", err)
-		}
+	} else if g.config, _, err = kubeconfig(g.opts.Kubeconfig, g.opts.Context); err != nil {
+		return err
 	}
 	g.config.UserAgent = "mirrorgate/" + version
 	g.config.QPS = -1 // the API server's priority and fairness bound us

@@ -214,10 +214,15 @@ func (c *Cluster) Read(ctx context.Context, q Query) ([]any, error) {
 		}
 		return []any{rec}, nil
 	}
+	return readPages(ctx, f.source, q, maxPages)
+}
+
+// readPages lists the records that answer a query, in so many pages at most.
+func readPages(ctx context.Context, from source, q Query, most int) ([]any, error) {
 	var found []any
 	opts := metav1.ListOptions{Limit: pageSize, LabelSelector: q.Selector}
-	for range maxPages {
-		page, err := f.source.list(ctx, q.Namespace, opts)
+	for range most {
+		page, err := from.list(ctx, q.Namespace, opts)
 		if err != nil {
 			return nil, err
 		}

@@ -201,10 +201,14 @@ type rawSource struct {
 }
 
 func (s *rawSource) list(ctx context.Context, namespace string, opts metav1.ListOptions) (*itemList, error) {
-	raw, err := s.get(namespace).SetHeader("Accept", runtime.ContentTypeJSON).
-		SpecificallyVersionedParams(&opts, paramsCodec, paramsVersion).Do(ctx).Raw()
-	if err != nil {
+	result := s.get(namespace).SetHeader("Accept", runtime.ContentTypeJSON).
+		SpecificallyVersionedParams(&opts, paramsCodec, paramsVersion).Do(ctx)
+	if err := result.Error(); err != nil { // with the API server's own words, which Raw leaves out
 		return nil, s.failed(err)
+	}
+	raw, err := result.Raw()
+	if err != nil {
+		return nil, err
 	}
 	var page struct {
 		Metadata metav1.ListMeta   `json:"metadata"`

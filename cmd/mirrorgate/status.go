@@ -1,0 +1,131 @@
+package main
+
+// The verb for whoever asks why a route has no mirror.
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/mirrorgate/mirrorgate/internal/controller"
+	"github.com/mirrorgate/mirrorgate/internal/status"
+	"github.com/mirrorgate/mirrorgate/internal/variant"
+	"github.com/mirrorgate/mirrorgate/webhook"
+)
+
+func newStatus() *cobra.Command {
+	opts := defaultServeOptions()
+	opts.LogLevel = "warn"
+	var namespace, output string
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "status [ROUTE]",
+		Short: "List the mirrors of a cluster: where each is, and why",
+		Long: `Status lists the mirrors of all routes of a namespace, or of one route, with the
+state of their variants, and tells whether each is where mirrorgate decides that it
+should be. ROUTE is NAME or KIND/NAME.
+
+  mirrorgate status -A
+  mirrorgate status -n shop httproute/web -o json
+
+It only reads, and needs no more than the right to get and list in that namespace;
+what it may not read is Unknown. A mirror that is not as decided is moved within
+moments where mirrorgate serve runs; after --unready-grace where its variant has just
+become unready.
+
+The exit code is 0 unless something could not be read.`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringVarP(&namespace, "namespace", "n", "", "namespace of the routes; by default that of the kubeconfig's context")
+	f.BoolVarP(&all, "all-namespaces", "A", false, "routes of all namespaces")
+	f.StringVarP(&output, "output", "o", "table", "table or json")
+	f.StringVar(&opts.Kubeconfig, "kubeconfig", "", "kubeconfig of the cluster; by default kubectl's")
+	f.StringVar(&opts.Context, "context", "", "context of the kubeconfig, if not its current one")
+	opts.bindShared(f)
+	cmd.MarkFlagsMutuallyExclusive("namespace", "all-namespaces")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := errors.Join(opts.load(f), oneOf("output", output, "table", "json").ToAggregate()); err != nil {
+			return err
+		}
+		query := status.Query{}
+		if len(args) == 1 {
+			var err error
+			if query, err = status.ParseRoute(args[0]); err != nil {
+				return err
+			}
+		}
+		config, own, err := kubeconfig(opts.Kubeconfig, opts.Context)
+		if err != nil {
+			return err
+		}
+		switch {
+		case namespace != "":
+			query.Namespace = namespace
+		case !all:
+			query.Namespace = own
+		}
+		return showStatus(cmd, opts, config, query, output)
+	}
+	return cmd
+}
+
+func showStatus(cmd *cobra.Command, opts *serveOptions, config *rest.Config, query status.Query, output string) error {
+	config.UserAgent = "mirrorgate-status/" + version
+	survey, err := variant.NewSurvey(cmd.Context(), config, variant.Options{
+		ClusterDomain: opts.ClusterDomain, RootNamespace: opts.RootNamespace, Grace: -1,
+	}, newLogger(opts))
+	if err != nil {
+		return fmt.Errorf("status: %w", err)
+	}
+	namespaces, err := namespacesOf(config)
+	if err != nil {
+		return fmt.Errorf("status: %w", err)
+	}
+	unlisted := survey.Look(cmd.Context(), query.Namespace)
+	for _, ns := range slices.Sorted(maps.Keys(survey.Unread())) {
+		fmt.Fprintf(os.Stderr, "mirrorgate: not seen:\n%v\n", survey.Unread()[ns])
+	}
+	routes, err := status.Of(cmd.Context(), survey, namespaces, query)
+	if err = errors.Join(unlisted, err); err != nil {
+		err = fmt.Errorf("status: %w", err)
+	} else if query.Name != "" && len(routes) == 0 {
+		err = fmt.Errorf("status: no route with mirrors is called %q in %s", query.Name, place(query.Namespace))
+	}
+	switch {
+	case output == "json":
+		return errors.Join(status.WriteJSON(cmd.OutOrStdout(), routes), err)
+	case len(routes) > 0:
+		return errors.Join(status.WriteTable(cmd.OutOrStdout(), routes), err)
+	case err == nil:
+		fmt.Fprintf(os.Stderr, "no route in %s has a mirror\n", place(query.Namespace))
+	}
+	return err
+}
+
+// namespacesOf tells which namespaces an installation as we ship it leaves alone.
+func namespacesOf(config *rest.Config) (status.Namespaces, error) {
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	selector, err := webhook.Namespaces()
+	if err != nil {
+		return nil, err
+	}
+	return controller.NewNamespaces(client.CoreV1(), selector), nil
+}
+
+func place(namespace string) string {
+	if namespace == "" {
+		return "any namespace"
+	}
+	return fmt.Sprintf("namespace %q", namespace)
+}

@@ -1,0 +1,160 @@
+// Package status tells where the mirrors of a cluster's routes are, where policy
+// wants them, and why.
+package status
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+
+	"github.com/mirrorgate/mirrorgate/internal/policy"
+	"github.com/mirrorgate/mirrorgate/internal/route"
+)
+
+// Cluster is what status needs to know of a cluster.
+type Cluster interface {
+	Routes() iter.Seq[*route.Document]
+	Resolve(ctx context.Context, doc *route.Document) (policy.Snapshot, error)
+}
+
+// Namespaces tells where admission decides on routes.
+type Namespaces interface {
+	Gated(ctx context.Context, namespace string) (bool, error)
+}
+
+// The states of a mirror: in the spec, or in our annotation.
+const (
+	Active = "active"
+	Parked = "parked"
+)
+
+// Route is a route with mirrors.
+type Route struct {
+	Kind      route.Kind `json:"kind"`
+	Namespace string     `json:"namespace"`
+	Name      string     `json:"name"`
+	// AsDecided tells whether the stored route is as policy wants it.
+	AsDecided bool `json:"asDecided"`
+	// OptedOut is set where it is not, and its namespace wants to be left alone.
+	OptedOut bool `json:"optedOut,omitempty"`
+	// Action and Reason are those of the decision.
+	Action  policy.Action `json:"action"`
+	Reason  policy.Reason `json:"reason"`
+	Mirrors []Mirror      `json:"mirrors"`
+}
+
+// Mirror is one mirror of a route.
+type Mirror struct {
+	// Field is the field path of the mirror where its author wrote it.
+	Field string `json:"field"`
+	// Target is the variant: "httpbin-v2:80", "httpbin.shop/v2".
+	Target string `json:"target"`
+	// Percent is the share of the traffic that it copies, 0 to 100.
+	Percent float64 `json:"percent"`
+	// State is where the mirror is, Wanted where policy wants it: active or
+	// parked.
+	State  string `json:"state"`
+	Wanted string `json:"wanted"`
+	// Variant is the state of the variant: Unknown, Absent, Present or Ready.
+	Variant string        `json:"variant"`
+	Reason  policy.Reason `json:"reason"`
+	Detail  string        `json:"detail,omitempty"`
+	// Misfit tells why the mirror cannot move to where policy wants it.
+	Misfit string `json:"misfit,omitempty"`
+}
+
+// Query selects routes. The zero value selects all.
+type Query struct {
+	// Kind is "" for all; Namespace and Name too.
+	Kind      route.Kind
+	Namespace string
+	Name      string
+}
+
+// ParseRoute reads NAME or KIND/NAME, where kind is as kubectl takes it.
+func ParseRoute(text string) (Query, error) {
+	kind, name, found := strings.Cut(text, "/")
+	if !found {
+		return Query{Name: text}, nil
+	}
+	for _, k := range []route.Kind{route.HTTPRoute, route.GRPCRoute, route.VirtualService} {
+		names := []string{strings.ToLower(string(k)), k.Resource(), k.Resource() + "." + k.Group()}
+		if k == route.VirtualService {
+			names = append(names, "vs")
+		}
+		if slices.Contains(names, strings.ToLower(kind)) && name != "" {
+			return Query{Kind: k, Name: name}, nil
+		}
+	}
+	return Query{}, fmt.Errorf("route: Invalid value: %q: must be NAME, httproute/NAME, grpcroute/NAME or virtualservice/NAME", text)
+}
+
+func (q Query) selects(key route.Key) bool {
+	return (q.Kind == "" || q.Kind == key.Kind) && (q.Namespace == "" || q.Namespace == key.Namespace) && (q.Name == "" || q.Name == key.Name)
+}
+
+// Of returns the routes with mirrors that a query selects, sorted by namespace,
+// kind and name.
+func Of(ctx context.Context, c Cluster, namespaces Namespaces, q Query) ([]Route, error) {
+	var routes []Route
+	var failures []error
+	for doc := range c.Routes() {
+		if !q.selects(doc.Key) {
+			continue
+		}
+		r, err := of(ctx, c, doc)
+		if err != nil {
+			failures = append(failures, fmt.Errorf("%s: %w", doc.Key, err))
+		}
+		if err == nil && !r.AsDecided {
+			// Who may not look at namespaces does without.
+			gated, err := namespaces.Gated(ctx, r.Namespace)
+			r.OptedOut = err == nil && !gated
+		}
+		if len(r.Mirrors) > 0 {
+			routes = append(routes, r)
+		}
+	}
+	slices.SortFunc(routes, func(a, b Route) int {
+		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(string(a.Kind), string(b.Kind)), strings.Compare(a.Name, b.Name))
+	})
+	return routes, errors.Join(failures...)
+}
+
+// of decides on one route. Limits and strictness do not matter: they deny writes
+// and move no mirror.
+func of(ctx context.Context, c Cluster, doc *route.Document) (Route, error) {
+	snap, err := c.Resolve(ctx, doc)
+	if err != nil {
+		return Route{}, err
+	}
+	d, err := policy.Decide(doc, snap, policy.Config{})
+	if err != nil {
+		return Route{}, err
+	}
+	r := Route{
+		Kind: doc.Kind, Namespace: doc.Namespace, Name: doc.Name,
+		AsDecided: len(d.Arrangement.Operations) == 0 && len(d.Arrangement.Misfits) == 0,
+		Action:    d.Action, Reason: d.Reason,
+	}
+	for _, v := range d.Verdicts {
+		m, known := v.Mirror, snap.Variants[v.Mirror.Target.WithoutPort()]
+		r.Mirrors = append(r.Mirrors, Mirror{
+			Field: m.Path, Target: policy.TargetName(m), Percent: m.Share.Percent(),
+			State: state(m.Parked), Wanted: state(v.Park),
+			Variant: known.State.String(), Reason: v.Reason, Detail: v.Detail, Misfit: d.Arrangement.Misfits[m.ID],
+		})
+	}
+	return r, nil
+}
+
+func state(parked bool) string {
+	if parked {
+		return Parked
+	}
+	return Active
+}
