@@ -23,9 +23,9 @@ func fakeLease(t *testing.T, identity string, clientset *fake.Clientset) resourc
 	return lock
 }
 
-func holder(t *testing.T, clientset *fake.Clientset) string {
+func holder(ctx context.Context, t *testing.T, clientset *fake.Clientset) string {
 	t.Helper()
-	lease, err := clientset.CoordinationV1().Leases("ns").Get(t.Context(), "mirrorgate", metav1.GetOptions{})
+	lease, err := clientset.CoordinationV1().Leases("ns").Get(ctx, "mirrorgate", metav1.GetOptions{})
 	require.NoError(t, err)
 	return *lease.Spec.HolderIdentity
 }
@@ -35,7 +35,7 @@ func TestLeaderThatFailsGivesTheLeaseBackAndSaysWhy(t *testing.T) {
 	broken := errors.New("broken")
 	err := leadership{fakeLease(t, "a", clientset), func(context.Context) error { return broken }}.Start(t.Context())
 	require.ErrorIs(t, err, broken)
-	assert.Empty(t, holder(t, clientset))
+	assert.Empty(t, holder(t.Context(), t, clientset))
 }
 
 func TestLeaderThatIsToldToEndGivesTheLeaseBackAfterItsWork(t *testing.T) {
@@ -43,7 +43,7 @@ func TestLeaderThatIsToldToEndGivesTheLeaseBackAfterItsWork(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var ended atomic.Bool
 	err := leadership{fakeLease(t, "a", clientset), func(ctx context.Context) error {
-		assert.Equal(t, "a", holder(t, clientset))
+		assert.Equal(t, "a", holder(ctx, t, clientset))
 		cancel()
 		<-ctx.Done()
 		ended.Store(true)
@@ -51,5 +51,5 @@ func TestLeaderThatIsToldToEndGivesTheLeaseBackAfterItsWork(t *testing.T) {
 	}}.Start(ctx)
 	require.NoError(t, err)
 	assert.True(t, ended.Load())
-	assert.Empty(t, holder(t, clientset))
+	assert.Empty(t, holder(t.Context(), t, clientset))
 }
