@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-logr/logr"
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
@@ -70,12 +69,10 @@ func (g *Gate) Mutator() admission.Handler { return g.open(stageMutate, g.mutate
 // Validator returns the handler of the validating webhook.
 func (g *Gate) Validator() admission.Handler { return g.open(stageValidate, g.validate) }
 
-// Register mounts both handlers on a webhook server. Requests get no logger of
-// their own: making one costs more than a decision, and only faults are logged.
+// Register mounts both handlers on a webhook server.
 func (g *Gate) Register(server interface{ Register(string, http.Handler) }) {
-	quiet := func(base logr.Logger, _ *admission.Request) logr.Logger { return base }
-	server.Register(MutatePath, &admission.Webhook{Handler: g.Mutator(), LogConstructor: quiet})
-	server.Register(ValidatePath, &admission.Webhook{Handler: g.Validator(), LogConstructor: quiet})
+	server.Register(MutatePath, newReviews(g.Mutator()))
+	server.Register(ValidatePath, newReviews(g.Validator()))
 }
 
 // outcome is an answer and what it was counted as.

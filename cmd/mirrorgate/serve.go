@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -88,9 +87,6 @@ func serve(ctx context.Context, opts *serveOptions) error {
 	g := &gateway{opts: opts, log: newLogger(opts)}
 	ctrl.SetLogger(g.log)
 	klog.SetLogger(g.log)
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(variant.GCPercent)
-	}
 	for _, step := range []func() error{g.connect, g.certificate, g.assemble} {
 		if err := step(); err != nil {
 			return err

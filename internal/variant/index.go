@@ -27,12 +27,6 @@ import (
 // last endpoint became unready, so that a restart does not flap routes.
 const DefaultGrace = 10 * time.Second
 
-// GCPercent is the garbage collector's target, in per cent, that suits a process
-// whose memory is an Index: every collection walks what the Index keeps, so that
-// fewer of them make an admission cheaper. More than this would break the promise
-// of 150 MB for 20,000 objects.
-const GCPercent = 125
-
 // Options steer an Index. The zero value is valid.
 type Options struct {
 	// ClusterDomain is the cluster's DNS domain, "cluster.local" when empty.

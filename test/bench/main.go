@@ -56,11 +56,17 @@ func median(values []float64) float64 {
 	return values[len(values)/2]
 }
 
-// report prints a figure, its peer's and the ratio against its bound.
-func report(what, unit string, ours, peer, bound float64) {
-	verdict := "within"
-	if ours/peer > bound {
+// report prints the medians of a figure and of its peer's, and the ratio against
+// its bound: the median of the rounds' ratios, since what else the machine does
+// differs less within a round than between rounds.
+func report(what, unit string, ours, peer []float64, bound float64) {
+	ratios := make([]float64, len(ours))
+	for i := range ours {
+		ratios[i] = ours[i] / peer[i]
+	}
+	ratio, verdict := median(ratios), "within"
+	if ratio > bound {
 		verdict = "ABOVE"
 	}
-	fmt.Printf("%-46s %9.1f %-3s  peer %9.1f %-3s  ratio %5.2f  %s %.1f\n", what, ours, unit, peer, unit, ours/peer, verdict, bound)
+	fmt.Printf("%-46s %9.1f %-3s  peer %9.1f %-3s  ratio %5.2f  %s %.1f\n", what, median(ours), unit, median(peer), unit, ratio, verdict, bound)
 }
