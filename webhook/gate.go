@@ -153,7 +153,8 @@ func (g *Gate) read(req *admission.Request) (*route.Document, *outcome) {
 	case err != nil:
 		// The schema decides on what is no route, after us and with a better
 		// message.
-		return done(policy.Unreadable)
+		out := allow(policy.None, policy.Unreadable, policy.Warning("mirrorgate cannot read this route, its mirrors are not checked: %v", err))
+		return nil, &out
 	case doc.Deleting:
 		return done(policy.Deleting)
 	case !doc.Concerns():
@@ -212,6 +213,10 @@ func (g *Gate) keepParked(req *admission.Request, snap policy.Snapshot) {
 	}
 }
 
+// maxCauses bounds how many findings an answer lists: a route of a megabyte may
+// have thousands.
+const maxCauses = 100
+
 // denied answers with every finding, as the API server's own validation does.
 func denied(req *admission.Request, findings []policy.Finding, warnings []string) outcome {
 	out := allow(policy.Deny, findings[0].Reason, warnings...)
@@ -224,7 +229,11 @@ func denied(req *admission.Request, findings []policy.Finding, warnings []string
 		},
 	}
 	var texts []string
-	for _, f := range findings {
+	for i, f := range findings {
+		if i == maxCauses {
+			texts = append(texts, fmt.Sprintf("and %d more", len(findings)-i))
+			break
+		}
 		texts = append(texts, f.Error())
 		status.Details.Causes = append(status.Details.Causes, metav1.StatusCause{
 			Type:    metav1.CauseTypeFieldValueInvalid,

@@ -138,12 +138,10 @@ func TestOnlyWritesThatConcernMirrorsAreDecided(t *testing.T) {
 	plain = strings.Replace(plain, "requestMirror", "extensionRef", 1)
 	stored := fmt.Sprintf(mirrored, "a", 10)
 	for name, req := range map[string]admission.Request{
-		"a route without mirrors":   request(t, admissionv1.Create, plain, ""),
-		"a label":                   request(t, admissionv1.Update, fmt.Sprintf(mirrored, "b", 10), stored),
-		"a delete":                  request(t, admissionv1.Delete, "", stored),
-		"a route that is deleted":   request(t, admissionv1.Update, strings.Replace(fmt.Sprintf(mirrored, "a", 20), "name: web", `name: web, deletionTimestamp: "2026-01-01T00:00:00Z"`, 1), stored),
-		"what is no route":          request(t, admissionv1.Create, `{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, spec: {rules: RequestMirror}}`, ""),
-		"an object of another kind": request(t, admissionv1.Create, `{apiVersion: v1, kind: ConfigMap, data: {mirror: x}}`, ""),
+		"a route without mirrors": request(t, admissionv1.Create, plain, ""),
+		"a label":                 request(t, admissionv1.Update, fmt.Sprintf(mirrored, "b", 10), stored),
+		"a delete":                request(t, admissionv1.Delete, "", stored),
+		"a route that is deleted": request(t, admissionv1.Update, strings.Replace(fmt.Sprintf(mirrored, "a", 20), "name: web", `name: web, deletionTimestamp: "2026-01-01T00:00:00Z"`, 1), stored),
 	} {
 		t.Run(name, func(t *testing.T) {
 			resp := New(boom, Options{}).Mutator().Handle(t.Context(), req)
@@ -152,6 +150,81 @@ func TestOnlyWritesThatConcernMirrorsAreDecided(t *testing.T) {
 			assert.Empty(t, resp.Warnings)
 		})
 	}
+}
+
+// The schema refuses what is no route, with a better message than ours.
+func TestWhatCannotBeReadIsAllowedWithAWarning(t *testing.T) {
+	for _, h := range []admission.Handler{New(fakeResolver{panic: "must not be asked"}, Options{}).Mutator(), New(fakeResolver{}, Options{}).Validator()} {
+		resp := h.Handle(t.Context(), request(t, admissionv1.Create, `{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: web}, spec: {rules: RequestMirror}}`, ""))
+		assert.True(t, resp.Allowed)
+		assert.Empty(t, resp.Patches)
+		assert.Equal(t, []string{"mirrorgate cannot read this route, its mirrors are not checked: decode route: spec.rules must not be of type string"}, resp.Warnings)
+	}
+}
+
+// A value out of range in a rule that has no mirror must not hide the others.
+func TestBackendThatCannotBeReadHidesNoMirror(t *testing.T) {
+	gate := New(fakeResolver{state: policy.Absent}, Options{Policy: Policy{Limits: Limits{MaxMirrors: new(0)}}})
+	req := request(t, admissionv1.Create, `{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: web, namespace: shop}, spec: {hosts: [a], http: [
+		{route: [{destination: {host: v1}}], mirror: {host: v2}},
+		{match: [{uri: {exact: /never}}], route: [{destination: {host: v1, port: {number: 3000000000}}}]}]}}`, "")
+	assert.NotEmpty(t, gate.Mutator().Handle(t.Context(), req).Patches, "parked")
+	assert.False(t, gate.Validator().Handle(t.Context(), req).Allowed, "no mirror is allowed here")
+}
+
+// A mirror under a backendRef comes back to it although the backendRef's port was
+// edited in the meantime.
+func TestBackendIsFoundAgainUnderAnotherPort(t *testing.T) {
+	create := request(t, admissionv1.Create, `{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: web, namespace: shop}, spec: {rules: [{backendRefs: [
+		{name: v0, port: 80}, {name: v1, port: 80, filters: [{type: RequestMirror, requestMirror: {backendRef: {name: v2, port: 80}}}]}]}]}}`, "")
+	absent := New(fakeResolver{state: policy.Absent}, Options{}).Mutator().Handle(t.Context(), create)
+	parked, err := patch.Apply(create.Object.Raw, absent.Patches)
+	require.NoError(t, err)
+	edited := strings.Replace(string(parked), `"name":"v1","port":80`, `"name":"v1","port":8080`, 1)
+	require.NotEqual(t, string(parked), edited)
+
+	update := request(t, admissionv1.Update, edited, string(parked))
+	resp := New(fakeResolver{state: policy.Ready}, Options{}).Mutator().Handle(t.Context(), update)
+	stored, err := patch.Apply(update.Object.Raw, resp.Patches)
+	require.NoError(t, err)
+	want := strings.Replace(string(create.Object.Raw), `"name":"v1","port":80`, `"name":"v1","port":8080`, 1)
+	assert.JSONEq(t, want, string(stored))
+}
+
+// Nobody authenticates to the port of a webhook, so a request must not be able
+// to make a time series.
+func TestLabelsOfMetricsAreBounded(t *testing.T) {
+	gate := New(fakeResolver{state: policy.Ready}, Options{Metrics: NewMetrics(prometheus.NewRegistry())})
+	for n := range 100 {
+		req := request(t, admissionv1.Create, `{kind: X}`, "")
+		req.Kind.Kind, req.Operation = fmt.Sprint("Kind", n), admissionv1.Operation(fmt.Sprint("OP", n))
+		gate.Mutator().Handle(t.Context(), req)
+	}
+	assert.Equal(t, 1, testutil.CollectAndCount(gate.opts.Metrics.decisions))
+}
+
+// A route of a megabyte may have thousands of faults.
+func TestAnswersAreBounded(t *testing.T) {
+	rules := make([]string, 11000)
+	for n := range rules {
+		rules[n] = fmt.Sprintf(`{"route":[{"destination":{"host":"a"}}],"mirror":{"host":"b%d"},"mirrorPercentage":{"value":150}}`, n)
+	}
+	req := admission.Request{}
+	req.Kind.Kind, req.Operation = "VirtualService", admissionv1.Create
+	req.Object.Raw = fmt.Appendf(nil, `{"apiVersion":"networking.istio.io/v1","kind":"VirtualService","metadata":{"name":"web","namespace":"shop"},"spec":{"hosts":["a"],"http":[%s]}}`, strings.Join(rules, ","))
+	gate := New(fakeResolver{state: policy.Absent}, Options{})
+	resp := gate.Mutator().Handle(t.Context(), req)
+	assert.Greater(t, len(resp.Patches), 5000, "as many as fit are parked, with two operations each")
+	resp = gate.Validator().Handle(t.Context(), req)
+	require.False(t, resp.Allowed)
+	assert.Len(t, resp.Result.Details.Causes, maxCauses)
+	assert.True(t, strings.HasSuffix(resp.Result.Message, "; and 10900 more"), resp.Result.Message[len(resp.Result.Message)-100:])
+
+	req.Operation, req.OldObject.Raw = admissionv1.Update, []byte(strings.Replace(string(req.Object.Raw), `["a"]`, `["c"]`, 1))
+	resp = gate.Validator().Handle(t.Context(), req)
+	assert.True(t, resp.Allowed, "an earlier write made them")
+	assert.Len(t, resp.Warnings, 2*32)
+	assert.Contains(t, resp.Warnings[63], "more warnings")
 }
 
 func TestATouchIsDecidedThoughNothingChanged(t *testing.T) {

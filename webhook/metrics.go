@@ -1,16 +1,20 @@
 package webhook
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+	admissionv1 "k8s.io/api/admission/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// Metrics counts what the handlers decide. Labels never hold names, so their
-// number is bounded.
+// Metrics counts what the handlers decide. Labels hold no text of a request, so
+// their number is bounded whoever asks.
 type Metrics struct {
 	decisions *prometheus.CounterVec
 	errors    *prometheus.CounterVec
@@ -40,6 +44,15 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 
 func (m *Metrics) decided(req *admission.Request, out outcome) {
 	dry := req.DryRun != nil && *req.DryRun
-	m.decisions.WithLabelValues(req.Kind.Kind, strings.ToLower(string(req.Operation)),
+	m.decisions.WithLabelValues(
+		oneOf(req.Kind.Kind, string(route.HTTPRoute), string(route.GRPCRoute), string(route.VirtualService)),
+		strings.ToLower(oneOf(string(req.Operation), string(admissionv1.Create), string(admissionv1.Update))),
 		string(out.action), string(out.reason), strconv.FormatBool(dry)).Inc()
+}
+
+func oneOf(text string, known ...string) string {
+	if slices.Contains(known, text) {
+		return text
+	}
+	return "other"
 }

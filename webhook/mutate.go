@@ -77,10 +77,7 @@ func (g *Gate) validate(ctx context.Context, req *admission.Request) (outcome, e
 		before = stored.Findings
 	}
 	made, stale := policy.Made(d.Findings, before)
-	warnings := d.Warnings
-	for _, f := range stale {
-		warnings = append(warnings, policy.Warning("%s: %s: %s", f.Field, f.Reason, f.Message))
-	}
+	warnings := append(d.Warnings, policy.Stale(stale)...)
 	if len(made) == 0 {
 		return allow(policy.None, stale[0].Reason, warnings...), nil
 	}

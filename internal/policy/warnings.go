@@ -29,6 +29,15 @@ func Warning(format string, args ...any) string {
 	}, strings.ToValidUTF8(text, ""))
 }
 
+// Stale are the warnings about findings that an earlier write made.
+func Stale(findings []Finding) []string {
+	notices := make([]Notice, len(findings))
+	for i, f := range findings {
+		notices[i] = Notice{Reason: f.Reason, Field: f.Field, Message: f.Message}
+	}
+	return warnings(notices)
+}
+
 // Notice is what mirrorgate did to a route, or what is doubtful about it but not
 // wrong.
 type Notice struct {

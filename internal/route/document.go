@@ -216,9 +216,13 @@ const (
 	backendGone = -2
 )
 
-// size is how long the mirror's text is, about as long as its entry.
+// entryFrame is about how long an entry is without the mirror's text: its id, the
+// names of its fields and the place.
+const entryFrame = 50
+
+// size is about how long the mirror's entry is.
 func (m *Mirror) size() int {
-	n := len(m.text)
+	n := entryFrame + len(m.text)
 	for _, text := range m.stanza {
 		n += len(text)
 	}

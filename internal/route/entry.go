@@ -48,6 +48,26 @@ type backendPlace struct {
 	Nth       int    `json:"nth,omitempty"`
 }
 
+// find returns the number of the backendRef, or backendGone. One that is alone
+// with its name is found although its port was edited.
+func (p backendPlace) find(index map[backendPlace]int) int {
+	if i, ok := index[p]; ok {
+		return i
+	}
+	found := backendGone
+	for other, i := range index {
+		other.Port, other.Nth = p.Port, p.Nth
+		switch {
+		case other != p:
+		case found != backendGone:
+			return backendGone
+		default:
+			found = i
+		}
+	}
+	return found
+}
+
 func placesOf(backends []Target) []backendPlace {
 	seen := map[Target]int{}
 	places := make([]backendPlace, 0, len(backends))

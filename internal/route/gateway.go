@@ -241,9 +241,8 @@ func (d *Document) parkedGateway(e entry, path string, index map[backendPlace]in
 	m.Parked = true
 	m.place = place{at: e.At, backend: onRule, under: e.Backend}
 	if e.Backend != nil {
-		backend, found := index[*e.Backend]
-		if m.place.backend = backend; !found {
-			m.place.backend = backendGone
+		m.place.backend = e.Backend.find(index)
+		if m.place.backend == backendGone {
 			m.setGatewayPath(path + ".backendRefs[" + e.Backend.Name + "].filters[" + strconv.Itoa(e.At) + "].requestMirror")
 		}
 	}

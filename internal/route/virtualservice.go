@@ -18,7 +18,7 @@ type istioRule struct {
 		} `json:"method"`
 	} `json:"match"`
 	Route []struct {
-		Destination istioDestination `json:"destination"`
+		Destination json.RawMessage `json:"destination"`
 	} `json:"route"`
 	Redirect         json.RawMessage   `json:"redirect"`
 	DirectResponse   json.RawMessage   `json:"directResponse"`
@@ -81,7 +81,11 @@ func (d *Document) readIstioRule(in *istioRule, path, domain string) Rule {
 		}
 	}
 	for _, r := range in.Route {
-		t, _ := r.Destination.target(d.Namespace, domain)
+		var dst istioDestination
+		if unmarshal(r.Destination, &dst) != nil {
+			dst = istioDestination{} // a backend that cannot be read hides no mirror
+		}
+		t, _ := dst.target(d.Namespace, domain)
 		rule.Backends = append(rule.Backends, t)
 	}
 	if !isNull(in.Redirect) {
