@@ -67,6 +67,9 @@ func (c *Cluster) reconcile(ctx context.Context, kind Kind) bool {
 	if err != nil {
 		c.log.Error(err, "Cannot look up the served versions", "name", kind.crd())
 	}
+	if version == "" && err == nil && !p.unserved {
+		c.log.Info("Leaving custom resources alone: no version is served that mirrorgate works with", "name", kind.crd(), "versions", kinds[kind].versions)
+	}
 	settled := !c.settle(kind, version, err)
 	if version == "" || (f != nil && f.version == version) {
 		return settled

@@ -40,7 +40,9 @@ const (
 
 type kindInfo struct {
 	name, group string
-	// versions are the API versions that we understand, best first.
+	// versions are the API versions that we understand, best first. Routes are
+	// gated in v1 alone (matchPolicy Equivalent converts the others), so a route of
+	// a cluster without v1 must not be touched either.
 	versions []string
 }
 
@@ -56,9 +58,9 @@ var kinds = [kindCount]kindInfo{
 	KindDestinationRule: {"DestinationRule", route.IstioGroup, []string{"v1", "v1beta1", "v1alpha3"}},
 	KindServiceEntry:    {"ServiceEntry", route.IstioGroup, []string{"v1", "v1beta1", "v1alpha3"}},
 	KindReferenceGrant:  {"ReferenceGrant", route.GatewayGroup, []string{"v1", "v1beta1"}},
-	KindHTTPRoute:       {"HTTPRoute", route.GatewayGroup, []string{"v1", "v1beta1"}},
-	KindGRPCRoute:       {"GRPCRoute", route.GatewayGroup, []string{"v1", "v1alpha2"}},
-	KindVirtualService:  {"VirtualService", route.IstioGroup, []string{"v1", "v1beta1", "v1alpha3"}},
+	KindHTTPRoute:       {"HTTPRoute", route.GatewayGroup, []string{"v1"}},
+	KindGRPCRoute:       {"GRPCRoute", route.GatewayGroup, []string{"v1"}},
+	KindVirtualService:  {"VirtualService", route.IstioGroup, []string{"v1"}},
 }
 
 // String returns the kind as the API spells it.

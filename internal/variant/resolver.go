@@ -90,7 +90,7 @@ func (v *view) ask(doc *route.Document, failed map[Query]error) (policy.Snapshot
 	snap := v.snapshot(doc)
 	var open []Query
 	asked := map[Query]bool{}
-	for m := range mirrors(doc) {
+	for _, m := range activeFirst(doc) {
 		key := m.Target.WithoutPort()
 		variant := snap.Variants[key]
 		for _, q := range v.doubts(doc, m, variant) {
@@ -110,7 +110,26 @@ func (v *view) ask(doc *route.Document, failed map[Query]error) (policy.Snapshot
 	return snap, open
 }
 
-// doubts returns the queries that confirm what is not there.
+// activeFirst returns a route's mirrors in the order in which they are looked up:
+// when there are more than one decision may ask about, those that are parked
+// already can wait, so that the next decision on the route gets further.
+func activeFirst(doc *route.Document) []*route.Mirror {
+	all := slices.Collect(mirrors(doc))
+	slices.SortStableFunc(all, func(a, b *route.Mirror) int {
+		switch {
+		case a.Parked == b.Parked:
+			return 0
+		case b.Parked:
+			return -1
+		default:
+			return 1
+		}
+	})
+	return all
+}
+
+// doubts returns the queries that confirm what is not there, be it a reason to
+// park or to deny.
 func (v *view) doubts(doc *route.Document, m *route.Mirror, variant policy.Variant) []Query {
 	var queries []Query
 	name := types.NamespacedName(m.Target.Service())
@@ -120,10 +139,8 @@ func (v *view) doubts(doc *route.Document, m *route.Mirror, variant policy.Varia
 		if m.ShortHost {
 			queries = append(queries, entriesQuery())
 		}
-	case policy.DestinationRuleNotFound, policy.SubsetNotFound:
-		for _, ns := range v.ruleNamespaces(name.Namespace, doc.Namespace) {
-			queries = append(queries, rulesQuery(ns))
-		}
+	case policy.DestinationRuleNotFound:
+		queries = append(queries, v.rulesQueries(doc, m)...)
 	case policy.WorkloadNotFound:
 		queries = append(queries, v.workloadQueries(doc, m)...)
 	case policy.HostNotFound:
@@ -131,7 +148,10 @@ func (v *view) doubts(doc *route.Document, m *route.Mirror, variant policy.Varia
 			queries = append(queries, entriesQuery())
 		}
 	}
-	if lacksPort(variant, m.Target.Port) {
+	if m.Target.Subset != "" && variant.HasRules && !slices.Contains(variant.Subsets, m.Target.Subset) {
+		queries = append(queries, v.rulesQueries(doc, m)...)
+	}
+	if variant.ExternalName || lacksPort(variant, m.Target.Port) {
 		queries = append(queries, serviceQuery(name))
 	}
 	if variant.Ungranted {
@@ -140,11 +160,31 @@ func (v *view) doubts(doc *route.Document, m *route.Mirror, variant policy.Varia
 	return queries
 }
 
+// rulesQueries ask for the DestinationRules that concern a mirror.
+func (v *view) rulesQueries(doc *route.Document, m *route.Mirror) []Query {
+	namespace := m.Target.Namespace
+	if !m.Target.IsService() {
+		if e := v.entry(covering(m.Target.Name), doc.Namespace); e != nil {
+			namespace = e.Namespace
+		}
+	}
+	var queries []Query
+	for _, ns := range v.ruleNamespaces(namespace, doc.Namespace) {
+		queries = append(queries, rulesQuery(ns))
+	}
+	return queries
+}
+
 // lacksPort tells whether a Service exists without the port that a mirror asks
-// for: a contradiction that would be denied.
+// for, or leaves open which of several: a contradiction that would be denied.
 func lacksPort(variant policy.Variant, port int32) bool {
-	return variant.Exists && !variant.External && port != 0 &&
-		!slices.ContainsFunc(variant.Ports, func(p policy.Port) bool { return p.Number == port })
+	if !variant.Exists || variant.External {
+		return false
+	}
+	if port == 0 {
+		return len(variant.Ports) > 1
+	}
+	return !slices.ContainsFunc(variant.Ports, func(p policy.Port) bool { return p.Number == port })
 }
 
 // workloadQueries ask for what runs behind a mirror. Pods stand for workloads:

@@ -5,15 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 	apilabels "k8s.io/apimachinery/pkg/labels"
 
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
+	"github.com/mirrorgate/mirrorgate/patch"
 )
 
 // fakeReader answers live reads from an Index of its own, or fails for a kind.
@@ -177,6 +180,73 @@ func TestReadsAreBounded(t *testing.T) {
 		states[v.State]++
 	}
 	assert.Equal(t, map[policy.State]int{policy.Absent: maxReads, policy.Unknown: 100 - maxReads}, states)
+}
+
+// What one decision may not ask about, the next one does.
+func TestEveryDecisionGetsFurther(t *testing.T) {
+	var targets []string
+	for n := range 2*maxReads + 1 {
+		targets = append(targets, fmt.Sprintf("b%d", n))
+	}
+	object := manyRules(targets)
+	r := NewResolver(NewIndex(Options{}), &fakeReader{index: NewIndex(Options{})}, func() bool { return true })
+	var parked []int
+	for range 3 {
+		doc, err := route.Decode(object, route.Options{})
+		require.NoError(t, err)
+		snap, err := r.Resolve(t.Context(), doc)
+		require.NoError(t, err)
+		d, err := policy.Decide(doc, snap, policy.Config{})
+		require.NoError(t, err)
+		object, err = patch.Apply(object, d.Arrangement.Operations)
+		require.NoError(t, err)
+		parked = append(parked, len(d.Arrangement.Parked))
+	}
+	assert.Equal(t, []int{maxReads, maxReads, 1}, parked)
+}
+
+// manyRules is a VirtualService that mirrors to each of the hosts.
+func manyRules(hosts []string) []byte {
+	rules := make([]string, len(hosts))
+	for i, host := range hosts {
+		rules[i] = fmt.Sprintf(`{"route":[{"destination":{"host":"a"}}],"mirror":{"host":%q}}`, host)
+	}
+	return fmt.Appendf(nil, `{"apiVersion":"networking.istio.io/v1","kind":"VirtualService","metadata":{"namespace":"shop","name":"vs"},"spec":{"hosts":["a"],"http":[%s]}}`,
+		strings.Join(rules, ","))
+}
+
+// Whatever would deny a write is looked up first, for the caches may lag.
+func TestContradictionsAreConfirmed(t *testing.T) {
+	several, external := serviceOf("shop/b", "app=b"), serviceOf("shop/b", "app=b")
+	several.Spec.Ports = append(several.Spec.Ports, corev1.ServicePort{Name: "x", Port: 9000})
+	external.Spec.Type, external.Spec.ExternalName = corev1.ServiceTypeExternalName, "x.io"
+	entry := entryOf("shop/e", "api.x.io", "")
+	for name, tc := range map[string]struct {
+		doc            *route.Document
+		caches, server []any
+	}{
+		"subset of a missing Service": {virtualService("shop/vs", "a", "b#v2"),
+			[]any{ruleOf("shop/b", "b", "", "v1", "")}, []any{ruleOf("shop/b", "b", "", "v2", "")}},
+		"subset of an external host": {virtualService("shop/vs", "a", "api.x.io#v2"),
+			[]any{entry, ruleOf("shop/x", "api.x.io", "", "v1", "")}, []any{entry, ruleOf("shop/x", "api.x.io", "", "v2", "")}},
+		"several ports": {virtualService("shop/vs", "a", "b"), []any{several}, []any{serviceOf("shop/b", "app=b")}},
+		"ExternalName":  {httpRoute("shop/gw", "shop/a", "shop/b"), []any{external}, []any{serviceOf("shop/b", "app=b")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			findings := func(server []any) []policy.Finding {
+				v, _ := resolve(t, tc.doc, tc.caches, server, nil)
+				snap := policy.Snapshot{Variants: map[route.Target]policy.Variant{}}
+				for m := range mirrors(tc.doc) {
+					snap.Variants[m.Target.WithoutPort()] = v
+				}
+				d, err := policy.Decide(tc.doc, snap, policy.Config{})
+				require.NoError(t, err)
+				return d.Findings
+			}
+			assert.NotEmpty(t, findings(tc.caches), "the API server says the same")
+			assert.Empty(t, findings(tc.server), "the caches lag")
+		})
+	}
 }
 
 func TestNotSynced(t *testing.T) {

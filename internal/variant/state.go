@@ -131,7 +131,7 @@ func (v *view) serviceState(name types.NamespacedName, subset string, rules []*r
 
 // endpointState judges a Service whose workload cannot be found by its selector.
 func (v *view) endpointState(s *service, of labels) policy.Variant {
-	if v.ready(s, of, time.Time{}) {
+	if v.ready(s, of) || v.inGrace(s, of, of, time.Time{}) {
 		return policy.Variant{State: policy.Ready}
 	}
 	if _, total := v.endpoints(s.NamespacedName).count(); total == 0 {
@@ -158,7 +158,7 @@ func (v *view) workloadState(s *service, of, want labels) policy.Variant {
 		return absent(policy.WorkloadDeleting, "%s being deleted", named(all, "is", "are"))
 	case len(alive) == 0:
 		return absent(policy.ScaledToZero, "%s scaled to 0", named(idle, "is", "are"))
-	case v.ready(s, of, oldest(alive)):
+	case v.ready(s, of), v.inGrace(s, of, want, oldest(alive)):
 		return policy.Variant{State: policy.Ready}
 	case first(alive).kind == KindPod:
 		return present("%s not ready", named(alive, "is", "are"))
@@ -172,9 +172,8 @@ func oldest(alive []*workload) time.Time {
 	return slices.MinFunc(alive, func(a, b *workload) int { return a.since.Compare(b.since) }).since
 }
 
-// ready tells whether the Service has a ready endpoint whose pod is of the
-// subset, or had one less than the grace ago and not before since.
-func (v *view) ready(s *service, of labels, since time.Time) bool {
+// ready tells whether the Service has a ready endpoint whose pod is of the subset.
+func (v *view) ready(s *service, of labels) bool {
 	e := v.endpoints(s.NamespacedName)
 	if v.base.opts.AssumeReady && (e == nil || len(e.slices) == 0) {
 		return len(s.selector) > 0
@@ -195,14 +194,17 @@ func (v *view) ready(s *service, of labels, since time.Time) bool {
 			}
 		}
 	}
-	return v.inGrace(s, of, since)
+	return false
 }
 
-// inGrace tells whether a lost endpoint still counts, and notes for how long.
-func (v *view) inGrace(s *service, of labels, since time.Time) bool {
+// inGrace tells whether an endpoint that was lost less than the grace ago, and
+// not before since, still counts, and notes for how long. Its pod must have the
+// wanted labels: what a selector matched before an edit is no part of the variant.
+// Labels that nobody knows any more are taken as right unless it is a subset's.
+func (v *view) inGrace(s *service, of, want labels, since time.Time) bool {
 	now := v.base.opts.Clock.Now()
 	for _, l := range slices.Backward(v.lost(s.NamespacedName)) {
-		if v.base.within(l.at, now) && !l.at.Before(since) && l.labels.contain(of) {
+		if v.base.within(l.at, now) && !l.at.Before(since) && (l.labels.contain(want) || l.labels == nil && len(of) == 0) {
 			left := v.base.opts.Grace - now.Sub(l.at)
 			if v.recheck == 0 || left < v.recheck {
 				v.recheck = left

@@ -188,6 +188,16 @@ func TestTransitionsOfASubset(t *testing.T) {
 	}
 }
 
+func TestASelectorThatMovesIsNoRestart(t *testing.T) {
+	doc := httpRoute("shop/gw", "shop/a", "shop/b")
+	c := newCluster(t, serviceOf("shop/b", "app=old"), deployment("shop/old", "app=old", 1), deployment("shop/new", "app=new", 1),
+		podOf("shop/old-1", "app=old", replicaSet), sliceOf("shop/b-1", "b", "old-1"), doc)
+	assert.Equal(t, policy.Ready, c.variant(doc).State)
+	c.apply(serviceOf("shop/b", "app=new"))
+	c.apply(sliceOf("shop/b-1", "b", "!new-1"))
+	assert.Equal(t, policy.Present, c.variant(doc).State, "the new one was never ready")
+}
+
 func TestGraceIsForgotten(t *testing.T) {
 	c := newCluster(t, readyObjects()...)
 	c.Delete(KindEndpointSlice, "shop", "b-x")
