@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -64,20 +65,34 @@ func (r Registration) Apply(ctx context.Context, client kubernetes.Interface) er
 	return nil
 }
 
-// Remove deletes both configurations; what is not there is no error.
+// Remove deletes both configurations. What is not there is no error, and what has
+// another CA is another program's that was started with the same URL.
 func (r Registration) Remove(ctx context.Context, client kubernetes.Interface) error {
-	api := client.AdmissionregistrationV1()
-	ignore := func(err error) error {
-		if apierrors.IsNotFound(err) {
-			return nil
-		}
-		return err
-	}
 	// The validating one goes first: it is the one that can block a write.
-	return errors.Join(
-		ignore(api.ValidatingWebhookConfigurations().Delete(ctx, r.Name(), metav1.DeleteOptions{})),
-		ignore(api.MutatingWebhookConfigurations().Delete(ctx, r.Name(), metav1.DeleteOptions{})),
-	)
+	validating, mutating := client.AdmissionregistrationV1().ValidatingWebhookConfigurations(), client.AdmissionregistrationV1().MutatingWebhookConfigurations()
+	v, err := validating.Get(ctx, r.Name(), metav1.GetOptions{})
+	if err == nil && len(v.Webhooks) > 0 && bytes.Equal(v.Webhooks[0].ClientConfig.CABundle, r.CABundle) {
+		err = validating.Delete(ctx, r.Name(), only(v))
+	}
+	m, err2 := mutating.Get(ctx, r.Name(), metav1.GetOptions{})
+	if err2 == nil && len(m.Webhooks) > 0 && bytes.Equal(m.Webhooks[0].ClientConfig.CABundle, r.CABundle) {
+		err2 = mutating.Delete(ctx, r.Name(), only(m))
+	}
+	return errors.Join(goneOrTaken(err), goneOrTaken(err2))
+}
+
+// only deletes an object as it was read.
+func only(o metav1.Object) metav1.DeleteOptions {
+	uid, version := o.GetUID(), o.GetResourceVersion()
+	return metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid, ResourceVersion: &version}}
+}
+
+// goneOrTaken drops the errors that say that there is nothing of ours to delete.
+func goneOrTaken(err error) error {
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil
+	}
+	return err
 }
 
 // configurations are those of the manifests, pointed at the URL, as JSON.

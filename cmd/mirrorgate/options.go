@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -54,7 +55,6 @@ type serveOptions struct {
 
 func defaultServeOptions() *serveOptions {
 	return &serveOptions{
-		WebhookBind:   ":9443",
 		CertDir:       "/var/run/mirrorgate/certs",
 		FailurePolicy: string(admissionregistrationv1.Fail),
 		MetricsBind:   ":8080",
@@ -74,7 +74,7 @@ func (o *serveOptions) bind(f *pflag.FlagSet) {
 	f.StringVar(&o.Kubeconfig, "kubeconfig", o.Kubeconfig, "kubeconfig of the cluster to serve; in a cluster the service account is used")
 	f.StringVar(&o.Context, "context", o.Context, "context of the kubeconfig, if not its current one")
 	f.StringVar(&o.WebhookURL, "webhook-url", o.WebhookURL, "https://HOST:PORT at which the API server reaches this process; registers the webhooks while it runs")
-	f.StringVar(&o.WebhookBind, "webhook-bind", o.WebhookBind, "address that the webhook server listens on; with --webhook-url its port is the default")
+	f.StringVar(&o.WebhookBind, "webhook-bind", o.WebhookBind, "address that the webhook server listens on (default the port of --webhook-url, or :9443)")
 	f.StringVar(&o.CertDir, "cert-dir", o.CertDir, "folder with tls.crt and tls.key, without --webhook-url")
 	f.StringVar(&o.FailurePolicy, "failure-policy", o.FailurePolicy, "failure policy of the validating webhook that --webhook-url registers: Fail or Ignore")
 	f.StringVar(&o.MetricsBind, "metrics-bind", o.MetricsBind, "address of the Prometheus metrics; 0 for none")
@@ -130,14 +130,17 @@ func (o *serveOptions) Validate() field.ErrorList {
 	if o.WebhookURL != "" {
 		u, err := url.Parse(o.WebhookURL)
 		switch {
-		case err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
-			bad("webhook-url", o.WebhookURL, "must be https://HOST:PORT")
+		case err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
+			bad("webhook-url", o.WebhookURL, "must be https://HOST:PORT, without a path")
 		default:
 			o.url = u
-			if o.WebhookBind == defaultServeOptions().WebhookBind && u.Port() != "" {
+			if o.WebhookBind == "" && u.Port() != "" {
 				o.WebhookBind = ":" + u.Port()
 			}
 		}
+	}
+	if o.WebhookBind == "" {
+		o.WebhookBind = ":9443"
 	}
 	host, port, err := net.SplitHostPort(o.WebhookBind)
 	if n, convErr := strconv.Atoi(port); err != nil || convErr != nil || n < 1 || n > 65535 {

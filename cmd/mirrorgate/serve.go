@@ -80,6 +80,8 @@ type gateway struct {
 	// registration is set outside a cluster.
 	registration *webhook.Registration
 	client       kubernetes.Interface
+	// applied is set once the API server may know the registration.
+	applied bool
 }
 
 // serve runs until ctx ends, or until a part fails.
@@ -241,12 +243,16 @@ func (g *gateway) run(ctx context.Context) error {
 	failed := make(chan error, 1)
 	go func() { failed <- g.manager.Start(serving) }()
 	registered := make(chan error, 1)
-	go func() { registered <- g.register(ctx, serving) }()
+	registering, quit := context.WithCancel(ctx)
+	defer quit()
+	go func() { registered <- g.register(registering) }()
 
 	var err error
 	select {
 	case err = <-failed:
 		failed <- nil
+		quit()
+		<-registered // what it has begun is removed below
 	case err = <-registered:
 		if err == nil {
 			select {
@@ -261,27 +267,38 @@ func (g *gateway) run(ctx context.Context) error {
 	// First nobody calls us any more, then we stop answering.
 	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	if gone := g.registration.Remove(clean, g.client); gone != nil {
+	if !g.applied {
+		g.log.Info("ends before it was registered", "name", g.registration.Name())
+	} else if gone := g.registration.Remove(clean, g.client); gone != nil {
 		err = errors.Join(err, fmt.Errorf("the webhook configurations %s are left behind: %w", g.registration.Name(), gone))
 	} else {
-		g.log.Info("webhooks removed", "name", g.registration.Name())
+		g.log.Info("webhooks removed; mirrors that are parked stay parked", "name", g.registration.Name(), "parked", g.parked())
 	}
 	stop()
 	return errors.Join(err, <-failed)
 }
 
 // register waits until requests can be answered, and tells the API server.
-func (g *gateway) register(ctx, serving context.Context) error {
+func (g *gateway) register(ctx context.Context) error {
 	started := g.manager.GetWebhookServer().StartedChecker()
 	ready := func() bool { return g.cluster.HasSynced() && g.source.Ready() == nil && started(nil) == nil }
-	if !poll(ctx, 20*time.Millisecond, ready) || serving.Err() != nil {
+	if !poll(ctx, 20*time.Millisecond, ready) {
 		return ctx.Err()
 	}
+	g.applied = true // in part, if it fails
 	if err := g.registration.Apply(ctx, g.client); err != nil {
 		return err
 	}
 	g.log.Info("webhooks registered", "name", g.registration.Name(), "url", g.registration.URL.String())
 	return nil
+}
+
+// parked counts the mirrors that nobody restores any more.
+func (g *gateway) parked() (n int) {
+	for _, of := range g.index.Counts().Parked {
+		n += of
+	}
+	return n
 }
 
 // poll waits until something is true; it returns false when ctx ends first.
@@ -337,11 +354,9 @@ func (c clusterMetrics) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
 	}
 	counts := c.index.Counts()
-	for kind, n := range counts.Active {
-		gauge(mirrorsDesc, float64(n), string(kind), "active")
-	}
-	for kind, n := range counts.Parked {
-		gauge(mirrorsDesc, float64(n), string(kind), "parked")
+	for _, kind := range []route.Kind{route.HTTPRoute, route.GRPCRoute, route.VirtualService} {
+		gauge(mirrorsDesc, float64(counts.Active[kind]), string(kind), "active")
+		gauge(mirrorsDesc, float64(counts.Parked[kind]), string(kind), "parked")
 	}
 	for kind, n := range counts.Objects {
 		gauge(objectsDesc, float64(n), kind.String())

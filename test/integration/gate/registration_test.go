@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -40,6 +41,19 @@ func TestRegistrationLivesAsLongAsTheProcess(t *testing.T) {
 	server.Stop(t)
 	m, v = registered(t, name)
 	require.Empty(t, m.Name+v.Name, "SIGTERM removes both")
+}
+
+// Started twice by mistake: the second one ends, and takes nothing with it.
+func TestSecondProcessWithTheSameURLLeavesTheRegistrationAlone(t *testing.T) {
+	first := env.Serve(t)
+	second := exec.CommandContext(t.Context(), env.Binary, "serve", "--kubeconfig", env.Kubeconfig, "--webhook-url", first.URL,
+		"--webhook-bind", strings.TrimPrefix(first.URL, "https://"), "--metrics-bind", "0", "--health-bind", "0")
+	out, err := second.CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(out), "address already in use")
+	m, v := registered(t, first.Registration(t))
+	require.NotEmpty(t, m.Name)
+	require.NotEmpty(t, v.Name)
 }
 
 func TestRegistrationThatWasLeftBehindIsReplaced(t *testing.T) {
