@@ -77,7 +77,7 @@ func (g *Gate) validate(ctx context.Context, req *admission.Request) (outcome, e
 		before = stored.Findings
 	}
 	made, stale := policy.Made(d.Findings, before)
-	warnings := append(d.Warnings, policy.Stale(stale)...)
+	warnings := slices.Concat(d.Warnings, policy.Stale(stale))
 	if len(made) == 0 {
 		return allow(policy.None, stale[0].Reason, warnings...), nil
 	}

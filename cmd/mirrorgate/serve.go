@@ -252,7 +252,10 @@ func (g *gateway) run(ctx context.Context) error {
 	case err = <-failed:
 		failed <- nil
 		quit()
-		<-registered // what it has begun is removed below
+		// What it has begun is removed below.
+		if late := <-registered; !errors.Is(late, context.Canceled) {
+			err = errors.Join(err, late)
+		}
 	case err = <-registered:
 		if err == nil {
 			select {
