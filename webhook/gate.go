@@ -183,22 +183,22 @@ func (g *Gate) decide(ctx context.Context, stage string, req *admission.Request,
 	if err != nil {
 		return policy.Decision{}, err
 	}
-	unknown := false
+	stay := false
 	for _, v := range snap.Variants {
+		stay = stay || v.InGrace || v.State == policy.Unknown
 		if v.State == policy.Unknown {
-			unknown = true
 			g.opts.Metrics.errors.WithLabelValues(stage, "variant unknown").Inc()
 		}
 	}
-	if unknown {
+	if stay {
 		g.keepParked(req, snap)
 	}
 	return policy.Decide(doc, snap, g.opts.Policy)
 }
 
-// keepParked notes which mirrors to Unknown variants the stored route has parked:
-// an author who applies a manifest again must not make them active just because
-// nobody can be asked.
+// keepParked notes which mirrors the stored route has parked: an author who
+// applies a manifest again must not make them active just because nobody can be
+// asked about the variant, or because it was ready a moment ago.
 func (g *Gate) keepParked(req *admission.Request, snap policy.Snapshot) {
 	old := g.readOld(req)
 	if old == nil {

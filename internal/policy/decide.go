@@ -139,7 +139,7 @@ func verdict(doc *route.Document, m *route.Mirror, snap Snapshot) Verdict {
 		return park(NotGranted, fmt.Sprintf("no ReferenceGrant in namespace %q lets it be a target", m.Target.Namespace))
 	case v.State >= Present && portProblem(m, v) != "":
 		return park(PortNotFound, portProblem(m, v))
-	case v.State < gate:
+	case v.State < gate, v.InGrace && gate == Ready && (m.Parked || v.WasParked):
 		return park(v.Reason, v.Detail)
 	default:
 		return Verdict{Mirror: m, Reason: VariantReady}

@@ -101,3 +101,32 @@ func TestDecideOnOneDocumentFromEverywhere(t *testing.T) {
 		assert.Equal(t, want, got[i])
 	}
 }
+
+// A grace keeps mirrors where they are: it brings none back.
+func TestGraceBringsNoMirrorBack(t *testing.T) {
+	for name, tc := range map[string]struct {
+		gate      string
+		wasParked bool
+		want      Action
+	}{
+		"active":                {want: None},
+		"parked before":         {wasParked: true, want: Park},
+		"the gate is lower":     {gate: "Present", wasParked: true, want: None},
+		"the gate is spelt out": {gate: "Ready", wasParked: true, want: Park},
+	} {
+		t.Run(name, func(t *testing.T) {
+			raw := fmt.Sprintf(`{"apiVersion":"gateway.networking.k8s.io/v1","kind":"HTTPRoute","metadata":{"name":"web","namespace":"shop","annotations":{%q:%q}},
+				"spec":{"rules":[{"filters":[{"type":"RequestMirror","requestMirror":{"backendRef":{"name":"v2","port":80}}}],"backendRefs":[{"name":"v1","port":80}]}]}}`,
+				route.GateAnnotation, tc.gate)
+			doc, err := route.Decode([]byte(raw), route.Options{})
+			require.NoError(t, err)
+			target := doc.Rules[0].Mirrors[0].Target.WithoutPort()
+			d, err := Decide(doc, Snapshot{Variants: map[route.Target]Variant{target: {
+				State: Ready, InGrace: true, WasParked: tc.wasParked, Exists: true, Ports: []Port{{Number: 80}},
+				Reason: NoReadyEndpoints, Detail: `Deployment "v2" has no ready pod`,
+			}}}, Config{})
+			require.NoError(t, err)
+			assert.Equal(t, tc.want, d.Action)
+		})
+	}
+}

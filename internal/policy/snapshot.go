@@ -38,10 +38,15 @@ type Port struct {
 // Variant is what the cluster knows about one mirror target.
 type Variant struct {
 	State State
-	// WasParked tells, of an Unknown variant, that its mirror is parked in the
-	// stored route that this one would replace.
+	// InGrace marks a variant that counts as Ready although its last endpoint is
+	// not, because that was less than the grace ago: its mirrors stay where they
+	// are.
+	InGrace bool
+	// WasParked tells, of a variant that is Unknown or InGrace, that its mirror is
+	// parked in the stored route that this one would replace.
 	WasParked bool
-	// Reason tells why State is not Ready; "" when it is.
+	// Reason tells why State is not Ready, or would not be without the grace; ""
+	// when it is.
 	Reason Reason
 	// Detail is one clause for people: `Deployment "httpbin-v2" is scaled to 0`.
 	Detail string

@@ -6,6 +6,7 @@ package variant
 import (
 	"fmt"
 	"slices"
+	"time"
 	"unique"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -90,6 +91,7 @@ func fromWorkload(kind Kind, o metav1.Object, template *corev1.PodTemplateSpec, 
 		labels:   newLabels(template.Labels),
 		idle:     ptr.Deref(replicas, 1) == 0,
 		deleting: o.GetDeletionTimestamp() != nil,
+		since:    o.GetCreationTimestamp().Time,
 	}
 }
 
@@ -102,6 +104,7 @@ func fromPod(o metav1.Object) *workload {
 		labels:     newLabels(o.GetLabels()),
 		controlled: runBy(o, KindReplicaSet, KindStatefulSet, KindDaemonSet),
 		deleting:   o.GetDeletionTimestamp() != nil,
+		since:      o.GetCreationTimestamp().Time,
 	}
 }
 
@@ -122,6 +125,9 @@ func fromSlice(o *discoveryv1.EndpointSlice) *slice {
 		s.total++
 		switch {
 		case !ptr.Deref(e.Conditions.Ready, true):
+			if e.TargetRef != nil && e.TargetRef.Kind == KindPod.String() {
+				s.unready = append(s.unready, e.TargetRef.Name)
+			}
 		case e.TargetRef != nil && e.TargetRef.Kind == KindPod.String():
 			s.ready = append(s.ready, e.TargetRef.Name)
 		default:
@@ -130,5 +136,7 @@ func fromSlice(o *discoveryv1.EndpointSlice) *slice {
 	}
 	slices.Sort(s.ready)
 	s.ready = slices.Clip(slices.Compact(s.ready))
+	// Zero where there is none, or where somebody wrote it who is no controller.
+	s.changed, _ = time.Parse(time.RFC3339Nano, o.Annotations[corev1.EndpointsLastChangeTriggerTime])
 	return s
 }

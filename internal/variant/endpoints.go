@@ -68,6 +68,12 @@ func (i *Index) changeSlice(old, s *slice, t *touched) {
 	}
 	ready, total := e.count()
 	changed := i.compareReady(service, old, s)
+	if old == nil && s != nil {
+		i.recall(service, s)
+	}
+	if s != nil {
+		s.unready = nil
+	}
 	i.tidy(service)
 
 	switch {
@@ -123,15 +129,32 @@ func difference(a, b *slice) []string {
 	return pods
 }
 
+// recall takes the pods of a slice that is seen for the first time for lost when
+// they became unready less than the grace ago: whoever starts in the middle of
+// somebody else's restart decides as those who saw it begin.
+func (i *Index) recall(service types.NamespacedName, s *slice) {
+	now := i.opts.Clock.Now()
+	if s.changed.After(now) || !i.within(s.changed, now) {
+		return
+	}
+	for _, pod := range s.unready {
+		known, _ := i.podLabels(types.NamespacedName{Namespace: service.Namespace, Name: pod})
+		i.loseAt(service, known, s.changed)
+	}
+}
+
 // lose remembers that a ready endpoint of the Service went away.
 func (i *Index) lose(service types.NamespacedName, pod labels) {
+	i.loseAt(service, pod, i.opts.Clock.Now())
+}
+
+func (i *Index) loseAt(service types.NamespacedName, pod labels, at time.Time) {
 	e := i.endpoints[service]
 	if i.opts.Grace < 0 || e == nil {
 		return
 	}
-	now := i.opts.Clock.Now()
-	e.lost = append(e.lost, loss{labels: pod, at: now})
-	i.losses = append(i.losses, lossOf{service: service, at: now})
+	e.lost = append(e.lost, loss{labels: pod, at: at})
+	i.losses = append(i.losses, lossOf{service: service, at: at})
 }
 
 // forget drops the losses whose grace is over.

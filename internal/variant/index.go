@@ -89,7 +89,7 @@ type Index struct {
 	followers map[id][]*workload              // Rollouts by the workload they refer to
 	endpoints map[types.NamespacedName]*endpoints
 	listing   map[types.NamespacedName][]*slice // EndpointSlices by the pods that are ready in them
-	losses    []lossOf                          // in the order of time
+	losses    []lossOf                          // in the order in which they were seen
 	rules     map[namespacedHost][]*rule
 	entries   map[string][]*entry
 	grants    map[string][]*grant

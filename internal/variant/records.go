@@ -102,6 +102,11 @@ type slice struct {
 	ready []string
 	// anonymous counts ready endpoints without a pod; total counts all.
 	anonymous, total int32
+	// unready are the names of the other pods, and changed is when something last
+	// happened to one of them: they matter to a slice that is seen for the first
+	// time, and are dropped then.
+	unready []string
+	changed time.Time
 }
 
 func (s *slice) equal(other record) bool {

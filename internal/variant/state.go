@@ -131,8 +131,11 @@ func (v *view) serviceState(name types.NamespacedName, subset string, rules []*r
 
 // endpointState judges a Service whose workload cannot be found by its selector.
 func (v *view) endpointState(s *service, of labels) policy.Variant {
-	if v.ready(s, of) || v.inGrace(s, of, of, time.Time{}) {
+	if v.ready(s, of) {
 		return policy.Variant{State: policy.Ready}
+	}
+	if v.inGrace(s, of, of, time.Time{}) {
+		return graced(present("Service %q has no ready endpoint", s.NamespacedName))
 	}
 	if _, total := v.endpoints(s.NamespacedName).count(); total == 0 {
 		return absent(policy.WorkloadNotFound, "Service %q has no endpoints", s.NamespacedName)
@@ -158,13 +161,23 @@ func (v *view) workloadState(s *service, of, want labels) policy.Variant {
 		return absent(policy.WorkloadDeleting, "%s being deleted", named(all, "is", "are"))
 	case len(alive) == 0:
 		return absent(policy.ScaledToZero, "%s scaled to 0", named(idle, "is", "are"))
-	case v.ready(s, of), v.inGrace(s, of, want, oldest(alive)):
+	case v.ready(s, of):
 		return policy.Variant{State: policy.Ready}
-	case first(alive).kind == KindPod:
-		return present("%s not ready", named(alive, "is", "are"))
-	default:
-		return present("%s no ready pod", named(alive, "has", "have"))
 	}
+	variant := present("%s no ready pod", named(alive, "has", "have"))
+	if first(alive).kind == KindPod {
+		variant = present("%s not ready", named(alive, "is", "are"))
+	}
+	if v.inGrace(s, of, want, oldest(alive)) {
+		return graced(variant)
+	}
+	return variant
+}
+
+// graced is a variant that is unready for less than the grace.
+func graced(variant policy.Variant) policy.Variant {
+	variant.State, variant.InGrace = policy.Ready, true
+	return variant
 }
 
 // oldest is since when at least one of the workloads has been there.

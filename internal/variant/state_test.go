@@ -7,6 +7,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
@@ -87,7 +89,7 @@ func TestTransitionsOfAService(t *testing.T) {
 		"unready within the grace": {func(c *cluster) {
 			c.apply(sliceOf("shop/b-x", "b", "!b-1"))
 			c.clock.Step(DefaultGrace - 1)
-		}, policy.Ready, "", ""},
+		}, policy.Ready, policy.NoReadyEndpoints, `Deployment "b" has no ready pod`},
 		"unready after the grace": {func(c *cluster) {
 			c.apply(sliceOf("shop/b-x", "b", "!b-1"))
 			c.clock.Step(DefaultGrace)
@@ -157,13 +159,13 @@ func TestTransitionsOfASubset(t *testing.T) {
 			c.apply(podOf("shop/b-3", "app=b,version=v1", replicaSet), sliceOf("shop/b-x", "b", "b-3"))
 			c.clock.Step(DefaultGrace)
 		}, policy.Present, policy.NoReadyEndpoints, `Deployment "b" has no ready pod`},
-		"lost within the grace": {"b#v2", func(c *cluster) { c.apply(sliceOf("shop/b-x", "b", "!b-1")) }, policy.Ready, "", ""},
+		"lost within the grace": {"b#v2", func(c *cluster) { c.apply(sliceOf("shop/b-x", "b", "!b-1")) }, policy.Ready, policy.NoReadyEndpoints, `Deployment "b" has no ready pod`},
 		"scaled to 0 and back within the grace": {"b#v2", func(c *cluster) {
 			c.apply(deployment("shop/b", "app=b,version=v2", 0), sliceOf("shop/b-x", "b", "!b-1"))
 			c.clock.Step(time.Second)
 			c.apply(deployment("shop/b", "app=b,version=v2", 1))
 		}, policy.Present, policy.NoReadyEndpoints, `Deployment "b" has no ready pod`},
-		"pod gone before its endpoint": {"b#v2", func(c *cluster) { c.Delete(KindPod, "shop", "b-1") }, policy.Ready, "", ""},
+		"pod gone before its endpoint": {"b#v2", func(c *cluster) { c.Delete(KindPod, "shop", "b-1") }, policy.Ready, policy.NoReadyEndpoints, `Deployment "b" has no ready pod`},
 		"pod gone before its endpoint, after the grace": {"b#v2", func(c *cluster) {
 			c.Delete(KindPod, "shop", "b-1")
 			c.clock.Step(DefaultGrace)
@@ -241,4 +243,30 @@ func TestFactsBesideTheState(t *testing.T) {
 		Rules: []route.Rule{{Mirrors: []route.Mirror{{Target: foreign}}}},
 	}
 	assert.Equal(t, policy.Variant{State: policy.Ready, Exists: true}, c.variant(doc))
+}
+
+// Whoever starts in the middle of a restart decides as those who saw it begin.
+func TestGraceOfALossThatNobodySaw(t *testing.T) {
+	doc := httpRoute("shop/gw", "shop/a", "shop/b")
+	c := newCluster(t)
+	old := deployment("shop/b", "app=b", 1)
+	old.CreationTimestamp = metav1.NewTime(c.clock.Now().Add(-time.Hour))
+	c.apply(serviceOf("shop/b", "app=b"), old, podOf("shop/p", "app=b", replicaSet), doc)
+	lost := func(ago time.Duration) *discoveryv1.EndpointSlice {
+		s := sliceOf("shop/b-1", "b", "!p")
+		s.Annotations = map[string]string{corev1.EndpointsLastChangeTriggerTime: c.clock.Now().Add(-ago).Format(time.RFC3339Nano)}
+		return s
+	}
+	c.apply(lost(DefaultGrace / 2))
+	assert.Equal(t, policy.Ready, c.variant(doc).State)
+	assert.True(t, c.variant(doc).InGrace)
+	assert.Equal(t, DefaultGrace/2, c.Snapshot(doc).Recheck)
+	c.clock.Step(DefaultGrace / 2)
+	assert.Equal(t, policy.Present, c.variant(doc).State)
+
+	for name, ago := range map[string]time.Duration{"long ago": DefaultGrace, "by a clock that is ahead": -time.Minute} {
+		c.Delete(KindEndpointSlice, "shop", "b-1")
+		c.apply(lost(ago))
+		assert.Equal(t, policy.Present, c.variant(doc).State, name)
+	}
 }

@@ -6,6 +6,7 @@ package variant
 
 import (
 	"slices"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -112,15 +113,28 @@ func (i *Index) changeService(old, s *service, t *touched) {
 	}
 }
 
+// aliveSince is when the workload was last deployed, or scaled up from 0. Of one
+// that is seen for the first time only its age tells; a young one may stand in
+// for one of the same name that was just deleted.
+func (i *Index) aliveSince(old, w *workload) time.Time {
+	now := i.opts.Clock.Now()
+	switch {
+	case old != nil && old.alive():
+		return old.since
+	case old == nil && !w.since.IsZero() && !i.within(w.since, now):
+		return w.since
+	default:
+		return now
+	}
+}
+
 func (i *Index) changeWorkload(old, w *workload, t *touched) {
 	if old != nil {
 		i.unlist(old, t)
 		i.changeRollout(old, -1, t)
 	}
 	if w != nil {
-		if w.since = i.opts.Clock.Now(); old != nil && old.alive() {
-			w.since = old.since
-		}
+		w.since = i.aliveSince(old, w)
 		i.changeRollout(w, 1, t)
 		i.list(w, t)
 	}
