@@ -84,33 +84,29 @@ const (
 	replacePrefix
 )
 
-// pathModifier is HTTPPathModifier of the specification.
+// pathModifier is HTTPPathModifier of the specification. What is no path ("*" of OPTIONS,
+// nothing of CONNECT) stays as it is.
 type pathModifier struct {
-	kind  pathKind
+	kind pathKind
+	// value for a prefix is without the slash at its end, which is to be ignored.
 	value string
-	// match is the prefix that the rule matched, without slash at its end.
+	// match is the prefix that the rule matched, also without.
 	match string
 }
 
 func (p *pathModifier) append(dst []byte, path string) []byte {
-	switch p.kind {
-	case replaceFullPath:
-		return append(dst, p.value...)
-	case replacePrefix:
-		if len(path) < len(p.match) {
-			break
-		}
-		rest := path[len(p.match):]
-		if rest == "" && p.value == "" {
-			return append(dst, '/')
-		}
-		if rest != "" && rest[0] == '/' && p.value != "" && p.value[len(p.value)-1] == '/' {
-			rest = rest[1:]
-		}
-		return append(append(dst, p.value...), rest...)
-	case keepPath:
+	if p.kind == keepPath || path == "" || path[0] != '/' || len(path) < len(p.match) {
+		return append(dst, path...)
 	}
-	return append(dst, path...)
+	dst = append(dst, p.value...)
+	if p.kind == replacePrefix {
+		rest := path[len(p.match):]
+		if p.value == "" && rest == "" {
+			rest = "/"
+		}
+		dst = append(dst, rest...)
+	}
+	return dst
 }
 
 // splitPort splits an authority into host and port, if it ends in one (with its colon
