@@ -1,5 +1,6 @@
-// From what is written to a table: defaults, checks, names.
 package rules
+
+// From what is written to a table: defaults, checks, names.
 
 import (
 	"cmp"
@@ -200,7 +201,7 @@ func (c *compiler) backends(r *Rule, s *spec.Rule, f *filters, at string, prefix
 		for _, m := range own.mirrors {
 			b.Mirrors = append(b.Mirrors, c.mirror(r, m, &b.RequestHeaders, &b.Rewrite))
 		}
-		backends, weights = append(backends, b), append(weights, uint64(weight)) //nolint:gosec // checked above
+		backends, weights = append(backends, b), append(weights, uint64(weight))
 	}
 	r.spread(backends, weights)
 }

@@ -1,5 +1,6 @@
-// From filters to what is done with a request.
 package rules
+
+// From filters to what is done with a request.
 
 import (
 	"fmt"

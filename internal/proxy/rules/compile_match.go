@@ -1,5 +1,6 @@
-// From the matches of a rule to entries in the index of a listener.
 package rules
+
+// From the matches of a rule to entries in the index of a listener.
 
 import (
 	"cmp"

@@ -1,5 +1,6 @@
-// From RequestMirror filters to mirrors and their targets.
 package rules
+
+// From RequestMirror filters to mirrors and their targets.
 
 import (
 	"cmp"
@@ -203,7 +204,7 @@ func ParseSize(s string) (int64, error) {
 		}
 	}
 	n, err := strconv.ParseInt(number, 10, 64)
-	if err != nil || n < 0 || n > 1<<40>>shift || number[0] == '+' || shift == 0 && number != s {
+	if err != nil || n < 0 || n > 1<<40>>shift || number[0] < '0' || shift == 0 && number != s {
 		return 0, fmt.Errorf("must be a size, like 65536, 64Ki or 1Mi, of at most 1024Gi")
 	}
 	return n << shift, nil

@@ -1,6 +1,7 @@
+package rules
+
 // Edits of header fields, compiled so that one pass over a head applies any number of
 // filters.
-package rules
 
 import "slices"
 

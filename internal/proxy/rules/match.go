@@ -1,7 +1,8 @@
+package rules
+
 // Finding the rule of a request. Hosts and paths are looked up in maps, so that a thousand
 // rules cost as much as ten; only rules of the same path, and regular expressions, are
 // tried one after the other, in the order of precedence.
-package rules
 
 import (
 	"net/url"

@@ -148,7 +148,8 @@ func TestMatchHostnames(t *testing.T) {
 // TestMatchAllocates nothing: it is done once a request.
 func TestMatchAllocates(t *testing.T) {
 	table := manyRules(t, 1000)
-	r := request("GET host7.example.com:8080 /api/v7/items/42?page=3", "accept: */*", "x-version: 7")
+	r := request("GET host7.example.com:8080 /api/v7/items/42?page=3")
+	r.Header = oneField{"x-version", "7"}
 	require.NotNil(t, table.Match(0, r))
 	assert.Zero(t, testing.AllocsPerRun(100, func() { table.Match(0, r) }))
 }

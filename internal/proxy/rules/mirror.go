@@ -1,5 +1,6 @@
-// A mirror: which requests are copied, what the copy looks like, and what it may cost.
 package rules
+
+// A mirror: which requests are copied, what the copy looks like, and what it may cost.
 
 import (
 	"slices"

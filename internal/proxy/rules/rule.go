@@ -1,5 +1,6 @@
-// What a rule does with a request that it matched.
 package rules
+
+// What a rule does with a request that it matched.
 
 import (
 	"net/http"

@@ -1,5 +1,6 @@
-// Which requests a percentage means: exactly as many as it says, not so many on average.
 package rules
+
+// Which requests a percentage means: exactly as many as it says, not so many on average.
 
 import (
 	"math/bits"

@@ -1,5 +1,6 @@
-// Where requests can go: services, their ports and endpoints.
 package rules
+
+// Where requests can go: services, their ports and endpoints.
 
 // Protocol is what the endpoints of a port speak.
 type Protocol uint8

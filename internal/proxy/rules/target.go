@@ -1,5 +1,6 @@
-// Rewrites and redirects: what filters do to the request target.
 package rules
+
+// Rewrites and redirects: what filters do to the request target.
 
 import "strconv"
 
@@ -66,7 +67,8 @@ func (d *Redirect) AppendLocation(dst []byte, l *Listener, r *Request) []byte {
 		hostname, _ = splitPort(r.Host)
 	}
 	dst = append(append(append(dst, scheme...), "://"...), hostname...)
-	if !(port == 80 && scheme == "http" || port == 443 && scheme == "https") && port != 0 {
+	implied := port == 0 || port == 80 && scheme == "http" || port == 443 && scheme == "https"
+	if !implied {
 		dst = strconv.AppendInt(append(dst, ':'), int64(port), 10)
 	}
 	dst = d.path.append(dst, r.Path)
