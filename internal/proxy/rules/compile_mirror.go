@@ -144,7 +144,7 @@ func (c *compiler) target(s mirrorSpec) *target {
 func (c *compiler) limits(t *target, s *spec.Mirror, at string) {
 	c.count(t, at+".maxInFlight", s.MaxInFlight, 1, &t.Limits.MaxInFlight)
 	c.count(t, at+".queue", s.Queue, 0, &t.Limits.Queue)
-	if s.Budget != "" && c.agree(t, at+".budget", s.Budget) {
+	if s.Budget != "" && c.agree(t, at+".budget", string(s.Budget)) {
 		t.Limits.Budget = c.size(at+".budget", s.Budget)
 	}
 	if s.Penalty == nil {
@@ -222,10 +222,10 @@ func (c *compiler) duration(at, value string) time.Duration {
 	return d
 }
 
-func (c *compiler) size(at, value string) int64 {
-	n, err := ParseSize(value)
+func (c *compiler) size(at string, value spec.Size) int64 {
+	n, err := ParseSize(string(value))
 	if err != nil {
-		c.bad(at, value, "%s", err)
+		c.bad(at, string(value), "%s", err)
 	}
 	return n
 }

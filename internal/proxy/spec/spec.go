@@ -156,7 +156,7 @@ type Mirror struct {
 	// Methods that are copied; empty means all.
 	Methods []string `json:"methods"`
 	// MaxBody is the largest body that is copied, as a size: 1Mi.
-	MaxBody string `json:"maxBody"`
+	MaxBody Size `json:"maxBody"`
 	// Timeout of a copy, as a duration: 10s.
 	Timeout string `json:"timeout"`
 	// Compare answers of variant and primary by status and latency. Default: that of
@@ -170,9 +170,12 @@ type Mirror struct {
 	// Queue is how many more wait.
 	Queue *int `json:"queue"`
 	// Budget is how many bytes they may hold together, as a size.
-	Budget  string   `json:"budget"`
+	Budget  Size     `json:"budget"`
 	Penalty *Penalty `json:"penalty"`
 }
+
+// Size is a number of bytes, as in 65536, 64Ki or 64KiB.
+type Size string
 
 // Keyed names the session of a request: by a header or by a cookie.
 type Keyed struct {

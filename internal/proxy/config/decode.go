@@ -1,0 +1,228 @@
+package config
+
+// A strict decoder: every unknown, repeated or mistyped field is reported, each with its
+// path and line, and the lines of all fields are kept for problems that show up later.
+
+import (
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
+)
+
+// Aliases can make a small file huge, or endless; nobody's rules are.
+const (
+	maxDepth = 50
+	maxNodes = 1 << 18
+)
+
+type decoder struct {
+	problems []Problem
+	lines    map[string]int // by path
+	nodes    int
+}
+
+func (d *decoder) bad(n *yaml.Node, at, format string, args ...any) {
+	d.problems = append(d.problems, Problem{Line: n.Line, Path: at, Message: fmt.Sprintf(format, args...)})
+}
+
+// line returns that of a field, or of the nearest one around it that is in the file.
+func (d *decoder) line(at string) int {
+	for {
+		if line, ok := d.lines[at]; ok {
+			return line
+		}
+		if at == "" {
+			return 1
+		}
+		at = at[:max(strings.LastIndexAny(at, ".["), 0)]
+	}
+}
+
+var (
+	portType     = reflect.TypeFor[spec.Port]()
+	endpointType = reflect.TypeFor[spec.Endpoint]()
+	sizeType     = reflect.TypeFor[spec.Size]()
+)
+
+// value decodes n into v. What is wrong with it is reported, and v left as it is.
+func (d *decoder) value(n *yaml.Node, v reflect.Value, at string, depth int) {
+	switch d.nodes++; {
+	case d.nodes == maxNodes+1:
+		d.bad(n, at, "is one value too many: at most %d are read", maxNodes)
+		return
+	case d.nodes > maxNodes:
+		return
+	case depth > maxDepth:
+		d.bad(n, at, "is nested too deep")
+		return
+	}
+	d.lines[at] = n.Line
+	if n.Kind == yaml.AliasNode {
+		d.value(n.Alias, v, at, depth+1)
+		return
+	}
+	if n.Tag == "!!null" {
+		return
+	}
+	switch {
+	case v.Type() == portType && n.Kind == yaml.SequenceNode:
+		d.list(n, v.FieldByName("Endpoints"), at+".endpoints", depth)
+	case v.Type() == endpointType && n.Kind == yaml.ScalarNode:
+		d.scalar(n, v.FieldByName("Address"), at+".address")
+	default:
+		d.kind(n, v, at, depth)
+	}
+}
+
+func (d *decoder) kind(n *yaml.Node, v reflect.Value, at string, depth int) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		to := reflect.New(v.Type().Elem())
+		v.Set(to)
+		d.value(n, to.Elem(), at, depth+1)
+	case reflect.Struct, reflect.Map:
+		if n.Kind != yaml.MappingNode {
+			d.bad(n, at, "must be a mapping, with keys and values")
+			return
+		}
+		d.mapping(n, v, at, depth)
+	case reflect.Slice:
+		if n.Kind != yaml.SequenceNode {
+			d.bad(n, at, "must be a list")
+			return
+		}
+		d.list(n, v, at, depth)
+	default:
+		d.scalar(n, v, at)
+	}
+}
+
+func (d *decoder) list(n *yaml.Node, v reflect.Value, at string, depth int) {
+	v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
+	for i, item := range n.Content {
+		d.value(item, v.Index(i), at+"["+strconv.Itoa(i)+"]", depth+1)
+	}
+}
+
+func (d *decoder) mapping(n *yaml.Node, v reflect.Value, at string, depth int) {
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		name, item := n.Content[i], n.Content[i+1]
+		if name.Kind != yaml.ScalarNode || name.Tag == "!!merge" {
+			d.bad(name, at, "must have plain keys")
+			continue
+		}
+		if seen[name.Value] {
+			d.bad(name, at, "has the key %s twice", name.Value)
+			continue
+		}
+		seen[name.Value] = true
+		if v.Kind() == reflect.Map {
+			d.entry(name, item, v, at, depth)
+			continue
+		}
+		field, ok := fieldOf(v, name.Value)
+		if !ok {
+			d.bad(name, join(at, name.Value), "is unknown; known are %s", strings.Join(names(v.Type()), ", "))
+			continue
+		}
+		d.value(item, field, join(at, name.Value), depth+1)
+	}
+}
+
+// entry decodes one of a map.
+func (d *decoder) entry(name, item *yaml.Node, v reflect.Value, at string, depth int) {
+	if v.IsNil() {
+		v.Set(reflect.MakeMap(v.Type()))
+	}
+	at += "[" + name.Value + "]"
+	key := reflect.New(v.Type().Key()).Elem()
+	if key.Kind() == reflect.String {
+		key.SetString(name.Value)
+	} else if n, err := strconv.Atoi(name.Value); err == nil {
+		key.SetInt(int64(n))
+	} else {
+		d.bad(name, at, "must have a number as its key")
+		return
+	}
+	value := reflect.New(v.Type().Elem()).Elem()
+	d.value(item, value, at, depth+1)
+	v.SetMapIndex(key, value)
+}
+
+func (d *decoder) scalar(n *yaml.Node, v reflect.Value, at string) {
+	d.lines[at] = n.Line
+	want := "a string"
+	switch v.Kind() {
+	case reflect.String:
+		if n.Tag == "!!str" || v.Type() == sizeType && n.Tag == "!!int" {
+			v.SetString(n.Value)
+			return
+		}
+		if n.Kind == yaml.ScalarNode {
+			want = fmt.Sprintf("a string: put it in quotes, %q", n.Value)
+		}
+	case reflect.Int:
+		var i int64
+		if n.Tag == "!!int" && n.Decode(&i) == nil && !v.OverflowInt(i) {
+			v.SetInt(i)
+			return
+		}
+		want = "a whole number"
+		if n.Tag == "!!float" && strings.HasSuffix(at, ".percent") {
+			want += "; for a part of a percent use fraction, like {numerator: 5, denominator: 1000}"
+		}
+	case reflect.Bool:
+		var b bool
+		if n.Tag == "!!bool" && n.Decode(&b) == nil {
+			v.SetBool(b)
+			return
+		}
+		want = "true or false"
+	default:
+	}
+	if n.Kind == yaml.ScalarNode {
+		d.bad(n, at, "%s: must be %s", n.Value, want)
+	} else {
+		d.bad(n, at, "must be %s", want)
+	}
+}
+
+// fieldOf finds a field by its name in JSON; embedded structs belong to theirs.
+func fieldOf(v reflect.Value, name string) (reflect.Value, bool) {
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		if f.Anonymous {
+			if found, ok := fieldOf(v.Field(i), name); ok {
+				return found, true
+			}
+		} else if f.Tag.Get("json") == name {
+			return v.Field(i), true
+		}
+	}
+	return reflect.Value{}, false
+}
+
+func names(t reflect.Type) []string {
+	var out []string
+	for f := range t.Fields() {
+		if f.Anonymous {
+			out = append(out, names(f.Type)...)
+		} else {
+			out = append(out, f.Tag.Get("json"))
+		}
+	}
+	return out
+}
+
+func join(at, name string) string {
+	if at == "" {
+		return name
+	}
+	return at + "." + name
+}

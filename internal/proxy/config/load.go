@@ -1,0 +1,147 @@
+package config
+
+// Files: the configuration with the certificates it names, and whether one may follow
+// another while the proxy runs.
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"crypto/tls"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// MaxFile is how long a file may be: 16 MiB.
+const MaxFile = 16 << 20
+
+// Load reads a file and the certificates it names. The error is a *Problems, unless the
+// file itself cannot be read.
+func Load(path string) (*Config, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	c, err := Parse(path, data)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.New()
+	sum.Write(data)
+	var found []Problem
+	for i := range c.Listeners {
+		l := &c.Listeners[i]
+		if l.CertFile == "" {
+			continue
+		}
+		for _, file := range []*string{&l.CertFile, &l.KeyFile} {
+			if !filepath.IsAbs(*file) {
+				*file = filepath.Join(filepath.Dir(path), *file)
+			}
+		}
+		pair, raw, err := keyPair(l.CertFile, l.KeyFile)
+		if err != nil {
+			at := "listeners[" + strconv.Itoa(i) + "].tls"
+			found = append(found, Problem{Line: c.lines.line(at), Path: at, Message: err.Error()})
+			continue
+		}
+		sum.Write(raw)
+		l.Certificate = pair
+	}
+	sum.Sum(c.digest[:0])
+	if len(found) > 0 {
+		return nil, problems(path, found)
+	}
+	return c, nil
+}
+
+func readFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > MaxFile {
+		return nil, fmt.Errorf("%s: has %d bytes, must have at most %d", path, info.Size(), MaxFile)
+	}
+	return os.ReadFile(path)
+}
+
+func keyPair(certFile, keyFile string) (pair *tls.Certificate, raw []byte, err error) {
+	cert, err := readFile(certFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := readFile(keyFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	loaded, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return nil, nil, fmt.Errorf("certFile %s and keyFile %s: %w", certFile, keyFile, err)
+	}
+	return &loaded, append(cert, key...), nil
+}
+
+// Same says whether two files, with their certificates, are byte for byte the same.
+func (c *Config) Same(other *Config) bool { return c.digest == other.digest }
+
+// Follows checks whether c may replace before while the proxy runs: rules, services and
+// certificates may change, the rest takes a restart. The error is a *Problems.
+func (c *Config) Follows(before *Config) error {
+	var found []Problem
+	differs := func(at string, was any) {
+		found = append(found, Problem{Line: c.lines.line(at), Path: at, Message: fmt.Sprintf("cannot change without a restart; was %v", was)})
+	}
+	old := map[string]Listener{}
+	for _, l := range before.Listeners {
+		old[l.Name] = l
+	}
+	for i, l := range c.Listeners {
+		at := "listeners[" + strconv.Itoa(i) + "]"
+		was, ok := old[l.Name]
+		delete(old, l.Name)
+		switch {
+		case !ok:
+			found = append(found, Problem{Line: c.lines.line(at), Path: at, Message: fmt.Sprintf("is new (%s); listeners cannot be added without a restart", l.Name)})
+		case was.Address != l.Address:
+			differs(at+".address", was.Address)
+		case was.H2C != l.H2C || (was.CertFile == "") != (l.CertFile == ""):
+			differs(at+".tls", fmt.Sprintf("h2c: %t, tls: %t", was.H2C, was.CertFile != ""))
+		}
+	}
+	for _, l := range before.Listeners {
+		if _, gone := old[l.Name]; gone {
+			found = append(found, Problem{Line: c.lines.line("listeners"), Path: "listeners", Message: fmt.Sprintf("must still have %s; listeners cannot be removed without a restart", l.Name)})
+		}
+	}
+	if c.Admin != before.Admin {
+		differs("admin.address", cmp.Or(before.Admin, "off"))
+	}
+	if c.AccessLog != before.AccessLog {
+		differs("accessLog", cmp.Or(strings.TrimSuffix(before.AccessLog.Format+" to "+before.AccessLog.Path, " to "), "off"))
+	}
+	if c.Limits != before.Limits {
+		l := before.Limits
+		differs("limits", fmt.Sprintf("headerBytes: %d, headers: %d, headerTimeout: %s, idleTimeout: %s, connections: %d",
+			l.HeaderBytes, l.Headers, l.HeaderTimeout, l.IdleTimeout, l.Connections))
+	}
+	if len(found) > 0 {
+		return problems(c.name, found)
+	}
+	return nil
+}
+
+// Files are those that a change of which changes the configuration.
+func (c *Config) Files() []string {
+	files := []string{c.name}
+	for _, l := range c.Listeners {
+		if l.CertFile != "" {
+			files = append(files, l.CertFile, l.KeyFile)
+		}
+	}
+	slices.Sort(files)
+	return slices.Compact(files)
+}

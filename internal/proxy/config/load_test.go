@@ -1,0 +1,176 @@
+package config
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func write(t testing.TB, path, text string) string {
+	t.Helper()
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	return path
+}
+
+// certificate writes a new self-signed certificate and its key.
+func certificate(t testing.TB, certFile, keyFile string) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"localhost"}}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	require.NoError(t, err)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(t, err)
+	write(t, certFile, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})))
+	write(t, keyFile, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
+}
+
+func TestLoadCertificates(t *testing.T) {
+	dir := t.TempDir()
+	crt, key := filepath.Join(dir, "a.crt"), filepath.Join(dir, "a.key")
+	file := write(t, filepath.Join(dir, "proxy.yaml"), strings.Replace(small, "  rules:", "  tls: {certFile: a.crt, keyFile: "+key+"}\n  rules:", 1))
+
+	_, err := Load(file)
+	require.EqualError(t, err, file+":4: listeners[0].tls: stat "+crt+": no such file or directory")
+
+	certificate(t, crt, key)
+	c, err := Load(file)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"localhost"}, c.Listeners[0].Certificate.Leaf.DNSNames)
+	assert.Equal(t, []string{crt, key, file}, c.Files())
+
+	again, err := Load(file)
+	require.NoError(t, err)
+	assert.True(t, c.Same(again))
+
+	certificate(t, crt, key)
+	renewed, err := Load(file)
+	require.NoError(t, err)
+	assert.False(t, c.Same(renewed))
+	require.NoError(t, renewed.Follows(c))
+	assert.NotEqual(t, c.Listeners[0].Certificate.Leaf.SerialNumber, renewed.Listeners[0].Certificate.Leaf.SerialNumber)
+
+	certificate(t, crt, filepath.Join(dir, "other.key"))
+	_, err = Load(file)
+	assert.ErrorContains(t, err, file+":4: listeners[0].tls: certFile "+crt+" and keyFile "+key+": tls: private key does not match public key")
+}
+
+func TestLoadFails(t *testing.T) {
+	dir := t.TempDir()
+	_, err := Load(filepath.Join(dir, "none"))
+	require.ErrorIs(t, err, os.ErrNotExist)
+	_, err = Load(dir)
+	require.Error(t, err)
+	huge := write(t, filepath.Join(dir, "huge"), "")
+	require.NoError(t, os.Truncate(huge, MaxFile+1))
+	_, err = Load(huge)
+	assert.EqualError(t, err, huge+": has 16777217 bytes, must have at most 16777216")
+}
+
+func TestFollows(t *testing.T) {
+	parse := func(text string) *Config {
+		c, err := Parse("f", []byte(text))
+		require.NoError(t, err)
+		return c
+	}
+	before := parse(small)
+	require.NoError(t, parse(strings.ReplaceAll(small, "percent: 25", "percent: 50")).Follows(before))
+	for text, want := range map[string]string{
+		strings.Replace(small, ":8000", ":8001", 1): `f:3: listeners[0]: is new (127.0.0.1:8001); listeners cannot be added without a restart
+f:3: listeners: must still have 127.0.0.1:8000; listeners cannot be removed without a restart`,
+		strings.Replace(small, "- address: 127.0.0.1:8000", "- {name: '127.0.0.1:8000', address: '127.0.0.1:8001'}\n- address: :80", 1): `f:3: listeners[0].address: cannot change without a restart; was 127.0.0.1:8000
+f:4: listeners[1]: is new (:80); listeners cannot be added without a restart`,
+		strings.Replace(small, "  rules:", "  h2c: false\n  rules:", 1): `f:3: listeners[0].tls: cannot change without a restart; was h2c: true, tls: false`,
+		small + "admin: {address: ':9090'}\naccessLog: {}\nlimits: {headers: 3}\n": `f:13: admin.address: cannot change without a restart; was off
+f:14: accessLog: cannot change without a restart; was off
+f:15: limits: cannot change without a restart; was headerBytes: 65536, headers: 128, headerTimeout: 10s, idleTimeout: 1m15s, connections: 10000`,
+	} {
+		assert.EqualError(t, parse(text).Follows(before), want)
+	}
+}
+
+// TestWatch changes a file in all the ways files change.
+func TestWatch(t *testing.T) {
+	dir := t.TempDir()
+	// As kubelet lays out a ConfigMap: config.yaml -> ..data/config.yaml, ..data -> ..1.
+	mount := filepath.Join(dir, "mount")
+	for _, generation := range []string{"..1", "..2"} {
+		require.NoError(t, os.MkdirAll(filepath.Join(mount, generation), 0o700))
+		write(t, filepath.Join(mount, generation, "config.yaml"), generation)
+	}
+	require.NoError(t, os.Symlink("..1", filepath.Join(mount, "..data")))
+	file := filepath.Join(mount, "config.yaml")
+	require.NoError(t, os.Symlink("..data/config.yaml", file))
+	plain := write(t, filepath.Join(dir, "plain"), "0")
+
+	w, err := NewWatcher()
+	require.NoError(t, err)
+	require.NoError(t, w.Watch([]string{file, plain}))
+	require.Error(t, w.Watch([]string{filepath.Join(dir, "no", "folder")}))
+	ctx, cancel := context.WithCancel(t.Context())
+	seen, poke, done := make(chan string), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		w.Run(ctx, poke, func() {
+			a, _ := os.ReadFile(file)
+			b, _ := os.ReadFile(plain)
+			if err := w.Watch([]string{file}); err != nil {
+				t.Error(err)
+			}
+			seen <- string(a) + " " + string(b)
+		})
+	}()
+	// A change may be seen half done; then it is seen again.
+	sees := func(want string) {
+		t.Helper()
+		for {
+			select {
+			case got := <-seen:
+				if got == want {
+					return
+				}
+			case <-time.After(20 * time.Second):
+				require.FailNow(t, "not seen", want)
+			}
+		}
+	}
+	write(t, plain, "1") // in place
+	sees("..1 1")
+	require.NoError(t, os.Rename(write(t, filepath.Join(dir, "new"), "2"), plain)) // as editors do
+	sees("..1 2")
+	require.NoError(t, os.Remove(plain))
+	sees("..1 ")
+	write(t, plain, "3")
+	sees("..1 3")
+	require.NoError(t, os.Symlink("..2", filepath.Join(mount, "..tmp")))
+	require.NoError(t, os.Rename(filepath.Join(mount, "..tmp"), filepath.Join(mount, "..data")))
+	require.NoError(t, os.RemoveAll(filepath.Join(mount, "..1")))
+	sees("..2 3")
+	write(t, filepath.Join(mount, "..2", "config.yaml"), "in the new folder")
+	sees("in the new folder 3")
+	poke <- struct{}{}
+	sees("in the new folder 3")
+	cancel()
+	for {
+		select {
+		case <-seen:
+		case <-done:
+			return
+		}
+	}
+}
