@@ -1,0 +1,33 @@
+// Package buffer lends byte slices of two sizes: small ones for heads and small bodies, large ones
+// for bodies that have filled a small one.
+package buffer
+
+import "sync"
+
+// Sizes in bytes.
+const (
+	SmallSize = 4 << 10
+	LargeSize = 64 << 10
+)
+
+var (
+	smallPool = sync.Pool{New: func() any { return new([SmallSize]byte) }}
+	largePool = sync.Pool{New: func() any { return new([LargeSize]byte) }}
+)
+
+// Small returns a slice of SmallSize bytes, with whatever its last user left in it.
+func Small() []byte { return smallPool.Get().(*[SmallSize]byte)[:] }
+
+// Large returns a slice of LargeSize bytes, with whatever its last user left in it.
+func Large() []byte { return largePool.Get().(*[LargeSize]byte)[:] }
+
+// Recycle takes back what Small or Large gave, which it knows by the capacity. Everything else is
+// left to the garbage collector: a buffer that had to grow must not stay in memory for ever.
+func Recycle(b []byte) {
+	switch cap(b) {
+	case SmallSize:
+		smallPool.Put((*[SmallSize]byte)(b[:SmallSize]))
+	case LargeSize:
+		largePool.Put((*[LargeSize]byte)(b[:LargeSize]))
+	}
+}

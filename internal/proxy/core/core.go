@@ -1,0 +1,227 @@
+// Package core is what happens to a request between the client's side and a backend's: the rule it
+// belongs to, filters, copies, attempts, timeouts, counting. It knows neither HTTP/1.1 nor HTTP/2;
+// terminators hand it requests through Front, and carry them on through Back.
+package core
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/shadow"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
+)
+
+// Body is a body on its way through, in either direction.
+type Body interface {
+	// Next returns the bytes that follow, valid until the next call, and waits only if there are
+	// none. After the last it returns io.EOF.
+	Next() ([]byte, error)
+	// Ready says that Next will not wait.
+	Ready() bool
+	// Trailers are the fields after the body, once Next returned io.EOF.
+	Trailers() []message.Field
+}
+
+// RequestBody is the body of a request.
+type RequestBody interface {
+	Body
+	// Whole says that all of it has arrived, and is short: Next will not wait until the end.
+	Whole() bool
+}
+
+// Front is the client's side of one exchange.
+type Front interface {
+	RequestBody
+	// Inform sends an interim response.
+	Inform(r *message.Reply) error
+	// Begin sends the head of the final response. It may hold it back until Flush.
+	Begin(r *message.Reply) error
+	// Write sends a piece of its body, and may hold it back until Flush.
+	Write(p []byte) error
+	Flush() error
+	// End ends the response.
+	End(trailers []message.Field) error
+	// Abort makes the client notice that the response is cut short.
+	Abort()
+	// Interrupt makes a Next that waits return an error, now and later.
+	Interrupt()
+	// Tunnel sends the head of a 101 or of a 2xx to CONNECT and hands the connection over.
+	Tunnel(r *message.Reply) (Tunnel, error)
+}
+
+// Tunnel is one side of a connection that changed its protocol.
+type Tunnel interface {
+	// Next returns the bytes that follow, valid until the next call; io.EOF when the peer has
+	// closed its half.
+	Next() ([]byte, error)
+	Write(p []byte) (int, error)
+	CloseWrite() error
+	Close() error
+}
+
+// Send is a request that is to be sent once.
+type Send struct {
+	Out  message.Outgoing
+	Body RequestBody
+	// Deadline is when the response must be complete; zero is never.
+	Deadline time.Time
+	// Inform is called for every interim response.
+	Inform func(*message.Response) error
+	// Sent is called when the request has been written to its end.
+	Sent func()
+	// Interrupt makes Body.Next return.
+	Interrupt func()
+	// Fresh forbids to use a connection that was used before.
+	Fresh bool
+}
+
+// Back sends requests in one protocol.
+type Back interface {
+	// Send sends the request and returns when the head of the final response is there. Errors:
+	// upstream.ErrConnect, ErrUnanswered, a timeout, or anything else for an answer that is none.
+	// After an error nothing of s is used any more.
+	Send(to *upstream.Endpoint, s *Send) (Answer, error)
+}
+
+// Answer is a response that has begun.
+type Answer interface {
+	Body
+	Head() *message.Response
+	// Tunnel hands the connection over after a 101 or a 2xx to CONNECT.
+	Tunnel() Tunnel
+	// Finish ends the exchange. complete says that the body was read to its end; if not, the
+	// connection is thrown away. Finish returns whether the request's body was sent to its end,
+	// and ends the use of it in either case.
+	Finish(complete bool) (sent bool)
+}
+
+// Options are what a Core needs beside its table.
+type Options struct {
+	HTTP, H2C  Back
+	ShadowHTTP shadow.Leg
+	ShadowH2C  shadow.Leg
+	Pool       *upstream.Pool // of primaries
+	ShadowPool *upstream.Pool // of variants, apart so that neither takes the other's connections
+	Metrics    *Metrics
+	// AccessLog is called after every exchange, and after every copy that was answered; nil for
+	// none. It must not wait: copies and primaries share it.
+	AccessLog func(*Record)
+	// MaxAttempts is how many endpoints are tried for one request: 3 if 0.
+	MaxAttempts int
+}
+
+// Core serves exchanges by the current table.
+type Core struct {
+	options Options
+	state   atomic.Pointer[state]
+	targets map[string]*shadow.Target
+	none    *ruleMetrics // of requests that match no rule
+}
+
+// state is a table and everything that is looked up by the indexes of its entries.
+type state struct {
+	table     *rules.Table
+	listeners map[string]int
+	ports     []upstream.Set
+	targets   []*shadow.Target
+	rules     []*ruleMetrics
+	mirrors   []*logged
+}
+
+// New returns a core that answers 503 until it gets a table.
+func New(o *Options) *Core {
+	c := &Core{options: *o, targets: map[string]*shadow.Target{}, none: o.Metrics.rule(nil)}
+	if c.options.MaxAttempts == 0 {
+		c.options.MaxAttempts = 3
+	}
+	return c
+}
+
+// SetTable makes every request that comes from now on follow the table. It is not safe for
+// concurrent use with itself.
+func (c *Core) SetTable(table *rules.Table) {
+	before := c.state.Load()
+	if before != nil {
+		table.Inherit(before.table)
+	}
+	s := &state{table: table, listeners: map[string]int{}}
+	for i, l := range table.Listeners {
+		s.listeners[l.Name] = i
+	}
+	for _, p := range table.Ports {
+		s.ports = append(s.ports, c.options.Pool.Set(p.Ready))
+	}
+	for _, r := range table.Rules {
+		s.rules = append(s.rules, c.options.Metrics.rule(r))
+	}
+	for _, m := range table.Mirrors {
+		s.mirrors = append(s.mirrors, &logged{c.options.Metrics.mirror(m), c.options.AccessLog})
+	}
+	names := map[string]bool{}
+	for _, t := range table.Targets {
+		names[t.Name] = true
+		s.targets = append(s.targets, c.target(t))
+	}
+	c.state.Store(s)
+	c.forget(before, s, names)
+}
+
+// target returns the one of that name, which may have copies under way.
+func (c *Core) target(t *rules.Target) *shadow.Target {
+	config := &shadow.Config{Limits: t.Limits, Leg: c.options.ShadowHTTP}
+	if t.Port != nil {
+		config.Endpoints = c.options.ShadowPool.Set(t.Port.Ready)
+		if t.Port.Protocol == rules.H2C {
+			config.Leg = c.options.ShadowH2C
+		}
+	}
+	target := c.targets[t.Name]
+	if target == nil {
+		target = shadow.NewTarget(config)
+		c.targets[t.Name] = target
+		c.options.Metrics.target(t.Name, target)
+		return target
+	}
+	target.Configure(config)
+	return target
+}
+
+// forget drops what only the table before needed. Targets that are gone finish what they have.
+func (c *Core) forget(before, now *state, targets map[string]bool) {
+	primaries, variants := map[string]bool{}, map[string]bool{}
+	for _, p := range now.table.Ports {
+		for _, list := range [][]string{p.Ready, p.Unready} {
+			for _, address := range list {
+				primaries[address], variants[address] = true, true
+			}
+		}
+	}
+	c.options.Pool.Keep(func(address string) bool { return primaries[address] })
+	c.options.ShadowPool.Keep(func(address string) bool { return variants[address] })
+	for name, target := range c.targets {
+		if !targets[name] {
+			delete(c.targets, name)
+			c.options.Metrics.forgetTarget(name)
+			go target.Close()
+		}
+	}
+	if before != nil {
+		c.options.Metrics.forget(before, now)
+	}
+}
+
+// Close drops copies that wait and waits for those under way. Exchanges must have ended.
+func (c *Core) Close() {
+	for _, target := range c.targets {
+		target.Close()
+	}
+}
+
+// Abandon drops copies that wait, and waits for nothing.
+func (c *Core) Abandon() {
+	for _, target := range c.targets {
+		target.Drop()
+	}
+}

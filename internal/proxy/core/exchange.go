@@ -1,0 +1,135 @@
+package core
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/shadow"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
+)
+
+// Exchange is one request and its response. A terminator fills the exported fields and calls
+// Core.Serve; it may use the same Exchange again and again, so that a request allocates nothing.
+type Exchange struct {
+	// Listener is the name of the listener, and Remote the client's address for the access log.
+	Listener, Remote string
+	Request          message.Request
+	Front            Front
+
+	// Sent says, from the time the response begins, that the whole request has been sent on.
+	Sent atomic.Bool
+
+	state    *state
+	rule     *rules.Rule
+	backend  *rules.Backend
+	match    rules.Request
+	send     Send
+	shadow   message.Outgoing
+	copies   []*shadow.Copy
+	compares []*shadow.Comparison
+	tried    []*upstream.Endpoint
+	endpoint *upstream.Endpoint
+	reply    message.Reply
+	answer   Answer
+	record   Record
+
+	start          time.Time
+	mirrored       int
+	status         int
+	received, sent int64 // bytes of bodies
+	failure        error // of the client's side of the request's body
+	ready          bool
+}
+
+// begin makes the exchange ready for its next request.
+func (x *Exchange) begin(now time.Time) {
+	if !x.ready {
+		x.ready = true
+		x.send.Inform, x.send.Sent, x.send.Interrupt = x.inform, x.submit, x.Front.Interrupt
+		x.send.Body = (*upload)(x)
+	}
+	x.start, x.status, x.received, x.sent, x.failure, x.mirrored = now, 0, 0, 0, nil, 0
+	x.rule, x.backend, x.endpoint, x.answer = nil, nil, nil, nil
+	x.copies, x.compares, x.tried = x.copies[:0], x.compares[:0], x.tried[:0]
+	x.Sent.Store(false)
+	r := &x.Request
+	x.match = rules.Request{Method: r.Method, Host: r.Authority, Path: r.Path, RawQuery: r.Query, Header: r}
+}
+
+// outgoing fills in what a rewrite leaves of target and authority.
+func (x *Exchange) outgoing(out *message.Outgoing, rewrite *rules.Rewrite, edits *rules.HeaderEdits) {
+	r := &x.Request
+	out.Request, out.Edits, out.Target, out.Authority = r, edits, r.Target, r.Authority
+	if rewrite.Hostname != "" {
+		out.Authority = rewrite.Hostname
+	}
+	if rewrite.HasPath() && r.Path != "" && r.Path[0] == '/' {
+		target := rewrite.AppendPath(make([]byte, 0, len(r.Target)+64), r.Path)
+		if mark := strings.IndexByte(r.Target, '?'); mark >= 0 {
+			target = append(target, r.Target[mark:]...)
+		}
+		out.Target = string(target)
+	}
+}
+
+func (x *Exchange) inform(r *message.Response) error {
+	x.reply = message.Reply{Response: r}
+	return x.Front.Inform(&x.reply)
+}
+
+// submit hands over the copies: the primary has its request.
+func (x *Exchange) submit() {
+	x.Sent.Store(true)
+	for _, c := range x.copies {
+		c.Submit()
+	}
+	x.copies = x.copies[:0]
+}
+
+// discard drops the copies that were not submitted.
+func (x *Exchange) discard(why shadow.Reason) {
+	for _, c := range x.copies {
+		c.Discard(why)
+	}
+	x.copies = x.copies[:0]
+}
+
+// upload is the request's body on its way to the primary, copied in passing.
+type upload Exchange
+
+func (u *upload) Next() ([]byte, error) {
+	p, err := u.Front.Next()
+	switch {
+	case err == nil:
+		u.received += int64(len(p))
+		if len(u.copies) > 0 {
+			u.tee(p)
+		}
+	case errors.Is(err, io.EOF):
+		for _, c := range u.copies {
+			c.Trail(u.Front.Trailers())
+		}
+	default:
+		u.failure = err
+	}
+	return p, err
+}
+
+func (u *upload) tee(p []byte) {
+	kept := u.copies[:0]
+	for _, c := range u.copies {
+		if c.Write(p) {
+			kept = append(kept, c)
+		}
+	}
+	u.copies = kept
+}
+
+func (u *upload) Ready() bool               { return u.Front.Ready() }
+func (u *upload) Whole() bool               { return u.Front.Whole() }
+func (u *upload) Trailers() []message.Field { return u.Front.Trailers() }

@@ -1,0 +1,201 @@
+package core
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/shadow"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
+)
+
+// ErrUnanswered is a connection that was used before and ended before a byte of an answer came:
+// most likely the peer had closed it meanwhile.
+var ErrUnanswered = errors.New("connection closed before an answer")
+
+// Serve answers one request.
+func (c *Core) Serve(x *Exchange) {
+	x.begin(time.Now())
+	c.options.Metrics.inFlight.Add(1)
+	x.state = c.state.Load()
+	if x.state != nil {
+		if listener, ok := x.state.listeners[x.Listener]; ok {
+			x.rule = x.state.table.Match(listener, &x.match)
+		}
+	}
+	switch {
+	case x.state == nil:
+		c.respond(x, http.StatusServiceUnavailable, "no routes yet")
+	case x.rule == nil:
+		c.respond(x, http.StatusNotFound, "no rule matches")
+	case x.rule.Redirect != nil:
+		c.redirect(x)
+	default:
+		c.forward(x)
+	}
+	c.options.Metrics.inFlight.Add(-1)
+	c.record(x)
+}
+
+func (c *Core) forward(x *Exchange) {
+	backend, status := x.rule.Pick()
+	x.backend = backend
+	switch status {
+	case 0:
+	case http.StatusServiceUnavailable:
+		c.respond(x, status, "no endpoint is ready")
+		return
+	default:
+		c.respond(x, status, "no such backend")
+		return
+	}
+	x.outgoing(&x.send.Out, &backend.Rewrite, &backend.RequestHeaders)
+	if x.Request.Upgrade == "" {
+		c.admit(x, x.rule.Mirrors)
+		c.admit(x, backend.Mirrors)
+	}
+	answer, err := c.attempt(x)
+	if err != nil {
+		if x.failure != nil {
+			x.discard(shadow.Incomplete)
+		} else {
+			x.discard(shadow.Primary)
+		}
+		c.fail(x, err)
+		return
+	}
+	c.deliver(x, answer)
+	x.discard(shadow.Incomplete)
+	x.endpoint.Leave()
+}
+
+// admit begins a copy for every mirror that wants one and has room for it.
+func (c *Core) admit(x *Exchange, mirrors []*rules.Mirror) {
+	if len(mirrors) == 0 {
+		return
+	}
+	_, loop := x.Request.Get(message.Marker)
+	for _, m := range mirrors {
+		if !m.Sample(&x.match) {
+			continue
+		}
+		observer := x.state.mirrors[m.Index]
+		if loop {
+			observer.Dropped(shadow.Loop)
+			continue
+		}
+		x.outgoing(&x.shadow, &m.Rewrite, &m.Headers)
+		var host [256]byte
+		x.shadow.Authority = string(m.AppendHost(host[:0], x.shadow.Authority))
+		x.shadow.Shadow = true
+		var compare *shadow.Comparison
+		if m.Compare {
+			compare = &shadow.Comparison{Report: observer.compared}
+		}
+		copied := x.state.targets[m.Target.Index].Admit(&x.shadow, m, observer, compare, x.start)
+		if copied == nil {
+			continue
+		}
+		x.mirrored++
+		x.copies = append(x.copies, copied)
+		if compare != nil {
+			x.compares = append(x.compares, compare)
+		}
+	}
+}
+
+// attempt sends the request, to another endpoint if one cannot be connected to, and once more if a
+// connection turned out to be dead and sending twice does no harm.
+func (c *Core) attempt(x *Exchange) (Answer, error) {
+	back := c.options.HTTP
+	if x.backend.Port.Protocol == rules.H2C {
+		back = c.options.H2C
+	}
+	set := x.state.ports[x.backend.Port.Index]
+	timeouts := &x.rule.Timeouts
+	x.send.Fresh = false
+	for last := upstream.ErrConnect; ; {
+		endpoint := set.Pick(x.tried, x.start)
+		if endpoint == nil {
+			return nil, last
+		}
+		x.endpoint = endpoint
+		x.send.Deadline = deadline(x.start, timeouts)
+		endpoint.Enter()
+		answer, err := back.Send(endpoint, &x.send)
+		if err == nil {
+			x.answer = answer
+			return answer, nil
+		}
+		endpoint.Leave()
+		last = err
+		switch {
+		case x.failure != nil, expired(x.start, timeouts.Request):
+			return nil, err
+		case errors.Is(err, upstream.ErrConnect) && len(x.tried)+1 < c.options.MaxAttempts:
+			x.tried = append(x.tried, endpoint)
+		case errors.Is(err, ErrUnanswered) && !x.send.Fresh && x.Request.Length == 0 && message.Idempotent(x.Request.Method):
+			x.send.Fresh = true
+		default:
+			return nil, err
+		}
+		c.options.Metrics.retries.Inc()
+	}
+}
+
+// deadline is the earlier one of the whole request's and of an attempt that begins now.
+func deadline(start time.Time, t *rules.Timeouts) (at time.Time) {
+	if t.Request > 0 {
+		at = start.Add(t.Request)
+	}
+	if t.BackendRequest > 0 {
+		if attempt := time.Now().Add(t.BackendRequest); at.IsZero() || attempt.Before(at) {
+			at = attempt
+		}
+	}
+	return at
+}
+
+func expired(start time.Time, after time.Duration) bool {
+	return after > 0 && time.Since(start) >= after
+}
+
+// deliver passes the answer on to the client as it comes.
+func (c *Core) deliver(x *Exchange, answer Answer) {
+	head := answer.Head()
+	x.status = head.Status
+	for _, compare := range x.compares {
+		compare.Primary(head.Status, time.Since(x.start))
+	}
+	x.reply = message.Reply{Response: head, Edits: &x.backend.ResponseHeaders}
+	if x.Request.Upgrade != "" && (head.Status == http.StatusSwitchingProtocols ||
+		x.Request.Method == http.MethodConnect && head.Status/100 == 2) {
+		c.tunnel(x, answer)
+		return
+	}
+	err := x.Front.Begin(&x.reply)
+	for err == nil {
+		if !answer.Ready() {
+			if err = x.Front.Flush(); err != nil {
+				break
+			}
+		}
+		var p []byte
+		if p, err = answer.Next(); err == nil {
+			x.sent += int64(len(p))
+			err = x.Front.Write(p)
+		}
+	}
+	if err != io.EOF { //nolint:errorlint // by the contract of Body
+		answer.Finish(false)
+		x.Front.Abort()
+		return
+	}
+	if err = x.Front.End(answer.Trailers()); err != nil {
+		x.Front.Abort()
+	}
+	answer.Finish(true)
+}

@@ -1,0 +1,234 @@
+package core
+
+import (
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/shadow"
+)
+
+// Metrics are the counters of one proxy. What a request needs of them is looked up once a table,
+// not once a request.
+type Metrics struct {
+	requests  *prometheus.CounterVec
+	durations *prometheus.HistogramVec
+	bytes     *prometheus.CounterVec
+	retries   prometheus.Counter
+	tunnels   prometheus.Gauge
+
+	shadows    *prometheus.CounterVec
+	dropped    *prometheus.CounterVec
+	shadowSize *prometheus.CounterVec
+	shadowTime *prometheus.HistogramVec
+	agreement  *prometheus.CounterVec
+	ratio      *prometheus.HistogramVec
+
+	inFlight atomic.Int64
+	mu       sync.Mutex
+	targets  map[string]*shadow.Target
+	gauges   [2]*prometheus.Desc
+}
+
+const namespace = "mirrorgate_proxy_"
+
+// NewMetrics registers them. It panics if they are registered already.
+func NewMetrics(registry prometheus.Registerer) *Metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: namespace + name, Help: help}, labels)
+	}
+	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: namespace + name, Help: help, Buckets: buckets}, labels)
+	}
+	seconds := []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+	m := &Metrics{
+		requests:  counter("requests_total", "Requests answered, by rule and status; 499 is a client that left first.", "rule", "code"),
+		durations: histogram("request_duration_seconds", "From the request's head to the response's end.", seconds, "rule"),
+		bytes:     counter("body_bytes_total", "Bytes of bodies, received from clients and sent to them.", "rule", "direction"),
+		retries:   prometheus.NewCounter(prometheus.CounterOpts{Name: namespace + "retries_total", Help: "Requests sent again, to another endpoint or over a new connection."}),
+		tunnels:   prometheus.NewGauge(prometheus.GaugeOpts{Name: namespace + "tunnels", Help: "Connections that changed their protocol and are open."}),
+		shadows:   counter("shadows_sent_total", "Shadow requests that got an answer, by its status.", "mirror", "code"),
+		dropped:   counter("shadows_dropped_total", "Shadow requests that were dropped.", "mirror", "reason"),
+
+		shadowSize: counter("shadow_bytes_total", "Bytes of shadow requests that got an answer, heads included.", "mirror"),
+		shadowTime: histogram("shadow_duration_seconds", "From sending a shadow request to the end of its answer.", seconds, "mirror"),
+		agreement:  counter("comparisons_total", "Requests answered by both, by whether the classes of the statuses agree.", "mirror", "agree"),
+		ratio: histogram("comparison_latency_ratio", "Latency of the variant divided by that of the primary.",
+			[]float64{.25, .5, .75, .9, 1, 1.1, 1.25, 1.5, 2, 4, 10}, "mirror"),
+		targets: map[string]*shadow.Target{},
+		gauges: [2]*prometheus.Desc{
+			prometheus.NewDesc(namespace+"shadows_in_flight", "Shadow requests being sent.", []string{"target"}, nil),
+			prometheus.NewDesc(namespace+"shadows_held_bytes", "Memory of shadow requests waiting and being sent.", []string{"target"}, nil),
+		},
+	}
+	registry.MustRegister(m.requests, m.durations, m.bytes, m.retries, m.tunnels, m.shadows, m.dropped,
+		m.shadowSize, m.shadowTime, m.agreement, m.ratio, (*targetGauges)(m),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: namespace + "requests_in_flight", Help: "Requests being answered."},
+			func() float64 { return float64(m.inFlight.Load()) }))
+	return m
+}
+
+// targetGauges reads what targets know when somebody asks.
+type targetGauges Metrics
+
+// Describe implements prometheus.Collector.
+func (g *targetGauges) Describe(out chan<- *prometheus.Desc) {
+	for _, desc := range g.gauges {
+		out <- desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (g *targetGauges) Collect(out chan<- prometheus.Metric) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for name, t := range g.targets {
+		out <- prometheus.MustNewConstMetric(g.gauges[0], prometheus.GaugeValue, float64(t.InFlight()), name)
+		out <- prometheus.MustNewConstMetric(g.gauges[1], prometheus.GaugeValue, float64(t.Held()), name)
+	}
+}
+
+func (m *Metrics) target(name string, t *shadow.Target) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.targets[name] = t
+}
+
+func (m *Metrics) forgetTarget(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.targets, name)
+}
+
+// forget deletes the series of rules and mirrors that are no more.
+func (m *Metrics) forget(before, now *state) {
+	rules, mirrors := map[string]bool{}, map[string]bool{}
+	for _, r := range now.table.Rules {
+		rules[r.Name] = true
+	}
+	for _, x := range now.table.Mirrors {
+		mirrors[x.Name] = true
+	}
+	for _, r := range before.table.Rules {
+		if !rules[r.Name] {
+			labels := prometheus.Labels{"rule": r.Name}
+			m.requests.DeletePartialMatch(labels)
+			m.durations.DeletePartialMatch(labels)
+			m.bytes.DeletePartialMatch(labels)
+		}
+	}
+	for _, x := range before.table.Mirrors {
+		if !mirrors[x.Name] {
+			labels := prometheus.Labels{"mirror": x.Name}
+			for _, vec := range []*prometheus.MetricVec{m.shadows.MetricVec, m.dropped.MetricVec, m.shadowSize.MetricVec,
+				m.shadowTime.MetricVec, m.agreement.MetricVec, m.ratio.MetricVec} {
+				vec.DeletePartialMatch(labels)
+			}
+		}
+	}
+}
+
+// codes counts by status, with one look-up for each status ever seen.
+type codes struct {
+	vec   *prometheus.CounterVec
+	label string
+	seen  [1000]atomic.Pointer[prometheus.Counter]
+}
+
+func (c *codes) count(status int) {
+	status = min(max(status, 0), len(c.seen)-1)
+	counter := c.seen[status].Load()
+	if counter == nil {
+		fresh := c.vec.WithLabelValues(c.label, strconv.Itoa(status))
+		counter = &fresh
+		c.seen[status].Store(counter)
+	}
+	(*counter).Inc()
+}
+
+// ruleMetrics are those of one rule, or of requests that matched none.
+type ruleMetrics struct {
+	codes         codes
+	durations     prometheus.Observer
+	received, out prometheus.Counter
+}
+
+func (m *Metrics) rule(r *rules.Rule) *ruleMetrics {
+	name := ""
+	if r != nil {
+		name = r.Name
+	}
+	return &ruleMetrics{
+		codes:     codes{vec: m.requests, label: name},
+		durations: m.durations.WithLabelValues(name),
+		received:  m.bytes.WithLabelValues(name, "received"),
+		out:       m.bytes.WithLabelValues(name, "sent"),
+	}
+}
+
+func (r *ruleMetrics) observe(x *Exchange, took time.Duration) {
+	r.codes.count(x.status)
+	r.durations.Observe(took.Seconds())
+	if x.received > 0 {
+		r.received.Add(float64(x.received))
+	}
+	if x.sent > 0 {
+		r.out.Add(float64(x.sent))
+	}
+}
+
+// mirrorMetrics are those of one mirror; it is the observer of its copies.
+type mirrorMetrics struct {
+	name      string
+	rule      string
+	target    string
+	codes     codes
+	durations prometheus.Observer
+	size      prometheus.Counter
+	dropped   map[shadow.Reason]prometheus.Counter
+	agree     [2]prometheus.Counter
+	ratio     prometheus.Observer
+}
+
+func (m *Metrics) mirror(x *rules.Mirror) *mirrorMetrics {
+	out := &mirrorMetrics{
+		name:      x.Name,
+		rule:      x.Rule.Name,
+		target:    x.Target.Name,
+		codes:     codes{vec: m.shadows, label: x.Name},
+		durations: m.shadowTime.WithLabelValues(x.Name),
+		size:      m.shadowSize.WithLabelValues(x.Name),
+		dropped:   map[shadow.Reason]prometheus.Counter{},
+	}
+	for _, reason := range shadow.Reasons {
+		out.dropped[reason] = m.dropped.WithLabelValues(x.Name, string(reason))
+	}
+	if x.Compare {
+		out.agree = [2]prometheus.Counter{m.agreement.WithLabelValues(x.Name, "false"), m.agreement.WithLabelValues(x.Name, "true")}
+		out.ratio = m.ratio.WithLabelValues(x.Name)
+	}
+	return out
+}
+
+// Dropped implements shadow.Observer.
+func (m *mirrorMetrics) Dropped(why shadow.Reason) { m.dropped[why].Inc() }
+
+// Answered implements shadow.Observer.
+func (m *mirrorMetrics) Answered(a *shadow.Answered) {
+	m.codes.count(a.Status)
+	m.durations.Observe(a.Took.Seconds())
+	m.size.Add(float64(a.Sent))
+}
+
+func (m *mirrorMetrics) compared(primary, variant int, ratio float64) {
+	agree := 0
+	if primary/100 == variant/100 {
+		agree = 1
+	}
+	m.agree[agree].Inc()
+	m.ratio.Observe(ratio)
+}

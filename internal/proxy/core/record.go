@@ -1,0 +1,81 @@
+package core
+
+import (
+	"time"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/shadow"
+)
+
+// Record is what an access log may say about an exchange, or about a copy. Its strings are valid
+// only during the call.
+type Record struct {
+	Start  time.Time
+	Took   time.Duration
+	Remote string
+	// Method, Target and Host are those of the client's request; of a copy, those it was sent with.
+	Method, Target, Host string
+	Major, Minor         int
+	Status               int
+	// Received and Sent are bytes of bodies, from and to the client; of a copy, Received is what
+	// was sent to the variant, its head included.
+	Received, Sent int64
+	// Listener and Rule are names; Backend is service:port, Endpoint host:port. All may be empty.
+	Listener, Rule, Backend, Endpoint string
+	// Mirror is the name of the mirror, if this is about a copy.
+	Mirror string
+	// Mirrored is how many copies were admitted.
+	Mirrored int
+	// UserAgent and Referer are header fields of the client's request.
+	Header interface {
+		Get(name string) (string, bool)
+	}
+}
+
+// record counts and logs a finished exchange.
+func (c *Core) record(x *Exchange) {
+	took := time.Since(x.start)
+	metrics := c.none
+	if x.rule != nil {
+		metrics = x.state.rules[x.rule.Index]
+	}
+	metrics.observe(x, took)
+	if c.options.AccessLog == nil {
+		return
+	}
+	r := &x.Request
+	record := &x.record
+	*record = Record{
+		Start: x.start, Took: took, Remote: x.Remote,
+		Method: r.Method, Target: r.Target, Host: r.Authority, Major: r.Major, Minor: r.Minor,
+		Status: x.status, Received: x.received, Sent: x.sent, Listener: x.Listener, Mirrored: x.mirrored, Header: r,
+	}
+	if x.rule != nil {
+		record.Rule = x.rule.Name
+	}
+	if x.backend != nil {
+		record.Backend = x.backend.Name
+	}
+	if x.endpoint != nil {
+		record.Endpoint = x.endpoint.Address
+	}
+	c.options.AccessLog(record)
+}
+
+// logged is the observer of the copies of one mirror: it counts, and logs.
+type logged struct {
+	*mirrorMetrics
+	log func(*Record)
+}
+
+// Answered implements shadow.Observer.
+func (l *logged) Answered(a *shadow.Answered) {
+	l.mirrorMetrics.Answered(a)
+	if l.log == nil {
+		return
+	}
+	method, target, host := a.Copy.Line()
+	l.log(&Record{
+		Start: a.Begin, Took: a.Took, Method: method, Target: target, Host: host, Major: 1, Minor: 1,
+		Status: a.Status, Received: int64(a.Sent), Rule: l.rule, Backend: l.target, Endpoint: a.Endpoint, Mirror: l.name, Header: a.Copy,
+	})
+}

@@ -1,0 +1,85 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
+)
+
+// respond answers in the proxy's own name.
+func (c *Core) respond(x *Exchange, status int, why string) {
+	fields := []message.Field{{Name: "Content-Type", Value: "text/plain; charset=utf-8"}}
+	c.own(x, status, fields, "mirrorgate: "+why+"\n")
+}
+
+func (c *Core) redirect(x *Exchange) {
+	listener := x.state.table.Listeners[x.state.listeners[x.Listener]]
+	location := x.rule.Redirect.AppendLocation(nil, listener, &x.match)
+	c.own(x, x.rule.Redirect.Status, []message.Field{{Name: "Location", Value: string(location)}}, "")
+}
+
+func (c *Core) own(x *Exchange, status int, fields []message.Field, body string) {
+	fields = append(fields,
+		message.Field{Name: "Date", Value: time.Now().UTC().Format(http.TimeFormat)},
+		message.Field{Name: "Content-Length", Value: strconv.Itoa(len(body))})
+	head := message.Response{Status: status, Reason: http.StatusText(status), Fields: fields, Length: int64(len(body))}
+	if x.Request.Method == http.MethodHead {
+		head.Bodyless, head.Length = true, 0
+	}
+	x.status = status
+	x.reply = message.Reply{Response: &head}
+	if x.rule != nil {
+		x.reply.Edits = &x.rule.ResponseHeaders
+	}
+	err := x.Front.Begin(&x.reply)
+	if err == nil && !head.Bodyless && body != "" {
+		x.sent = int64(len(body))
+		err = x.Front.Write([]byte(body))
+	}
+	if err == nil {
+		err = x.Front.End(nil)
+	}
+	if err != nil {
+		x.Front.Abort()
+	}
+}
+
+// Refused is an error of the client's that has a status of its own.
+type Refused interface {
+	error
+	StatusCode() int
+}
+
+// fail answers for a request that got no answer.
+func (c *Core) fail(x *Exchange, err error) {
+	var refused Refused
+	switch {
+	case x.failure != nil && errors.As(x.failure, &refused):
+		c.respond(x, refused.StatusCode(), refused.Error())
+	case x.failure != nil && isTimeout(x.failure):
+		c.respond(x, http.StatusRequestTimeout, "the request's body did not arrive in time")
+	case x.failure != nil:
+		x.status = statusGone
+		x.Front.Abort()
+	case isTimeout(err):
+		c.respond(x, http.StatusGatewayTimeout, "the backend did not answer in time")
+	default:
+		c.respond(x, http.StatusBadGateway, "the backend did not answer")
+	}
+}
+
+// statusGone is what logs and metrics say of a client that left before it got a response, in
+// nginx's words.
+const statusGone = 499
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.As(err, &timeout) && timeout.Timeout()
+}

@@ -1,0 +1,283 @@
+// Bodies as they arrive: by length, chunked, or until the connection ends. Chunks are taken apart
+// here and framed anew by whoever sends them on; not a byte of their framing is passed on
+// (RFC 9112 section 7.1).
+
+package h1
+
+import (
+	"errors"
+	"io"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/buffer"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
+)
+
+type bodyKind uint8
+
+const (
+	noBody bodyKind = iota
+	byLength
+	byChunks
+	byClose
+)
+
+// chunkLine is the most bytes of a chunk's first line, extensions included, and chunkOverhead of
+// all extensions of a body, beyond a share of its data: whoever sends more wants us to work.
+const (
+	chunkLine     = 256
+	chunkOverhead = 16 << 10
+)
+
+var (
+	errChunkSize = bad("malformed chunk size")
+	errChunkExt  = bad("chunk extensions too long")
+	errChunkEnd  = bad("chunk does not end in CR LF")
+	errTrailers  = bad("malformed trailers")
+)
+
+// body reads one body from a reader.
+type body struct {
+	in     *reader
+	limits *Limits
+	kind   bodyKind
+	// left is what is left of the body, or of the current chunk.
+	left int64
+	// data says that a chunk has begun, whose CR LF is still to come.
+	data     bool
+	done     bool
+	overhead int
+	trailers []message.Field
+	// wait prepares the connection for a read that may wait; nil if nothing is to be done.
+	wait func() error
+}
+
+func (b *body) reset(length int64, untilClose bool) {
+	b.kind, b.left, b.data, b.done, b.overhead, b.trailers = byLength, length, false, false, 0, nil
+	switch {
+	case untilClose:
+		b.kind = byClose
+	case length == message.Unknown:
+		b.kind, b.left = byChunks, 0
+	case length == 0:
+		b.kind, b.done = noBody, true
+	}
+}
+
+// Next returns the bytes that follow, valid until the next call, and waits only if there are none.
+// After the last it returns io.EOF.
+func (b *body) Next() ([]byte, error) {
+	if b.done {
+		return nil, io.EOF
+	}
+	if b.kind == byChunks && b.left == 0 {
+		if err := b.chunk(); err != nil {
+			return nil, err
+		}
+		if b.done {
+			return nil, io.EOF
+		}
+	}
+	if err := b.await(); err != nil {
+		if b.kind == byClose && errors.Is(err, io.ErrUnexpectedEOF) {
+			b.done = true
+			return nil, io.EOF
+		}
+		return nil, err
+	}
+	in := b.in
+	n := in.w - in.r
+	if b.kind != byClose {
+		n = int(min(int64(n), b.left))
+		b.left -= int64(n)
+		b.done = b.kind == byLength && b.left == 0
+	}
+	in.r += n
+	return in.buf[in.r-n : in.r : in.r], nil
+}
+
+func (b *body) await() error {
+	if b.in.buffered() > 0 {
+		return nil
+	}
+	if err := b.prepare(); err != nil {
+		return err
+	}
+	return b.in.extend()
+}
+
+func (b *body) prepare() error {
+	if b.wait == nil {
+		return nil
+	}
+	return b.wait()
+}
+
+// Ready says that Next will not wait.
+func (b *body) Ready() bool {
+	if b.done {
+		return true
+	}
+	if b.kind == byChunks && b.left == 0 {
+		// The line is a few bytes and mostly arrives with what follows.
+		return b.in.buffered() > chunkLine
+	}
+	return b.in.buffered() > 0
+}
+
+// Whole reads what has arrived already and says whether that is the rest of the body. The body is
+// then in one piece, unless it is long.
+func (b *body) Whole() bool {
+	if b.kind != byLength || b.left > buffer.LargeSize {
+		return b.done
+	}
+	in := b.in
+	for int64(in.buffered()) < b.left {
+		if room := len(in.buf) - in.r; int64(room) < b.left {
+			in.move(buffer.Large())
+		}
+		before := in.buffered()
+		if err := in.tryFill(); err != nil || in.buffered() == before {
+			return false
+		}
+	}
+	return true
+}
+
+// Trailers returns the fields after a chunked body, without those that may not be there.
+func (b *body) Trailers() []message.Field { return b.trailers }
+
+// Done says that the body was read to its end, so that the next message follows.
+func (b *body) Done() bool { return b.done }
+
+// chunk reads the end of the last chunk and the line of the next, and after the last chunk the
+// trailers.
+func (b *body) chunk() error {
+	if b.data {
+		line, err := b.line(2)
+		if err != nil {
+			return err
+		}
+		if len(line) != 0 {
+			return errChunkEnd
+		}
+		b.data = false
+	}
+	line, err := b.line(chunkLine)
+	if err != nil {
+		return err
+	}
+	size, extension, err := chunkSize(line)
+	if err != nil {
+		return err
+	}
+	if b.overhead += extension; b.overhead > chunkOverhead {
+		return errChunkExt
+	}
+	if size == 0 {
+		return b.readTrailers()
+	}
+	b.left, b.data = size, true
+	return nil
+}
+
+// chunkSize parses hexadecimal digits, optionally followed by extensions, of which it returns the
+// length.
+func chunkSize(line []byte) (size int64, extension int, err error) {
+	i := 0
+	for ; i < len(line); i++ {
+		digit := hex(line[i])
+		if digit < 0 {
+			break
+		}
+		if i == 15 { // 60 bits are enough for everybody
+			return 0, 0, errChunkSize
+		}
+		size = size<<4 | int64(digit)
+	}
+	if i == 0 {
+		return 0, 0, errChunkSize
+	}
+	rest := line[i:]
+	if len(rest) == 0 {
+		return size, 0, nil
+	}
+	if after := message.Trim(view(rest)); after == "" || after[0] != ';' || !message.ValidValue(view(rest)) {
+		return 0, 0, errChunkSize
+	}
+	return size, len(rest), nil
+}
+
+func hex(c byte) int {
+	switch {
+	case '0' <= c && c <= '9':
+		return int(c - '0')
+	case 'a' <= c && c <= 'f':
+		return int(c-'a') + 10
+	case 'A' <= c && c <= 'F':
+		return int(c-'A') + 10
+	}
+	return -1
+}
+
+// line returns the next line without its CR LF, valid until the next read. limit is the most bytes
+// it may have with it.
+func (b *body) line(limit int) ([]byte, error) {
+	in := b.in
+	for searched := 0; ; {
+		for ; searched < in.buffered(); searched++ {
+			if in.buf[in.r+searched] != '\n' {
+				continue
+			}
+			if searched == 0 || in.buf[in.r+searched-1] != '\r' {
+				return nil, errLineEnd
+			}
+			line := in.buf[in.r : in.r+searched-1]
+			in.r += searched + 1
+			return line, nil
+		}
+		if searched >= limit {
+			if limit == 2 {
+				return nil, errChunkEnd
+			}
+			return nil, errChunkExt
+		}
+		if err := b.prepare(); err != nil {
+			return nil, err
+		}
+		if err := in.extend(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// readTrailers copies them, for they are rare and the buffer goes on.
+func (b *body) readTrailers() error {
+	var block []byte
+	for {
+		line, err := b.line(b.limits.Head)
+		if err != nil {
+			return err
+		}
+		if len(block)+len(line) > b.limits.Head {
+			return errHeadSize
+		}
+		if len(line) == 0 {
+			break
+		}
+		block = append(append(block, line...), "\r\n"...)
+	}
+	b.done = true
+	if len(block) == 0 {
+		return nil
+	}
+	fields, err := parseFields(string(append(block, "\r\n"...)), nil, b.limits.Fields)
+	if err != nil {
+		return errTrailers
+	}
+	for _, f := range fields {
+		if !message.TrailerForbidden(f.Name) {
+			b.trailers = append(b.trailers, f)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,366 @@
+// The sending half: connections to backends and one exchange on them at a time.
+
+package h1
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/buffer"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/core"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
+)
+
+// Client sends requests over HTTP/1.1. It implements core.Back.
+type Client struct {
+	limits Limits
+}
+
+// NewClient returns a client that reads answers within the limits. Its timeouts are not used: how
+// long a backend may take is up to the rule.
+func NewClient(limits *Limits) *Client { return &Client{limits: limits.Defaulted()} }
+
+// grace is how long a request may still take to be sent once its answer is complete.
+const grace = 100 * time.Millisecond
+
+// most1xx is how many interim responses one answer may have.
+const most1xx = 64
+
+var (
+	errInterim = errors.New("too many interim responses")
+	errSwitch  = errors.New("switched protocols without being asked")
+)
+
+// clientConn is a connection to a backend, and the exchange on it.
+type clientConn struct {
+	net.Conn
+	in       reader
+	body     body
+	head     message.Response
+	framing  framing
+	limits   *Limits
+	endpoint *upstream.Endpoint
+	deadline time.Time
+	vec      net.Buffers
+	pieces   [3][]byte
+
+	send      *core.Send
+	uploading bool
+	uploaded  chan struct{}
+	sent      bool
+}
+
+// connect takes an idle connection, unless a fresh one is asked for, or dials.
+func connect(to *upstream.Endpoint, limits *Limits, fresh bool, deadline time.Time) (c *clientConn, reused bool, err error) {
+	if !fresh {
+		if idle := to.Take(); idle != nil {
+			return idle.(*clientConn), true, nil
+		}
+	}
+	ctx := context.Background()
+	if !deadline.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline)
+		defer cancel()
+	}
+	conn, err := to.Dial(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	c = &clientConn{Conn: conn, endpoint: to, limits: limits}
+	c.in.init(conn)
+	c.body.in, c.body.limits = &c.in, limits
+	return c, false, nil
+}
+
+// Alive implements upstream.Idle: a look at the socket that takes nothing out of it.
+func (c *clientConn) Alive() bool {
+	if c.in.raw == nil {
+		return true
+	}
+	quiet := false
+	err := c.in.raw.Control(func(fd uintptr) {
+		var b [1]byte
+		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		quiet = err == syscall.EAGAIN
+	})
+	return err == nil && quiet
+}
+
+// Send implements core.Back.
+func (c *Client) Send(to *upstream.Endpoint, s *core.Send) (core.Answer, error) {
+	conn, reused, err := connect(to, &c.limits, s.Fresh, s.Deadline)
+	if err != nil {
+		return nil, err
+	}
+	conn.send, conn.sent = s, false
+	conn.until(s.Deadline)
+	written := conn.writeRequest(s)
+	if err := conn.readHead(s.Out.Method, s.Out.Upgrade != "", s.Inform); err != nil {
+		conn.join(0)
+		if conn.in.buffered() == 0 && reused && isClosed(err) && s.Deadline.IsZero() {
+			err = core.ErrUnanswered
+		} else if written != nil && isClosed(err) {
+			err = written
+		}
+		conn.destroy()
+		return nil, err
+	}
+	return conn, nil
+}
+
+func isClosed(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// until sets the deadline of everything on the connection, if it is another one than before.
+func (c *clientConn) until(deadline time.Time) {
+	if !c.deadline.Equal(deadline) {
+		c.deadline = deadline
+		_ = c.SetDeadline(deadline)
+	}
+}
+
+// writeRequest sends the head, and the body too if it is there already; else a goroutine sends the
+// body while the answer is awaited. An error may come with an answer, so that is read anyway.
+func (c *clientConn) writeRequest(s *core.Send) error {
+	out := message.AppendRequest(buffer.Small()[:0], &s.Out)
+	defer buffer.Recycle(out)
+	if s.Out.Length == 0 {
+		return c.finished(c.writeAll(out))
+	}
+	if !s.Body.Whole() {
+		if err := c.writeAll(out); err != nil {
+			return err
+		}
+		if c.uploaded == nil {
+			c.uploaded = make(chan struct{}, 1)
+		}
+		c.uploading = true
+		go c.upload(s)
+		return nil
+	}
+	for {
+		p, err := s.Body.Next()
+		if err == io.EOF { //nolint:errorlint // by the contract of Body
+			return c.finished(c.writeAll(out))
+		}
+		if err != nil {
+			return err
+		}
+		if len(out)+len(p) <= cap(out) {
+			out = append(out, p...)
+			continue
+		}
+		if err := c.writeAll(out, p); err != nil {
+			return err
+		}
+		out = out[:0]
+	}
+}
+
+// finished notes that the request is sent.
+func (c *clientConn) finished(err error) error {
+	if err == nil {
+		c.sent = true
+		c.send.Sent()
+	}
+	return err
+}
+
+// writeAll writes the pieces with one system call.
+func (c *clientConn) writeAll(pieces ...[]byte) error {
+	if len(pieces) == 1 {
+		if len(pieces[0]) == 0 {
+			return nil
+		}
+		_, err := c.Write(pieces[0])
+		return err
+	}
+	c.vec = append(net.Buffers(c.pieces[:0]), pieces...)
+	_, err := c.vec.WriteTo(c.Conn)
+	clear(c.pieces[:])
+	return err
+}
+
+// upload streams the body. If the client's side fails, nobody waits for an answer any more.
+func (c *clientConn) upload(s *core.Send) {
+	defer func() { c.uploaded <- struct{}{} }()
+	var size [20]byte
+	chunked := s.Out.Length == message.Unknown
+	for {
+		p, err := s.Body.Next()
+		if err == io.EOF { //nolint:errorlint // by the contract of Body
+			if chunked {
+				err = c.writeAll(appendEnd(nil, s.Body.Trailers()))
+			} else {
+				err = nil
+			}
+			_ = c.finished(err)
+			return
+		}
+		if err != nil {
+			_ = c.SetReadDeadline(past)
+			return
+		}
+		if chunked {
+			err = c.writeAll(append(strconv.AppendInt(size[:0], int64(len(p)), 16), "\r\n"...), p, crlf)
+		} else {
+			err = c.writeAll(p)
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+var (
+	crlf = []byte("\r\n")
+	past = time.Unix(1, 0)
+
+	noDeadline time.Time
+)
+
+// appendEnd appends the last chunk and the trailers.
+func appendEnd(dst []byte, trailers []message.Field) []byte {
+	dst = append(dst, "0\r\n"...)
+	for _, f := range trailers {
+		dst = message.AppendField(dst, f.Name, f.Value)
+	}
+	return append(dst, crlf...)
+}
+
+// readHead reads the final head and passes interim ones on.
+func (c *clientConn) readHead(method string, upgrade bool, inform func(*message.Response) error) error {
+	for range most1xx {
+		head, err := c.in.head(c.limits.Head, nil)
+		if err != nil {
+			return err
+		}
+		untilClose, err := parseResponse(view(head), &c.head, &c.framing, method, c.limits)
+		if err != nil {
+			return err
+		}
+		switch {
+		case c.head.Status == 101 && !upgrade:
+			return errSwitch
+		case c.head.Status >= 200 || c.head.Status == 101:
+			c.body.reset(c.head.Length, untilClose)
+			return nil
+		}
+		if inform != nil {
+			if err := inform(&c.head); err != nil {
+				return err
+			}
+		}
+		c.in.release()
+	}
+	return errInterim
+}
+
+// Next, Ready and Trailers implement core.Body for the answer.
+func (c *clientConn) Next() ([]byte, error) { return c.body.Next() }
+
+// Ready says that Next will not wait.
+func (c *clientConn) Ready() bool { return c.body.Ready() }
+
+// Trailers are the fields after the answer's body.
+func (c *clientConn) Trailers() []message.Field { return c.body.Trailers() }
+
+// Head is the head of the answer.
+func (c *clientConn) Head() *message.Response { return &c.head }
+
+// Finish implements core.Answer.
+func (c *clientConn) Finish(complete bool) bool {
+	wait := time.Duration(0)
+	if complete {
+		wait = grace
+	}
+	sent := c.join(wait)
+	if !complete || !sent || !c.body.Done() || c.framing.close || c.in.buffered() > 0 {
+		c.destroy()
+		return sent
+	}
+	c.idle(time.Now())
+	return sent
+}
+
+// idle puts the connection back for the next request.
+func (c *clientConn) idle(now time.Time) {
+	c.in.release()
+	c.send = nil
+	if c.framing.close {
+		_ = c.Close()
+		return
+	}
+	c.endpoint.Put(c, now)
+}
+
+// destroy closes the connection, so that the backend notices if the request is cut short.
+func (c *clientConn) destroy() {
+	if c.sent {
+		_ = c.Close()
+	} else {
+		reset(c.Conn)
+	}
+	c.in.free()
+	c.send = nil
+}
+
+// join ends the upload, after the given time by force, and says whether the request was sent to
+// its end.
+func (c *clientConn) join(wait time.Duration) bool {
+	if !c.uploading {
+		return c.sent
+	}
+	c.uploading = false
+	select {
+	case <-c.uploaded:
+		return c.sent
+	default:
+	}
+	if wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-c.uploaded:
+			return c.sent
+		case <-timer.C:
+		}
+	}
+	c.send.Interrupt()
+	_ = c.SetWriteDeadline(past)
+	<-c.uploaded
+	return c.sent
+}
+
+// Tunnel implements core.Answer.
+func (c *clientConn) Tunnel() core.Tunnel {
+	c.until(time.Time{})
+	c.body.reset(0, true)
+	return &tunnel{c.Conn, &c.in, &c.body}
+}
+
+// tunnel is a connection that speaks another protocol now, with what was read of it already.
+type tunnel struct {
+	net.Conn
+	in   *reader
+	body *body
+}
+
+// Next implements core.Tunnel.
+func (t *tunnel) Next() ([]byte, error) { return t.body.Next() }
+
+// CloseWrite implements core.Tunnel.
+func (t *tunnel) CloseWrite() error {
+	if half, ok := t.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return t.Close()
+}

@@ -1,0 +1,240 @@
+package h1
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/buffer"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/core"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
+)
+
+// serverConn is a client's connection and the exchange on it. It implements core.Front.
+type serverConn struct {
+	net.Conn
+	server  *Server
+	in      reader
+	body    body
+	framing framing
+	x       core.Exchange
+	state   atomic.Int32
+	slow    func()
+
+	out []byte
+	// lastWrite is the deadline of writes.
+	lastWrite time.Time
+	now       time.Time
+	// keep says that another request may follow; begun that a final head was written; chunked that
+	// the response is framed so.
+	keep, begun, chunked, aborted bool
+	interrupted                   atomic.Bool
+	vec                           net.Buffers
+	pieces                        [2][]byte
+}
+
+func (c *serverConn) init() {
+	c.in.init(c.Conn)
+	c.body.in, c.body.limits = &c.in, &c.server.limits
+	c.body.wait = c.bodyWait
+	c.slow = c.headWait
+	c.x.Front = c
+	c.x.Listener = c.server.Listener
+	c.x.Remote = c.RemoteAddr().String()
+	c.x.Request.Fields = make([]message.Field, 0, 16)
+}
+
+// serve answers requests until the connection ends, or is taken over.
+func (c *serverConn) serve() (taken bool) {
+	defer c.in.free()
+	for first := true; ; first = false {
+		err := c.readRequest(first)
+		switch {
+		case errors.Is(err, errPreface):
+			return c.handOver()
+		case err != nil:
+			c.refuse(err)
+			return false
+		}
+		c.server.Core.Serve(&c.x)
+		if !c.finish() {
+			return false
+		}
+	}
+}
+
+var errPreface = errors.New("HTTP/2 preface")
+
+const preface = "PRI * HTTP/2.0\r\n\r\n"
+
+// readRequest waits for the next request and reads its head.
+func (c *serverConn) readRequest(first bool) error {
+	limits := &c.server.limits
+	if c.in.buffered() == 0 {
+		c.now = time.Now()
+		c.in.within(limits.IdleTimeout, c.now)
+		c.state.Store(stateIdle)
+		if c.server.draining.Load() && !first {
+			return io.EOF
+		}
+		err := c.in.fill()
+		if c.state.Swap(stateActive) == stateClosing && err == nil {
+			// A request came just before the end: it is the last one, and gets its time.
+			c.in.within(0, c.now)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	c.in.skipLine()
+	head, err := c.in.head(limits.Head, c.slow)
+	if err == errHeadSize && bytes.IndexByte(c.in.buf[c.in.r:c.in.w], '\n') < 0 { //nolint:errorlint // the reader's own
+		err = errTargetSize
+	}
+	if err != nil {
+		return err
+	}
+	if first && string(head) == preface && c.server.Preface != nil {
+		return errPreface
+	}
+	c.begun, c.chunked, c.aborted = false, false, false
+	if err := parseRequest(view(head), &c.x.Request, &c.framing, limits); err != nil {
+		return err
+	}
+	if c.x.Request.Authority == "" {
+		c.x.Request.Authority = c.LocalAddr().String() // HTTP/1.0 without Host
+	}
+	c.keep = !c.framing.close && (c.x.Request.Minor > 0 || c.framing.keepAlive)
+	c.body.reset(c.x.Request.Length, false)
+	return nil
+}
+
+func (c *serverConn) headWait() {
+	_ = c.SetReadDeadline(c.deadline(c.server.limits.HeadTimeout))
+}
+
+// bodyWait gives the next piece of the body its time.
+func (c *serverConn) bodyWait() error {
+	c.in.within(c.server.limits.BodyTimeout, time.Now())
+	if c.interrupted.Load() {
+		_ = c.SetReadDeadline(past)
+	}
+	return nil
+}
+
+func (c *serverConn) deadline(d time.Duration) time.Time {
+	c.in.deadline = time.Now().Add(d)
+	return c.in.deadline
+}
+
+// handOver gives the connection to whoever speaks HTTP/2.
+func (c *serverConn) handOver() bool {
+	prefix := append([]byte(preface), c.in.buf[c.in.r:c.in.w]...)
+	_ = c.SetDeadline(time.Time{})
+	c.server.Preface(c.Conn, prefix)
+	return true
+}
+
+// refuse answers a request that could not be read, if there is one.
+func (c *serverConn) refuse(err error) {
+	var refused *Error
+	var timeout net.Error
+	switch {
+	case errors.As(err, &refused):
+	case errors.As(err, &timeout) && timeout.Timeout() && c.in.buffered() > 0 && c.state.Load() == stateActive:
+		refused = &Error{408, "the request's head did not arrive in time"}
+	default:
+		return
+	}
+	c.keep = false
+	text := "mirrorgate: " + refused.Detail + "\n"
+	out := message.AppendStatus(buffer.Small()[:0], refused.Status, reason(refused.Status))
+	out = message.AppendField(out, "Content-Type", "text/plain; charset=utf-8")
+	out = message.AppendField(out, "Content-Length", strconv.Itoa(len(text)))
+	out = message.AppendField(out, "Connection", "close")
+	out = append(append(out, crlf...), text...)
+	c.writeWithin()
+	_, _ = c.Conn.Write(out)
+	buffer.Recycle(out)
+	c.linger()
+}
+
+// finish ends the exchange and says whether another may follow.
+func (c *serverConn) finish() bool {
+	buffer.Recycle(c.out)
+	c.out = nil
+	c.x.Request.Fields = c.x.Request.Fields[:0]
+	if c.aborted {
+		reset(c.Conn)
+		return false
+	}
+	if !c.keep || !c.body.Done() {
+		if !c.body.Done() || c.in.buffered() > 0 {
+			c.linger()
+		}
+		return false
+	}
+	c.in.release()
+	return true
+}
+
+// reset closes a connection so that the peer cannot take what it got for the whole.
+func reset(conn net.Conn) {
+	if secure, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		conn = secure.NetConn()
+	}
+	if tcp, ok := conn.(interface{ SetLinger(seconds int) error }); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = conn.Close()
+}
+
+// linger closes the sending half and reads a while: closed at once, with bytes unread, the kernel
+// would reset the connection and the client might never see the answer.
+func (c *serverConn) linger() {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	_ = c.SetReadDeadline(time.Now().Add(lingerTime))
+	scratch := buffer.Small()
+	defer buffer.Recycle(scratch)
+	for n := 0; n < lingerBytes; {
+		m, err := c.Read(scratch)
+		if err != nil {
+			return
+		}
+		n += m
+	}
+}
+
+// Next, Ready, Whole and Trailers are the request's body.
+func (c *serverConn) Next() ([]byte, error) { return c.body.Next() }
+
+// Ready says that Next will not wait.
+func (c *serverConn) Ready() bool { return c.body.Ready() }
+
+// Whole says that the rest of the body is there.
+func (c *serverConn) Whole() bool { return c.body.Whole() }
+
+// Trailers are the fields after the request's body.
+func (c *serverConn) Trailers() []message.Field { return c.body.Trailers() }
+
+// Interrupt implements core.Front.
+func (c *serverConn) Interrupt() {
+	c.interrupted.Store(true)
+	_ = c.SetReadDeadline(past)
+}
+
+// writeWithin gives the next write its time, coarsely.
+func (c *serverConn) writeWithin() {
+	d := c.server.limits.BodyTimeout
+	if now := time.Now(); c.lastWrite.Sub(now) < d-d/8 {
+		c.lastWrite = now.Add(d)
+		_ = c.SetWriteDeadline(c.lastWrite)
+	}
+}

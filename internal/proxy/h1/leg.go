@@ -1,0 +1,90 @@
+package h1
+
+import (
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/shadow"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
+)
+
+// Leg sends copies over HTTP/1.1. It implements shadow.Leg.
+type Leg struct {
+	limits Limits
+}
+
+// NewLeg returns a leg that reads answers within the limits.
+func NewLeg(limits *Limits) *Leg { return &Leg{limits: limits.Defaulted()} }
+
+// discardLimit is how many bytes of an answer's body are read so that the connection can be used
+// again; with more to come, a new connection is cheaper.
+const discardLimit = 256 << 10
+
+// Send implements shadow.Leg.
+func (l *Leg) Send(to *upstream.Endpoint, copied *shadow.Copy) (int, error) {
+	conn, _, err := connect(to, &l.limits, false, copied.Until)
+	if err != nil {
+		return 0, err
+	}
+	// An eighth more than needed, so that most copies need not move the deadline.
+	if conn.deadline.Before(copied.Until) {
+		conn.until(copied.Until.Add(time.Until(copied.Until) / 8))
+	}
+	conn.sent = false
+	if err := conn.writeCopy(copied); err != nil {
+		conn.destroy()
+		return 0, err
+	}
+	conn.sent = true
+	method := ""
+	if copied.IsHead {
+		method = "HEAD"
+	}
+	if err := conn.readHead(method, false, nil); err != nil {
+		conn.destroy()
+		return 0, err
+	}
+	status := conn.head.Status
+	switch complete, err := conn.discard(); {
+	case err != nil:
+		conn.destroy()
+		return 0, err
+	case complete && conn.in.buffered() == 0:
+		conn.idle(time.Now())
+	default:
+		conn.destroy()
+	}
+	return status, nil
+}
+
+func (c *clientConn) writeCopy(copied *shadow.Copy) error {
+	if !copied.Chunked {
+		return c.writeAll(copied.Whole())
+	}
+	head, body := copied.Wire()
+	var frame [32]byte
+	if len(body) > 0 {
+		size := append(strconv.AppendInt(frame[:0], int64(len(body)), 16), "\r\n"...)
+		if err := c.writeAll(head, size, body); err != nil {
+			return err
+		}
+		return c.writeAll(appendEnd([]byte("\r\n"), copied.Trailers))
+	}
+	return c.writeAll(head, appendEnd(frame[:0], copied.Trailers))
+}
+
+// discard reads the body up to a limit and keeps nothing.
+func (c *clientConn) discard() (complete bool, err error) {
+	for n := 0; n <= discardLimit; {
+		p, err := c.body.Next()
+		if err == io.EOF { //nolint:errorlint // by the contract of Body
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		n += len(p)
+	}
+	return false, nil
+}

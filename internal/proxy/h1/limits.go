@@ -1,0 +1,36 @@
+package h1
+
+import "time"
+
+// Limits bound what one client, or one upstream's answer, may cost. Zero values mean the defaults.
+type Limits struct {
+	// Head is the most bytes of a head, and of the trailers: 64 KiB. Target is the most of the
+	// request target: 16 KiB.
+	Head, Target int
+	// Fields is the most header fields: 128.
+	Fields int
+	// HeadTimeout is how long a client may take from the first byte of a head to its last: 10 s.
+	HeadTimeout time.Duration
+	// IdleTimeout is how long a connection waits for its next request: 60 s.
+	IdleTimeout time.Duration
+	// BodyTimeout is how long a body, in either direction, may stand still: 60 s.
+	BodyTimeout time.Duration
+}
+
+// Defaulted returns l with its zero values filled.
+func (l Limits) Defaulted() Limits {
+	fill(&l.Head, 64<<10)
+	fill(&l.Target, 16<<10)
+	fill(&l.Fields, 128)
+	fill(&l.HeadTimeout, 10*time.Second)
+	fill(&l.IdleTimeout, 60*time.Second)
+	fill(&l.BodyTimeout, 60*time.Second)
+	return l
+}
+
+func fill[T comparable](v *T, otherwise T) {
+	var zero T
+	if *v == zero {
+		*v = otherwise
+	}
+}

@@ -1,0 +1,292 @@
+// Parsing of message heads, strict by choice: what two parsers could read differently is refused,
+// because the next one behind us may read it the other way (RFC 9112 section 11).
+
+package h1
+
+import (
+	"strings"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
+)
+
+// Error is a message that is refused: Status is what a client is told (an upstream's message is
+// answered with 502), Detail says why.
+type Error struct {
+	Status int
+	Detail string
+}
+
+func (e *Error) Error() string { return e.Detail }
+
+// StatusCode is what the client is told.
+func (e *Error) StatusCode() int { return e.Status }
+
+func bad(detail string) *Error { return &Error{Status: 400, Detail: detail} }
+
+var (
+	errLine        = bad("malformed request line")
+	errVersionForm = bad("malformed HTTP version")
+	errVersion     = &Error{Status: 505, Detail: "HTTP version not supported"}
+	errMethod      = bad("malformed method")
+	errTarget      = bad("malformed request target")
+	errFieldName   = bad("malformed header name")
+	errFieldValue  = bad("forbidden byte in header value")
+	errFold        = bad("folded header line")
+	errLineEnd     = bad("line does not end in CR LF")
+	errTooMany     = &Error{Status: 431, Detail: "too many header fields"}
+	errHeadSize    = &Error{Status: 431, Detail: "header fields too large"}
+	errTargetSize  = &Error{Status: 414, Detail: "request target too long"}
+	errHost        = bad("malformed Host")
+	errHostMissing = bad("no Host")
+	errHostTwice   = bad("more than one Host")
+	errHostTarget  = bad("Host differs from the request target")
+	errLength      = bad("malformed Content-Length")
+	errLengthTwice = bad("more than one Content-Length")
+	errLengthTE    = bad("both Content-Length and Transfer-Encoding")
+	errTE          = bad("malformed Transfer-Encoding")
+	errTECoding    = &Error{Status: 501, Detail: "transfer coding not supported"}
+	errTEVersion   = bad("Transfer-Encoding in HTTP/1.0")
+	errConnectBody = bad("CONNECT with a body")
+	errStatusLine  = bad("malformed status line")
+)
+
+// framing is what the fields say about the body and the connection.
+type framing struct {
+	length    int64 // of Content-Length; -1 without one
+	chunked   bool
+	close     bool // Connection: close
+	keepAlive bool // Connection: keep-alive
+	upgrade   bool // Connection: upgrade, with an Upgrade field
+	expect    bool // Expect: 100-continue
+	hopByHop  bool // some field is meant for this hop alone
+	hosts     int
+	host      string
+	protocol  string // of Upgrade
+}
+
+// line cuts the first line off b, which must end in CR LF and hold no other CR. ok is false when
+// it does not.
+func line(b string) (first, rest string, ok bool) {
+	end := strings.IndexByte(b, '\n')
+	if end < 1 || b[end-1] != '\r' {
+		return "", "", false
+	}
+	return b[:end-1], b[end+1:], true
+}
+
+// parseRequest reads a whole head, its last empty line included, into req.
+func parseRequest(head string, req *message.Request, f *framing, limits *Limits) error {
+	first, rest, ok := line(head)
+	if !ok {
+		return errLineEnd
+	}
+	if err := requestLine(first, req); err != nil {
+		return err
+	}
+	if len(req.Target) > limits.Target {
+		return errTargetSize
+	}
+	*f = framing{length: -1}
+	var err error
+	if req.Fields, err = parseFields(rest, req.Fields[:0], limits.Fields); err != nil {
+		return err
+	}
+	for i := range req.Fields {
+		if err := f.see(&req.Fields[i]); err != nil {
+			return err
+		}
+	}
+	if err := f.check(req.Minor); err != nil {
+		return err
+	}
+	if err := authority(req, f); err != nil {
+		return err
+	}
+	req.HopByHop, req.Expect, req.Upgrade = f.hopByHop, f.expect, ""
+	if f.upgrade {
+		req.Upgrade = f.protocol
+	}
+	if req.Method == "CONNECT" {
+		if f.chunked || f.length > 0 {
+			return errConnectBody
+		}
+		req.Upgrade = "CONNECT"
+	}
+	switch {
+	case f.chunked:
+		req.Length = message.Unknown
+	case f.length > 0:
+		req.Length = f.length
+	default:
+		req.Length = 0
+	}
+	return nil
+}
+
+func requestLine(b string, req *message.Request) error {
+	space := strings.IndexByte(b, ' ')
+	if space <= 0 || !message.ValidToken(b[:space]) {
+		return errMethod
+	}
+	req.Method = b[:space]
+	b = b[space+1:]
+	space = strings.LastIndexByte(b, ' ')
+	if space <= 0 {
+		return errLine
+	}
+	version := b[space+1:]
+	if len(version) != 8 || version[:5] != "HTTP/" || version[6] != '.' || !digit(version[5]) || !digit(version[7]) {
+		return errVersionForm
+	}
+	req.Major, req.Minor = int(version[5]-'0'), int(version[7]-'0')
+	if req.Major != 1 || req.Minor > 1 {
+		return errVersion
+	}
+	req.Target = b[:space]
+	if !message.ValidTarget(req.Target) {
+		return errTarget
+	}
+	return nil
+}
+
+func digit(c byte) bool { return '0' <= c && c <= '9' }
+
+// parseFields appends the fields of b, which ends with the empty line.
+func parseFields(b string, fields []message.Field, most int) ([]message.Field, error) {
+	for {
+		end := strings.IndexByte(b, '\n')
+		if end < 1 || b[end-1] != '\r' {
+			return fields, errLineEnd
+		}
+		if end == 1 {
+			return fields, nil
+		}
+		current := b[:end-1]
+		b = b[end+1:]
+		if current[0] == ' ' || current[0] == '\t' {
+			return fields, errFold
+		}
+		colon := strings.IndexByte(current, ':')
+		if colon <= 0 || !message.ValidToken(current[:colon]) {
+			return fields, errFieldName
+		}
+		value := message.Trim(current[colon+1:])
+		if !message.ValidValue(value) {
+			return fields, errFieldValue
+		}
+		if len(fields) == most {
+			return fields, errTooMany
+		}
+		fields = append(fields, message.Field{Name: current[:colon], Value: value})
+	}
+}
+
+// see takes note of a field that says something about framing or the connection. The length of
+// its name decides first, so that most fields cost one comparison.
+func (f *framing) see(field *message.Field) error {
+	name := field.Name
+	switch len(name) {
+	case 4:
+		if message.Is(name, "host") {
+			f.hosts++
+			f.host = field.Value
+		}
+	case 6:
+		if message.Is(name, "expect") {
+			f.expect = message.Is(field.Value, "100-continue")
+		}
+	case 14:
+		if message.Is(name, "content-length") {
+			return f.contentLength(field)
+		}
+		f.hopByHop = f.hopByHop || message.HopByHop(name)
+	case 2, 7, 10, 16, 17, 18, 19:
+		if message.HopByHop(name) {
+			f.hopByHop = true
+			return f.hop(field)
+		}
+	}
+	return nil
+}
+
+func (f *framing) hop(field *message.Field) error {
+	switch {
+	case message.Is(field.Name, "connection"):
+		f.connection(field.Value)
+	case message.Is(field.Name, "upgrade"):
+		f.protocol = field.Value
+	case message.Is(field.Name, "transfer-encoding"):
+		return f.transferEncoding(field.Value)
+	}
+	return nil
+}
+
+func (f *framing) connection(value string) {
+	for token := range func(yield func(string) bool) { message.Tokens(value, yield) } {
+		switch {
+		case message.Is(token, "close"):
+			f.close = true
+		case message.Is(token, "keep-alive"):
+			f.keepAlive = true
+		case message.Is(token, "upgrade"):
+			f.upgrade = true
+		}
+	}
+}
+
+// contentLength accepts one field of digits that fits in 63 bits. Leading zeros are cut off, for
+// whoever reads octal.
+func (f *framing) contentLength(field *message.Field) error {
+	if f.length >= 0 {
+		return errLengthTwice
+	}
+	value := field.Value
+	for len(value) > 1 && value[0] == '0' {
+		value = value[1:]
+	}
+	if len(value) == 0 || len(value) > 19 {
+		return errLength
+	}
+	var n uint64
+	for i := range len(value) {
+		if !digit(value[i]) {
+			return errLength
+		}
+		n = n*10 + uint64(value[i]-'0')
+	}
+	if n > 1<<63-1 {
+		return errLength
+	}
+	f.length = int64(n)
+	field.Value = value
+	return nil
+}
+
+func (f *framing) transferEncoding(value string) error {
+	if f.chunked {
+		return errTE
+	}
+	if message.Is(value, "chunked") {
+		f.chunked = true
+		return nil
+	}
+	if comma := strings.LastIndexByte(value, ','); message.ValidToken(value) ||
+		comma > 0 && message.Is(message.Trim(value[comma+1:]), "chunked") {
+		return errTECoding
+	}
+	return errTE
+}
+
+func (f *framing) check(minor int) error {
+	switch {
+	case f.chunked && f.length >= 0:
+		return errLengthTE
+	case f.chunked && minor == 0:
+		return errTEVersion
+	}
+	// An upgrade to HTTP/2 would hide requests from us: it is not passed on. One with a body could
+	// switch in the middle of it.
+	f.upgrade = f.upgrade && f.protocol != "" && minor > 0 && !message.Is(f.protocol, "h2c") && !f.chunked && f.length <= 0
+	f.expect = f.expect && minor > 0
+	return nil
+}

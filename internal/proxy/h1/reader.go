@@ -1,0 +1,285 @@
+// Reading from a connection: heads in one piece, bodies in whatever pieces arrive, and no buffer
+// at all while there is nothing to read.
+
+package h1
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/buffer"
+)
+
+// reader owns the receiving half of a connection.
+type reader struct {
+	conn net.Conn
+	// raw is nil where the bytes of the connection are not the bytes of the stream: under TLS.
+	raw  syscall.RawConn
+	pull func(fd uintptr) bool
+	try  func(fd uintptr) bool
+
+	// buf[r:w] is what was read and not used. Before hold lies the head of the current message,
+	// which others point into: it stays until release.
+	buf        []byte
+	hold, r, w int
+	// kept is the buffer of the current head once buf is another one.
+	kept []byte
+	// full says that the last read left no room: more is waiting than fits.
+	full bool
+	n    int
+	err  error
+
+	deadline time.Time
+}
+
+func (b *reader) init(conn net.Conn) {
+	b.conn = conn
+	if c, ok := conn.(syscall.Conn); ok {
+		if raw, err := c.SyscallConn(); err == nil {
+			b.raw = raw
+			b.pull = func(fd uintptr) bool { return b.receive(fd) || b.err != syscall.EAGAIN } //nolint:errorlint // straight from the system call
+			b.try = func(fd uintptr) bool { b.receive(fd); return true }
+		}
+	}
+}
+
+// receive reads once, without waiting, into the free part of buf, which it acquires only now. On
+// failure buf is given back if it is not in use.
+func (b *reader) receive(fd uintptr) bool {
+	fresh := b.buf == nil
+	if fresh {
+		b.buf = buffer.Small()
+	}
+	for {
+		b.n, b.err = syscall.Read(int(fd), b.buf[b.w:])
+		if b.err != syscall.EINTR { //nolint:errorlint // straight from the system call
+			break
+		}
+	}
+	if b.n > 0 {
+		return true
+	}
+	b.n = 0
+	if b.err == nil {
+		b.err = io.EOF
+	}
+	if fresh {
+		buffer.Recycle(b.buf)
+		b.buf = nil
+	}
+	return false
+}
+
+// fill waits for more bytes and appends them to buf. There must be room, see makeRoom.
+func (b *reader) fill() error {
+	if b.raw == nil {
+		return b.fillPlain()
+	}
+	b.n, b.err = 0, nil
+	if err := b.raw.Read(b.pull); err != nil {
+		return err
+	}
+	return b.took()
+}
+
+// tryFill is fill, but returns without any bytes rather than wait.
+func (b *reader) tryFill() error {
+	if b.raw == nil {
+		return nil
+	}
+	b.n, b.err = 0, nil
+	if err := b.raw.Read(b.try); err != nil {
+		return err
+	}
+	if b.err == syscall.EAGAIN { //nolint:errorlint // straight from the system call
+		return nil
+	}
+	return b.took()
+}
+
+func (b *reader) took() error {
+	b.w += b.n
+	b.full = b.w == len(b.buf)
+	if b.n > 0 {
+		return nil
+	}
+	if b.err == io.EOF { //nolint:errorlint // set by receive
+		return io.EOF
+	}
+	return os.NewSyscallError("read", b.err)
+}
+
+func (b *reader) fillPlain() error {
+	if b.buf == nil {
+		b.buf = buffer.Small()
+	}
+	n, err := b.conn.Read(b.buf[b.w:])
+	b.w += n
+	b.full = b.w == len(b.buf)
+	if n > 0 {
+		return nil
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	return err
+}
+
+// skipLine takes one empty line away, which some clients send after a body (RFC 9112 section 2.2).
+func (b *reader) skipLine() {
+	if b.w-b.r >= 2 && b.buf[b.r] == '\r' && b.buf[b.r+1] == '\n' {
+		b.r += 2
+	}
+}
+
+// head returns the next head, its empty line included. It stays valid until release. limit is the
+// most bytes it may have. slow is called once if the head did not arrive at once.
+func (b *reader) head(limit int, slow func()) ([]byte, error) {
+	searched := 0
+	for {
+		if b.w > b.r {
+			if end := headEnd(b.buf[b.r:b.w], searched); end > 0 {
+				if end > limit {
+					return nil, errHeadSize
+				}
+				head := b.buf[b.r : b.r+end]
+				b.r += end
+				b.hold = b.r
+				return head, nil
+			}
+			if err := hopeless(b.buf[b.r:b.w]); err != nil {
+				return nil, err
+			}
+			searched = b.w - b.r
+			if searched >= limit {
+				return nil, errHeadSize
+			}
+			if slow != nil {
+				slow()
+				slow = nil
+			}
+			b.growHead(limit)
+		}
+		if err := b.fill(); err != nil {
+			if searched > 0 && errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
+		}
+	}
+}
+
+// hopeless recognises early what cannot become a head: two line feeds in a row, a NUL or a bare
+// line feed at the end of the first line. Otherwise a client would wait for its timeout.
+func hopeless(b []byte) error {
+	for i, c := range b {
+		if c == '\n' && (i == 0 || b[i-1] != '\r') {
+			return errLineEnd
+		}
+	}
+	return nil
+}
+
+// growHead makes room for more of a head that is not complete.
+func (b *reader) growHead(limit int) {
+	if b.w < len(b.buf) {
+		return
+	}
+	if b.r > 0 {
+		b.w = copy(b.buf, b.buf[b.r:b.w])
+		b.r = 0
+		return
+	}
+	bigger := make([]byte, min(2*len(b.buf), limit+buffer.SmallSize))
+	copy(bigger, b.buf[:b.w])
+	buffer.Recycle(b.buf)
+	b.buf = bigger
+}
+
+// makeRoom prepares buf for more of a body. Bytes that nobody points into move; a head stays, and
+// if it leaves little room, or the last read left bytes behind, the body gets a buffer of its own.
+func (b *reader) makeRoom() {
+	if b.r == b.w {
+		b.r, b.w = b.hold, b.hold
+	}
+	if b.full && cap(b.buf) < buffer.LargeSize {
+		b.move(buffer.Large())
+	} else if len(b.buf)-b.hold < buffer.SmallSize/8 {
+		b.move(buffer.Small())
+	}
+	if b.w == len(b.buf) {
+		b.w = b.hold + copy(b.buf[b.hold:], b.buf[b.r:b.w])
+		b.r = b.hold
+	}
+}
+
+// move goes on in another buffer and keeps the old one for the sake of the head.
+func (b *reader) move(to []byte) {
+	w := copy(to, b.buf[b.r:b.w])
+	if b.kept == nil && b.hold > 0 {
+		b.kept = b.buf
+	} else {
+		buffer.Recycle(b.buf)
+	}
+	b.buf, b.hold, b.r, b.w = to, 0, 0, w
+	b.full = false
+}
+
+// extend waits for further bytes of a body.
+func (b *reader) extend() error {
+	if b.buf != nil {
+		b.makeRoom()
+	}
+	err := b.fill()
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// release ends the current message: its head is no longer pointed at. Bytes of the next one stay;
+// without any the buffer goes back.
+func (b *reader) release() {
+	if b.kept != nil {
+		buffer.Recycle(b.kept)
+		b.kept = nil
+	}
+	b.hold = 0
+	b.full = false
+	switch {
+	case b.r == b.w:
+		buffer.Recycle(b.buf)
+		b.buf, b.r, b.w = nil, 0, 0
+	case cap(b.buf) != buffer.SmallSize && b.w-b.r <= buffer.SmallSize:
+		b.move(buffer.Small())
+	}
+}
+
+// free gives all buffers back. Nothing can be read afterwards.
+func (b *reader) free() {
+	b.r = b.w
+	b.release()
+}
+
+// buffered is how many bytes can be had without reading.
+func (b *reader) buffered() int { return b.w - b.r }
+
+// within sets the read deadline, coarsely: it may be up to an eighth of d too early or too late,
+// so that most requests set none. 0 is no deadline.
+func (b *reader) within(d time.Duration, now time.Time) {
+	if d == 0 {
+		if !b.deadline.IsZero() {
+			b.deadline = time.Time{}
+			_ = b.conn.SetReadDeadline(b.deadline)
+		}
+		return
+	}
+	if left := b.deadline.Sub(now); b.deadline.IsZero() || left < d-d/8 || left > d+d/8 {
+		b.deadline = now.Add(d)
+		_ = b.conn.SetReadDeadline(b.deadline)
+	}
+}

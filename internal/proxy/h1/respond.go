@@ -1,0 +1,161 @@
+// The response's way to the client.
+
+package h1
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"strconv"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/buffer"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/core"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
+)
+
+func reason(status int) string { return http.StatusText(status) }
+
+// Inform implements core.Front. HTTP/1.0 knows no interim responses.
+func (c *serverConn) Inform(r *message.Reply) error {
+	if c.x.Request.Minor == 0 {
+		return nil
+	}
+	c.ownBuffer()
+	c.out = message.AppendStatus(c.out, r.Status, r.Reason)
+	for name, value := range r.Each {
+		if !message.Is(name, "content-length") {
+			c.out = message.AppendField(c.out, name, value)
+		}
+	}
+	c.out = append(c.out, crlf...)
+	return c.Flush()
+}
+
+func (c *serverConn) ownBuffer() {
+	if c.out == nil {
+		c.out = buffer.Small()[:0]
+	}
+}
+
+// Begin implements core.Front. The head leaves with the first bytes of the body.
+func (c *serverConn) Begin(r *message.Reply) error {
+	c.ownBuffer()
+	c.begun = true
+	req := &c.x.Request
+	c.chunked = r.Length == message.Unknown && !r.Bodyless && req.Minor > 0
+	if c.server.draining.Load() || req.Length != 0 && !c.x.Sent.Load() ||
+		r.Length == message.Unknown && !r.Bodyless && !c.chunked {
+		c.keep = false
+	}
+	c.out = message.AppendStatus(c.out, r.Status, r.Reason)
+	length := false
+	for name, value := range r.Each {
+		if len(name) == 14 && message.Is(name, "content-length") {
+			if length = true; c.chunked || r.Status == http.StatusNoContent {
+				continue
+			}
+		}
+		c.out = message.AppendField(c.out, name, value)
+	}
+	switch {
+	case c.chunked:
+		c.out = append(c.out, "Transfer-Encoding: chunked\r\n"...)
+	case !length && !r.Bodyless && r.Length >= 0:
+		c.out = append(strconv.AppendInt(append(c.out, "Content-Length: "...), r.Length, 10), crlf...)
+	}
+	switch {
+	case !c.keep:
+		c.out = append(c.out, "Connection: close\r\n"...)
+	case req.Minor == 0:
+		c.out = append(c.out, "Connection: keep-alive\r\n"...)
+	}
+	c.out = append(c.out, crlf...)
+	return nil
+}
+
+// Write implements core.Front: small pieces are collected, large ones leave together with what was
+// collected.
+func (c *serverConn) Write(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	if c.chunked {
+		c.out = append(strconv.AppendInt(c.out, int64(len(p)), 16), crlf...)
+	}
+	if len(c.out)+len(p)+len(crlf) <= cap(c.out) {
+		c.out = append(c.out, p...)
+	} else if err := c.writeWith(p); err != nil {
+		return err
+	}
+	if c.chunked {
+		c.out = append(c.out, crlf...)
+	}
+	return nil
+}
+
+func (c *serverConn) writeWith(p []byte) error {
+	c.writeWithin()
+	if len(c.out) == 0 {
+		_, err := c.Conn.Write(p)
+		return err
+	}
+	c.vec = append(net.Buffers(c.pieces[:0]), c.out, p)
+	_, err := c.vec.WriteTo(c.Conn)
+	clear(c.pieces[:])
+	c.out = c.out[:0]
+	return err
+}
+
+// Flush implements core.Front.
+func (c *serverConn) Flush() error {
+	if len(c.out) == 0 {
+		return nil
+	}
+	c.writeWithin()
+	_, err := c.Conn.Write(c.out)
+	c.out = c.out[:0]
+	return err
+}
+
+// End implements core.Front.
+func (c *serverConn) End(trailers []message.Field) error {
+	if c.chunked {
+		c.out = appendEnd(c.out, trailers)
+	}
+	return c.Flush()
+}
+
+// Abort implements core.Front: without a proper end, the connection is reset.
+func (c *serverConn) Abort() {
+	c.aborted, c.keep = true, false
+}
+
+var errTunnelVersion = errors.New("no upgrade in HTTP/1.0")
+
+// Tunnel implements core.Front.
+func (c *serverConn) Tunnel(r *message.Reply) (core.Tunnel, error) {
+	if c.x.Request.Minor == 0 && r.Status == http.StatusSwitchingProtocols {
+		return nil, errTunnelVersion
+	}
+	c.ownBuffer()
+	c.out = message.AppendStatus(c.out, r.Status, r.Reason)
+	for name, value := range r.Each {
+		if !message.Is(name, "content-length") {
+			c.out = message.AppendField(c.out, name, value)
+		}
+	}
+	if r.Status == http.StatusSwitchingProtocols {
+		c.out = message.AppendField(c.out, "Connection", "Upgrade")
+		c.out = message.AppendField(c.out, "Upgrade", message.Find(r.Fields, "upgrade"))
+	}
+	c.out = append(c.out, crlf...)
+	c.keep = false
+	if err := c.Flush(); err != nil {
+		return nil, err
+	}
+	c.in.within(0, c.now)
+	_ = c.SetWriteDeadline(noDeadline)
+	c.body.reset(0, true)
+	c.body.wait = nil
+	return &tunnel{c.Conn, &c.in, &c.body}, nil
+}

@@ -1,0 +1,85 @@
+// The request target and its agreement with Host (RFC 9112 sections 3.2 and 3.3).
+
+package h1
+
+import (
+	"strings"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
+)
+
+// authority splits the target, checks it against Host, and fills Path, Query and Authority.
+func authority(req *message.Request, f *framing) error {
+	if f.hosts > 1 {
+		return errHostTwice
+	}
+	if f.hosts == 0 && req.Minor > 0 {
+		return errHostMissing
+	}
+	if f.hosts == 1 && !message.ValidHost(f.host) {
+		return errHost
+	}
+	req.Authority = f.host
+	target := req.Target
+	req.Path, req.Query = "/", ""
+	switch {
+	case req.Method == "CONNECT":
+		req.Path = ""
+		return sameHost(req, f, target)
+	case target[0] == '/':
+		splitPath(req, target)
+		return nil
+	case len(target) == 1 && target[0] == '*':
+		if req.Method != "OPTIONS" {
+			return errTarget
+		}
+		req.Path = "*"
+		return nil
+	}
+	rest, ok := cutScheme(target)
+	if !ok {
+		return errTarget
+	}
+	end := strings.IndexAny(rest, "/?")
+	if end < 0 {
+		return sameHost(req, f, rest)
+	}
+	if err := sameHost(req, f, rest[:end]); err != nil {
+		return err
+	}
+	splitPath(req, rest[end:])
+	return nil
+}
+
+func splitPath(req *message.Request, b string) {
+	if mark := strings.IndexByte(b, '?'); mark >= 0 {
+		req.Query = b[mark+1:]
+		b = b[:mark]
+	}
+	if len(b) > 0 {
+		req.Path = b
+	}
+}
+
+// cutScheme takes http:// or https:// off an absolute form.
+func cutScheme(target string) (string, bool) {
+	for _, scheme := range [...]string{"http://", "https://"} {
+		if len(target) > len(scheme) && message.Is(target[:len(scheme)], scheme) {
+			return target[len(scheme):], true
+		}
+	}
+	return "", false
+}
+
+// sameHost refuses a target that names another authority than Host: the next hop would choose one
+// of the two, and not necessarily the one that we routed by.
+func sameHost(req *message.Request, f *framing, named string) error {
+	if !message.ValidHost(named) {
+		return errTarget
+	}
+	if f.hosts == 1 && !message.EqualFold(named, f.host) {
+		return errHostTarget
+	}
+	req.Authority = named
+	return nil
+}

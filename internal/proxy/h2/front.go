@@ -1,0 +1,200 @@
+// Package h2 terminates HTTP/2 with net/http: the client's side as a handler, the backend's as a
+// transport, and copies over the latter.
+package h2
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/buffer"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/core"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
+)
+
+// Handler answers the requests of one listener.
+type Handler struct {
+	Core     *core.Core
+	Listener string
+	// MaxFields is the most header fields of a request; the server bounds their bytes.
+	MaxFields int
+
+	draining atomic.Bool
+}
+
+// Drain makes every response ask the client to open another connection.
+func (h *Handler) Drain() { h.draining.Store(true) }
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s := &stream{w: w, r: r, handler: h, control: http.NewResponseController(w)}
+	s.x = core.Exchange{Listener: h.Listener, Remote: r.RemoteAddr, Front: s}
+	defer s.free()
+	if status := s.head(h.MaxFields); status != 0 {
+		http.Error(w, "mirrorgate: "+strings.ToLower(http.StatusText(status)), status)
+		return
+	}
+	h.Core.Serve(&s.x)
+	if s.aborted {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// stream is one request of an HTTP/2 connection. It implements core.Front.
+type stream struct {
+	w       http.ResponseWriter
+	r       *http.Request
+	handler *Handler
+	control *http.ResponseController
+	x       core.Exchange
+	buf     []byte
+	done    bool
+	aborted bool
+}
+
+// head takes the request's head over. It checks again what net/http lets pass: a line feed in a
+// method would be a second request once it is sent on as HTTP/1.1.
+func (s *stream) head(maxFields int) (status int) {
+	r, req := s.r, &s.x.Request
+	target := r.RequestURI
+	req.Method, req.Target, req.Authority = r.Method, target, r.Host
+	req.Major, req.Minor, req.Length = r.ProtoMajor, r.ProtoMinor, r.ContentLength
+	req.Path, req.Query, _ = strings.Cut(target, "?")
+	switch {
+	case r.Method == http.MethodConnect:
+		return http.StatusNotImplemented
+	case !message.ValidToken(r.Method), !message.ValidHost(r.Host), !message.ValidTarget(target),
+		target[0] != '/' && (target != "*" || r.Method != http.MethodOptions):
+		return http.StatusBadRequest
+	}
+	for name, values := range r.Header {
+		for _, value := range values {
+			if !message.ValidToken(name) || !message.ValidValue(value) {
+				return http.StatusBadRequest
+			}
+			if len(req.Fields) == maxFields {
+				return http.StatusRequestHeaderFieldsTooLarge
+			}
+			req.Fields = append(req.Fields, message.Field{Name: name, Value: message.Trim(value)})
+			req.HopByHop = req.HopByHop || message.HopByHop(name)
+		}
+	}
+	if r.ContentLength < 0 {
+		req.Fields = slices.DeleteFunc(req.Fields, func(f message.Field) bool { return message.Is(f.Name, "content-length") })
+	}
+	req.Expect = strings.EqualFold(r.Header.Get("Expect"), "100-continue")
+	return 0
+}
+
+func (s *stream) free() {
+	if s.buf != nil {
+		buffer.Recycle(s.buf)
+	}
+}
+
+// Next implements core.Body.
+func (s *stream) Next() ([]byte, error) {
+	if s.buf == nil {
+		s.buf = buffer.Large()
+	}
+	for !s.done {
+		n, err := s.r.Body.Read(s.buf)
+		s.done = errors.Is(err, io.EOF)
+		if n > 0 {
+			return s.buf[:n], nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nil, io.EOF
+}
+
+// Ready implements core.Body.
+func (s *stream) Ready() bool { return s.done }
+
+// Whole implements core.RequestBody. What has arrived is not to be seen from here.
+func (s *stream) Whole() bool { return s.done }
+
+// Trailers implements core.Body.
+func (s *stream) Trailers() []message.Field { return fieldsOf(s.r.Trailer) }
+
+func fieldsOf(header http.Header) []message.Field {
+	var fields []message.Field
+	for name, values := range header {
+		for _, value := range values {
+			if message.ValidToken(name) && message.ValidValue(value) && !message.TrailerForbidden(name) {
+				fields = append(fields, message.Field{Name: name, Value: value})
+			}
+		}
+	}
+	return fields
+}
+
+// Interrupt implements core.Front.
+func (s *stream) Interrupt() { _ = s.control.SetReadDeadline(time.Unix(1, 0)) }
+
+// Inform implements core.Front. net/http answers 100 itself when the body is read.
+func (s *stream) Inform(r *message.Reply) error {
+	if r.Status == http.StatusContinue {
+		return nil
+	}
+	s.fields(r)
+	s.w.WriteHeader(r.Status)
+	clear(s.w.Header())
+	return nil
+}
+
+func (s *stream) fields(r *message.Reply) {
+	header := s.w.Header()
+	for name, value := range r.Each {
+		// The strings lie in the backend's buffer, which is used again.
+		name = http.CanonicalHeaderKey(strings.Clone(name))
+		header[name] = append(header[name], strings.Clone(value))
+	}
+}
+
+// Begin implements core.Front.
+func (s *stream) Begin(r *message.Reply) error {
+	s.fields(r)
+	header := s.w.Header()
+	if _, ok := header["Content-Type"]; !ok {
+		header["Content-Type"] = nil // no guess
+	}
+	if r.Length == message.Unknown || r.Status == http.StatusNoContent {
+		delete(header, "Content-Length")
+	}
+	if s.handler.draining.Load() {
+		header.Set("Connection", "close") // becomes a GOAWAY
+	}
+	s.w.WriteHeader(r.Status)
+	return nil
+}
+
+// Write implements core.Front.
+func (s *stream) Write(p []byte) error {
+	_, err := s.w.Write(p)
+	return err
+}
+
+// Flush implements core.Front.
+func (s *stream) Flush() error { return s.control.Flush() }
+
+// End implements core.Front.
+func (s *stream) End(trailers []message.Field) error {
+	for _, f := range trailers {
+		key := http.TrailerPrefix + strings.Clone(f.Name)
+		s.w.Header()[key] = append(s.w.Header()[key], strings.Clone(f.Value))
+	}
+	return nil
+}
+
+// Abort implements core.Front: the stream is reset.
+func (s *stream) Abort() { s.aborted = true }
+
+// Tunnel implements core.Front. HTTP/2 has no upgrades, and CONNECT is refused before.
+func (s *stream) Tunnel(*message.Reply) (core.Tunnel, error) { return nil, http.ErrNotSupported }

@@ -1,0 +1,97 @@
+// The grammar of what a head is made of (RFC 9110 section 5, RFC 9112 section 3), as both terminators
+// need it: what comes in over HTTP/2 may leave as HTTP/1.1, where a space or a line feed too many
+// would be another request.
+
+package message
+
+import (
+	"net/netip"
+	"strings"
+)
+
+// class of a byte: which parts of a head it may be in.
+const (
+	inToken  = 1 << iota // RFC 9110 section 5.6.2
+	inTarget             // visible, or not ASCII; "#" never belongs to a target
+	inValue              // field-vchar, obs-text, space and tab
+	inHost               // uri-host and port, without brackets' meaning (RFC 3986 section 3.2.2)
+)
+
+var class = func() (table [256]uint8) {
+	for c := range 256 {
+		b := byte(c)
+		alnum := '0' <= b && b <= '9' || 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z'
+		if alnum || strings.IndexByte("!#$%&'*+-.^_`|~", b) >= 0 {
+			table[c] |= inToken
+		}
+		if b > ' ' && b != 0x7f && b != '#' {
+			table[c] |= inTarget
+		}
+		if b == '\t' || b >= ' ' && b != 0x7f {
+			table[c] |= inValue
+		}
+		if alnum || strings.IndexByte("-._~%!$&'()*+;=:[]", b) >= 0 {
+			table[c] |= inHost
+		}
+	}
+	return table
+}()
+
+func all(b string, in uint8) bool {
+	for i := range len(b) {
+		if class[b[i]]&in == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// ValidToken says whether s can be a method or the name of a field.
+func ValidToken(s string) bool { return s != "" && all(s, inToken) }
+
+// ValidTarget says whether s can be a request target: visible characters, or not ASCII at all.
+func ValidTarget(s string) bool { return s != "" && all(s, inTarget) }
+
+// ValidValue says whether s can be the value of a field.
+func ValidValue(s string) bool { return all(s, inValue) }
+
+// ValidHost accepts a registered name, an IPv4 address or a bracketed IPv6 address, each with an
+// optional port.
+func ValidHost(host string) bool {
+	if len(host) == 0 || len(host) > 512 || !all(host, inHost) {
+		return false
+	}
+	name, port := host, ""
+	if host[0] == '[' {
+		end := strings.IndexByte(host, ']')
+		if end < 0 {
+			return false
+		}
+		if address, err := netip.ParseAddr(host[1:end]); err != nil || !address.Is6() || address.Zone() != "" {
+			return false
+		}
+		name, port = "", host[end+1:]
+		if len(port) > 0 && port[0] != ':' {
+			return false
+		}
+	} else if colon := strings.IndexByte(host, ':'); colon >= 0 {
+		if colon == 0 {
+			return false
+		}
+		name, port = host[:colon], host[colon:]
+	}
+	if strings.ContainsAny(name, "[]") {
+		return false
+	}
+	if len(port) > 6 {
+		return false
+	}
+	for i, c := range []byte(port) {
+		if i > 0 && !digit(c) {
+			return false
+		}
+	}
+	return true
+}
+
+func digit(c byte) bool { return '0' <= c && c <= '9' }

@@ -1,0 +1,165 @@
+// Package message holds the heads of HTTP messages in the form that both terminators and
+// everything between them share: fields in the order and the spelling in which they arrived.
+//
+// The strings of a head that was received lie in the buffer it was read into. They are valid until
+// the exchange ends; whoever keeps one for longer clones it.
+package message
+
+import (
+	"strings"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
+)
+
+// Field is one header or trailer field: name and value as received, without the optional
+// whitespace around the value (RFC 9110 section 5).
+type Field = rules.Field
+
+// Unknown is the length of a body that ends by its framing.
+const Unknown int64 = -1
+
+// Request is the head of a request.
+type Request struct {
+	Method string
+	// Target is the request target exactly as sent (RFC 9112 section 3.2). Of an HTTP/2 request
+	// it is :path.
+	Target string
+	// Path and Query are the parts of Target: Path is "/" for an absolute form without a path and
+	// "*" and "" for the asterisk and the authority form; Query is what follows the first "?".
+	Path, Query string
+	// Authority is the value of Host or :authority, port included.
+	Authority string
+	// Fields are all header fields, Host included where one was sent.
+	Fields []Field
+	// Length is the body's length in bytes: 0 without a body, Unknown for a streamed one.
+	Length int64
+	// Minor is the minor version of HTTP/1; Major is 1 or 2.
+	Major, Minor int
+	// Upgrade is the protocol that the client asks for on this connection: the value of Upgrade,
+	// or "CONNECT". Such a request passes through and is never mirrored.
+	Upgrade string
+	// HopByHop says that some field may be meant for this hop alone; if not, all may go on.
+	HopByHop bool
+	// Expect says that the client waits for a 100 before it sends the body.
+	Expect bool
+}
+
+// Get implements rules.Header.
+func (r *Request) Get(name string) (string, bool) {
+	first := ""
+	found := 0
+	for i := range r.Fields {
+		if Is(r.Fields[i].Name, name) {
+			if found++; found == 1 {
+				first = r.Fields[i].Value
+			}
+		}
+	}
+	if found < 2 {
+		return first, found == 1
+	}
+	separator := ","
+	if name == "cookie" {
+		separator = "; "
+	}
+	var values []string
+	for i := range r.Fields {
+		if Is(r.Fields[i].Name, name) {
+			values = append(values, r.Fields[i].Value)
+		}
+	}
+	return strings.Join(values, separator), true
+}
+
+// Response is the head of a response.
+type Response struct {
+	Status int
+	Reason string
+	Fields []Field
+	// Length is the body's length in bytes, or Unknown. Where none may follow, whatever
+	// Content-Length says, it is 0.
+	Length int64
+	// Bodyless says that no body may follow: the answer to HEAD, 1xx, 204, 304.
+	Bodyless bool
+	// HopByHop says that some field may be meant for this hop alone.
+	HopByHop bool
+}
+
+// Find returns the value of the first field of that name, which is in lower case.
+func Find(fields []Field, name string) string {
+	for i := range fields {
+		if Is(fields[i].Name, name) {
+			return fields[i].Value
+		}
+	}
+	return ""
+}
+
+// Is says whether the field name equals lower, which is in lower case.
+func Is(name, lower string) bool {
+	if len(name) != len(lower) {
+		return false
+	}
+	for i := range len(lower) {
+		c := name[i]
+		if 'A' <= c && c <= 'Z' {
+			c |= 0x20
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// EqualFold compares ASCII without regard to case.
+func EqualFold(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		if a[i] != b[i] && lower(a[i]) != lower(b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		return c | 0x20
+	}
+	return c
+}
+
+// Tokens yields every element of a comma-separated list, without whitespace and empty elements
+// (RFC 9110 section 5.6.1).
+func Tokens(value string, yield func(string) bool) {
+	for value != "" {
+		var token string
+		token, value, _ = strings.Cut(value, ",")
+		if token = Trim(token); token != "" && !yield(token) {
+			return
+		}
+	}
+}
+
+// Trim takes spaces and tabs from both ends.
+func Trim(s string) string {
+	for s != "" && (s[0] == ' ' || s[0] == '\t') {
+		s = s[1:]
+	}
+	for s != "" && (s[len(s)-1] == ' ' || s[len(s)-1] == '\t') {
+		s = s[:len(s)-1]
+	}
+	return s
+}
+
+// Idempotent says whether a request may be sent twice (RFC 9110 section 9.2.2).
+func Idempotent(method string) bool {
+	switch method {
+	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
+		return true
+	}
+	return false
+}

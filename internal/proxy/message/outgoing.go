@@ -1,0 +1,146 @@
+// What a request and a response look like when they leave: hop-by-hop fields gone, configured
+// edits applied, everything else in place and as it came.
+
+package message
+
+import (
+	"strconv"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
+)
+
+// Marker is the field that says that a request is a copy. Who receives one mirrors it no further.
+const Marker = "x-mirrorgate-shadow"
+
+// Outgoing is a request on its way to a backend or, as a copy, to a variant.
+type Outgoing struct {
+	*Request
+	// Target and Authority replace those of the request.
+	Target, Authority string
+	// Edits may be nil.
+	Edits *rules.HeaderEdits
+	// Shadow makes it a copy: marked, without Expect, for its body is complete already.
+	Shadow bool
+}
+
+// Each yields the fields to send, Host among them, but not Transfer-Encoding: framing is up to
+// the terminator. Content-Length is there if the client sent it.
+func (o *Outgoing) Each(yield func(name, value string) bool) {
+	var hop Hop
+	if o.HopByHop {
+		hop = HopOf(o.Fields)
+	}
+	edited := o.Edits != nil && !o.Edits.Empty()
+	host := false
+	for i := range o.Fields {
+		name, value := o.Fields[i].Name, o.Fields[i].Value
+		switch {
+		case len(name) == 4 && Is(name, "host"):
+			if host = true; !yield(name, o.Authority) {
+				return
+			}
+			continue
+		case o.HopByHop && hop.Strips(name),
+			edited && o.Edits.Drops(name) && !framing(name),
+			o.Shadow && len(name) == 6 && Is(name, "expect"):
+			continue
+		}
+		if !yield(name, value) {
+			return
+		}
+	}
+	if !host && !yield("Host", o.Authority) {
+		return
+	}
+	o.own(yield, edited)
+}
+
+// own yields the fields that were not sent by the client.
+func (o *Outgoing) own(yield func(name, value string) bool, edited bool) {
+	if o.HopByHop && KeepTE(o.Fields) && !yield("TE", "trailers") {
+		return
+	}
+	if edited {
+		for _, f := range o.Edits.Add {
+			if !framing(f.Name) && !yield(f.Name, f.Value) {
+				return
+			}
+		}
+	}
+	if o.Shadow {
+		yield(Marker, "1")
+	}
+}
+
+// framing says whether a name decides where a message ends or where it goes: no edit may touch it.
+func framing(name string) bool {
+	switch len(name) {
+	case 4:
+		return Is(name, "host")
+	case 14:
+		return Is(name, "content-length")
+	}
+	return HopByHop(name)
+}
+
+// AppendRequest appends the head in HTTP/1.1's wire format. A body of unknown length is announced
+// as chunked.
+func AppendRequest(dst []byte, o *Outgoing) []byte {
+	dst = append(append(append(append(dst, o.Method...), ' '), o.Target...), " HTTP/1.1\r\n"...)
+	for name, value := range o.Each {
+		dst = AppendField(dst, name, value)
+	}
+	if o.Upgrade != "" && o.Method != "CONNECT" {
+		dst = AppendField(dst, "Connection", "Upgrade")
+		dst = AppendField(dst, "Upgrade", o.Upgrade)
+	}
+	if o.Length == Unknown {
+		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
+	}
+	return append(dst, "\r\n"...)
+}
+
+// AppendField appends one line.
+func AppendField(dst []byte, name, value string) []byte {
+	return append(append(append(append(dst, name...), ": "...), value...), "\r\n"...)
+}
+
+// Reply is a response on its way to the client.
+type Reply struct {
+	*Response
+	// Edits may be nil.
+	Edits *rules.HeaderEdits
+}
+
+// Each yields the fields to send, without Transfer-Encoding and without what is for this hop.
+func (r *Reply) Each(yield func(name, value string) bool) {
+	var hop Hop
+	if r.HopByHop {
+		hop = HopOf(r.Fields)
+	}
+	edited := r.Edits != nil && !r.Edits.Empty()
+	for i := range r.Fields {
+		name := r.Fields[i].Name
+		if r.HopByHop && hop.Strips(name) || edited && r.Edits.Drops(name) && !framing(name) {
+			continue
+		}
+		if !yield(name, r.Fields[i].Value) {
+			return
+		}
+	}
+	if !edited {
+		return
+	}
+	for _, f := range r.Edits.Add {
+		if !framing(f.Name) && !yield(f.Name, f.Value) {
+			return
+		}
+	}
+}
+
+// AppendStatus appends the status line.
+func AppendStatus(dst []byte, status int, reason string) []byte {
+	dst = append(dst, "HTTP/1.1 "...)
+	dst = strconv.AppendInt(dst, int64(status), 10)
+	return append(append(append(dst, ' '), reason...), "\r\n"...)
+}

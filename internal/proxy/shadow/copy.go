@@ -1,0 +1,143 @@
+package shadow
+
+import (
+	"strings"
+	"time"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/buffer"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
+)
+
+// Copy is a shadow request: a head and a body of its own, so that nothing ties it to the request
+// it was made from. From Admit until Submit or Discard it belongs to one goroutine.
+type Copy struct {
+	// IsHead says that the method is HEAD, so that the answer has no body; Chunked that the
+	// request's body came without a length.
+	IsHead, Chunked bool
+	// Trailers are copied by Trail.
+	Trailers []message.Field
+	// Until is when the answer must have been read; it is set when the copy is sent.
+	Until time.Time
+
+	target   *Target
+	observer Observer
+	compare  *Comparison
+	maxBody  int64
+	timeout  time.Duration
+	buf      []byte
+	head     int
+	reserved int64
+	probe    bool
+	next     *Copy
+	answered Answered
+}
+
+// Wire is the head in HTTP/1.1's format and the bytes of the body.
+func (c *Copy) Wire() (head, body []byte) { return c.buf[:c.head], c.buf[c.head:] }
+
+// Whole is head and body in one piece.
+func (c *Copy) Whole() []byte { return c.buf }
+
+// Outgoing takes the head apart again, for a protocol that does not send it as it is.
+func (c *Copy) Outgoing() message.Outgoing {
+	first, rest, _ := strings.Cut(string(c.buf[:c.head]), "\r\n")
+	req := &message.Request{Length: int64(len(c.buf) - c.head)}
+	out := message.Outgoing{Request: req}
+	req.Method, first, _ = strings.Cut(first, " ")
+	req.Target, _, _ = strings.Cut(first, " ")
+	out.Target = req.Target
+	req.Path, req.Query, _ = strings.Cut(req.Target, "?")
+	for line := range strings.SplitSeq(rest, "\r\n") {
+		if name, value, ok := strings.Cut(line, ": "); ok && !message.Is(name, "transfer-encoding") {
+			req.Fields = append(req.Fields, message.Field{Name: name, Value: value})
+			if message.Is(name, "host") {
+				out.Authority = value
+			}
+		}
+	}
+	return out
+}
+
+// Line returns method, target and Host as they are sent.
+func (c *Copy) Line() (method, target, host string) {
+	first, _, _ := strings.Cut(string(c.buf[:c.head]), "\r\n")
+	method, rest, _ := strings.Cut(first, " ")
+	target, _, _ = strings.Cut(rest, " ")
+	host, _ = c.Get("host")
+	return method, target, host
+}
+
+// Get returns the first field of that name, which is in lower case.
+func (c *Copy) Get(name string) (string, bool) {
+	for line := range strings.SplitSeq(string(c.buf[:c.head]), "\r\n") {
+		if key, value, ok := strings.Cut(line, ": "); ok && message.Is(key, name) {
+			return value, true
+		}
+	}
+	return "", false
+}
+
+// Write appends a piece of the body. If that is too much the copy is dropped, and must not be used
+// any more: Write returns false.
+func (c *Copy) Write(p []byte) bool {
+	size := len(c.buf) + len(p)
+	if int64(size-c.head) > c.maxBody {
+		c.Discard(TooLarge)
+		return false
+	}
+	if !c.grow(size) {
+		c.Discard(Budget)
+		return false
+	}
+	c.buf = append(c.buf, p...)
+	return true
+}
+
+// Trail keeps the trailers.
+func (c *Copy) Trail(fields []message.Field) { c.Trailers = append(c.Trailers[:0], fields...) }
+
+// grow makes room for size bytes in all. What counts is what is held, not what is used.
+func (c *Copy) grow(size int) bool {
+	if size <= cap(c.buf) {
+		return true
+	}
+	want := buffer.LargeSize
+	if size > want {
+		want = max(size, min(2*cap(c.buf), c.head+int(c.maxBody)))
+	}
+	if !c.target.reserve(int64(want)) {
+		return false
+	}
+	var bigger []byte
+	if want == buffer.LargeSize {
+		bigger = buffer.Large()
+	} else {
+		bigger = make([]byte, want)
+	}
+	bigger = bigger[:copy(bigger, c.buf)]
+	buffer.Recycle(c.buf)
+	c.target.held.Add(-c.reserved)
+	c.buf, c.reserved = bigger, int64(want)
+	return true
+}
+
+// Submit hands the copy over to be sent. It never waits.
+func (c *Copy) Submit() { c.target.submit(c) }
+
+// Discard drops the copy.
+func (c *Copy) Discard(why Reason) {
+	if c.probe {
+		c.target.box.giveBack()
+	}
+	c.observer.Dropped(why)
+	c.free()
+}
+
+func (c *Copy) free() {
+	c.target.held.Add(-c.reserved)
+	buffer.Recycle(c.buf)
+	trailers := c.Trailers[:0]
+	clear(c.Trailers)
+	*c = Copy{Trailers: trailers}
+	copies.Put(c)
+}

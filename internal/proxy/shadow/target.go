@@ -1,0 +1,275 @@
+// Package shadow sends copies of requests to variants. Whatever a variant does, nothing here makes
+// the primary wait: a copy is admitted against bounds before anything is copied, sent from a
+// goroutine of its own, once, to one endpoint, and dropped and counted when there is no room for it.
+package shadow
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/buffer"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
+)
+
+// Reason is why a copy was dropped, as metrics name it.
+type Reason string
+
+// All reasons.
+const (
+	QueueFull  Reason = "queue_full" // as many copies are under way and waiting as may be
+	Budget     Reason = "budget"     // all copies together would hold too many bytes
+	TooLarge   Reason = "too_large"  // the body is longer than the mirror copies
+	Penalty    Reason = "penalty"    // the target failed repeatedly and is left alone
+	Loop       Reason = "loop"       // the request is a copy itself
+	NoEndpoint Reason = "no_endpoint"
+	Connect    Reason = "connect"    // no connection
+	Reset      Reason = "reset"      // the connection broke, or what came was no answer
+	Timeout    Reason = "timeout"    // no answer in time
+	Incomplete Reason = "incomplete" // the client did not send its request to the end
+	Primary    Reason = "primary"    // the request could not be sent to the primary
+	Shutdown   Reason = "shutdown"
+)
+
+// Reasons lists them all.
+var Reasons = []Reason{QueueFull, Budget, TooLarge, Penalty, Loop, NoEndpoint, Connect, Reset, Timeout, Incomplete, Primary, Shutdown}
+
+// Observer is told what becomes of the copies of one mirror. It is called from many goroutines.
+type Observer interface {
+	Dropped(why Reason)
+	// Answered is a copy that was sent and got an answer.
+	Answered(a *Answered)
+}
+
+// Answered tells of a copy that got an answer. It is valid only during the call.
+type Answered struct {
+	Copy     *Copy
+	Status   int
+	Sent     int // bytes, the head included
+	Begin    time.Time
+	Took     time.Duration
+	Endpoint string
+}
+
+// Leg carries copies in one protocol.
+type Leg interface {
+	// Send sends the copy and reads its answer, by c.Until. It keeps nothing of either.
+	Send(to *upstream.Endpoint, c *Copy) (status int, err error)
+}
+
+// Config is what a table says about a target.
+type Config struct {
+	Limits    rules.Limits
+	Endpoints upstream.Set
+	Leg       Leg
+}
+
+// Target is where copies go. It outlives tables.
+type Target struct {
+	config atomic.Pointer[Config]
+	held   atomic.Int64
+	box    box
+
+	mu          sync.Mutex
+	idle        sync.Cond
+	running     int
+	queued      int
+	first, last *Copy
+	closed      bool
+}
+
+var copies = sync.Pool{New: func() any { return new(Copy) }}
+
+// NewTarget returns a target; Configure may be called again at any time.
+func NewTarget(c *Config) *Target {
+	t := &Target{}
+	t.idle.L = &t.mu
+	t.Configure(c)
+	return t
+}
+
+// Configure replaces limits and endpoints for all copies that are not being sent yet.
+func (t *Target) Configure(c *Config) { t.config.Store(c) }
+
+// InFlight is how many copies are being sent.
+func (t *Target) InFlight() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.running
+}
+
+// Held is how many bytes all copies hold that wait or are under way.
+func (t *Target) Held() int64 { return t.held.Load() }
+
+// Admit makes a copy of a request, its body still to be written, or drops it before any work is
+// done for it and returns nil.
+func (t *Target) Admit(out *message.Outgoing, mirror *rules.Mirror, observer Observer, compare *Comparison, now time.Time) *Copy {
+	config := t.config.Load()
+	if out.Length > mirror.MaxBody {
+		observer.Dropped(TooLarge)
+		return nil
+	}
+	if len(config.Endpoints) == 0 {
+		observer.Dropped(NoEndpoint)
+		return nil
+	}
+	if t.full(&config.Limits) {
+		observer.Dropped(QueueFull)
+		return nil
+	}
+	admitted, probe := t.box.admit(&config.Limits.Penalty, now)
+	if !admitted {
+		observer.Dropped(Penalty)
+		return nil
+	}
+	c := copies.Get().(*Copy)
+	c.target, c.observer, c.compare, c.probe = t, observer, compare, probe
+	c.maxBody, c.timeout = mirror.MaxBody, mirror.Timeout
+	c.Chunked, c.IsHead = out.Length == message.Unknown, out.Method == "HEAD"
+	c.buf = message.AppendRequest(buffer.Small()[:0], out)
+	c.head = len(c.buf)
+	if !t.reserve(int64(cap(c.buf))) {
+		c.Discard(Budget)
+		return nil
+	}
+	c.reserved = int64(cap(c.buf))
+	if out.Length > 0 && !c.grow(c.head+int(out.Length)) {
+		c.Discard(Budget)
+		return nil
+	}
+	return c
+}
+
+func (t *Target) reserve(n int64) bool {
+	if t.held.Add(n) > t.config.Load().Limits.Budget {
+		t.held.Add(-n)
+		return false
+	}
+	return true
+}
+
+func (t *Target) full(limits *rules.Limits) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.running >= limits.MaxInFlight && t.queued >= limits.Queue
+}
+
+// submit starts to send the copy if there is room, or else queues it.
+func (t *Target) submit(c *Copy) {
+	limits := &t.config.Load().Limits
+	t.mu.Lock()
+	switch {
+	case t.closed:
+		t.mu.Unlock()
+		c.Discard(Shutdown)
+	case t.running < limits.MaxInFlight:
+		t.running++
+		t.mu.Unlock()
+		go t.run(c)
+	case t.queued < limits.Queue:
+		t.queued++
+		if t.last == nil {
+			t.first = c
+		} else {
+			t.last.next = c
+		}
+		t.last = c
+		t.mu.Unlock()
+	default:
+		t.mu.Unlock()
+		c.Discard(QueueFull)
+	}
+}
+
+// run sends a copy, and then those that have queued meanwhile.
+func (t *Target) run(c *Copy) {
+	for c != nil {
+		t.send(c)
+		t.mu.Lock()
+		c = t.first
+		if c != nil {
+			t.first = c.next
+			c.next = nil
+			t.queued--
+			if t.first == nil {
+				t.last = nil
+			}
+		} else if t.running--; t.running == 0 {
+			t.idle.Broadcast()
+		}
+		t.mu.Unlock()
+	}
+}
+
+func (t *Target) send(c *Copy) {
+	config := t.config.Load()
+	begin := time.Now()
+	if !c.probe && t.box.shut(begin) {
+		c.Discard(Penalty)
+		return
+	}
+	endpoint := config.Endpoints.Pick(nil, begin)
+	if endpoint == nil {
+		c.Discard(NoEndpoint)
+		return
+	}
+	c.Until = begin.Add(c.timeout)
+	endpoint.Enter()
+	status, err := config.Leg.Send(endpoint, c)
+	endpoint.Leave()
+	t.box.report(&config.Limits.Penalty, err == nil)
+	c.probe = false
+	if err != nil {
+		c.Discard(reasonOf(err))
+		return
+	}
+	took := time.Since(begin)
+	c.answered = Answered{Copy: c, Status: status, Sent: len(c.buf), Begin: begin, Took: took, Endpoint: endpoint.Address}
+	c.observer.Answered(&c.answered)
+	if c.compare != nil {
+		c.compare.variant(status, took)
+	}
+	c.free()
+}
+
+func reasonOf(err error) Reason {
+	var timeout net.Error
+	switch {
+	case errors.Is(err, upstream.ErrConnect):
+		return Connect
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded),
+		errors.As(err, &timeout) && timeout.Timeout():
+		return Timeout
+	}
+	return Reset
+}
+
+// Close drops what waits and waits for what is under way, which their timeouts bound.
+func (t *Target) Close() {
+	t.Drop()
+	t.mu.Lock()
+	for t.running > 0 {
+		t.idle.Wait()
+	}
+	t.mu.Unlock()
+}
+
+// Drop drops what waits, and whatever is submitted from now on.
+func (t *Target) Drop() {
+	t.mu.Lock()
+	t.closed = true
+	c := t.first
+	t.first, t.last, t.queued = nil, nil, 0
+	t.mu.Unlock()
+	for c != nil {
+		next := c.next
+		c.Discard(Shutdown)
+		c = next
+	}
+}

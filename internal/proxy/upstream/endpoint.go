@@ -1,0 +1,178 @@
+// Package upstream holds the endpoints that requests can be sent to: which one is chosen, and the
+// connections that wait there for the next request. It knows no protocol.
+package upstream
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Idle is a connection between two requests.
+type Idle interface {
+	// Alive says whether the peer has kept quiet: no bytes, no end, no error. It does not wait.
+	Alive() bool
+	Close() error
+}
+
+// Endpoint is one address. The zero value is not usable; a Pool makes them.
+type Endpoint struct {
+	Address string
+
+	inFlight atomic.Int64
+	// failed is when connecting failed last, in Unix nanoseconds.
+	failed atomic.Int64
+	pool   *Pool
+
+	mu      sync.Mutex
+	idle    []waiting
+	retired bool
+}
+
+type waiting struct {
+	conn  Idle
+	since time.Time
+}
+
+// ErrConnect wraps every error of Dial: nothing was sent.
+var ErrConnect = errors.New("cannot connect")
+
+type connectError struct{ error }
+
+func (e connectError) Unwrap() []error { return []error{ErrConnect, e.error} }
+
+// Dial opens a connection within the pool's timeout and the deadline of ctx.
+func (e *Endpoint) Dial(ctx context.Context) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: e.pool.Timeout}
+	conn, err := dialer.DialContext(ctx, "tcp", e.Address)
+	if err != nil {
+		e.failed.Store(time.Now().UnixNano())
+		return nil, connectError{err}
+	}
+	return conn, nil
+}
+
+// Take returns the connection that waits the shortest, or nil. One that has ended, or on which
+// bytes arrived that nobody asked for, is closed and never returned: those bytes would be read as
+// the answer to the next request.
+func (e *Endpoint) Take() Idle {
+	for {
+		e.mu.Lock()
+		n := len(e.idle)
+		if n == 0 {
+			e.mu.Unlock()
+			return nil
+		}
+		conn := e.idle[n-1].conn
+		e.idle[n-1] = waiting{}
+		e.idle = e.idle[:n-1]
+		e.mu.Unlock()
+		if conn.Alive() {
+			return conn
+		}
+		_ = conn.Close()
+	}
+}
+
+// Put keeps a connection for the next request, or closes it.
+func (e *Endpoint) Put(conn Idle, now time.Time) {
+	e.mu.Lock()
+	if keep := !e.retired && len(e.idle) < e.pool.MaxIdle; keep {
+		e.idle = append(e.idle, waiting{conn, now})
+		e.mu.Unlock()
+		return
+	}
+	e.mu.Unlock()
+	_ = conn.Close()
+}
+
+// Enter and Leave count the requests that are under way, which Pick goes by.
+func (e *Endpoint) Enter() { e.inFlight.Add(1) }
+
+// Leave undoes Enter.
+func (e *Endpoint) Leave() { e.inFlight.Add(-1) }
+
+// expire closes what has waited since before the given time; the oldest come first.
+func (e *Endpoint) expire(before time.Time) {
+	e.mu.Lock()
+	n := 0
+	for n < len(e.idle) && e.idle[n].since.Before(before) {
+		n++
+	}
+	old := append([]waiting(nil), e.idle[:n]...)
+	e.idle = append(e.idle[:0], e.idle[n:]...)
+	e.mu.Unlock()
+	for _, w := range old {
+		_ = w.conn.Close()
+	}
+}
+
+func (e *Endpoint) retire(retired bool) {
+	e.mu.Lock()
+	e.retired = retired
+	e.mu.Unlock()
+	if retired {
+		e.expire(time.Now().Add(time.Hour))
+	}
+}
+
+// Set is the endpoints of one port, interchangeable.
+type Set []*Endpoint
+
+// avoid is how long an endpoint that refused a connection is only the second choice.
+const avoid = time.Second
+
+// Pick returns one of two random endpoints: the one with fewer requests under way. It avoids what
+// was tried already, and what could not be connected to a moment ago, while there is another.
+// It returns nil if nothing is left.
+func (s Set) Pick(tried []*Endpoint, now time.Time) *Endpoint {
+	switch {
+	case len(s) == 0:
+		return nil
+	case len(s) == 1 && len(tried) == 0:
+		return s[0]
+	case len(tried) > 0:
+		return s.pickOther(tried, now)
+	}
+	i := random(len(s))
+	j := random(len(s) - 1)
+	if j >= i {
+		j++
+	}
+	a, b := s[i], s[j]
+	if better(b, a, now) {
+		return b
+	}
+	return a
+}
+
+func (s Set) pickOther(tried []*Endpoint, now time.Time) *Endpoint {
+	var best *Endpoint
+	for n, start := 0, random(len(s)); n < len(s); n++ {
+		e := s[(start+n)%len(s)]
+		if !slices.Contains(tried, e) && (best == nil || better(e, best, now)) {
+			best = e
+		}
+	}
+	return best
+}
+
+func better(a, b *Endpoint, now time.Time) bool {
+	af, bf := a.failedSince(now), b.failedSince(now)
+	if af != bf {
+		return bf
+	}
+	return a.inFlight.Load() < b.inFlight.Load()
+}
+
+func random(n int) int { return rand.IntN(n) } //nolint:gosec // which endpoint is no secret
+
+func (e *Endpoint) failedSince(now time.Time) bool {
+	at := e.failed.Load()
+	return at != 0 && now.UnixNano()-at < int64(avoid)
+}

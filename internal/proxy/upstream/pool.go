@@ -1,0 +1,103 @@
+package upstream
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Pool keeps endpoints by their address, so that connections survive a change of the table. Fields
+// are set before the first call and not changed afterwards.
+type Pool struct {
+	// Timeout bounds connecting: 2 s if 0.
+	Timeout time.Duration
+	// MaxIdle is how many connections may wait at one endpoint: 256 if 0.
+	MaxIdle int
+	// IdleTimeout is how long they wait: 55 s if 0, less than the 60 s after which many servers
+	// close.
+	IdleTimeout time.Duration
+
+	mu        sync.Mutex
+	endpoints map[string]*Endpoint
+}
+
+// NewPool returns a pool with its zero fields filled.
+func NewPool(p *Pool) *Pool {
+	pool := &Pool{Timeout: p.Timeout, MaxIdle: p.MaxIdle, IdleTimeout: p.IdleTimeout}
+	if pool.Timeout == 0 {
+		pool.Timeout = 2 * time.Second
+	}
+	if pool.MaxIdle == 0 {
+		pool.MaxIdle = 256
+	}
+	if pool.IdleTimeout == 0 {
+		pool.IdleTimeout = 55 * time.Second
+	}
+	pool.endpoints = map[string]*Endpoint{}
+	return pool
+}
+
+// Endpoint returns that of the address, the same until it is retired.
+func (p *Pool) Endpoint(address string) *Endpoint {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e := p.endpoints[address]
+	if e == nil {
+		e = &Endpoint{Address: address, pool: p}
+		p.endpoints[address] = e
+	}
+	return e
+}
+
+// Set returns the endpoints of the addresses.
+func (p *Pool) Set(addresses []string) Set {
+	set := make(Set, 0, len(addresses))
+	for _, address := range addresses {
+		set = append(set, p.Endpoint(address))
+	}
+	return set
+}
+
+// Keep forgets every endpoint whose address keep does not say yes to, and closes the connections
+// that wait there. Requests under way end in peace.
+func (p *Pool) Keep(keep func(address string) bool) {
+	p.mu.Lock()
+	var gone []*Endpoint
+	for address, e := range p.endpoints {
+		if !keep(address) {
+			gone = append(gone, e)
+			delete(p.endpoints, address)
+		}
+	}
+	p.mu.Unlock()
+	for _, e := range gone {
+		e.retire(true)
+	}
+}
+
+// Run closes connections that have waited too long, until ctx ends; then it closes all.
+func (p *Pool) Run(ctx context.Context) {
+	tick := time.NewTicker(p.IdleTimeout / 8)
+	defer tick.Stop()
+	for {
+		select {
+		case now := <-tick.C:
+			p.each(func(e *Endpoint) { e.expire(now.Add(-p.IdleTimeout)) })
+		case <-ctx.Done():
+			p.each(func(e *Endpoint) { e.retire(true) })
+			return
+		}
+	}
+}
+
+func (p *Pool) each(do func(*Endpoint)) {
+	p.mu.Lock()
+	all := make([]*Endpoint, 0, len(p.endpoints))
+	for _, e := range p.endpoints {
+		all = append(all, e)
+	}
+	p.mu.Unlock()
+	for _, e := range all {
+		do(e)
+	}
+}
