@@ -224,7 +224,7 @@ func hex(c byte) int {
 func (b *body) line(limit int) ([]byte, error) {
 	in := b.in
 	for searched := 0; ; {
-		for ; searched < in.buffered(); searched++ {
+		for ; searched < in.buffered() && searched < limit; searched++ {
 			if in.buf[in.r+searched] != '\n' {
 				continue
 			}
