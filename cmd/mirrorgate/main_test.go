@@ -3,9 +3,20 @@ package main
 import (
 	"errors"
 	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
+	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -17,8 +28,117 @@ func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"mirrorgate":
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", UpdateScripts: *update,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": code},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"code": code, "backend": cmdBackend, "port": cmdPort, "expand": cmdExpand, "get": cmdGet, "await": cmdAwait, "signal": cmdSignal,
+		},
 	})
+}
+
+// cmdBackend starts servers that answer with their name, path and host: backend NAME...
+// sets $NAME to host:port. A request with ?hang is answered when the script has ended.
+func cmdBackend(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: backend NAME...")
+	}
+	for _, name := range args {
+		end := make(chan struct{})
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.RawQuery == "hang" {
+				<-end
+			}
+			fmt.Fprintf(w, "%s %s %s\n", name, r.URL.Path, r.Host)
+		}))
+		ts.Defer(func() { close(end); server.Close() })
+		ts.Setenv(name, server.Listener.Addr().String())
+	}
+}
+
+// cmdPort sets variables to addresses on which nobody listens: port NAME...
+func cmdPort(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: port NAME...")
+	}
+	for _, name := range args {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		ts.Check(err)
+		ts.Setenv(name, l.Addr().String())
+		ts.Check(l.Close())
+	}
+}
+
+// cmdExpand replaces variables in a file: expand FROM TO. TO is replaced at once.
+func cmdExpand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: expand FROM TO")
+	}
+	text := os.Expand(ts.ReadFile(args[0]), ts.Getenv)
+	to := ts.MkAbs(args[1])
+	ts.Check(os.WriteFile(to+".new", []byte(text), 0o600))
+	ts.Check(os.Rename(to+".new", to))
+}
+
+// cmdGet asks until status and body match: get URL PATTERN. Nobody listening has status 0.
+func cmdGet(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: get URL PATTERN")
+	}
+	client := &http.Client{
+		Timeout:       20 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport:     &http.Transport{DisableKeepAlives: true},
+	}
+	target, err := url.Parse(args[0])
+	ts.Check(err)
+	pollFor(ts, args[1], func() string {
+		response, err := client.Do(&http.Request{Method: http.MethodGet, URL: target})
+		if err != nil {
+			return "0 " + err.Error()
+		}
+		defer response.Body.Close()
+		body, _ := io.ReadAll(response.Body)
+		return strconv.Itoa(response.StatusCode) + " " + response.Header.Get("Location") + string(body)
+	})
+}
+
+// cmdAwait waits until a file matches: await FILE PATTERN.
+func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: await FILE PATTERN")
+	}
+	pollFor(ts, args[1], func() string {
+		data, err := os.ReadFile(ts.MkAbs(args[0]))
+		if err != nil {
+			return err.Error()
+		}
+		return string(data)
+	})
+}
+
+// cmdSignal sends a signal to the command in the background: signal HUP|TERM.
+func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
+	signals := map[string]syscall.Signal{"HUP": syscall.SIGHUP, "TERM": syscall.SIGTERM}
+	if neg || len(args) != 1 || signals[args[0]] == 0 {
+		ts.Fatalf("usage: signal HUP|TERM")
+	}
+	for _, cmd := range ts.BackgroundCmds() {
+		ts.Check(cmd.Process.Signal(signals[args[0]]))
+	}
+}
+
+func pollFor(ts *testscript.TestScript, pattern string, look func() string) {
+	re := regexp.MustCompile(`(?m)` + pattern)
+	deadline := time.After(20 * time.Second)
+	for tick := time.Tick(10 * time.Millisecond); ; {
+		got := look()
+		if re.MatchString(got) {
+			return
+		}
+		select {
+		case <-tick:
+		case <-deadline:
+			ts.Fatalf("no %s in %s", pattern, strings.TrimSpace(got))
+		}
+	}
 }
 
 // code runs mirrorgate and wants an exit code: code VERB N ARGUMENT ...

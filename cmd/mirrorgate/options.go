@@ -213,9 +213,12 @@ func (o *serveOptions) grace() time.Duration {
 	return o.UnreadyGrace.Duration
 }
 
-func (o *serveOptions) level() slog.Level {
+func (o *serveOptions) level() slog.Level { return logLevel(o.LogLevel) }
+
+// logLevel reads a level that Validate has checked.
+func logLevel(name string) slog.Level {
 	var l slog.Level
-	_ = l.UnmarshalText([]byte(o.LogLevel)) // checked by Validate
+	_ = l.UnmarshalText([]byte(name))
 	return l
 }
 

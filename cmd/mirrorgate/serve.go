@@ -86,7 +86,7 @@ type gateway struct {
 
 // serve runs until ctx ends, or until a part fails.
 func serve(ctx context.Context, opts *serveOptions) error {
-	g := &gateway{opts: opts, log: newLogger(opts)}
+	g := &gateway{opts: opts, log: newLogger(opts.level(), opts.LogFormat)}
 	ctrl.SetLogger(g.log)
 	klog.SetLogger(g.log)
 	for _, step := range []func() error{g.connect, g.certificate, g.assemble} {
@@ -97,12 +97,12 @@ func serve(ctx context.Context, opts *serveOptions) error {
 	return g.run(ctx)
 }
 
-func newLogger(opts *serveOptions) logr.Logger {
-	level := &slog.HandlerOptions{Level: opts.level()}
-	if opts.LogFormat == "json" {
-		return logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, level))
+func newLogger(level slog.Level, format string) logr.Logger {
+	opts := &slog.HandlerOptions{Level: level}
+	if format == "json" {
+		return logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, opts))
 	}
-	return logr.FromSlogHandler(slog.NewTextHandler(os.Stderr, level))
+	return logr.FromSlogHandler(slog.NewTextHandler(os.Stderr, opts))
 }
 
 // connect finds the API server: the kubeconfig's, or that of the cluster that

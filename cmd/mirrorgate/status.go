@@ -81,7 +81,7 @@ func showStatus(cmd *cobra.Command, opts *serveOptions, config *rest.Config, que
 	config.UserAgent = "mirrorgate-status/" + version
 	survey, err := variant.NewSurvey(cmd.Context(), config, variant.Options{
 		ClusterDomain: opts.ClusterDomain, RootNamespace: opts.RootNamespace, Grace: -1,
-	}, newLogger(opts))
+	}, newLogger(opts.level(), opts.LogFormat))
 	if err != nil {
 		return fmt.Errorf("status: %w", err)
 	}

@@ -68,12 +68,22 @@ type Limits struct {
 	// 431 beyond.
 	HeaderBytes int
 	Headers     int
+	// TargetBytes is the longest request target: 414 beyond.
+	TargetBytes int
 	// HeaderTimeout is how long a head may take to arrive.
 	HeaderTimeout time.Duration
 	// IdleTimeout is how long a connection may stay open between two requests.
 	IdleTimeout time.Duration
+	// BodyTimeout is how long a body, in either direction, may stand still.
+	BodyTimeout time.Duration
 	// Connections is how many clients' connections are open at once; further ones wait.
 	Connections int
+}
+
+// String is the limits as they are written.
+func (l Limits) String() string {
+	return fmt.Sprintf("{headerBytes: %d, headers: %d, targetBytes: %d, headerTimeout: %s, idleTimeout: %s, bodyTimeout: %s, connections: %d}",
+		l.HeaderBytes, l.Headers, l.TargetBytes, l.HeaderTimeout, l.IdleTimeout, l.BodyTimeout, l.Connections)
 }
 
 // Problem is something wrong in a file.
@@ -141,8 +151,10 @@ type accessLog struct {
 type limits struct {
 	HeaderBytes   spec.Size `json:"headerBytes"`
 	Headers       *int      `json:"headers"`
+	TargetBytes   spec.Size `json:"targetBytes"`
 	HeaderTimeout string    `json:"headerTimeout"`
 	IdleTimeout   string    `json:"idleTimeout"`
+	BodyTimeout   string    `json:"bodyTimeout"`
 	Connections   *int      `json:"connections"`
 }
 
@@ -167,6 +179,7 @@ func Parse(name string, data []byte) (*Config, error) {
 	for i := range f.Listeners {
 		c.Listeners = append(c.Listeners, d.listener(&f.Listeners[i], "listeners["+strconv.Itoa(i)+"]"))
 	}
+	d.addresses(c.Listeners)
 	d.process(c, &f)
 	d.problems = slices.Concat(unread, slices.DeleteFunc(d.problems[len(unread):], func(p Problem) bool {
 		return slices.ContainsFunc(unread, func(u Problem) bool { return within(p.Path, u.Path) || within(u.Path, p.Path) })
@@ -262,6 +275,17 @@ func (d *decoder) listener(s *spec.Listener, at string) Listener {
 	return l
 }
 
+// addresses must be unique.
+func (d *decoder) addresses(listeners []Listener) {
+	seen := map[string]int{}
+	for i, l := range listeners {
+		if other, ok := seen[l.Address]; ok {
+			d.wrong("listeners["+strconv.Itoa(i)+"].address", "%q: is that of listeners[%d]", l.Address, other)
+		}
+		seen[l.Address] = i
+	}
+}
+
 // process checks what is not about routing.
 func (d *decoder) process(c *Config, f *file) {
 	if f.Admin != nil {
@@ -280,9 +304,11 @@ func (d *decoder) process(c *Config, f *file) {
 	c.Limits = Limits{
 		HeaderBytes:   int(d.size("limits.headerBytes", l.HeaderBytes, 64<<10, 1<<10, 16<<20)),
 		Headers:       d.number("limits.headers", l.Headers, 128, 1, 100_000),
+		TargetBytes:   int(d.size("limits.targetBytes", l.TargetBytes, 16<<10, 256, 16<<20)),
 		HeaderTimeout: d.duration("limits.headerTimeout", l.HeaderTimeout, 10*time.Second),
-		IdleTimeout:   d.duration("limits.idleTimeout", l.IdleTimeout, 75*time.Second),
-		Connections:   d.number("limits.connections", l.Connections, 10_000, 1, 10_000_000),
+		IdleTimeout:   d.duration("limits.idleTimeout", l.IdleTimeout, time.Minute),
+		BodyTimeout:   d.duration("limits.bodyTimeout", l.BodyTimeout, time.Minute),
+		Connections:   d.number("limits.connections", l.Connections, 65536, 1, 10_000_000),
 	}
 }
 

@@ -88,33 +88,26 @@ func keyPair(certFile, keyFile string) (pair *tls.Certificate, raw []byte, err e
 // Same says whether two files, with their certificates, are byte for byte the same.
 func (c *Config) Same(other *Config) bool { return c.digest == other.digest }
 
-// Follows checks whether c may replace before while the proxy runs: rules, services and
-// certificates may change, the rest takes a restart. The error is a *Problems.
+// Follows checks whether c may replace before while the proxy runs: listeners may come and
+// go, rules, services and certificates may change, the rest takes a restart. The error is
+// a *Problems.
 func (c *Config) Follows(before *Config) error {
 	var found []Problem
 	differs := func(at string, was any) {
 		found = append(found, Problem{Line: c.lines.line(at), Path: at, Message: fmt.Sprintf("cannot change without a restart; was %v", was)})
 	}
-	old := map[string]Listener{}
-	for _, l := range before.Listeners {
-		old[l.Name] = l
-	}
 	for i, l := range c.Listeners {
 		at := "listeners[" + strconv.Itoa(i) + "]"
-		was, ok := old[l.Name]
-		delete(old, l.Name)
-		switch {
-		case !ok:
-			found = append(found, Problem{Line: c.lines.line(at), Path: at, Message: fmt.Sprintf("is new (%s); listeners cannot be added without a restart", l.Name)})
-		case was.Address != l.Address:
-			differs(at+".address", was.Address)
-		case was.H2C != l.H2C || (was.CertFile == "") != (l.CertFile == ""):
-			differs(at+".tls", fmt.Sprintf("h2c: %t, tls: %t", was.H2C, was.CertFile != ""))
-		}
-	}
-	for _, l := range before.Listeners {
-		if _, gone := old[l.Name]; gone {
-			found = append(found, Problem{Line: c.lines.line("listeners"), Path: "listeners", Message: fmt.Sprintf("must still have %s; listeners cannot be removed without a restart", l.Name)})
+		for _, was := range before.Listeners {
+			switch {
+			case was.Address != l.Address:
+			case was.Name != l.Name:
+				differs(at+".name", was.Name+" at "+was.Address)
+			case was.H2C != l.H2C:
+				differs(at+".h2c", was.H2C)
+			case (was.CertFile == "") != (l.CertFile == ""):
+				differs(at+".tls", cmp.Or(was.CertFile, "off"))
+			}
 		}
 	}
 	if c.Admin != before.Admin {
@@ -124,9 +117,7 @@ func (c *Config) Follows(before *Config) error {
 		differs("accessLog", cmp.Or(strings.TrimSuffix(before.AccessLog.Format+" to "+before.AccessLog.Path, " to "), "off"))
 	}
 	if c.Limits != before.Limits {
-		l := before.Limits
-		differs("limits", fmt.Sprintf("headerBytes: %d, headers: %d, headerTimeout: %s, idleTimeout: %s, connections: %d",
-			l.HeaderBytes, l.Headers, l.HeaderTimeout, l.IdleTimeout, l.Connections))
+		differs("limits", before.Limits)
 	}
 	if len(found) > 0 {
 		return problems(c.name, found)

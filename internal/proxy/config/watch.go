@@ -54,12 +54,12 @@ func (w *Watcher) Watch(files []string) error {
 	return errors.Join(errs...)
 }
 
-// Run calls changed after something in the folders has changed, and whenever poke is sent
-// to. It ends with ctx.
+// Run calls changed once at the start, since something may have changed before the folders
+// were watched, after something in them has changed, and whenever poke is sent to. It ends
+// with ctx.
 func (w *Watcher) Run(ctx context.Context, poke <-chan struct{}, changed func()) {
 	defer w.watcher.Close()
-	quiet := time.NewTimer(settle)
-	quiet.Stop()
+	quiet := time.NewTimer(0)
 	for {
 		select {
 		case <-ctx.Done():
