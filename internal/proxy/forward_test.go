@@ -1,0 +1,504 @@
+package proxy_test
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/h1"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
+)
+
+// What a backend may send that two clients could read differently, or that is no answer: the client
+// gets the status, and the connection is not used again.
+func TestAnswers(t *testing.T) {
+	const fine = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+	for _, tt := range []struct {
+		name, answer string
+		want         int
+	}{
+		{"fine", fine, 200},
+		{"no reason", "HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok", 200},
+		{"until close", "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nok", 200},
+		{"HTTP/1.0", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", 200},
+		{"chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 200},
+		{"interim", "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + fine, 200},
+		{"nonsense", "nonsense\r\n\r\n", 502},
+		{"HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\n", 502},
+		{"bare LF", "HTTP/1.1 200 OK\nContent-Length: 2\n\nok", 502},
+		{"status of two digits", "HTTP/1.1 20 OK\r\n\r\n", 502},
+		{"status of four digits", "HTTP/1.1 2000 OK\r\n\r\n", 502},
+		{"both lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 502},
+		{"two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok", 502},
+		{"unknown coding", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", 502},
+		{"space before colon", "HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\nok", 502},
+		{"folded", "HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\nok", 502},
+		{"NUL", "HTTP/1.1 200 OK\r\nX: \x00\r\nContent-Length: 2\r\n\r\nok", 502},
+		{"unasked switch", "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", 502},
+		{"head too large", "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("a", 70<<10) + "\r\n\r\n", 502},
+		{"endless interim", strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", 100) + fine, 502},
+		{"more than it should", fine + "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", 200},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			backend := record(t, tt.answer)
+			s, c := start(t, one(backend.addr()), nil), client(t)
+			for range 3 {
+				status, body := ask(t, c, http.MethodGet, "http://"+s.addr+"/", "")
+				assert.Equal(t, tt.want, status)
+				if tt.want == 200 {
+					assert.Equal(t, "ok", body)
+				}
+			}
+		})
+	}
+}
+
+// A body that is cut short must not look complete.
+func TestTruncatedAnswer(t *testing.T) {
+	for name, answer := range map[string]string{
+		"length": "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\nok",
+		"chunks": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nok",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, one(record(t, answer).addr()), nil)
+			conn := dial(t, s.addr)
+			_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+			require.NoError(t, err)
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err == nil {
+				defer resp.Body.Close()
+				_, err = io.ReadAll(resp.Body)
+			}
+			assert.Error(t, err)
+		})
+	}
+}
+
+// serve starts a backend of the standard library.
+func serve(t *testing.T, handler http.HandlerFunc) string {
+	t.Helper()
+	s := httptest.NewUnstartedServer(handler)
+	s.Config.Protocols = new(http.Protocols)
+	s.Config.Protocols.SetHTTP1(true)
+	s.Config.Protocols.SetUnencryptedHTTP2(true)
+	s.Start()
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
+}
+
+// client returns a client with connections of its own.
+func client(t *testing.T) *http.Client {
+	t.Helper()
+	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 100}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+func wait(t *testing.T, c <-chan struct{}) {
+	select {
+	case <-c:
+	case <-t.Context().Done():
+	}
+}
+
+func signal(t *testing.T, c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	case <-t.Context().Done():
+	}
+}
+
+// ask sends one request and returns the whole answer.
+func ask(t *testing.T, c *http.Client, method, url, body string) (status int, answer string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	require.NoError(t, err)
+	resp, err := c.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	all, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return resp.StatusCode, string(all)
+}
+
+// stream is so many bytes, the same for everybody.
+func stream(n int64) io.Reader {
+	return io.LimitReader(rand.NewChaCha8([32]byte{1}), n)
+}
+
+// Bodies of every size around the buffers' sizes, with a length and without, both ways.
+func TestBodies(t *testing.T) {
+	addr := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/length" {
+			w.Header().Set("Content-Length", fmt.Sprint(r.ContentLength))
+		}
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		_, _ = io.Copy(w, r.Body)
+	})
+	var mu sync.Mutex
+	copies := map[string][]byte{}
+	variant := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err == nil {
+			mu.Lock()
+			copies[r.Header.Get("Id")] = body
+			mu.Unlock()
+		}
+	})
+	s := start(t, one(addr, variant), nil)
+	c := client(t)
+	sent := 0
+	for _, size := range []int64{0, 1, 100, 3900, 4000, 4090, 4095, 4096, 4097, 5000, 16 << 10, 60 << 10, 65535, 65536, 65537, 200 << 10, 1 << 20} {
+		for _, path := range []string{"/length", "/chunked"} {
+			id := fmt.Sprint(path, size)
+			want, err := io.ReadAll(stream(size))
+			require.NoError(t, err)
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+s.addr+path, io.MultiReader(bytes.NewReader(want)))
+			require.NoError(t, err)
+			req.Header.Set("Id", id)
+			if path == "/length" {
+				req.ContentLength = size
+			}
+			resp, err := c.Do(req)
+			require.NoError(t, err, id)
+			got, err := io.ReadAll(resp.Body)
+			require.NoError(t, err, id)
+			require.NoError(t, resp.Body.Close())
+			require.Equal(t, http.StatusOK, resp.StatusCode)
+			require.True(t, bytes.Equal(want, got), id)
+			sent++
+			eventually(t, func() bool { mu.Lock(); defer mu.Unlock(); return len(copies) == sent }, "copy of %s", id)
+			require.True(t, bytes.Equal(want, copies[id]), "copy of %s", id)
+		}
+	}
+}
+
+// 1 GiB flows through in both directions without gathering anywhere.
+func TestHugeUpload(t *testing.T) {
+	size := int64(1 << 30)
+	if testing.Short() {
+		size = 64 << 20
+	}
+	addr := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		_, _ = fmt.Fprint(w, n)
+	})
+	s := start(t, one(addr, addr), nil)
+	c := client(t)
+	stop := make(chan struct{})
+	peak := make(chan uint64)
+	go func() {
+		var most uint64
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				var m runtime.MemStats
+				runtime.ReadMemStats(&m)
+				most = max(most, m.HeapInuse)
+			case <-stop:
+				peak <- most
+				return
+			}
+		}
+	}()
+	for _, length := range []int64{size, -1} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://"+s.addr+"/", io.LimitReader(zeros{}, size))
+		require.NoError(t, err)
+		req.ContentLength = length
+		resp, err := c.Do(req)
+		require.NoError(t, err)
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		assert.Equal(t, fmt.Sprint(size), string(body))
+	}
+	close(stop)
+	assert.Less(t, <-peak, uint64(64<<20), "heap in use, client and backends included")
+	assert.InDelta(t, 2, s.counter(t, "shadows_dropped_total", "reason", "too_large"), 0)
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+// Interim responses, trailers and Expect go through.
+func TestInterimAndTrailers(t *testing.T) {
+	addr := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Link", "</a>")
+		w.WriteHeader(http.StatusEarlyHints)
+		w.Header().Set("Trailer", "X-Sum")
+		sum := sha256.New()
+		_, _ = io.Copy(sum, r.Body)
+		w.Header().Set("X-Got", r.Trailer.Get("X-Mine"))
+		_, _ = io.WriteString(w, "body")
+		w.(http.Flusher).Flush()
+		w.Header().Set("X-Sum", fmt.Sprintf("%x", sum.Sum(nil)))
+	})
+	s := start(t, one(addr), nil)
+	var hints []string
+	continued := 0
+	trace := &httptrace.ClientTrace{
+		Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
+			hints = append(hints, fmt.Sprint(code, header.Get("Link")))
+			return nil
+		},
+		Got100Continue: func() { continued++ },
+	}
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), http.MethodPost, "http://"+s.addr+"/", io.MultiReader(strings.NewReader("hello")))
+	require.NoError(t, err)
+	req.Header.Set("Expect", "100-continue")
+	req.Trailer = http.Header{"X-Mine": {"mine"}}
+	c := client(t)
+	c.Transport.(*http.Transport).ExpectContinueTimeout = 20 * time.Second
+	resp, err := c.Do(req)
+	require.NoError(t, err)
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	assert.Equal(t, "body", string(body))
+	assert.Equal(t, []string{"103</a>", "100"}, hints)
+	assert.Equal(t, 1, continued)
+	assert.Equal(t, "mine", resp.Header.Get("X-Got"))
+	assert.Equal(t, fmt.Sprintf("%x", sha256.Sum256([]byte("hello"))), resp.Trailer.Get("X-Sum"))
+}
+
+// An answer before the body was read reaches the client, and the connections are not used again.
+func TestEarlyAnswer(t *testing.T) {
+	addr := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Connection", "close")
+		http.Error(w, "no", http.StatusRequestEntityTooLarge)
+	})
+	s := start(t, one(addr), nil)
+	conn := dial(t, s.addr)
+	_, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\nbegin")
+	require.NoError(t, err)
+	in := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(in, nil)
+	require.NoError(t, err)
+	assert.Equal(t, http.StatusRequestEntityTooLarge, resp.StatusCode)
+	assert.True(t, resp.Close)
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	assert.Equal(t, "no\n", string(body))
+	_, err = in.ReadByte()
+	assert.ErrorIs(t, err, io.EOF)
+}
+
+// Events reach the client while the response is open, and a client that goes away ends it.
+func TestEventStream(t *testing.T) {
+	next, gone := make(chan string), make(chan struct{})
+	addr := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.(http.Flusher).Flush()
+		for event := range next {
+			if _, err := io.WriteString(w, event); err != nil {
+				break
+			}
+			w.(http.Flusher).Flush()
+			if r.Context().Err() != nil {
+				break
+			}
+		}
+		close(gone)
+	})
+	s := start(t, one(addr), nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.addr+"/", http.NoBody)
+	require.NoError(t, err)
+	resp, err := client(t).Do(req)
+	require.NoError(t, err)
+	in := bufio.NewReader(resp.Body)
+	for i := range 5 {
+		event := fmt.Sprintf("data: %d\n", i)
+		next <- event
+		line, err := in.ReadString('\n')
+		require.NoError(t, err)
+		assert.Equal(t, event, line)
+	}
+	require.NoError(t, resp.Body.Close())
+	for {
+		select {
+		case next <- "more\n":
+		case <-gone:
+			return
+		case <-time.After(10 * time.Second):
+			require.Fail(t, "the backend still sends")
+		}
+	}
+}
+
+// Bytes flow both ways after an upgrade, and one side's end is passed on as the end of one side.
+func TestUpgrade(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	seen := make(chan string, 1)
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		in := bufio.NewReader(conn)
+		req, err := http.ReadRequest(in)
+		if err != nil {
+			return
+		}
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nhello ")
+		all, _ := io.ReadAll(in)
+		_, _ = conn.Write(bytes.ToUpper(all))
+		seen <- req.Header.Get("Upgrade") + " " + req.Header.Get("Connection")
+	}()
+	variant := record(t, "")
+	s := start(t, one(l.Addr().String(), variant.addr()), nil)
+	conn := dial(t, s.addr)
+	_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: echo\r\n\r\n")
+	require.NoError(t, err)
+	in := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(in, nil)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	require.Equal(t, http.StatusSwitchingProtocols, resp.StatusCode)
+	assert.Equal(t, "echo", resp.Header.Get("Upgrade"))
+	_, err = io.WriteString(conn, strings.Repeat("world", 10000))
+	require.NoError(t, err)
+	require.NoError(t, conn.(*net.TCPConn).CloseWrite())
+	back, err := io.ReadAll(in)
+	require.NoError(t, err)
+	assert.Equal(t, "hello "+strings.Repeat("WORLD", 10000), string(back))
+	assert.Equal(t, "echo Upgrade", <-seen)
+	assert.Empty(t, variant.got(), "upgrades are not mirrored")
+}
+
+// A connection on which bytes arrived that nobody asked for is not used again, nor is one that the
+// backend has closed: not even a POST notices.
+func TestStaleConnections(t *testing.T) {
+	for _, behaviour := range []string{"late bytes", "closed"} {
+		t.Run(behaviour, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			misbehave, done := make(chan struct{}), make(chan struct{})
+			var wg sync.WaitGroup
+			t.Cleanup(func() { _ = l.Close(); wg.Wait() })
+			wg.Go(func() {
+				for {
+					conn, err := l.Accept()
+					if err != nil {
+						return
+					}
+					wg.Go(func() {
+						defer conn.Close()
+						in := bufio.NewReader(conn)
+						req, err := http.ReadRequest(in)
+						if err != nil {
+							return
+						}
+						_, _ = io.Copy(io.Discard, req.Body)
+						_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+						if behaviour == "late bytes" {
+							// Written apart, but before the client asks again.
+							wait(t, misbehave)
+							_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+							signal(t, done)
+							_, _ = io.Copy(io.Discard, in)
+							return
+						}
+						wait(t, misbehave)
+						_ = conn.Close()
+						signal(t, done)
+					})
+				}
+			})
+			s := start(t, one(l.Addr().String()), nil)
+			c := client(t)
+			for range 6 {
+				status, body := ask(t, c, http.MethodPost, "http://"+s.addr+"/", "x")
+				require.Equal(t, "200 ok", fmt.Sprint(status, " ", body))
+				misbehave <- struct{}{}
+				<-done
+			}
+		})
+	}
+}
+
+// Half closed is not gone.
+func TestHalfClosedClient(t *testing.T) {
+	release := make(chan struct{})
+	addr := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		<-release
+		_, _ = io.WriteString(w, "late")
+	})
+	s := start(t, one(addr), nil)
+	conn := dial(t, s.addr)
+	_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	require.NoError(t, err)
+	require.NoError(t, conn.(*net.TCPConn).CloseWrite())
+	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 1 }, "in flight")
+	close(release)
+	back, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	assert.Contains(t, string(back), "late")
+}
+
+// Another endpoint is tried when one cannot be connected to, whatever the method.
+func TestConnectRetry(t *testing.T) {
+	dead, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, dead.Close())
+	alive := serve(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
+	table := one("")
+	table.Services["primary"] = spec.Service{80: endpoints(dead.Addr().String(), alive)}
+	s := start(t, table, nil)
+	c := client(t)
+	for range 30 {
+		status, _ := ask(t, c, http.MethodPost, "http://"+s.addr+"/", "x")
+		assert.Equal(t, http.StatusOK, status)
+	}
+	table.Services["primary"] = spec.Service{80: endpoints(dead.Addr().String())}
+	table.Listeners[0].Address = "127.0.0.1:0"
+	require.NoError(t, s.Apply(setup(t, table)))
+	status, _ := ask(t, c, http.MethodGet, "http://"+s.addr+"/", "")
+	assert.Equal(t, http.StatusBadGateway, status)
+}
+
+// Timeouts of the rule, of a head, and of an idle connection.
+func TestTimeouts(t *testing.T) {
+	release := make(chan struct{})
+	addr := serve(t, func(http.ResponseWriter, *http.Request) { <-release })
+	defer close(release)
+	table := one(addr)
+	table.Listeners[0].Rules[0].Timeouts = &spec.Timeouts{Request: "50ms"}
+	s := start(t, table, &proxy.Options{Limits: h1.Limits{HeadTimeout: 50 * time.Millisecond, IdleTimeout: 200 * time.Millisecond}})
+	status, _ := ask(t, client(t), http.MethodGet, "http://"+s.addr+"/", "")
+	assert.Equal(t, http.StatusGatewayTimeout, status)
+
+	conn := dial(t, s.addr)
+	_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost")
+	require.NoError(t, err)
+	back, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	assert.Equal(t, []int{408}, statuses(t, string(back), "GET"))
+
+	back, err = io.ReadAll(dial(t, s.addr))
+	require.NoError(t, err)
+	assert.Empty(t, back, "idle")
+}
