@@ -19,7 +19,7 @@ func NewLeg(limits *Limits) *Leg { return &Leg{limits: limits.Defaulted()} }
 
 // discardLimit is how many bytes of an answer's body are read so that the connection can be used
 // again; with more to come, a new connection is cheaper.
-const discardLimit = 256 << 10
+const discardLimit = 64 << 10
 
 // Send implements shadow.Leg.
 func (l *Leg) Send(to *upstream.Endpoint, copied *shadow.Copy) (int, error) {

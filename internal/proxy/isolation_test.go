@@ -1,0 +1,310 @@
+package proxy_test
+
+import (
+	"bufio"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
+)
+
+var soak = flag.Int("soak", 4000, "requests for every fault of a variant")
+
+// fault is what a variant does with a connection.
+type fault func(t *testing.T, conn net.Conn, in *bufio.Reader)
+
+const fine = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+// readHead reads one request without a body.
+func readHead(in *bufio.Reader) error {
+	for {
+		line, err := in.ReadString('\n')
+		if err != nil || line == "\r\n" {
+			return err
+		}
+	}
+}
+
+func answers(each func(conn net.Conn) error) fault {
+	return func(_ *testing.T, conn net.Conn, in *bufio.Reader) {
+		for readHead(in) == nil && each(conn) == nil {
+		}
+	}
+}
+
+var faults = map[string]fault{
+	"none":                 answers(func(conn net.Conn) error { _, err := io.WriteString(conn, fine); return err }),
+	"a hangs after accept": func(t *testing.T, _ net.Conn, _ *bufio.Reader) { <-t.Context().Done() },
+	"b never accepts":      nil,
+	"c resets in the middle": func(_ *testing.T, conn net.Conn, in *bufio.Reader) {
+		if readHead(in) == nil {
+			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nhalf")
+			_ = conn.(*net.TCPConn).SetLinger(0)
+		}
+	},
+	"d drips": func(t *testing.T, conn net.Conn, in *bufio.Reader) {
+		if readHead(in) != nil {
+			return
+		}
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for _, c := range []byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") {
+			select {
+			case <-tick.C:
+			case <-t.Context().Done():
+				return
+			}
+			if _, err := conn.Write([]byte{c}); err != nil {
+				return
+			}
+		}
+	},
+	"e sends an endless body": func(_ *testing.T, conn net.Conn, in *bufio.Reader) {
+		if readHead(in) != nil {
+			return
+		}
+		_, err := io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
+		for piece := make([]byte, 16<<10); err == nil; {
+			_, err = conn.Write(piece)
+		}
+	},
+	"f answers 500": answers(func(conn net.Conn) error {
+		_, err := io.WriteString(conn, "HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\nno")
+		return err
+	}),
+	"g closes at random": answers(func(conn net.Conn) error {
+		if rand.IntN(3) == 0 {
+			return io.EOF
+		}
+		_, err := io.WriteString(conn, fine)
+		return err
+	}),
+	"h is gone": nil,
+}
+
+// variantWith listens with a fault; never accepts if it is nil. gone does not even listen.
+func variantWith(t *testing.T, f fault, gone bool) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	if gone {
+		require.NoError(t, l.Close())
+		return l.Addr().String()
+	}
+	var wg sync.WaitGroup
+	t.Cleanup(wg.Wait)
+	t.Cleanup(func() { _ = l.Close() })
+	if f == nil {
+		return l.Addr().String()
+	}
+	wg.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer conn.Close()
+				stop := make(chan struct{})
+				defer close(stop)
+				wg.Go(func() {
+					select {
+					case <-stop:
+					case <-t.Context().Done():
+						_ = conn.Close()
+					}
+				})
+				f(t, conn, bufio.NewReader(conn))
+			})
+		}
+	})
+	return l.Addr().String()
+}
+
+// load sends so many requests over 16 connections and returns how many failed, and the p99.
+func load(t *testing.T, addr string, requests int) (failed int64, p99 time.Duration) {
+	t.Helper()
+	const conns = 16
+	var bad atomic.Int64
+	took := make([][]time.Duration, conns)
+	var wg sync.WaitGroup
+	for i := range conns {
+		conn := dial(t, addr)
+		require.NoError(t, conn.SetDeadline(time.Now().Add(10*time.Minute)))
+		wg.Go(func() {
+			defer conn.Close()
+			in := bufio.NewReader(conn)
+			for n := range requests / conns {
+				begin := time.Now()
+				_, err := fmt.Fprintf(conn, "GET /%d HTTP/1.1\r\nHost: a\r\n\r\n", n)
+				if err == nil {
+					err = readAnswer(in)
+				}
+				if err != nil {
+					bad.Add(1)
+					return
+				}
+				took[i] = append(took[i], time.Since(begin))
+			}
+		})
+	}
+	wg.Wait()
+	all := slices.Sorted(slices.Values(slices.Concat(took...)))
+	if len(all) == 0 {
+		return bad.Load(), 0
+	}
+	return bad.Load(), all[len(all)*99/100]
+}
+
+func readAnswer(in *bufio.Reader) error {
+	status, err := in.ReadString('\n')
+	if err != nil {
+		return err
+	}
+	if !strings.HasPrefix(status, "HTTP/1.1 200 ") {
+		return fmt.Errorf("answered %q", status)
+	}
+	if err := readHead(in); err != nil {
+		return err
+	}
+	_, err = in.Discard(2)
+	return err
+}
+
+// The product: whatever the variant does, no request of the primary fails, nothing piles up, and
+// everything is gone afterwards (goroutines too: TestMain looks for leaks). p99 is compared in the
+// benchmarks, on a quiet machine; here it only must not be of another kind.
+func TestIsolation(t *testing.T) {
+	primary := variantWith(t, faults["none"], false)
+	quick := spec.Mirror{Timeout: "1s"}
+	var alone time.Duration
+	{
+		s := start(t, one(primary), nil)
+		failed, p99 := load(t, s.addr, *soak)
+		require.Zero(t, failed)
+		alone = p99
+	}
+	for name, f := range faults {
+		t.Run(name, func(t *testing.T) {
+			variant := variantWith(t, f, name == "h is gone")
+			table := one(primary, variant)
+			table.Listeners[0].Rules[0].Filters[0] = mirror("variant0", quick)
+			s := start(t, table, nil)
+			failed, p99 := load(t, s.addr, *soak)
+			assert.Zero(t, failed)
+			assert.Less(t, p99, 10*alone+time.Second)
+			sent, dropped := s.counter(t, "shadows_sent_total"), s.counter(t, "shadows_dropped_total")
+			eventually(t, func() bool {
+				sent, dropped = s.counter(t, "shadows_sent_total"), s.counter(t, "shadows_dropped_total")
+				return sent+dropped == float64(*soak) && s.counter(t, "shadows_held_bytes") == 0
+			}, "every copy is accounted for, and holds nothing: %v sent, %v dropped", sent, dropped)
+			t.Logf("p99 %v (%v without mirror), %v sent, %v dropped", p99, alone, sent, dropped)
+			if f == nil || strings.HasPrefix(name, "a ") || strings.HasPrefix(name, "c ") || strings.HasPrefix(name, "d ") {
+				assert.Zero(t, sent)
+				assert.Positive(t, s.counter(t, "shadows_dropped_total", "reason", "penalty"), "left alone")
+			}
+			if name == "f answers 500" {
+				assert.Equal(t, sent, s.counter(t, "shadows_sent_total", "code", "500"))
+			}
+			eventually(t, func() bool { return s.counter(t, "shadows_in_flight") == 0 }, "nothing is under way")
+		})
+	}
+}
+
+// A client that goes away as soon as it has sent its request does not take the copy with it.
+func TestClientLeaves(t *testing.T) {
+	release := make(chan struct{})
+	primary := serve(t, func(http.ResponseWriter, *http.Request) { <-release })
+	defer close(release)
+	variant := record(t, "")
+	s := start(t, one(primary, variant.addr()), nil)
+	conn := dial(t, s.addr)
+	_, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc")
+	require.NoError(t, err)
+	require.NoError(t, conn.(*net.TCPConn).SetLinger(0))
+	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 1 }, "in flight")
+	require.NoError(t, conn.Close())
+	eventually(t, func() bool { return len(variant.got()) == 1 }, "the copy")
+	assert.Contains(t, variant.got()[0], "abc")
+}
+
+// Bytes of the copy: marked, -shadow before the port, edits on the copy alone, everything else as
+// it was sent, and a copy is never copied again.
+func TestCopy(t *testing.T) {
+	primary, variant := record(t, ""), record(t, "")
+	table := one(primary.addr(), variant.addr())
+	table.Listeners[0].Rules[0].Filters[0] = mirror("variant0", spec.Mirror{Headers: &spec.HeaderModifier{
+		Remove: []string{"authorization", "cookie"}, Set: []spec.Header{{Name: "X-Copy", Value: "yes"}},
+	}})
+	s := start(t, table, nil)
+	head := "GET /a?b=%2F HTTP/1.1\r\nhost: cluster-1:8000\r\nAuthorization: secret\r\nX-ODD: Value \xff\r\nConnection: X-Hop\r\nX-Hop: 1\r\nExpect: 100-continue\r\n\r\n"
+	assert.Equal(t, []int{200}, statuses(t, talk(t, s.addr, head), "GET"))
+	eventually(t, func() bool { return len(variant.got()) == 1 }, "the copy")
+	assert.Equal(t, "GET /a?b=%2F HTTP/1.1\r\nhost: cluster-1:8000\r\nAuthorization: secret\r\nX-ODD: Value \xff\r\nExpect: 100-continue\r\n\r\n", primary.got()[0])
+	assert.Equal(t, "GET /a?b=%2F HTTP/1.1\r\nhost: cluster-1-shadow:8000\r\nX-ODD: Value \xff\r\nX-Copy: yes\r\nx-mirrorgate-shadow: 1\r\n\r\n", variant.got()[0])
+
+	talk(t, s.addr, variant.got()[0])
+	assert.Len(t, primary.got(), 2)
+	assert.InDelta(t, 1, s.counter(t, "shadows_dropped_total", "reason", "loop"), 0)
+	assert.Len(t, variant.got(), 1)
+}
+
+// Bounds drop copies, by reason.
+func TestBounds(t *testing.T) {
+	primary := record(t, "")
+	one1, none := 1, 0
+	for _, tt := range []struct {
+		reason   string
+		settings spec.Mirror
+		body     int
+	}{
+		{"too_large", spec.Mirror{MaxBody: "10"}, 11},
+		{"budget", spec.Mirror{Budget: "2Ki", MaxBody: "1Ki"}, 1},
+		{"queue_full", spec.Mirror{MaxInFlight: &one1, Queue: &none, Timeout: "2s"}, 1},
+	} {
+		for _, chunks := range []bool{false, true} {
+			t.Run(fmt.Sprint(tt.reason, chunks), func(t *testing.T) {
+				variant := variantWith(t, faults["a hangs after accept"], false)
+				table := one(primary.addr(), variant)
+				table.Listeners[0].Rules[0].Filters[0] = mirror("variant0", tt.settings)
+				s := start(t, table, nil)
+				body := strings.Repeat("x", tt.body)
+				raw := fmt.Sprintf("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+				if chunks {
+					raw = chunked(fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(body), body))
+				}
+				for range 2 {
+					assert.Equal(t, []int{200}, statuses(t, talk(t, s.addr, raw), "POST"))
+				}
+				eventually(t, func() bool { return s.counter(t, "shadows_dropped_total", "reason", tt.reason) > 0 }, "dropped")
+			})
+		}
+	}
+}
+
+// Comparison counts agreement of the classes.
+func TestComparison(t *testing.T) {
+	yes := true
+	primary := record(t, "")
+	variant := record(t, "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n")
+	table := one(primary.addr(), variant.addr())
+	table.Listeners[0].Rules[0].Filters[0] = mirror("variant0", spec.Mirror{Compare: &yes})
+	s := start(t, table, nil)
+	for range 5 {
+		talk(t, s.addr, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	}
+	eventually(t, func() bool { return s.counter(t, "comparisons_total", "agree", "false") == 5 }, "compared")
+	assert.Zero(t, s.counter(t, "comparisons_total", "agree", "true"))
+}
