@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -51,6 +52,40 @@ The exit code is 0 only if every step was seen.`,
 		opts.Config.UserAgent = "mirrorgate-demo/" + version
 		opts.Out, opts.Color = os.Stdout, !noColor && colorful(os.Stdout)
 		if err = demo.Run(cmd.Context(), opts); errors.Is(err, demo.ErrFailed) {
+			return exitError(1)
+		}
+		return err
+	}
+	cmd.AddCommand(newDemoProxy())
+	return cmd
+}
+
+func newDemoProxy() *cobra.Command {
+	var noColor bool
+	opts := demo.ProxyOptions{Timeout: time.Minute}
+	cmd := &cobra.Command{
+		Use:   "proxy",
+		Short: "Play the proxy, without a cluster",
+		Long: `Proxy starts mirrorgate proxy and two variants of a service on this machine, sends
+requests through it, and shows the access logs of both variants: without a mirror, with
+one, and with a second variant that is absent, hangs, or crashes.
+
+The exit code is 0 only if every step was seen.`,
+		Args: cobra.NoArgs,
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.DurationVar(&opts.Timeout, "timeout", opts.Timeout, "how long a step may take")
+	f.BoolVar(&noColor, "no-color", false, "no colours; so does the environment variable NO_COLOR, or no terminal")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
+		if opts.Timeout <= 0 {
+			return fmt.Errorf("--timeout: %s is not more than 0", opts.Timeout)
+		}
+		if opts.Binary, err = exec.LookPath(os.Args[0]); err != nil {
+			return err
+		}
+		opts.Out, opts.Color = os.Stdout, !noColor && colorful(os.Stdout)
+		if err = demo.RunProxy(cmd.Context(), opts); errors.Is(err, demo.ErrFailed) {
 			return exitError(1)
 		}
 		return err
