@@ -125,7 +125,7 @@ func FuzzParse(f *testing.F) {
 	for _, file := range append(files, "testdata/full.yaml") {
 		data, err := os.ReadFile(file)
 		require.NoError(f, err)
-		if len(data) < 3000 {
+		if filepath.Base(file) != "bomb.yaml" { // takes as long as a file may
 			f.Add(data)
 		}
 	}
