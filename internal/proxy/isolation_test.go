@@ -216,7 +216,7 @@ func TestIsolation(t *testing.T) {
 				assert.Positive(t, s.counter(t, "shadows_dropped_total", "reason", "penalty"), "left alone")
 			}
 			if name == "f answers 500" {
-				assert.Equal(t, sent, s.counter(t, "shadows_sent_total", "code", "500"))
+				assert.InDelta(t, sent, s.counter(t, "shadows_sent_total", "code", "500"), 0)
 			}
 			eventually(t, func() bool { return s.counter(t, "shadows_in_flight") == 0 }, "nothing is under way")
 		})

@@ -51,6 +51,7 @@ func (s *Server) listen(config *Listener) (*listener, error) {
 	l.h2 = &http.Server{
 		Handler: l.front, Protocols: &protocols, ErrorLog: log.New(io.Discard, "", 0),
 		ReadHeaderTimeout: limits.HeadTimeout, IdleTimeout: limits.IdleTimeout, MaxHeaderBytes: limits.Head,
+		HTTP2: &http.HTTP2Config{MaxReadFrameSize: 16 << 10, MaxConcurrentStreams: 250},
 	}
 	l.handed = &handed{conns: make(chan net.Conn), closed: make(chan struct{}), addr: inner.Addr()}
 	return l, nil

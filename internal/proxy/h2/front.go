@@ -6,7 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -71,6 +71,9 @@ func (s *stream) head(maxFields int) (status int) {
 		target[0] != '/' && (target != "*" || r.Method != http.MethodOptions):
 		return http.StatusBadRequest
 	}
+	if !s.agrees() {
+		return http.StatusBadRequest
+	}
 	for name, values := range r.Header {
 		for _, value := range values {
 			if !message.ValidToken(name) || !message.ValidValue(value) {
@@ -83,11 +86,18 @@ func (s *stream) head(maxFields int) (status int) {
 			req.HopByHop = req.HopByHop || message.HopByHop(name)
 		}
 	}
-	if r.ContentLength < 0 {
-		req.Fields = slices.DeleteFunc(req.Fields, func(f message.Field) bool { return message.Is(f.Name, "content-length") })
-	}
 	req.Expect = strings.EqualFold(r.Header.Get("Expect"), "100-continue")
 	return 0
+}
+
+// agrees says that the fields do not contradict what net/http made of them: whoever gets them as
+// HTTP/1.1 goes by the fields.
+func (s *stream) agrees() bool {
+	if host := s.r.Header["Host"]; len(host) > 1 || len(host) == 1 && !message.EqualFold(host[0], s.r.Host) {
+		return false
+	}
+	length, ok := s.r.Header["Content-Length"]
+	return !ok || len(length) == 1 && length[0] == strconv.FormatInt(s.r.ContentLength, 10)
 }
 
 func (s *stream) free() {

@@ -210,6 +210,9 @@ func (a *answer) read() {
 	if resp.Request.Method == http.MethodHead || resp.StatusCode == http.StatusNotModified || resp.StatusCode == http.StatusNoContent {
 		a.head.Bodyless, a.head.Length = true, 0
 	}
+	// Nothing follows the head: it must not be flushed apart from the stream's end, by which gRPC
+	// knows that what it carries are trailers.
+	a.done = a.head.Length == 0
 }
 
 func fields(header http.Header) []message.Field {
