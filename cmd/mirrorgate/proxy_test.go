@@ -2,8 +2,15 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -31,10 +38,7 @@ func TestProxyDrain(t *testing.T) {
 				fmt.Fprint(w, "late")
 			}))
 			defer backend.Close()
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			require.NoError(t, err)
-			address := l.Addr().String()
-			require.NoError(t, l.Close())
+			address := freeAddress(t)
 			file := filepath.Join(t.TempDir(), "proxy.yaml")
 			require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, `
 listeners: [{address: %q, rules: [{backendRefs: [{name: v1, port: 80}]}]}]
@@ -58,6 +62,84 @@ services: {v1: {80: [%q]}}`, address, backend.Listener.Addr()), 0o600))
 				assert.NotEqual(t, "late", <-answer)
 			}
 		})
+	}
+}
+
+func freeAddress(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	return l.Addr().String()
+}
+
+// TestProxyCertificate renews a certificate while the proxy runs: new connections get it,
+// without a restart and whatever protocol they speak, and open ones stay.
+func TestProxyCertificate(t *testing.T) {
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") }))
+	defer backend.Close()
+	dir, address := t.TempDir(), freeAddress(t)
+	file := filepath.Join(dir, "proxy.yaml")
+	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, `
+listeners: [{address: %q, tls: {certFile: tls.crt, keyFile: tls.key}, rules: [{backendRefs: [{name: v1, port: 80}]}]}]
+services: {v1: {80: [%q]}}`, address, backend.Listener.Addr()), 0o600))
+	writeCertificate(t, dir, 1)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	opts := &proxyOptions{Config: file, DrainTimeout: time.Minute, LogLevel: "error", LogFormat: "text"}
+	go func() { ended <- runProxy(ctx, opts, io.Discard, io.Discard) }()
+	open := secureClient("h2")
+	assert.Eventually(t, func() bool { return serves(ctx, open, address) == "HTTP/2.0 1" }, 20*time.Second, 10*time.Millisecond)
+	writeCertificate(t, dir, 2)
+	for protocol, want := range map[string]string{"h2": "HTTP/2.0 2", "http/1.1": "HTTP/1.1 2"} {
+		assert.Eventually(t, func() bool {
+			client := secureClient(protocol)
+			defer client.CloseIdleConnections()
+			return serves(ctx, client, address) == want
+		}, 20*time.Second, 10*time.Millisecond, protocol)
+	}
+	assert.Equal(t, "HTTP/2.0 1", serves(ctx, open, address))
+	open.CloseIdleConnections()
+	cancel()
+	assert.NoError(t, <-ended)
+}
+
+func secureClient(protocol string) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocol}},
+		ForceAttemptHTTP2: protocol == "h2",
+	}}
+}
+
+// serves says by what protocol, and with which certificate.
+func serves(ctx context.Context, client *http.Client, address string) string {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+address, http.NoBody)
+	if err != nil {
+		return err.Error()
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return err.Error()
+	}
+	defer response.Body.Close()
+	if _, err := io.Copy(io.Discard, response.Body); err != nil {
+		return err.Error()
+	}
+	return fmt.Sprint(response.Proto, " ", response.TLS.PeerCertificates[0].SerialNumber)
+}
+
+func writeCertificate(t *testing.T, dir string, serial int64) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(serial), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"localhost"}}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	require.NoError(t, err)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(t, err)
+	for name, block := range map[string]*pem.Block{
+		"tls.crt": {Type: "CERTIFICATE", Bytes: cert}, "tls.key": {Type: "PRIVATE KEY", Bytes: der},
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600))
 	}
 }
 

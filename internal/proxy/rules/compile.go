@@ -35,6 +35,7 @@ func Compile(s *spec.Table) (*Table, []Problem) {
 		ports:   map[string]*Port{},
 		targets: map[string]*target{},
 		names:   map[string]string{},
+		mirrors: map[string]int{},
 	}
 	c.services(s.Services)
 	c.listeners(s.Listeners)
@@ -58,6 +59,7 @@ type compiler struct {
 	ports    map[string]*Port
 	targets  map[string]*target
 	names    map[string]string // of rules, with their path
+	mirrors  map[string]int    // how many a rule has to a target
 }
 
 // bad reports a value; fix says what it must be.

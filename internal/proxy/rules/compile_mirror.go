@@ -64,13 +64,9 @@ func (c *compiler) mirror(r *Rule, s mirrorSpec, edits *HeaderEdits, rewrite *Re
 
 // ordinal tells mirrors of one rule to one target apart.
 func (c *compiler) ordinal(r *Rule, t *Target) int {
-	n := 0
-	for _, m := range c.table.Mirrors {
-		if m.Rule == r && m.Target == t {
-			n++
-		}
-	}
-	return n
+	name := r.Name + ">" + t.Name
+	c.mirrors[name]++
+	return c.mirrors[name] - 1
 }
 
 // share is the fraction of requests that are copied, never more than 1 and sane even if

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -127,5 +128,21 @@ func TestParseDuration(t *testing.T) {
 	for _, text := range []string{"", "0", "10", "1.5s", "-1s", "1us", "100000s", "1s ", "s"} {
 		_, err := ParseDuration(text)
 		assert.Error(t, err, text)
+	}
+}
+
+// BenchmarkCompile is what every change of an endpoint costs.
+func BenchmarkCompile(b *testing.B) {
+	var routes []string
+	for i := range 1000 {
+		routes = append(routes, fmt.Sprintf(`{"hostnames": ["host%d.example.com"], "rules": [{"matches": [{"path": {"value": "/api"}}], "filters": [
+		  {"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "v2", "port": 80}, "percent": 5}}], "backendRefs": [{"name": "v1", "port": 80}]}]}`, i))
+	}
+	s := parse(b, `"routes": [`+strings.Join(routes, ",")+`]`)
+	before, _ := Compile(s)
+	b.ReportAllocs()
+	for b.Loop() {
+		table, _ := Compile(s)
+		table.Inherit(before)
 	}
 }
