@@ -1,12 +1,12 @@
 package proxy_test
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
-	"net/http/httptest"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,127 +18,171 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-// keepAsking sends requests from several clients until it is ended; ask gets one request's
-// client. It returns how many requests there were.
-func keepAsking(t *testing.T, ask func(*http.Client) error) (end func() int64) {
-	var count atomic.Int64
+// named is a backend that answers with its name.
+func named(t *testing.T, name string) string {
+	return serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, name) })
+}
+
+// A hundred reloads under load: no request fails, and a request that is sent after Apply returned
+// goes by the new table, over connections that were open before.
+func TestReload(t *testing.T) {
+	backends := []string{named(t, "0"), named(t, "1")}
+	variant := named(t, "v")
+	tables := func(i int) *spec.Table {
+		table := one(backends[i%2])
+		if i%3 > 0 {
+			table = one(backends[i%2], variant)
+		}
+		table.Listeners[0].Name, table.Listeners[0].Address = "main", "127.0.0.1:0"
+		return table
+	}
+	s := start(t, tables(0), nil)
+	var failed, served atomic.Int64
+	stop := make(chan struct{})
 	var wg sync.WaitGroup
-	done := make(chan struct{})
 	for range 8 {
+		c := client(t)
 		wg.Go(func() {
-			client := &http.Client{Transport: &http.Transport{}}
-			defer client.CloseIdleConnections()
 			for {
 				select {
-				case <-done:
+				case <-stop:
 					return
 				default:
 				}
-				if err := ask(client); err != nil {
-					t.Errorf("request %d: %v", count.Load(), err)
-					return
+				if !works(t.Context(), c, "http://"+s.addr+"/") {
+					failed.Add(1)
 				}
-				count.Add(1)
+				served.Add(1)
 			}
 		})
 	}
-	return func() int64 {
-		close(done)
-		wg.Wait()
-		return count.Load()
+	c := client(t)
+	for i := range 100 {
+		require.NoError(t, s.Apply(setup(t, tables(i))))
+		status, body := ask(t, c, http.MethodGet, "http://"+s.addr+"/", "")
+		assert.Equal(t, 200, status)
+		assert.Equal(t, fmt.Sprint(i%2), body, "no stale route")
 	}
+	close(stop)
+	wg.Wait()
+	assert.Zero(t, failed.Load())
+	assert.Greater(t, served.Load(), int64(100))
+	assert.Equal(t, s.addr, s.Addr("main").String(), "the listener stayed")
 }
 
-// get returns the body of a 200.
-func get(ctx context.Context, client *http.Client, addr string) (string, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+"/", http.NoBody)
+func works(ctx context.Context, c *http.Client, url string) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
-		return "", err
+		return false
 	}
-	response, err := client.Do(r)
+	resp, err := c.Do(req)
 	if err != nil {
-		return "", err
+		return false
 	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("status %d", response.StatusCode)
-	}
-	return string(body), err
+	defer resp.Body.Close()
+	_, err = io.Copy(io.Discard, resp.Body)
+	return err == nil && resp.StatusCode == http.StatusOK
 }
 
-// numbered starts a backend that answers with the number of the rule that led to it.
-func numbered(t *testing.T) string {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.WriteString(w, r.Header.Get("X-Generation"))
-	}))
-	t.Cleanup(server.Close)
-	return server.Listener.Addr().String()
+// A listener that cannot be opened changes nothing; one that is gone lets its requests finish.
+func TestListeners(t *testing.T) {
+	release := make(chan struct{})
+	slow := serve(t, func(w http.ResponseWriter, _ *http.Request) { <-release; _, _ = io.WriteString(w, "slow") })
+	table := one(slow)
+	s := start(t, table, nil)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer taken.Close()
+	bad := one(named(t, "new"))
+	bad.Listeners = append(bad.Listeners, spec.Listener{Name: "taken", Address: taken.Addr().String(), Rules: bad.Listeners[0].Rules})
+	bad.Listeners[0].Name, bad.Listeners[0].Address = "main", "127.0.0.1:0"
+	require.ErrorContains(t, s.Apply(setup(t, bad)), "taken")
+
+	conn := dial(t, s.addr)
+	_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	require.NoError(t, err)
+	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 1 }, "in flight")
+	moved := one(named(t, "moved"))
+	moved.Listeners[0].Name, moved.Listeners[0].Address = "other", "localhost:0"
+	require.NoError(t, s.Apply(setup(t, moved)))
+	_, err = net.Dial("tcp", s.addr) //nolint:noctx // refused at once
+	require.Error(t, err)
+	close(release)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	assert.Equal(t, "slow", string(body))
+	_, answer := ask(t, client(t), http.MethodGet, "http://"+s.Addr("other").String()+"/", "")
+	assert.Equal(t, "moved", answer)
 }
 
-// generation is a table that marks requests with a number.
-func generation(n int, primary, variant string) *spec.Table {
-	table := one(primary, variant)
-	rule := &table.Listeners[0].Rules[0]
-	rule.Filters = append(rule.Filters, spec.Filter{Type: "RequestHeaderModifier", RequestHeaderModifier: &spec.HeaderModifier{
-		Set: []spec.Header{{Name: "X-Generation", Value: strconv.Itoa(n)}},
-	}})
-	table.Listeners[0].Name, table.Listeners[0].Address = "main", "127.0.0.1:0"
-	return table
-}
-
-// TestReload swaps tables under load: no request fails, and none that is sent after Apply
-// has returned follows an older table, not even on a connection that was open before.
-func TestReload(t *testing.T) {
-	backends, variant := [2]string{numbered(t), numbered(t)}, numbered(t)
-	s := start(t, generation(0, backends[0], variant), nil)
-	var applied atomic.Int64
-	end := keepAsking(t, func(client *http.Client) error {
-		least := applied.Load()
-		body, err := get(t.Context(), client, s.addr)
-		if err != nil {
-			return err
-		}
-		if n, err := strconv.ParseInt(body, 10, 64); err != nil || n < least {
-			return fmt.Errorf("generation %q after %d was applied", body, least)
-		}
-		return nil
-	})
-	for i := 1; i <= 100; i++ {
-		require.NoError(t, s.Apply(setup(t, generation(i, backends[i%2], variant))))
-		applied.Store(int64(i))
-		before := s.counter(t, "requests_total")
-		eventually(t, func() bool { return t.Failed() || s.counter(t, "requests_total") > before+8 }, "requests after reload %d", i)
-	}
-	assert.Greater(t, end(), int64(800))
-}
-
-// TestDrain takes one of two proxies out while clients send to both: nothing fails, if
-// clients are led elsewhere as soon as it says that it is not ready.
+// Draining under load, with a second instance in rotation: no request fails, and the first ends.
 func TestDrain(t *testing.T) {
-	backend := numbered(t)
-	stays := start(t, generation(1, backend, backend), nil)
-	leaves := start(t, generation(2, backend, backend), nil)
-	var turn atomic.Int64
-	end := keepAsking(t, func(client *http.Client) error {
-		to := stays
-		if turn.Add(1)%2 == 0 && leaves.Ready() {
-			to = leaves
+	backend := named(t, "ok")
+	first, second := start(t, one(backend, backend), nil), start(t, one(backend), nil)
+	var current atomic.Pointer[site] // what a load balancer knows
+	current.Store(first)
+	var failed, served atomic.Int64
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range 8 {
+		var d net.Dialer
+		transport := &http.Transport{DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return d.DialContext(ctx, network, current.Load().addr)
+		}}
+		if i%2 == 0 {
+			transport.Protocols = new(http.Protocols)
+			transport.Protocols.SetUnencryptedHTTP2(true)
 		}
-		_, err := get(t.Context(), client, to.addr)
-		return err
-	})
-	eventually(t, func() bool { return leaves.counter(t, "requests_total") > 100 }, "requests")
-	leaves.Drain()
-	assert.False(t, leaves.Ready())
-	// Whoever chose it before is answered, and told to go.
-	eventually(t, func() bool { return leaves.counter(t, "requests_in_flight") == 0 }, "the last request")
-	passed := stays.counter(t, "requests_total")
-	eventually(t, func() bool { return stays.counter(t, "requests_total") > passed+100 }, "requests elsewhere")
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		c := &http.Client{Transport: transport, Timeout: 20 * time.Second}
+		wg.Go(func() {
+			defer transport.CloseIdleConnections()
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if !works(t.Context(), c, "http://service/") {
+					failed.Add(1)
+				}
+				served.Add(1)
+			}
+		})
+	}
+	eventually(t, func() bool { return served.Load() > 200 }, "load")
+	assert.True(t, first.Ready())
+	first.Drain()
+	assert.False(t, first.Ready())
+	before := served.Load()
+	eventually(t, func() bool { return served.Load() > before+100 }, "served while draining")
+	current.Store(second)
+	eventually(t, func() bool { return second.counter(t, "requests_total") > 100 }, "clients move")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	require.NoError(t, leaves.Shutdown(ctx))
-	passed = stays.counter(t, "requests_total")
-	eventually(t, func() bool { return stays.counter(t, "requests_total") > passed+100 }, "requests elsewhere")
-	end()
+	require.NoError(t, first.Shutdown(ctx))
+	before = served.Load()
+	eventually(t, func() bool { return served.Load() > before+100 }, "served elsewhere")
+	close(stop)
+	wg.Wait()
+	assert.Zero(t, failed.Load())
+}
+
+// The bound of a drain holds: what does not end is broken off.
+func TestDrainBound(t *testing.T) {
+	release := make(chan struct{})
+	backend := serve(t, func(http.ResponseWriter, *http.Request) { <-release })
+	defer close(release)
+	s := start(t, one(backend), nil)
+	conn := dial(t, s.addr)
+	_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	require.NoError(t, err)
+	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 1 }, "in flight")
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, s.Shutdown(ctx), context.DeadlineExceeded)
+	_, err = io.ReadAll(conn)
+	assert.NoError(t, err, "closed")
 }
