@@ -100,7 +100,12 @@ func RunProxy(ctx context.Context, opts ProxyOptions) (err error) {
 	for i := range steps {
 		fmt.Fprintln(opts.Out)
 		p.screen.line(bold, fmt.Sprintf("%2d  %s", i+1, steps[i].title))
-		if err := p.play(ctx, &steps[i]); err != nil {
+		err := p.play(ctx, &steps[i])
+		if ctx.Err() != nil {
+			p.screen.line(yellow, "\nInterrupted.")
+			return ErrFailed
+		}
+		if err != nil {
 			p.screen.bad("not seen: " + err.Error())
 			return ErrFailed
 		}

@@ -111,9 +111,9 @@ type process struct {
 // startProxy returns when it listens.
 func startProxy(ctx context.Context, binary, file string) (*process, error) {
 	p := &process{reloads: make(chan error, 16), ended: make(chan struct{})}
-	// A Ctrl-C reaches it from the terminal; whatever else ends us sends SIGTERM.
-	p.cmd = exec.CommandContext(ctx, binary, "proxy", "--config", file, "--log-format", "json")
-	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }
+	// Only stop ends it: a Ctrl-C in the terminal and then SIGTERM would be two signals.
+	p.cmd = exec.CommandContext(context.WithoutCancel(ctx), binary, "proxy", "--config", file, "--log-format", "json")
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	log, err := p.cmd.StderrPipe()
 	if err != nil {
 		return nil, err
