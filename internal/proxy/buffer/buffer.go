@@ -2,7 +2,10 @@
 // for bodies that have filled a small one.
 package buffer
 
-import "sync"
+import (
+	"sync"
+	"unsafe"
+)
 
 // Sizes in bytes.
 const (
@@ -30,4 +33,9 @@ func Recycle(b []byte) {
 	case LargeSize:
 		largePool.Put((*[LargeSize]byte)(b[:LargeSize]))
 	}
+}
+
+// View is b as a string, without a copy. It is valid as long as b's bytes stay.
+func View(b []byte) string {
+	return unsafe.String(unsafe.SliceData(b), len(b)) //nolint:gosec // heads live as long as their exchange, see package message
 }

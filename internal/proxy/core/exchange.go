@@ -30,6 +30,7 @@ type Exchange struct {
 	match    rules.Request
 	send     Send
 	shadow   message.Outgoing
+	host     []byte // of the copy that is being made
 	copies   []*shadow.Copy
 	compares []*shadow.Comparison
 	tried    []*upstream.Endpoint

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/mirrorgate/mirrorgate/internal/proxy/buffer"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/shadow"
@@ -88,8 +89,8 @@ func (c *Core) admit(x *Exchange, mirrors []*rules.Mirror) {
 			continue
 		}
 		x.outgoing(&x.shadow, &m.Rewrite, &m.Headers)
-		var host [256]byte
-		x.shadow.Authority = string(m.AppendHost(host[:0], x.shadow.Authority))
+		x.host = m.AppendHost(x.host[:0], x.shadow.Authority)
+		x.shadow.Authority = buffer.View(x.host)
 		x.shadow.Shadow = true
 		var compare *shadow.Comparison
 		if m.Compare {

@@ -201,7 +201,7 @@ func chunkSize(line []byte) (size int64, extension int, err error) {
 	if len(rest) == 0 {
 		return size, 0, nil
 	}
-	if after := message.Trim(view(rest)); after == "" || after[0] != ';' || !message.ValidValue(view(rest)) {
+	if after := message.Trim(buffer.View(rest)); after == "" || after[0] != ';' || !message.ValidValue(buffer.View(rest)) {
 		return 0, 0, errChunkSize
 	}
 	return size, len(rest), nil

@@ -84,13 +84,8 @@ func (c *clientConn) Alive() bool {
 	if c.in.raw == nil {
 		return true
 	}
-	quiet := false
-	err := c.in.raw.Control(func(fd uintptr) {
-		var b [1]byte
-		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		quiet = err == syscall.EAGAIN
-	})
-	return err == nil && quiet
+	c.in.quiet = false
+	return c.in.raw.Control(c.in.peek) == nil && c.in.quiet
 }
 
 // Send implements core.Back.
@@ -243,7 +238,7 @@ func (c *clientConn) readHead(method string, upgrade bool, inform func(*message.
 		if err != nil {
 			return err
 		}
-		untilClose, err := parseResponse(view(head), &c.head, &c.framing, method, c.limits)
+		untilClose, err := parseResponse(buffer.View(head), &c.head, &c.framing, method, c.limits)
 		if err != nil {
 			return err
 		}

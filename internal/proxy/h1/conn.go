@@ -102,7 +102,7 @@ func (c *serverConn) readRequest(first bool) error {
 		return errPreface
 	}
 	c.begun, c.chunked, c.aborted = false, false, false
-	if err := parseRequest(view(head), &c.x.Request, &c.framing, limits); err != nil {
+	if err := parseRequest(buffer.View(head), &c.x.Request, &c.framing, limits); err != nil {
 		return err
 	}
 	if c.x.Request.Authority == "" {

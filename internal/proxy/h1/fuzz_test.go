@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/mirrorgate/mirrorgate/internal/proxy/buffer"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
 
@@ -37,7 +38,7 @@ func FuzzRequest(f *testing.F) {
 		}
 		var req message.Request
 		var fr framing
-		if err := parseRequest(view(data[:end]), &req, &fr, limits); err != nil {
+		if err := parseRequest(buffer.View(data[:end]), &req, &fr, limits); err != nil {
 			var refused *Error
 			require.ErrorAs(t, err, &refused)
 			return
@@ -81,7 +82,7 @@ func FuzzResponse(f *testing.F) {
 		}
 		var resp message.Response
 		var fr framing
-		if _, err := parseResponse(view(data[:end]), &resp, &fr, method, limits); err != nil {
+		if _, err := parseResponse(buffer.View(data[:end]), &resp, &fr, method, limits); err != nil {
 			return
 		}
 		again, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(data[:end])), &http.Request{Method: method})

@@ -21,6 +21,10 @@ type reader struct {
 	raw  syscall.RawConn
 	pull func(fd uintptr) bool
 	try  func(fd uintptr) bool
+	// peek notes in quiet whether there is nothing to read, not even an end.
+	peek  func(fd uintptr)
+	quiet bool
+	one   [1]byte
 
 	// buf[r:w] is what was read and not used. Before hold lies the head of the current message,
 	// which others point into: it stays until release.
@@ -41,7 +45,12 @@ func (b *reader) init(conn net.Conn) {
 	if c, ok := conn.(syscall.Conn); ok {
 		if raw, err := c.SyscallConn(); err == nil {
 			b.raw = raw
+			// Made once, for a function that is made for every call is an allocation.
 			b.pull = func(fd uintptr) bool { return b.receive(fd) || b.err != syscall.EAGAIN } //nolint:errorlint // straight from the system call
+			b.peek = func(fd uintptr) {
+				_, _, err := syscall.Recvfrom(int(fd), b.one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+				b.quiet = err == syscall.EAGAIN //nolint:errorlint // straight from the system call
+			}
 			b.try = func(fd uintptr) bool { b.receive(fd); return true }
 		}
 	}

@@ -1,0 +1,97 @@
+package proxy_test
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
+)
+
+// answerer is a backend that allocates nothing for a request.
+func answerer(b *testing.B) string {
+	b.Helper()
+	answer := []byte(fine)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(b, err)
+	b.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				in := bufio.NewReader(conn)
+				for {
+					for {
+						line, err := in.ReadSlice('\n')
+						if err != nil {
+							return
+						}
+						if len(line) == 2 {
+							break
+						}
+					}
+					if _, err := conn.Write(answer); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// One request over a connection that stays open; client and backends allocate nothing, so what is
+// allocated is the proxy's. TestAllocations holds the bound.
+func benchmark(b *testing.B, table *spec.Table) {
+	table.Listeners[0].Name, table.Listeners[0].Address = "main", "127.0.0.1:0"
+	compiled, problems := rules.Compile(table)
+	require.Empty(b, problems)
+	s := proxy.New(&proxy.Options{})
+	require.NoError(b, s.Apply(&proxy.Setup{Table: compiled, Listeners: []proxy.Listener{{Name: "main", Address: "127.0.0.1:0"}}}))
+	defer func() { _ = s.Shutdown(context.WithoutCancel(b.Context())) }()
+	var d net.Dialer
+	conn, err := d.DialContext(b.Context(), "tcp", s.Addr("main").String())
+	require.NoError(b, err)
+	defer conn.Close()
+	in := bufio.NewReader(conn)
+	request := []byte("GET /a/b?c HTTP/1.1\r\nHost: example.com\r\nUser-Agent: bench\r\nAccept: */*\r\nCookie: a=b; c=d\r\n\r\n")
+	answer := make([]byte, len(fine))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := conn.Write(request); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.ReadFull(in, answer); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkPlain(b *testing.B) { benchmark(b, one(answerer(b))) }
+
+func BenchmarkMirrored(b *testing.B) { benchmark(b, one(answerer(b), answerer(b))) }
+
+// A request costs no allocation, and with a copy one: the start of its goroutine.
+func TestAllocations(t *testing.T) {
+	if raceEnabled {
+		return // the detector allocates, and slows everything down
+	}
+	for _, tt := range []struct {
+		name  string
+		bench func(*testing.B)
+		most  int64
+	}{{"plain", BenchmarkPlain, 0}, {"mirrored", BenchmarkMirrored, 1}} {
+		assert.LessOrEqual(t, testing.Benchmark(tt.bench).AllocsPerOp(), tt.most, tt.name)
+	}
+}
