@@ -8,12 +8,12 @@ FUZZTIME ?= 20s
 
 # Every Go module here that holds code of ours, the root first.
 MODULES      := $(sort $(patsubst %/,%,$(dir $(shell find . -name go.mod -not -path './tools/*' -not -path '*/components/*' -not -path '*/testdata/*'))))
-# The modules whose tests start a real control plane.
-TEST_MODULES := $(patsubst %/go.mod,%,$(wildcard test/cluster/go.mod test/integration/go.mod))
+# The modules whose tests start a real control plane, or run real clients against the proxy.
+TEST_MODULES := $(patsubst %/go.mod,%,$(wildcard test/cluster/go.mod test/integration/go.mod test/proxy/go.mod))
 
 .PHONY: help
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
 
 .PHONY: build
 build: ## Build bin/mirrorgate
@@ -58,6 +58,14 @@ fmt: bin/tools/golangci-lint ## Format every module
 .PHONY: bench
 bench: bin/tools/benchstat ## Benchmarks; benchstat is on their PATH
 	PATH='$(CURDIR)/bin/tools':$$PATH go -C test/bench run .
+
+.PHONY: bench-proxy
+bench-proxy: ## The proxy against nginx; installs Debian's nginx and wrk if they are missing
+	go -C test/bench run . proxy
+
+.PHONY: soak
+soak: ## 100,000 requests for every fault that a variant can have
+	go test -count=1 -timeout 60m -run 'TestIsolation' ./internal/proxy -soak 100000 -v
 
 .PHONY: fuzz
 fuzz: ## Each fuzz target for FUZZTIME (20s)

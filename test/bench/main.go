@@ -19,15 +19,15 @@ func main() {
 	if len(os.Args) == 3 && os.Args[1] == "serve" {
 		exit(serveAdmission(ctx, os.Args[2]))
 	}
-	parts := map[string]func(context.Context) error{"admission": benchAdmission, "scale": benchScale}
+	parts := map[string]func(context.Context) error{"admission": benchAdmission, "scale": benchScale, "proxy": benchProxy}
 	names := os.Args[1:]
 	if len(names) == 0 {
-		names = []string{"admission", "scale"}
+		names = []string{"admission", "scale", "proxy"}
 	}
 	for _, name := range names {
 		run, ok := parts[name]
 		if !ok {
-			exit(fmt.Errorf("no benchmark %q; there are admission and scale", name))
+			exit(fmt.Errorf("no benchmark %q; there are admission, scale and proxy", name))
 		}
 		fmt.Printf("\n== %s\n", name)
 		if err := run(ctx); err != nil {

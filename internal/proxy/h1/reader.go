@@ -49,7 +49,7 @@ func (b *reader) init(conn net.Conn) {
 			b.pull = func(fd uintptr) bool { return b.receive(fd) || b.err != syscall.EAGAIN } //nolint:errorlint // straight from the system call
 			b.peek = func(fd uintptr) {
 				_, _, err := syscall.Recvfrom(int(fd), b.one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-				b.quiet = err == syscall.EAGAIN //nolint:errorlint // straight from the system call
+				b.quiet = err == syscall.EAGAIN
 			}
 			b.try = func(fd uintptr) bool { b.receive(fd); return true }
 		}
