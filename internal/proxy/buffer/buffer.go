@@ -7,10 +7,11 @@ import (
 	"unsafe"
 )
 
-// Sizes in bytes.
+// Sizes in bytes. A large one holds a body of 64 KiB together with its head: bodies like powers of
+// two, and with room for the head too they need one system call, not two.
 const (
 	SmallSize = 4 << 10
-	LargeSize = 64 << 10
+	LargeSize = 64<<10 + 8<<10
 )
 
 var (

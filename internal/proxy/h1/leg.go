@@ -17,9 +17,12 @@ type Leg struct {
 // NewLeg returns a leg that reads answers within the limits.
 func NewLeg(limits *Limits) *Leg { return &Leg{limits: limits.Defaulted()} }
 
-// discardLimit is how many bytes of an answer's body are read so that the connection can be used
-// again; with more to come, a new connection is cheaper.
-const discardLimit = 64 << 10
+// How many bytes of an answer's body are read so that the connection can be used again; with more
+// to come, a new connection is cheaper. Where the length is known the kernel drops them.
+const (
+	discardLimit = 64 << 10
+	skipLimit    = 1 << 20
+)
 
 // Send implements shadow.Leg.
 func (l *Leg) Send(to *upstream.Endpoint, copied *shadow.Copy) (int, error) {
@@ -76,6 +79,9 @@ func (c *clientConn) writeCopy(copied *shadow.Copy) error {
 
 // discard reads the body up to a limit and keeps nothing.
 func (c *clientConn) discard() (complete bool, err error) {
+	if b := &c.body; b.kind == byLength && b.left <= skipLimit && c.in.raw != nil {
+		return c.skip(b)
+	}
 	for n := 0; n <= discardLimit; {
 		p, err := c.body.Next()
 		if err == io.EOF { //nolint:errorlint // by the contract of Body
@@ -87,4 +93,20 @@ func (c *clientConn) discard() (complete bool, err error) {
 		n += len(p)
 	}
 	return false, nil
+}
+
+func (c *clientConn) skip(b *body) (complete bool, err error) {
+	for !b.done {
+		n := min(int64(c.in.buffered()), b.left)
+		if c.in.r += int(n); n == 0 {
+			m, err := c.in.skip(int(b.left))
+			if err != nil {
+				return false, err
+			}
+			n = int64(m)
+		}
+		b.left -= n
+		b.done = b.left == 0
+	}
+	return true, nil
 }

@@ -25,6 +25,9 @@ type reader struct {
 	peek  func(fd uintptr)
 	quiet bool
 	one   [1]byte
+	drop  func(fd uintptr) bool
+	// dropped is what drop is to take, and then how much it took.
+	dropped int
 
 	// buf[r:w] is what was read and not used. Before hold lies the head of the current message,
 	// which others point into: it stays until release.
@@ -34,8 +37,10 @@ type reader struct {
 	kept []byte
 	// full says that the last read left no room: more is waiting than fits.
 	full bool
-	n    int
-	err  error
+	// big says that the last message needed a large buffer, as the next one probably will.
+	big bool
+	n   int
+	err error
 
 	deadline time.Time
 }
@@ -51,6 +56,7 @@ func (b *reader) init(conn net.Conn) {
 				_, _, err := syscall.Recvfrom(int(fd), b.one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 				b.quiet = err == syscall.EAGAIN
 			}
+			b.drop = b.discardFrom
 			b.try = func(fd uintptr) bool { b.receive(fd); return true }
 		}
 	}
@@ -60,7 +66,9 @@ func (b *reader) init(conn net.Conn) {
 // failure buf is given back if it is not in use.
 func (b *reader) receive(fd uintptr) bool {
 	fresh := b.buf == nil
-	if fresh {
+	if fresh && b.big {
+		b.buf = buffer.Large()
+	} else if fresh {
 		b.buf = buffer.Small()
 	}
 	for {
@@ -93,6 +101,39 @@ func (b *reader) fill() error {
 		return err
 	}
 	return b.took()
+}
+
+// skip waits for bytes that nobody wants and drops at most n of them inside the kernel, where it can.
+func (b *reader) skip(n int) (int, error) {
+	b.dropped, b.err = n, nil
+	if err := b.raw.Read(b.drop); err != nil {
+		return 0, err
+	}
+	if b.err != nil {
+		return 0, os.NewSyscallError("recvfrom", b.err)
+	}
+	if b.dropped == 0 {
+		return 0, io.ErrUnexpectedEOF
+	}
+	return b.dropped, nil
+}
+
+// discardFrom reads with MSG_TRUNC, which Linux takes as: copy nothing (tcp(7)). Elsewhere it means
+// nothing for TCP, and the bytes go into the buffer and no further.
+func (b *reader) discardFrom(fd uintptr) bool {
+	scratch := buffer.Large()
+	defer buffer.Recycle(scratch)
+	for {
+		n, _, err := syscall.Recvfrom(int(fd), scratch[:min(b.dropped, len(scratch))], syscall.MSG_TRUNC)
+		switch err { //nolint:errorlint // straight from the system call
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return false
+		default:
+			b.dropped, b.err = max(n, 0), err
+			return true
+		}
+	}
 }
 
 // tryFill is fill, but returns without any bytes rather than wait.
@@ -228,6 +269,7 @@ func (b *reader) makeRoom() {
 
 // move goes on in another buffer and keeps the old one for the sake of the head.
 func (b *reader) move(to []byte) {
+	b.big = b.big || cap(to) == buffer.LargeSize
 	w := copy(to, b.buf[b.r:b.w])
 	if b.kept == nil && b.hold > 0 {
 		b.kept = b.buf
@@ -259,6 +301,7 @@ func (b *reader) release() {
 	}
 	b.hold = 0
 	b.full = false
+	b.big = b.big && b.w > buffer.SmallSize
 	switch {
 	case b.r == b.w:
 		buffer.Recycle(b.buf)
