@@ -190,67 +190,93 @@ func (s *site) stop() {
 	}
 }
 
+// figures of one run: microseconds of CPU and wall time for each request, and the p99 in
+// milliseconds, with 32 connections that ask as fast as they are answered.
+type figures struct{ cpu, wall, p99 float64 }
+
 // measure runs both in turn and reports the medians.
 func (s *site) measure(ctx context.Context, sc *scenario) error {
-	ours, peers := make([]float64, 0, proxyRounds), make([]float64, 0, proxyRounds)
-	pids := []int{s.pids["ours"], s.pids["front"]}
+	pids := [2]int{s.pids["ours"], s.pids["front"]}
 	if sc.ours == 8211 {
-		pids = []int{s.pids["ourslog"], s.pids["frontlog"]}
+		pids = [2]int{s.pids["ourslog"], s.pids["frontlog"]}
 	}
+	var runs [2][]figures
 	for range proxyRounds {
-		o, err := s.run(ctx, pids[0], sc.ours, sc)
-		if err != nil {
-			return err
+		for i, port := range [2]int{sc.ours, sc.peer} {
+			f, err := s.run(ctx, pids[i], port, sc)
+			if err != nil {
+				return err
+			}
+			runs[i] = append(runs[i], f)
 		}
-		p, err := s.run(ctx, pids[1], sc.peer, sc)
-		if err != nil {
-			return err
-		}
-		ours, peers = append(ours, o), append(peers, p)
 	}
-	o, p := median(ours), median(peers)
+	medians := [2]figures{middle(runs[0]), middle(runs[1])}
+	o, p := medians[0], medians[1]
 	if sc.bound > 0 {
-		report(sc.name, "µs", o, p, sc.bound)
-		return nil
+		report(sc.name, "µs", o.cpu, p.cpu, sc.bound)
+	} else {
+		fmt.Printf("%-46s %9.1f µs   peer %9.1f µs   ratio %5.2f\n", sc.name, o.cpu, p.cpu, o.cpu/p.cpu)
 	}
-	fmt.Printf("%-46s %9.1f µs   peer %9.1f µs   ratio %5.2f\n", sc.name, o, p, o/p)
+	fmt.Printf("%-46s %9.0f /s   peer %9.0f /s   p99 %.1f ms, peer %.1f ms\n", "", 1e6/o.wall, 1e6/p.wall, o.p99, p.p99)
 	return nil
 }
 
-var requestsIn = regexp.MustCompile(`(\d+) requests in`)
+func middle(runs []figures) figures {
+	var cpus, walls, p99s []float64
+	for _, r := range runs {
+		cpus, walls, p99s = append(cpus, r.cpu), append(walls, r.wall), append(p99s, r.p99)
+	}
+	return figures{median(cpus), median(walls), median(p99s)}
+}
 
-// run puts the load on one port and returns the microseconds of CPU for each request.
-func (s *site) run(ctx context.Context, pid, port int, sc *scenario) (float64, error) {
-	args := []string{"-c", "1", "wrk", "-t1", "-c32", "-d" + proxyDuration}
+var (
+	requestsIn = regexp.MustCompile(`(\d+) requests in`)
+	p99Line    = regexp.MustCompile(`99% +(\S+)`)
+)
+
+// run puts the load on one port.
+func (s *site) run(ctx context.Context, pid, port int, sc *scenario) (figures, error) {
+	args := []string{"-c", "1", "wrk", "-t1", "-c32", "--latency", "--timeout", "20s", "-d" + proxyDuration}
 	if sc.post > 0 {
 		script := filepath.Join(s.dir, "post.lua")
 		lua := fmt.Sprintf("wrk.method = \"POST\"\nwrk.body = string.rep(\"x\", %d)\n", sc.post)
 		if err := os.WriteFile(script, []byte(lua), 0o600); err != nil {
-			return 0, err
+			return figures{}, err
 		}
 		args = append(args, "-s", script)
 	}
 	before, err := cpu(pid)
 	if err != nil {
-		return 0, err
+		return figures{}, err
 	}
+	begin := time.Now()
 	out, err := exec.CommandContext(ctx, "taskset", append(args, fmt.Sprintf("http://127.0.0.1:%d%s", port, sc.path))...).CombinedOutput()
 	if err != nil {
-		return 0, fmt.Errorf("wrk: %w: %s", err, out)
+		return figures{}, fmt.Errorf("wrk: %w: %s", err, out)
 	}
+	wall := time.Since(begin)
 	after, err := cpu(pid)
 	if err != nil {
-		return 0, err
+		return figures{}, err
 	}
 	found := requestsIn.FindSubmatch(out)
 	if found == nil || strings.Contains(string(out), "Non-2xx") || strings.Contains(string(out), "Socket errors") {
-		return 0, fmt.Errorf("wrk: %s", out)
+		return figures{}, fmt.Errorf("wrk: %s", out)
 	}
 	n, err := strconv.Atoi(string(found[1]))
 	if err != nil || n == 0 {
-		return 0, fmt.Errorf("wrk: %s", out)
+		return figures{}, fmt.Errorf("wrk: %s", out)
 	}
-	return float64((after - before).Microseconds()) / float64(n), nil
+	latency := p99Line.FindSubmatch(out)
+	if latency == nil {
+		return figures{}, fmt.Errorf("wrk: %s", out)
+	}
+	p99, err := time.ParseDuration(string(latency[1]))
+	if err != nil {
+		return figures{}, err
+	}
+	per := func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(n) }
+	return figures{per(after - before), per(wall), p99.Seconds() * 1000}, nil
 }
 
 // idle opens connections that have had one request each and reports what each of them costs.
