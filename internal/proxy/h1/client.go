@@ -99,7 +99,7 @@ func (c *Client) Send(to *upstream.Endpoint, s *core.Send) (core.Answer, error) 
 	written := conn.writeRequest(s)
 	if err := conn.readHead(s.Out.Method, s.Out.Upgrade != "", s.Inform); err != nil {
 		conn.join(0)
-		if conn.in.buffered() == 0 && reused && isClosed(err) && s.Deadline.IsZero() {
+		if conn.in.buffered() == 0 && reused && isClosed(err) {
 			err = core.ErrUnanswered
 		} else if written != nil && isClosed(err) {
 			err = written
