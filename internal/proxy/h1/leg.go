@@ -21,7 +21,7 @@ func NewLeg(limits *Limits) *Leg { return &Leg{limits: limits.Defaulted()} }
 // to come, a new connection is cheaper. Where the length is known the kernel drops them.
 const (
 	discardLimit = 64 << 10
-	skipLimit    = 1 << 20
+	skipLimit    = 256 << 10
 )
 
 // Send implements shadow.Leg.

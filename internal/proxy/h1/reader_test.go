@@ -29,13 +29,13 @@ func pair(t *testing.T) (a, b net.Conn) {
 func TestSkip(t *testing.T) {
 	a, b := pair(t)
 	go func() {
-		_, _ = a.Write(append(bytes.Repeat([]byte("x"), 300<<10), "next"...))
+		_, _ = a.Write(append(bytes.Repeat([]byte("x"), 200<<10), "next"...))
 		_ = a.Close()
 	}()
 	conn := &clientConn{Conn: b, limits: limits}
 	conn.in.init(b)
 	conn.body.in, conn.body.limits = &conn.in, limits
-	conn.body.reset(300<<10, false)
+	conn.body.reset(200<<10, false)
 	require.NoError(t, conn.in.fill())
 	complete, err := conn.discard()
 	require.NoError(t, err)
