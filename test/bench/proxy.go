@@ -58,6 +58,9 @@ func benchProxy(ctx context.Context) error {
 		return err
 	}
 	for _, s := range scenarios {
+		if !strings.Contains(s.name, os.Getenv("BENCH_PROXY")) {
+			continue
+		}
 		if err := site.measure(ctx, &s); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
