@@ -57,16 +57,20 @@ func median(values []float64) float64 {
 }
 
 // report prints the medians of a figure and of its peer's, and the ratio against
-// its bound: the median of the rounds' ratios, since what else the machine does
+// its bound, 0 for none: the median of the rounds' ratios, since what else the machine does
 // differs less within a round than between rounds.
 func report(what, unit string, ours, peer []float64, bound float64) {
 	ratios := make([]float64, len(ours))
 	for i := range ours {
 		ratios[i] = ours[i] / peer[i]
 	}
-	ratio, verdict := median(ratios), "within"
-	if ratio > bound {
-		verdict = "ABOVE"
+	ratio, verdict := median(ratios), ""
+	switch {
+	case bound == 0:
+	case ratio > bound:
+		verdict = fmt.Sprintf("  ABOVE %.1f", bound)
+	default:
+		verdict = fmt.Sprintf("  within %.1f", bound)
 	}
-	fmt.Printf("%-46s %9.1f %-3s  peer %9.1f %-3s  ratio %5.2f  %s %.1f\n", what, median(ours), unit, median(peer), unit, ratio, verdict, bound)
+	fmt.Printf("%-46s %9.1f %-3s  peer %9.1f %-3s  ratio %5.2f%s\n", what, median(ours), unit, median(peer), unit, ratio, verdict)
 }

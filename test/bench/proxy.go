@@ -213,23 +213,18 @@ func (s *site) measure(ctx context.Context, sc *scenario) error {
 			runs[i] = append(runs[i], f)
 		}
 	}
-	medians := [2]figures{middle(runs[0]), middle(runs[1])}
-	o, p := medians[0], medians[1]
-	if sc.bound > 0 {
-		report(sc.name, "µs", o.cpu, p.cpu, sc.bound)
-	} else {
-		fmt.Printf("%-46s %9.1f µs   peer %9.1f µs   ratio %5.2f\n", sc.name, o.cpu, p.cpu, o.cpu/p.cpu)
-	}
-	fmt.Printf("%-46s %9.0f /s   peer %9.0f /s   p99 %.1f ms, peer %.1f ms\n", "", 1e6/o.wall, 1e6/p.wall, o.p99, p.p99)
+	ours, peer := columns(runs[0]), columns(runs[1])
+	report(sc.name, "µs", ours.cpu, peer.cpu, sc.bound)
+	fmt.Printf("%-46s %9.0f /s   peer %9.0f /s   p99 %.1f ms, peer %.1f ms\n", "",
+		1e6/median(ours.wall), 1e6/median(peer.wall), median(ours.p99), median(peer.p99))
 	return nil
 }
 
-func middle(runs []figures) figures {
-	var cpus, walls, p99s []float64
+func columns(runs []figures) (c struct{ cpu, wall, p99 []float64 }) {
 	for _, r := range runs {
-		cpus, walls, p99s = append(cpus, r.cpu), append(walls, r.wall), append(p99s, r.p99)
+		c.cpu, c.wall, c.p99 = append(c.cpu, r.cpu), append(c.wall, r.wall), append(c.p99, r.p99)
 	}
-	return figures{median(cpus), median(walls), median(p99s)}
+	return c
 }
 
 var (
