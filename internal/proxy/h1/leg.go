@@ -19,9 +19,11 @@ func NewLeg(limits *Limits) *Leg { return &Leg{limits: limits.Defaulted()} }
 
 // How many bytes of an answer's body are read so that the connection can be used again; with more
 // to come, a new connection is cheaper. Where the length is known the kernel drops them.
+// An answer that ends with its connection is read only so that a small one is not broken off.
 const (
 	discardLimit = 64 << 10
 	skipLimit    = 256 << 10
+	closeLimit   = 8 << 10
 )
 
 // Send implements shadow.Leg.
@@ -82,7 +84,11 @@ func (c *clientConn) discard() (complete bool, err error) {
 	if b := &c.body; b.kind == byLength && b.left <= skipLimit && c.in.raw != nil {
 		return c.skip(b)
 	}
-	for n := 0; n <= discardLimit; {
+	limit := discardLimit
+	if c.body.kind == byClose {
+		limit = closeLimit
+	}
+	for n := 0; n <= limit; {
 		p, err := c.body.Next()
 		if err == io.EOF { //nolint:errorlint // by the contract of Body
 			return true, nil
