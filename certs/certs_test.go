@@ -2,9 +2,6 @@ package certs_test
 
 import (
 	"crypto/x509"
-	"encoding/pem"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -19,7 +16,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestMemoryServesALeafThatItsBundleTrusts(t *testing.T) {
-	m, err := certs.NewMemory(clock.RealClock{}, "127.0.0.1", "laptop.example")
+	m, err := certs.NewMemory(clock.RealClock{}, nil, "127.0.0.1", "laptop.example")
 	require.NoError(t, err)
 	pool := x509.NewCertPool()
 	require.True(t, pool.AppendCertsFromPEM(m.CABundle()))
@@ -36,7 +33,7 @@ func TestMemoryServesALeafThatItsBundleTrusts(t *testing.T) {
 
 func TestMemoryRenewsAtTwoThirdsOfTheLeafsLife(t *testing.T) {
 	clk := testclock.NewFakeClock(time.Now())
-	m, err := certs.NewMemory(clk, "127.0.0.1")
+	m, err := certs.NewMemory(clk, nil, "127.0.0.1")
 	require.NoError(t, err)
 	done := make(chan error)
 	go func() { done <- m.Start(t.Context()) }()
@@ -47,7 +44,7 @@ func TestMemoryRenewsAtTwoThirdsOfTheLeafsLife(t *testing.T) {
 	}
 	first := serial()
 	require.Eventually(t, clk.HasWaiters, 5*time.Second, time.Millisecond)
-	clk.Step(15 * time.Hour)
+	clk.Step(14 * time.Hour)
 	require.Never(t, func() bool { return serial() != first }, 50*time.Millisecond, time.Millisecond)
 	clk.Step(2 * time.Hour)
 	require.Eventually(t, func() bool { return serial() != first }, 5*time.Second, time.Millisecond)
@@ -58,20 +55,8 @@ func TestMemoryRenewsAtTwoThirdsOfTheLeafsLife(t *testing.T) {
 
 func TestMemorySaysThatItsLeafExpired(t *testing.T) {
 	clk := testclock.NewFakeClock(time.Now())
-	m, err := certs.NewMemory(clk, "127.0.0.1")
+	m, err := certs.NewMemory(clk, nil, "127.0.0.1")
 	require.NoError(t, err)
 	clk.Step(25 * time.Hour)
 	require.ErrorContains(t, m.Ready(), "expired")
-}
-
-func TestFilesNamesWhatIsWrong(t *testing.T) {
-	dir := t.TempDir()
-	_, err := certs.Files(dir)
-	require.ErrorContains(t, err, filepath.Join(dir, "tls.crt"))
-	bad := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("no")})
-	for _, name := range []string{"tls.crt", "tls.key"} {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), bad, 0o600))
-	}
-	_, err = certs.Files(dir)
-	require.ErrorContains(t, err, "tls.key")
 }

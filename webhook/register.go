@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -107,9 +108,7 @@ func (r Registration) configurations() (mutating, validating []byte, err error) 
 	}
 	for i := range v.Webhooks {
 		v.Webhooks[i].ClientConfig = r.client(ValidatePath)
-		if r.FailurePolicy != "" {
-			v.Webhooks[i].FailurePolicy = &r.FailurePolicy
-		}
+		v.Webhooks[i].FailurePolicy = new(cmp.Or(r.FailurePolicy, admissionregistrationv1.Fail))
 	}
 	if mutating, err = json.Marshal(m); err != nil {
 		return nil, nil, err

@@ -21,8 +21,12 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/yaml"
 
+	"github.com/mirrorgate/mirrorgate/certs"
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
+
+// minCertLife leaves a renewal some seconds: certificates know no smaller unit.
+const minCertLife = 5 * time.Second
 
 // serveOptions are the flags of serve; the JSON names are the keys of its config
 // file. Durations are as in "10s".
@@ -32,7 +36,12 @@ type serveOptions struct {
 	Context                 string          `json:"context,omitempty"`
 	WebhookURL              string          `json:"webhook-url,omitempty"`
 	WebhookBind             string          `json:"webhook-bind,omitempty"`
+	Certs                   string          `json:"certs,omitempty"`
 	CertDir                 string          `json:"cert-dir,omitempty"`
+	CertNames               []string        `json:"cert-names,omitempty"`
+	CertLife                metav1.Duration `json:"cert-life,omitzero"`
+	Namespace               string          `json:"namespace,omitempty"`
+	ProbeNamespace          string          `json:"probe-namespace,omitempty"`
 	FailurePolicy           string          `json:"failure-policy,omitempty"`
 	MetricsBind             string          `json:"metrics-bind,omitempty"`
 	HealthBind              string          `json:"health-bind,omitempty"`
@@ -55,17 +64,20 @@ type serveOptions struct {
 
 func defaultServeOptions() *serveOptions {
 	return &serveOptions{
-		CertDir:       "/var/run/mirrorgate/certs",
-		FailurePolicy: string(admissionregistrationv1.Fail),
-		MetricsBind:   ":8080",
-		HealthBind:    ":8081",
-		ClusterDomain: "cluster.local",
-		RootNamespace: "istio-system",
-		UnreadyGrace:  metav1.Duration{Duration: 10 * time.Second},
-		Resync:        metav1.Duration{Duration: 10 * time.Minute},
-		Workers:       8,
-		LogLevel:      "info",
-		LogFormat:     "text",
+		ProbeNamespace: "mirrorgate-probe",
+		Certs:          certsAuto,
+		CertDir:        "/var/run/mirrorgate/certs",
+		CertLife:       metav1.Duration{Duration: certs.DefaultLife},
+		FailurePolicy:  string(admissionregistrationv1.Fail),
+		MetricsBind:    ":8080",
+		HealthBind:     ":8081",
+		ClusterDomain:  "cluster.local",
+		RootNamespace:  "istio-system",
+		UnreadyGrace:   metav1.Duration{Duration: 10 * time.Second},
+		Resync:         metav1.Duration{Duration: 10 * time.Minute},
+		Workers:        8,
+		LogLevel:       "info",
+		LogFormat:      "text",
 	}
 }
 
@@ -75,8 +87,13 @@ func (o *serveOptions) bind(f *pflag.FlagSet) {
 	f.StringVar(&o.Context, "context", o.Context, "context of the kubeconfig, if not its current one")
 	f.StringVar(&o.WebhookURL, "webhook-url", o.WebhookURL, "https://HOST:PORT at which the API server reaches this process; registers the webhooks while it runs")
 	f.StringVar(&o.WebhookBind, "webhook-bind", o.WebhookBind, "address that the webhook server listens on (default the port of --webhook-url, or :9443)")
-	f.StringVar(&o.CertDir, "cert-dir", o.CertDir, "folder with tls.crt and tls.key, without --webhook-url")
-	f.StringVar(&o.FailurePolicy, "failure-policy", o.FailurePolicy, "failure policy of the validating webhook that --webhook-url registers: Fail or Ignore")
+	f.StringVar(&o.Certs, "certs", o.Certs, "where the certificate comes from, without --webhook-url: auto, cert-manager, self or files")
+	f.StringVar(&o.CertDir, "cert-dir", o.CertDir, "folder with tls.crt and tls.key, for --certs=files")
+	f.StringSliceVar(&o.CertNames, "cert-names", o.CertNames, "names and IP addresses by which the API server calls, beside mirrorgate.NAMESPACE.svc")
+	f.DurationVar(&o.CertLife.Duration, "cert-life", o.CertLife.Duration, "how long a certificate is good for; it is renewed at two thirds, its CA lives four times as long")
+	f.StringVar(&o.Namespace, "namespace", o.Namespace, "namespace of the installation; in a cluster the pod's own by default")
+	f.StringVar(&o.ProbeNamespace, "probe-namespace", o.ProbeNamespace, "namespace in which writes that must be denied are tried, in dry runs only")
+	f.StringVar(&o.FailurePolicy, "failure-policy", o.FailurePolicy, "failure policy of the validating webhook once it is known to work: Fail or Ignore")
 	f.StringVar(&o.MetricsBind, "metrics-bind", o.MetricsBind, "address of the Prometheus metrics; 0 for none")
 	f.StringVar(&o.HealthBind, "health-bind", o.HealthBind, "address of /healthz and /readyz; 0 for none")
 	f.BoolVar(&o.LeaderElect, "leader-elect", o.LeaderElect, "elect a leader among the replicas: only it touches routes")
@@ -168,6 +185,15 @@ func (o *serveOptions) Validate() field.ErrorList {
 	if o.Workers < 1 || o.Workers > 1000 {
 		bad("workers", o.Workers, "must be from 1 to 1000")
 	}
+	if o.CertLife.Duration < minCertLife {
+		bad("cert-life", o.CertLife.Duration.String(), "must be 5s or more")
+	}
+	for name, namespace := range map[string]string{"namespace": o.Namespace, "probe-namespace": o.ProbeNamespace} {
+		if msgs := validation.IsDNS1123Label(namespace); namespace != "" && len(msgs) > 0 {
+			bad(name, namespace, msgs[0])
+		}
+	}
+	errs = append(errs, oneOf("certs", o.Certs, certsAuto, certsCertManager, certsSelf, certsFiles)...)
 	errs = append(errs, oneOf("failure-policy", o.FailurePolicy, "Fail", "Ignore")...)
 	errs = append(errs, oneOf("log-level", o.LogLevel, "debug", "info", "warn", "error")...)
 	errs = append(errs, oneOf("log-format", o.LogFormat, "text", "json")...)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -40,8 +41,12 @@ func newServe() *cobra.Command {
 		Long: `Serve answers the API server's admission requests for routes, and touches a route
 when one of its variants comes or goes.
 
-In a cluster it takes its identity from its service account and its certificate
-from --cert-dir; the webhook configurations are part of the installation.
+In a cluster it takes its identity from its service account; the webhook
+configurations are part of the installation. --certs says where its certificate
+comes from: cert-manager, self (a Secret that the replicas manage themselves), files
+(--cert-dir), or auto: files that exist, cert-manager where cainjector is told to fill
+the webhook configurations, else self. The validating webhook is moved from failure
+policy Ignore to Fail after a dry run showed that it denies.
 
 Outside a cluster, with --webhook-url, it makes its own CA, registers both webhook
 configurations by URL once it is ready, and removes them when it ends:
@@ -73,6 +78,7 @@ type gateway struct {
 	opts    *serveOptions
 	log     logr.Logger
 	config  *rest.Config
+	clock   *certs.ServerClock
 	manager manager.Manager
 	source  certs.Source
 	cluster *variant.Cluster
@@ -86,10 +92,11 @@ type gateway struct {
 
 // serve runs until ctx ends, or until a part fails.
 func serve(ctx context.Context, opts *serveOptions) error {
-	g := &gateway{opts: opts, log: newLogger(opts.level(), opts.LogFormat)}
+	g := &gateway{opts: opts, log: newLogger(opts.level(), opts.LogFormat), clock: certs.NewServerClock(clock.RealClock{})}
 	ctrl.SetLogger(g.log)
 	klog.SetLogger(g.log)
-	for _, step := range []func() error{g.connect, g.certificate, g.assemble} {
+	certificate := func() error { return g.certificate(ctx) }
+	for _, step := range []func() error{g.connect, certificate, g.assemble} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -118,17 +125,18 @@ func (g *gateway) connect() (err error) {
 	}
 	g.config.UserAgent = "mirrorgate/" + version
 	g.config.QPS = -1 // the API server's priority and fairness bound us
+	g.config.Wrap(g.clock.Wrap)
 	g.client, err = kubernetes.NewForConfig(g.config)
 	return err
 }
 
-func (g *gateway) certificate() error {
+func (g *gateway) certificate(ctx context.Context) (err error) {
+	observed := certs.NewMetrics(metrics.Registry)
 	if g.opts.url == nil {
-		source, err := certs.Files(g.opts.CertDir)
-		g.source = source
+		g.source, err = g.installedSource(ctx, observed)
 		return err
 	}
-	memory, err := certs.NewMemory(clock.RealClock{}, g.opts.url.Hostname())
+	memory, err := certs.NewMemory(clock.RealClock{}, observed, g.opts.url.Hostname())
 	if err != nil {
 		return err
 	}
@@ -222,14 +230,18 @@ func (g *gateway) controller() (func(context.Context) error, error) {
 			return nil
 		})
 	}
-	if !g.opts.LeaderElect {
-		return flips, nil
+	run, err := g.lead(flips)
+	if err != nil {
+		return nil, err
 	}
-	lock, err := lease(g.config, g.manager, g.opts.LeaderElectionNamespace)
+	if !g.opts.LeaderElect {
+		return run, nil
+	}
+	lock, err := lease(g.config, g.manager, cmp.Or(g.opts.LeaderElectionNamespace, g.opts.Namespace))
 	if err != nil {
 		return nil, fmt.Errorf("leader election: %w", err)
 	}
-	return leadership{lock: lock, run: flips}.Start, nil
+	return leadership{lock: lock, run: run}.Start, nil
 }
 
 // run starts everything, and outside a cluster registers the webhooks for as

@@ -54,7 +54,7 @@ const (
 // until ctx ends.
 func serveAdmission(ctx context.Context, which string) error {
 	ctrllog.SetLogger(logr.Discard())
-	source, err := certs.NewMemory(clock.RealClock{}, "127.0.0.1")
+	source, err := certs.NewMemory(clock.RealClock{}, nil, "127.0.0.1")
 	if err != nil {
 		return err
 	}

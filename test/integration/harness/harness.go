@@ -138,18 +138,35 @@ func (e *Env) Serve(t *testing.T, flags ...string) *Server {
 // Launch starts mirrorgate and does not wait for it.
 func (e *Env) Launch(t *testing.T, flags ...string) *Server {
 	t.Helper()
-	s := &Server{
+	s := newServer(t)
+	return s.launch(t, e.Binary, append([]string{"--kubeconfig", e.Kubeconfig, "--webhook-url", s.URL}, flags...))
+}
+
+// LaunchInstalled starts mirrorgate as a pod of an installation would, with the
+// identity of a kubeconfig, and does not wait for it.
+func (e *Env) LaunchInstalled(t *testing.T, kubeconfig string, flags ...string) *Server {
+	t.Helper()
+	return newServer(t).launch(t, e.Binary, append([]string{"--kubeconfig", kubeconfig}, flags...))
+}
+
+func newServer(t *testing.T) *Server {
+	t.Helper()
+	return &Server{
 		URL: "https://" + freeAddress(t), MetricsURL: "http://" + freeAddress(t), HealthURL: "http://" + freeAddress(t),
 		log: &buffer{}, done: make(chan struct{}),
 	}
+}
+
+func (s *Server) launch(t *testing.T, binary string, flags []string) *Server {
+	t.Helper()
 	args := append([]string{
-		"serve", "--kubeconfig", e.Kubeconfig, "--webhook-url", s.URL,
+		"serve",
 		"--webhook-bind", strings.TrimPrefix(s.URL, "https://"),
 		"--metrics-bind", strings.TrimPrefix(s.MetricsURL, "http://"),
 		"--health-bind", strings.TrimPrefix(s.HealthURL, "http://"),
 		"--unready-grace", "1s",
 	}, flags...)
-	s.cmd = exec.Command(e.Binary, args...) //nolint:noctx // Stop ends it, and must see a clean exit
+	s.cmd = exec.Command(binary, args...) //nolint:noctx // Stop ends it, and must see a clean exit
 	s.cmd.Stderr, s.cmd.Stdout = s.log, s.log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	require.NoError(t, s.cmd.Start())

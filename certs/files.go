@@ -1,0 +1,59 @@
+package certs
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
+)
+
+// files serves tls.crt and tls.key of a folder.
+type files struct {
+	served
+	watcher *certwatcher.CertWatcher
+}
+
+// Files returns a source that serves dir/tls.crt and dir/tls.key and follows
+// their changes, as a mounted Secret of type kubernetes.io/tls has them. It fails
+// when they are missing, do not belong together, are for another name or out of
+// date; files that become so later leave the last good certificate in place.
+// metrics may be nil.
+func Files(clk clock.PassiveClock, metrics *Metrics, dir string, names ...string) (Source, error) {
+	crt, key := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+	chain, err := os.ReadFile(crt)
+	if err != nil {
+		return nil, fmt.Errorf("certificate: %w", err)
+	}
+	private, err := os.ReadFile(key)
+	if err != nil {
+		return nil, fmt.Errorf("certificate: %w", err)
+	}
+	pair, err := parse(chain, private)
+	if err == nil {
+		err = usable(pair.Leaf, clk.Now(), names)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("certificate in %s: %w", dir, err)
+	}
+	f := &files{served: served{names: names, now: clk.Now, metrics: metrics}}
+	if f.watcher, err = certwatcher.New(crt, key); err != nil {
+		return nil, fmt.Errorf("certificate %s with key %s: %w", crt, key, err)
+	}
+	f.watcher.RegisterCallback(func(c tls.Certificate) {
+		// One that nobody would accept is worth less than the one before.
+		if err := usable(c.Leaf, clk.Now(), names); err != nil {
+			f.failed()
+			return
+		}
+		f.set(&c)
+	})
+	f.set(pair)
+	return f, nil
+}
+
+// Start implements Source.
+func (f *files) Start(ctx context.Context) error { return f.watcher.Start(ctx) }

@@ -1,0 +1,190 @@
+package install
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
+	"github.com/cert-manager/cert-manager/pkg/client/clientset/versioned"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mirrorgate/mirrorgate/certs"
+	"github.com/mirrorgate/mirrorgate/test/integration/harness"
+)
+
+// issuer does what cert-manager's controller and cainjector do, over the real
+// types of its API: cert-manager itself cannot be built from its Go module.
+type issuer struct {
+	api versioned.Interface
+	ns  string
+	ca  *x509.Certificate
+	key *ecdsa.PrivateKey
+}
+
+func newIssuer(t *testing.T, ns string) *issuer {
+	t.Helper()
+	api, err := versioned.NewForConfig(env.Config(t))
+	require.NoError(t, err)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ca"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	require.NoError(t, err)
+	ca, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	return &issuer{api, ns, ca, key}
+}
+
+// wanted waits for what mirrorgate asks for.
+func (i *issuer) wanted(t *testing.T) *certmanagerv1.Certificate {
+	t.Helper()
+	var leaf *certmanagerv1.Certificate
+	harness.Eventually(t, func() bool {
+		var err error
+		leaf, err = i.api.CertmanagerV1().Certificates(i.ns).Get(t.Context(), certs.IssuedSecret, metav1.GetOptions{})
+		return err == nil
+	}, "no Certificate is asked for")
+	return leaf
+}
+
+// condition sets a condition of all Certificates.
+func (i *issuer) condition(t *testing.T, kind certmanagerv1.CertificateConditionType, status cmmeta.ConditionStatus, reason, message string) {
+	t.Helper()
+	for _, name := range []string{"mirrorgate-ca", certs.IssuedSecret} {
+		have, err := i.api.CertmanagerV1().Certificates(i.ns).Get(t.Context(), name, metav1.GetOptions{})
+		require.NoError(t, err)
+		have.Status.Conditions = []certmanagerv1.CertificateCondition{{Type: kind, Status: status, Reason: reason, Message: message}}
+		_, err = i.api.CertmanagerV1().Certificates(i.ns).UpdateStatus(t.Context(), have, metav1.UpdateOptions{})
+		require.NoError(t, err)
+	}
+}
+
+// issue writes the Secret of the Certificate, as cert-manager does.
+func (i *issuer) issue(ctx context.Context, t *testing.T, spec certmanagerv1.CertificateSpec) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), DNSNames: spec.DNSNames,
+		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Minute),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	for _, ip := range spec.IPAddresses {
+		require.Equal(t, "127.0.0.1", ip)
+		template.IPAddresses = append(template.IPAddresses, []byte{127, 0, 0, 1})
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, i.ca, &key.PublicKey, i.key)
+	require.NoError(t, err)
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(t, err)
+	text := func(kind string, der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}) }
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: spec.SecretName, Annotations: map[string]string{certmanagerv1.CertificateNameKey: certs.IssuedSecret}},
+		Type:       corev1.SecretTypeTLS,
+		Data: map[string][]byte{
+			"tls.crt": text("CERTIFICATE", der), "tls.key": text("PRIVATE KEY", private), "ca.crt": text("CERTIFICATE", i.ca.Raw),
+		},
+	}
+	secrets := client(t).CoreV1().Secrets(i.ns)
+	if _, err = secrets.Update(ctx, secret, metav1.UpdateOptions{}); apierrors.IsNotFound(err) {
+		_, err = secrets.Create(ctx, secret, metav1.CreateOptions{})
+	}
+	require.NoError(t, err)
+}
+
+// inject fills the caBundles, as cainjector does where it is told to.
+func (i *issuer) inject(t *testing.T) {
+	t.Helper()
+	bundle := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: i.ca.Raw})
+	api := client(t).AdmissionregistrationV1()
+	m, err := api.MutatingWebhookConfigurations().Get(t.Context(), "mirrorgate", metav1.GetOptions{})
+	require.NoError(t, err)
+	for n := range m.Webhooks {
+		m.Webhooks[n].ClientConfig.CABundle = bundle
+	}
+	_, err = api.MutatingWebhookConfigurations().Update(t.Context(), m, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	v, err := api.ValidatingWebhookConfigurations().Get(t.Context(), "mirrorgate", metav1.GetOptions{})
+	require.NoError(t, err)
+	for n := range v.Webhooks {
+		v.Webhooks[n].ClientConfig.CABundle = bundle
+	}
+	_, err = api.ValidatingWebhookConfigurations().Update(t.Context(), v, metav1.UpdateOptions{})
+	require.NoError(t, err)
+}
+
+func says(t *testing.T, s *harness.Server, what string) {
+	t.Helper()
+	harness.Eventually(t, func() bool { return strings.Contains(s.Log(), what) }, "not said: %s", what)
+}
+
+// TestCertManagerThatComesLast installs mirrorgate first, then cert-manager, which
+// is slow, then denies, and in the end issues and rotates under writes.
+func TestCertManagerThatComesAfterMirrorgateIsWaitedFor(t *testing.T) {
+	ns, f := env.Namespace(t), newFront(t)
+	register(t, f)
+	servers := [2]*harness.Server{}
+	for n := range servers {
+		servers[n] = launch(t, ns, "--certs", "cert-manager", "--cert-life", "24h")
+	}
+	leads, _ := leader(t, servers[:]...)
+	says(t, leads, "cert-manager is not installed: the API server knows no Issuer of cert-manager.io/v1; install it, or use --certs=self")
+	require.False(t, ready(t.Context(), leads))
+
+	require.NoError(t, env.InstallCRDs(t.Context(), "cert-manager"))
+	i := newIssuer(t, ns)
+	leaf := i.wanted(t)
+	require.Equal(t, []string{"mirrorgate." + ns + ".svc"}, leaf.Spec.DNSNames)
+	require.Equal(t, certmanagerv1.ECDSAKeyAlgorithm, leaf.Spec.PrivateKey.Algorithm)
+	says(t, leads, "cert-manager has not looked at it: is its controller running?")
+	i.condition(t, certmanagerv1.CertificateConditionIssuing, cmmeta.ConditionFalse, "Denied", "policy says no")
+	says(t, leads, "mirrorgate-tls is not ready: Issuing=False (Denied: policy says no)")
+	i.condition(t, certmanagerv1.CertificateConditionReady, cmmeta.ConditionTrue, "Ready", "issued")
+	says(t, leads, "must be \\\""+ns+"/mirrorgate-tls\\\" for cainjector to fill its caBundle")
+	env.MustKubectl(t, "", "annotate", "mutatingwebhookconfiguration/mirrorgate", "validatingwebhookconfiguration/mirrorgate",
+		certs.InjectAnnotation+"="+ns+"/mirrorgate-tls")
+
+	i.issue(t.Context(), t, leaf.Spec)
+	waitReady(t, servers[:]...)
+	f.use(servers[:]...)
+	i.inject(t)
+	waitArmed(t)
+	writes := write(t, env.Namespace(t), 20*time.Millisecond)
+	for range 10 {
+		renewed := renewal(t, servers[:]...)
+		i.issue(t.Context(), t, leaf.Spec)
+		renewed()
+	}
+	env.MustKubectl(t, "", "-n", ns, "delete", "secret", certs.IssuedSecret)
+	env.MustKubectl(t, "", "-n", ns, "create", "secret", "generic", certs.IssuedSecret, "--from-literal=tls.crt=theirs")
+	says(t, leads, "is not the one of Certificate mirrorgate-tls")
+	env.MustKubectl(t, "", "-n", ns, "delete", "secret", certs.IssuedSecret)
+	renewed := renewal(t, servers[:]...)
+	i.issue(t.Context(), t, leaf.Spec)
+	renewed()
+	require.Empty(t, writes.stop())
+	require.Zero(t, writes.unmirrored.Load())
+	require.Greater(t, writes.done.Load(), int64(50))
+
+	// Somebody's change of what we asked for is taken back; what is not ours stays.
+	env.MustKubectl(t, "", "-n", ns, "patch", "certificate", certs.IssuedSecret, "--type=merge", "-p", `{"spec":{"dnsNames":["other"]}}`)
+	leads.Stop(t)
+	harness.Eventually(t, func() bool { return i.wanted(t).Spec.DNSNames[0] == fmt.Sprintf("mirrorgate.%s.svc", ns) }, "not taken back")
+}
