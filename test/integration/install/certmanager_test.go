@@ -102,7 +102,7 @@ func (i *issuer) issue(ctx context.Context, t *testing.T, spec certmanagerv1.Cer
 			"tls.crt": text("CERTIFICATE", der), "tls.key": text("PRIVATE KEY", private), "ca.crt": text("CERTIFICATE", i.ca.Raw),
 		},
 	}
-	secrets := client(t).CoreV1().Secrets(i.ns)
+	secrets := clientset(t).CoreV1().Secrets(i.ns)
 	if _, err = secrets.Update(ctx, secret, metav1.UpdateOptions{}); apierrors.IsNotFound(err) {
 		_, err = secrets.Create(ctx, secret, metav1.CreateOptions{})
 	}
@@ -113,7 +113,7 @@ func (i *issuer) issue(ctx context.Context, t *testing.T, spec certmanagerv1.Cer
 func (i *issuer) inject(t *testing.T) {
 	t.Helper()
 	bundle := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: i.ca.Raw})
-	api := client(t).AdmissionregistrationV1()
+	api := clientset(t).AdmissionregistrationV1()
 	m, err := api.MutatingWebhookConfigurations().Get(t.Context(), "mirrorgate", metav1.GetOptions{})
 	require.NoError(t, err)
 	for n := range m.Webhooks {

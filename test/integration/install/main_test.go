@@ -5,7 +5,6 @@ package install
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -23,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	"github.com/mirrorgate/mirrorgate/manifests"
@@ -127,7 +127,7 @@ func ready(ctx context.Context, s *harness.Server) bool {
 	return resp.StatusCode == http.StatusOK
 }
 
-func client(t *testing.T) kubernetes.Interface {
+func clientset(t *testing.T) kubernetes.Interface {
 	t.Helper()
 	c, err := kubernetes.NewForConfig(env.Config(t))
 	require.NoError(t, err)
@@ -153,16 +153,16 @@ func register(t *testing.T, f *front) {
 	for i := range v.Webhooks {
 		at(&v.Webhooks[i].ClientConfig)
 	}
-	api := client(t).AdmissionregistrationV1()
+	api := clientset(t).AdmissionregistrationV1()
 	_, err := api.MutatingWebhookConfigurations().Create(t.Context(), &m, metav1.CreateOptions{})
 	require.NoError(t, err)
 	_, err = api.ValidatingWebhookConfigurations().Create(t.Context(), &v, metav1.CreateOptions{})
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(t.Context())
-		require.NoError(t, errors.Join(
-			api.ValidatingWebhookConfigurations().Delete(ctx, v.Name, metav1.DeleteOptions{}),
-			api.MutatingWebhookConfigurations().Delete(ctx, m.Name, metav1.DeleteOptions{})))
+		// One test removes them itself.
+		require.NoError(t, client.IgnoreNotFound(api.ValidatingWebhookConfigurations().Delete(ctx, v.Name, metav1.DeleteOptions{})))
+		require.NoError(t, client.IgnoreNotFound(api.MutatingWebhookConfigurations().Delete(ctx, m.Name, metav1.DeleteOptions{})))
 	})
 }
 
@@ -185,7 +185,7 @@ func waitReady(t *testing.T, servers ...*harness.Server) {
 func waitArmed(t *testing.T) {
 	t.Helper()
 	harness.Eventually(t, func() bool {
-		v, err := client(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), "mirrorgate", metav1.GetOptions{})
+		v, err := clientset(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), "mirrorgate", metav1.GetOptions{})
 		require.NoError(t, err)
 		for _, w := range v.Webhooks {
 			if *w.FailurePolicy != admissionregistrationv1.Fail {

@@ -118,7 +118,7 @@ spec:
 	require.Contains(t, server.Log(), "source=self")
 	// Nothing leads from the front to it yet, so no proof can succeed.
 	harness.Eventually(t, func() bool { return strings.Contains(server.Log(), "was not denied in a dry run") }, "no failed proof is told")
-	v, err := client(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), "mirrorgate", metav1.GetOptions{})
+	v, err := clientset(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), "mirrorgate", metav1.GetOptions{})
 	require.NoError(t, err)
 	for _, w := range v.Webhooks {
 		require.Equal(t, admissionregistrationv1.Ignore, *w.FailurePolicy)

@@ -1,0 +1,305 @@
+package install
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+
+	"github.com/mirrorgate/mirrorgate/certs"
+	"github.com/mirrorgate/mirrorgate/test/integration/harness"
+)
+
+const (
+	system  = "mirrorgate-system"
+	account = "system:serviceaccount:mirrorgate-system:mirrorgate"
+)
+
+// render builds a folder of the manifests, as kubectl apply -k does.
+func render(t *testing.T, folder string) string {
+	t.Helper()
+	return env.MustKubectl(t, "", "kustomize", filepath.Join("..", "..", "..", "manifests", folder))
+}
+
+func objects(t *testing.T, text string) []*unstructured.Unstructured {
+	t.Helper()
+	var found []*unstructured.Unstructured
+	for part := range strings.SplitSeq(text, "\n---\n") {
+		u := &unstructured.Unstructured{}
+		require.NoError(t, yaml.Unmarshal([]byte(part), &u.Object))
+		found = append(found, u)
+	}
+	return found
+}
+
+// install applies an overlay, and takes it away after the test. Objects whose
+// clients have to be others in a test are left out.
+func install(t *testing.T, overlay string, without ...string) {
+	t.Helper()
+	text := render(t, overlay)
+	var parts []string
+	for part := range strings.SplitSeq(text, "\n---\n") {
+		if !slices.ContainsFunc(without, func(kind string) bool { return strings.Contains(part, "\nkind: "+kind+"\n") }) {
+			parts = append(parts, part)
+		}
+	}
+	text = strings.Join(parts, "\n---\n")
+	t.Cleanup(func() {
+		_, err := env.Kubectl(context.WithoutCancel(t.Context()), text, "delete", "--ignore-not-found", "-f", "-")
+		require.NoError(t, err)
+	})
+	_, stderr, err := env.Try(t, text, "apply", "--server-side", "--validate=strict", "-f", "-")
+	require.NoError(t, err, stderr)
+	require.Empty(t, stderr, "not even a warning, of Pod Security for one")
+}
+
+func TestOverlaysAreInstalledAsTheyAreAndRunUnderPodSecurityRestricted(t *testing.T) {
+	require.NoError(t, env.InstallCRDs(t.Context(), "cert-manager"))
+	for _, overlay := range []string{"overlays/default", "overlays/cert-manager"} {
+		t.Run(overlay, func(t *testing.T) {
+			install(t, overlay)
+			harness.Eventually(t, func() bool {
+				var have appsv1.Deployment
+				raw := env.MustKubectl(t, "", "-n", system, "get", "deployment", "mirrorgate", "-o", "json")
+				require.NoError(t, json.Unmarshal([]byte(raw), &have))
+				return have.Status.ReadyReplicas == 2
+			}, "the pods are not admitted")
+			for _, dry := range []string{"--dry-run=server", "--dry-run=client"} {
+				_, stderr, err := env.Try(t, render(t, overlay), "apply", dry, "-f", "-")
+				require.NoError(t, err, stderr)
+			}
+		})
+	}
+}
+
+func TestNamespaceThatEnforcesPodSecurityRefusesALaxerPod(t *testing.T) {
+	install(t, "overlays/default", "Deployment")
+	text := env.MustKubectl(t, "", "-n", system, "get", "namespace", system, "-o", "name")
+	require.Contains(t, text, system)
+	_, stderr, err := env.Try(t, "", "-n", system, "run", "lax", "--image=busybox")
+	require.Error(t, err)
+	require.Contains(t, stderr, "violates PodSecurity \"restricted:latest\"")
+}
+
+// request is an entry of the audit log.
+type request struct {
+	User           struct{ Username string }
+	Verb           string
+	ObjectRef      struct{ APIGroup, Resource, Name, Subresource string }
+	ResponseStatus struct {
+		Code    int
+		Message string
+	}
+}
+
+// auditLog opens the API server's log, behind what was there before.
+func auditLog(t *testing.T, before int64) (log *os.File, size int64) {
+	t.Helper()
+	log, err := os.Open(filepath.Join(env.Dir, "logs", "kube-apiserver.log"))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = log.Close() })
+	size, err = log.Seek(0, io.SeekEnd)
+	require.NoError(t, err)
+	_, err = log.Seek(before, io.SeekStart)
+	require.NoError(t, err)
+	return log, size
+}
+
+// requests are those that the program made under its own identity.
+func requests(t *testing.T, since int64) []request {
+	t.Helper()
+	file, _ := auditLog(t, since)
+	var found []request
+	lines := bufio.NewScanner(file)
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() {
+		var r request
+		if json.Unmarshal(lines.Bytes(), &r) == nil && r.User.Username == account {
+			found = append(found, r)
+		}
+	}
+	require.NoError(t, lines.Err())
+	return found
+}
+
+// grant is one verb on one resource that a role gives.
+type grant struct{ group, resource, name, verb string }
+
+func granted(t *testing.T, overlay string) []grant {
+	t.Helper()
+	var all []grant
+	for _, u := range objects(t, render(t, overlay)) {
+		if u.GetKind() != "Role" && u.GetKind() != "ClusterRole" {
+			continue
+		}
+		raw, err := u.MarshalJSON()
+		require.NoError(t, err)
+		var role rbacv1.ClusterRole
+		require.NoError(t, json.Unmarshal(raw, &role))
+		for _, rule := range role.Rules {
+			names := rule.ResourceNames
+			if len(names) == 0 {
+				names = []string{""}
+			}
+			for _, group := range rule.APIGroups {
+				for _, resource := range rule.Resources {
+					for _, name := range names {
+						for _, verb := range rule.Verbs {
+							all = append(all, grant{group, resource, name, verb})
+						}
+					}
+				}
+			}
+		}
+	}
+	return all
+}
+
+// TestRoleAllows runs the program with the identity of the manifests, and lets it
+// do all that it does.
+func TestRoleGrantsWhatTheProgramDoesAndNothingElse(t *testing.T) {
+	require.NoError(t, env.InstallCRDs(t.Context(), "cert-manager", "argo-rollouts"))
+	for overlay, source := range map[string]string{"overlays/default": "self", "overlays/cert-manager": "cert-manager"} {
+		t.Run(source, func(t *testing.T) {
+			_, before := auditLog(t, 0)
+			install(t, overlay, "Deployment", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
+			f := newFront(t)
+			register(t, f)
+			if source == "cert-manager" {
+				env.MustKubectl(t, "", "annotate", "mutatingwebhookconfiguration/mirrorgate", "validatingwebhookconfiguration/mirrorgate",
+					certs.InjectAnnotation+"="+system+"/"+certs.IssuedSecret)
+			}
+			kubeconfig, err := env.KubeconfigFor(t.Context(), account)
+			require.NoError(t, err)
+			// Older API servers have no streaming lists: one replica lists.
+			t.Setenv("KUBE_FEATURE_WatchListClient", "false")
+			server := env.LaunchInstalled(t, kubeconfig, "--namespace", system, "--leader-elect", "--cert-names", "127.0.0.1", "--cert-life", "6h", "--resync", "1s")
+			if source == "cert-manager" {
+				i := newIssuer(t, system)
+				i.issue(t.Context(), t, i.wanted(t).Spec)
+				i.inject(t)
+				i.condition(t, "Ready", "True", "Ready", "issued")
+				for _, name := range []string{"issuer/mirrorgate-self-signed", "issuer/mirrorgate-ca"} {
+					env.MustKubectl(t, "", "-n", system, "patch", name, "--type=merge", "-p", `{"spec":{"selfSigned":null,"ca":{"secretName":"other"}}}`)
+				}
+				for _, name := range []string{"certificate/mirrorgate-tls", "certificate/mirrorgate-ca"} {
+					env.MustKubectl(t, "", "-n", system, "patch", name, "--type=merge", "-p", `{"spec":{"secretName":"other"}}`)
+				}
+			}
+			waitReady(t, server)
+			f.use(server)
+			waitArmed(t)
+			exercise(t, server)
+
+			unused := granted(t, overlay)
+			harness.Eventually(t, func() bool {
+				made := requests(t, before)
+				unused = slices.DeleteFunc(unused, func(g grant) bool {
+					return slices.ContainsFunc(made, func(r request) bool {
+						return r.Verb == g.verb && r.ObjectRef.Resource == g.resource && r.ObjectRef.APIGroup == g.group && (g.name == "" || r.ObjectRef.Name == g.name)
+					})
+				})
+				return len(unused) == 0
+			}, "granted and never used: %v", &unused)
+			for _, r := range requests(t, before) {
+				require.NotEqual(t, 403, r.ResponseStatus.Code, "not granted: %+v", r)
+			}
+		})
+	}
+}
+
+// exercise lets mirrors of every kind come and go, and be denied an answer.
+func exercise(t *testing.T, server *harness.Server) {
+	t.Helper()
+	ns := env.Namespace(t)
+	env.MustKubectl(t, harness.Workload("httpbin-v2")+`
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r}
+spec:
+  rules:
+  - filters: [{type: RequestMirror, requestMirror: {backendRef: {name: httpbin-v2, port: 80}}}]
+    backendRefs: [{name: primary, port: 80}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {name: r}
+spec:
+  rules:
+  - filters: [{type: RequestMirror, requestMirror: {backendRef: {name: httpbin-v2, port: 80}}}]
+    backendRefs: [{name: primary, port: 80}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: r}
+spec:
+  hosts: [web]
+  http: [{route: [{destination: {host: primary}}], mirror: {host: httpbin-v2, port: {number: 80}}}]
+`, "-n", ns, "apply", "-f", "-")
+	kinds := []string{"httproute", "grpcroute", "virtualservice"}
+	for replicas, state := range []string{"parked", "active"} {
+		env.MustKubectl(t, "", "-n", ns, "scale", "deployment", "httpbin-v2", fmt.Sprintf("--replicas=%d", replicas))
+		for _, kind := range kinds {
+			env.WaitState(t, ns, kind, "r", "httpbin-v2="+state)
+		}
+	}
+	// An Event that is told again of the same object is patched: a touch that is
+	// refused is told at every resync.
+	refuse(t, ns)
+	env.MustKubectl(t, "", "-n", ns, "scale", "deployment", "httpbin-v2", "--replicas=0")
+	env.WaitState(t, ns, "grpcroute", "r", "httpbin-v2=parked")
+	// A live read of a Service that is not there.
+	env.MustKubectl(t, `
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: absent}
+spec:
+  rules:
+  - filters: [{type: RequestMirror, requestMirror: {backendRef: {name: absent, port: 80}}}]
+    backendRefs: [{name: primary, port: 80}]
+`, "-n", ns, "create", "-f", "-")
+	env.WaitState(t, ns, "httproute", "absent", "absent=parked")
+	require.Zero(t, server.Metric(t, "mirrorgate_internal_errors_total"))
+}
+
+// refuse lets the API server refuse touches of HTTPRoutes in a namespace.
+func refuse(t *testing.T, ns string) {
+	t.Helper()
+	policy := strings.ReplaceAll(`
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: NS}
+spec:
+  matchConstraints:
+    namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: NS}}
+    resourceRules: [{apiGroups: [gateway.networking.k8s.io], apiVersions: ["*"], resources: [httproutes], operations: [UPDATE]}]
+  validations: [{expression: "false", message: refused by a test}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: NS}
+spec: {policyName: NS, validationActions: [Deny]}
+`, "NS", ns)
+	env.MustKubectl(t, policy, "create", "-f", "-")
+	t.Cleanup(func() {
+		_, err := env.Kubectl(context.WithoutCancel(t.Context()), policy, "delete", "-f", "-")
+		require.NoError(t, err)
+	})
+	harness.Eventually(t, func() bool {
+		_, stderr, err := env.Try(t, "", "-n", ns, "label", "httproute", "r", "try=1", "--dry-run=server", "--overwrite")
+		return err != nil && strings.Contains(stderr, "refused by a test")
+	}, "the policy is not in force")
+}
