@@ -49,6 +49,6 @@ parked, so that it can neither break the primary nor be forgotten.`,
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.AddCommand(newServe(), newProxy(), newLint(), newStatus(), newDemo())
+	root.AddCommand(newServe(), newProxy(), newLint(), newStatus(), newDemo(), newUninstall(), newVersion())
 	return root
 }

@@ -1,0 +1,87 @@
+package main
+
+// The verb that takes mirrorgate out of the way of the API server, and gives the
+// mirrors back that it keeps.
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/mirrorgate/mirrorgate/internal/removal"
+)
+
+func newUninstall() *cobra.Command {
+	var kubeconfigPath, context string
+	var restore, dryRun bool
+	cmd := &cobra.Command{
+		Use:   "uninstall",
+		Short: "Stop admission, and list or restore the parked mirrors",
+		Long: `Uninstall deletes both webhook configurations, the validating one first, so that
+nothing that follows can block a write. Then it goes through the parked mirrors: they
+stay parked, each in its route's annotation and in the list that is printed; with
+--restore-parked each route is written as its author wrote it, whatever the state of
+the variants, and our annotations are removed. What else was installed is removed by
+what installed it. Mirrors are restored last, when nothing runs that would touch the
+routes again:
+
+  mirrorgate uninstall
+  kubectl delete --ignore-not-found -k manifests/overlays/default
+  mirrorgate uninstall --restore-parked
+
+A restored mirror may point at a Service that does not exist. --restore-parked takes
+the ownership of the fields that it writes, as every editor of a route does; apply the
+manifests again where somebody applies them by server-side apply.`,
+		Args: cobra.NoArgs,
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringVar(&kubeconfigPath, "kubeconfig", "", "kubeconfig of the cluster; by default kubectl's")
+	f.StringVar(&context, "context", "", "context of the kubeconfig, if not its current one")
+	f.BoolVar(&restore, "restore-parked", false, "write parked mirrors back into their routes")
+	f.BoolVar(&dryRun, "dry-run", false, "say what would be done, and do nothing")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		config, _, err := kubeconfig(kubeconfigPath, context)
+		if err != nil {
+			return err
+		}
+		config.QPS = -1
+		client, err := kubernetes.NewForConfig(config)
+		if err != nil {
+			return err
+		}
+		routes, err := dynamic.NewForConfig(config)
+		if err != nil {
+			return err
+		}
+		return uninstall(cmd.Context(), cmd.OutOrStdout(), removal.Removal{
+			Client: client, Routes: routes, Name: installation, Restore: restore, DryRun: dryRun,
+		})
+	}
+	return cmd
+}
+
+func uninstall(ctx context.Context, out io.Writer, r removal.Removal) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
+	if err := r.Webhooks(ctx); err != nil {
+		return err // a route that is restored now would be parked again
+	}
+	if r.DryRun {
+		fmt.Fprintln(out, "dry run: nothing is changed")
+	}
+	fmt.Fprintf(out, "webhook configurations %s: deleted\n", r.Name)
+	found, err := r.Parked(ctx)
+	for _, p := range found {
+		fmt.Fprintf(out, "%s %s/%s: %s\n", p.Kind, p.Namespace, p.Name, p.Says)
+	}
+	if len(found) == 0 && err == nil {
+		fmt.Fprintln(out, "no mirror is parked")
+	}
+	return err
+}
