@@ -1,0 +1,21 @@
+# syntax=docker/dockerfile:1
+# A static binary and nothing else: no shell, no libc, no package manager. It trusts
+# the API server's CA from its service account, so it needs no CA certificates.
+#
+#   docker buildx build --platform linux/amd64,linux/arm64 --build-arg VERSION=v1.2.3 .
+FROM --platform=$BUILDPLATFORM golang:1.26.8 AS build
+ARG TARGETOS TARGETARCH VERSION=devel
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN --mount=type=cache,target=/go/pkg/mod go mod download
+COPY . .
+RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
+    CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
+    go build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o /mirrorgate ./cmd/mirrorgate
+
+FROM scratch
+COPY --from=build /mirrorgate /mirrorgate
+# Numeric, so that Kubernetes can see that it is not root.
+USER 65532:65532
+ENTRYPOINT ["/mirrorgate"]
+CMD ["serve"]
