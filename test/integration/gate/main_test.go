@@ -106,20 +106,30 @@ func states(t *testing.T, ns string, routes ...ref) []string {
 	return out
 }
 
-// within waits until all mirrors of routes are as wanted, and returns how long
-// that took.
+// others returns those of routes that are not as wanted: every route of these
+// tests has one mirror at all times, so one without is as wrong as one that is
+// elsewhere, and a mirror too many is as well.
+func others(t *testing.T, ns, want string, routes ...ref) []string {
+	t.Helper()
+	require.NotEmpty(t, routes)
+	var wrong []string
+	for _, r := range routes {
+		if got := states(t, ns, r); len(got) != 1 || !strings.HasSuffix(got[0], "="+want) {
+			wrong = append(wrong, fmt.Sprintf("%s: %q", r, got))
+		}
+	}
+	return wrong
+}
+
+// within waits until the one mirror of every route is as wanted, and returns how
+// long that took.
 func within(t *testing.T, limit time.Duration, ns, want string, routes ...ref) time.Duration {
 	t.Helper()
 	start := time.Now()
-	var last []string
-	done := func() bool {
-		last = states(t, ns, routes...)
-		return !slices.ContainsFunc(last, func(s string) bool { return !strings.HasSuffix(s, "="+want) })
-	}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for !done() {
-		require.Less(t, time.Since(start), limit, "not all are %s: %q", want, last)
+	for wrong := others(t, ns, want, routes...); len(wrong) > 0; wrong = others(t, ns, want, routes...) {
+		require.Less(t, time.Since(start), limit, "not one %s mirror each: %q", want, wrong)
 		<-tick.C
 	}
 	return time.Since(start)
@@ -133,9 +143,30 @@ func wait(t *testing.T, ns, want string, routes ...ref) time.Duration {
 // stays requires that the mirrors of routes do not move for a while.
 func stays(t *testing.T, d time.Duration, ns, want string, routes ...ref) {
 	t.Helper()
-	require.Never(t, func() bool {
-		return slices.ContainsFunc(states(t, ns, routes...), func(s string) bool { return !strings.HasSuffix(s, "="+want) })
-	}, d, 100*time.Millisecond, "mirrors were to stay %s", want)
+	require.Never(t, func() bool { return len(others(t, ns, want, routes...)) > 0 }, d, 100*time.Millisecond,
+		"mirrors were to stay %s", want)
+}
+
+// TestAMirrorThatIsLostIsSeen shows that the waits of these tests do not take a
+// route without a mirror, or no route at all, for one whose mirror is as wanted.
+func TestAMirrorThatIsLostIsSeen(t *testing.T) {
+	ns := env.Namespace(t)
+	for name, mirrors := range map[string]string{
+		"none": "", "one": "mirrors: [{destination: {host: a}}], ", "two": "mirrors: [{destination: {host: a}}, {destination: {host: b}}], ",
+	} {
+		require.NoError(t, create(t, ns, `
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: `+name+`}
+spec: {hosts: [a], http: [{`+mirrors+`route: [{destination: {host: b}}]}]}
+`))
+	}
+	one := ref{"VirtualService", "one"}
+	require.Empty(t, others(t, ns, "active", one))
+	require.Len(t, others(t, ns, "parked", one), 1)
+	require.Len(t, others(t, ns, "active", one, ref{"VirtualService", "none"}), 1)
+	require.Len(t, others(t, ns, "active", one, ref{"VirtualService", "two"}), 1)
+	require.Len(t, others(t, ns, "active", one, ref{"VirtualService", "gone"}), 1)
 }
 
 // apply applies manifests with kubectl.
