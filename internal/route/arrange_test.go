@@ -11,28 +11,35 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"sigs.k8s.io/yaml"
 
 	"github.com/mirrorgate/mirrorgate/patch"
 )
 
-// The golden routes of package policy, in every state and by every way there.
+// The golden routes of package policy, in every state and by every way there,
+// and as writes on top of their old versions.
 func TestGoldenRoutesInEveryState(t *testing.T) {
 	files, err := filepath.Glob("../policy/testdata/*/route.yaml")
 	require.NoError(t, err)
 	require.NotEmpty(t, files)
+	onTop := 0
 	for _, file := range files {
 		t.Run(filepath.Base(filepath.Dir(file)), func(t *testing.T) {
 			text, err := os.ReadFile(file)
 			require.NoError(t, err)
-			raw, err := yaml.YAMLToJSON(text)
-			require.NoError(t, err)
+			raw := fromYAML(t, string(text))
 			if _, err := Decode(raw, Options{Namespace: "default"}); err != nil {
 				return // golden for its error
 			}
 			everyState(t, raw)
+			if text, err = os.ReadFile(filepath.Join(filepath.Dir(file), "old.yaml")); err == nil {
+				onTop++
+				for _, park := range []func(*Mirror) bool{all, none, not("v2"), not("v3")} {
+					arrangeAfter(t, raw, decode(t, fromYAML(t, string(text)), nil), park)
+				}
+			}
 		})
 	}
+	require.Positive(t, onTop)
 }
 
 // everyState goes from every choice of parked targets to every other.
