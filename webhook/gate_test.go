@@ -106,6 +106,33 @@ func TestFaultsOfOursLetTheWriteThrough(t *testing.T) {
 	}
 }
 
+// forgetful answers as fakeResolver does, after it has blanked the bytes that the
+// operations are for.
+type forgetful struct {
+	fakeResolver
+	raw []byte
+}
+
+func (f forgetful) Resolve(ctx context.Context, doc *route.Document) (policy.Snapshot, error) {
+	copy(f.raw, "{}"+strings.Repeat(" ", len(f.raw)))
+	return f.fakeResolver.Resolve(ctx, doc)
+}
+
+// The API server would deny the write for such a patch, whatever the failure
+// policy says.
+func TestPatchThatDoesNotApplyIsNotSent(t *testing.T) {
+	req := request(t, admissionv1.Create, fmt.Sprintf(mirrored, "a", 10), "")
+	gate := New(forgetful{fakeResolver{state: policy.Absent}, req.Object.Raw}, Options{Metrics: NewMetrics(prometheus.NewRegistry())})
+	resp := gate.Mutator().Handle(t.Context(), req)
+	assert.True(t, resp.Allowed)
+	assert.Empty(t, resp.Patches)
+	assert.Empty(t, resp.Patch)
+	assert.Equal(t, []string{"mirrorgate could not decide (internal error); mirrors of this route are stored as written"}, resp.Warnings)
+	assert.Equal(t, map[string]string{"decision": "error", "reason": "internal error"}, resp.AuditAnnotations)
+	assert.InDelta(t, 1, testutil.ToFloat64(gate.opts.Metrics.errors.WithLabelValues("mutate", "internal error")), 0)
+	assert.Zero(t, testutil.CollectAndCount(gate.opts.Metrics.decisions), "nothing was decided")
+}
+
 // Applied again while nobody can be asked about the variant: what was parked
 // stays parked, what was active stays active.
 func TestUnknownVariantLeavesItsMirrorWhereItWasStored(t *testing.T) {
