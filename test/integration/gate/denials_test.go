@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	eventsv1 "k8s.io/api/events/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
@@ -300,4 +302,42 @@ func TestAuditLogHoldsDecisionAndReason(t *testing.T) {
 	harness.Eventually(t, has("bad", map[string]string{
 		"istio.validate.mirrorgate.dev/decision": "deny", "istio.validate.mirrorgate.dev/reason": "PercentOutOfRange",
 	}), "no denial: %v", audited(t, ns, "bad"))
+}
+
+// TestWritesThatStoreNothingLeaveNoEvent sends dry runs and writes that are denied.
+// Events of one process come in the order in which it tells them: by when a flip
+// is told, these would have been.
+func TestWritesThatStoreNothingLeaveNoEvent(t *testing.T) {
+	ns := env.Namespace(t)
+	env.Serve(t)
+	apply(t, ns, targets, gatewayRoute(httpRoute, "httpbin-v2", ""))
+	apply(t, ns, harness.Workload("httpbin-v2"))
+	wait(t, ns, "active", httpRoute)
+	before := get(t, ns, httpRoute)
+
+	dry := func(verb, manifest string) {
+		_, stderr, err := env.Try(t, manifest, "-n", ns, verb, "--dry-run=server", "-f", "-")
+		require.NoError(t, err, stderr)
+		require.Contains(t, stderr, "is parked")
+	}
+	dry("create", virtualService("dry", "httpbin-v3", ""))
+	dry("create", gatewayRoute(grpcRoute, "httpbin-v3", ""))
+	dry("apply", gatewayRoute(httpRoute, "httpbin-v3", ""))
+	dry("replace", gatewayRoute(httpRoute, "httpbin-v3", ""))
+	refusal(t, ns, badVirtualService)
+	refusal(t, ns, badHTTPRoute)
+	refusal(t, ns, gatewayRoute(httpRoute, "outside", ""))
+	require.Equal(t, before, get(t, ns, httpRoute))
+
+	remove(t, ns, "service", "httpbin-v2")
+	harness.Eventually(t, func() bool { return len(told(t, ns, httpRoute, "MirrorParked")) > 0 }, "the flip is not told")
+	var list eventsv1.EventList
+	require.NoError(t, api(t).List(t.Context(), &list, client.InNamespace(ns)))
+	var ours []string
+	for _, e := range list.Items {
+		if e.ReportingController == "mirrorgate" {
+			ours = append(ours, e.Reason+" "+e.Regarding.Kind+"/"+e.Regarding.Name)
+		}
+	}
+	require.ElementsMatch(t, []string{"MirrorRestored HTTPRoute/http", "MirrorParked HTTPRoute/http"}, ours, "both flips, and nothing else")
 }
