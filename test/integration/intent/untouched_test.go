@@ -2,6 +2,9 @@ package intent
 
 import (
 	"context"
+	"maps"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -63,6 +66,24 @@ func TestNewerRule(t *testing.T) {
 // spec may name the host refused.example.
 func (s *site) refuse(f form, field, manifest string) {
 	s.t.Helper()
+	s.changeSchema(f, func(spec map[string]any) {
+		spec["x-kubernetes-validations"] = []any{map[string]any{
+			"rule":    "!has(self." + field + ") || self." + field + ".size() == 0 || self." + field + "[0] != 'refused.example'",
+			"message": "refused by a newer rule",
+		}}
+	})
+	until(s.t, func(c *assert.CollectT) {
+		u := object(s.t, manifest)
+		u.SetNamespace(s.ns)
+		u.SetName("probe")
+		assert.ErrorContains(c, api(s.t).Create(s.t.Context(), u, client.DryRunAll), "refused by a newer rule")
+	})
+}
+
+// changeSchema edits the schema of spec in every version of a route's CRD, for
+// the time of the test. It is not served at once.
+func (s *site) changeSchema(f form, edit func(spec map[string]any)) {
+	s.t.Helper()
 	gvk := kinds[f.resource]
 	crd := &unstructured.Unstructured{}
 	crd.SetGroupVersionKind(schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"})
@@ -72,24 +93,104 @@ func (s *site) refuse(f form, field, manifest string) {
 	require.NoError(s.t, err)
 	original := marshal(s.t, map[string]any{"spec": map[string]any{"versions": versions}})
 	for _, version := range versions {
-		rules := []any{map[string]any{
-			"rule":    "!has(self." + field + ") || self." + field + ".size() == 0 || self." + field + "[0] != 'refused.example'",
-			"message": "refused by a newer rule",
-		}}
-		require.NoError(s.t, unstructured.SetNestedSlice(version.(map[string]any), rules,
-			"schema", "openAPIV3Schema", "properties", "spec", "x-kubernetes-validations"))
+		fields := []string{"schema", "openAPIV3Schema", "properties", "spec"}
+		spec, _, err := unstructured.NestedMap(version.(map[string]any), fields...)
+		require.NoError(s.t, err)
+		edit(spec)
+		require.NoError(s.t, unstructured.SetNestedMap(version.(map[string]any), spec, fields...))
 	}
 	s.patch(crd, client.RawPatch(types.MergePatchType, []byte(marshal(s.t, map[string]any{"spec": map[string]any{"versions": versions}}))))
 	ctx := context.WithoutCancel(s.t.Context())
 	s.t.Cleanup(func() {
 		assert.NoError(s.t, api(s.t).Patch(ctx, crd, client.RawPatch(types.MergePatchType, []byte(original))))
 	})
-	until(s.t, func(c *assert.CollectT) {
-		u := object(s.t, manifest)
-		u.SetNamespace(s.ns)
-		u.SetName("probe")
-		assert.ErrorContains(c, api(s.t).Create(s.t.Context(), u, client.DryRunAll), "refused by a newer rule")
-	})
+}
+
+// TestNewerFields installs a version of a route's CRD that takes fields which
+// nobody knows today, everywhere in the spec, and a new type of filter: they come
+// through parking and restoring, in and beside the mirror.
+// Not parallel: it changes the CRD for everybody.
+func TestNewerFields(t *testing.T) {
+	env.Serve(t)
+	for _, f := range forms {
+		t.Run(f.name, func(t *testing.T) {
+			s := newSite(t)
+			s.changeSchema(f, takeNewFields)
+			u := object(t, f.with(25))
+			count := addNewFields(u.Object["spec"])
+			require.Greater(t, count, 5)
+			manifest := text(t, u)
+			var want any
+			until(t, func(c *assert.CollectT) {
+				want = declared(t, manifest)
+				assert.Equal(c, count, strings.Count(asText(want), newField), "the newer version is not served")
+			})
+			// A client-side apply would round the large number, without us as well.
+			for _, args := range [][]string{{"apply", "--server-side", "-f", "-"}, {"replace", "-f", "-"}} {
+				s.kubectl(manifest, args...)
+				u := s.wait(f.resource, "httpbin", isParked)
+				assert.Contains(t, parked(u), newField, "%q: what is parked has them too", args)
+				assert.Equal(t, count, strings.Count(asText(spec(u))+parked(u), newField), "%q", args)
+				s.come()
+				u = s.wait(f.resource, "httpbin", active)
+				assert.Equal(t, want, spec(u), "%q", args)
+				assert.Empty(t, parked(u), "%q", args)
+				s.kubectl(manifest, args...)
+				assert.Equal(t, want, spec(s.wait(f.resource, "httpbin", active)), "%q, again", args)
+				s.leave()
+				s.wait(f.resource, "httpbin", isParked)
+			}
+			s.kubectl("", "delete", f.resource, "httpbin")
+		})
+	}
+}
+
+// newField is the name of a field that no CRD has, newFilter a type of filter
+// that none has.
+const (
+	newField  = "fieldOfTheFuture"
+	newFilter = "FilterOfTheFuture"
+)
+
+// takeNewFields makes a schema keep unknown fields at every level, and take a new
+// type of filter.
+func takeNewFields(s map[string]any) {
+	if types, ok := s["enum"].([]any); ok && slices.Contains(types, any("RequestMirror")) {
+		s["enum"] = append(types, newFilter)
+	}
+	if items, ok := s["items"].(map[string]any); ok {
+		takeNewFields(items)
+	}
+	properties, ok := s["properties"].(map[string]any)
+	if !ok {
+		return
+	}
+	s["x-kubernetes-preserve-unknown-fields"] = true
+	for _, property := range properties {
+		takeNewFields(property.(map[string]any))
+	}
+}
+
+// addNewFields adds a field to every object in a value, and a filter of the new
+// type at both ends of every list of filters. It returns how many fields it added.
+func addNewFields(v any) (count int) {
+	switch v := v.(type) {
+	case []any:
+		for _, element := range v {
+			count += addNewFields(element)
+		}
+	case map[string]any:
+		if filters, ok := v["filters"].([]any); ok {
+			added := map[string]any{"type": newFilter}
+			v["filters"] = slices.Concat([]any{added}, filters, []any{maps.Clone(added)})
+		}
+		for _, value := range v {
+			count += addNewFields(value)
+		}
+		v[newField] = map[string]any{"list": []any{int64(9007199254740993), 0.5, "x", map[string]any{}}, "off": false}
+		count++
+	}
+	return count
 }
 
 // TestDeletingIsNotJudged keeps a route with a finalizer after its deletion: its
