@@ -143,8 +143,16 @@ func wait(t *testing.T, ns, want string, routes ...ref) time.Duration {
 // stays requires that the mirrors of routes do not move for a while.
 func stays(t *testing.T, d time.Duration, ns, want string, routes ...ref) {
 	t.Helper()
-	require.Never(t, func() bool { return len(others(t, ns, want, routes...)) > 0 }, d, 100*time.Millisecond,
-		"mirrors were to stay %s", want)
+	end, tick := time.NewTimer(d), time.NewTicker(100*time.Millisecond)
+	defer tick.Stop()
+	for {
+		require.Empty(t, others(t, ns, want, routes...), "mirrors were to stay %s", want)
+		select {
+		case <-end.C:
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // TestAMirrorThatIsLostIsSeen shows that the waits of these tests do not take a

@@ -141,7 +141,8 @@ func TestRoutesInNamespacesThatOptOutAreLeftAlone(t *testing.T) {
 	require.Empty(t, get(t, "kube-system", httpRoute).GetAnnotations())
 
 	kubectl(t, ns, "label", "namespace", ns, "mirrorgate.dev/admission-")
-	wait(t, ns, "parked", httpRoute, grpcRoute, virtual) // at the next resync
+	// At a resync, once the answer about the namespace is no longer believed.
+	within(t, time.Minute, ns, "parked", httpRoute, grpcRoute, virtual)
 }
 
 // TestFlipThatNobodyCarries takes the mutating webhook away under a running

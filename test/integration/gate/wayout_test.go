@@ -120,8 +120,8 @@ func TestWaysToTakeMirrorsOutWithTheWebhookDown(t *testing.T) {
 	})
 	t.Run("what was taken out does not come back with mirrorgate", func(t *testing.T) {
 		env.Unregister(t.Context(), t, server)
-		env.Serve(t, "--resync", "1s") // the label is looked at again then
 		kubectl(t, labelled, "label", "namespace", labelled, "mirrorgate.dev/admission-")
+		env.Serve(t)
 		for _, n := range []string{ns, labelled, last} {
 			apply(t, n, harness.Workload("httpbin-v3"), harness.Workload("httpbin-v5"))
 		}
