@@ -124,9 +124,8 @@ func warned(t *testing.T, ns, manifest string) []string {
 	return said
 }
 
-func TestDenialsNameFieldValueReasonAndRemedyAllAtOnce(t *testing.T) {
+func testDenialsNameFieldValueReasonAndRemedyAllAtOnce(t *testing.T, _ *harness.Server) {
 	ns := env.Namespace(t)
-	env.Serve(t)
 	apply(t, ns, targets, harness.Service("httpbin-v1"), harness.Service("httpbin-v2"))
 	require.Equal(t, badVirtualServiceSays, refusal(t, ns, badVirtualService))
 	require.Equal(t, badHTTPRouteSays, refusal(t, ns, badHTTPRoute))
@@ -271,9 +270,8 @@ func audited(t *testing.T, ns, name string) []map[string]string {
 	return out
 }
 
-func TestAuditLogHoldsDecisionAndReason(t *testing.T) {
+func testAuditLogHoldsDecisionAndReason(t *testing.T, _ *harness.Server) {
 	ns := env.Namespace(t)
-	env.Serve(t)
 	apply(t, ns, gatewayRoute(httpRoute, "httpbin-v2", ""))
 	refusal(t, ns, badVirtualServiceWith(150))
 	apply(t, ns, harness.Workload("httpbin-v2"))
@@ -304,12 +302,11 @@ func TestAuditLogHoldsDecisionAndReason(t *testing.T) {
 	}), "no denial: %v", audited(t, ns, "bad"))
 }
 
-// TestWritesThatStoreNothingLeaveNoEvent sends dry runs and writes that are denied.
+// testWritesThatStoreNothingLeaveNoEvent sends dry runs and writes that are denied.
 // Events of one process come in the order in which it tells them: by when a flip
 // is told, these would have been.
-func TestWritesThatStoreNothingLeaveNoEvent(t *testing.T) {
+func testWritesThatStoreNothingLeaveNoEvent(t *testing.T, _ *harness.Server) {
 	ns := env.Namespace(t)
-	env.Serve(t)
 	apply(t, ns, targets, gatewayRoute(httpRoute, "httpbin-v2", ""))
 	apply(t, ns, harness.Workload("httpbin-v2"))
 	wait(t, ns, "active", httpRoute)

@@ -30,9 +30,8 @@ func leftAlone(t *testing.T, server *harness.Server, ns string, r ref) {
 
 // The CRD takes 16 names in a list of headers to remove, and a placeholder would
 // be the 17th.
-func TestMirrorWhosePlaceholderHasNoRoomStaysActive(t *testing.T) {
+func testMirrorWhosePlaceholderHasNoRoomStaysActive(t *testing.T, server *harness.Server) {
 	ns := env.Namespace(t)
-	server := env.Serve(t)
 	with := func(r ref, names int) string {
 		list := strings.TrimSuffix(strings.Repeat("x-a, ", names), ", ")
 		for i := range names {
@@ -63,9 +62,8 @@ func TestMirrorWhosePlaceholderHasNoRoomStaysActive(t *testing.T) {
 }
 
 // The API server takes 256 KiB of annotations, keys and values.
-func TestMirrorWhoseAnnotationHasNoRoomStaysActive(t *testing.T) {
+func testMirrorWhoseAnnotationHasNoRoomStaysActive(t *testing.T, server *harness.Server) {
 	ns := env.Namespace(t)
-	server := env.Serve(t)
 	const padding = "example.com/padding"
 	size := 256<<10 - len(padding) - 40 // the touch still has room, the entry has not
 	full := func(text string, size int) string {

@@ -72,9 +72,8 @@ spec:
 %s`, kind, more)
 }
 
-func TestMirrorsFollowTheirVariantThroughEveryTransition(t *testing.T) {
+func testMirrorsFollowTheirVariantThroughEveryTransition(t *testing.T, _ *harness.Server) {
 	ns := env.Namespace(t)
-	env.Serve(t, "--unready-grace", grace.String())
 	do := func(args ...string) func(*testing.T) {
 		return func(t *testing.T) { kubectl(t, ns, args...) }
 	}
@@ -204,9 +203,8 @@ spec: {terminationGracePeriodSeconds: 0, containers: [{name: httpbin, image: htt
 	})
 }
 
-func TestArgoRolloutIsAWorkload(t *testing.T) {
+func testArgoRolloutIsAWorkload(t *testing.T, _ *harness.Server) {
 	ns := env.Namespace(t)
-	env.Serve(t)
 	apply(t, ns, routesOfEveryKind(), harness.Service("httpbin-v2"), destinationRule("version", "httpbin-v2"))
 	wait(t, ns, "parked", everyKind...)
 	apply(t, ns, `
@@ -232,9 +230,8 @@ spec:
 	})
 }
 
-func TestServiceWithoutASelectorIsJudgedByItsEndpointSlices(t *testing.T) {
+func testServiceWithoutASelectorIsJudgedByItsEndpointSlices(t *testing.T, _ *harness.Server) {
 	ns := env.Namespace(t)
-	env.Serve(t, "--unready-grace", grace.String())
 	slice := func(ready bool) string {
 		return fmt.Sprintf(`
 apiVersion: discovery.k8s.io/v1
@@ -261,9 +258,8 @@ spec: {ports: [{name: http, port: 80}]}
 	})
 }
 
-func TestMirrorToAnotherNamespaceNeedsAGrant(t *testing.T) {
+func testMirrorToAnotherNamespaceNeedsAGrant(t *testing.T, _ *harness.Server) {
 	ns, other := env.Namespace(t), env.Namespace(t)
-	env.Serve(t)
 	apply(t, other, harness.Workload("httpbin-v2"))
 	host := "httpbin-v2." + other + ".svc.cluster.local"
 	apply(t, ns, gatewayRoute(httpRoute, "httpbin-v2", other), gatewayRoute(grpcRoute, "httpbin-v2", other), virtualService("vs", host, ""))
@@ -296,9 +292,8 @@ spec:
 	})
 }
 
-func TestHostOfAServiceEntryIsLeftAlone(t *testing.T) {
+func testHostOfAServiceEntryIsLeftAlone(t *testing.T, _ *harness.Server) {
 	ns := env.Namespace(t)
-	env.Serve(t)
 	entry := `
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry

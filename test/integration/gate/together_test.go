@@ -1,0 +1,30 @@
+package gate
+
+import (
+	"testing"
+
+	"github.com/mirrorgate/mirrorgate/test/integration/harness"
+)
+
+// TestTogether runs at the same time, with one process, what needs no more of it
+// than that it serves: each test has namespaces of its own.
+func TestTogether(t *testing.T) {
+	server := env.Serve(t, "--unready-grace", grace.String())
+	for name, test := range map[string]func(*testing.T, *harness.Server){
+		"MirrorsFollowTheirVariantThroughEveryTransition":    testMirrorsFollowTheirVariantThroughEveryTransition,
+		"ArgoRolloutIsAWorkload":                             testArgoRolloutIsAWorkload,
+		"ServiceWithoutASelectorIsJudgedByItsEndpointSlices": testServiceWithoutASelectorIsJudgedByItsEndpointSlices,
+		"MirrorToAnotherNamespaceNeedsAGrant":                testMirrorToAnotherNamespaceNeedsAGrant,
+		"HostOfAServiceEntryIsLeftAlone":                     testHostOfAServiceEntryIsLeftAlone,
+		"DenialsNameFieldValueReasonAndRemedyAllAtOnce":      testDenialsNameFieldValueReasonAndRemedyAllAtOnce,
+		"WritesThatStoreNothingLeaveNoEvent":                 testWritesThatStoreNothingLeaveNoEvent,
+		"AuditLogHoldsDecisionAndReason":                     testAuditLogHoldsDecisionAndReason,
+		"MirrorWhosePlaceholderHasNoRoomStaysActive":         testMirrorWhosePlaceholderHasNoRoomStaysActive,
+		"MirrorWhoseAnnotationHasNoRoomStaysActive":          testMirrorWhoseAnnotationHasNoRoomStaysActive,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, server)
+		})
+	}
+}
