@@ -78,13 +78,13 @@ func (c *serverConn) readRequest(first bool) error {
 		c.now = time.Now()
 		c.in.within(limits.IdleTimeout, c.now)
 		c.state.Store(stateIdle)
-		if c.server.draining.Load() && !first {
-			return io.EOF
+		err := io.EOF
+		if !c.server.closing.Load() {
+			err = c.in.fill()
 		}
-		err := c.in.fill()
-		if c.state.Swap(stateActive) == stateClosing && err == nil {
-			// A request came just before the end: it is the last one, and gets its time.
-			c.in.within(0, c.now)
+		c.state.Store(stateActive)
+		if c.server.closing.Load() {
+			err = c.lastLook(err)
 		}
 		if err != nil {
 			return err
@@ -111,6 +111,25 @@ func (c *serverConn) readRequest(first bool) error {
 	c.keep = !c.framing.close && (c.x.Request.Minor > 0 || c.framing.keepAlive)
 	c.body.reset(c.x.Request.Length, false)
 	return nil
+}
+
+// lastLook takes a request that came just before the end: it is the last one, and gets its time.
+// err is how the read before ended; CloseIdle may have broken it off before it looked at the socket.
+func (c *serverConn) lastLook(err error) error {
+	c.server.mu.Lock()   // until CloseIdle has set all its deadlines
+	c.server.mu.Unlock() //nolint:staticcheck // nothing else is to be guarded
+	c.in.deadline = past
+	if err != nil && c.in.raw == nil {
+		_ = c.SetReadDeadline(time.Now().Add(lookTime))
+		err = c.in.fill()
+	}
+	c.in.within(0, c.now)
+	if err != nil && c.in.raw != nil {
+		if err = c.in.tryFill(); err == nil && c.in.buffered() == 0 {
+			err = io.EOF
+		}
+	}
+	return err
 }
 
 func (c *serverConn) headWait() {

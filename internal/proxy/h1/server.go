@@ -24,10 +24,12 @@ type Server struct {
 
 	limits   Limits
 	draining atomic.Bool
-	mu       sync.Mutex
-	conns    map[*serverConn]struct{}
-	closed   bool
-	wg       sync.WaitGroup
+	// closing says that connections end between two requests, with notice or without.
+	closing atomic.Bool
+	mu      sync.Mutex
+	conns   map[*serverConn]struct{}
+	closed  bool
+	wg      sync.WaitGroup
 }
 
 // NewServer returns a server without connections.
@@ -74,14 +76,14 @@ func (s *Server) Connections() int {
 // Drain makes every response from now on the last of its connection.
 func (s *Server) Drain() { s.draining.Store(true) }
 
-// CloseIdle drains, closes connections between two requests, and lets no new ones in.
+// CloseIdle drains, and closes connections between two requests, once what has arrived is answered.
 func (s *Server) CloseIdle() {
 	s.Drain()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closed = true
+	s.closing.Store(true)
 	for c := range s.conns {
-		if c.state.CompareAndSwap(stateIdle, stateClosing) {
+		if c.state.Load() == stateIdle {
 			_ = c.SetReadDeadline(past)
 		}
 	}
@@ -90,11 +92,12 @@ func (s *Server) CloseIdle() {
 // Wait returns when all connections have ended.
 func (s *Server) Wait() { s.wg.Wait() }
 
-// Close closes all connections, whatever they are doing.
+// Close closes all connections, whatever they are doing, and lets no new ones in.
 func (s *Server) Close() {
 	s.CloseIdle()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.closed = true
 	for c := range s.conns {
 		_ = c.SetDeadline(past)
 		_ = c.Close()
@@ -105,8 +108,10 @@ func (s *Server) Close() {
 const (
 	stateActive int32 = iota
 	stateIdle
-	stateClosing
 )
+
+// lookTime is how long a last look for a request takes under TLS, which cannot tell without waiting.
+const lookTime = time.Millisecond
 
 // lingering bounds what is read from a client that must still see the answer, but whose request
 // is not wanted any more.
