@@ -7,7 +7,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,13 +67,14 @@ type Server struct {
 
 	mu        sync.Mutex
 	listeners map[string]*listener // by address
+	retired   map[*listener]struct{}
 	applied   bool
 	closed    bool
 }
 
 // New returns a server that listens nowhere yet. Shutdown ends it.
 func New(o *Options) *Server {
-	s := &Server{options: *o, listeners: map[string]*listener{}}
+	s := &Server{options: *o, listeners: map[string]*listener{}, retired: map[*listener]struct{}{}}
 	s.options.Limits = o.Limits.Defaulted()
 	if s.options.Connections == 0 {
 		s.options.Connections = 65536
@@ -129,11 +132,30 @@ func (s *Server) Apply(setup *Setup) error {
 	for address, l := range s.listeners {
 		if !wanted[address] {
 			delete(s.listeners, address)
-			l.retire()
+			s.retire(l)
 		}
 	}
 	s.applied = true
 	return nil
+}
+
+// retire lets a listener that is gone finish what it has. s.mu is held.
+func (s *Server) retire(l *listener) {
+	s.retired[l] = struct{}{}
+	l.retire()
+	go func() {
+		l.wait()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.retired, l)
+		name := l.config.Load().Name
+		for other := range s.retired {
+			if other.config.Load().Name == name {
+				return
+			}
+		}
+		s.core.ForgetListener(name)
+	}()
 }
 
 // open opens the listeners whose address is new.
@@ -223,12 +245,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return err
 }
 
+// each calls do for every listener, those that were removed but have not ended included.
 func (s *Server) each(do func(*listener)) {
 	s.mu.Lock()
-	all := make([]*listener, 0, len(s.listeners))
-	for _, l := range s.listeners {
-		all = append(all, l)
-	}
+	all := slices.Concat(slices.Collect(maps.Values(s.listeners)), slices.Collect(maps.Keys(s.retired)))
 	s.mu.Unlock()
 	for _, l := range all {
 		do(l)

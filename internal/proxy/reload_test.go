@@ -118,6 +118,67 @@ func TestListeners(t *testing.T) {
 	assert.Equal(t, "moved", answer)
 }
 
+// A listener that a reload removes answers a request whose head had begun, by its own rules, and
+// Shutdown waits for what it still has, or breaks it off.
+func TestRemovedListener(t *testing.T) {
+	removed := func(t *testing.T, backend, head string, begun func(*site) bool) (*site, net.Conn) {
+		s := start(t, one(backend), nil)
+		conn := dial(t, s.addr)
+		_, err := io.WriteString(conn, head)
+		require.NoError(t, err)
+		eventually(t, func() bool { return begun(s) }, "begun")
+		moved := one(named(t, "moved"))
+		moved.Listeners[0].Name, moved.Listeners[0].Address = "other", "localhost:0"
+		require.NoError(t, s.Apply(setup(t, moved)))
+		return s, conn
+	}
+	inFlight := func(s *site) bool { return s.counter(t, "requests_in_flight") == 1 }
+
+	t.Run("half a head", func(t *testing.T) {
+		_, conn := removed(t, named(t, "old"), "GET / HTTP/1.1\r\nHost: a\r\n", func(s *site) bool {
+			return s.counter(t, "connections") == 2 // the next one has its slot already
+		})
+		_, err := io.WriteString(conn, "\r\n")
+		require.NoError(t, err)
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		assert.Equal(t, "200 old", fmt.Sprint(resp.StatusCode, " ", string(body)))
+	})
+	t.Run("shutdown", func(t *testing.T) {
+		release := make(chan struct{})
+		slow := serve(t, func(w http.ResponseWriter, _ *http.Request) { <-release; _, _ = io.WriteString(w, "slow") })
+		s, conn := removed(t, slow, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", inFlight)
+		ended := make(chan error, 1)
+		go func() { ended <- s.Shutdown(t.Context()) }()
+		eventually(t, func() bool { return !s.Ready() }, "shutting down")
+		select {
+		case err := <-ended:
+			t.Error("Shutdown did not wait for a request")
+			ended <- err
+		case <-time.After(100 * time.Millisecond):
+		}
+		close(release)
+		status, _, err := answer(bufio.NewReader(conn))
+		require.NoError(t, err)
+		assert.Equal(t, 200, status)
+		require.NoError(t, <-ended)
+	})
+	t.Run("shutdown at its bound", func(t *testing.T) {
+		release := make(chan struct{})
+		slow := serve(t, func(http.ResponseWriter, *http.Request) { <-release })
+		defer close(release)
+		s, conn := removed(t, slow, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", inFlight)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		require.ErrorIs(t, s.Shutdown(ctx), context.DeadlineExceeded)
+		_, err := io.ReadAll(conn)
+		assert.NoError(t, err, "closed")
+	})
+}
+
 // Draining under load, with a second instance in rotation: no request fails, and the first ends.
 func TestDrain(t *testing.T) {
 	backend := named(t, "ok")

@@ -4,6 +4,7 @@
 package core
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -118,6 +119,8 @@ type Core struct {
 	state   atomic.Pointer[state]
 	targets map[string]*shadow.Target
 	none    *ruleMetrics // of requests that match no rule
+	// gone has, by the names of listeners that were removed, the last *state that knew them.
+	gone sync.Map
 }
 
 // state is a table and everything that is looked up by the indexes of its entries.
@@ -164,9 +167,36 @@ func (c *Core) SetTable(table *rules.Table) {
 		names[t.Name] = true
 		s.targets = append(s.targets, c.target(t))
 	}
+	if before != nil {
+		for name := range before.listeners {
+			if _, ok := s.listeners[name]; !ok {
+				c.gone.Store(name, before)
+			}
+		}
+	}
 	c.state.Store(s)
 	c.forget(before, s, names)
 }
+
+// lookup returns the state that serves a listener, which is an older one if the listener was
+// removed while the request arrived.
+func (c *Core) lookup(listener string) (s *state, index int, ok bool) {
+	s = c.state.Load()
+	if s == nil {
+		return nil, 0, false
+	}
+	if index, ok = s.listeners[listener]; ok {
+		return s, index, true
+	}
+	if last, found := c.gone.Load(listener); found {
+		s = last.(*state)
+		index, ok = s.listeners[listener]
+	}
+	return s, index, ok
+}
+
+// ForgetListener says that no request comes in any more at a listener that SetTable removed.
+func (c *Core) ForgetListener(name string) { c.gone.Delete(name) }
 
 // target returns the one of that name, which may have copies under way.
 func (c *Core) target(t *rules.Target) *shadow.Target {

@@ -21,11 +21,9 @@ var ErrUnanswered = errors.New("connection closed before an answer")
 func (c *Core) Serve(x *Exchange) {
 	x.begin(time.Now())
 	c.options.Metrics.inFlight.Add(1)
-	x.state = c.state.Load()
-	if x.state != nil {
-		if listener, ok := x.state.listeners[x.Listener]; ok {
-			x.rule = x.state.table.Match(listener, &x.match)
-		}
+	state, listener, ok := c.lookup(x.Listener)
+	if x.state = state; ok {
+		x.rule = state.table.Match(listener, &x.match)
 	}
 	switch {
 	case x.state == nil:
