@@ -310,3 +310,27 @@ func TestComparison(t *testing.T) {
 	eventually(t, func() bool { return s.counter(t, "comparisons_total", "agree", "false") == 5 }, "compared")
 	assert.Zero(t, s.counter(t, "comparisons_total", "agree", "true"))
 }
+
+// A copy has its own mirror's timeout, though its connection was used with a longer one before.
+func TestCopyTimeoutOnUsedConnection(t *testing.T) {
+	variant := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/short" {
+			<-r.Context().Done()
+		}
+	})
+	table := one(record(t, "").addr())
+	table.Services["v"] = spec.Service{80: endpoints(variant)}
+	rule := func(path, timeout string) spec.Rule {
+		return spec.Rule{
+			Matches:     []spec.Match{{Path: &spec.PathMatch{Value: &path}}},
+			Filters:     []spec.Filter{mirror("v", spec.Mirror{Timeout: timeout})},
+			BackendRefs: []spec.BackendRef{{Name: "primary", Port: 80}},
+		}
+	}
+	table.Listeners[0].Rules = []spec.Rule{rule("/long", "1m"), rule("/short", "50ms")}
+	s := start(t, table, nil)
+	talk(t, s.addr, "GET /long HTTP/1.1\r\nHost: a\r\n\r\n")
+	eventually(t, func() bool { return s.counter(t, "shadows_sent_total") == 1 && s.counter(t, "shadows_in_flight") == 0 }, "first copy")
+	talk(t, s.addr, "GET /short HTTP/1.1\r\nHost: a\r\n\r\n")
+	eventually(t, func() bool { return s.counter(t, "shadows_dropped_total", "reason", "timeout") == 1 }, "timeout")
+}

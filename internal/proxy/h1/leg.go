@@ -32,9 +32,11 @@ func (l *Leg) Send(to *upstream.Endpoint, copied *shadow.Copy) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	// An eighth more than needed, so that most copies need not move the deadline.
-	if conn.deadline.Before(copied.Until) {
-		conn.until(copied.Until.Add(time.Until(copied.Until) / 8))
+	// An eighth more than needed, so that most copies need not move the deadline. One that is much
+	// later is of a copy with another timeout.
+	left := time.Until(copied.Until)
+	if conn.deadline.Before(copied.Until) || conn.deadline.After(copied.Until.Add(left/4)) {
+		conn.until(copied.Until.Add(left / 8))
 	}
 	conn.sent = false
 	if err := conn.writeCopy(copied); err != nil {
