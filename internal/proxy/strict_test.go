@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
 // What an attacker sends who wants two parsers to disagree, and what must come of it: the statuses
@@ -159,6 +161,42 @@ var strictness = []struct {
 	{"CONNECT with a body", "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\nContent-Length: 3\r\n\r\nabc", []int{400}, 0, ""},
 	{"CONNECT to another host", "CONNECT b:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", []int{400}, 0, ""},
 	{"TLS where none is spoken", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", []int{400}, 0, ""},
+}
+
+// Where Host is another one than the client's, as of every copy, the target must not name the old.
+var absoluteForms = []struct{ sent, origin string }{
+	{"GET http://a/x?y=%2F", "GET /x?y=%2F"},
+	{"GET http://a/x?", "GET /x?"},
+	{"GET http://a/", "GET /"},
+	{"GET http://a", "GET /"},
+	{"GET http://a?y", "GET /?y"},
+	{"OPTIONS http://a", "OPTIONS *"},
+	{"OPTIONS http://a/", "OPTIONS /"},
+	{"OPTIONS http://a?", "OPTIONS /?"},
+	{"OPTIONS *", "OPTIONS *"},
+}
+
+func TestAbsoluteFormAgreesWithHost(t *testing.T) {
+	for _, tt := range absoluteForms {
+		for _, rewritten := range []bool{false, true} {
+			t.Run(fmt.Sprint(tt.sent, " rewritten ", rewritten), func(t *testing.T) {
+				backend, variant := record(t, ""), record(t, "")
+				table := one(backend.addr(), variant.addr())
+				primary := tt.sent + " HTTP/1.1\r\nHost: a\r\n"
+				copied := tt.origin + " HTTP/1.1\r\nHost: a-shadow\r\n"
+				if rule := &table.Listeners[0].Rules[0]; rewritten {
+					rule.Filters = append(rule.Filters, spec.Filter{Type: "URLRewrite", URLRewrite: &spec.URLRewrite{Hostname: "b"}})
+					primary = tt.origin + " HTTP/1.1\r\nHost: b\r\n"
+					copied = tt.origin + " HTTP/1.1\r\nHost: b-shadow\r\n"
+				}
+				s := start(t, table, nil)
+				talk(t, s.addr, tt.sent+" HTTP/1.1\r\nHost: a\r\n\r\n")
+				eventually(t, func() bool { return len(variant.got()) == 1 }, "copy")
+				assert.True(t, strings.HasPrefix(backend.got()[0], primary), "%q", backend.got())
+				assert.True(t, strings.HasPrefix(variant.got()[0], copied), "%q", variant.got())
+			})
+		}
+	}
 }
 
 func chunked(body string) string {

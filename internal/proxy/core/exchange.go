@@ -78,6 +78,22 @@ func (x *Exchange) outgoing(out *message.Outgoing, rewrite *rules.Rewrite, edits
 	}
 }
 
+// agree takes the authority out of an absolute form if the request goes to another one now: the
+// next hop must not find two (RFC 9112 section 3.2.2).
+func agree(out *message.Outgoing) {
+	r := out.Request
+	if out.Authority == r.Authority || out.Target[0] == '/' || r.Path == "" || r.Path[0] != '/' {
+		return
+	}
+	if mark := strings.IndexByte(out.Target, '?'); mark >= 0 {
+		out.Target = r.Path + out.Target[mark:]
+	} else if out.Target[len(out.Target)-1] == '/' || r.Path != "/" || r.Method != "OPTIONS" {
+		out.Target = r.Path
+	} else {
+		out.Target = "*" // RFC 9112 section 3.2.4
+	}
+}
+
 func (x *Exchange) inform(r *message.Response) error {
 	x.reply = message.Reply{Response: r}
 	return x.Front.Inform(&x.reply)

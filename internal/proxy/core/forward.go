@@ -52,6 +52,7 @@ func (c *Core) forward(x *Exchange) {
 		return
 	}
 	x.outgoing(&x.send.Out, &backend.Rewrite, &backend.RequestHeaders)
+	agree(&x.send.Out)
 	if x.Request.Upgrade == "" {
 		c.admit(x, x.rule.Mirrors)
 		c.admit(x, backend.Mirrors)
@@ -89,6 +90,7 @@ func (c *Core) admit(x *Exchange, mirrors []*rules.Mirror) {
 		x.outgoing(&x.shadow, &m.Rewrite, &m.Headers)
 		x.host = m.AppendHost(x.host[:0], x.shadow.Authority)
 		x.shadow.Authority = buffer.View(x.host)
+		agree(&x.shadow)
 		x.shadow.Shadow = true
 		var compare *shadow.Comparison
 		if m.Compare {
