@@ -334,3 +334,24 @@ func TestCopyTimeoutOnUsedConnection(t *testing.T) {
 	talk(t, s.addr, "GET /short HTTP/1.1\r\nHost: a\r\n\r\n")
 	eventually(t, func() bool { return s.counter(t, "shadows_dropped_total", "reason", "timeout") == 1 }, "timeout")
 }
+
+// A variant that is well again gets copies, though a client takes for ever to send the first request
+// that could have shown it.
+func TestSlowUploadHoldsNoProbe(t *testing.T) {
+	variant := variantWith(t, nil, true)
+	s := start(t, one(record(t, "").addr(), variant), nil)
+	get := func() { talk(t, s.addr, "GET / HTTP/1.1\r\nHost: a\r\n\r\n") }
+	eventually(t, func() bool { get(); return s.counter(t, "shadows_dropped_total", "reason", "penalty") > 0 }, "left alone")
+	// Posts begin and none ends, until one of them is admitted.
+	eventually(t, func() bool {
+		_, err := io.WriteString(dial(t, s.addr), "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+		return err == nil && s.counter(t, "shadows_held_bytes") > 0
+	}, "a slow upload with a copy")
+	l, err := net.Listen("tcp", variant)
+	require.NoError(t, err)
+	healed := &http.Server{Handler: http.NotFoundHandler(), ReadHeaderTimeout: time.Minute}
+	done := make(chan error, 1)
+	go func() { done <- healed.Serve(l) }()
+	defer func() { _ = healed.Close(); assert.ErrorIs(t, <-done, http.ErrServerClosed) }()
+	eventually(t, func() bool { get(); return s.counter(t, "shadows_sent_total") > 0 }, "a probe")
+}

@@ -19,36 +19,29 @@ type box struct {
 	probing bool
 }
 
-// admit says whether a copy may be made, and whether it is the probe.
-func (b *box) admit(p *rules.Penalty, now time.Time) (ok, probe bool) {
-	failures := int(b.failures.Load())
-	if failures == 0 || p.Failures == 0 || failures < p.Failures {
-		return true, false
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if now.Before(b.until) || b.probing {
-		return false, false
-	}
-	b.probing = true
-	return true, true
-}
-
-// shut says whether copies that were admitted before must not be sent now.
+// shut says whether a copy need not be made. It claims nothing: it may take long until the client
+// has sent its request.
 func (b *box) shut(now time.Time) bool {
 	if b.failures.Load() == 0 {
 		return false
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return now.Before(b.until)
+	return b.probing || now.Before(b.until)
 }
 
-// giveBack is for a probe that was never sent.
-func (b *box) giveBack() {
+// claim says whether a copy may be sent now; after a pause it becomes the probe, until report.
+func (b *box) claim(now time.Time) bool {
+	if b.failures.Load() == 0 {
+		return true
+	}
 	b.mu.Lock()
-	b.probing = false
-	b.mu.Unlock()
+	defer b.mu.Unlock()
+	if b.probing || now.Before(b.until) {
+		return false
+	}
+	b.probing = !b.until.IsZero()
+	return true
 }
 
 // report tells how sending a copy ended.

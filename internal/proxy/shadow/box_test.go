@@ -14,35 +14,34 @@ func TestBox(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &rules.DefaultPenalty
 		var b box
-		admit := func(ok, probe bool, why string) {
+		sent := func(ok bool, why string) {
 			t.Helper()
-			gotOK, gotProbe := b.admit(p, time.Now())
-			assert.Equal(t, []bool{ok, probe}, []bool{gotOK, gotProbe}, why)
+			assert.Equal(t, !ok, b.shut(time.Now()), why)
+			assert.Equal(t, ok, b.claim(time.Now()), why)
 		}
 		b.report(p, false)
 		b.report(p, false)
-		admit(true, false, "two failures are none")
+		sent(true, "two failures are none")
 		b.report(p, false)
-		admit(false, false, "three in a row")
-		assert.True(t, b.shut(time.Now()))
+		sent(false, "three in a row")
 		time.Sleep(p.Pause) //nolint:forbidigo // inside the bubble
-		admit(true, true, "one probe")
-		admit(false, false, "and no more")
-		b.giveBack()
-		admit(true, true, "unless it was never sent")
+		assert.False(t, b.shut(time.Now()), "a copy may be made")
+		sent(true, "one probe, though another copy was made that may never be sent")
+		sent(false, "and no more")
 		b.report(p, false)
-		admit(false, false, "it failed as well")
+		sent(false, "it failed as well")
 		time.Sleep(p.Pause) //nolint:forbidigo // inside the bubble
-		admit(true, true, "the next probe")
+		sent(true, "the next probe")
 		b.report(p, true)
-		admit(true, false, "healed")
+		sent(true, "healed")
+		sent(true, "for all")
 		for range p.LongFailures {
 			b.report(p, false)
 		}
 		time.Sleep(p.LongPause - time.Millisecond) //nolint:forbidigo // inside the bubble
-		admit(false, false, "many failures pause for longer")
+		sent(false, "many failures pause for longer")
 		time.Sleep(time.Millisecond) //nolint:forbidigo // inside the bubble
-		admit(true, true, "but not for ever")
+		sent(true, "but not for ever")
 	})
 }
 

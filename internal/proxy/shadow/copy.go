@@ -27,7 +27,6 @@ type Copy struct {
 	buf      []byte
 	head     int
 	reserved int64
-	probe    bool
 	next     *Copy
 	answered Answered
 }
@@ -126,9 +125,6 @@ func (c *Copy) Submit() { c.target.submit(c) }
 
 // Discard drops the copy.
 func (c *Copy) Discard(why Reason) {
-	if c.probe {
-		c.target.box.giveBack()
-	}
 	c.observer.Dropped(why)
 	c.free()
 }

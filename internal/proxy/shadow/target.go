@@ -123,13 +123,12 @@ func (t *Target) Admit(out *message.Outgoing, mirror *rules.Mirror, observer Obs
 		observer.Dropped(QueueFull)
 		return nil
 	}
-	admitted, probe := t.box.admit(&config.Limits.Penalty, now)
-	if !admitted {
+	if t.box.shut(now) {
 		observer.Dropped(Penalty)
 		return nil
 	}
 	c := copies.Get().(*Copy)
-	c.target, c.observer, c.compare, c.probe = t, observer, compare, probe
+	c.target, c.observer, c.compare = t, observer, compare
 	c.maxBody, c.timeout = mirror.MaxBody, mirror.Timeout
 	c.Chunked, c.IsHead = out.Length == message.Unknown, out.Method == "HEAD"
 	c.buf = message.AppendRequest(buffer.Small()[:0], out)
@@ -210,13 +209,13 @@ func (t *Target) run(c *Copy) {
 func (t *Target) send(c *Copy) {
 	config := t.config.Load()
 	begin := time.Now()
-	if !c.probe && t.box.shut(begin) {
-		c.Discard(Penalty)
-		return
-	}
 	endpoint := config.Endpoints.Pick(nil, begin)
 	if endpoint == nil {
 		c.Discard(NoEndpoint)
+		return
+	}
+	if !t.box.claim(begin) {
+		c.Discard(Penalty)
 		return
 	}
 	c.Until = begin.Add(c.timeout)
@@ -224,7 +223,6 @@ func (t *Target) send(c *Copy) {
 	status, err := config.Leg.Send(endpoint, c)
 	endpoint.Leave()
 	t.box.report(&config.Limits.Penalty, err == nil)
-	c.probe = false
 	if err != nil {
 		c.Discard(reasonOf(err))
 		return
