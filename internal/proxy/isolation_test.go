@@ -355,3 +355,58 @@ func TestSlowUploadHoldsNoProbe(t *testing.T) {
 	defer func() { _ = healed.Close(); assert.ErrorIs(t, <-done, http.ErrServerClosed) }()
 	eventually(t, func() bool { get(); return s.counter(t, "shadows_sent_total") > 0 }, "a probe")
 }
+
+// Latencies of equal backends are equal: neither the time the client takes to send its request, nor
+// how long the body of an answer takes, is anybody's latency.
+func TestComparisonLatency(t *testing.T) {
+	handler := func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		<-time.After(50 * time.Millisecond)
+		_ = http.NewResponseController(w).Flush()
+		<-time.After(400 * time.Millisecond)
+		_, _ = io.WriteString(w, "late")
+	}
+	yes := true
+	for _, protocol := range []string{"http", "h2c"} {
+		for _, upload := range []bool{false, true} {
+			t.Run(fmt.Sprint(protocol, " upload ", upload), func(t *testing.T) {
+				table := one(serve(t, handler), serve(t, handler))
+				table.Listeners[0].Rules[0].Filters[0] = mirror("variant0", spec.Mirror{Compare: &yes})
+				for name, service := range table.Services {
+					port := service[80]
+					port.Protocol = protocol
+					table.Services[name] = spec.Service{80: port}
+				}
+				s := start(t, table, nil)
+				conn := dial(t, s.addr)
+				raw := []string{"GET / HTTP/1.1\r\nHost: a\r\n\r\n"}
+				if upload {
+					raw = []string{chunked(""), "1\r\na\r\n", "0\r\n\r\n"}
+				}
+				for i, piece := range raw {
+					if i > 0 {
+						<-time.After(200 * time.Millisecond)
+					}
+					_, err := io.WriteString(conn, piece)
+					require.NoError(t, err)
+				}
+				eventually(t, func() bool { return s.counter(t, "comparisons_total") == 1 }, "compared")
+				assert.InDelta(t, 1, s.ratio(t), 0.7)
+			})
+		}
+	}
+}
+
+// ratio is the mean of the latency ratios, 0 if there are none.
+func (s *site) ratio(t *testing.T) float64 {
+	t.Helper()
+	families, err := s.registry.Gather()
+	require.NoError(t, err)
+	for _, family := range families {
+		if family.GetName() == "mirrorgate_proxy_comparison_latency_ratio" {
+			h := family.GetMetric()[0].GetHistogram()
+			return h.GetSampleSum() / max(1, float64(h.GetSampleCount()))
+		}
+	}
+	return 0
+}

@@ -72,6 +72,8 @@ type Send struct {
 	Inform func(*message.Response) error
 	// Sent is called when the request has been written to its end.
 	Sent func()
+	// SentAt is when that was, if the Back learns of it only later; else zero.
+	SentAt time.Time
 	// Interrupt makes Body.Next return.
 	Interrupt func()
 	// Fresh forbids to use a connection that was used before.

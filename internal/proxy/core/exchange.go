@@ -40,6 +40,7 @@ type Exchange struct {
 	record   Record
 
 	start          time.Time
+	sentAt         time.Time // only for comparisons
 	mirrored       int
 	status         int
 	received, sent int64 // bytes of bodies
@@ -101,6 +102,11 @@ func (x *Exchange) inform(r *message.Response) error {
 
 // submit hands over the copies: the primary has its request.
 func (x *Exchange) submit() {
+	if len(x.compares) > 0 {
+		if x.sentAt = x.send.SentAt; x.sentAt.IsZero() {
+			x.sentAt = time.Now()
+		}
+	}
 	x.Sent.Store(true)
 	for _, c := range x.copies {
 		c.Submit()

@@ -124,7 +124,7 @@ func (c *Core) attempt(x *Exchange) (Answer, error) {
 			return nil, last
 		}
 		x.endpoint = endpoint
-		x.send.Deadline = deadline(x.start, timeouts)
+		x.send.Deadline, x.send.SentAt = deadline(x.start, timeouts), time.Time{}
 		endpoint.Enter()
 		answer, err := back.Send(endpoint, &x.send)
 		if err == nil {
@@ -168,8 +168,14 @@ func expired(start time.Time, after time.Duration) bool {
 func (c *Core) deliver(x *Exchange, answer Answer) {
 	head := answer.Head()
 	x.status = head.Status
-	for _, compare := range x.compares {
-		compare.Primary(head.Status, time.Since(x.start))
+	if len(x.compares) > 0 {
+		var took time.Duration
+		if x.Sent.Load() {
+			took = time.Since(x.sentAt)
+		}
+		for _, compare := range x.compares {
+			compare.Primary(head.Status, took)
+		}
 	}
 	x.reply = message.Reply{Response: head, Edits: &x.backend.ResponseHeaders}
 	if x.Request.Upgrade != "" && (head.Status == http.StatusSwitchingProtocols ||

@@ -57,7 +57,7 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		shadowSize: counter("shadow_bytes_total", "Bytes of shadow requests that got an answer, heads included.", "mirror"),
 		shadowTime: histogram("shadow_duration_seconds", "From sending a shadow request to the end of its answer.", seconds, "mirror"),
 		agreement:  counter("comparisons_total", "Requests answered by both, by whether the classes of the statuses agree.", "mirror", "agree"),
-		ratio: histogram("comparison_latency_ratio", "Latency of the variant divided by that of the primary.",
+		ratio: histogram("comparison_latency_ratio", "Latency of the variant divided by that of the primary, both from the request sent to the head of the final answer.",
 			[]float64{.25, .5, .75, .9, 1, 1.1, 1.25, 1.5, 2, 4, 10}, "mirror"),
 		targets: map[string]*shadow.Target{},
 		gauges: [2]*prometheus.Desc{
@@ -230,5 +230,7 @@ func (m *mirrorMetrics) compared(primary, variant int, ratio float64) {
 		agree = 1
 	}
 	m.agree[agree].Inc()
-	m.ratio.Observe(ratio)
+	if ratio > 0 {
+		m.ratio.Observe(ratio)
+	}
 }

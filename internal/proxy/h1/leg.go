@@ -44,6 +44,7 @@ func (l *Leg) Send(to *upstream.Endpoint, copied *shadow.Copy) (int, error) {
 		return 0, err
 	}
 	conn.sent = true
+	sent := time.Now()
 	method := ""
 	if copied.IsHead {
 		method = "HEAD"
@@ -52,6 +53,7 @@ func (l *Leg) Send(to *upstream.Endpoint, copied *shadow.Copy) (int, error) {
 		conn.destroy()
 		return 0, err
 	}
+	copied.Latency = time.Since(sent)
 	status := conn.head.Status
 	switch complete, err := conn.discard(); {
 	case err != nil:

@@ -11,6 +11,7 @@ import (
 	"net/textproto"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy/buffer"
@@ -52,7 +53,7 @@ func dial(ctx context.Context, _, _ string) (net.Conn, error) {
 
 // Send implements core.Back.
 func (t *Transport) Send(to *upstream.Endpoint, s *core.Send) (core.Answer, error) {
-	ctx := context.WithValue(context.Background(), endpointKey{}, to)
+	ctx, sent := timed(context.WithValue(context.Background(), endpointKey{}, to))
 	a := &answer{}
 	if s.Deadline.IsZero() {
 		ctx, a.cancel = context.WithCancel(ctx)
@@ -78,6 +79,9 @@ func (t *Transport) Send(to *upstream.Endpoint, s *core.Send) (core.Answer, erro
 		return nil, err
 	}
 	if a.body == nil {
+		if at := sent.Load(); at != nil {
+			s.SentAt = *at
+		}
 		s.Sent()
 	}
 	a.send, a.resp = s, resp
@@ -268,6 +272,15 @@ func (a *answer) Finish(bool) bool {
 	return sent
 }
 
+// timed notes when the request of the context has been sent.
+func timed(ctx context.Context) (context.Context, *atomic.Pointer[time.Time]) {
+	var sent atomic.Pointer[time.Time]
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) {
+		now := time.Now()
+		sent.Store(&now)
+	}}), &sent
+}
+
 // Leg sends copies over a Transport. It implements shadow.Leg.
 type Leg struct {
 	Transport *Transport
@@ -280,6 +293,7 @@ const discardLimit = 64 << 10
 func (l *Leg) Send(to *upstream.Endpoint, c *shadow.Copy) (int, error) {
 	ctx, cancel := context.WithDeadline(context.WithValue(context.Background(), endpointKey{}, to), c.Until)
 	defer cancel()
+	ctx, sent := timed(ctx)
 	out := c.Outgoing()
 	req := request(ctx, to, &out)
 	_, body := c.Wire()
@@ -291,6 +305,9 @@ func (l *Leg) Send(to *upstream.Endpoint, c *shadow.Copy) (int, error) {
 	resp, err := l.Transport.transport.RoundTrip(req)
 	if err != nil {
 		return 0, err
+	}
+	if at := sent.Load(); at != nil {
+		c.Latency = time.Since(*at)
 	}
 	_, err = io.CopyN(io.Discard, resp.Body, discardLimit)
 	_ = resp.Body.Close()

@@ -8,7 +8,8 @@ import (
 // Comparison brings together how the primary and how the variant answered one request. The later
 // of the two reports; without an answer of both there is nothing to compare.
 type Comparison struct {
-	// Report gets both statuses, and the variant's latency divided by the primary's.
+	// Report gets both statuses, and the variant's latency divided by the primary's: 0 if one of the
+	// two answered before it had the whole request.
 	Report func(primary, variant int, ratio float64)
 
 	mu     sync.Mutex
@@ -17,7 +18,8 @@ type Comparison struct {
 	took   time.Duration
 }
 
-// Primary tells how the primary answered.
+// Primary tells how the primary answered. took is from the request sent to the final head, 0 if that
+// came earlier.
 func (c *Comparison) Primary(status int, took time.Duration) {
 	if s, t, ok := c.meet(status, took); ok {
 		c.Report(status, s, ratio(t, took))
@@ -42,5 +44,8 @@ func (c *Comparison) meet(status int, took time.Duration) (int, time.Duration, b
 }
 
 func ratio(variant, primary time.Duration) float64 {
-	return float64(variant) / float64(max(primary, 1))
+	if primary <= 0 {
+		return 0
+	}
+	return float64(max(variant, 0)) / float64(primary)
 }

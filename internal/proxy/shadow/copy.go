@@ -18,6 +18,9 @@ type Copy struct {
 	Trailers []message.Field
 	// Until is when the answer must have been read; it is set when the copy is sent.
 	Until time.Time
+	// Latency is from the copy sent to the head of its final answer; the Leg sets it. 0 if the
+	// answer came earlier.
+	Latency time.Duration
 
 	target   *Target
 	observer Observer

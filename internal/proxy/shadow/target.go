@@ -59,7 +59,7 @@ type Answered struct {
 
 // Leg carries copies in one protocol.
 type Leg interface {
-	// Send sends the copy and reads its answer, by c.Until. It keeps nothing of either.
+	// Send sends the copy, reads its answer, by c.Until, and sets c.Latency. It keeps nothing of either.
 	Send(to *upstream.Endpoint, c *Copy) (status int, err error)
 }
 
@@ -231,7 +231,7 @@ func (t *Target) send(c *Copy) {
 	c.answered = Answered{Copy: c, Status: status, Sent: len(c.buf), Begin: begin, Took: took, Endpoint: endpoint.Address}
 	c.observer.Answered(&c.answered)
 	if c.compare != nil {
-		c.compare.variant(status, took)
+		c.compare.variant(status, c.Latency)
 	}
 	c.free()
 }
