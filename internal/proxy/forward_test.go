@@ -502,3 +502,38 @@ func TestTimeouts(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, back, "idle")
 }
+
+// A backend that falls silent is given up, though its rule has no timeout, and whether or not its
+// client is still there; but not while the client is sending.
+func TestSilentBackend(t *testing.T) {
+	limits := h1.Limits{BodyTimeout: 200 * time.Millisecond}
+	hung := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/body" {
+			w.Header().Set("Content-Length", "2")
+			_, _ = io.WriteString(w, "h")
+			_ = http.NewResponseController(w).Flush()
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.URL.Path != "/upload" {
+			<-r.Context().Done()
+		}
+	})
+	s := start(t, one(hung), &proxy.Options{Limits: limits})
+	assert.Equal(t, []int{504}, statuses(t, talk(t, s.addr, "GET /head HTTP/1.1\r\nHost: a\r\n\r\n"), "GET"))
+	assert.Equal(t, []int{504}, statuses(t, talk(t, s.addr, "POST /head HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"), "POST"))
+	cut := talk(t, s.addr, "GET /body HTTP/1.1\r\nHost: a\r\n\r\n")
+	assert.True(t, strings.HasPrefix(cut, "HTTP/1.1 200 ") || cut == "", "%q", cut)
+
+	conn := dial(t, s.addr)
+	_, err := io.WriteString(conn, "POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 7\r\n\r\n")
+	require.NoError(t, err)
+	for range 7 {
+		<-time.After(100 * time.Millisecond)
+		_, err = io.WriteString(conn, "x")
+		require.NoError(t, err)
+	}
+	status, _, err := answer(bufio.NewReader(conn))
+	require.NoError(t, err)
+	assert.Equal(t, 200, status)
+	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 0 }, "nothing is held")
+}

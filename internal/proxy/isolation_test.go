@@ -385,7 +385,7 @@ func TestComparisonLatency(t *testing.T) {
 				}
 				for i, piece := range raw {
 					if i > 0 {
-						<-time.After(200 * time.Millisecond)
+						<-time.After(50 * time.Millisecond)
 					}
 					_, err := io.WriteString(conn, piece)
 					require.NoError(t, err)

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,8 +24,9 @@ type Client struct {
 	limits Limits
 }
 
-// NewClient returns a client that reads answers within the limits. Its timeouts are not used: how
-// long a backend may take is up to the rule.
+// NewClient returns a client that reads answers within the limits. How long a backend may take is up
+// to the rule; where that has no timeout, BodyTimeout is how long a backend may neither take nor send
+// a byte once it has the request.
 func NewClient(limits *Limits) *Client { return &Client{limits: limits.Defaulted()} }
 
 // grace is how long a request may still take to be sent once its answer is complete.
@@ -54,6 +57,9 @@ type clientConn struct {
 	uploading bool
 	uploaded  chan struct{}
 	sent      bool
+	// flowing says that upload has not ended, gone that it ended for the client's fault.
+	flowing, gone atomic.Bool
+	lastWrite     time.Time
 }
 
 // connect takes an idle connection, unless a fresh one is asked for, or dials.
@@ -96,6 +102,11 @@ func (c *Client) Send(to *upstream.Endpoint, s *core.Send) (core.Answer, error) 
 	}
 	conn.send, conn.sent = s, false
 	conn.until(s.Deadline)
+	conn.body.wait = nil
+	if s.Deadline.IsZero() {
+		conn.body.wait = conn.silence
+		conn.writeWithin(time.Now())
+	}
 	written := conn.writeRequest(s)
 	if err := conn.readHead(s.Out.Method, s.Out.Upgrade != "", s.Inform); err != nil {
 		conn.join(0)
@@ -117,8 +128,40 @@ func isClosed(err error) bool {
 // until sets the deadline of everything on the connection, if it is another one than before.
 func (c *clientConn) until(deadline time.Time) {
 	if !c.deadline.Equal(deadline) {
-		c.deadline = deadline
+		c.deadline, c.in.deadline, c.lastWrite = deadline, deadline, deadline
 		_ = c.SetDeadline(deadline)
+	}
+}
+
+// silence gives the next read its time, coarsely, where no deadline bounds the exchange.
+func (c *clientConn) silence() error {
+	c.in.within(c.limits.BodyTimeout, time.Now())
+	if c.gone.Load() {
+		_ = c.SetReadDeadline(past)
+	}
+	return nil
+}
+
+// writeWithin does the same for the next write.
+func (c *clientConn) writeWithin(now time.Time) {
+	if d := c.limits.BodyTimeout; c.lastWrite.Sub(now) < d-d/8 {
+		c.lastWrite = now.Add(d)
+		_ = c.SetWriteDeadline(c.lastWrite)
+	}
+}
+
+// firstHead waits for a head. A backend may be silent while the client still sends.
+func (c *clientConn) firstHead() (head []byte, err error) {
+	if c.body.wait == nil {
+		return c.in.head(c.limits.Head, nil)
+	}
+	for {
+		flowing := c.flowing.Load()
+		_ = c.silence()
+		head, err = c.in.head(c.limits.Head, nil)
+		if err == nil || !flowing || c.gone.Load() || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return head, err
+		}
 	}
 }
 
@@ -138,6 +181,8 @@ func (c *clientConn) writeRequest(s *core.Send) error {
 			c.uploaded = make(chan struct{}, 1)
 		}
 		c.uploading = true
+		c.gone.Store(false)
+		c.flowing.Store(true)
 		go c.upload(s)
 		return nil
 	}
@@ -186,7 +231,10 @@ func (c *clientConn) writeAll(pieces ...[]byte) error {
 
 // upload streams the body. If the client's side fails, nobody waits for an answer any more.
 func (c *clientConn) upload(s *core.Send) {
-	defer func() { c.uploaded <- struct{}{} }()
+	defer func() {
+		c.flowing.Store(false)
+		c.uploaded <- struct{}{}
+	}()
 	var size [20]byte
 	chunked := s.Out.Length == message.Unknown
 	for {
@@ -201,8 +249,12 @@ func (c *clientConn) upload(s *core.Send) {
 			return
 		}
 		if err != nil {
+			c.gone.Store(true)
 			_ = c.SetReadDeadline(past)
 			return
+		}
+		if s.Deadline.IsZero() {
+			c.writeWithin(time.Now())
 		}
 		if chunked {
 			err = c.writeAll(append(strconv.AppendInt(size[:0], int64(len(p)), 16), "\r\n"...), p, crlf)
@@ -234,7 +286,7 @@ func appendEnd(dst []byte, trailers []message.Field) []byte {
 // readHead reads the final head and passes interim ones on.
 func (c *clientConn) readHead(method string, upgrade bool, inform func(*message.Response) error) error {
 	for range most1xx {
-		head, err := c.in.head(c.limits.Head, nil)
+		head, err := c.firstHead()
 		if err != nil {
 			return err
 		}
@@ -332,12 +384,15 @@ func (c *clientConn) join(wait time.Duration) bool {
 	c.send.Interrupt()
 	_ = c.SetWriteDeadline(past)
 	<-c.uploaded
+	c.framing.close = true // the past deadline would meet the next request
 	return c.sent
 }
 
 // Tunnel implements core.Answer.
 func (c *clientConn) Tunnel() core.Tunnel {
+	c.deadline = past // another one than none, so that none is set
 	c.until(time.Time{})
+	c.body.wait = nil
 	c.body.reset(0, true)
 	return &tunnel{c.Conn, &c.in, &c.body}
 }

@@ -13,7 +13,8 @@ type Limits struct {
 	HeadTimeout time.Duration
 	// IdleTimeout is how long a connection waits for its next request: 60 s.
 	IdleTimeout time.Duration
-	// BodyTimeout is how long a body, in either direction, may stand still: 60 s.
+	// BodyTimeout is how long a body, in either direction, may stand still, and how long a backend
+	// may be silent before its answer where the rule has no timeout: 60 s.
 	BodyTimeout time.Duration
 }
 
