@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -536,4 +537,42 @@ func TestSilentBackend(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, 200, status)
 	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 0 }, "nothing is held")
+}
+
+// A client that resets its connection or its stream takes its request with it, but one that only
+// closes its sending half gets its answer.
+func TestClientGone(t *testing.T) {
+	hung := make(chan struct{})
+	release := sync.OnceFunc(func() { close(hung) })
+	defer release()
+	backend := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-hung:
+		case <-r.Context().Done():
+		}
+	})
+	s := start(t, one(backend), nil)
+	reset, half := dial(t, s.addr), dial(t, s.addr)
+	for _, conn := range []net.Conn{reset, half} {
+		_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		require.NoError(t, err)
+	}
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	defer transport.CloseIdleConnections()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	left := make(chan bool, 1)
+	go func() { left <- works(ctx, &http.Client{Transport: transport}, "http://"+s.addr) }()
+	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 3 }, "in flight")
+	require.NoError(t, half.(*net.TCPConn).CloseWrite())
+	require.NoError(t, reset.(*net.TCPConn).SetLinger(0))
+	require.NoError(t, reset.Close())
+	cancel()
+	require.False(t, <-left)
+	eventually(t, func() bool { return s.counter(t, "requests_total", "code", "499") == 2 }, "both have gone")
+	release()
+	status, _, err := answer(bufio.NewReader(half))
+	require.NoError(t, err)
+	assert.Equal(t, 200, status)
 }

@@ -48,6 +48,9 @@ type Front interface {
 	Abort()
 	// Interrupt makes a Next that waits return an error, now and later.
 	Interrupt()
+	// Gone says that the client has broken off its connection or stream. One that has only closed
+	// its sending half is there. It may be called from another goroutine.
+	Gone() bool
 	// Tunnel sends the head of a 101 or of a 2xx to CONNECT and hands the connection over.
 	Tunnel(r *message.Reply) (Tunnel, error)
 }
@@ -74,6 +77,8 @@ type Send struct {
 	Sent func()
 	// SentAt is when that was, if the Back learns of it only later; else zero.
 	SentAt time.Time
+	// Gone says that nobody waits for the answer any more.
+	Gone func() bool
 	// Interrupt makes Body.Next return.
 	Interrupt func()
 	// Fresh forbids to use a connection that was used before.
@@ -83,7 +88,7 @@ type Send struct {
 // Back sends requests in one protocol.
 type Back interface {
 	// Send sends the request and returns when the head of the final response is there. Errors:
-	// upstream.ErrConnect, ErrUnanswered, a timeout, or anything else for an answer that is none.
+	// upstream.ErrConnect, ErrUnanswered, ErrGone, a timeout, or anything else for an answer that is none.
 	// After an error nothing of s is used any more.
 	Send(to *upstream.Endpoint, s *Send) (Answer, error)
 }

@@ -53,7 +53,7 @@ func (x *Exchange) begin(now time.Time) {
 	if !x.ready {
 		x.ready = true
 		x.send.Inform, x.send.Sent, x.send.Interrupt = x.inform, x.submit, x.Front.Interrupt
-		x.send.Body = (*upload)(x)
+		x.send.Body, x.send.Gone = (*upload)(x), x.Front.Gone
 	}
 	x.start, x.status, x.received, x.sent, x.failure, x.mirrored = now, 0, 0, 0, nil, 0
 	x.rule, x.backend, x.endpoint, x.answer = nil, nil, nil, nil

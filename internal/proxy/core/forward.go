@@ -17,6 +17,9 @@ import (
 // most likely the peer had closed it meanwhile.
 var ErrUnanswered = errors.New("connection closed before an answer")
 
+// ErrGone is a client that left while its answer was awaited.
+var ErrGone = errors.New("the client has gone")
+
 // Serve answers one request.
 func (c *Core) Serve(x *Exchange) {
 	x.begin(time.Now())
@@ -133,6 +136,9 @@ func (c *Core) attempt(x *Exchange) (Answer, error) {
 		}
 		endpoint.Leave()
 		last = err
+		if errors.Is(err, ErrGone) {
+			x.failure = err
+		}
 		switch {
 		case x.failure != nil, expired(x.start, timeouts.Request):
 			return nil, err

@@ -150,17 +150,31 @@ func (c *clientConn) writeWithin(now time.Time) {
 	}
 }
 
+// lookAround is how often a wait for an answer looks whether the client is still there.
+const lookAround = time.Second
+
 // firstHead waits for a head. A backend may be silent while the client still sends.
 func (c *clientConn) firstHead() (head []byte, err error) {
 	if c.body.wait == nil {
 		return c.in.head(c.limits.Head, nil)
 	}
-	for {
-		flowing := c.flowing.Load()
-		_ = c.silence()
+	now := time.Now()
+	for until := now.Add(c.limits.BodyTimeout); ; now = time.Now() {
+		if c.flowing.Load() {
+			until = now.Add(c.limits.BodyTimeout)
+		}
+		c.in.within(max(min(lookAround, until.Sub(now)), time.Millisecond), now)
+		if c.gone.Load() {
+			_ = c.SetReadDeadline(past)
+		}
 		head, err = c.in.head(c.limits.Head, nil)
-		if err == nil || !flowing || c.gone.Load() || !errors.Is(err, os.ErrDeadlineExceeded) {
+		switch {
+		case err == nil, c.gone.Load(), !errors.Is(err, os.ErrDeadlineExceeded):
 			return head, err
+		case c.send.Gone():
+			return nil, core.ErrGone
+		case !c.flowing.Load() && !time.Now().Before(until):
+			return nil, err
 		}
 	}
 }

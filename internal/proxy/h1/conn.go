@@ -7,6 +7,7 @@ import (
 	"net"
 	"strconv"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy/buffer"
@@ -247,6 +248,25 @@ func (c *serverConn) Trailers() []message.Field { return c.body.Trailers() }
 func (c *serverConn) Interrupt() {
 	c.interrupted.Store(true)
 	_ = c.SetReadDeadline(past)
+}
+
+// Gone implements core.Front: a reset is an error that waits at the socket, a half-close is none.
+func (c *serverConn) Gone() bool {
+	inner := c.Conn
+	if secure, ok := inner.(interface{ NetConn() net.Conn }); ok {
+		inner = secure.NetConn()
+	}
+	socket, ok := inner.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return true
+	}
+	code := 0
+	err = raw.Control(func(fd uintptr) { code, _ = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ERROR) })
+	return err != nil || code != 0
 }
 
 // writeWithin gives the next write its time, coarsely.

@@ -148,6 +148,9 @@ func fieldsOf(header http.Header) []message.Field {
 // Interrupt implements core.Front.
 func (s *stream) Interrupt() { _ = s.control.SetReadDeadline(time.Unix(1, 0)) }
 
+// Gone implements core.Front.
+func (s *stream) Gone() bool { return s.r.Context().Err() != nil }
+
 // Inform implements core.Front. net/http answers 100 itself when the body is read.
 func (s *stream) Inform(r *message.Reply) error {
 	if r.Status == http.StatusContinue {
