@@ -507,7 +507,7 @@ func TestTimeouts(t *testing.T) {
 // A backend that falls silent is given up, though its rule has no timeout, and whether or not its
 // client is still there; but not while the client is sending.
 func TestSilentBackend(t *testing.T) {
-	limits := h1.Limits{BodyTimeout: 200 * time.Millisecond}
+	limits := h1.Limits{BackendTimeout: 200 * time.Millisecond}
 	hung := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/body" {
 			w.Header().Set("Content-Length", "2")

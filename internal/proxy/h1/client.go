@@ -25,7 +25,7 @@ type Client struct {
 }
 
 // NewClient returns a client that reads answers within the limits. How long a backend may take is up
-// to the rule; where that has no timeout, BodyTimeout is how long a backend may neither take nor send
+// to the rule; where that has no timeout, BackendTimeout is how long a backend may neither take nor send
 // a byte once it has the request.
 func NewClient(limits *Limits) *Client { return &Client{limits: limits.Defaulted()} }
 
@@ -135,7 +135,7 @@ func (c *clientConn) until(deadline time.Time) {
 
 // silence gives the next read its time, coarsely, where no deadline bounds the exchange.
 func (c *clientConn) silence() error {
-	c.in.within(c.limits.BodyTimeout, time.Now())
+	c.in.within(c.limits.BackendTimeout, time.Now())
 	if c.gone.Load() {
 		_ = c.SetReadDeadline(past)
 	}
@@ -144,7 +144,7 @@ func (c *clientConn) silence() error {
 
 // writeWithin does the same for the next write.
 func (c *clientConn) writeWithin(now time.Time) {
-	if d := c.limits.BodyTimeout; c.lastWrite.Sub(now) < d-d/8 {
+	if d := c.limits.BackendTimeout; c.lastWrite.Sub(now) < d-d/8 {
 		c.lastWrite = now.Add(d)
 		_ = c.SetWriteDeadline(c.lastWrite)
 	}
@@ -159,9 +159,9 @@ func (c *clientConn) firstHead() (head []byte, err error) {
 		return c.in.head(c.limits.Head, nil)
 	}
 	now := time.Now()
-	for until := now.Add(c.limits.BodyTimeout); ; now = time.Now() {
+	for until := now.Add(c.limits.BackendTimeout); ; now = time.Now() {
 		if c.flowing.Load() {
-			until = now.Add(c.limits.BodyTimeout)
+			until = now.Add(c.limits.BackendTimeout)
 		}
 		c.in.within(max(min(lookAround, until.Sub(now)), time.Millisecond), now)
 		if c.gone.Load() {

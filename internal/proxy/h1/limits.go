@@ -13,9 +13,11 @@ type Limits struct {
 	HeadTimeout time.Duration
 	// IdleTimeout is how long a connection waits for its next request: 60 s.
 	IdleTimeout time.Duration
-	// BodyTimeout is how long a body, in either direction, may stand still, and how long a backend
-	// may be silent before its answer where the rule has no timeout: 60 s.
+	// BodyTimeout is how long a body may stand still for the client's fault: 60 s.
 	BodyTimeout time.Duration
+	// BackendTimeout is how long an HTTP/1.1 backend may neither take nor send a byte where the rule
+	// has no timeout: 60 s.
+	BackendTimeout time.Duration
 }
 
 // Defaulted returns l with its zero values filled.
@@ -26,6 +28,7 @@ func (l Limits) Defaulted() Limits {
 	fill(&l.HeadTimeout, 10*time.Second)
 	fill(&l.IdleTimeout, 60*time.Second)
 	fill(&l.BodyTimeout, 60*time.Second)
+	fill(&l.BackendTimeout, 60*time.Second)
 	return l
 }
 
