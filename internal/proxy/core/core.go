@@ -97,7 +97,8 @@ type Back interface {
 type Answer interface {
 	Body
 	Head() *message.Response
-	// Tunnel hands the connection over after a 101 or a 2xx to CONNECT.
+	// Tunnel hands the connection over after a 101 or a 2xx to CONNECT. It is nil where the
+	// protocol has no tunnels.
 	Tunnel() Tunnel
 	// Finish ends the exchange. complete says that the body was read to its end; if not, the
 	// connection is thrown away. Finish returns whether the request's body was sent to its end,

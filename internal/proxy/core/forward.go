@@ -54,6 +54,13 @@ func (c *Core) forward(x *Exchange) {
 		c.respond(x, status, "no such backend")
 		return
 	}
+	if x.Request.Upgrade != "" && backend.Port.Protocol == rules.H2C {
+		if x.Request.Method == http.MethodConnect {
+			c.respond(x, http.StatusNotImplemented, "the backend speaks HTTP/2, which has no tunnels here")
+			return
+		}
+		x.Request.Upgrade = "" // HTTP/2 has none: the backend answers in the protocol that is spoken
+	}
 	x.outgoing(&x.send.Out, &backend.Rewrite, &backend.RequestHeaders)
 	agree(&x.send.Out)
 	if x.Request.Upgrade == "" {

@@ -3,18 +3,24 @@ package core
 import (
 	"errors"
 	"io"
+	"net/http"
 )
 
 // tunnel joins client and backend after an upgrade, until both have closed their half or one of
 // the two breaks.
 func (c *Core) tunnel(x *Exchange, answer Answer) {
+	backend := answer.Tunnel()
+	if backend == nil { // asked first: a head that was sent cannot be taken back
+		answer.Finish(false)
+		c.respond(x, http.StatusBadGateway, "the backend's connection cannot become a tunnel")
+		return
+	}
 	client, err := x.Front.Tunnel(&x.reply)
 	if err != nil {
 		answer.Finish(false)
 		x.Front.Abort()
 		return
 	}
-	backend := answer.Tunnel()
 	c.options.Metrics.tunnels.Inc()
 	defer c.options.Metrics.tunnels.Dec()
 	done := make(chan int64, 1)
