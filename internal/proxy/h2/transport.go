@@ -60,7 +60,8 @@ func (t *Transport) Send(to *upstream.Endpoint, s *core.Send) (core.Answer, erro
 	} else {
 		ctx, a.cancel = context.WithDeadline(ctx, s.Deadline)
 	}
-	req := request(httptrace.WithClientTrace(ctx, informs(s)), to, &s.Out)
+	interim := make(informs, most1xx)
+	req := request(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: interim.take}), to, &s.Out)
 	if s.Out.Length != 0 {
 		a.body = &uploadBody{send: s, trailer: req.Trailer}
 		req.Body = a.body
@@ -72,7 +73,7 @@ func (t *Transport) Send(to *upstream.Endpoint, s *core.Send) (core.Answer, erro
 			}
 		}
 	}
-	resp, err := t.transport.RoundTrip(req) //nolint:bodyclose // Finish closes it
+	resp, err := t.roundTrip(req, interim, s, a.cancel) //nolint:bodyclose // Finish closes it
 	if err != nil {
 		a.cancel()
 		a.detach(s)
@@ -89,14 +90,57 @@ func (t *Transport) Send(to *upstream.Endpoint, s *core.Send) (core.Answer, erro
 	return a, nil
 }
 
-// informs passes interim responses on.
-func informs(s *core.Send) *httptrace.ClientTrace {
-	return &httptrace.ClientTrace{Got1xxResponse: func(status int, header textproto.MIMEHeader) error {
-		if status == http.StatusContinue {
-			return nil
+// most1xx is how many interim responses one answer may have.
+const most1xx = 64
+
+var errInterim = errors.New("too many interim responses")
+
+// informs are the interim responses of one exchange on their way from net/http, which reads them
+// for all exchanges of a connection and possibly longer than this one lasts, to Send.
+type informs chan *message.Response
+
+// take implements httptrace.ClientTrace.Got1xxResponse. It neither waits nor touches the exchange.
+func (c informs) take(status int, header textproto.MIMEHeader) error {
+	if status == http.StatusContinue || status == http.StatusSwitchingProtocols {
+		return nil // Send has said the one, HTTP/2 does not know the other
+	}
+	select {
+	case c <- &message.Response{Status: status, Reason: http.StatusText(status), Fields: fields(http.Header(header))}:
+		return nil
+	default:
+		return errInterim
+	}
+}
+
+// roundTrip passes interim responses on while it waits for the final one, and none after that.
+func (t *Transport) roundTrip(req *http.Request, interim informs, s *core.Send, cancel func()) (resp *http.Response, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		resp, err = t.transport.RoundTrip(req) //nolint:bodyclose // Finish closes it
+	}()
+	count := 0
+	pass := func(r *message.Response) error {
+		if count++; count > most1xx {
+			return errInterim
 		}
-		return s.Inform(&message.Response{Status: status, Reason: http.StatusText(status), Fields: fields(http.Header(header))})
-	}}
+		return s.Inform(r)
+	}
+	for {
+		select {
+		case r := <-interim:
+			if broken := pass(r); broken != nil {
+				cancel()
+				<-done
+				return nil, broken
+			}
+		case <-done:
+			for err == nil && len(interim) > 0 {
+				err = pass(<-interim)
+			}
+			return resp, err
+		}
+	}
 }
 
 // request builds what net/http sends as the same head: no field added, none encoded anew.
