@@ -390,6 +390,27 @@ func TestUpgrade(t *testing.T) {
 	assert.Empty(t, variant.got(), "upgrades are not mirrored")
 }
 
+// A backend switches to the protocol that was asked for, or gives no answer.
+func TestUpgradeToAnother(t *testing.T) {
+	for fields, want := range map[string]int{
+		"Upgrade: Echo/1\r\n":                    101,
+		"":                                       502,
+		"Upgrade:\r\n":                           502,
+		"Upgrade: echo\r\n":                      502,
+		"Upgrade: h2c\r\n":                       502,
+		"Upgrade: echo/1, h2c\r\n":               502,
+		"Upgrade: echo/1\r\nUpgrade: h2c\r\n":    502,
+		"Upgrade: echo/1\r\nUpgrade: echo/1\r\n": 502,
+	} {
+		t.Run(fields, func(t *testing.T) {
+			backend := record(t, "HTTP/1.1 101 Switching Protocols\r\nConnection: close, upgrade\r\n"+fields+"\r\n")
+			s := start(t, one(backend.addr()), nil)
+			back := talk(t, s.addr, "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo/1\r\n\r\n")
+			assert.Equal(t, []int{want}, statuses(t, back, http.MethodGet))
+		})
+	}
+}
+
 // A connection on which bytes arrived that nobody asked for is not used again, nor is one that the
 // backend has closed: not even a POST notices.
 func TestStaleConnections(t *testing.T) {

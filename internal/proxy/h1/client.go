@@ -37,7 +37,7 @@ const most1xx = 64
 
 var (
 	errInterim = errors.New("too many interim responses")
-	errSwitch  = errors.New("switched protocols without being asked")
+	errSwitch  = errors.New("switched to a protocol that was not asked for")
 )
 
 // clientConn is a connection to a backend, and the exchange on it.
@@ -108,7 +108,7 @@ func (c *Client) Send(to *upstream.Endpoint, s *core.Send) (core.Answer, error) 
 		conn.writeWithin(time.Now())
 	}
 	written := conn.writeRequest(s)
-	if err := conn.readHead(s.Out.Method, s.Out.Upgrade != "", s.Inform); err != nil {
+	if err := conn.readHead(s.Out.Method, s.Out.Upgrade, s.Inform); err != nil {
 		conn.join(0)
 		if conn.in.buffered() == 0 && reused && isClosed(err) {
 			err = core.ErrUnanswered
@@ -297,8 +297,9 @@ func appendEnd(dst []byte, trailers []message.Field) []byte {
 	return append(dst, crlf...)
 }
 
-// readHead reads the final head and passes interim ones on.
-func (c *clientConn) readHead(method string, upgrade bool, inform func(*message.Response) error) error {
+// readHead reads the final head and passes interim ones on. upgrade is the protocol that may be
+// switched to.
+func (c *clientConn) readHead(method, upgrade string, inform func(*message.Response) error) error {
 	for range most1xx {
 		head, err := c.firstHead()
 		if err != nil {
@@ -309,7 +310,7 @@ func (c *clientConn) readHead(method string, upgrade bool, inform func(*message.
 			return err
 		}
 		switch {
-		case c.head.Status == 101 && !upgrade:
+		case c.head.Status == 101 && (upgrade == "" || !message.EqualFold(c.framing.protocol, upgrade)):
 			return errSwitch
 		case c.head.Status >= 200 || c.head.Status == 101:
 			c.body.reset(c.head.Length, untilClose)

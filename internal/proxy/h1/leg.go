@@ -49,7 +49,7 @@ func (l *Leg) Send(to *upstream.Endpoint, copied *shadow.Copy) (int, error) {
 	if copied.IsHead {
 		method = "HEAD"
 	}
-	if err := conn.readHead(method, false, nil); err != nil {
+	if err := conn.readHead(method, "", nil); err != nil {
 		conn.destroy()
 		return 0, err
 	}

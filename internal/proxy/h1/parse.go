@@ -214,7 +214,11 @@ func (f *framing) hop(field *message.Field) error {
 	case message.Is(field.Name, "connection"):
 		f.connection(field.Value)
 	case message.Is(field.Name, "upgrade"):
-		f.protocol = field.Value
+		if f.protocol != "" {
+			f.protocol = "," // two fields are a list, whatever is in it (RFC 9110 section 5.3)
+		} else {
+			f.protocol = field.Value
+		}
 	case message.Is(field.Name, "transfer-encoding"):
 		return f.transferEncoding(field.Value)
 	}
@@ -284,9 +288,23 @@ func (f *framing) check(minor int) error {
 	case f.chunked && minor == 0:
 		return errTEVersion
 	}
-	// An upgrade to HTTP/2 would hide requests from us: it is not passed on. One with a body could
-	// switch in the middle of it.
-	f.upgrade = f.upgrade && f.protocol != "" && minor > 0 && !message.Is(f.protocol, "h2c") && !f.chunked && f.length <= 0
+	// One with a body could switch in the middle of it.
+	f.upgrade = f.upgrade && minor > 0 && !f.chunked && f.length <= 0 && passable(f.protocol)
 	f.expect = f.expect && minor > 0
 	return nil
+}
+
+// passable says whether an upgrade to what the Upgrade field names may be passed on: one protocol,
+// so that it is known what is agreed to, and none that would hide HTTP requests from us.
+func passable(protocol string) bool {
+	name, version, versioned := strings.Cut(protocol, "/")
+	if !message.ValidToken(name) || versioned && !message.ValidToken(version) {
+		return false
+	}
+	for _, hiding := range [...]string{"h2", "h2c", "h3", "http", "tls"} {
+		if message.Is(name, hiding) {
+			return false
+		}
+	}
+	return true
 }
