@@ -2,10 +2,12 @@ package proxy_test
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -95,4 +97,91 @@ func TestInterimWithoutEnd(t *testing.T) {
 	all := statuses(t, talk(t, s.addr, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"), http.MethodGet)
 	assert.LessOrEqual(t, len(all), 65)
 	assert.Equal(t, http.StatusBadGateway, all[len(all)-1])
+}
+
+// clientH2C is a client that speaks HTTP/2, and takes that many bytes of a body before it is read.
+func clientH2C(t *testing.T, window int) *http.Client {
+	t.Helper()
+	c := client(t)
+	transport := c.Transport.(*http.Transport)
+	transport.HTTP2 = &http.HTTP2Config{MaxReceiveBufferPerStream: window}
+	transport.Protocols = new(http.Protocols)
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	return c
+}
+
+// leaveUnread takes the head of an answer, and of its body no more than the window.
+func leaveUnread(t *testing.T, window int, url string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	require.NoError(t, err)
+	resp, err := clientH2C(t, window).Do(req)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = resp.Body.Close() })
+}
+
+// A client of HTTP/2 that stops sending, or stops reading, is not waited for longer than one of
+// HTTP/1.1.
+func TestBodyTimeoutOfH2(t *testing.T) {
+	options := func() *proxy.Options { return &proxy.Options{Limits: h1.Limits{BodyTimeout: 200 * time.Millisecond}} }
+	answer := func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/short" {
+			w.Header().Set("Content-Length", "10")
+			_, _ = io.WriteString(w, "0123456789")
+			return
+		}
+		_, _ = io.Copy(w, r.Body)
+		for r.Context().Err() == nil && r.URL.Path == "/long" {
+			_, _ = w.Write(make([]byte, 10000))
+		}
+	}
+	for name, table := range map[string]*spec.Table{"http": one(serve(t, answer)), "h2c": overH2C(one(serve(t, answer)))} {
+		t.Run(name+", request", func(t *testing.T) {
+			s := start(t, table, options())
+			body, sending := io.Pipe()
+			defer sending.Close()
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+s.addr+"/", body)
+			require.NoError(t, err)
+			resp, err := clientH2C(t, 1<<20).Do(req)
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			assert.Equal(t, http.StatusRequestTimeout, resp.StatusCode)
+		})
+		t.Run(name+", response", func(t *testing.T) {
+			s := start(t, table, options())
+			leaveUnread(t, 100, "http://"+s.addr+"/long")
+			eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 0 }, "given up")
+		})
+		t.Run(name+", end of the response", func(t *testing.T) {
+			s := start(t, table, options())
+			leaveUnread(t, 1, "http://"+s.addr+"/short")
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			require.NoError(t, s.Shutdown(ctx), "what net/http writes after the exchange")
+		})
+	}
+}
+
+// A backend that takes its time with a request, or between two pieces of a response, is no
+// client that stands still.
+func TestSlowBackendOfH2(t *testing.T) {
+	const timeout = 200 * time.Millisecond
+	backend := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		<-time.After(3 * timeout)
+		n, err := io.Copy(io.Discard, r.Body)
+		assert.NoError(t, err)
+		assert.Equal(t, int64(16<<20), n)
+		_, _ = io.WriteString(w, "a")
+		_ = http.NewResponseController(w).Flush()
+		<-time.After(3 * timeout)
+		_, _ = io.WriteString(w, "b")
+	})
+	for name, table := range map[string]*spec.Table{"http": one(backend), "h2c": overH2C(one(backend))} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, table, &proxy.Options{Limits: h1.Limits{BodyTimeout: timeout}})
+			status, body := ask(t, clientH2C(t, 1<<20), http.MethodPost, "http://"+s.addr+"/", strings.Repeat("x", 16<<20))
+			assert.Equal(t, http.StatusOK, status)
+			assert.Equal(t, "ab", body)
+		})
+	}
 }

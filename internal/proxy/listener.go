@@ -44,14 +44,17 @@ func (s *Server) listen(config *Listener) (*listener, error) {
 	if config.H2C && config.Certificate == nil {
 		l.h1.Preface = l.preface
 	}
-	l.front = &h2.Handler{Core: s.core, Listener: config.Name, MaxFields: limits.Fields}
+	l.front = &h2.Handler{Core: s.core, Listener: config.Name, MaxFields: limits.Fields, BodyTimeout: limits.BodyTimeout}
 	var protocols http.Protocols
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	l.h2 = &http.Server{
 		Handler: l.front, Protocols: &protocols, ErrorLog: log.New(io.Discard, "", 0),
 		ReadHeaderTimeout: limits.HeadTimeout, IdleTimeout: limits.IdleTimeout, MaxHeaderBytes: limits.Head,
-		HTTP2: &http.HTTP2Config{MaxReadFrameSize: 16 << 10, MaxConcurrentStreams: 250},
+		HTTP2: &http.HTTP2Config{
+			MaxReadFrameSize: 16 << 10, MaxConcurrentStreams: 250,
+			SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second, WriteByteTimeout: limits.BodyTimeout,
+		},
 	}
 	l.handed = &handed{conns: make(chan net.Conn), closed: make(chan struct{}), addr: inner.Addr()}
 	return l, nil

@@ -22,6 +22,8 @@ type Handler struct {
 	Listener string
 	// MaxFields is the most header fields of a request; the server bounds their bytes.
 	MaxFields int
+	// BodyTimeout is how long a body, in either direction, may stand still.
+	BodyTimeout time.Duration
 
 	draining atomic.Bool
 }
@@ -33,7 +35,7 @@ func (h *Handler) Drain() { h.draining.Store(true) }
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s := &stream{w: w, r: r, handler: h, control: http.NewResponseController(w)}
 	s.x = core.Exchange{Listener: h.Listener, Remote: r.RemoteAddr, Front: s}
-	defer s.free()
+	defer s.leave()
 	if status := s.head(h.MaxFields); status != 0 {
 		http.Error(w, "mirrorgate: "+strings.ToLower(http.StatusText(status)), status)
 		return
@@ -100,10 +102,24 @@ func (s *stream) agrees() bool {
 	return !ok || len(length) == 1 && length[0] == strconv.FormatInt(s.r.ContentLength, 10)
 }
 
-func (s *stream) free() {
+// leave ends the use of the stream. net/http writes the rest of the response after that, in the
+// time of one more piece; the end of the stream is the end of the deadline.
+func (s *stream) leave() {
 	if s.buf != nil {
 		buffer.Recycle(s.buf)
 	}
+	if s.r.Context().Err() == nil {
+		_ = s.control.SetWriteDeadline(time.Now().Add(s.handler.BodyTimeout))
+	}
+}
+
+// within gives a wait for the client its time. A deadline of net/http's breaks the stream when it
+// passes, whether somebody waits or not, and for good: it must not outlast the wait.
+func (s *stream) within(set func(time.Time) error, wait func() error) error {
+	_ = set(time.Now().Add(s.handler.BodyTimeout))
+	err := wait()
+	_ = set(time.Time{})
+	return err
 }
 
 // Next implements core.Body.
@@ -112,7 +128,11 @@ func (s *stream) Next() ([]byte, error) {
 		s.buf = buffer.Large()
 	}
 	for !s.done {
-		n, err := s.r.Body.Read(s.buf)
+		n := 0
+		err := s.within(s.control.SetReadDeadline, func() (err error) {
+			n, err = s.r.Body.Read(s.buf)
+			return err
+		})
 		s.done = errors.Is(err, io.EOF)
 		if n > 0 {
 			return s.buf[:n], nil
@@ -145,7 +165,7 @@ func fieldsOf(header http.Header) []message.Field {
 	return fields
 }
 
-// Interrupt implements core.Front.
+// Interrupt implements core.Front. A deadline that has passed cannot be moved any more.
 func (s *stream) Interrupt() { _ = s.control.SetReadDeadline(time.Unix(1, 0)) }
 
 // Gone implements core.Front.
@@ -190,12 +210,14 @@ func (s *stream) Begin(r *message.Reply) error {
 
 // Write implements core.Front.
 func (s *stream) Write(p []byte) error {
-	_, err := s.w.Write(p)
-	return err
+	return s.within(s.control.SetWriteDeadline, func() error {
+		_, err := s.w.Write(p)
+		return err
+	})
 }
 
 // Flush implements core.Front.
-func (s *stream) Flush() error { return s.control.Flush() }
+func (s *stream) Flush() error { return s.within(s.control.SetWriteDeadline, s.control.Flush) }
 
 // End implements core.Front.
 func (s *stream) End(trailers []message.Field) error {
