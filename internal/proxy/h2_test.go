@@ -3,9 +3,12 @@ package proxy_test
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"io"
+	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,11 +20,16 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-// overH2C makes the table's primary one that speaks HTTP/2.
-func overH2C(table *spec.Table) *spec.Table {
-	port := table.Services["primary"][80]
-	port.Protocol = "h2c"
-	table.Services["primary"][80] = port
+// overH2C makes services of the table ones that speak HTTP/2: the primary, if none is named.
+func overH2C(table *spec.Table, names ...string) *spec.Table {
+	if len(names) == 0 {
+		names = []string{"primary"}
+	}
+	for _, name := range names {
+		port := table.Services[name][80]
+		port.Protocol = "h2c"
+		table.Services[name][80] = port
+	}
 	return table
 }
 
@@ -56,8 +64,8 @@ func TestInterimFromH2C(t *testing.T) {
 		if r.URL.Path != "/hints" {
 			return
 		}
+		w.Header().Set("Link", hint)
 		for range 50 {
-			w.Header().Set("Link", hint)
 			w.WriteHeader(http.StatusEarlyHints)
 		}
 		<-r.Context().Done()
@@ -184,4 +192,73 @@ func TestSlowBackendOfH2(t *testing.T) {
 			assert.Equal(t, "ab", body)
 		})
 	}
+}
+
+// What a client does not read stays with the backend, but for a bounded rest.
+func TestUnreadAnswerOfH2C(t *testing.T) {
+	var taken atomic.Int64
+	backend := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		for r.Context().Err() == nil {
+			n, _ := w.Write(make([]byte, 10000))
+			taken.Add(int64(n))
+		}
+	})
+	s := start(t, overH2C(one(backend)), &proxy.Options{Limits: h1.Limits{BodyTimeout: 500 * time.Millisecond}})
+	leaveUnread(t, 100, "http://"+s.addr+"/")
+	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 0 }, "given up")
+	assert.Less(t, taken.Load(), int64(512<<10))
+}
+
+// settingsOf accepts one connection and says what window its settings give to each stream.
+func settingsOf(t *testing.T) (address string, window <-chan uint32) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	found := make(chan uint32, 1)
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		head := make([]byte, len("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")+9)
+		_, _ = io.ReadFull(conn, head)
+		settings := make([]byte, head[len(head)-7]) // the frame's length is short enough for a byte
+		_, _ = io.ReadFull(conn, settings)
+		for ; len(settings) >= 6; settings = settings[6:] {
+			if binary.BigEndian.Uint16(settings) == 4 { // SETTINGS_INITIAL_WINDOW_SIZE
+				found <- binary.BigEndian.Uint32(settings[2:])
+			}
+		}
+		close(found)
+	}()
+	return l.Addr().String(), found
+}
+
+// An answer to a copy is dropped anyway: less of it may be on its way than of a primary's.
+func TestWindows(t *testing.T) {
+	primary, ofPrimary := settingsOf(t)
+	variant, ofVariant := settingsOf(t)
+	other := record(t, "")
+	for _, table := range []*spec.Table{overH2C(one(primary)), overH2C(one(other.addr(), variant), "variant0")} {
+		talk(t, start(t, table, nil).addr, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+	}
+	assert.Equal(t, uint32(256<<10), <-ofPrimary)
+	assert.Equal(t, uint32(64<<10), <-ofVariant)
+}
+
+// A variant that answers before it has read the copy is sent nothing of the copies after it, whose
+// buffers are the same.
+func TestCopyIsDoneWith(t *testing.T) {
+	variant := serve(t, func(http.ResponseWriter, *http.Request) {})
+	s := start(t, overH2C(one(record(t, "").addr(), variant), "variant0"), nil)
+	c, body := client(t), strings.Repeat("x", 60<<10)
+	for range 300 {
+		status, _ := ask(t, c, http.MethodPost, "http://"+s.addr+"/", body)
+		require.Equal(t, http.StatusOK, status)
+	}
+	eventually(t, func() bool {
+		return s.counter(t, "shadows_sent_total")+s.counter(t, "shadows_dropped_total") == 300
+	}, "all copies have ended")
 }

@@ -84,7 +84,7 @@ func New(o *Options) *Server {
 	}
 	limits := &s.options.Limits
 	s.slots = make(chan struct{}, s.options.Connections)
-	s.back, s.leg = h2.NewTransport(limits.Head), h2.NewTransport(limits.Head)
+	s.back, s.leg = h2.NewTransport(limits.Head, 256<<10), h2.NewTransport(limits.Head, 64<<10)
 	pool := upstream.NewPool(&upstream.Pool{Timeout: o.ConnectTimeout})
 	shadows := upstream.NewPool(&upstream.Pool{Timeout: o.ConnectTimeout})
 	s.core = core.New(&core.Options{

@@ -26,9 +26,13 @@ type Transport struct {
 	transport *http.Transport
 }
 
+// connWindow is how many bytes all answers on one connection may have on their way: as many as 256
+// clients of a primary leave unread, lest those keep the answers of others from coming.
+const connWindow = 64 << 20
+
 // NewTransport returns a transport with connections of its own. headBytes bounds the heads of
-// answers. Close ends it.
-func NewTransport(headBytes int) *Transport {
+// answers, and window how many bytes of each one's body are held that nobody has read. Close ends it.
+func NewTransport(headBytes, window int) *Transport {
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
 	return &Transport{&http.Transport{
@@ -37,7 +41,10 @@ func NewTransport(headBytes int) *Transport {
 		DisableCompression:     true,
 		IdleConnTimeout:        55 * time.Second,
 		MaxResponseHeaderBytes: int64(headBytes),
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second},
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second,
+			MaxReceiveBufferPerStream: window, MaxReceiveBufferPerConnection: connWindow,
+		},
 	}}
 }
 
@@ -325,6 +332,32 @@ func timed(ctx context.Context) (context.Context, *atomic.Pointer[time.Time]) {
 	}}), &sent
 }
 
+// copyBody is a copy's body, which net/http may read on when the copy's buffer is used again
+// already: after detach it touches nothing of it.
+type copyBody struct {
+	mu   sync.Mutex
+	rest *bytes.Reader
+}
+
+// Read implements io.Reader.
+func (b *copyBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.rest == nil {
+		return 0, errDetached
+	}
+	return b.rest.Read(p)
+}
+
+// Close implements io.Closer.
+func (b *copyBody) Close() error { return nil }
+
+func (b *copyBody) detach() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rest = nil
+}
+
 // Leg sends copies over a Transport. It implements shadow.Leg.
 type Leg struct {
 	Transport *Transport
@@ -342,8 +375,9 @@ func (l *Leg) Send(to *upstream.Endpoint, c *shadow.Copy) (int, error) {
 	req := request(ctx, to, &out)
 	_, body := c.Wire()
 	if len(body) > 0 {
-		// net/http may read on when the copy's buffer is used again already.
-		req.Body = io.NopCloser(bytes.NewReader(bytes.Clone(body)))
+		upload := &copyBody{rest: bytes.NewReader(body)}
+		defer upload.detach()
+		req.Body = upload
 	}
 	req.ContentLength = int64(len(body))
 	resp, err := l.Transport.transport.RoundTrip(req)
