@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -92,6 +94,36 @@ func TestInterimFromH2C(t *testing.T) {
 	for _, interim := range all[:len(all)-1] {
 		assert.Equal(t, http.StatusEarlyHints, interim)
 	}
+}
+
+// A client may leave in the middle of an interim response.
+func TestInterimToNobody(t *testing.T) {
+	backend := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Link", strings.Repeat("a", 10000))
+		for range 60 {
+			w.WriteHeader(http.StatusEarlyHints)
+		}
+	})
+	s := start(t, one(backend), nil)
+	c := clientH2C(t, 1<<20)
+	for i := range 40 {
+		ctx, cancel := context.WithCancel(t.Context())
+		left := i % 10
+		trace := &httptrace.ClientTrace{Got1xxResponse: func(int, textproto.MIMEHeader) error {
+			if left--; left < 0 {
+				cancel()
+			}
+			return nil
+		}}
+		req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), http.MethodGet, "http://"+s.addr+"/", nil)
+		require.NoError(t, err)
+		resp, err := c.Do(req)
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		cancel()
+	}
+	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 0 }, "all have ended")
 }
 
 // A backend that sends interim responses without end gives no answer.

@@ -177,6 +177,9 @@ func (s *stream) Inform(r *message.Reply) error {
 		return nil
 	}
 	s.fields(r)
+	// When the client leaves, WriteHeader returns while the fields are still being written. Of
+	// fields with this one, which it does not send, net/http writes a copy.
+	s.w.Header()["Content-Length"] = nil
 	s.w.WriteHeader(r.Status)
 	clear(s.w.Header())
 	return nil
