@@ -121,7 +121,12 @@ func (c *serverConn) lastLook(err error) error {
 	c.server.mu.Unlock() //nolint:staticcheck // nothing else is to be guarded
 	c.in.deadline = past
 	if err != nil && c.in.raw == nil {
-		_ = c.SetReadDeadline(time.Now().Add(lookTime))
+		// TLS may hold a record already; what waits at the socket takes a read that may wait.
+		deadline := past
+		if c.pending() {
+			deadline = time.Now().Add(lookTime)
+		}
+		_ = c.SetReadDeadline(deadline)
 		err = c.in.fill()
 	}
 	c.in.within(0, c.now)
@@ -252,21 +257,37 @@ func (c *serverConn) Interrupt() {
 
 // Gone implements core.Front: a reset is an error that waits at the socket, a half-close is none.
 func (c *serverConn) Gone() bool {
+	code := 0
+	err := c.socket(func(fd uintptr) { code, _ = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ERROR) })
+	return err != nil || code != 0
+}
+
+// pending says that the socket has something to read, be it an end.
+func (c *serverConn) pending() bool {
+	var one [1]byte
+	var got error
+	err := c.socket(func(fd uintptr) {
+		_, _, got = syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	})
+	return err == nil && !errors.Is(got, syscall.EAGAIN)
+}
+
+// socket calls do with the descriptor below the connection, and below its TLS. A connection that
+// has none, as in a test, is left alone.
+func (c *serverConn) socket(do func(fd uintptr)) error {
 	inner := c.Conn
 	if secure, ok := inner.(interface{ NetConn() net.Conn }); ok {
 		inner = secure.NetConn()
 	}
 	socket, ok := inner.(syscall.Conn)
 	if !ok {
-		return false
+		return nil
 	}
 	raw, err := socket.SyscallConn()
 	if err != nil {
-		return true
+		return err
 	}
-	code := 0
-	err = raw.Control(func(fd uintptr) { code, _ = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ERROR) })
-	return err != nil || code != 0
+	return raw.Control(do)
 }
 
 // writeWithin gives the next write its time, coarsely.

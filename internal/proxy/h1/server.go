@@ -110,8 +110,8 @@ const (
 	stateIdle
 )
 
-// lookTime is how long a last look for a request takes under TLS, which cannot tell without waiting.
-const lookTime = time.Millisecond
+// lookTime bounds a last look under TLS, where what waits at the socket need not be a request.
+const lookTime = time.Second
 
 // lingering bounds what is read from a client that must still see the answer, but whose request
 // is not wanted any more.
