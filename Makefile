@@ -37,8 +37,9 @@ vet: ## go vet in every module
 	exit $$failed
 
 .PHONY: unit
-unit: ## Unit tests with the race detector
+unit: ## Unit tests with the race detector, and without it what that would distort
 	go test -race -p 2 ./...
+	go test -count=1 -run TestAllocations ./internal/proxy
 
 .PHONY: integration $(TEST_MODULES)
 integration: $(TEST_MODULES) ## Tests against a real control plane

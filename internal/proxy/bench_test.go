@@ -85,7 +85,7 @@ func BenchmarkMirrored(b *testing.B) { benchmark(b, one(answerer(b), answerer(b)
 // A request costs no allocation, and with a copy one: the start of its goroutine.
 func TestAllocations(t *testing.T) {
 	if raceEnabled {
-		return // the detector allocates, and slows everything down
+		return // the detector allocates; `make unit` runs this a second time, without it
 	}
 	for _, tt := range []struct {
 		name  string

@@ -60,6 +60,8 @@ type clientConn struct {
 	// flowing says that upload has not ended, gone that it ended for the client's fault.
 	flowing, gone atomic.Bool
 	lastWrite     time.Time
+	// patience is silence, made once, for a method's value is an allocation.
+	patience func() error
 }
 
 // connect takes an idle connection, unless a fresh one is asked for, or dials.
@@ -82,6 +84,7 @@ func connect(to *upstream.Endpoint, limits *Limits, fresh bool, deadline time.Ti
 	c = &clientConn{Conn: conn, endpoint: to, limits: limits}
 	c.in.init(conn)
 	c.body.in, c.body.limits = &c.in, limits
+	c.patience = c.silence
 	return c, false, nil
 }
 
@@ -104,7 +107,7 @@ func (c *Client) Send(to *upstream.Endpoint, s *core.Send) (core.Answer, error) 
 	conn.until(s.Deadline)
 	conn.body.wait = nil
 	if s.Deadline.IsZero() {
-		conn.body.wait = conn.silence
+		conn.body.wait = conn.patience
 		conn.writeWithin(time.Now())
 	}
 	written := conn.writeRequest(s)
