@@ -50,8 +50,7 @@ type clientConn struct {
 	limits   *Limits
 	endpoint *upstream.Endpoint
 	deadline time.Time
-	vec      net.Buffers
-	pieces   [3][]byte
+	out      writer
 
 	send      *core.Send
 	uploading bool
@@ -83,6 +82,7 @@ func connect(to *upstream.Endpoint, limits *Limits, fresh bool, deadline time.Ti
 	}
 	c = &clientConn{Conn: conn, endpoint: to, limits: limits}
 	c.in.init(conn)
+	c.out.init(conn, c.in.raw)
 	c.body.in, c.body.limits = &c.in, limits
 	c.patience = c.silence
 	return c, false, nil
@@ -188,10 +188,10 @@ func (c *clientConn) writeRequest(s *core.Send) error {
 	out := message.AppendRequest(buffer.Small()[:0], &s.Out)
 	defer buffer.Recycle(out)
 	if s.Out.Length == 0 {
-		return c.finished(c.writeAll(out))
+		return c.finished(c.out.write(out))
 	}
 	if !s.Body.Whole() {
-		if err := c.writeAll(out); err != nil {
+		if err := c.out.write(out); err != nil {
 			return err
 		}
 		if c.uploaded == nil {
@@ -206,7 +206,7 @@ func (c *clientConn) writeRequest(s *core.Send) error {
 	for {
 		p, err := s.Body.Next()
 		if err == io.EOF { //nolint:errorlint // by the contract of Body
-			return c.finished(c.writeAll(out))
+			return c.finished(c.out.write(out))
 		}
 		if err != nil {
 			return err
@@ -215,7 +215,7 @@ func (c *clientConn) writeRequest(s *core.Send) error {
 			out = append(out, p...)
 			continue
 		}
-		if err := c.writeAll(out, p); err != nil {
+		if err := c.out.write(out, p); err != nil {
 			return err
 		}
 		out = out[:0]
@@ -231,21 +231,6 @@ func (c *clientConn) finished(err error) error {
 	return err
 }
 
-// writeAll writes the pieces with one system call.
-func (c *clientConn) writeAll(pieces ...[]byte) error {
-	if len(pieces) == 1 {
-		if len(pieces[0]) == 0 {
-			return nil
-		}
-		_, err := c.Write(pieces[0])
-		return err
-	}
-	c.vec = append(net.Buffers(c.pieces[:0]), pieces...)
-	_, err := c.vec.WriteTo(c.Conn)
-	clear(c.pieces[:])
-	return err
-}
-
 // upload streams the body. If the client's side fails, nobody waits for an answer any more.
 func (c *clientConn) upload(s *core.Send) {
 	defer func() {
@@ -258,7 +243,7 @@ func (c *clientConn) upload(s *core.Send) {
 		p, err := s.Body.Next()
 		if err == io.EOF { //nolint:errorlint // by the contract of Body
 			if chunked {
-				err = c.writeAll(appendEnd(nil, s.Body.Trailers()))
+				err = c.out.write(appendEnd(nil, s.Body.Trailers()))
 			} else {
 				err = nil
 			}
@@ -274,9 +259,9 @@ func (c *clientConn) upload(s *core.Send) {
 			c.writeWithin(time.Now())
 		}
 		if chunked {
-			err = c.writeAll(append(strconv.AppendInt(size[:0], int64(len(p)), 16), "\r\n"...), p, crlf)
+			err = c.out.write(append(strconv.AppendInt(size[:0], int64(len(p)), 16), "\r\n"...), p, crlf)
 		} else {
-			err = c.writeAll(p)
+			err = c.out.write(p)
 		}
 		if err != nil {
 			return

@@ -34,12 +34,12 @@ type serverConn struct {
 	// the response is framed so.
 	keep, begun, chunked, aborted bool
 	interrupted                   atomic.Bool
-	vec                           net.Buffers
-	pieces                        [2][]byte
+	to                            writer
 }
 
 func (c *serverConn) init() {
 	c.in.init(c.Conn)
+	c.to.init(c.Conn, c.in.raw)
 	c.body.in, c.body.limits = &c.in, &c.server.limits
 	c.body.wait = c.bodyWait
 	c.slow = c.headWait
@@ -183,7 +183,7 @@ func (c *serverConn) refuse(err error) {
 	out = message.AppendField(out, "Connection", "close")
 	out = append(append(out, crlf...), text...)
 	c.writeWithin()
-	_, _ = c.Conn.Write(out)
+	_ = c.to.write(out)
 	buffer.Recycle(out)
 	c.linger()
 }
@@ -264,11 +264,8 @@ func (c *serverConn) Gone() bool {
 
 // pending says that the socket has something to read, be it an end.
 func (c *serverConn) pending() bool {
-	var one [1]byte
 	var got error
-	err := c.socket(func(fd uintptr) {
-		_, _, got = syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-	})
+	err := c.socket(func(fd uintptr) { got = peek(fd) })
 	return err == nil && !errors.Is(got, syscall.EAGAIN)
 }
 

@@ -69,18 +69,18 @@ func (l *Leg) Send(to *upstream.Endpoint, copied *shadow.Copy) (int, error) {
 
 func (c *clientConn) writeCopy(copied *shadow.Copy) error {
 	if !copied.Chunked {
-		return c.writeAll(copied.Whole())
+		return c.out.write(copied.Whole())
 	}
 	head, body := copied.Wire()
 	var frame [32]byte
 	if len(body) > 0 {
 		size := append(strconv.AppendInt(frame[:0], int64(len(body)), 16), "\r\n"...)
-		if err := c.writeAll(head, size, body); err != nil {
+		if err := c.out.write(head, size, body); err != nil {
 			return err
 		}
-		return c.writeAll(appendEnd([]byte("\r\n"), copied.Trailers))
+		return c.out.write(appendEnd([]byte("\r\n"), copied.Trailers))
 	}
-	return c.writeAll(head, appendEnd(frame[:0], copied.Trailers))
+	return c.out.write(head, appendEnd(frame[:0], copied.Trailers))
 }
 
 // discard reads the body up to a limit and keeps nothing.

@@ -24,7 +24,6 @@ type reader struct {
 	// peek notes in quiet whether there is nothing to read, not even an end.
 	peek  func(fd uintptr)
 	quiet bool
-	one   [1]byte
 	drop  func(fd uintptr) bool
 	// dropped is what drop is to take, and then how much it took.
 	dropped int
@@ -51,20 +50,19 @@ func (b *reader) init(conn net.Conn) {
 		if raw, err := c.SyscallConn(); err == nil {
 			b.raw = raw
 			// Made once, for a function that is made for every call is an allocation.
-			b.pull = func(fd uintptr) bool { return b.receive(fd) || b.err != syscall.EAGAIN } //nolint:errorlint // straight from the system call
+			b.pull = func(fd uintptr) bool { return b.take(fd) || b.err != syscall.EAGAIN } //nolint:errorlint // straight from the system call
 			b.peek = func(fd uintptr) {
-				_, _, err := syscall.Recvfrom(int(fd), b.one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-				b.quiet = err == syscall.EAGAIN
+				b.quiet = peek(fd) == syscall.EAGAIN //nolint:errorlint // straight from the system call
 			}
 			b.drop = b.discardFrom
-			b.try = func(fd uintptr) bool { b.receive(fd); return true }
+			b.try = func(fd uintptr) bool { b.take(fd); return true }
 		}
 	}
 }
 
-// receive reads once, without waiting, into the free part of buf, which it acquires only now. On
+// take reads once, without waiting, into the free part of buf, which it acquires only now. On
 // failure buf is given back if it is not in use.
-func (b *reader) receive(fd uintptr) bool {
+func (b *reader) take(fd uintptr) bool {
 	fresh := b.buf == nil
 	if fresh && b.big {
 		b.buf = buffer.Large()
@@ -72,7 +70,7 @@ func (b *reader) receive(fd uintptr) bool {
 		b.buf = buffer.Small()
 	}
 	for {
-		b.n, b.err = syscall.Read(int(fd), b.buf[b.w:])
+		b.n, b.err = receive(fd, b.buf[b.w:])
 		if b.err != syscall.EINTR { //nolint:errorlint // straight from the system call
 			break
 		}
@@ -157,7 +155,7 @@ func (b *reader) took() error {
 	if b.n > 0 {
 		return nil
 	}
-	if b.err == io.EOF { //nolint:errorlint // set by receive
+	if b.err == io.EOF { //nolint:errorlint // set by take
 		return io.EOF
 	}
 	return os.NewSyscallError("read", b.err)

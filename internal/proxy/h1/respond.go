@@ -4,7 +4,6 @@ package h1
 
 import (
 	"errors"
-	"net"
 	"net/http"
 	"strconv"
 
@@ -95,13 +94,7 @@ func (c *serverConn) Write(p []byte) error {
 
 func (c *serverConn) writeWith(p []byte) error {
 	c.writeWithin()
-	if len(c.out) == 0 {
-		_, err := c.Conn.Write(p)
-		return err
-	}
-	c.vec = append(net.Buffers(c.pieces[:0]), c.out, p)
-	_, err := c.vec.WriteTo(c.Conn)
-	clear(c.pieces[:])
+	err := c.to.write(c.out, p)
 	c.out = c.out[:0]
 	return err
 }
@@ -112,7 +105,7 @@ func (c *serverConn) Flush() error {
 		return nil
 	}
 	c.writeWithin()
-	_, err := c.Conn.Write(c.out)
+	err := c.to.write(c.out)
 	c.out = c.out[:0]
 	return err
 }

@@ -1,0 +1,42 @@
+package h1
+
+import (
+	"syscall"
+	"unsafe"
+)
+
+// The sockets do not block, so none of these calls waits. Package syscall's own tell the scheduler
+// all the same, which keeps the runtime's monitor awake, and that takes turns with us on the core
+// (docs/design/proxy.md).
+
+// receive is recv(2). p must not be empty.
+func receive(fd uintptr, p []byte) (int, error) {
+	return result(syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), 0, 0, 0)) //nolint:gosec // for a system call
+}
+
+// peek is recv(2) of a byte that stays where it is.
+func peek(fd uintptr) error {
+	var one [1]byte
+	_, err := result(syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&one)), 1, syscall.MSG_PEEK, 0, 0)) //nolint:gosec // for a system call
+	return err
+}
+
+// send is send(2), or writev(2) where there are several pieces. None may be empty.
+func send(fd uintptr, pieces [][]byte) (int, error) {
+	if p := pieces[0]; len(pieces) == 1 {
+		return result(syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), syscall.MSG_NOSIGNAL, 0, 0)) //nolint:gosec // for a system call
+	}
+	var vec [maxPieces]syscall.Iovec
+	for i, p := range pieces {
+		vec[i].Base = &p[0]
+		vec[i].SetLen(len(p))
+	}
+	return result(syscall.RawSyscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&vec)), uintptr(len(pieces)))) //nolint:gosec // for a system call
+}
+
+func result(n, _ uintptr, errno syscall.Errno) (int, error) {
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}

@@ -1,0 +1,82 @@
+// Writing to a connection: what belongs together leaves in one system call.
+
+package h1
+
+import (
+	"errors"
+	"net"
+	"os"
+	"syscall"
+)
+
+// maxPieces is how many slices may leave together.
+const maxPieces = 3
+
+// writer owns the sending half of a connection.
+type writer struct {
+	conn net.Conn
+	// raw is nil where the bytes of the connection are not the bytes of the stream: under TLS.
+	raw  syscall.RawConn
+	push func(fd uintptr) bool
+	// pieces are those that push has not sent.
+	pieces [][]byte
+	store  [maxPieces][]byte
+	err    error
+}
+
+func (w *writer) init(conn net.Conn, raw syscall.RawConn) {
+	w.conn, w.raw = conn, raw
+	w.push = w.pushTo // made once, for a method's value is an allocation
+}
+
+// write sends up to maxPieces slices.
+func (w *writer) write(pieces ...[]byte) error {
+	w.pieces = w.store[:0]
+	for _, p := range pieces {
+		if len(p) > 0 {
+			w.pieces = append(w.pieces, p)
+		}
+	}
+	if len(w.pieces) == 0 {
+		return nil
+	}
+	defer clear(w.store[:])
+	if w.raw == nil {
+		buffers := net.Buffers(w.pieces)
+		_, err := buffers.WriteTo(w.conn)
+		return err
+	}
+	w.err = nil
+	if err := w.raw.Write(w.push); err != nil {
+		return err
+	}
+	return w.err
+}
+
+// pushTo sends until nothing is left or the socket takes no more, which it says by returning false.
+func (w *writer) pushTo(fd uintptr) bool {
+	for len(w.pieces) > 0 {
+		n, err := send(fd, w.pieces)
+		switch {
+		case err == nil:
+			w.advance(n)
+		case errors.Is(err, syscall.EINTR):
+		case errors.Is(err, syscall.EAGAIN):
+			return false
+		default:
+			w.err = os.NewSyscallError("write", err)
+			return true
+		}
+	}
+	return true
+}
+
+func (w *writer) advance(n int) {
+	for len(w.pieces) > 0 && n >= len(w.pieces[0]) {
+		n -= len(w.pieces[0])
+		w.pieces = w.pieces[1:]
+	}
+	if len(w.pieces) > 0 {
+		w.pieces[0] = w.pieces[0][n:]
+	}
+}
