@@ -21,23 +21,22 @@ type Exchange struct {
 	Request          message.Request
 	Front            Front
 
-	// Sent says, from the time the response begins, that the whole request has been sent on.
-	Sent atomic.Bool
-
-	state    *state
-	rule     *rules.Rule
-	backend  *rules.Backend
-	match    rules.Request
-	send     Send
-	shadow   message.Outgoing
-	host     []byte // of the copy that is being made
-	copies   []*shadow.Copy
-	compares []*shadow.Comparison
-	tried    []*upstream.Endpoint
-	endpoint *upstream.Endpoint
-	reply    message.Reply
-	answer   Answer
-	record   Record
+	state   *state
+	rule    *rules.Rule
+	backend *rules.Backend
+	match   rules.Request
+	// submitted says that the whole request has been sent on.
+	submitted atomic.Bool
+	send      Send
+	shadow    message.Outgoing
+	host      []byte // of the copy that is being made
+	copies    []*shadow.Copy
+	compares  []*shadow.Comparison
+	tried     []*upstream.Endpoint
+	endpoint  *upstream.Endpoint
+	reply     message.Reply
+	answer    Answer
+	record    Record
 
 	start          time.Time
 	sentAt         time.Time // only for comparisons
@@ -58,7 +57,7 @@ func (x *Exchange) begin(now time.Time) {
 	x.start, x.status, x.received, x.sent, x.failure, x.mirrored = now, 0, 0, 0, nil, 0
 	x.rule, x.backend, x.endpoint, x.answer = nil, nil, nil, nil
 	x.copies, x.compares, x.tried = x.copies[:0], x.compares[:0], x.tried[:0]
-	x.Sent.Store(false)
+	x.submitted.Store(false)
 	r := &x.Request
 	x.match = rules.Request{Method: r.Method, Host: r.Authority, Path: r.Path, RawQuery: r.Query, Header: r}
 }
@@ -107,7 +106,7 @@ func (x *Exchange) submit() {
 			x.sentAt = time.Now()
 		}
 	}
-	x.Sent.Store(true)
+	x.submitted.Store(true)
 	for _, c := range x.copies {
 		c.Submit()
 	}

@@ -183,7 +183,7 @@ func (c *Core) deliver(x *Exchange, answer Answer) {
 	x.status = head.Status
 	if len(x.compares) > 0 {
 		var took time.Duration
-		if x.Sent.Load() {
+		if x.submitted.Load() {
 			took = time.Since(x.sentAt)
 		}
 		for _, compare := range x.compares {

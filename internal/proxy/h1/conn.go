@@ -33,8 +33,9 @@ type serverConn struct {
 	// keep says that another request may follow; begun that a final head was written; chunked that
 	// the response is framed so.
 	keep, begun, chunked, aborted bool
-	interrupted                   atomic.Bool
-	to                            writer
+	// interrupted says that nobody reads the request's body any more, whole that it was read to its end.
+	interrupted, whole atomic.Bool
+	to                 writer
 }
 
 func (c *serverConn) init() {
@@ -111,6 +112,7 @@ func (c *serverConn) readRequest(first bool) error {
 	}
 	c.keep = !c.framing.close && (c.x.Request.Minor > 0 || c.framing.keepAlive)
 	c.body.reset(c.x.Request.Length, false)
+	c.whole.Store(c.body.Done())
 	return nil
 }
 
@@ -197,7 +199,7 @@ func (c *serverConn) finish() bool {
 		reset(c.Conn)
 		return false
 	}
-	if !c.keep || !c.body.Done() {
+	if !c.keep || !c.body.Done() || c.interrupted.Load() {
 		if !c.body.Done() || c.in.buffered() > 0 {
 			c.linger()
 		}
@@ -238,7 +240,13 @@ func (c *serverConn) linger() {
 }
 
 // Next, Ready, Whole and Trailers are the request's body.
-func (c *serverConn) Next() ([]byte, error) { return c.body.Next() }
+func (c *serverConn) Next() ([]byte, error) {
+	p, err := c.body.Next()
+	if c.body.Done() {
+		c.whole.Store(true)
+	}
+	return p, err
+}
 
 // Ready says that Next will not wait.
 func (c *serverConn) Ready() bool { return c.body.Ready() }

@@ -36,13 +36,14 @@ func (c *serverConn) ownBuffer() {
 	}
 }
 
-// Begin implements core.Front. The head leaves with the first bytes of the body.
+// Begin implements core.Front. The head leaves with the first bytes of the body. An answer before
+// the request's end is the connection's last: what is still to come would be read as a request.
 func (c *serverConn) Begin(r *message.Reply) error {
 	c.ownBuffer()
 	c.begun = true
 	req := &c.x.Request
 	c.chunked = r.Length == message.Unknown && !r.Bodyless && req.Minor > 0
-	if c.server.draining.Load() || req.Length != 0 && !c.x.Sent.Load() ||
+	if c.server.draining.Load() || !c.whole.Load() ||
 		r.Length == message.Unknown && !r.Bodyless && !c.chunked {
 		c.keep = false
 	}
