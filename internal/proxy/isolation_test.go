@@ -185,44 +185,98 @@ func readAnswer(in *bufio.Reader) error {
 	return err
 }
 
+// faultsH2C are those of a variant that speaks HTTP/2, where they are a stream's, not a connection's.
+var faultsH2C = map[string]http.HandlerFunc{
+	"a hangs": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+	"c resets in the middle": func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "half")
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	},
+	"d drips": func(w http.ResponseWriter, r *http.Request) {
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+			case <-r.Context().Done():
+				return
+			}
+			_, _ = io.WriteString(w, "x")
+			_ = http.NewResponseController(w).Flush()
+		}
+	},
+	"e sends an endless body": func(w http.ResponseWriter, _ *http.Request) {
+		for piece := make([]byte, 16<<10); ; {
+			if _, err := w.Write(piece); err != nil {
+				return
+			}
+		}
+	},
+	"f answers 500": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
+	"g closes at random": func(w http.ResponseWriter, _ *http.Request) {
+		if rand.IntN(3) == 0 {
+			w.Header().Set("Connection", "close") // becomes a GOAWAY
+		}
+	},
+}
+
 // The product: whatever the variant does, no request of the primary fails, nothing piles up, and
 // everything is gone afterwards (goroutines too: TestMain looks for leaks). p99 is compared in the
 // benchmarks, on a quiet machine; here it only must not be of another kind.
 func TestIsolation(t *testing.T) {
 	primary := variantWith(t, faults["none"], false)
-	quick := spec.Mirror{Timeout: "1s"}
-	var alone time.Duration
-	{
-		s := start(t, one(primary), nil)
-		failed, p99 := load(t, s.addr, *soak)
-		require.Zero(t, failed)
-		alone = p99
-	}
+	_, alone := load(t, start(t, one(primary), nil).addr, *soak)
 	for name, f := range faults {
 		t.Run(name, func(t *testing.T) {
-			variant := variantWith(t, f, name == "h is gone")
-			table := one(primary, variant)
-			table.Listeners[0].Rules[0].Filters[0] = mirror("variant0", quick)
-			s := start(t, table, nil)
-			failed, p99 := load(t, s.addr, *soak)
-			assert.Zero(t, failed)
-			assert.Less(t, p99, 10*alone+time.Second)
-			sent, dropped := s.counter(t, "shadows_sent_total"), s.counter(t, "shadows_dropped_total")
-			eventually(t, func() bool {
-				sent, dropped = s.counter(t, "shadows_sent_total"), s.counter(t, "shadows_dropped_total")
-				return sent+dropped == float64(*soak) && s.counter(t, "shadows_held_bytes") == 0
-			}, "every copy is accounted for, and holds nothing: %v sent, %v dropped", sent, dropped)
-			t.Logf("p99 %v (%v without mirror), %v sent, %v dropped", p99, alone, sent, dropped)
+			s := isolated(t, one(primary, variantWith(t, f, name == "h is gone")), alone)
 			if f == nil || strings.HasPrefix(name, "a ") || strings.HasPrefix(name, "c ") || strings.HasPrefix(name, "d ") {
-				assert.Zero(t, sent)
-				assert.Positive(t, s.counter(t, "shadows_dropped_total", "reason", "penalty"), "left alone")
+				s.leftAlone(t)
 			}
 			if name == "f answers 500" {
-				assert.InDelta(t, sent, s.counter(t, "shadows_sent_total", "code", "500"), 0)
+				assert.InDelta(t, s.counter(t, "shadows_sent_total"), s.counter(t, "shadows_sent_total", "code", "500"), 0)
 			}
-			eventually(t, func() bool { return s.counter(t, "shadows_in_flight") == 0 }, "nothing is under way")
 		})
 	}
+	for name, f := range faultsH2C {
+		t.Run("h2c/"+name, func(t *testing.T) {
+			s := isolated(t, overH2C(one(primary, serve(t, f)), "variant0"), alone)
+			if strings.HasPrefix(name, "a ") || strings.HasPrefix(name, "c ") {
+				s.leftAlone(t)
+			}
+		})
+	}
+	for _, name := range []string{"a hangs after accept", "b never accepts", "h is gone"} {
+		t.Run("h2c/"+name, func(t *testing.T) {
+			variant := variantWith(t, faults[name], name == "h is gone")
+			isolated(t, overH2C(one(primary, variant), "variant0"), alone).leftAlone(t)
+		})
+	}
+}
+
+// isolated puts load on the table, whose variant is at fault. alone is the p99 without one.
+func isolated(t *testing.T, table *spec.Table, alone time.Duration) *site {
+	t.Helper()
+	table.Listeners[0].Rules[0].Filters[0] = mirror("variant0", spec.Mirror{Timeout: "1s"})
+	s := start(t, table, nil)
+	failed, p99 := load(t, s.addr, *soak)
+	assert.Zero(t, failed)
+	assert.Less(t, p99, 10*alone+time.Second)
+	sent, dropped := s.counter(t, "shadows_sent_total"), s.counter(t, "shadows_dropped_total")
+	eventually(t, func() bool {
+		sent, dropped = s.counter(t, "shadows_sent_total"), s.counter(t, "shadows_dropped_total")
+		return sent+dropped == float64(*soak) && s.counter(t, "shadows_held_bytes") == 0
+	}, "every copy is accounted for, and holds nothing: %v sent, %v dropped", sent, dropped)
+	t.Logf("p99 %v (%v without mirror), %v sent, %v dropped", p99, alone, sent, dropped)
+	eventually(t, func() bool { return s.counter(t, "shadows_in_flight") == 0 }, "nothing is under way")
+	return s
+}
+
+// leftAlone says that no copy arrived, and that most were not even tried.
+func (s *site) leftAlone(t *testing.T) {
+	t.Helper()
+	assert.Zero(t, s.counter(t, "shadows_sent_total"))
+	assert.Positive(t, s.counter(t, "shadows_dropped_total", "reason", "penalty"), "left alone")
 }
 
 // A client that goes away as soon as it has sent its request does not take the copy with it.
