@@ -24,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/faulty"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/h1"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
@@ -31,7 +32,7 @@ import (
 // What a backend may send that two clients could read differently, or that is no answer: the client
 // gets the status, and the connection is not used again.
 func TestAnswers(t *testing.T) {
-	const fine = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+	const fine = faulty.Fine
 	for _, tt := range []struct {
 		name, answer string
 		want         int
