@@ -386,7 +386,7 @@ type Leg struct {
 }
 
 // discardLimit is how many bytes of an answer's body are read before the stream is reset.
-const discardLimit = 64 << 10
+const discardLimit = 256 << 10
 
 // Send implements shadow.Leg.
 func (l *Leg) Send(to *upstream.Endpoint, c *shadow.Copy) (int, error) {
