@@ -19,7 +19,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
-	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -92,7 +91,7 @@ type gateway struct {
 
 // serve runs until ctx ends, or until a part fails.
 func serve(ctx context.Context, opts *serveOptions) error {
-	g := &gateway{opts: opts, log: newLogger(opts.level(), opts.LogFormat), clock: certs.NewServerClock(clock.RealClock{})}
+	g := &gateway{opts: opts, log: newLogger(opts.level(), opts.LogFormat), clock: certs.NewServerClock(ownClock)}
 	ctrl.SetLogger(g.log)
 	klog.SetLogger(g.log)
 	certificate := func() error { return g.certificate(ctx) }
@@ -136,7 +135,7 @@ func (g *gateway) certificate(ctx context.Context) (err error) {
 		g.source, err = g.installedSource(ctx, observed)
 		return err
 	}
-	memory, err := certs.NewMemory(clock.RealClock{}, observed, g.opts.url.Hostname())
+	memory, err := certs.NewMemory(ownClock, observed, g.opts.url.Hostname())
 	if err != nil {
 		return err
 	}
