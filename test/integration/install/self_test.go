@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mirrorgate/mirrorgate/certs"
+	"github.com/mirrorgate/mirrorgate/manifests"
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
@@ -60,4 +61,9 @@ spec:
 	require.Error(t, err)
 	require.Contains(t, stderr, "MirrorsItself")
 	require.Empty(t, env.MustKubectl(t, "", "-n", "default", "get", "httproutes,virtualservices", "-o", "name"), "a proof is stored")
+
+	harness.Eventually(t, func() bool {
+		_, stderr, err := env.Try(t, webhooks(t, f, manifests.Webhooks), "apply", "--server-side", "-f", "-")
+		return err == nil && stderr == ""
+	}, "the manifests cannot be applied again")
 }
