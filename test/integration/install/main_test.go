@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -191,16 +192,16 @@ func waitReady(t *testing.T, servers ...*harness.Server) {
 // waitArmed waits until the validating webhooks fail closed.
 func waitArmed(t *testing.T) {
 	t.Helper()
-	harness.Eventually(t, func() bool {
-		v, err := clientset(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), "mirrorgate", metav1.GetOptions{})
-		require.NoError(t, err)
-		for _, w := range v.Webhooks {
-			if *w.FailurePolicy != admissionregistrationv1.Fail {
-				return false
-			}
-		}
-		return true
-	}, "the validating webhooks stay open")
+	harness.Eventually(t, func() bool { return armed(t) }, "the validating webhooks stay open")
+}
+
+func armed(t *testing.T) bool {
+	t.Helper()
+	v, err := clientset(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), "mirrorgate", metav1.GetOptions{})
+	require.NoError(t, err)
+	return !slices.ContainsFunc(v.Webhooks, func(w admissionregistrationv1.ValidatingWebhook) bool {
+		return *w.FailurePolicy != admissionregistrationv1.Fail
+	})
 }
 
 // leader returns the replica that leads, and the other.
