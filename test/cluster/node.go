@@ -24,6 +24,13 @@ const (
 	cniPlugins  = "/usr/lib/cni"
 )
 
+// SandboxEnv names the environment variable that tells a program that it is in a sandbox. Its value
+// is the sandbox's name, and that of its control groups.
+const SandboxEnv = "MIRRORGATE_SANDBOX"
+
+// InSandbox tells whether this program runs in a sandbox.
+func InSandbox() bool { return os.Getenv(SandboxEnv) != "" }
+
 //go:embed node
 var nodeFiles embed.FS
 
@@ -55,6 +62,12 @@ func BuildNode(ctx context.Context, options Options) error {
 	c := &Cluster{options: options}
 	if _, err := Build(ctx, options.Progress, c.wanted()...); err != nil {
 		return err
+	}
+	if options.CRDs == nil {
+		options.CRDs = DefaultCRDs()
+	}
+	if len(options.CRDs) == 0 {
+		return nil // BuildCRDs would take it for all of them
 	}
 	return BuildCRDs(ctx, options.Progress, options.CRDs...)
 }
@@ -95,7 +108,7 @@ func (c *Cluster) nodeFile(name string) string {
 	}
 	return os.Expand(string(text), func(variable string) string {
 		return map[string]string{
-			"dir": c.Dir, "kubeconfig": c.Kubeconfig, "sandbox": os.Getenv(sandboxEnv),
+			"dir": c.Dir, "kubeconfig": c.Kubeconfig, "sandbox": os.Getenv(SandboxEnv),
 			"address": nodeAddress, "dns": dnsAddress, "name": realNode,
 		}[variable]
 	})
@@ -108,7 +121,7 @@ func (c *Cluster) startNode(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.waitFor(ctx, containerd, "an answer", func(ctx context.Context) error { return c.ctr(ctx, "version") }); err != nil {
+	if err := c.waitFor(ctx, containerd, "an answer", func(ctx context.Context) error { return command(ctx, "ctr", "version") }); err != nil {
 		return err
 	}
 	for _, name := range []string{"pause", "coredns"} {
@@ -119,7 +132,6 @@ func (c *Cluster) startNode(ctx context.Context) error {
 		}
 	}
 	kubelet, err := c.run("kubelet", []string{"--config=" + c.path("kubelet.yaml"), "--kubeconfig=" + c.Kubeconfig,
-		"--root-dir=" + c.path("kubelet"), "--cert-dir=" + c.path("kubelet-pki"),
 		"--node-ip=" + nodeAddress, "--hostname-override=" + realNode})
 	if err != nil {
 		return err
@@ -142,12 +154,7 @@ func (c *Cluster) startNode(ctx context.Context) error {
 // LoadImage gives the node an image from an archive that Image.Write or `docker save` wrote. Pods
 // that use it must not pull it.
 func (c *Cluster) LoadImage(ctx context.Context, archive string) error {
-	return c.ctr(ctx, "--namespace=k8s.io", "images", "import", archive)
-}
-
-// ctr runs containerd's client.
-func (c *Cluster) ctr(ctx context.Context, args ...string) error {
-	return command(ctx, "ctr", append([]string{"--address=" + c.path("containerd.sock")}, args...)...)
+	return command(ctx, "ctr", "--namespace=k8s.io", "images", "import", archive)
 }
 
 // command runs a program of the machine's; what it printed is in its error.

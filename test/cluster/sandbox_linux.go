@@ -16,13 +16,6 @@ import (
 	"syscall"
 )
 
-// sandboxEnv tells a program that it is in a sandbox. Its value is the sandbox's name, and that of
-// its control groups.
-const sandboxEnv = "MIRRORGATE_SANDBOX"
-
-// InSandbox tells whether this program runs in a sandbox.
-func InSandbox() bool { return os.Getenv(sandboxEnv) != "" }
-
 // Sandbox runs this program again with the same arguments and terminal, as root in network, process,
 // mount and IPC namespaces of its own, and returns its exit code, 130 if a signal ended it. The network has no way out: what
 // must be downloaded has to be there before. When the program ends, or a signal ends us, every
@@ -42,7 +35,7 @@ func Sandbox() (code int, err error) {
 	defer signal.Stop(signals)
 
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...) //nolint:noctx // a signal ends it, see below
-	cmd.Env = append(os.Environ(), sandboxEnv+"="+name, "TMPDIR="+dir)
+	cmd.Env = append(os.Environ(), SandboxEnv+"="+name, "TMPDIR="+dir)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Pdeathsig:  syscall.SIGKILL, // in our process group: it has the terminal
@@ -70,23 +63,37 @@ func Sandbox() (code int, err error) {
 	return code, errors.Join(err, removeControlGroups(name), os.RemoveAll(dir))
 }
 
+// controlGroups are the folders of the node's group: one, or in version 1 one for each controller.
+func controlGroups(name string) ([]string, error) {
+	const root = "/sys/fs/cgroup"
+	if _, err := os.Stat(filepath.Join(root, "cgroup.controllers")); err == nil {
+		return []string{filepath.Join(root, name)}, nil
+	}
+	hierarchies, err := os.ReadDir(root)
+	var groups []string
+	for _, h := range hierarchies {
+		if h.IsDir() { // the others are second names
+			groups = append(groups, filepath.Join(root, h.Name(), name))
+		}
+	}
+	return groups, err
+}
+
 // removeControlGroups removes the groups that the node's containers were in. The kernel keeps a
 // group until somebody removes it, and refuses while anything is in it.
 func removeControlGroups(name string) error {
-	groups, err := filepath.Glob("/sys/fs/cgroup/" + name)
-	if err != nil {
-		return err
-	}
-	each, err := filepath.Glob("/sys/fs/cgroup/*/" + name) // a hierarchy for each controller: version 1
-	groups = append(groups, each...)
+	groups, err := controlGroups(name)
 	for _, group := range groups {
 		var dirs []string
-		err = errors.Join(err, filepath.WalkDir(group, func(path string, d fs.DirEntry, err error) error {
+		walkErr := filepath.WalkDir(group, func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.IsDir() {
 				dirs = append(dirs, path)
 			}
 			return err
-		}))
+		})
+		if !errors.Is(walkErr, fs.ErrNotExist) {
+			err = errors.Join(err, walkErr)
+		}
 		for _, dir := range slices.Backward(dirs) { // children first
 			err = errors.Join(err, os.Remove(dir))
 		}
@@ -94,11 +101,11 @@ func removeControlGroups(name string) error {
 	return err
 }
 
-// hiddenPaths are where programs of the node write at places that no setting of theirs changes: in
-// the sandbox they are empty and its own.
+// hiddenPaths are where the node's programs keep their state and sockets, some at places that no
+// setting changes: in the sandbox these folders are empty and its own.
 var hiddenPaths = []string{"/run", "/var/lib", "/var/log"}
 
-// enterSandbox gives this process the mounts of a sandbox.
+// enterSandbox gives this process the mounts of a sandbox, and the node its control group.
 func enterSandbox() error {
 	if !InSandbox() || os.Getpid() != 1 {
 		return errors.New("a real node needs namespaces of its own: call cluster.Sandbox first")
@@ -111,5 +118,9 @@ func enterSandbox() error {
 			return fmt.Errorf("mount a tmpfs at %s: %w", path, err)
 		}
 	}
-	return nil
+	groups, err := controlGroups(os.Getenv(SandboxEnv))
+	for _, group := range groups {
+		err = errors.Join(err, os.Mkdir(group, 0o755))
+	}
+	return err
 }
