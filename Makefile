@@ -13,7 +13,7 @@ TEST_MODULES := $(patsubst %/go.mod,%,$(wildcard test/cluster/go.mod test/integr
 
 .PHONY: help
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
 
 .PHONY: build
 build: ## Build bin/mirrorgate
@@ -45,6 +45,10 @@ unit: ## Unit tests with the race detector, and without it what that would disto
 integration: $(TEST_MODULES) ## Tests against a real control plane
 $(TEST_MODULES):
 	go -C $@ test -count=1 -p 1 -timeout 20m ./...
+
+.PHONY: e2e
+e2e: ## The installation on a real node: pods, Services, traffic; needs root and Debian's packages
+	go -C test/e2e test -count=1 -timeout 20m -v
 
 .PHONY: lint
 lint: bin/tools/golangci-lint ## Linters and layer fences, in every module

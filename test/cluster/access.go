@@ -8,9 +8,11 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 )
@@ -120,9 +122,9 @@ func (c *Cluster) MakePodReady(ctx context.Context, namespace, name string, read
 
 // Logs copies the end of each component's log to w, for tests that fail.
 func (c *Cluster) Logs(w io.Writer) {
-	for _, name := range c.wanted() {
-		if p := c.process(name); p != nil {
-			fmt.Fprintf(w, "--- %s\n%s\n", name, p.tail())
-		}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(c.running)) {
+		fmt.Fprintf(w, "--- %s\n%s\n", name, c.running[name].tail())
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -40,6 +41,14 @@ var components = []component{
 	{"kwok", "kwok", "sigs.k8s.io/kwok", "sigs.k8s.io/kwok/cmd/kwok", nil},
 }
 
+// nodeComponents are those that only a real node needs (Options.Node).
+var nodeComponents = []component{
+	{"kubelet", "node", "k8s.io/kubernetes", "k8s.io/kubernetes/cmd/kubelet", stampKubernetes},
+	{"kube-proxy", "node", "k8s.io/kubernetes", "k8s.io/kubernetes/cmd/kube-proxy", stampKubernetes},
+	{"pause", "node", "k8s.io/kubernetes", "./pause", nil},
+	{"coredns", "coredns", "github.com/coredns/coredns", ".", nil},
+}
+
 // stampKubernetes sets what /version answers; clients complain about an unstamped v0.0.0.
 func stampKubernetes(version string) string {
 	part := strings.Split(strings.TrimPrefix(version, "v"), ".")
@@ -47,7 +56,7 @@ func stampKubernetes(version string) string {
 	return fmt.Sprintf("%sgitVersion=%s %sgitMajor=%s %sgitMinor=%s", in, version, in, part[0], in, part[1])
 }
 
-// Build returns the path of each named component (all of them if none is named), building those
+// Build returns the path of each named component (all but the real node's if none is named), building those
 // that are not yet kept in bin/cluster (see BinEnv). Building everything takes several minutes;
 // progress, which may be nil, hears of it every ten seconds. When nothing has to be built no go
 // command runs. It is safe to call from several processes at once.
@@ -84,7 +93,7 @@ func orAll(names []string) []string {
 }
 
 func componentNamed(name string) (component, error) {
-	for _, c := range components {
+	for _, c := range slices.Concat(components, nodeComponents) {
 		if c.name == name {
 			return c, nil
 		}

@@ -37,6 +37,9 @@ type Options struct {
 	WithoutScheduler bool
 	// WithoutKWOK leaves KWOK out: there are no nodes, and pods stay pending.
 	WithoutKWOK bool
+	// RealNode starts a node whose pods run, in place of KWOK's. It needs root and must be in a
+	// sandbox (see Sandbox); Nodes does not matter then.
+	RealNode bool
 	// Users may log in besides the administrator; see KubeconfigFor. They have no rights until
 	// a test grants them some.
 	Users []User
@@ -99,6 +102,9 @@ func Start(ctx context.Context, options Options) (*Cluster, error) {
 	if options.Nodes == 0 {
 		options.Nodes = 1
 	}
+	if options.RealNode {
+		options.WithoutKWOK = true
+	}
 	for attempt := 1; ; attempt++ {
 		c, err := prepare(ctx, options)
 		if err == nil {
@@ -137,8 +143,11 @@ func prepare(ctx context.Context, options Options) (*Cluster, error) {
 	if c.Dir, err = os.MkdirTemp("", "mirrorgate-cluster-"); err != nil {
 		return nil, err
 	}
-	c.URL = fmt.Sprintf("https://%s:%d", loopback, c.ports.api)
-	return c, c.writeFiles()
+	c.URL = fmt.Sprintf("https://%s:%d", c.address(), c.ports.api)
+	if err := c.writeFiles(); err != nil || !options.RealNode {
+		return c, err
+	}
+	return c, c.prepareNode(ctx)
 }
 
 // wanted names the components that the options ask for.
@@ -152,6 +161,9 @@ func (c *Cluster) wanted() []string {
 	}
 	if !c.options.WithoutKWOK {
 		names = append(names, "kwok")
+	}
+	if c.options.RealNode {
+		names = append(names, "pause", "coredns", "kubelet", "kube-proxy")
 	}
 	return names
 }
@@ -174,6 +186,11 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err := c.waitUsable(ctx); err != nil {
 		return err
 	}
+	if c.options.RealNode {
+		if err := c.startNode(ctx); err != nil {
+			return err
+		}
+	}
 	say(c.options.Progress, "ready in %s", time.Since(begin).Round(time.Second/10))
 	return nil
 }
@@ -189,7 +206,11 @@ func (c *Cluster) run(name string, args []string) (*process, error) {
 		return nil, fmt.Errorf("%s already runs", name)
 	}
 	log := filepath.Join(c.Dir, "logs", name+".log")
-	p, err := startProcess(name, c.binaries[name], c.Dir, log, args)
+	binary := c.binaries[name]
+	if binary == "" {
+		binary = name // of the machine's
+	}
+	p, err := startProcess(name, binary, c.Dir, log, args)
 	if err == nil {
 		c.running[name] = p
 	}
@@ -204,8 +225,9 @@ func (c *Cluster) process(name string) *process {
 }
 
 // Stop ends every process of the cluster, with SIGKILL if SIGTERM does not do it in five seconds,
-// and removes its folder. When it returns both are gone. The error names components that had ended
-// before they were told to. Calling it again returns the same.
+// and removes its folder. When it returns both are gone; the containers and the folder of a real node
+// go with its sandbox. The error names components that had ended before they were told to. Calling
+// it again returns the same.
 func (c *Cluster) Stop() error {
 	if c.detach != nil {
 		c.detach()
@@ -254,6 +276,9 @@ func (c *Cluster) shutDown() error {
 	clients.Wait()
 	if etcd != nil {
 		etcd.stop(stopBound)
+	}
+	if c.options.RealNode {
+		return nil // full of mounts; it goes with the sandbox
 	}
 	return os.RemoveAll(c.Dir)
 }

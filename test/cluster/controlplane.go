@@ -140,20 +140,35 @@ func plainGet(ctx context.Context, url string) error {
 	return nil
 }
 
+// address is where the API server listens: on loopback, unless pods have to reach it.
+func (c *Cluster) address() string {
+	if c.options.RealNode {
+		return nodeAddress
+	}
+	return loopback
+}
+
 // apiServerArgs are kube-apiserver's flags.
 func (c *Cluster) apiServerArgs() []string {
-	return append([]string{
+	args := []string{
 		fmt.Sprintf("--etcd-servers=http://%s:%d", loopback, c.ports.etcd),
-		"--bind-address=" + loopback, fmt.Sprintf("--secure-port=%d", c.ports.api),
+		"--bind-address=" + c.address(), fmt.Sprintf("--secure-port=%d", c.ports.api),
 		"--tls-cert-file=" + c.pki.certFile, "--tls-private-key-file=" + c.pki.keyFile,
 		"--authorization-mode=RBAC", "--token-auth-file=" + c.path("tokens.csv"),
 		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
 		"--service-account-key-file=" + c.pki.serviceAccountKey,
 		"--service-account-signing-key-file=" + c.pki.serviceAccountKey,
 		"--service-cluster-ip-range=" + serviceCIDR, "--allow-privileged=true",
+		"--advertise-address=" + c.address(),
+	}
+	if c.options.RealNode {
+		// Logs and exec would look the node's name up in DNS first.
+		args = append(args, "--kubelet-preferred-address-types=InternalIP")
+	} else {
 		// EndpointSlices refuse loopback addresses; do not try to publish ours in one.
-		"--advertise-address=" + loopback, "--endpoint-reconciler-type=none",
-	}, c.options.APIServerFlags...)
+		args = append(args, "--endpoint-reconciler-type=none")
+	}
+	return append(args, c.options.APIServerFlags...)
 }
 
 // controllerArgs are the flags of the components that follow the API server; nil for the others.

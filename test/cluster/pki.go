@@ -37,7 +37,7 @@ func newPKI(dir string) (*pki, error) {
 	server := certificate("kube-apiserver")
 	server.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	server.DNSNames = []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"}
-	server.IPAddresses = []net.IP{net.ParseIP(loopback), net.ParseIP(apiServiceIP)}
+	server.IPAddresses = []net.IP{net.ParseIP(loopback), net.ParseIP(apiServiceIP), net.ParseIP(nodeAddress)}
 
 	caKey, err := newKey(filepath.Join(dir, "ca.key"))
 	if err != nil {

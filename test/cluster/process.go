@@ -72,7 +72,7 @@ func startProcess(name, binary, dir, log string, args []string) (*process, error
 	p := &process{name: name, log: log, done: make(chan struct{})}
 	p.cmd = exec.Command(binary, args...) //nolint:noctx // stop ends it, in an order of our own
 	p.cmd.Dir = dir
-	p.cmd.Env = []string{"HOME=" + dir, "TMPDIR=" + dir, "PATH=/usr/bin:/bin"}
+	p.cmd.Env = []string{"HOME=" + dir, "TMPDIR=" + dir, "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	if err := spawn(p.cmd); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)

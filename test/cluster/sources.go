@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -75,6 +76,18 @@ func pinned(goMod []byte, module string) (string, error) {
 	return "", fmt.Errorf("no version of %s in go.mod", module)
 }
 
+// hashSources adds the programs of ours that a module holds beside its pins, if any.
+func hashSources(hash io.Writer, moduleDir string) error {
+	return filepath.WalkDir(moduleDir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".go" {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		fmt.Fprintf(hash, "%d\n%s", len(text), text)
+		return err
+	})
+}
+
 // cacheKey is "name-version-hash". The hash covers the module's files and the recipe, so that any
 // change of what would be built, and nothing else, builds it again.
 func cacheKey(moduleDir, name, module, recipe string) (key, version string, err error) {
@@ -92,6 +105,9 @@ func cacheKey(moduleDir, name, module, recipe string) (key, version string, err 
 	hash := sha256.New()
 	for _, part := range [][]byte{goMod, goSum, []byte(recipe)} {
 		fmt.Fprintf(hash, "%d\n%s", len(part), part)
+	}
+	if err := hashSources(hash, moduleDir); err != nil {
+		return "", "", err
 	}
 	return fmt.Sprintf("%s-%s-%x", name, version, hash.Sum(nil)[:6]), version, nil
 }

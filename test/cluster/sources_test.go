@@ -46,6 +46,8 @@ func TestCacheKeyFollowsWhatIsBuilt(t *testing.T) {
 	key("recipe")
 	write("go.mod", "require example.com/tool v1.0.1\n")
 	key("recipe")
+	write("main.go", "package main")
+	key("recipe")
 }
 
 func TestOnceBuildsOnce(t *testing.T) {
@@ -84,5 +86,22 @@ func TestWaitingForALockCanBeEnded(t *testing.T) {
 func TestBuildKnowsItsComponents(t *testing.T) {
 	if _, err := Build(t.Context(), nil, "docker"); err == nil {
 		t.Error("built something unknown")
+	}
+}
+
+// The node's module is apart from the control plane's, but a cluster has one version.
+func TestNodeHasTheControlPlanesVersion(t *testing.T) {
+	var versions [2]string
+	for i, folder := range []string{"kubernetes", "node"} {
+		goMod, err := os.ReadFile(filepath.Join("components", folder, "go.mod"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if versions[i], err = pinned(goMod, "k8s.io/kubernetes"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if versions[0] != versions[1] {
+		t.Errorf("control plane %s, node %s", versions[0], versions[1])
 	}
 }

@@ -30,6 +30,8 @@ Flags of up:
                    (default %s)
   --nodes N        number of nodes (default 1)
   --api-only       etcd and kube-apiserver only: no controllers, scheduler or nodes
+  --real-node      a node whose pods run, all in a network of its own without a way out; needs
+                   root, Linux, and some of Debian's packages, which it names
 
 CMD finds KUBECONFIG, KUBECTL and our kubectl on its PATH. Examples:
 
@@ -95,6 +97,12 @@ func up(ctx context.Context, args []string) (code int, err error) {
 	if err != nil {
 		return 2, fmt.Errorf("%w; try: cluster help", err)
 	}
+	if options.RealNode && !cluster.InSandbox() {
+		if err := cluster.BuildNode(ctx, options); err != nil {
+			return 1, err
+		}
+		return cluster.Sandbox()
+	}
 	// A signal ends the start at once, but a started cluster lives until the command is gone.
 	lifetime, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -129,6 +137,7 @@ func parse(args []string) (options cluster.Options, command []string, err error)
 	crds := flags.String("crds", strings.Join(cluster.DefaultCRDs(), ","), "")
 	nodes := flags.Int("nodes", 1, "")
 	apiOnly := flags.Bool("api-only", false, "")
+	realNode := flags.Bool("real-node", false, "")
 	if err := flags.Parse(args); err != nil {
 		return options, nil, err
 	}
@@ -138,7 +147,10 @@ func parse(args []string) (options cluster.Options, command []string, err error)
 	if *apiOnly {
 		options = cluster.APIOnly()
 	}
-	options.Nodes, options.Progress, options.CRDs = *nodes, os.Stderr, []string{}
+	if *apiOnly && *realNode {
+		return options, nil, errors.New("--api-only and --real-node exclude each other")
+	}
+	options.Nodes, options.RealNode, options.Progress, options.CRDs = *nodes, *realNode, os.Stderr, []string{}
 	if *crds != "none" && *crds != "" {
 		options.CRDs = strings.Split(*crds, ",")
 	}

@@ -1,0 +1,84 @@
+package e2e
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const mirrorgatePods = "-l=app.kubernetes.io/name=mirrorgate"
+
+// leader is the name of the pod that leads.
+func leader(t *testing.T) string {
+	t.Helper()
+	holder := kubectl(t, "-n=mirrorgate-system", "get", "lease", "mirrorgate", "-o=jsonpath={.spec.holderIdentity}")
+	name, _, _ := strings.Cut(holder, "_")
+	return name
+}
+
+// kill deletes pods of mirrorgate as a dying node would: without a word.
+func kill(t *testing.T, pods ...string) {
+	t.Helper()
+	kubectl(t, append([]string{"-n=mirrorgate-system", "delete", "pods", "--grace-period=0", "--force"}, pods...)...)
+}
+
+func TestFlipsResumeAfterPodsAreKilled(t *testing.T) {
+	installed(t)
+	s := newStage(t, "killed")
+	s.apply(t, documents+"httpbin-v1.yaml", documents+"httpbin.yaml", documents+"httpbin-v2.yaml",
+		documents+"default-route.yaml", documents+"mirror-route.yaml")
+	s.mirrorBecomes(t, "active")
+
+	t.Log("the leader is killed")
+	first := leader(t)
+	kill(t, first)
+	s.scale(t, "0")
+	s.mirrorBecomes(t, "parked")
+	eventually(t, func() string {
+		if leader(t) == first {
+			return "nobody else leads"
+		}
+		return ""
+	})
+	s.scale(t, "1")
+	s.mirrorBecomes(t, "active")
+	t.Log("both replicas are killed")
+	kill(t, mirrorgatePods)
+	s.scale(t, "0")
+	s.mirrorBecomes(t, "parked")
+}
+
+// With nobody there to judge, only writes that concern mirrors wait, and nothing is forgotten.
+func TestOnlyMirrorsWaitWhileMirrorgateIsAway(t *testing.T) {
+	installed(t)
+	s := newStage(t, "away")
+	s.apply(t, documents+"httpbin-v1.yaml", documents+"httpbin.yaml", documents+"httpbin-v2.yaml",
+		documents+"default-route.yaml", documents+"mirror-route.yaml")
+	require.NoError(t, s.try(t, mirrorTo("httpbin-v2", "other"), "create", "-f=-"))
+	s.mirrorBecomes(t, "active")
+	replicas := func(n string) {
+		_, err := node.Kubectl(context.WithoutCancel(t.Context()), "", "-n=mirrorgate-system", "scale", "deployment/mirrorgate", "--replicas="+n)
+		require.NoError(t, err)
+	}
+	t.Cleanup(func() { replicas("2") })
+	replicas("0")
+	eventually(t, func() string {
+		return kubectl(t, "-n=mirrorgate-system", "get", "pods", mirrorgatePods, "-o=name")
+	})
+
+	err := s.try(t, mirrorTo("httpbin-v2", "new"), "create", "-f=-")
+	require.ErrorContains(t, err, `failed calling webhook "gateway.validate.mirrorgate.dev"`, "it was armed")
+	s.kubectl(t, "label", "httproute", "httpbin", "team=shop")
+	s.kubectl(t, "create", "configmap", "unrelated")
+	s.kubectl(t, "patch", "httproute", "other", "--type=json", `-p=[{"op":"remove","path":"/spec/rules/0/filters"}]`)
+	s.kubectl(t, "delete", "httproute", "other")
+	s.scale(t, "0")
+	require.Equal(t, "active", s.mirror(t), "nobody is there to take it out")
+
+	t.Log("back, it does what it has missed")
+	replicas("2")
+	s.mirrorBecomes(t, "parked")
+	require.NoError(t, s.try(t, mirrorTo("httpbin-v2", "new"), "create", "-f=-"))
+}

@@ -1,0 +1,93 @@
+package e2e
+
+import (
+	"bufio"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mirrorgate/mirrorgate/test/cluster"
+)
+
+// clusterProgram is the command of test/cluster, beside the images.
+const clusterProgram = "cluster"
+
+// What this suite leaves behind cannot be seen from within, so another node, in a sandbox inside of
+// this one, is ended by a signal while it runs.
+func TestInterruptedNodeLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), filepath.Join(os.Getenv(imagesEnv), clusterProgram), "up", "--real-node", "--crds=none")
+	for _, variable := range os.Environ() {
+		if !strings.HasPrefix(variable, cluster.SandboxEnv+"=") {
+			cmd.Env = append(cmd.Env, variable)
+		}
+	}
+	cmd.Env = append(cmd.Env, "TMPDIR="+dir)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	line, err := bufio.NewReader(out).ReadString('\n')
+	require.NoError(t, err)
+	require.Contains(t, line, "export KUBECONFIG="+dir, "it has started")
+	processes := descendants(t, cmd.Process.Pid)
+	require.Greater(t, len(processes), 8, "etcd, three more of the control plane, three of the node, a shim with a pod of two")
+	groups := controlGroups(t, dir)
+	require.NotEmpty(t, groups)
+
+	require.NoError(t, cmd.Process.Signal(os.Interrupt))
+	require.Error(t, cmd.Wait())
+	require.Equal(t, 130, cmd.ProcessState.ExitCode())
+	for _, process := range processes {
+		require.NoDirExists(t, process)
+	}
+	for _, group := range groups {
+		require.NoDirExists(t, group)
+	}
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
+// descendants returns the processes below one, by their folder in /proc. Orphans count: the first
+// process of the sandbox is their parent then.
+func descendants(t *testing.T, parent int) []string {
+	t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	require.NoError(t, err)
+	children := map[string][]string{}
+	for _, path := range stats {
+		stat, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		// PID (COMM) STATE PPID …, and COMM may contain anything.
+		fields := strings.Fields(string(stat[strings.LastIndex(string(stat), ")"):]))
+		children[fields[2]] = append(children[fields[2]], filepath.Base(filepath.Dir(path)))
+	}
+	var found []string
+	for next := children[strconv.Itoa(parent)]; len(next) > 0; next = next[1:] {
+		found = append(found, "/proc/"+next[0])
+		next = append(next, children[next[0]]...)
+	}
+	return found
+}
+
+// controlGroups returns those of the sandbox whose folder is in dir.
+func controlGroups(t *testing.T, dir string) []string {
+	t.Helper()
+	sandbox, err := filepath.Glob(filepath.Join(dir, "mirrorgate-sandbox-*"))
+	require.NoError(t, err)
+	require.Len(t, sandbox, 1)
+	name := filepath.Base(sandbox[0])
+	one, err := filepath.Glob("/sys/fs/cgroup/" + name)
+	require.NoError(t, err)
+	each, err := filepath.Glob("/sys/fs/cgroup/*/" + name)
+	require.NoError(t, err)
+	return append(one, each...)
+}
