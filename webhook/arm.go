@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -97,6 +98,10 @@ func (a *Arming) look(ctx context.Context) (open bool) {
 		a.say(ctx, "configuration", fmt.Errorf("read ValidatingWebhookConfiguration %q: %w", a.Configuration, err))
 		return true
 	}
+	if err := a.disown(ctx, have); err != nil {
+		a.say(ctx, "configuration", fmt.Errorf("give back the fields of ValidatingWebhookConfiguration %q: %w", a.Configuration, err))
+		return true
+	}
 	changed := false
 	for i := range have.Webhooks {
 		w := &have.Webhooks[i]
@@ -121,12 +126,25 @@ func (a *Arming) look(ctx context.Context) (open bool) {
 		return true
 	}
 	a.Log.Info("the validating webhooks deny: failure policy is now Fail", "configuration", a.Configuration)
-	for _, w := range have.Webhooks {
-		if *w.FailurePolicy == admissionregistrationv1.Fail {
-			a.tell(w.Name, 1)
-		}
+	return a.look(ctx) // tells, and disowns
+}
+
+// disown gives back the failure policies that we have set. Whoever applies the
+// manifests again, or rolls a release back, would else be refused for a conflict with
+// us: they open the webhook for a moment instead.
+func (a *Arming) disown(ctx context.Context, have *admissionregistrationv1.ValidatingWebhookConfiguration) error {
+	all := len(have.ManagedFields)
+	have.ManagedFields = slices.DeleteFunc(have.ManagedFields, func(e metav1.ManagedFieldsEntry) bool {
+		return e.Manager == FieldManager && e.FieldsV1 != nil && strings.Contains(e.FieldsV1.GetRawString(), `"f:failurePolicy"`)
+	})
+	if len(have.ManagedFields) == all || len(have.ManagedFields) == 0 {
+		return nil
 	}
-	return open
+	updated, err := a.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Update(ctx, have, metav1.UpdateOptions{FieldManager: FieldManager})
+	if err == nil {
+		*have = *updated
+	}
+	return err
 }
 
 // prove tells whether a webhook denied a write that must be denied. It is false

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -134,6 +135,17 @@ func clientset(t *testing.T) kubernetes.Interface {
 	return c
 }
 
+// calling lets webhook configurations call the front in place of the Service.
+func calling(t *testing.T, f *front, webhooks string) string {
+	t.Helper()
+	for _, path := range []string{"/mutate", "/validate"} {
+		service := "service: {name: mirrorgate, namespace: mirrorgate-system, path: " + path + ", port: 443}"
+		require.Contains(t, webhooks, service)
+		webhooks = strings.ReplaceAll(webhooks, service, `url: "https://`+f.address+path+`"`)
+	}
+	return webhooks
+}
+
 // register creates the webhook configurations of the manifests, which call the
 // front in place of the Service, and the namespace for proofs.
 func register(t *testing.T, f *front) {
@@ -181,10 +193,12 @@ func waitReady(t *testing.T, servers ...*harness.Server) {
 	}
 }
 
-// waitArmed waits until the validating webhooks fail closed.
+// waitArmed waits until the validating webhooks fail closed, and nobody is said to own
+// that.
 func waitArmed(t *testing.T) {
 	t.Helper()
-	harness.Eventually(t, func() bool {
+	// The leader looks every half a minute.
+	require.Eventually(t, func() bool {
 		v, err := clientset(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), "mirrorgate", metav1.GetOptions{})
 		require.NoError(t, err)
 		for _, w := range v.Webhooks {
@@ -192,8 +206,10 @@ func waitArmed(t *testing.T) {
 				return false
 			}
 		}
-		return true
-	}, "the validating webhooks stay open")
+		return !slices.ContainsFunc(v.ManagedFields, func(e metav1.ManagedFieldsEntry) bool {
+			return e.Manager == "mirrorgate" && strings.Contains(e.FieldsV1.GetRawString(), "failurePolicy")
+		})
+	}, 2*harness.Wait, 50*time.Millisecond, "the validating webhooks stay open")
 }
 
 // leader returns the replica that leads, and the other.

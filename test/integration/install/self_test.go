@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mirrorgate/mirrorgate/certs"
+	"github.com/mirrorgate/mirrorgate/manifests"
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
@@ -130,4 +131,18 @@ spec:
 	require.Error(t, err)
 	require.Contains(t, stderr, "MirrorsItself")
 	require.Empty(t, env.MustKubectl(t, "", "-n", "default", "get", "httproutes,virtualservices", "-o", "name"), "a proof is stored")
+}
+
+func TestManifestsAreAppliedAgainOverARunningMirrorgate(t *testing.T) {
+	f := newFront(t)
+	register(t, f)
+	server := launch(t, env.Namespace(t), "--certs", "self")
+	waitReady(t, server)
+	f.use(server)
+	waitArmed(t)
+	for _, flag := range []string{"--server-side=true", "--server-side=false"} {
+		_, stderr, err := env.Try(t, calling(t, f, string(manifests.Webhooks)), "apply", flag, "-f", "-")
+		require.NoError(t, err, stderr)
+		waitArmed(t)
+	}
 }
