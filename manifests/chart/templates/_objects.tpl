@@ -1,0 +1,75 @@
+{{- /*
+The objects of kustomize's files, edited as values say. The files are the only source:
+base and components are links to the folders beside the chart, and a packed chart holds
+their content.
+*/}}
+
+{{- /* The files that values ask for. */}}
+{{- define "mirrorgate.files" -}}
+base/namespaces.yaml
+base/rbac.yaml
+base/deployment.yaml
+base/service.yaml
+base/webhooks.yaml
+{{ if eq .Values.certs.source "self" }}components/self-cert/rbac.yaml{{ end }}
+{{ if eq .Values.certs.source "cert-manager" }}components/cert-manager/rbac.yaml{{ end }}
+{{ if .Values.prometheus.enabled }}components/prometheus/monitor.yaml{{ end }}
+{{ if .Values.prometheus.enabled }}components/prometheus/rules.yaml{{ end }}
+{{ if .Values.networkPolicy.enabled }}components/network-policy/network-policy.yaml{{ end }}
+{{- end }}
+
+{{- /* Edits one object; called with a dict of it and the root. */}}
+{{- define "mirrorgate.edit" -}}
+{{- $_ := set .object.metadata.labels "app.kubernetes.io/part-of" "mirrorgate" }}
+{{- if eq .object.kind "Deployment" }}
+{{- include "mirrorgate.deployment" . }}
+{{- else if hasSuffix "WebhookConfiguration" .object.kind }}
+{{- include "mirrorgate.webhooks" . }}
+{{- end }}
+{{- end }}
+
+{{- define "mirrorgate.deployment" -}}
+{{- $values := .root.Values }}
+{{- $spec := .object.spec }}
+{{- $pod := $spec.template.spec }}
+{{- $container := first $pod.containers }}
+{{- $image := printf "%s:%s" $values.image.repository ($values.image.tag | default .root.Chart.AppVersion) }}
+{{- with $values.image.digest }}{{ $image = printf "%s@%s" $values.image.repository . }}{{ end }}
+{{- $_ := set $container "image" $image }}
+{{- $_ := set $spec "replicas" $values.replicas }}
+{{- with $values.image.pullPolicy }}{{ $_ := set $container "imagePullPolicy" . }}{{ end }}
+{{- with $values.resources }}{{ $_ := set $container "resources" . }}{{ end }}
+{{- with $values.imagePullSecrets }}{{ $_ := set $pod "imagePullSecrets" . }}{{ end }}
+{{- with $values.nodeSelector }}{{ $_ := set $pod "nodeSelector" . }}{{ end }}
+{{- with $values.tolerations }}{{ $_ := set $pod "tolerations" . }}{{ end }}
+{{- $annotations := deepCopy $values.podAnnotations }}
+{{- with $values.config }}
+{{- $_ := set $annotations "mirrorgate.dev/config-hash" (toYaml . | sha256sum | trunc 16) }}
+{{- $_ := set $container "args" (append $container.args "--config=/etc/mirrorgate/config.yaml") }}
+{{- $_ := set $container "volumeMounts" (list (dict "name" "config" "mountPath" "/etc/mirrorgate" "readOnly" true)) }}
+{{- $_ := set $pod "volumes" (list (dict "name" "config" "configMap" (dict "name" "mirrorgate-config"))) }}
+{{- end }}
+{{- with $annotations }}{{ $_ := set $spec.template.metadata "annotations" . }}{{ end }}
+{{- $_ := set $container "args" (concat $container.args $values.extraArgs) }}
+{{- end }}
+
+{{- /*
+The program moves failurePolicy to Fail when it has proved that it denies. An upgrade
+leaves it there, unless the program is told to stay open. Helm has no word for caBundle,
+so that stays as it is.
+*/}}
+{{- define "mirrorgate.webhooks" -}}
+{{- $release := .root.Release }}
+{{- if eq .root.Values.certs.source "cert-manager" }}
+{{- $_ := set .object.metadata "annotations" (dict "cert-manager.io/inject-ca-from" (printf "%s/mirrorgate-tls" $release.Namespace)) }}
+{{- end }}
+{{- $policies := dict }}
+{{- if eq (get .root.Values.config "failure-policy" | default "Fail") "Fail" }}
+{{- range (lookup .object.apiVersion .object.kind "" .object.metadata.name).webhooks }}
+{{- $_ := set $policies .name .failurePolicy }}
+{{- end }}
+{{- end }}
+{{- range .object.webhooks }}
+{{- $_ := set . "failurePolicy" (get $policies .name | default .failurePolicy) }}
+{{- end }}
+{{- end }}
