@@ -11,11 +11,25 @@ base/rbac.yaml
 base/deployment.yaml
 base/service.yaml
 base/webhooks.yaml
+{{ range .Values.routes }}components/{{ . }}/rbac.yaml
+{{ end -}}
 {{ if eq .Values.certs.source "self" }}components/self-cert/rbac.yaml{{ end }}
 {{ if eq .Values.certs.source "cert-manager" }}components/cert-manager/rbac.yaml{{ end }}
 {{ if .Values.prometheus.enabled }}components/prometheus/monitor.yaml{{ end }}
 {{ if .Values.prometheus.enabled }}components/prometheus/rules.yaml{{ end }}
 {{ if .Values.networkPolicy.enabled }}components/network-policy/network-policy.yaml{{ end }}
+{{- end }}
+
+{{- /*
+The objects of a file, as a YAML list; called with a dict of it and the root. The
+release's namespace stands for base's.
+*/}}
+{{- define "mirrorgate.documents" -}}
+{{- $objects := list }}
+{{- range regexSplit "(?m)^---$" (.root.Files.Get .file) -1 }}
+{{- $objects = append $objects (. | replace "mirrorgate-system" $.root.Release.Namespace | fromYaml) }}
+{{- end }}
+{{- toYaml $objects }}
 {{- end }}
 
 {{- /* Edits one object; called with a dict of it and the root. */}}
@@ -42,6 +56,9 @@ base/webhooks.yaml
 {{- with $values.imagePullSecrets }}{{ $_ := set $pod "imagePullSecrets" . }}{{ end }}
 {{- with $values.nodeSelector }}{{ $_ := set $pod "nodeSelector" . }}{{ end }}
 {{- with $values.tolerations }}{{ $_ := set $pod "tolerations" . }}{{ end }}
+{{- range $values.routes }}
+{{- $_ := set $container "args" (append $container.args (printf "--routes=%s" .)) }}
+{{- end }}
 {{- $annotations := deepCopy $values.podAnnotations }}
 {{- with $values.config }}
 {{- $_ := set $annotations "mirrorgate.dev/config-hash" (toYaml . | sha256sum | trunc 16) }}
@@ -54,14 +71,17 @@ base/webhooks.yaml
 {{- end }}
 
 {{- /*
+The webhooks of each component in values, the last first, as kustomize puts them.
+
 The program moves failurePolicy to Fail when it has proved that it denies. An upgrade
 leaves it there, unless the program is told to stay open. Helm has no word for caBundle,
 so that stays as it is.
 */}}
 {{- define "mirrorgate.webhooks" -}}
-{{- $release := .root.Release }}
+{{- $root := .root }}
+{{- $kind := .object.kind }}
 {{- if eq .root.Values.certs.source "cert-manager" }}
-{{- $_ := set .object.metadata "annotations" (dict "cert-manager.io/inject-ca-from" (printf "%s/mirrorgate-tls" $release.Namespace)) }}
+{{- $_ := set .object.metadata "annotations" (dict "cert-manager.io/inject-ca-from" (printf "%s/mirrorgate-tls" $root.Release.Namespace)) }}
 {{- end }}
 {{- $policies := dict }}
 {{- if eq (get .root.Values.config "failure-policy" | default "Fail") "Fail" }}
@@ -69,7 +89,14 @@ so that stays as it is.
 {{- $_ := set $policies .name .failurePolicy }}
 {{- end }}
 {{- end }}
-{{- range .object.webhooks }}
+{{- $hooks := list }}
+{{- range $component := .root.Values.routes }}
+{{- range include "mirrorgate.documents" (dict "file" (printf "components/%s/webhooks.yaml" $component) "root" $root) | fromYamlArray }}
+{{- if eq .kind $kind }}{{ $hooks = concat .webhooks $hooks }}{{ end }}
+{{- end }}
+{{- end }}
+{{- $_ := set .object "webhooks" $hooks }}
+{{- range $hooks }}
 {{- $_ := set . "failurePolicy" (get $policies .name | default .failurePolicy) }}
 {{- end }}
 {{- end }}

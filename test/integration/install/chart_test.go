@@ -22,6 +22,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/mirrorgate/mirrorgate/manifests"
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
@@ -84,13 +85,13 @@ func overlay(t *testing.T, components ...string) string {
 	t.Helper()
 	folder, err := filepath.EvalSymlinks(t.TempDir())
 	require.NoError(t, err)
-	manifests, err := filepath.Abs(filepath.Join("..", "..", "..", "manifests"))
+	source, err := filepath.Abs(filepath.Join("..", "..", "..", "manifests"))
 	require.NoError(t, err)
-	manifests, err = filepath.Rel(folder, manifests)
+	source, err = filepath.Rel(folder, source)
 	require.NoError(t, err)
-	text := "resources: [" + manifests + "/base]\ncomponents:\n"
+	text := "resources: [" + source + "/base]\ncomponents:\n"
 	for _, c := range components {
-		text += "- " + manifests + "/components/" + c + "\n"
+		text += "- " + source + "/components/" + c + "\n"
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(folder, "kustomization.yaml"), []byte(text), 0o600))
 	return env.MustKubectl(t, "", "kustomize", folder)
@@ -103,8 +104,10 @@ func TestChartRendersTheObjectsOfKustomize(t *testing.T) {
 	}{
 		"default":      {render(t, "overlays/default"), nil},
 		"cert-manager": {render(t, "overlays/cert-manager"), []string{"--set", "certs.source=cert-manager"}},
+		"gateway-api":  {overlay(t, "self-cert", "gateway-api"), []string{"--set", "routes={gateway-api}"}},
+		"istio":        {overlay(t, "self-cert", "istio"), []string{"--set", "routes={istio}"}},
 		"components": {
-			overlay(t, "self-cert", "prometheus", "network-policy"),
+			overlay(t, "self-cert", "gateway-api", "istio", "prometheus", "network-policy"),
 			[]string{"--set", "prometheus.enabled=true", "--set", "networkPolicy.enabled=true"},
 		},
 	} {
@@ -159,6 +162,7 @@ func TestChartRefusesBadValuesAndSaysWhichAndWhy(t *testing.T) {
 		"prometheus=true":              "at '/prometheus': got boolean, want object",
 		"networkPolicy.enabled=please": "at '/networkPolicy/enabled': got string, want boolean",
 		"extraArgs[0]=debug":           "at '/extraArgs/0': 'debug' does not match pattern",
+		"routes={ingress}":             "at '/routes/0': value must be one of 'gateway-api', 'istio'",
 		"config=none":                  "at '/config': got string, want object",
 		"resources.limit.memory=1Gi":   "at '/resources': additional properties 'limit' not allowed",
 	} {
@@ -181,10 +185,18 @@ func chartCalling(t *testing.T, f *front) string {
 		}
 		require.NoError(t, os.CopyFS(to, os.DirFS(from)))
 	}
-	file := filepath.Join(folder, "base", "webhooks.yaml")
-	text, err := os.ReadFile(file)
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(file, []byte(calling(t, f, string(text))), 0o600))
+	for _, routes := range manifests.Routes() {
+		file := filepath.Join(folder, "components", routes, "webhooks.yaml")
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		called := string(text)
+		for _, path := range []string{"/mutate", "/validate"} {
+			service := "service: {name: mirrorgate, namespace: mirrorgate-system, path: " + path + ", port: 443}"
+			require.Contains(t, called, service)
+			called = strings.Replace(called, service, `url: "https://`+f.address+path+`"`, 1)
+		}
+		require.NoError(t, os.WriteFile(file, []byte(called), 0o600))
+	}
 	return folder
 }
 

@@ -24,7 +24,6 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/yaml"
 
 	"github.com/mirrorgate/mirrorgate/manifests"
 	"github.com/mirrorgate/mirrorgate/test/cluster"
@@ -135,26 +134,14 @@ func clientset(t *testing.T) kubernetes.Interface {
 	return c
 }
 
-// calling lets webhook configurations call the front in place of the Service.
-func calling(t *testing.T, f *front, webhooks string) string {
+// webhooks are the configurations of the manifests, which call the front in place of
+// the Service.
+func webhooks(t *testing.T, f *front, routes ...string) (
+	*admissionregistrationv1.MutatingWebhookConfiguration, *admissionregistrationv1.ValidatingWebhookConfiguration,
+) {
 	t.Helper()
-	for _, path := range []string{"/mutate", "/validate"} {
-		service := "service: {name: mirrorgate, namespace: mirrorgate-system, path: " + path + ", port: 443}"
-		require.Contains(t, webhooks, service)
-		webhooks = strings.ReplaceAll(webhooks, service, `url: "https://`+f.address+path+`"`)
-	}
-	return webhooks
-}
-
-// register creates the webhook configurations of the manifests, which call the
-// front in place of the Service, and the namespace for proofs.
-func register(t *testing.T, f *front) {
-	t.Helper()
-	first, second, _ := strings.Cut(string(manifests.Webhooks), "\n---\n")
-	var m admissionregistrationv1.MutatingWebhookConfiguration
-	var v admissionregistrationv1.ValidatingWebhookConfiguration
-	require.NoError(t, yaml.UnmarshalStrict([]byte(first), &m))
-	require.NoError(t, yaml.UnmarshalStrict([]byte(second), &v))
+	m, v, err := manifests.Webhooks(routes...)
+	require.NoError(t, err)
 	at := func(c *admissionregistrationv1.WebhookClientConfig) {
 		url := "https://" + f.address + *c.Service.Path
 		c.Service, c.URL = nil, &url
@@ -165,10 +152,21 @@ func register(t *testing.T, f *front) {
 	for i := range v.Webhooks {
 		at(&v.Webhooks[i].ClientConfig)
 	}
+	return m, v
+}
+
+// register creates the webhook configurations for routes, or for all. They are gone
+// after the test.
+func register(t *testing.T, f *front, routes ...string) {
+	t.Helper()
+	if len(routes) == 0 {
+		routes = manifests.Routes()
+	}
+	m, v := webhooks(t, f, routes...)
 	api := clientset(t).AdmissionregistrationV1()
-	_, err := api.MutatingWebhookConfigurations().Create(t.Context(), &m, metav1.CreateOptions{})
+	_, err := api.MutatingWebhookConfigurations().Create(t.Context(), m, metav1.CreateOptions{})
 	require.NoError(t, err)
-	_, err = api.ValidatingWebhookConfigurations().Create(t.Context(), &v, metav1.CreateOptions{})
+	_, err = api.ValidatingWebhookConfigurations().Create(t.Context(), v, metav1.CreateOptions{})
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(t.Context())

@@ -1,6 +1,7 @@
 package install
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -140,8 +141,13 @@ func TestManifestsAreAppliedAgainOverARunningMirrorgate(t *testing.T) {
 	waitReady(t, server)
 	f.use(server)
 	waitArmed(t)
+	m, v := webhooks(t, f, manifests.Routes()...)
+	mutating, err := json.Marshal(m)
+	require.NoError(t, err)
+	validating, err := json.Marshal(v)
+	require.NoError(t, err)
 	for _, flag := range []string{"--server-side=true", "--server-side=false"} {
-		_, stderr, err := env.Try(t, calling(t, f, string(manifests.Webhooks)), "apply", flag, "-f", "-")
+		_, stderr, err := env.Try(t, string(mutating)+"\n---\n"+string(validating), "apply", flag, "-f", "-")
 		require.NoError(t, err, stderr)
 		waitArmed(t)
 	}
