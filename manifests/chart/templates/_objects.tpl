@@ -15,6 +15,8 @@ base/webhooks.yaml
 {{ end -}}
 {{ if eq .Values.certs.source "self" }}components/self-cert/rbac.yaml{{ end }}
 {{ if eq .Values.certs.source "cert-manager" }}components/cert-manager/rbac.yaml{{ end }}
+{{ if .Values.proxy.enabled }}components/proxy/deployment.yaml
+components/proxy/service.yaml{{ end }}
 {{ if .Values.prometheus.enabled }}components/prometheus/monitor.yaml{{ end }}
 {{ if .Values.prometheus.enabled }}components/prometheus/rules.yaml{{ end }}
 {{ if .Values.networkPolicy.enabled }}components/network-policy/network-policy.yaml{{ end }}
@@ -43,19 +45,32 @@ release's namespace stands for base's.
 {{- end }}
 
 {{- define "mirrorgate.deployment" -}}
+{{- include "mirrorgate.pod" . }}
+{{- if eq .object.metadata.name "mirrorgate" }}
+{{- include "mirrorgate.serve" . }}
+{{- end }}
+{{- end }}
+
+{{- define "mirrorgate.pod" -}}
 {{- $values := .root.Values }}
-{{- $spec := .object.spec }}
-{{- $pod := $spec.template.spec }}
+{{- $pod := .object.spec.template.spec }}
 {{- $container := first $pod.containers }}
 {{- $image := printf "%s:%s" $values.image.repository ($values.image.tag | default .root.Chart.AppVersion) }}
 {{- with $values.image.digest }}{{ $image = printf "%s@%s" $values.image.repository . }}{{ end }}
 {{- $_ := set $container "image" $image }}
-{{- $_ := set $spec "replicas" $values.replicas }}
 {{- with $values.image.pullPolicy }}{{ $_ := set $container "imagePullPolicy" . }}{{ end }}
-{{- with $values.resources }}{{ $_ := set $container "resources" . }}{{ end }}
 {{- with $values.imagePullSecrets }}{{ $_ := set $pod "imagePullSecrets" . }}{{ end }}
 {{- with $values.nodeSelector }}{{ $_ := set $pod "nodeSelector" . }}{{ end }}
 {{- with $values.tolerations }}{{ $_ := set $pod "tolerations" . }}{{ end }}
+{{- end }}
+
+{{- define "mirrorgate.serve" -}}
+{{- $values := .root.Values }}
+{{- $spec := .object.spec }}
+{{- $pod := $spec.template.spec }}
+{{- $container := first $pod.containers }}
+{{- $_ := set $spec "replicas" $values.replicas }}
+{{- with $values.resources }}{{ $_ := set $container "resources" . }}{{ end }}
 {{- range $values.routes }}
 {{- $_ := set $container "args" (append $container.args (printf "--routes=%s" .)) }}
 {{- end }}

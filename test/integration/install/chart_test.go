@@ -107,8 +107,8 @@ func TestChartRendersTheObjectsOfKustomize(t *testing.T) {
 		"gateway-api":  {overlay(t, "self-cert", "gateway-api"), []string{"--set", "routes={gateway-api}"}},
 		"istio":        {overlay(t, "self-cert", "istio"), []string{"--set", "routes={istio}"}},
 		"components": {
-			overlay(t, "self-cert", "gateway-api", "istio", "prometheus", "network-policy"),
-			[]string{"--set", "prometheus.enabled=true", "--set", "networkPolicy.enabled=true"},
+			overlay(t, "self-cert", "gateway-api", "istio", "proxy", "prometheus", "network-policy"),
+			[]string{"--set", "proxy.enabled=true", "--set", "prometheus.enabled=true", "--set", "networkPolicy.enabled=true"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
