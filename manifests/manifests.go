@@ -2,10 +2,50 @@
 // and gives the program the parts that it registers itself.
 package manifests
 
-import _ "embed" // for the manifests below
+import (
+	"embed"
+	"fmt"
+	"strings"
 
-// Webhooks are the webhook configurations, mutating and validating, as YAML
-// documents. They call the Service of an installation in the cluster.
-//
-//go:embed base/webhooks.yaml
-var Webhooks []byte
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"sigs.k8s.io/yaml"
+)
+
+// The components that are for routes of some kinds, and the values of --routes.
+const (
+	GatewayAPI = "gateway-api" // HTTPRoutes and GRPCRoutes
+	Istio      = "istio"       // VirtualServices
+)
+
+// Routes returns all of them.
+func Routes() []string { return []string{GatewayAPI, Istio} }
+
+//go:embed components/gateway-api/webhooks.yaml components/istio/webhooks.yaml
+var webhooks embed.FS
+
+// Webhooks returns the webhook configurations for routes. They call the Service of an
+// installation in the cluster.
+func Webhooks(routes ...string) (mutating *admissionregistrationv1.MutatingWebhookConfiguration,
+	validating *admissionregistrationv1.ValidatingWebhookConfiguration, err error,
+) {
+	mutating, validating = &admissionregistrationv1.MutatingWebhookConfiguration{}, &admissionregistrationv1.ValidatingWebhookConfiguration{}
+	for _, component := range routes {
+		file := "components/" + component + "/webhooks.yaml"
+		text, err := webhooks.ReadFile(file)
+		if err != nil {
+			return nil, nil, err
+		}
+		var m admissionregistrationv1.MutatingWebhookConfiguration
+		var v admissionregistrationv1.ValidatingWebhookConfiguration
+		first, second, _ := strings.Cut(string(text), "\n---\n")
+		if err := yaml.UnmarshalStrict([]byte(first), &m); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", file, err)
+		}
+		if err := yaml.UnmarshalStrict([]byte(second), &v); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", file, err)
+		}
+		m.Webhooks, v.Webhooks = append(mutating.Webhooks, m.Webhooks...), append(validating.Webhooks, v.Webhooks...)
+		mutating, validating = &m, &v
+	}
+	return mutating, validating, nil
+}

@@ -6,11 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -29,6 +31,25 @@ func source(t *testing.T) string {
 		}))
 	}
 	return text.String()
+}
+
+func TestWebhooksOfAllRoutesDifferOnlyWhereTheRoutesDo(t *testing.T) {
+	gatewayMutating, gatewayValidating, err := Webhooks(GatewayAPI)
+	require.NoError(t, err)
+	istioMutating, istioValidating, err := Webhooks(Istio)
+	require.NoError(t, err)
+	ofRoutes := func(c admissionregistrationv1.MatchCondition) bool {
+		return c.Name == "mirrors-or-ours" || c.Name == "carries-a-mirror"
+	}
+	for _, m := range []*admissionregistrationv1.MutatingWebhook{&gatewayMutating.Webhooks[0], &istioMutating.Webhooks[0]} {
+		m.Name, m.Rules, m.MatchConditions = "", nil, slices.DeleteFunc(m.MatchConditions, ofRoutes)
+	}
+	assert.Equal(t, gatewayMutating, istioMutating)
+	for _, v := range []*admissionregistrationv1.ValidatingWebhook{&gatewayValidating.Webhooks[0], &istioValidating.Webhooks[0]} {
+		v.Name, v.Rules, v.MatchConditions = "", nil, slices.DeleteFunc(v.MatchConditions, ofRoutes)
+	}
+	assert.Equal(t, gatewayValidating, istioValidating)
+	require.Len(t, istioValidating.Webhooks[0].MatchConditions, 2)
 }
 
 var metric = regexp.MustCompile(`\bmirrorgate_[a-z_]+`)

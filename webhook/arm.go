@@ -140,7 +140,7 @@ func (a *Arming) disown(ctx context.Context, have *admissionregistrationv1.Valid
 	have.ManagedFields = slices.DeleteFunc(have.ManagedFields, func(e metav1.ManagedFieldsEntry) bool {
 		return e.Manager == FieldManager && e.FieldsV1 != nil && strings.Contains(e.FieldsV1.GetRawString(), `"f:failurePolicy"`)
 	})
-	if len(have.ManagedFields) == fields {
+	if len(have.ManagedFields) == fields || len(have.ManagedFields) == 0 {
 		return nil
 	}
 	_, err := a.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Update(ctx, have, metav1.UpdateOptions{FieldManager: FieldManager})

@@ -25,7 +25,7 @@ type Metrics struct {
 // counted and shown nowhere.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	f := promauto.With(reg)
-	return &Metrics{
+	m := &Metrics{
 		decisions: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "mirrorgate_decisions_total",
 			Help: "Decisions of the admission handlers, by kind of route, operation, action (park, restore, none, skip, deny), reason and dry run.",
@@ -40,6 +40,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2},
 		}, []string{"stage"}),
 	}
+	// There from the start: an alert on an increase does not see the first of a series.
+	for _, stage := range []string{stageMutate, stageValidate} {
+		for _, cause := range []string{"internal error", "panic", "timeout", "variant unknown"} {
+			m.errors.WithLabelValues(stage, cause)
+		}
+	}
+	return m
 }
 
 func (m *Metrics) decided(req *admission.Request, out outcome) {

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -18,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
-	"sigs.k8s.io/yaml"
 
 	"github.com/mirrorgate/mirrorgate/manifests"
 )
@@ -36,6 +34,9 @@ type Registration struct {
 	URL *url.URL
 	// CABundle is the PEM of the CA that the API server should trust.
 	CABundle []byte
+	// Routes are the components of the manifests whose webhooks are registered, all when
+	// empty.
+	Routes []string
 	// FailurePolicy is that of the validating webhook, Fail when empty.
 	FailurePolicy admissionregistrationv1.FailurePolicyType
 }
@@ -98,7 +99,11 @@ func goneOrTaken(err error) error {
 
 // configurations are those of the manifests, pointed at the URL, as JSON.
 func (r Registration) configurations() (mutating, validating []byte, err error) {
-	m, v, err := shipped()
+	routes := r.Routes
+	if len(routes) == 0 {
+		routes = manifests.Routes()
+	}
+	m, v, err := manifests.Webhooks(routes...)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -117,21 +122,9 @@ func (r Registration) configurations() (mutating, validating []byte, err error) 
 	return mutating, validating, err
 }
 
-// shipped are the configurations of the manifests.
-func shipped() (m admissionregistrationv1.MutatingWebhookConfiguration, v admissionregistrationv1.ValidatingWebhookConfiguration, err error) {
-	first, second, ok := strings.Cut(string(manifests.Webhooks), "\n---\n")
-	if !ok {
-		return m, v, errors.New("manifests: webhooks.yaml does not hold two documents")
-	}
-	if err := errors.Join(yaml.UnmarshalStrict([]byte(first), &m), yaml.UnmarshalStrict([]byte(second), &v)); err != nil {
-		return m, v, fmt.Errorf("manifests: webhooks.yaml: %w", err)
-	}
-	return m, v, nil
-}
-
 // Namespaces selects the namespaces in which the webhooks are called.
 func Namespaces() (labels.Selector, error) {
-	m, _, err := shipped()
+	m, _, err := manifests.Webhooks(manifests.GatewayAPI) // they have all the same
 	if err != nil {
 		return nil, err
 	}

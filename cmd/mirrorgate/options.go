@@ -22,6 +22,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/mirrorgate/mirrorgate/certs"
+	"github.com/mirrorgate/mirrorgate/internal/route"
+	"github.com/mirrorgate/mirrorgate/manifests"
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
 
@@ -36,6 +38,7 @@ type serveOptions struct {
 	Context                 string          `json:"context,omitempty"`
 	WebhookURL              string          `json:"webhook-url,omitempty"`
 	WebhookBind             string          `json:"webhook-bind,omitempty"`
+	Routes                  []string        `json:"routes,omitempty"`
 	Certs                   string          `json:"certs,omitempty"`
 	CertDir                 string          `json:"cert-dir,omitempty"`
 	CertNames               []string        `json:"cert-names,omitempty"`
@@ -65,6 +68,7 @@ type serveOptions struct {
 func defaultServeOptions() *serveOptions {
 	return &serveOptions{
 		ProbeNamespace: "mirrorgate-probe",
+		Routes:         manifests.Routes(),
 		Certs:          certsAuto,
 		CertDir:        "/var/run/mirrorgate/certs",
 		CertLife:       metav1.Duration{Duration: certs.DefaultLife},
@@ -87,6 +91,7 @@ func (o *serveOptions) bind(f *pflag.FlagSet) {
 	f.StringVar(&o.Context, "context", o.Context, "context of the kubeconfig, if not its current one")
 	f.StringVar(&o.WebhookURL, "webhook-url", o.WebhookURL, "https://HOST:PORT at which the API server reaches this process; registers the webhooks while it runs")
 	f.StringVar(&o.WebhookBind, "webhook-bind", o.WebhookBind, "address that the webhook server listens on (default the port of --webhook-url, or :9443)")
+	f.StringSliceVar(&o.Routes, "routes", o.Routes, "the routes to look after: gateway-api (HTTPRoutes, GRPCRoutes), istio (VirtualServices); others are left alone, and need no rights")
 	f.StringVar(&o.Certs, "certs", o.Certs, "where the certificate comes from, without --webhook-url: auto, cert-manager, self or files")
 	f.StringVar(&o.CertDir, "cert-dir", o.CertDir, "folder with tls.crt and tls.key, for --certs=files")
 	f.StringSliceVar(&o.CertNames, "cert-names", o.CertNames, "names and IP addresses by which the API server calls, beside mirrorgate.NAMESPACE.svc")
@@ -116,8 +121,16 @@ func (o *serveOptions) bindShared(f *pflag.FlagSet) {
 
 // load reads the config file, lets flags win over it, and checks the result.
 func (o *serveOptions) load(flags *pflag.FlagSet) error {
-	set := map[string]string{}
-	flags.Visit(func(f *pflag.Flag) { set[f.Name] = f.Value.String() })
+	var set []func() error
+	flags.Visit(func(f *pflag.Flag) {
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			values := slices.Clone(list.GetSlice()) // setting a list again would add to it
+			set = append(set, func() error { return list.Replace(values) })
+			return
+		}
+		value := f.Value.String()
+		set = append(set, func() error { return f.Value.Set(value) })
+	})
 	if o.Config != "" {
 		raw, err := os.ReadFile(o.Config)
 		if err != nil {
@@ -126,8 +139,8 @@ func (o *serveOptions) load(flags *pflag.FlagSet) error {
 		if err := yaml.UnmarshalStrict(raw, o); err != nil {
 			return fmt.Errorf("--config %s: %w", o.Config, err)
 		}
-		for name, value := range set {
-			if err := flags.Set(name, value); err != nil {
+		for _, again := range set {
+			if err := again(); err != nil {
 				return err
 			}
 		}
@@ -193,6 +206,12 @@ func (o *serveOptions) Validate() field.ErrorList {
 			bad(name, namespace, msgs[0])
 		}
 	}
+	if len(o.Routes) == 0 {
+		errs = append(errs, field.Required(field.NewPath("routes"), "names what there is to look after"))
+	}
+	for _, routes := range o.Routes {
+		errs = append(errs, oneOf("routes", routes, manifests.Routes()...)...)
+	}
 	errs = append(errs, oneOf("certs", o.Certs, certsAuto, certsCertManager, certsSelf, certsFiles)...)
 	errs = append(errs, oneOf("failure-policy", o.FailurePolicy, "Fail", "Ignore")...)
 	errs = append(errs, oneOf("log-level", o.LogLevel, "debug", "info", "warn", "error")...)
@@ -229,6 +248,17 @@ func oneOf(name, value string, supported ...string) field.ErrorList {
 		return nil
 	}
 	return field.ErrorList{field.NotSupported(field.NewPath(name), value, supported)}
+}
+
+// without are the API groups of the routes that are left alone.
+func (o *serveOptions) without() []string {
+	var groups []string
+	for name, group := range map[string]string{manifests.GatewayAPI: route.GatewayGroup, manifests.Istio: route.IstioGroup} {
+		if !slices.Contains(o.Routes, name) {
+			groups = append(groups, group)
+		}
+	}
+	return groups
 }
 
 // grace is the unready grace as the index takes it: 0 would be its default.

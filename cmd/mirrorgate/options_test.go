@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/spf13/pflag"
@@ -32,4 +34,29 @@ func TestWhereTheWebhookServerListens(t *testing.T) {
 	opts := defaultServeOptions()
 	opts.WebhookURL = "https://hooks.example.com:8443/base"
 	assert.ErrorContains(t, opts.Validate().ToAggregate(), "without a path")
+}
+
+func TestListsOfFlagsReplaceThoseOfTheFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	require.NoError(t, os.WriteFile(file, []byte("routes: [istio]\ncert-names: [a]\nworkers: 3\n"), 0o600))
+	for name, tc := range map[string]struct{ flags, routes, names []string }{
+		"file":  {nil, []string{"istio"}, []string{"a"}},
+		"flags": {[]string{"--routes=gateway-api", "--routes=istio", "--cert-names=b,c"}, []string{"gateway-api", "istio"}, []string{"b", "c"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			opts := defaultServeOptions()
+			flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+			opts.bind(flags)
+			require.NoError(t, flags.Parse(append(tc.flags, "--config="+file)))
+			require.NoError(t, opts.load(flags))
+			assert.Equal(t, tc.routes, opts.Routes)
+			assert.Equal(t, tc.names, opts.CertNames)
+			assert.Equal(t, 3, opts.Workers)
+		})
+	}
+	opts := defaultServeOptions()
+	opts.Routes = []string{"ingress"}
+	require.ErrorContains(t, opts.Validate().ToAggregate(), `routes: Unsupported value: "ingress": supported values: "gateway-api", "istio"`)
+	opts.Routes = nil
+	require.ErrorContains(t, opts.Validate().ToAggregate(), "routes: Required value")
 }

@@ -141,7 +141,7 @@ func (g *gateway) certificate(ctx context.Context) (err error) {
 		return err
 	}
 	g.source = memory
-	g.registration = &webhook.Registration{URL: g.opts.url, CABundle: memory.CABundle(), FailurePolicy: g.opts.failurePolicy()}
+	g.registration = &webhook.Registration{URL: g.opts.url, CABundle: memory.CABundle(), Routes: g.opts.Routes, FailurePolicy: g.opts.failurePolicy()}
 	return nil
 }
 
@@ -159,7 +159,7 @@ func (g *gateway) assemble() (err error) {
 		return err
 	}
 	g.index = variant.NewIndex(variant.Options{
-		ClusterDomain: g.opts.ClusterDomain, RootNamespace: g.opts.RootNamespace, Grace: g.opts.grace(),
+		ClusterDomain: g.opts.ClusterDomain, RootNamespace: g.opts.RootNamespace, Grace: g.opts.grace(), Without: g.opts.without(),
 	})
 	if g.cluster, err = variant.NewCluster(g.config, g.index, g.log.WithName("cluster")); err != nil {
 		return err

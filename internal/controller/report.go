@@ -24,7 +24,7 @@ type Metrics struct {
 // counted and shown nowhere.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	f := promauto.With(reg)
-	return &Metrics{
+	m := &Metrics{
 		touches: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "mirrorgate_touches_total",
 			Help: "Touches of routes by result: flipped, not_carried (admission did not move the mirrors), conflict, gone, refused, error.",
@@ -35,6 +35,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 		}, []string{"kind", "action"}),
 	}
+	// There from the start: an alert on an increase does not see the first of a series.
+	for _, result := range []string{"flipped", "not_carried", "conflict", "gone", "refused", "error"} {
+		m.touches.WithLabelValues(result)
+	}
+	return m
 }
 
 const (

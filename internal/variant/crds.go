@@ -6,6 +6,7 @@ package variant
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,6 +19,7 @@ func (c *Cluster) crdSink() sink {
 	note := func(name string, installed bool) {
 		for kind := KindRollout; kind < kindCount; kind++ {
 			if kind.crd() == name {
+				installed = installed && !slices.Contains(c.index.opts.Without, kind.Group())
 				c.note(kind, func(p *presence) { *p = presence{installed: installed, stale: installed} })
 			}
 		}

@@ -35,6 +35,9 @@ type Options struct {
 	RootNamespace string
 	// Grace is the unready grace: DefaultGrace when 0, none when negative.
 	Grace time.Duration
+	// Without are API groups that are left alone in a cluster, so that it takes no right
+	// to read them.
+	Without []string
 	// Clock is the real clock when nil.
 	Clock clock.PassiveClock
 	// AssumeReady is for manifests, which have no status: a Service that has a

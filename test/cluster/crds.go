@@ -34,6 +34,8 @@ var crdSets = []crdSet{
 	{name: "gateway-api", module: "sigs.k8s.io/gateway-api", files: "config/crd/standard/*.yaml"},
 	{name: "istio", module: "istio.io/api", files: "kubernetes/customresourcedefinitions.gen.yaml"},
 	{name: "cert-manager", module: "github.com/cert-manager/cert-manager", files: "deploy/crds/*.yaml"},
+	{name: "servicemonitors", module: "github.com/prometheus-operator/prometheus-operator", files: "example/prometheus-operator-crd/*_servicemonitors.yaml"},
+	{name: "prometheusrules", module: "github.com/prometheus-operator/prometheus-operator", files: "example/prometheus-operator-crd/*_prometheusrules.yaml"},
 	{name: "argo-rollouts", ours: argoRollouts},
 }
 
@@ -41,8 +43,8 @@ var crdSets = []crdSet{
 func DefaultCRDs() []string { return []string{"gateway-api", "istio"} }
 
 // KnownCRDs are all sets that can be installed: gateway-api (the standard channel, with its
-// ValidatingAdmissionPolicy), istio, cert-manager, and argo-rollouts (a schema of our own that takes
-// any spec).
+// ValidatingAdmissionPolicy), istio, cert-manager, servicemonitors and prometheusrules (of the
+// Prometheus operator), and argo-rollouts (a schema of our own that takes any spec).
 func KnownCRDs() []string {
 	var names []string
 	for _, set := range crdSets {

@@ -53,7 +53,7 @@ func TestNoWriteOutsideMirrorsIsBlockedByAnOutage(t *testing.T) {
 	register(t, f)
 	i := newIssuer(t, "")
 	i.inject(t)
-	mount(t, i, dir, 20*time.Second)
+	renewFiles(t, i, dir, 20*time.Second)
 	start := func() []*harness.Server {
 		var servers []*harness.Server
 		for range 2 {
@@ -75,7 +75,7 @@ func TestNoWriteOutsideMirrorsIsBlockedByAnOutage(t *testing.T) {
 	}, "not told")
 	require.NoError(t, env.RestartAPIServer(t.Context()))
 	o.is(t, "failed calling webhook")
-	mount(t, i, dir, time.Hour)
+	renewFiles(t, i, dir, time.Hour)
 	o.over(t)
 
 	t.Log("all replicas are gone")

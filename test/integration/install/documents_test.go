@@ -40,8 +40,10 @@ func follow(t *testing.T, block string) {
 // It follows install.md from the first command to the last, and operations.md on the
 // way, while mirrorgate is installed.
 func TestEveryCommandOfTheDocumentsWorks(t *testing.T) {
+	_, err := buildHelm()
+	require.NoError(t, err)
 	blocks := commands(t, "install.md")
-	require.Len(t, blocks, 3, "install, with cert-manager, remove")
+	require.Len(t, blocks, 5, "install, with cert-manager, with Helm, remove, remove with Helm")
 	follow(t, blocks[0])
 	follow(t, blocks[1])
 
@@ -52,7 +54,9 @@ func TestEveryCommandOfTheDocumentsWorks(t *testing.T) {
 	}
 	env.MustKubectl(t, "", "delete", "namespace", "shop", "--wait=false")
 	follow(t, blocks[0])
-	follow(t, blocks[2])
-	kinds := "clusterroles,clusterrolebindings,validatingwebhookconfigurations,mutatingwebhookconfigurations,namespaces"
-	require.Empty(t, env.MustKubectl(t, "", "get", kinds, "-l", "app.kubernetes.io/part-of=mirrorgate", "-o", "name"), "left behind")
+	for _, block := range []string{blocks[3], blocks[2] + "\n" + blocks[4]} {
+		follow(t, block)
+		kinds := "clusterroles,clusterrolebindings,validatingwebhookconfigurations,mutatingwebhookconfigurations,namespaces"
+		require.Empty(t, env.MustKubectl(t, "", "get", kinds, "-l", "app.kubernetes.io/part-of=mirrorgate", "-o", "name"), "left behind")
+	}
 }

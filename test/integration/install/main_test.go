@@ -5,21 +5,25 @@ package install
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/kubernetes"
+	"sigs.k8s.io/yaml"
 
 	"github.com/mirrorgate/mirrorgate/manifests"
 	"github.com/mirrorgate/mirrorgate/test/cluster"
@@ -130,24 +134,51 @@ func clientset(t *testing.T) kubernetes.Interface {
 	return c
 }
 
-var service = regexp.MustCompile(`service: \{name: mirrorgate, namespace: mirrorgate-system, path: (/\w+), port: 443\}`)
-
-// webhooks are the webhook configurations of the manifests, which call the front in
-// place of the Service.
-func webhooks(t *testing.T, f *front, text []byte) string {
+// registration is the webhook configurations of the manifests for routes, or for all, as text.
+func registration(t *testing.T, routes ...string) string {
 	t.Helper()
-	require.Len(t, service.FindAll(text, -1), 4)
-	return string(service.ReplaceAll(text, []byte("url: https://"+f.address+"$1")))
+	if len(routes) == 0 {
+		routes = manifests.Routes()
+	}
+	m, v, err := manifests.Webhooks(routes...)
+	require.NoError(t, err)
+	mutating, err := yaml.Marshal(m)
+	require.NoError(t, err)
+	validating, err := yaml.Marshal(v)
+	require.NoError(t, err)
+	return string(mutating) + "\n---\n" + string(validating)
 }
 
-// register applies them, and takes them away after the test.
-func register(t *testing.T, f *front) {
+// webhooks makes webhook configurations call the front in place of the Service.
+func webhooks(t *testing.T, f *front, text string) string {
+	t.Helper()
+	var parts []string
+	for _, u := range objects(t, text) {
+		list, _, err := unstructured.NestedSlice(u.Object, "webhooks")
+		require.NoError(t, err)
+		require.NotEmpty(t, list)
+		for _, w := range list {
+			config := w.(map[string]any)["clientConfig"].(map[string]any)
+			config["url"] = "https://" + f.address + config["service"].(map[string]any)["path"].(string)
+			delete(config, "service")
+		}
+		u.Object["webhooks"] = list
+		part, err := yaml.Marshal(u.Object)
+		require.NoError(t, err)
+		parts = append(parts, string(part))
+	}
+	require.Len(t, parts, 2)
+	return strings.Join(parts, "\n---\n")
+}
+
+// register applies those for routes, or for all, and takes them away after the test.
+func register(t *testing.T, f *front, routes ...string) {
 	t.Helper()
 	t.Cleanup(func() {
 		_, err := env.Kubectl(context.WithoutCancel(t.Context()), "", "delete", "validatingwebhookconfiguration,mutatingwebhookconfiguration", "mirrorgate", "--ignore-not-found")
 		require.NoError(t, err)
 	})
-	env.MustKubectl(t, webhooks(t, f, manifests.Webhooks), "apply", "--server-side", "-f", "-")
+	env.MustKubectl(t, webhooks(t, f, registration(t, routes...)), "apply", "--server-side", "-f", "-")
 }
 
 // launch starts a replica in a namespace.
@@ -189,7 +220,8 @@ func waitReady(t *testing.T, servers ...*harness.Server) {
 	}
 }
 
-// waitArmed waits until the validating webhooks fail closed.
+// waitArmed waits until the validating webhooks fail closed, and nobody is said to own
+// that.
 func waitArmed(t *testing.T) {
 	t.Helper()
 	harness.Eventually(t, func() bool { return armed(t) }, "the validating webhooks stay open")
@@ -201,6 +233,8 @@ func armed(t *testing.T) bool {
 	require.NoError(t, err)
 	return !slices.ContainsFunc(v.Webhooks, func(w admissionregistrationv1.ValidatingWebhook) bool {
 		return *w.FailurePolicy != admissionregistrationv1.Fail
+	}) && !slices.ContainsFunc(v.ManagedFields, func(e metav1.ManagedFieldsEntry) bool {
+		return e.Manager == "mirrorgate" && strings.Contains(e.FieldsV1.GetRawString(), "failurePolicy")
 	})
 }
 
@@ -217,4 +251,24 @@ func leader(t *testing.T, servers ...*harness.Server) (leads, follows *harness.S
 		return false
 	}, "nobody leads")
 	return leads, follows
+}
+
+// mount writes files as kubelet updates a mounted ConfigMap or Secret: they are links into a
+// folder, which is itself a link that is replaced; then the old one goes.
+func mount(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
+	data := filepath.Join(dir, fmt.Sprintf("..%d", time.Now().UnixNano()))
+	require.NoError(t, os.Mkdir(data, 0o700))
+	for name, text := range files {
+		require.NoError(t, os.WriteFile(filepath.Join(data, name), []byte(text), 0o600))
+		if err := os.Symlink(filepath.Join("..data", name), filepath.Join(dir, name)); !os.IsExist(err) {
+			require.NoError(t, err)
+		}
+	}
+	old, err := os.Readlink(filepath.Join(dir, "..data"))
+	require.NoError(t, os.Symlink(filepath.Base(data), filepath.Join(dir, "..new")))
+	require.NoError(t, os.Rename(filepath.Join(dir, "..new"), filepath.Join(dir, "..data")))
+	if err == nil {
+		require.NoError(t, os.RemoveAll(filepath.Join(dir, old)))
+	}
 }

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/mirrorgate/mirrorgate/certs"
+	"github.com/mirrorgate/mirrorgate/manifests"
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
@@ -44,11 +45,10 @@ func objects(t *testing.T, text string) []*unstructured.Unstructured {
 	return found
 }
 
-// install applies an overlay, and takes it away after the test. Objects whose
+// install applies manifests, and takes them away after the test. Objects whose
 // clients have to be others in a test are left out.
-func install(t *testing.T, overlay string, without ...string) {
+func install(t *testing.T, text string, without ...string) {
 	t.Helper()
-	text := render(t, overlay)
 	var parts []string
 	for part := range strings.SplitSeq(text, "\n---\n") {
 		if !slices.ContainsFunc(without, func(kind string) bool { return strings.Contains(part, "\nkind: "+kind+"\n") }) {
@@ -69,7 +69,7 @@ func TestOverlaysAreInstalledAsTheyAreAndRunUnderPodSecurityRestricted(t *testin
 	require.NoError(t, env.InstallCRDs(t.Context(), "cert-manager"))
 	for _, overlay := range []string{"overlays/default", "overlays/cert-manager"} {
 		t.Run(overlay, func(t *testing.T) {
-			install(t, overlay)
+			install(t, render(t, overlay))
 			harness.Eventually(t, func() bool {
 				var have appsv1.Deployment
 				raw := env.MustKubectl(t, "", "-n", system, "get", "deployment", "mirrorgate", "-o", "json")
@@ -85,7 +85,7 @@ func TestOverlaysAreInstalledAsTheyAreAndRunUnderPodSecurityRestricted(t *testin
 }
 
 func TestNamespaceThatEnforcesPodSecurityRefusesALaxerPod(t *testing.T) {
-	install(t, "overlays/default", "Deployment")
+	install(t, render(t, "overlays/default"), "Deployment")
 	text := env.MustKubectl(t, "", "-n", system, "get", "namespace", system, "-o", "name")
 	require.Contains(t, text, system)
 	_, stderr, err := env.Try(t, "", "-n", system, "run", "lax", "--image=busybox")
@@ -137,10 +137,10 @@ func requests(t *testing.T, since int64) []request {
 // grant is one verb on one resource that a role gives.
 type grant struct{ group, resource, name, verb string }
 
-func granted(t *testing.T, overlay string) []grant {
+func granted(t *testing.T, text string) []grant {
 	t.Helper()
 	var all []grant
-	for _, u := range objects(t, render(t, overlay)) {
+	for _, u := range objects(t, text) {
 		if u.GetKind() != "Role" && u.GetKind() != "ClusterRole" {
 			continue
 		}
@@ -171,12 +171,22 @@ func granted(t *testing.T, overlay string) []grant {
 // do all that it does.
 func TestRoleGrantsWhatTheProgramDoesAndNothingElse(t *testing.T) {
 	require.NoError(t, env.InstallCRDs(t.Context(), "cert-manager", "argo-rollouts"))
-	for overlay, source := range map[string]string{"overlays/default": "self", "overlays/cert-manager": "cert-manager"} {
-		t.Run(source, func(t *testing.T) {
+	for name, c := range map[string]struct {
+		text, source string
+		routes       []string
+	}{
+		"default":      {render(t, "overlays/default"), "self", manifests.Routes()},
+		"cert-manager": {render(t, "overlays/cert-manager"), "cert-manager", manifests.Routes()},
+		// The cluster has the CRDs of both.
+		"gateway-api": {overlay(t, "self-cert", "gateway-api"), "self", []string{manifests.GatewayAPI}},
+		"istio":       {overlay(t, "self-cert", "istio"), "self", []string{manifests.Istio}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			source := c.source
 			_, before := auditLog(t, 0)
-			install(t, overlay, "Deployment", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
+			install(t, c.text, "Deployment", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
 			f := newFront(t)
-			register(t, f)
+			register(t, f, c.routes...)
 			if source == "cert-manager" {
 				env.MustKubectl(t, "", "annotate", "mutatingwebhookconfiguration/mirrorgate", "validatingwebhookconfiguration/mirrorgate",
 					certs.InjectAnnotation+"="+system+"/"+certs.IssuedSecret)
@@ -185,25 +195,26 @@ func TestRoleGrantsWhatTheProgramDoesAndNothingElse(t *testing.T) {
 			require.NoError(t, err)
 			// Older API servers have no streaming lists: one replica lists.
 			t.Setenv("KUBE_FEATURE_WatchListClient", "false")
-			server := env.LaunchInstalled(t, kubeconfig, "--namespace", system, "--leader-elect", "--cert-names", "127.0.0.1", "--cert-life", "6h", "--resync", "1s")
+			server := env.LaunchInstalled(t, kubeconfig, "--namespace", system, "--leader-elect", "--cert-names", "127.0.0.1", "--cert-life", "6h", "--resync", "1s", "--routes", strings.Join(c.routes, ","))
 			if source == "cert-manager" {
 				i := newIssuer(t, system)
 				i.issue(t.Context(), t, i.wanted(t).Spec)
 				i.inject(t)
-				i.condition(t, "Ready", "True", "Ready", "issued")
 				for _, name := range []string{"issuer/mirrorgate-self-signed", "issuer/mirrorgate-ca"} {
 					env.MustKubectl(t, "", "-n", system, "patch", name, "--type=merge", "-p", `{"spec":{"selfSigned":null,"ca":{"secretName":"other"}}}`)
 				}
 				for _, name := range []string{"certificate/mirrorgate-tls", "certificate/mirrorgate-ca"} {
 					env.MustKubectl(t, "", "-n", system, "patch", name, "--type=merge", "-p", `{"spec":{"secretName":"other"}}`)
 				}
+				// Not before: when all is well it looks again after hours.
+				i.condition(t, "Ready", "True", "Ready", "issued")
 			}
 			waitReady(t, server)
 			f.use(server)
 			waitArmed(t)
-			exercise(t, server)
+			exercise(t, server, c.routes)
 
-			unused := granted(t, overlay)
+			unused := granted(t, c.text)
 			harness.Eventually(t, func() bool {
 				made := requests(t, before)
 				unused = slices.DeleteFunc(unused, func(g grant) bool {
@@ -221,11 +232,49 @@ func TestRoleGrantsWhatTheProgramDoesAndNothingElse(t *testing.T) {
 }
 
 // exercise lets mirrors of every kind come and go, and be denied an answer.
-func exercise(t *testing.T, server *harness.Server) {
+func exercise(t *testing.T, server *harness.Server, routes []string) {
 	t.Helper()
 	ns := env.Namespace(t)
-	env.MustKubectl(t, harness.Workload("httpbin-v2")+`
----
+	env.MustKubectl(t, harness.Workload("httpbin-v2"), "-n", ns, "apply", "-f", "-")
+	var kinds []string
+	refused := "httproute"
+	if slices.Contains(routes, manifests.GatewayAPI) {
+		kinds = append(kinds, "httproute", "grpcroute")
+		env.MustKubectl(t, gatewayRoutes, "-n", ns, "apply", "-f", "-")
+	}
+	if slices.Contains(routes, manifests.Istio) {
+		kinds = append(kinds, "virtualservice")
+		if len(kinds) == 1 {
+			refused = "virtualservice"
+		}
+		env.MustKubectl(t, istioRoute, "-n", ns, "apply", "-f", "-")
+	}
+	for replicas, state := range []string{"parked", "active"} {
+		env.MustKubectl(t, "", "-n", ns, "scale", "deployment", "httpbin-v2", fmt.Sprintf("--replicas=%d", replicas))
+		for _, kind := range kinds {
+			env.WaitState(t, ns, kind, "r", "httpbin-v2="+state)
+		}
+	}
+	// An Event that is told again of the same object is patched: a touch that is
+	// refused is told at every resync.
+	refuse(t, ns, refused)
+	env.MustKubectl(t, "", "-n", ns, "scale", "deployment", "httpbin-v2", "--replicas=0")
+	if slices.Contains(routes, manifests.GatewayAPI) {
+		env.WaitState(t, ns, "grpcroute", "r", "httpbin-v2=parked")
+	}
+	// A live read of a Service that is not there.
+	absent := strings.NewReplacer("{name: r}", "{name: absent}", "httpbin-v2", "absent")
+	if slices.Contains(routes, manifests.GatewayAPI) {
+		env.MustKubectl(t, absent.Replace(gatewayRoutes), "-n", ns, "create", "-f", "-")
+		env.WaitState(t, ns, "httproute", "absent", "absent=parked")
+	} else {
+		env.MustKubectl(t, absent.Replace(istioRoute), "-n", ns, "create", "-f", "-")
+		env.WaitState(t, ns, "virtualservice", "absent", "absent=parked")
+	}
+	require.Zero(t, server.Metric(t, "mirrorgate_internal_errors_total"))
+}
+
+const gatewayRoutes = `
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: r}
@@ -241,42 +290,20 @@ spec:
   rules:
   - filters: [{type: RequestMirror, requestMirror: {backendRef: {name: httpbin-v2, port: 80}}}]
     backendRefs: [{name: primary, port: 80}]
----
+`
+
+const istioRoute = `
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {name: r}
 spec:
   hosts: [web]
   http: [{route: [{destination: {host: primary}}], mirror: {host: httpbin-v2, port: {number: 80}}}]
-`, "-n", ns, "apply", "-f", "-")
-	kinds := []string{"httproute", "grpcroute", "virtualservice"}
-	for replicas, state := range []string{"parked", "active"} {
-		env.MustKubectl(t, "", "-n", ns, "scale", "deployment", "httpbin-v2", fmt.Sprintf("--replicas=%d", replicas))
-		for _, kind := range kinds {
-			env.WaitState(t, ns, kind, "r", "httpbin-v2="+state)
-		}
-	}
-	// An Event that is told again of the same object is patched: a touch that is
-	// refused is told at every resync.
-	refuse(t, ns)
-	env.MustKubectl(t, "", "-n", ns, "scale", "deployment", "httpbin-v2", "--replicas=0")
-	env.WaitState(t, ns, "grpcroute", "r", "httpbin-v2=parked")
-	// A live read of a Service that is not there.
-	env.MustKubectl(t, `
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {name: absent}
-spec:
-  rules:
-  - filters: [{type: RequestMirror, requestMirror: {backendRef: {name: absent, port: 80}}}]
-    backendRefs: [{name: primary, port: 80}]
-`, "-n", ns, "create", "-f", "-")
-	env.WaitState(t, ns, "httproute", "absent", "absent=parked")
-	require.Zero(t, server.Metric(t, "mirrorgate_internal_errors_total"))
-}
+`
 
-// refuse lets the API server refuse touches of HTTPRoutes in a namespace.
-func refuse(t *testing.T, ns string) {
+// refuse lets the API server refuse touches of routes r, but of GRPCRoutes, in a
+// namespace.
+func refuse(t *testing.T, ns, kind string) {
 	t.Helper()
 	policy := strings.ReplaceAll(`
 apiVersion: admissionregistration.k8s.io/v1
@@ -285,7 +312,9 @@ metadata: {name: NS}
 spec:
   matchConstraints:
     namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: NS}}
-    resourceRules: [{apiGroups: [gateway.networking.k8s.io], apiVersions: ["*"], resources: [httproutes], operations: [UPDATE]}]
+    resourceRules:
+    - {apiGroups: [gateway.networking.k8s.io], apiVersions: ["*"], resources: [httproutes], operations: [UPDATE]}
+    - {apiGroups: [networking.istio.io], apiVersions: ["*"], resources: [virtualservices], operations: [UPDATE]}
   validations: [{expression: "false", message: refused by a test}]
 ---
 apiVersion: admissionregistration.k8s.io/v1
@@ -299,7 +328,7 @@ spec: {policyName: NS, validationActions: [Deny]}
 		require.NoError(t, err)
 	})
 	harness.Eventually(t, func() bool {
-		_, stderr, err := env.Try(t, "", "-n", ns, "label", "httproute", "r", "try=1", "--dry-run=server", "--overwrite")
+		_, stderr, err := env.Try(t, "", "-n", ns, "label", kind, "r", "try=1", "--dry-run=server", "--overwrite")
 		return err != nil && strings.Contains(stderr, "refused by a test")
 	}, "the policy is not in force")
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/mirrorgate/mirrorgate/manifests"
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
@@ -67,7 +66,7 @@ func TestTwoInstallsAtOnceAgree(t *testing.T) {
 			parts = append(parts, part)
 		}
 	}
-	text := strings.Join(append(parts, webhooks(t, f, manifests.Webhooks)), "\n---\n")
+	text := strings.Join(append(parts, webhooks(t, f, registration(t))), "\n---\n")
 	t.Cleanup(func() {
 		_, err := env.Kubectl(context.WithoutCancel(t.Context()), text, "delete", "--ignore-not-found", "-f", "-")
 		require.NoError(t, err)

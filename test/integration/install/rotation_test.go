@@ -158,7 +158,7 @@ var modes = map[string]func(t *testing.T) (servers [2]*harness.Server, rotate fu
 		dirs := [2]string{t.TempDir(), t.TempDir()}
 		rotate = func() {
 			for _, dir := range dirs {
-				mount(t, i, dir, time.Minute)
+				renewFiles(t, i, dir, time.Minute)
 			}
 		}
 		rotate()
@@ -173,25 +173,11 @@ var modes = map[string]func(t *testing.T) (servers [2]*harness.Server, rotate fu
 	},
 }
 
-// mount writes a certificate as kubelet updates a mounted Secret: the files are
-// links into a folder, which is itself a link that is replaced; then the old one goes.
-func mount(t *testing.T, i *issuer, dir string, life time.Duration) {
+// renewFiles writes a certificate as kubelet updates a mounted Secret.
+func renewFiles(t *testing.T, i *issuer, dir string, life time.Duration) {
 	t.Helper()
 	crt, key := i.sign(t, nil, []string{"127.0.0.1"}, life)
-	data := filepath.Join(dir, fmt.Sprintf("..%d", time.Now().UnixNano()))
-	require.NoError(t, os.Mkdir(data, 0o700))
-	for name, text := range map[string][]byte{"tls.crt": crt, "tls.key": key} {
-		require.NoError(t, os.WriteFile(filepath.Join(data, name), text, 0o600))
-		if err := os.Symlink(filepath.Join("..data", name), filepath.Join(dir, name)); !os.IsExist(err) {
-			require.NoError(t, err)
-		}
-	}
-	old, err := os.Readlink(filepath.Join(dir, "..data"))
-	require.NoError(t, os.Symlink(filepath.Base(data), filepath.Join(dir, "..new")))
-	require.NoError(t, os.Rename(filepath.Join(dir, "..new"), filepath.Join(dir, "..data")))
-	if err == nil {
-		require.NoError(t, os.RemoveAll(filepath.Join(dir, old)))
-	}
+	mount(t, dir, map[string]string{"tls.crt": string(crt), "tls.key": string(key)})
 }
 
 func TestRotationUnderWritesLosesNone(t *testing.T) {

@@ -9,7 +9,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mirrorgate/mirrorgate/certs"
-	"github.com/mirrorgate/mirrorgate/manifests"
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
@@ -61,9 +60,19 @@ spec:
 	require.Error(t, err)
 	require.Contains(t, stderr, "MirrorsItself")
 	require.Empty(t, env.MustKubectl(t, "", "-n", "default", "get", "httproutes,virtualservices", "-o", "name"), "a proof is stored")
+}
 
-	harness.Eventually(t, func() bool {
-		_, stderr, err := env.Try(t, webhooks(t, f, manifests.Webhooks), "apply", "--server-side", "-f", "-")
-		return err == nil && stderr == ""
-	}, "the manifests cannot be applied again")
+func TestManifestsAreAppliedAgainOverARunningMirrorgate(t *testing.T) {
+	f := newFront(t)
+	register(t, f)
+	server := launch(t, env.Namespace(t), "--certs", "self")
+	waitReady(t, server)
+	f.use(server)
+	waitArmed(t)
+	text := webhooks(t, f, registration(t))
+	for _, flag := range []string{"--server-side=true", "--server-side=false"} {
+		_, stderr, err := env.Try(t, text, "apply", flag, "-f", "-")
+		require.NoError(t, err, stderr)
+		waitArmed(t)
+	}
 }

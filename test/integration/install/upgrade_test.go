@@ -5,15 +5,14 @@ package install
 // product.
 
 import (
-	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/mirrorgate/mirrorgate/manifests"
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
@@ -57,7 +56,17 @@ func previous(t *testing.T) string {
 // version is a build with its webhook configurations.
 type version struct {
 	binary   string
-	webhooks []byte
+	webhooks string
+}
+
+// registered is the webhook configurations of the manifests in a folder of sources.
+func registered(t *testing.T, source string) string {
+	t.Helper()
+	text := env.MustKubectl(t, "", "kustomize", filepath.Join(source, "manifests", "overlays", "default"))
+	parts := slices.DeleteFunc(strings.Split(text, "\n---\n"), func(part string) bool {
+		return !strings.Contains(part, "WebhookConfiguration\n")
+	})
+	return strings.Join(parts, "\n---\n")
 }
 
 // rollOut does what applying a version's manifests does: first the webhook
@@ -81,12 +90,9 @@ func rollOut(t *testing.T, ns string, f *front, to version, servers []*harness.S
 
 func TestUpgradeAndRollbackUnderWritesDenyNone(t *testing.T) {
 	source := previous(t)
-	before := version{binary: filepath.Join(t.TempDir(), "mirrorgate")}
+	before := version{filepath.Join(t.TempDir(), "mirrorgate"), registered(t, source)}
 	require.NoError(t, harness.Build(t.Context(), source, before.binary, "-buildvcs=false"))
-	var err error
-	before.webhooks, err = os.ReadFile(filepath.Join(source, "manifests", "base", "webhooks.yaml"))
-	require.NoError(t, err)
-	after := version{env.Binary, manifests.Webhooks}
+	after := version{env.Binary, registered(t, harness.Root())}
 
 	f, ns := newFront(t), env.Namespace(t)
 	register(t, f)

@@ -5,6 +5,7 @@ package crds
 
 import (
 	_ "github.com/cert-manager/cert-manager/pkg/apis/acme"
+	_ "github.com/prometheus-operator/prometheus-operator/pkg/versionutil"
 	_ "istio.io/api/label"
 	_ "sigs.k8s.io/gateway-api/pkg/consts"
 )

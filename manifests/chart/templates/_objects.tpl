@@ -1,0 +1,117 @@
+{{- /*
+The objects of kustomize's files, edited as values say. The files are the only source:
+base and components are links to the folders beside the chart, and a packed chart holds
+their content.
+*/}}
+
+{{- /* The files that values ask for. */}}
+{{- define "mirrorgate.files" -}}
+base/namespaces.yaml
+base/rbac.yaml
+base/deployment.yaml
+base/service.yaml
+base/webhooks.yaml
+{{ range .Values.routes }}components/{{ . }}/rbac.yaml
+{{ end -}}
+{{ if eq .Values.certs.source "self" }}components/self-cert/rbac.yaml{{ end }}
+{{ if eq .Values.certs.source "cert-manager" }}components/cert-manager/rbac.yaml{{ end }}
+{{ if .Values.proxy.enabled }}components/proxy/deployment.yaml
+components/proxy/service.yaml{{ end }}
+{{ if .Values.prometheus.enabled }}components/prometheus/monitor.yaml{{ end }}
+{{ if .Values.prometheus.enabled }}components/prometheus/rules.yaml{{ end }}
+{{ if .Values.networkPolicy.enabled }}components/network-policy/network-policy.yaml{{ end }}
+{{- end }}
+
+{{- /*
+The objects of a file, as a YAML list; called with a dict of it and the root. The
+release's namespace stands for base's.
+*/}}
+{{- define "mirrorgate.documents" -}}
+{{- $objects := list }}
+{{- range regexSplit "(?m)^---$" (.root.Files.Get .file) -1 }}
+{{- $objects = append $objects (. | replace "mirrorgate-system" $.root.Release.Namespace | fromYaml) }}
+{{- end }}
+{{- toYaml $objects }}
+{{- end }}
+
+{{- /* Edits one object; called with a dict of it and the root. */}}
+{{- define "mirrorgate.edit" -}}
+{{- $_ := set .object.metadata.labels "app.kubernetes.io/part-of" "mirrorgate" }}
+{{- if eq .object.kind "Deployment" }}
+{{- include "mirrorgate.deployment" . }}
+{{- else if hasSuffix "WebhookConfiguration" .object.kind }}
+{{- include "mirrorgate.webhooks" . }}
+{{- end }}
+{{- end }}
+
+{{- define "mirrorgate.deployment" -}}
+{{- include "mirrorgate.pod" . }}
+{{- if eq .object.metadata.name "mirrorgate" }}
+{{- include "mirrorgate.serve" . }}
+{{- end }}
+{{- end }}
+
+{{- define "mirrorgate.pod" -}}
+{{- $values := .root.Values }}
+{{- $pod := .object.spec.template.spec }}
+{{- $container := first $pod.containers }}
+{{- $image := printf "%s:%s" $values.image.repository ($values.image.tag | default .root.Chart.AppVersion) }}
+{{- with $values.image.digest }}{{ $image = printf "%s@%s" $values.image.repository . }}{{ end }}
+{{- $_ := set $container "image" $image }}
+{{- with $values.image.pullPolicy }}{{ $_ := set $container "imagePullPolicy" . }}{{ end }}
+{{- with $values.imagePullSecrets }}{{ $_ := set $pod "imagePullSecrets" . }}{{ end }}
+{{- with $values.nodeSelector }}{{ $_ := set $pod "nodeSelector" . }}{{ end }}
+{{- with $values.tolerations }}{{ $_ := set $pod "tolerations" . }}{{ end }}
+{{- end }}
+
+{{- define "mirrorgate.serve" -}}
+{{- $values := .root.Values }}
+{{- $spec := .object.spec }}
+{{- $pod := $spec.template.spec }}
+{{- $container := first $pod.containers }}
+{{- $_ := set $spec "replicas" $values.replicas }}
+{{- with $values.resources }}{{ $_ := set $container "resources" . }}{{ end }}
+{{- range $values.routes }}
+{{- $_ := set $container "args" (append $container.args (printf "--routes=%s" .)) }}
+{{- end }}
+{{- $annotations := deepCopy $values.podAnnotations }}
+{{- with $values.config }}
+{{- $_ := set $annotations "mirrorgate.dev/config-hash" (toYaml . | sha256sum | trunc 16) }}
+{{- $_ := set $container "args" (append $container.args "--config=/etc/mirrorgate/config.yaml") }}
+{{- $_ := set $container "volumeMounts" (list (dict "name" "config" "mountPath" "/etc/mirrorgate" "readOnly" true)) }}
+{{- $_ := set $pod "volumes" (list (dict "name" "config" "configMap" (dict "name" "mirrorgate-config"))) }}
+{{- end }}
+{{- with $annotations }}{{ $_ := set $spec.template.metadata "annotations" . }}{{ end }}
+{{- $_ := set $container "args" (concat $container.args $values.extraArgs) }}
+{{- end }}
+
+{{- /*
+The webhooks of each component in values, the last first, as kustomize puts them.
+
+The program moves failurePolicy to Fail when it has proved that it denies. An upgrade
+leaves it there, unless the program is told to stay open. Helm has no word for caBundle,
+so that stays as it is.
+*/}}
+{{- define "mirrorgate.webhooks" -}}
+{{- $root := .root }}
+{{- $kind := .object.kind }}
+{{- if eq .root.Values.certs.source "cert-manager" }}
+{{- $_ := set .object.metadata "annotations" (dict "cert-manager.io/inject-ca-from" (printf "%s/mirrorgate-tls" $root.Release.Namespace)) }}
+{{- end }}
+{{- $policies := dict }}
+{{- if eq (get .root.Values.config "failure-policy" | default "Fail") "Fail" }}
+{{- range (lookup .object.apiVersion .object.kind "" .object.metadata.name).webhooks }}
+{{- $_ := set $policies .name .failurePolicy }}
+{{- end }}
+{{- end }}
+{{- $hooks := list }}
+{{- range $component := .root.Values.routes }}
+{{- range include "mirrorgate.documents" (dict "file" (printf "components/%s/webhooks.yaml" $component) "root" $root) | fromYamlArray }}
+{{- if eq .kind $kind }}{{ $hooks = concat .webhooks $hooks }}{{ end }}
+{{- end }}
+{{- end }}
+{{- $_ := set .object "webhooks" $hooks }}
+{{- range $hooks }}
+{{- $_ := set . "failurePolicy" (get $policies .name | default .failurePolicy) }}
+{{- end }}
+{{- end }}
