@@ -72,6 +72,10 @@ bench-proxy: ## The proxy against nginx; installs Debian's nginx and wrk if they
 soak: ## 100,000 requests for every fault that a variant can have
 	go test -count=1 -timeout 60m -run 'TestIsolation' ./internal/proxy -soak 100000 -v
 
+.PHONY: rotation
+rotation: ## Certificates that rotate for two minutes under writes, in each mode
+	go -C test/integration test -count=1 -timeout 30m -run 'TestRotation' ./install -rotating 2m -v
+
 .PHONY: fuzz
 fuzz: ## Each fuzz target for FUZZTIME (20s)
 	@grep -rHo --include='*_test.go' '^func Fuzz[[:alnum:]_]*' . | while IFS=: read -r file func; do \

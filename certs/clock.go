@@ -18,15 +18,23 @@ const tolerated = 5 * time.Second
 // still in use.
 type ServerClock struct {
 	clock.WithTicker
-	offset atomic.Int64 // nanoseconds to add to our time
+	last atomic.Pointer[answer]
 }
+
+// answer is when the API server answered, by our clock and by its own.
+type answer struct{ own, server time.Time }
 
 // NewServerClock returns a clock that says our own time until Wrap sees an answer.
 func NewServerClock(own clock.WithTicker) *ServerClock { return &ServerClock{WithTicker: own} }
 
-// Now is the time of the last answer and what has passed since.
+// Now is the time of the last answer and what has passed since: by the monotonic
+// clock, so that setting ours is not even noticed between two answers.
 func (c *ServerClock) Now() time.Time {
-	return c.WithTicker.Now().Round(0).Add(time.Duration(c.offset.Load()))
+	now := c.WithTicker.Now()
+	if last := c.last.Load(); last != nil {
+		return last.server.Add(now.Sub(last.own))
+	}
+	return now.Round(0)
 }
 
 // Wrap learns the time from the Date header (RFC 9110, 6.6.1) of every answer;
@@ -38,11 +46,11 @@ func (c *ServerClock) Wrap(next http.RoundTripper) http.RoundTripper {
 			return resp, err
 		}
 		if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
-			offset := date.Sub(c.WithTicker.Now().Round(0))
-			if offset.Abs() < tolerated {
-				offset = 0
+			own := c.WithTicker.Now()
+			if own.Round(0).Sub(date).Abs() < tolerated {
+				date = own.Round(0)
 			}
-			c.offset.Store(int64(offset))
+			c.last.Store(&answer{own, date})
 		}
 		return resp, nil
 	})

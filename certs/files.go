@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 )
@@ -43,17 +44,27 @@ func Files(clk clock.PassiveClock, metrics *Metrics, dir string, names ...string
 	if f.watcher, err = certwatcher.New(crt, key); err != nil {
 		return nil, fmt.Errorf("certificate %s with key %s: %w", crt, key, err)
 	}
-	f.watcher.RegisterCallback(func(c tls.Certificate) {
-		// One that nobody would accept is worth less than the one before.
-		if err := usable(c.Leaf, clk.Now(), names); err != nil {
-			f.failed()
-			return
-		}
-		f.set(&c)
-	})
+	f.watcher.RegisterCallback(func(c tls.Certificate) { f.take(&c) })
 	f.set(pair)
 	return f, nil
 }
 
+// take serves what the files hold, unless nobody would accept it: then it is worth
+// less than the one before.
+func (f *files) take(cert *tls.Certificate) {
+	if err := usable(cert.Leaf, f.now(), f.names); err != nil {
+		f.failed()
+		return
+	}
+	f.set(cert)
+}
+
 // Start implements Source.
-func (f *files) Start(ctx context.Context) error { return f.watcher.Start(ctx) }
+func (f *files) Start(ctx context.Context) error {
+	go wait.UntilWithContext(ctx, func(context.Context) {
+		if cert, err := f.watcher.GetCertificate(nil); err == nil {
+			f.take(cert)
+		}
+	}, lookAgain)
+	return f.watcher.Start(ctx)
+}

@@ -96,8 +96,12 @@ func TestFilesFollowChangesAndKeepTheLastGoodCertificate(t *testing.T) {
 	require.Equal(t, first, leaf(), "an expired certificate replaced a good one")
 	require.Zero(t, testutil.ToFloat64(metrics.renewals))
 
-	crt, key = pair(t, now, 2*time.Hour)
+	// The time was wrong, not the certificate: it is looked at again.
+	refused := testutil.ToFloat64(metrics.errors)
+	crt, key = pair(t, now.Add(2*time.Hour), 90*time.Minute)
 	write(t, dir, crt, key)
+	require.Eventually(t, func() bool { return testutil.ToFloat64(metrics.errors) > refused+1 }, 30*time.Second, 10*time.Millisecond)
+	clk.Step(2 * time.Hour)
 	require.Eventually(t, func() bool { return !leaf().Equal(first) }, 30*time.Second, 10*time.Millisecond)
 	require.InDelta(t, 1, testutil.ToFloat64(metrics.renewals), 0)
 	require.NoError(t, source.Ready())

@@ -104,8 +104,9 @@ func (s *secret) take(stored *corev1.Secret) {
 		}
 		if err = wrong; err == nil {
 			s.problem.Store(nil)
-			s.set(cert)
-			s.opts.Log.Info("serving a certificate", "secret", s.where(), "expires", cert.Leaf.NotAfter)
+			if s.set(cert) {
+				s.opts.Log.Info("serving a certificate", "secret", s.where(), "expires", cert.Leaf.NotAfter)
+			}
 			return
 		}
 		err = fmt.Errorf("secret %s: %w", s.where(), err)
@@ -134,9 +135,13 @@ func (s *secret) Ready() error {
 
 func (s *secret) where() string { return s.opts.Namespace + "/" + s.name }
 
-// follow calls changed with each state of the object of a name, and with a
-// tombstone or the last state when it is deleted, until ctx ends. It needs list
-// and watch on this very name.
+// lookAgain is how often a certificate is offered again that could not be used: what
+// was wrong may have been the time.
+const lookAgain = 10 * time.Second
+
+// follow calls changed with each state of the object of a name, now and then again,
+// and with nil when it is deleted, until ctx ends. It needs list and watch on this
+// very name.
 func follow(ctx context.Context, name string, kind runtime.Object, lw *cache.ListWatch, changed func(any)) {
 	list, watches, only := lw.ListWithContextFunc, lw.WatchFuncWithContext, fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()
 	named := &cache.ListWatch{
@@ -150,7 +155,7 @@ func follow(ctx context.Context, name string, kind runtime.Object, lw *cache.Lis
 		},
 	}
 	_, controller := cache.NewInformerWithOptions(cache.InformerOptions{
-		ListerWatcher: named, ObjectType: kind,
+		ListerWatcher: named, ObjectType: kind, ResyncPeriod: lookAgain,
 		Handler: cache.ResourceEventHandlerFuncs{
 			AddFunc:    changed,
 			UpdateFunc: func(_, obj any) { changed(obj) },

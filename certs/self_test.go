@@ -6,14 +6,19 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 	testclock "k8s.io/utils/clock/testing"
 )
 
@@ -240,6 +245,28 @@ func TestServerClockFollowsTheAPIServerAndNotOurOwnJumps(t *testing.T) {
 	own.SetTime(server.Add(3 * time.Second))
 	ask()
 	assert.Equal(t, own.Now(), clk.Now(), "a difference that the header cannot tell")
+}
+
+func TestCertificateThatLookedWrongIsTakenWhenTheClockIsRight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.steps(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		b.client.PrependWatchReactor("secrets", func(action clienttesting.Action) (bool, watch.Interface, error) {
+			// The fake has no streaming lists.
+			streaming := action.(clienttesting.WatchActionImpl).ListOptions.SendInitialEvents != nil
+			return streaming, nil, apierrors.NewInvalid(schema.GroupKind{}, "", nil)
+		})
+		right := b.clock.Now()
+		b.clock.SetTime(right.Add(-48 * time.Hour))
+		go func() { assert.NoError(t, b.Start(ctx)) }()
+		time.Sleep(time.Second) //nolint:forbidigo // inside the bubble
+		require.ErrorContains(t, b.Ready(), "not valid before")
+		b.clock.SetTime(right)
+		time.Sleep(lookAgain) //nolint:forbidigo // inside the bubble
+		require.NoError(t, b.Ready())
+	})
 }
 
 func TestLeadEndsWithItsContext(t *testing.T) {

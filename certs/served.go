@@ -43,15 +43,17 @@ type served struct {
 	cert    atomic.Pointer[tls.Certificate]
 }
 
-func (s *served) set(cert *tls.Certificate) {
+// set serves a certificate and tells whether it is another than before.
+func (s *served) set(cert *tls.Certificate) bool {
 	old := s.cert.Swap(cert)
-	if s.metrics == nil {
-		return
+	another := old == nil || !old.Leaf.Equal(cert.Leaf)
+	if s.metrics != nil {
+		s.metrics.expiry.Set(float64(cert.Leaf.NotAfter.Unix()))
+		if another && old != nil {
+			s.metrics.renewals.Inc()
+		}
 	}
-	s.metrics.expiry.Set(float64(cert.Leaf.NotAfter.Unix()))
-	if old != nil && !old.Leaf.Equal(cert.Leaf) {
-		s.metrics.renewals.Inc()
-	}
+	return another
 }
 
 func (s *served) failed() {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -113,20 +114,40 @@ func (a *Arming) look(ctx context.Context) (open bool) {
 		}
 		w.FailurePolicy, changed = new(admissionregistrationv1.Fail), true
 	}
-	if !changed {
-		return open
-	}
-	if _, err := api.Update(ctx, have, metav1.UpdateOptions{FieldManager: FieldManager}); err != nil {
-		a.say(ctx, "configuration", fmt.Errorf("move ValidatingWebhookConfiguration %q to Fail: %w", a.Configuration, err))
-		return true
-	}
-	a.Log.Info("the validating webhooks deny: failure policy is now Fail", "configuration", a.Configuration)
-	for _, w := range have.Webhooks {
-		if *w.FailurePolicy == admissionregistrationv1.Fail {
-			a.tell(w.Name, 1)
+	if changed {
+		if have, err = api.Update(ctx, have, metav1.UpdateOptions{FieldManager: FieldManager}); err != nil {
+			a.say(ctx, "configuration", fmt.Errorf("move ValidatingWebhookConfiguration %q to Fail: %w", a.Configuration, err))
+			return true
+		}
+		a.Log.Info("the validating webhooks deny: failure policy is now Fail", "configuration", a.Configuration)
+		for _, w := range have.Webhooks {
+			if *w.FailurePolicy == admissionregistrationv1.Fail {
+				a.tell(w.Name, 1)
+			}
 		}
 	}
+	if err := a.disown(ctx, have); err != nil {
+		a.say(ctx, "configuration", err)
+		return true
+	}
 	return open
+}
+
+// disown gives up that the failure policy is ours: whoever applies the manifests
+// again, with the Ignore that they hold, would meet a conflict.
+func (a *Arming) disown(ctx context.Context, have *admissionregistrationv1.ValidatingWebhookConfiguration) error {
+	fields := len(have.ManagedFields)
+	have.ManagedFields = slices.DeleteFunc(have.ManagedFields, func(e metav1.ManagedFieldsEntry) bool {
+		return e.Manager == FieldManager && e.FieldsV1 != nil && strings.Contains(e.FieldsV1.GetRawString(), `"f:failurePolicy"`)
+	})
+	if len(have.ManagedFields) == fields {
+		return nil
+	}
+	_, err := a.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Update(ctx, have, metav1.UpdateOptions{FieldManager: FieldManager})
+	if err != nil {
+		return fmt.Errorf("give up the failure policy of ValidatingWebhookConfiguration %q: %w", a.Configuration, err)
+	}
+	return nil
 }
 
 // prove tells whether a webhook denied a write that must be denied. It is false

@@ -86,6 +86,7 @@ func (p *proxyProcess) assemble(c *config.Config) error {
 		Limits: h1.Limits{
 			Head: c.Limits.HeaderBytes, Fields: c.Limits.Headers, Target: c.Limits.TargetBytes,
 			HeadTimeout: c.Limits.HeaderTimeout, IdleTimeout: c.Limits.IdleTimeout, BodyTimeout: c.Limits.BodyTimeout,
+			BackendTimeout: c.Limits.BackendTimeout,
 		},
 		Connections: c.Limits.Connections, Registry: p.registry,
 	}

@@ -19,7 +19,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
-	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -86,13 +85,14 @@ type gateway struct {
 	// registration is set outside a cluster.
 	registration *webhook.Registration
 	client       kubernetes.Interface
+	drain        drain
 	// applied is set once the API server may know the registration.
 	applied bool
 }
 
 // serve runs until ctx ends, or until a part fails.
 func serve(ctx context.Context, opts *serveOptions) error {
-	g := &gateway{opts: opts, log: newLogger(opts.level(), opts.LogFormat), clock: certs.NewServerClock(clock.RealClock{})}
+	g := &gateway{opts: opts, log: newLogger(opts.level(), opts.LogFormat), clock: certs.NewServerClock(ownClock)}
 	ctrl.SetLogger(g.log)
 	klog.SetLogger(g.log)
 	certificate := func() error { return g.certificate(ctx) }
@@ -136,7 +136,7 @@ func (g *gateway) certificate(ctx context.Context) (err error) {
 		g.source, err = g.installedSource(ctx, observed)
 		return err
 	}
-	memory, err := certs.NewMemory(clock.RealClock{}, observed, g.opts.url.Hostname())
+	memory, err := certs.NewMemory(ownClock, observed, g.opts.url.Hostname())
 	if err != nil {
 		return err
 	}
@@ -167,7 +167,7 @@ func (g *gateway) assemble() (err error) {
 	gate := webhook.New(variant.NewResolver(g.index, g.cluster, g.cluster.HasSynced), webhook.Options{
 		Policy: g.opts.Policy, ClusterDomain: g.opts.ClusterDomain, Metrics: webhook.NewMetrics(metrics.Registry),
 	})
-	gate.Register(g.manager.GetWebhookServer()) // without being asked for it, the manager does not start it
+	gate.Register(g.drain.on(g.manager.GetWebhookServer())) // without being asked for it, the manager does not start it
 
 	flips, err := g.controller()
 	if err != nil {
@@ -247,13 +247,20 @@ func (g *gateway) controller() (func(context.Context) error, error) {
 // run starts everything, and outside a cluster registers the webhooks for as
 // long as they are served.
 func (g *gateway) run(ctx context.Context) error {
-	if g.registration == nil {
-		return g.manager.Start(ctx)
-	}
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	failed := make(chan error, 1)
 	go func() { failed <- g.manager.Start(serving) }()
+	if g.registration == nil {
+		select {
+		case err := <-failed:
+			return err
+		case <-ctx.Done():
+			g.drain.wait(serving)
+			stop()
+			return <-failed
+		}
+	}
 	registered := make(chan error, 1)
 	registering, quit := context.WithCancel(ctx)
 	defer quit()

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/faulty"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
@@ -18,7 +19,7 @@ import (
 // answerer is a backend that allocates nothing for a request.
 func answerer(b *testing.B) string {
 	b.Helper()
-	answer := []byte(fine)
+	answer := []byte(faulty.Fine)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(b, err)
 	b.Cleanup(func() { _ = l.Close() })
@@ -66,7 +67,7 @@ func benchmark(b *testing.B, table *spec.Table) {
 	defer conn.Close()
 	in := bufio.NewReader(conn)
 	request := []byte("GET /a/b?c HTTP/1.1\r\nHost: example.com\r\nUser-Agent: bench\r\nAccept: */*\r\nCookie: a=b; c=d\r\n\r\n")
-	answer := make([]byte, len(fine))
+	answer := make([]byte, len(faulty.Fine))
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := conn.Write(request); err != nil {

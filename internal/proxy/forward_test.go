@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/faulty"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/h1"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
@@ -30,7 +32,7 @@ import (
 // What a backend may send that two clients could read differently, or that is no answer: the client
 // gets the status, and the connection is not used again.
 func TestAnswers(t *testing.T) {
-	const fine = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+	const fine = faulty.Fine
 	for _, tt := range []struct {
 		name, answer string
 		want         int
@@ -560,38 +562,71 @@ func TestSilentBackend(t *testing.T) {
 	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 0 }, "nothing is held")
 }
 
-// A client that resets its connection or its stream takes its request with it, but one that only
-// closes its sending half gets its answer.
+// A pause that is longer than a look around cuts nothing off.
+func TestPause(t *testing.T) {
+	backend := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		for _, event := range []string{"one", "two"} {
+			<-time.After(1200 * time.Millisecond)
+			_, _ = io.WriteString(w, event)
+			_ = http.NewResponseController(w).Flush()
+		}
+	})
+	status, body := ask(t, client(t), http.MethodGet, "http://"+start(t, one(backend), nil).addr+"/", "")
+	assert.Equal(t, http.StatusOK, status)
+	assert.Equal(t, "onetwo", body)
+}
+
+// A client that resets its connection or its stream takes its request with it, whether the backend
+// has begun to answer or not; one that only closes its sending half gets its answer.
 func TestClientGone(t *testing.T) {
+	for _, protocol := range []string{"http", "h2c"} {
+		for _, begun := range []bool{false, true} {
+			t.Run(fmt.Sprint(protocol, " answer begun ", begun), func(t *testing.T) { clientGone(t, protocol, begun) })
+		}
+	}
+}
+
+func clientGone(t *testing.T, protocol string, begun bool) {
 	hung := make(chan struct{})
 	release := sync.OnceFunc(func() { close(hung) })
 	defer release()
+	var asked, brokenOff atomic.Int64
 	backend := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		if begun {
+			_ = http.NewResponseController(w).Flush()
+		}
 		select {
 		case <-hung:
 		case <-r.Context().Done():
+			brokenOff.Add(1)
 		}
 	})
-	s := start(t, one(backend), nil)
+	table := one(backend)
+	if protocol == "h2c" {
+		overH2C(table)
+	}
+	s := start(t, table, nil)
 	reset, half := dial(t, s.addr), dial(t, s.addr)
 	for _, conn := range []net.Conn{reset, half} {
 		_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 		require.NoError(t, err)
 	}
-	transport := &http.Transport{Protocols: new(http.Protocols)}
-	transport.Protocols.SetUnencryptedHTTP2(true)
-	defer transport.CloseIdleConnections()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	left := make(chan bool, 1)
-	go func() { left <- works(ctx, &http.Client{Transport: transport}, "http://"+s.addr) }()
-	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 3 }, "in flight")
+	go func() { left <- works(ctx, clientH2C(t, 1<<20), "http://"+s.addr) }()
+	eventually(t, func() bool { return asked.Load() == 3 }, "the backend has them all")
 	require.NoError(t, half.(*net.TCPConn).CloseWrite())
 	require.NoError(t, reset.(*net.TCPConn).SetLinger(0))
 	require.NoError(t, reset.Close())
 	cancel()
 	require.False(t, <-left)
-	eventually(t, func() bool { return s.counter(t, "requests_total", "code", "499") == 2 }, "both have gone")
+	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 1 }, "both have gone")
+	eventually(t, func() bool { return brokenOff.Load() == 2 }, "the backend knows")
+	if !begun {
+		assert.InDelta(t, 2, s.counter(t, "requests_total", "code", "499"), 0)
+	}
 	release()
 	status, _, err := answer(bufio.NewReader(half))
 	require.NoError(t, err)

@@ -18,120 +18,27 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/mirrorgate/mirrorgate/internal/proxy/faulty"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
 var soak = flag.Int("soak", 4000, "requests for every fault of a variant")
 
-// fault is what a variant does with a connection.
-type fault func(t *testing.T, conn net.Conn, in *bufio.Reader)
-
-const fine = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-
-// readHead reads one request without a body.
-func readHead(in *bufio.Reader) error {
-	for {
-		line, err := in.ReadString('\n')
-		if err != nil || line == "\r\n" {
-			return err
-		}
-	}
-}
-
-func answers(each func(conn net.Conn) error) fault {
-	return func(_ *testing.T, conn net.Conn, in *bufio.Reader) {
-		for readHead(in) == nil && each(conn) == nil {
-		}
-	}
-}
-
-var faults = map[string]fault{
-	"none":                 answers(func(conn net.Conn) error { _, err := io.WriteString(conn, fine); return err }),
-	"a hangs after accept": func(t *testing.T, _ net.Conn, _ *bufio.Reader) { <-t.Context().Done() },
-	"b never accepts":      nil,
-	"c resets in the middle": func(_ *testing.T, conn net.Conn, in *bufio.Reader) {
-		if readHead(in) == nil {
-			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nhalf")
-			_ = conn.(*net.TCPConn).SetLinger(0)
-		}
-	},
-	"d drips": func(t *testing.T, conn net.Conn, in *bufio.Reader) {
-		if readHead(in) != nil {
-			return
-		}
-		tick := time.NewTicker(time.Second)
-		defer tick.Stop()
-		for _, c := range []byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") {
-			select {
-			case <-tick.C:
-			case <-t.Context().Done():
-				return
-			}
-			if _, err := conn.Write([]byte{c}); err != nil {
-				return
-			}
-		}
-	},
-	"e sends an endless body": func(_ *testing.T, conn net.Conn, in *bufio.Reader) {
-		if readHead(in) != nil {
-			return
-		}
-		// Filling the kernel's buffers would cost this process, not the proxy, megabytes for each copy.
-		_ = conn.(*net.TCPConn).SetWriteBuffer(64 << 10)
-		_, err := io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
-		for piece := make([]byte, 16<<10); err == nil; {
-			_, err = conn.Write(piece)
-		}
-	},
-	"f answers 500": answers(func(conn net.Conn) error {
-		_, err := io.WriteString(conn, "HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\nno")
-		return err
-	}),
-	"g closes at random": answers(func(conn net.Conn) error {
-		if rand.IntN(3) == 0 {
-			return io.EOF
-		}
-		_, err := io.WriteString(conn, fine)
-		return err
-	}),
-	"h is gone": nil,
-}
-
-// variantWith listens with a fault; never accepts if it is nil. gone does not even listen.
-func variantWith(t *testing.T, f fault, gone bool) string {
+// variantWith listens with a fault of faulty's.
+func variantWith(t *testing.T, name string) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	if gone {
+	if name == faulty.Gone {
 		require.NoError(t, l.Close())
 		return l.Addr().String()
 	}
-	var wg sync.WaitGroup
-	t.Cleanup(wg.Wait)
-	t.Cleanup(func() { _ = l.Close() })
-	if f == nil {
-		return l.Addr().String()
-	}
-	wg.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() {
-				defer conn.Close()
-				stop := make(chan struct{})
-				defer close(stop)
-				wg.Go(func() {
-					select {
-					case <-stop:
-					case <-t.Context().Done():
-						_ = conn.Close()
-					}
-				})
-				f(t, conn, bufio.NewReader(conn))
-			})
-		}
-	})
+	done := make(chan struct{})
+	t.Cleanup(func() { <-done; _ = l.Close() })
+	go func() {
+		defer close(done)
+		faulty.Serve(t.Context(), l, faulty.Faults[name])
+	}()
 	return l.Addr().String()
 }
 
@@ -178,51 +85,104 @@ func readAnswer(in *bufio.Reader) error {
 	if !strings.HasPrefix(status, "HTTP/1.1 200 ") {
 		return fmt.Errorf("answered %q", status)
 	}
-	if err := readHead(in); err != nil {
+	if err := faulty.ReadHead(in); err != nil {
 		return err
 	}
 	_, err = in.Discard(2)
 	return err
 }
 
+// faultsH2C are those of a variant that speaks HTTP/2, where they are a stream's, not a connection's.
+var faultsH2C = map[string]http.HandlerFunc{
+	"a hangs": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+	"c resets in the middle": func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "half")
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	},
+	"d drips": func(w http.ResponseWriter, r *http.Request) {
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+			case <-r.Context().Done():
+				return
+			}
+			_, _ = io.WriteString(w, "x")
+			_ = http.NewResponseController(w).Flush()
+		}
+	},
+	"e sends an endless body": func(w http.ResponseWriter, _ *http.Request) {
+		for piece := make([]byte, 16<<10); ; {
+			if _, err := w.Write(piece); err != nil {
+				return
+			}
+		}
+	},
+	"f answers 500": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
+	"g closes at random": func(w http.ResponseWriter, _ *http.Request) {
+		if rand.IntN(3) == 0 {
+			w.Header().Set("Connection", "close") // becomes a GOAWAY
+		}
+	},
+}
+
 // The product: whatever the variant does, no request of the primary fails, nothing piles up, and
 // everything is gone afterwards (goroutines too: TestMain looks for leaks). p99 is compared in the
 // benchmarks, on a quiet machine; here it only must not be of another kind.
 func TestIsolation(t *testing.T) {
-	primary := variantWith(t, faults["none"], false)
-	quick := spec.Mirror{Timeout: "1s"}
-	var alone time.Duration
-	{
-		s := start(t, one(primary), nil)
-		failed, p99 := load(t, s.addr, *soak)
-		require.Zero(t, failed)
-		alone = p99
-	}
-	for name, f := range faults {
+	primary := variantWith(t, faulty.None)
+	_, alone := load(t, start(t, one(primary), nil).addr, *soak)
+	for name, f := range faulty.Faults {
 		t.Run(name, func(t *testing.T) {
-			variant := variantWith(t, f, name == "h is gone")
-			table := one(primary, variant)
-			table.Listeners[0].Rules[0].Filters[0] = mirror("variant0", quick)
-			s := start(t, table, nil)
-			failed, p99 := load(t, s.addr, *soak)
-			assert.Zero(t, failed)
-			assert.Less(t, p99, 10*alone+time.Second)
-			sent, dropped := s.counter(t, "shadows_sent_total"), s.counter(t, "shadows_dropped_total")
-			eventually(t, func() bool {
-				sent, dropped = s.counter(t, "shadows_sent_total"), s.counter(t, "shadows_dropped_total")
-				return sent+dropped == float64(*soak) && s.counter(t, "shadows_held_bytes") == 0
-			}, "every copy is accounted for, and holds nothing: %v sent, %v dropped", sent, dropped)
-			t.Logf("p99 %v (%v without mirror), %v sent, %v dropped", p99, alone, sent, dropped)
+			s := isolated(t, one(primary, variantWith(t, name)), alone)
 			if f == nil || strings.HasPrefix(name, "a ") || strings.HasPrefix(name, "c ") || strings.HasPrefix(name, "d ") {
-				assert.Zero(t, sent)
-				assert.Positive(t, s.counter(t, "shadows_dropped_total", "reason", "penalty"), "left alone")
+				s.leftAlone(t)
 			}
 			if name == "f answers 500" {
-				assert.InDelta(t, sent, s.counter(t, "shadows_sent_total", "code", "500"), 0)
+				assert.InDelta(t, s.counter(t, "shadows_sent_total"), s.counter(t, "shadows_sent_total", "code", "500"), 0)
 			}
-			eventually(t, func() bool { return s.counter(t, "shadows_in_flight") == 0 }, "nothing is under way")
 		})
 	}
+	for name, f := range faultsH2C {
+		t.Run("h2c/"+name, func(t *testing.T) {
+			s := isolated(t, overH2C(one(primary, serve(t, f)), "variant0"), alone)
+			if strings.HasPrefix(name, "a ") || strings.HasPrefix(name, "c ") {
+				s.leftAlone(t)
+			}
+		})
+	}
+	for _, name := range []string{"a hangs after accept", "b never accepts", faulty.Gone} {
+		t.Run("h2c/"+name, func(t *testing.T) {
+			isolated(t, overH2C(one(primary, variantWith(t, name)), "variant0"), alone).leftAlone(t)
+		})
+	}
+}
+
+// isolated puts load on the table, whose variant is at fault. alone is the p99 without one.
+func isolated(t *testing.T, table *spec.Table, alone time.Duration) *site {
+	t.Helper()
+	table.Listeners[0].Rules[0].Filters[0] = mirror("variant0", spec.Mirror{Timeout: "1s"})
+	s := start(t, table, nil)
+	failed, p99 := load(t, s.addr, *soak)
+	assert.Zero(t, failed)
+	assert.Less(t, p99, 10*alone+time.Second)
+	sent, dropped := s.counter(t, "shadows_sent_total"), s.counter(t, "shadows_dropped_total")
+	eventually(t, func() bool {
+		sent, dropped = s.counter(t, "shadows_sent_total"), s.counter(t, "shadows_dropped_total")
+		return sent+dropped == float64(*soak) && s.counter(t, "shadows_held_bytes") == 0
+	}, "every copy is accounted for, and holds nothing: %v sent, %v dropped", sent, dropped)
+	t.Logf("p99 %v (%v without mirror), %v sent, %v dropped", p99, alone, sent, dropped)
+	eventually(t, func() bool { return s.counter(t, "shadows_in_flight") == 0 }, "nothing is under way")
+	return s
+}
+
+// leftAlone says that no copy arrived, and that most were not even tried.
+func (s *site) leftAlone(t *testing.T) {
+	t.Helper()
+	assert.Zero(t, s.counter(t, "shadows_sent_total"))
+	assert.Positive(t, s.counter(t, "shadows_dropped_total", "reason", "penalty"), "left alone")
 }
 
 // A client that goes away as soon as it has sent its request does not take the copy with it.
@@ -278,7 +238,7 @@ func TestBounds(t *testing.T) {
 	} {
 		for _, chunks := range []bool{false, true} {
 			t.Run(fmt.Sprint(tt.reason, chunks), func(t *testing.T) {
-				variant := variantWith(t, faults["a hangs after accept"], false)
+				variant := variantWith(t, "a hangs after accept")
 				table := one(primary.addr(), variant)
 				table.Listeners[0].Rules[0].Filters[0] = mirror("variant0", tt.settings)
 				s := start(t, table, nil)
@@ -338,7 +298,7 @@ func TestCopyTimeoutOnUsedConnection(t *testing.T) {
 // A variant that is well again gets copies, though a client takes for ever to send the first request
 // that could have shown it.
 func TestSlowUploadHoldsNoProbe(t *testing.T) {
-	variant := variantWith(t, nil, true)
+	variant := variantWith(t, faulty.Gone)
 	s := start(t, one(record(t, "").addr(), variant), nil)
 	get := func() { talk(t, s.addr, "GET / HTTP/1.1\r\nHost: a\r\n\r\n") }
 	eventually(t, func() bool { get(); return s.counter(t, "shadows_dropped_total", "reason", "penalty") > 0 }, "left alone")

@@ -5,10 +5,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -16,24 +19,44 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if len(os.Args) == 3 && os.Args[1] == "serve" {
-		exit(serveAdmission(ctx, os.Args[2]))
+	if len(os.Args) > 2 {
+		if child, ok := children[os.Args[1]]; ok {
+			exit(child(ctx, os.Args[2:]))
+		}
 	}
-	parts := map[string]func(context.Context) error{"admission": benchAdmission, "scale": benchScale, "proxy": benchProxy}
+	parts := map[string]func(context.Context) error{
+		"admission": benchAdmission, "scale": benchScale, "proxy": benchProxy, "isolation": benchIsolation,
+	}
 	names := os.Args[1:]
 	if len(names) == 0 {
-		names = []string{"admission", "scale", "proxy"}
+		names = []string{"admission", "scale", "proxy", "isolation"}
 	}
 	for _, name := range names {
 		run, ok := parts[name]
 		if !ok {
-			exit(fmt.Errorf("no benchmark %q; there are admission, scale and proxy", name))
+			exit(fmt.Errorf("no benchmark %q; there are %s", name, slices.Sorted(maps.Keys(parts))))
 		}
 		fmt.Printf("\n== %s\n", name)
 		if err := run(ctx); err != nil {
 			exit(err)
 		}
 	}
+}
+
+// children are the processes that benchmarks start.
+var children = map[string]func(context.Context, []string) error{
+	"serve":  func(ctx context.Context, args []string) error { return serveAdmission(ctx, args[0]) },
+	"faulty": func(ctx context.Context, args []string) error { return serveFaulty(ctx, args[0]) },
+	"paced": func(ctx context.Context, args []string) error {
+		if len(args) != 2 {
+			return errors.New("paced wants a target and a rate")
+		}
+		rate, err := strconv.Atoi(args[1])
+		if err != nil {
+			return err
+		}
+		return askPaced(ctx, args[0], rate)
+	},
 }
 
 func exit(err error) {

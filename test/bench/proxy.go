@@ -13,7 +13,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -30,6 +29,8 @@ type scenario struct {
 	ours  int // ports
 	peer  int
 	bound float64 // 0 for none
+	// h2 is a client that speaks HTTP/2, and grpc one that speaks gRPC over it, to backends that do.
+	h2, grpc bool
 }
 
 var scenarios = []scenario{
@@ -41,18 +42,13 @@ var scenarios = []scenario{
 	{name: "mirrored, GET 1 MiB", path: "/1m", ours: 8201, peer: 8301},
 	{name: "not mirrored, GET 64 KiB", path: "/64k", ours: 8202, peer: 8302},
 	{name: "not mirrored, POST 1 MiB", path: "/post", post: 1 << 20, ours: 8202, peer: 8302},
+	{name: "mirrored, small bodies, h2c client", path: "/hello", ours: 8201, peer: 8303, h2: true},
+	{name: "not mirrored, small bodies, h2c client", path: "/hello", ours: 8202, peer: 8304, h2: true},
+	{name: "mirrored, gRPC", path: "/hello", post: 64, ours: 8203, peer: 8305, h2: true, grpc: true},
 }
 
 func benchProxy(ctx context.Context) error {
-	if err := installDebian(ctx, "nginx", "wrk"); err != nil {
-		return err
-	}
-	dir, err := os.MkdirTemp("", "bench-proxy")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	site, err := startSite(ctx, dir)
+	site, err := startSite(ctx)
 	defer site.stop()
 	if err != nil {
 		return err
@@ -65,132 +61,13 @@ func benchProxy(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
-	return site.idle(ctx)
-}
-
-// installDebian installs what is missing.
-func installDebian(ctx context.Context, packages ...string) error {
-	var missing []string
-	for _, p := range packages {
-		if _, err := exec.LookPath(p); err != nil {
-			missing = append(missing, p)
-		}
-	}
-	if len(missing) == 0 {
+	if os.Getenv("BENCH_PROXY") != "" {
 		return nil
 	}
-	install := exec.CommandContext(ctx, "apt-get", append([]string{"install", "-y", "--no-install-recommends"}, missing...)...)
-	install.Stdout, install.Stderr = os.Stderr, os.Stderr
-	return install.Run()
-}
-
-// sitePorts must be free.
-var sitePorts = []int{8101, 8102, 8201, 8202, 8211, 8212, 8301, 8302, 8311}
-
-// site is every process of the benchmark.
-type site struct {
-	dir   string
-	procs []*exec.Cmd
-	// pids by name; ours logs nothing, oursLog does.
-	pids map[string]int
-}
-
-func startSite(ctx context.Context, dir string) (*site, error) {
-	s := &site{dir: dir, pids: map[string]int{}}
-	for name, size := range map[string]int{"hello": 6, "64k": 64 << 10, "1m": 1 << 20} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(strings.Repeat("x", size)), 0o600); err != nil {
-			return s, err
-		}
-	}
-	build := exec.CommandContext(ctx, "go", "-C", "../..", "build", "-o", filepath.Join(dir, "mirrorgate"), "./cmd/mirrorgate")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		return s, fmt.Errorf("building mirrorgate: %w", err)
-	}
-	for _, port := range sitePorts {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil {
-			return s, err
-		}
-		if err := l.Close(); err != nil {
-			return s, err
-		}
-	}
-	// One core for the proxies, the other for everything else.
-	steps := []func() error{
-		func() error { return s.nginx(ctx, "backend", "1", nginxBackend) },
-		func() error { return s.nginx(ctx, "front", "0", nginxFront) },
-		func() error { return s.nginx(ctx, "frontlog", "0", nginxFrontLog) },
-		func() error { return s.ours(ctx, "ours", 8201, 8202, "") },
-		func() error {
-			return s.ours(ctx, "ourslog", 8211, 8212, "accessLog: {format: common, path: "+filepath.Join(dir, "ours.log")+"}\n")
-		},
-	}
-	for _, step := range steps {
-		if err := step(); err != nil {
-			return s, err
-		}
-	}
-	for _, port := range sitePorts {
-		if err := listening(ctx, port); err != nil {
-			return s, err
-		}
-	}
-	return s, nil
-}
-
-func listening(ctx context.Context, port int) error {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	var d net.Dialer
-	for {
-		conn, err := d.DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			return conn.Close()
-		}
-		if ctx.Err() != nil {
-			return err
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-}
-
-// start runs a command pinned to a core.
-func (s *site) start(ctx context.Context, name, core, program string, args ...string) error {
-	cmd := exec.CommandContext(ctx, "taskset", append([]string{"-c", core, program}, args...)...)
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
+	if err := site.halfLoad(ctx); err != nil {
 		return err
 	}
-	s.procs = append(s.procs, cmd)
-	s.pids[name] = cmd.Process.Pid
-	return nil
-}
-
-func (s *site) nginx(ctx context.Context, name, core, config string) error {
-	path := filepath.Join(s.dir, name+".conf")
-	config = strings.NewReplacer("DIR", s.dir, "NAME", name).Replace(nginxCommon + config + "}\n")
-	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
-		return err
-	}
-	return s.start(ctx, name, core, "nginx", "-c", path, "-e", filepath.Join(s.dir, name+".err"))
-}
-
-func (s *site) ours(ctx context.Context, name string, mirrored, plain int, more string) error {
-	path := filepath.Join(s.dir, name+".yaml")
-	if err := os.WriteFile(path, fmt.Appendf(nil, ourConfig, mirrored, plain, mirrored+1000, more), 0o600); err != nil {
-		return err
-	}
-	return s.start(ctx, name, "0", filepath.Join(s.dir, "mirrorgate"), "proxy", "--config", path, "--log-level", "error")
-}
-
-func (s *site) stop() {
-	for _, cmd := range s.procs {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-	}
-	for _, cmd := range s.procs {
-		_ = cmd.Wait()
-	}
+	return site.idle(ctx)
 }
 
 // figures of one run: microseconds of CPU and wall time for each request, and the p99 in
@@ -227,54 +104,153 @@ func columns(runs []figures) (c struct{ cpu, wall, p99 []float64 }) {
 	return c
 }
 
-var (
-	requestsIn = regexp.MustCompile(`(\d+) requests in`)
-	p99Line    = regexp.MustCompile(`99% +(\S+)`)
-)
-
 // run puts the load on one port.
 func (s *site) run(ctx context.Context, pid, port int, sc *scenario) (figures, error) {
-	args := []string{"-c", "1", "wrk", "-t1", "-c32", "--latency", "--timeout", "20s", "-d" + proxyDuration}
-	if sc.post > 0 {
-		script := filepath.Join(s.dir, "post.lua")
-		lua := fmt.Sprintf("wrk.method = \"POST\"\nwrk.body = string.rep(\"x\", %d)\n", sc.post)
-		if err := os.WriteFile(script, []byte(lua), 0o600); err != nil {
-			return figures{}, err
-		}
-		args = append(args, "-s", script)
-	}
 	before, err := cpu(pid)
 	if err != nil {
 		return figures{}, err
 	}
 	begin := time.Now()
-	out, err := exec.CommandContext(ctx, "taskset", append(args, fmt.Sprintf("http://127.0.0.1:%d%s", port, sc.path))...).CombinedOutput()
+	load := s.wrk
+	if sc.h2 {
+		load = s.h2load
+	}
+	n, p99, err := load(ctx, port, sc)
 	if err != nil {
-		return figures{}, fmt.Errorf("wrk: %w: %s", err, out)
+		return figures{}, err
 	}
 	wall := time.Since(begin)
 	after, err := cpu(pid)
 	if err != nil {
 		return figures{}, err
 	}
-	found := requestsIn.FindSubmatch(out)
-	if found == nil || strings.Contains(string(out), "Non-2xx") || strings.Contains(string(out), "Socket errors") {
-		return figures{}, fmt.Errorf("wrk: %s", out)
-	}
-	n, err := strconv.Atoi(string(found[1]))
-	if err != nil || n == 0 {
-		return figures{}, fmt.Errorf("wrk: %s", out)
-	}
-	latency := p99Line.FindSubmatch(out)
-	if latency == nil {
-		return figures{}, fmt.Errorf("wrk: %s", out)
-	}
-	p99, err := time.ParseDuration(string(latency[1]))
-	if err != nil {
-		return figures{}, err
-	}
 	per := func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(n) }
 	return figures{per(after - before), per(wall), p99.Seconds() * 1000}, nil
+}
+
+var (
+	wrkRequests = regexp.MustCompile(`(\d+) requests in`)
+	wrkP99      = regexp.MustCompile(`99% +(\S+)`)
+)
+
+func (s *site) wrk(ctx context.Context, port int, sc *scenario) (n int, p99 time.Duration, err error) {
+	args := []string{"-c", "1", "wrk", "-t1", "-c32", "--latency", "--timeout", "20s", "-d" + proxyDuration}
+	if sc.post > 0 {
+		script := filepath.Join(s.dir, "post.lua")
+		lua := fmt.Sprintf("wrk.method = \"POST\"\nwrk.body = string.rep(\"x\", %d)\n", sc.post)
+		if err := os.WriteFile(script, []byte(lua), 0o600); err != nil {
+			return 0, 0, err
+		}
+		args = append(args, "-s", script)
+	}
+	out, err := exec.CommandContext(ctx, "taskset", append(args, url(port, sc))...).CombinedOutput()
+	if err != nil || strings.Contains(string(out), "Non-2xx") || strings.Contains(string(out), "Socket errors") {
+		return 0, 0, fmt.Errorf("wrk: %w: %s", err, out)
+	}
+	if n, err = number(wrkRequests, out); err != nil {
+		return 0, 0, err
+	}
+	found := wrkP99.FindSubmatch(out)
+	if found == nil {
+		return 0, 0, fmt.Errorf("wrk: %s", out)
+	}
+	p99, err = time.ParseDuration(string(found[1]))
+	return n, p99, err
+}
+
+// A few requests of gRPC fail in nginx, whose backend answers before it has read them.
+var (
+	h2loadAll  = regexp.MustCompile(`status codes: (\d+) 2xx, 0 3xx, 0 4xx, 0 5xx`)
+	h2loadSome = regexp.MustCompile(`status codes: (\d+) 2xx`)
+)
+
+// h2load asks on 32 connections, one stream at a time on each.
+func (s *site) h2load(ctx context.Context, port int, sc *scenario) (n int, p99 time.Duration, err error) {
+	logged := filepath.Join(s.dir, "h2load.log")
+	defer os.Remove(logged)
+	args := []string{"-c", "1", "h2load", "-t1", "-c32", "-m1", "-D", strings.TrimSuffix(proxyDuration, "s"), "--log-file", logged}
+	if sc.grpc {
+		body := filepath.Join(s.dir, "body")
+		if err := os.WriteFile(body, make([]byte, sc.post), 0o600); err != nil {
+			return 0, 0, err
+		}
+		args = append(args, "-d", body, "-H", "content-type: application/grpc", "-H", "te: trailers")
+	}
+	out, err := exec.CommandContext(ctx, "taskset", append(args, url(port, sc))...).CombinedOutput()
+	if err != nil {
+		return 0, 0, fmt.Errorf("h2load: %w: %s", err, out)
+	}
+	done := h2loadAll
+	if sc.grpc && port == sc.peer {
+		done = h2loadSome
+	}
+	if n, err = number(done, out); err != nil {
+		return 0, 0, fmt.Errorf("port %d: %w", port, err)
+	}
+	p99, err = h2loadP99(logged)
+	return n, p99, err
+}
+
+// h2loadP99 reads a log of a line for each request: start, status, microseconds.
+func h2loadP99(path string) (time.Duration, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	var took []time.Duration
+	for line := range strings.Lines(string(raw)) {
+		columns := strings.Fields(line)
+		if len(columns) != 3 {
+			return 0, fmt.Errorf("h2load logged %q", line)
+		}
+		n, err := strconv.Atoi(columns[2])
+		if err != nil {
+			return 0, err
+		}
+		took = append(took, time.Duration(n)*time.Microsecond)
+	}
+	if len(took) == 0 {
+		return 0, errors.New("h2load logged nothing")
+	}
+	return quantile(took, 0.99), nil
+}
+
+func url(port int, sc *scenario) string { return fmt.Sprintf("http://127.0.0.1:%d%s", port, sc.path) }
+
+// number is the first group of the expression, more than 0.
+func number(expression *regexp.Regexp, out []byte) (int, error) {
+	found := expression.FindSubmatch(out)
+	if found == nil {
+		return 0, fmt.Errorf("no %s in: %s", expression, out)
+	}
+	n, err := strconv.Atoi(string(found[1]))
+	if err == nil && n == 0 {
+		err = fmt.Errorf("nothing done: %s", out)
+	}
+	return n, err
+}
+
+// halfLoad compares p99 at half of what the peer can do, which leaves both idle for a part of the time.
+func (s *site) halfLoad(ctx context.Context) error {
+	for _, sc := range []scenario{{name: "mirrored", path: "/hello", ours: 8201, peer: 8301}, {name: "not mirrored", path: "/hello", ours: 8202, peer: 8302}} {
+		n, _, err := s.wrk(ctx, sc.peer, &sc)
+		if err != nil {
+			return err
+		}
+		rate := n / 3 / 2
+		var p99 [2][]float64
+		for range proxyRounds {
+			for i, port := range [2]int{sc.ours, sc.peer} {
+				took, err := s.paced(ctx, port, sc.path, rate)
+				if err != nil {
+					return err
+				}
+				p99[i] = append(p99[i], took.Seconds()*1000)
+			}
+		}
+		report(fmt.Sprintf("p99, %s, %d/s", sc.name, rate), "ms", p99[0], p99[1], 0)
+	}
+	return nil
 }
 
 // idle opens connections that have had one request each and reports what each of them costs.
@@ -325,72 +301,3 @@ func holdOpen(ctx context.Context, port, conns int, then func() error) error {
 	}
 	return then()
 }
-
-// resident is the memory of a process in KiB.
-func resident(pid int) (int, error) {
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(raw)) {
-		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			return strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")))
-		}
-	}
-	return 0, errors.New("no VmRSS")
-}
-
-const nginxCommon = `daemon off; master_process off; worker_rlimit_nofile 65536;
-pid DIR/NAME.pid; error_log DIR/NAME.err;
-events { worker_connections 32768; }
-http {
-  access_log off; keepalive_requests 1000000000; keepalive_timeout 300s; client_max_body_size 0;
-  client_body_buffer_size 2m; proxy_buffers 64 32k; proxy_http_version 1.1; proxy_set_header Connection "";
-  client_body_temp_path DIR/NAME.t1; proxy_temp_path DIR/NAME.t2; fastcgi_temp_path DIR/NAME.t3;
-  uwsgi_temp_path DIR/NAME.t4; scgi_temp_path DIR/NAME.t5;
-`
-
-const nginxBackend = `
-  server {
-    listen 127.0.0.1:8101; listen 127.0.0.1:8102; root DIR;
-    location = /post { client_body_in_single_buffer on; return 200 "ok"; }
-  }
-`
-
-const nginxUpstreams = `
-  upstream primary { server 127.0.0.1:8101; keepalive 256; keepalive_requests 1000000000; }
-  upstream variant { server 127.0.0.1:8102; keepalive 256; keepalive_requests 1000000000; }
-`
-
-const nginxFront = nginxUpstreams + `
-  server {
-    listen 127.0.0.1:8301;
-    location / { mirror /mirror; proxy_pass http://primary; }
-    location = /mirror { internal; proxy_pass http://variant$request_uri; }
-  }
-  server { listen 127.0.0.1:8302; location / { proxy_pass http://primary; } }
-`
-
-const nginxFrontLog = nginxUpstreams + `
-  access_log DIR/nginx.log combined buffer=64k flush=1s; log_subrequest on;
-  server {
-    listen 127.0.0.1:8311;
-    location / { mirror /mirror; proxy_pass http://primary; }
-    location = /mirror { internal; proxy_pass http://variant$request_uri; }
-  }
-`
-
-const ourConfig = `listeners:
-- address: 127.0.0.1:%d
-  rules:
-  - filters:
-    - {type: RequestMirror, requestMirror: {backendRef: {name: variant, port: 80}}}
-    backendRefs: [{name: primary, port: 80}]
-- address: 127.0.0.1:%d
-  rules:
-  - backendRefs: [{name: primary, port: 80}]
-services:
-  primary: {80: [127.0.0.1:8101]}
-  variant: {80: [127.0.0.1:8102]}
-admin: {address: 127.0.0.1:%d}
-%s`

@@ -74,17 +74,22 @@ type Limits struct {
 	HeaderTimeout time.Duration
 	// IdleTimeout is how long a connection may stay open between two requests.
 	IdleTimeout time.Duration
-	// BodyTimeout is how long a body, in either direction, may stand still.
+	// BodyTimeout is how long a body, in either direction, may stand still for the client's fault.
 	BodyTimeout time.Duration
+	// BackendTimeout is how long an HTTP/1.1 backend may be silent where the rule has no timeout.
+	BackendTimeout time.Duration
 	// Connections is how many clients' connections are open at once; further ones wait.
 	Connections int
 }
 
 // String is the limits as they are written.
 func (l Limits) String() string {
-	return fmt.Sprintf("{headerBytes: %d, headers: %d, targetBytes: %d, headerTimeout: %s, idleTimeout: %s, bodyTimeout: %s, connections: %d}",
-		l.HeaderBytes, l.Headers, l.TargetBytes, l.HeaderTimeout, l.IdleTimeout, l.BodyTimeout, l.Connections)
+	return fmt.Sprintf("{headerBytes: %d, headers: %d, targetBytes: %d, headerTimeout: %s, idleTimeout: %s, bodyTimeout: %s, backendTimeout: %s, connections: %d}",
+		l.HeaderBytes, l.Headers, l.TargetBytes, l.HeaderTimeout, l.IdleTimeout, l.BodyTimeout%forever, l.BackendTimeout%forever, l.Connections)
 }
+
+// forever stands for no limit, which is written 0s.
+const forever = 100 * 365 * 24 * time.Hour
 
 // Problem is something wrong in a file.
 type Problem struct {
@@ -149,13 +154,14 @@ type accessLog struct {
 }
 
 type limits struct {
-	HeaderBytes   spec.Size `json:"headerBytes"`
-	Headers       *int      `json:"headers"`
-	TargetBytes   spec.Size `json:"targetBytes"`
-	HeaderTimeout string    `json:"headerTimeout"`
-	IdleTimeout   string    `json:"idleTimeout"`
-	BodyTimeout   string    `json:"bodyTimeout"`
-	Connections   *int      `json:"connections"`
+	HeaderBytes    spec.Size `json:"headerBytes"`
+	Headers        *int      `json:"headers"`
+	TargetBytes    spec.Size `json:"targetBytes"`
+	HeaderTimeout  string    `json:"headerTimeout"`
+	IdleTimeout    string    `json:"idleTimeout"`
+	BodyTimeout    string    `json:"bodyTimeout"`
+	BackendTimeout string    `json:"backendTimeout"`
+	Connections    *int      `json:"connections"`
 }
 
 // Parse reads a file that is called name. The error is a *Problems.
@@ -302,13 +308,14 @@ func (d *decoder) process(c *Config, f *file) {
 	}
 	l := &f.Limits
 	c.Limits = Limits{
-		HeaderBytes:   int(d.size("limits.headerBytes", l.HeaderBytes, 64<<10, 1<<10, 16<<20)),
-		Headers:       d.number("limits.headers", l.Headers, 128, 1, 100_000),
-		TargetBytes:   int(d.size("limits.targetBytes", l.TargetBytes, 16<<10, 256, 16<<20)),
-		HeaderTimeout: d.duration("limits.headerTimeout", l.HeaderTimeout, 10*time.Second),
-		IdleTimeout:   d.duration("limits.idleTimeout", l.IdleTimeout, time.Minute),
-		BodyTimeout:   d.duration("limits.bodyTimeout", l.BodyTimeout, time.Minute),
-		Connections:   d.number("limits.connections", l.Connections, 65536, 1, 10_000_000),
+		HeaderBytes:    int(d.size("limits.headerBytes", l.HeaderBytes, 64<<10, 1<<10, 16<<20)),
+		Headers:        d.number("limits.headers", l.Headers, 128, 1, 100_000),
+		TargetBytes:    int(d.size("limits.targetBytes", l.TargetBytes, 16<<10, 256, 16<<20)),
+		HeaderTimeout:  d.duration("limits.headerTimeout", l.HeaderTimeout, 10*time.Second),
+		IdleTimeout:    d.duration("limits.idleTimeout", l.IdleTimeout, time.Minute),
+		BodyTimeout:    d.durationOrNone("limits.bodyTimeout", l.BodyTimeout, time.Minute),
+		BackendTimeout: d.durationOrNone("limits.backendTimeout", l.BackendTimeout, time.Minute),
+		Connections:    d.number("limits.connections", l.Connections, 65536, 1, 10_000_000),
 	}
 }
 
@@ -342,6 +349,15 @@ func (d *decoder) number(at string, value *int, byDefault, least, most int) int 
 }
 
 func (d *decoder) duration(at, value string, byDefault time.Duration) time.Duration {
+	t := d.durationOrNone(at, value, byDefault)
+	if t == forever {
+		d.wrong(at, "%q: must be more than 0", value)
+	}
+	return t
+}
+
+// durationOrNone takes 0 for no limit.
+func (d *decoder) durationOrNone(at, value string, byDefault time.Duration) time.Duration {
 	if value == "" {
 		return byDefault
 	}
@@ -350,7 +366,7 @@ func (d *decoder) duration(at, value string, byDefault time.Duration) time.Durat
 	case err != nil:
 		d.wrong(at, "%q: %s", value, err)
 	case t == 0:
-		d.wrong(at, "%q: must be more than 0", value)
+		return forever
 	}
 	return t
 }

@@ -59,6 +59,8 @@ type clientConn struct {
 	// flowing says that upload has not ended, gone that it ended for the client's fault.
 	flowing, gone atomic.Bool
 	lastWrite     time.Time
+	// quietEnd is when a backend that is silent now has been so for too long.
+	quietEnd time.Time
 	// patience is silence, made once, for a method's value is an allocation.
 	patience func() error
 }
@@ -136,11 +138,30 @@ func (c *clientConn) until(deadline time.Time) {
 	}
 }
 
-// silence gives the next read its time, coarsely, where no deadline bounds the exchange.
+// silence gives the next read its time, coarsely, where no deadline bounds the exchange. It is cut
+// into looks around: a client that has left is not to hold a backend that says nothing.
 func (c *clientConn) silence() error {
-	c.in.within(c.limits.BackendTimeout, time.Now())
+	now := time.Now()
+	if c.quietEnd.IsZero() || c.flowing.Load() {
+		c.quietEnd = now.Add(c.limits.BackendTimeout)
+	}
+	c.in.within(max(min(lookAround, c.quietEnd.Sub(now)), time.Millisecond), now)
 	if c.gone.Load() {
 		_ = c.SetReadDeadline(past)
+	}
+	return nil
+}
+
+// again says, by returning nil, that a read that failed with err is to be tried once more. A backend
+// may be silent while the client still sends.
+func (c *clientConn) again(err error) error {
+	switch {
+	case c.body.wait == nil, c.gone.Load(), !errors.Is(err, os.ErrDeadlineExceeded):
+		return err
+	case c.send.Gone():
+		return core.ErrGone
+	case !c.flowing.Load() && !time.Now().Before(c.quietEnd):
+		return err
 	}
 	return nil
 }
@@ -156,27 +177,17 @@ func (c *clientConn) writeWithin(now time.Time) {
 // lookAround is how often a wait for an answer looks whether the client is still there.
 const lookAround = time.Second
 
-// firstHead waits for a head. A backend may be silent while the client still sends.
+// firstHead waits for a head.
 func (c *clientConn) firstHead() (head []byte, err error) {
-	if c.body.wait == nil {
-		return c.in.head(c.limits.Head, nil)
-	}
-	now := time.Now()
-	for until := now.Add(c.limits.BackendTimeout); ; now = time.Now() {
-		if c.flowing.Load() {
-			until = now.Add(c.limits.BackendTimeout)
+	c.quietEnd = noDeadline
+	for {
+		if err := c.body.prepare(); err != nil {
+			return nil, err
 		}
-		c.in.within(max(min(lookAround, until.Sub(now)), time.Millisecond), now)
-		if c.gone.Load() {
-			_ = c.SetReadDeadline(past)
+		if head, err = c.in.head(c.limits.Head, nil); err == nil {
+			return head, nil
 		}
-		head, err = c.in.head(c.limits.Head, nil)
-		switch {
-		case err == nil, c.gone.Load(), !errors.Is(err, os.ErrDeadlineExceeded):
-			return head, err
-		case c.send.Gone():
-			return nil, core.ErrGone
-		case !c.flowing.Load() && !time.Now().Before(until):
+		if err = c.again(err); err != nil {
 			return nil, err
 		}
 	}
@@ -315,7 +326,18 @@ func (c *clientConn) readHead(method, upgrade string, inform func(*message.Respo
 }
 
 // Next, Ready and Trailers implement core.Body for the answer.
-func (c *clientConn) Next() ([]byte, error) { return c.body.Next() }
+func (c *clientConn) Next() ([]byte, error) {
+	c.quietEnd = noDeadline
+	for {
+		p, err := c.body.Next()
+		if err == nil || err == io.EOF { //nolint:errorlint // by the contract of Body
+			return p, err
+		}
+		if err = c.again(err); err != nil {
+			return nil, err
+		}
+	}
+}
 
 // Ready says that Next will not wait.
 func (c *clientConn) Ready() bool { return c.body.Ready() }

@@ -34,8 +34,9 @@ type serverConn struct {
 	// the response is framed so.
 	keep, begun, chunked, aborted bool
 	// interrupted says that nobody reads the request's body any more, whole that it was read to its end.
-	interrupted, whole atomic.Bool
-	to                 writer
+	// gone that the client has reset the connection.
+	interrupted, whole, gone atomic.Bool
+	to                       writer
 }
 
 func (c *serverConn) init() {
@@ -263,11 +264,14 @@ func (c *serverConn) Interrupt() {
 	_ = c.SetReadDeadline(past)
 }
 
-// Gone implements core.Front: a reset is an error that waits at the socket, a half-close is none.
+// Gone implements core.Front: a reset is an error that waits at the socket, once; a half-close is none.
 func (c *serverConn) Gone() bool {
 	code := 0
 	err := c.socket(func(fd uintptr) { code, _ = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ERROR) })
-	return err != nil || code != 0
+	if err != nil || code != 0 {
+		c.gone.Store(true)
+	}
+	return c.gone.Load()
 }
 
 // pending says that the socket has something to read, be it an end.

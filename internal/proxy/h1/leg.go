@@ -21,8 +21,7 @@ func NewLeg(limits *Limits) *Leg { return &Leg{limits: limits.Defaulted()} }
 // to come, a new connection is cheaper. Where the length is known the kernel drops them.
 // An answer that ends with its connection is read only so that a small one is not broken off.
 const (
-	discardLimit = 64 << 10
-	skipLimit    = 256 << 10
+	discardLimit = 256 << 10
 	closeLimit   = 8 << 10
 )
 
@@ -85,7 +84,7 @@ func (c *clientConn) writeCopy(copied *shadow.Copy) error {
 
 // discard reads the body up to a limit and keeps nothing.
 func (c *clientConn) discard() (complete bool, err error) {
-	if b := &c.body; b.kind == byLength && b.left <= skipLimit && c.in.raw != nil {
+	if b := &c.body; b.kind == byLength && b.left <= discardLimit && c.in.raw != nil {
 		return c.skip(b)
 	}
 	limit := discardLimit

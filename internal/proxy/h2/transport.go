@@ -67,6 +67,7 @@ func (t *Transport) Send(to *upstream.Endpoint, s *core.Send) (core.Answer, erro
 	} else {
 		ctx, a.cancel = context.WithDeadline(ctx, s.Deadline)
 	}
+	go watch(ctx, s.Gone, a.cancel)
 	interim := make(informs, most1xx)
 	req := request(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: interim.take}), to, &s.Out)
 	if s.Out.Length != 0 {
@@ -84,6 +85,9 @@ func (t *Transport) Send(to *upstream.Endpoint, s *core.Send) (core.Answer, erro
 	if err != nil {
 		a.cancel()
 		a.detach(s)
+		if s.Gone() {
+			err = core.ErrGone
+		}
 		return nil, err
 	}
 	if a.body == nil {
@@ -95,6 +99,24 @@ func (t *Transport) Send(to *upstream.Endpoint, s *core.Send) (core.Answer, erro
 	a.send, a.resp = s, resp
 	a.read()
 	return a, nil
+}
+
+// lookAround is how often an exchange looks whether its client is still there.
+const lookAround = time.Second
+
+// watch ends an exchange, which resets its stream, when the client has left: a backend that says
+// nothing would go on working for nobody. A backend that is dead is found by pings.
+func watch(ctx context.Context, gone func() bool, cancel func()) {
+	tick := time.NewTicker(lookAround)
+	defer tick.Stop()
+	for !gone() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+	cancel()
 }
 
 // most1xx is how many interim responses one answer may have.
@@ -364,7 +386,7 @@ type Leg struct {
 }
 
 // discardLimit is how many bytes of an answer's body are read before the stream is reset.
-const discardLimit = 64 << 10
+const discardLimit = 256 << 10
 
 // Send implements shadow.Leg.
 func (l *Leg) Send(to *upstream.Endpoint, c *shadow.Copy) (int, error) {

@@ -55,8 +55,8 @@ func Main(m *testing.M, env **Env, opts cluster.Options) {
 				fmt.Fprintln(os.Stderr, err)
 			}
 		}()
-		binary, err := build(ctx, c.Dir)
-		if err != nil {
+		binary := filepath.Join(c.Dir, "mirrorgate")
+		if err := Build(ctx, Root(), binary); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
@@ -65,17 +65,21 @@ func Main(m *testing.M, env **Env, opts cluster.Options) {
 	}())
 }
 
-// build builds the program with the race detector: a race ends it with exit
-// code 66, which Server.Stop reports.
-func build(ctx context.Context, dir string) (string, error) {
+// Root is the folder of the repository.
+func Root() string {
 	_, file, _, _ := runtime.Caller(0)
-	binary := filepath.Join(dir, "mirrorgate")
-	cmd := exec.CommandContext(ctx, "go", "build", "-race", "-o", binary, "./cmd/mirrorgate")
-	cmd.Dir = filepath.Join(filepath.Dir(file), "..", "..", "..")
+	return filepath.Join(filepath.Dir(file), "..", "..", "..")
+}
+
+// Build builds the program of a source folder with the race detector: a race ends
+// it with exit code 66, which Server.Stop reports.
+func Build(ctx context.Context, source, binary string, flags ...string) error {
+	cmd := exec.CommandContext(ctx, "go", append(append([]string{"build", "-race", "-o", binary}, flags...), "./cmd/mirrorgate")...)
+	cmd.Dir = source
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build mirrorgate: %w\n%s", err, out)
+		return fmt.Errorf("build mirrorgate: %w\n%s", err, out)
 	}
-	return binary, nil
+	return nil
 }
 
 // Namespace creates a namespace that is deleted after the test.
@@ -146,7 +150,13 @@ func (e *Env) Launch(t *testing.T, flags ...string) *Server {
 // identity of a kubeconfig, and does not wait for it.
 func (e *Env) LaunchInstalled(t *testing.T, kubeconfig string, flags ...string) *Server {
 	t.Helper()
-	return newServer(t).launch(t, e.Binary, append([]string{"--kubeconfig", kubeconfig}, flags...))
+	return LaunchProgram(t, e.Binary, append([]string{"--kubeconfig", kubeconfig}, flags...)...)
+}
+
+// LaunchProgram starts a mirrorgate that was built for a test.
+func LaunchProgram(t *testing.T, binary string, flags ...string) *Server {
+	t.Helper()
+	return newServer(t).launch(t, binary, flags)
 }
 
 func newServer(t *testing.T) *Server {

@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -76,34 +77,44 @@ func (i *issuer) condition(t *testing.T, kind certmanagerv1.CertificateCondition
 	}
 }
 
-// issue writes the Secret of the Certificate, as cert-manager does.
-func (i *issuer) issue(ctx context.Context, t *testing.T, spec certmanagerv1.CertificateSpec) {
+// sign makes a certificate and its key, good for a while.
+func (i *issuer) sign(t *testing.T, dns, ips []string, life time.Duration) (crt, private []byte) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), DNSNames: spec.DNSNames,
-		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Minute),
+		SerialNumber: big.NewInt(time.Now().UnixNano()), DNSNames: dns,
+		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(life),
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
-	for _, ip := range spec.IPAddresses {
-		require.Equal(t, "127.0.0.1", ip)
-		template.IPAddresses = append(template.IPAddresses, []byte{127, 0, 0, 1})
+	for _, ip := range ips {
+		template.IPAddresses = append(template.IPAddresses, net.ParseIP(ip))
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, i.ca, &key.PublicKey, i.key)
 	require.NoError(t, err)
-	private, err := x509.MarshalPKCS8PrivateKey(key)
+	raw, err := x509.MarshalPKCS8PrivateKey(key)
 	require.NoError(t, err)
-	text := func(kind string, der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}) }
+	return encode("CERTIFICATE", der), encode("PRIVATE KEY", raw)
+}
+
+func encode(kind string, der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+}
+
+// issue writes the Secret of the Certificate, as cert-manager does.
+func (i *issuer) issue(ctx context.Context, t *testing.T, spec certmanagerv1.CertificateSpec) {
+	t.Helper()
+	crt, key := i.sign(t, spec.DNSNames, spec.IPAddresses, time.Minute)
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: spec.SecretName, Annotations: map[string]string{certmanagerv1.CertificateNameKey: certs.IssuedSecret}},
 		Type:       corev1.SecretTypeTLS,
 		Data: map[string][]byte{
-			"tls.crt": text("CERTIFICATE", der), "tls.key": text("PRIVATE KEY", private), "ca.crt": text("CERTIFICATE", i.ca.Raw),
+			"tls.crt": crt, "tls.key": key, "ca.crt": encode("CERTIFICATE", i.ca.Raw),
 		},
 	}
 	secrets := clientset(t).CoreV1().Secrets(i.ns)
-	if _, err = secrets.Update(ctx, secret, metav1.UpdateOptions{}); apierrors.IsNotFound(err) {
+	_, err := secrets.Update(ctx, secret, metav1.UpdateOptions{})
+	if apierrors.IsNotFound(err) {
 		_, err = secrets.Create(ctx, secret, metav1.CreateOptions{})
 	}
 	require.NoError(t, err)
@@ -112,7 +123,7 @@ func (i *issuer) issue(ctx context.Context, t *testing.T, spec certmanagerv1.Cer
 // inject fills the caBundles, as cainjector does where it is told to.
 func (i *issuer) inject(t *testing.T) {
 	t.Helper()
-	bundle := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: i.ca.Raw})
+	bundle := encode("CERTIFICATE", i.ca.Raw)
 	api := clientset(t).AdmissionregistrationV1()
 	m, err := api.MutatingWebhookConfigurations().Get(t.Context(), "mirrorgate", metav1.GetOptions{})
 	require.NoError(t, err)
@@ -136,7 +147,7 @@ func says(t *testing.T, s *harness.Server, what string) {
 }
 
 // TestCertManagerThatComesLast installs mirrorgate first, then cert-manager, which
-// is slow, then denies, and in the end issues and rotates under writes.
+// is slow, then denies, and in the end issues.
 func TestCertManagerThatComesAfterMirrorgateIsWaitedFor(t *testing.T) {
 	ns, f := env.Namespace(t), newFront(t)
 	register(t, f)
@@ -166,12 +177,7 @@ func TestCertManagerThatComesAfterMirrorgateIsWaitedFor(t *testing.T) {
 	f.use(servers[:]...)
 	i.inject(t)
 	waitArmed(t)
-	writes := write(t, env.Namespace(t), 20*time.Millisecond)
-	for range 10 {
-		renewed := renewal(t, servers[:]...)
-		i.issue(t.Context(), t, leaf.Spec)
-		renewed()
-	}
+	writes := env.Write(t, 20, harness.MirroredGateway)
 	env.MustKubectl(t, "", "-n", ns, "delete", "secret", certs.IssuedSecret)
 	env.MustKubectl(t, "", "-n", ns, "create", "secret", "generic", certs.IssuedSecret, "--from-literal=tls.crt=theirs")
 	says(t, leads, "is not the one of Certificate mirrorgate-tls")
@@ -179,9 +185,8 @@ func TestCertManagerThatComesAfterMirrorgateIsWaitedFor(t *testing.T) {
 	renewed := renewal(t, servers[:]...)
 	i.issue(t.Context(), t, leaf.Spec)
 	renewed()
-	require.Empty(t, writes.stop())
-	require.Zero(t, writes.unmirrored.Load())
-	require.Greater(t, writes.done.Load(), int64(50))
+	writes.Flows(t, 10)
+	require.Empty(t, writes.Stop())
 
 	// Somebody's change of what we asked for is taken back; what is not ours stays.
 	env.MustKubectl(t, "", "-n", ns, "patch", "certificate", certs.IssuedSecret, "--type=merge", "-p", `{"spec":{"dnsNames":["other"]}}`)

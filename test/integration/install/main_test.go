@@ -5,25 +5,21 @@ package install
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/yaml"
 
 	"github.com/mirrorgate/mirrorgate/manifests"
 	"github.com/mirrorgate/mirrorgate/test/cluster"
@@ -134,45 +130,57 @@ func clientset(t *testing.T) kubernetes.Interface {
 	return c
 }
 
-// register creates the webhook configurations of the manifests, which call the
-// front in place of the Service, and the namespace for proofs.
+var service = regexp.MustCompile(`service: \{name: mirrorgate, namespace: mirrorgate-system, path: (/\w+), port: 443\}`)
+
+// webhooks are the webhook configurations of the manifests, which call the front in
+// place of the Service.
+func webhooks(t *testing.T, f *front, text []byte) string {
+	t.Helper()
+	require.Len(t, service.FindAll(text, -1), 4)
+	return string(service.ReplaceAll(text, []byte("url: https://"+f.address+"$1")))
+}
+
+// register applies them, and takes them away after the test.
 func register(t *testing.T, f *front) {
 	t.Helper()
-	first, second, _ := strings.Cut(string(manifests.Webhooks), "\n---\n")
-	var m admissionregistrationv1.MutatingWebhookConfiguration
-	var v admissionregistrationv1.ValidatingWebhookConfiguration
-	require.NoError(t, yaml.UnmarshalStrict([]byte(first), &m))
-	require.NoError(t, yaml.UnmarshalStrict([]byte(second), &v))
-	at := func(c *admissionregistrationv1.WebhookClientConfig) {
-		url := "https://" + f.address + *c.Service.Path
-		c.Service, c.URL = nil, &url
-	}
-	for i := range m.Webhooks {
-		at(&m.Webhooks[i].ClientConfig)
-	}
-	for i := range v.Webhooks {
-		at(&v.Webhooks[i].ClientConfig)
-	}
-	api := clientset(t).AdmissionregistrationV1()
-	_, err := api.MutatingWebhookConfigurations().Create(t.Context(), &m, metav1.CreateOptions{})
-	require.NoError(t, err)
-	_, err = api.ValidatingWebhookConfigurations().Create(t.Context(), &v, metav1.CreateOptions{})
-	require.NoError(t, err)
 	t.Cleanup(func() {
-		ctx := context.WithoutCancel(t.Context())
-		// One test removes them itself.
-		require.NoError(t, client.IgnoreNotFound(api.ValidatingWebhookConfigurations().Delete(ctx, v.Name, metav1.DeleteOptions{})))
-		require.NoError(t, client.IgnoreNotFound(api.MutatingWebhookConfigurations().Delete(ctx, m.Name, metav1.DeleteOptions{})))
+		_, err := env.Kubectl(context.WithoutCancel(t.Context()), "", "delete", "validatingwebhookconfiguration,mutatingwebhookconfiguration", "mirrorgate", "--ignore-not-found")
+		require.NoError(t, err)
 	})
+	env.MustKubectl(t, webhooks(t, f, manifests.Webhooks), "apply", "--server-side", "-f", "-")
 }
 
 // launch starts a replica in a namespace.
 func launch(t *testing.T, ns string, flags ...string) *harness.Server {
 	t.Helper()
-	return env.LaunchInstalled(t, env.Kubeconfig, append([]string{
+	return launchProgram(t, env.Binary, ns, flags...)
+}
+
+// launchProgram is launch for a mirrorgate of another build.
+func launchProgram(t *testing.T, binary, ns string, flags ...string) *harness.Server {
+	t.Helper()
+	return harness.LaunchProgram(t, binary, append([]string{
+		"--kubeconfig", env.Kubeconfig,
 		"--namespace", ns, "--probe-namespace", "default", "--leader-elect", "--cert-names", "127.0.0.1",
 	}, flags...)...)
 }
+
+// pair is an installation of two replicas in a namespace of their own.
+func pair(t *testing.T, flags ...string) (ns string, servers [2]*harness.Server) {
+	t.Helper()
+	ns = env.Namespace(t)
+	f := newFront(t)
+	register(t, f)
+	for i := range servers {
+		servers[i] = launch(t, ns, flags...)
+	}
+	f.use(servers[:]...)
+	waitReady(t, servers[:]...)
+	return ns, servers
+}
+
+// everyForm is a writer's routes with and without mirrors.
+var everyForm = []harness.Form{harness.MirroredGateway, harness.PlainGateway, harness.MirroredIstio, harness.PlainIstio}
 
 func waitReady(t *testing.T, servers ...*harness.Server) {
 	t.Helper()
@@ -184,16 +192,16 @@ func waitReady(t *testing.T, servers ...*harness.Server) {
 // waitArmed waits until the validating webhooks fail closed.
 func waitArmed(t *testing.T) {
 	t.Helper()
-	harness.Eventually(t, func() bool {
-		v, err := clientset(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), "mirrorgate", metav1.GetOptions{})
-		require.NoError(t, err)
-		for _, w := range v.Webhooks {
-			if *w.FailurePolicy != admissionregistrationv1.Fail {
-				return false
-			}
-		}
-		return true
-	}, "the validating webhooks stay open")
+	harness.Eventually(t, func() bool { return armed(t) }, "the validating webhooks stay open")
+}
+
+func armed(t *testing.T) bool {
+	t.Helper()
+	v, err := clientset(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), "mirrorgate", metav1.GetOptions{})
+	require.NoError(t, err)
+	return !slices.ContainsFunc(v.Webhooks, func(w admissionregistrationv1.ValidatingWebhook) bool {
+		return *w.FailurePolicy != admissionregistrationv1.Fail
+	})
 }
 
 // leader returns the replica that leads, and the other.
@@ -209,63 +217,4 @@ func leader(t *testing.T, servers ...*harness.Server) (leads, follows *harness.S
 		return false
 	}, "nobody leads")
 	return leads, follows
-}
-
-// writer changes a mirrored route all the time; each write passes both webhooks.
-type writer struct {
-	done, unmirrored atomic.Int64
-	stop             func() []string
-}
-
-// write begins to write in a namespace. Stopping it returns the errors.
-func write(t *testing.T, ns string, every time.Duration) *writer {
-	t.Helper()
-	routes, err := dynamic.NewForConfig(env.Config(t))
-	require.NoError(t, err)
-	env.MustKubectl(t, `
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {name: busy}
-spec:
-  hostnames: [h0.example]
-  rules:
-  - filters: [{type: RequestMirror, requestMirror: {backendRef: {name: absent, port: 80}}}]
-    backendRefs: [{name: primary, port: 80}]
-`, "-n", ns, "apply", "-f", "-")
-	ctx, cancel := context.WithCancel(t.Context())
-	w := &writer{}
-	var failures []string
-	var running sync.WaitGroup
-	running.Go(func() {
-		tick := time.NewTicker(every)
-		defer tick.Stop()
-		for n := 1; ; n++ {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			// The whole rule, as its author applies it: stored parked when admission
-			// answered, and as it is when not.
-			patch := fmt.Sprintf(`{"spec":{"hostnames":["h%d.example"],"rules":[{"filters":[{"type":"RequestMirror","requestMirror":`+
-				`{"backendRef":{"name":"absent","port":80}}}],"backendRefs":[{"name":"primary","port":80}]}]}}`, n)
-			got, err := routes.Resource(schema.GroupVersionResource{Group: "gateway.networking.k8s.io", Version: "v1", Resource: "httproutes"}).
-				Namespace(ns).Patch(context.WithoutCancel(ctx), "busy", "application/merge-patch+json", []byte(patch), metav1.PatchOptions{})
-			if err != nil {
-				failures = append(failures, fmt.Sprintf("%s %d: %v", time.Now().Format(time.StampMilli), n, err))
-				continue
-			}
-			w.done.Add(1)
-			if got.GetAnnotations()["mirrorgate.dev/parked"] == "" || strings.Contains(fmt.Sprint(got.Object["spec"]), "requestMirror") {
-				w.unmirrored.Add(1)
-			}
-		}
-	})
-	w.stop = sync.OnceValue(func() []string {
-		cancel()
-		running.Wait()
-		return failures
-	})
-	t.Cleanup(func() { w.stop() })
-	return w
 }

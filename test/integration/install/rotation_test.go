@@ -1,0 +1,311 @@
+package install
+
+// Certificates that change every few seconds while routes are written.
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/time/rate"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/mirrorgate/mirrorgate/certs"
+	"github.com/mirrorgate/mirrorgate/test/integration/harness"
+)
+
+var rotating = flag.Duration("rotating", 10*time.Second, "how long certificates rotate under writes, in each mode")
+
+const (
+	// perSecond is how many routes are written in a second.
+	perSecond = 200
+	// life makes a leaf rotate every four seconds, and the CA every 16.
+	life = "6s"
+)
+
+// renewal returns a function that waits until every replica serves another
+// certificate than now.
+func renewal(t *testing.T, servers ...*harness.Server) func() {
+	t.Helper()
+	before := map[*harness.Server]float64{}
+	for _, s := range servers {
+		before[s] = s.Metric(t, "mirrorgate_certificate_renewals_total")
+	}
+	return func() {
+		t.Helper()
+		for s, n := range before {
+			harness.Eventually(t, func() bool { return s.Metric(t, "mirrorgate_certificate_renewals_total") > n }, "no renewal")
+		}
+	}
+}
+
+// renewals waits until every replica has renewed its certificate so many times
+// more.
+func renewals(t *testing.T, n int, servers ...*harness.Server) {
+	t.Helper()
+	for range n {
+		renewal(t, servers...)()
+	}
+}
+
+// load is what rotations must not harm: writes, and new connections. The API server
+// keeps its own open for long, so the test connects as well, and trusts whom the
+// webhook configuration says.
+type load struct {
+	writes *harness.Writer
+	// hangUp ends the connecting, and returns how often it went right and what
+	// went wrong.
+	hangUp func() (int, []error)
+}
+
+func newLoad(t *testing.T) load {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	var errs []error
+	done, api := 0, clientset(t)
+	running.Go(func() {
+		for pace := rate.NewLimiter(20, 1); pace.Wait(ctx) == nil; done++ {
+			if err := connect(context.WithoutCancel(ctx), api); err != nil {
+				errs = append(errs, err)
+			}
+		}
+	})
+	t.Cleanup(cancel)
+	return load{env.Write(t, perSecond, everyForm...), func() (int, []error) {
+		cancel()
+		running.Wait()
+		return done, errs
+	}}
+}
+
+func connect(ctx context.Context, api kubernetes.Interface) error {
+	have, err := api.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(ctx, "mirrorgate", metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	client := have.Webhooks[0].ClientConfig
+	trusted := x509.NewCertPool()
+	trusted.AppendCertsFromPEM(client.CABundle)
+	at, err := url.Parse(*client.URL)
+	if err != nil {
+		return err
+	}
+	dialer := tls.Dialer{Config: &tls.Config{RootCAs: trusted}}
+	conn, err := dialer.DialContext(ctx, "tcp", at.Host)
+	if err != nil {
+		return fmt.Errorf("%s: %w", time.Now().Format("05.000"), err)
+	}
+	return conn.Close()
+}
+
+// unharmed requires that all went right, and that there was enough of it; on a busy
+// machine less than asked for.
+func (l load) unharmed(t *testing.T) {
+	t.Helper()
+	connections, errs := l.hangUp()
+	require.Empty(t, errs, "of %d connections", connections)
+	require.Empty(t, l.writes.Stop(), "of %d writes", l.writes.Done())
+	t.Logf("%d writes, %.0f in a second, and %d connections", l.writes.Done(), l.writes.Rate(), connections)
+	require.Greater(t, l.writes.Rate(), perSecond/8.0)
+	require.Positive(t, connections)
+}
+
+// The sources of a certificate. Each starts two replicas and returns what renews
+// their certificate.
+var modes = map[string]func(t *testing.T) (servers [2]*harness.Server, rotate func()){
+	"self": func(t *testing.T) ([2]*harness.Server, func()) {
+		_, servers := pair(t, "--certs", "self", "--cert-life", life)
+		return servers, func() {}
+	},
+	"cert-manager, with an issuer of ours": func(t *testing.T) (servers [2]*harness.Server, rotate func()) {
+		require.NoError(t, env.InstallCRDs(t.Context(), "cert-manager"))
+		ns, f := env.Namespace(t), newFront(t)
+		register(t, f)
+		env.MustKubectl(t, "", "annotate", "mutatingwebhookconfiguration/mirrorgate", "validatingwebhookconfiguration/mirrorgate",
+			certs.InjectAnnotation+"="+ns+"/"+certs.IssuedSecret)
+		for n := range servers {
+			servers[n] = launch(t, ns, "--certs", "auto", "--cert-life", "24h")
+		}
+		i := newIssuer(t, ns)
+		leaf := i.wanted(t)
+		i.issue(t.Context(), t, leaf.Spec)
+		i.condition(t, certmanagerv1.CertificateConditionReady, cmmeta.ConditionTrue, "Ready", "issued")
+		i.inject(t)
+		waitReady(t, servers[:]...)
+		f.use(servers[:]...)
+		return servers, func() { i.issue(t.Context(), t, leaf.Spec) }
+	},
+	"files": func(t *testing.T) (servers [2]*harness.Server, rotate func()) {
+		f := newFront(t)
+		register(t, f)
+		i := newIssuer(t, "")
+		dirs := [2]string{t.TempDir(), t.TempDir()}
+		rotate = func() {
+			for _, dir := range dirs {
+				mount(t, i, dir, time.Minute)
+			}
+		}
+		rotate()
+		ns := env.Namespace(t)
+		for n, dir := range dirs {
+			servers[n] = launch(t, ns, "--certs", "files", "--cert-dir", dir)
+		}
+		i.inject(t)
+		waitReady(t, servers[:]...)
+		f.use(servers[:]...)
+		return servers, rotate
+	},
+}
+
+// mount writes a certificate as kubelet updates a mounted Secret: the files are
+// links into a folder, which is itself a link that is replaced; then the old one goes.
+func mount(t *testing.T, i *issuer, dir string, life time.Duration) {
+	t.Helper()
+	crt, key := i.sign(t, nil, []string{"127.0.0.1"}, life)
+	data := filepath.Join(dir, fmt.Sprintf("..%d", time.Now().UnixNano()))
+	require.NoError(t, os.Mkdir(data, 0o700))
+	for name, text := range map[string][]byte{"tls.crt": crt, "tls.key": key} {
+		require.NoError(t, os.WriteFile(filepath.Join(data, name), text, 0o600))
+		if err := os.Symlink(filepath.Join("..data", name), filepath.Join(dir, name)); !os.IsExist(err) {
+			require.NoError(t, err)
+		}
+	}
+	old, err := os.Readlink(filepath.Join(dir, "..data"))
+	require.NoError(t, os.Symlink(filepath.Base(data), filepath.Join(dir, "..new")))
+	require.NoError(t, os.Rename(filepath.Join(dir, "..new"), filepath.Join(dir, "..data")))
+	if err == nil {
+		require.NoError(t, os.RemoveAll(filepath.Join(dir, old)))
+	}
+}
+
+func TestRotationUnderWritesLosesNone(t *testing.T) {
+	for mode, start := range modes {
+		t.Run(mode, func(t *testing.T) {
+			servers, rotate := start(t)
+			waitArmed(t)
+			l := newLoad(t)
+			pace := rate.NewLimiter(rate.Every(3*time.Second), 1)
+			rotations := 0
+			for began := time.Now(); time.Since(began) < *rotating; rotations++ {
+				require.NoError(t, pace.Wait(t.Context()))
+				renewed := renewal(t, servers[:]...)
+				rotate()
+				renewed()
+			}
+			require.Greater(t, rotations, 1)
+			l.unharmed(t)
+		})
+	}
+}
+
+// clocked is the program with a clock that set moves.
+func clocked(t *testing.T) (binary string, set func(wrong time.Duration)) {
+	t.Helper()
+	dir := t.TempDir()
+	source, err := filepath.Abs(filepath.Join(harness.Root(), "cmd", "mirrorgate", "clock.go"))
+	require.NoError(t, err)
+	other, err := filepath.Abs(filepath.Join("testdata", "clock.go"))
+	require.NoError(t, err)
+	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{source: other}})
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o600))
+	binary = filepath.Join(dir, "mirrorgate")
+	require.NoError(t, harness.Build(t.Context(), harness.Root(), binary, "-overlay", filepath.Join(dir, "overlay.json")))
+
+	file := filepath.Join(dir, "wrong")
+	set = func(wrong time.Duration) {
+		require.NoError(t, os.WriteFile(file+"-new", []byte(strconv.Itoa(int(wrong.Seconds()))), 0o600))
+		require.NoError(t, os.Rename(file+"-new", file))
+	}
+	set(0)
+	t.Setenv("MIRRORGATE_TEST_CLOCK", file)
+	return binary, set
+}
+
+func TestSelfManagedRotationSurvivesItsSecretAndItsClock(t *testing.T) {
+	binary, set := clocked(t)
+	ns, f := env.Namespace(t), newFront(t)
+	register(t, f)
+	var servers [2]*harness.Server
+	for i := range servers {
+		servers[i] = launchProgram(t, binary, ns, "--certs", "self", "--cert-life", life)
+	}
+	f.use(servers[:]...)
+	waitReady(t, servers[:]...)
+	waitArmed(t)
+	l := newLoad(t)
+	secret := func(args ...string) { env.MustKubectl(t, "", append([]string{"-n", ns}, args...)...) }
+
+	t.Log("the Secret is deleted")
+	secret("delete", "secret", certs.SelfSecret)
+	renewals(t, 2, servers[:]...)
+	t.Log("the Secret is corrupted")
+	secret("patch", "secret", certs.SelfSecret, "--type=merge", "-p", `{"data":{"tls.crt":"bm8=","ca.key":"bm8="}}`)
+	renewals(t, 2, servers[:]...)
+	t.Log("the clocks of all replicas jump, to and fro")
+	for _, wrong := range jumps {
+		set(wrong)
+		renewals(t, 1, servers[:]...)
+	}
+	l.unharmed(t)
+}
+
+var jumps = []time.Duration{48 * time.Hour, 0, -48 * time.Hour, time.Minute}
+
+// TestClockThatJumps is quiet, so that no answer of the API server sets anything
+// right at once.
+func TestReplicaIsReadyWhateverItsClockDoes(t *testing.T) {
+	binary, set := clocked(t)
+	register(t, newFront(t))
+	server := launchProgram(t, binary, env.Namespace(t), "--certs", "self")
+	waitReady(t, server)
+	for range 5 {
+		for _, wrong := range jumps {
+			set(wrong)
+			status, said := harness.Fetch(t, server.HealthURL+"/readyz/certificate")
+			require.Equal(t, 200, status, "%s: %s\n%s", wrong, said, server.Log())
+		}
+	}
+}
+
+// TestLeaderThatIsKilled deletes the Secret, and kills the leader when the next CA
+// is made and has issued nothing.
+func TestLeaderThatIsKilledInTheMiddleOfARotationIsContinued(t *testing.T) {
+	ns, servers := pair(t, "--certs", "self", "--cert-life", "1m") // more than the 15 s until another leads
+	waitArmed(t)
+	leads, follows := leader(t, servers[:]...)
+	l := newLoad(t)
+	l.writes.Flows(t, 100)
+	made := func() int { return strings.Count(leads.Log(), "made a new CA") }
+	before, renewed := made(), renewal(t, follows)
+	env.MustKubectl(t, "", "-n", ns, "delete", "secret", certs.SelfSecret)
+	harness.Eventually(t, func() bool { return made() > before }, "no new CA")
+	leads.Kill()
+	gone := time.Now()
+
+	harness.Eventually(t, func() bool { return follows.Metric(t, "leader_election_master_status") == 1 }, "nobody leads")
+	renewed()
+	l.writes.Flows(t, 100)
+	for _, f := range l.writes.Stop() {
+		require.Less(t, f.Began, gone.Add(time.Second), "not under way when the leader was killed: %s", f)
+	}
+	t.Logf("of %d writes refused: %v", l.writes.Done(), l.writes.Failures())
+	connections, errs := l.hangUp()
+	require.LessOrEqual(t, len(errs), 1, "of %d connections one can be made with the leader when it is killed: %v", connections, errs)
+}
