@@ -48,7 +48,7 @@ $(TEST_MODULES):
 
 .PHONY: e2e
 e2e: ## The installation on a real node: pods, Services, traffic; needs root and Debian's packages
-	go -C test/e2e test -count=1 -timeout 20m -v
+	go -C test/e2e test -count=1 -timeout 40m -v
 
 .PHONY: lint
 lint: bin/tools/golangci-lint ## Linters and layer fences, in every module

@@ -9,9 +9,11 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -48,11 +50,7 @@ func NodePackages() []string {
 	if _, err := os.Stat(filepath.Join(cniPlugins, "ptp")); err != nil {
 		missing["containernetworking-plugins"] = true
 	}
-	var packages []string
-	for pkg := range missing {
-		packages = append(packages, pkg)
-	}
-	return packages
+	return slices.Sorted(maps.Keys(missing))
 }
 
 // BuildNode builds what a cluster with a real node needs, outside of the sandbox, which has no way

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/mirrorgate/mirrorgate/test/cluster"
@@ -36,6 +38,9 @@ func run(m *testing.M) (code int, err error) {
 	if os.Geteuid() != 0 {
 		return 1, errors.New("needs root: it makes namespaces, mounts and control groups of its own")
 	}
+	// A signal ends the downloads, and what they left is removed.
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
 	images, err := os.MkdirTemp("", "mirrorgate-e2e-")
 	if err != nil {
 		return 1, err
