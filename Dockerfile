@@ -3,7 +3,12 @@
 # the API server's CA from its service account, so it needs no CA certificates.
 #
 #   docker buildx build --platform linux/amd64,linux/arm64 --build-arg VERSION=v1.2.3 .
-FROM --platform=$BUILDPLATFORM golang:1.26.8 AS build
+#
+# A tag can be moved, so a release pins what it is built with:
+#   --build-arg GO_IMAGE=golang:1.26.8@sha256:…
+# The final image is built on nothing. `make release` makes the same one without Docker.
+ARG GO_IMAGE=golang:1.26.8
+FROM --platform=$BUILDPLATFORM $GO_IMAGE AS build
 ARG TARGETOS TARGETARCH VERSION=devel
 WORKDIR /src
 COPY go.mod go.sum ./

@@ -40,6 +40,7 @@ vet: ## go vet in every module
 unit: ## Unit tests with the race detector, and without it what that would distort
 	go test -race -p 2 ./...
 	go test -count=1 -run TestAllocations ./internal/proxy
+	go -C release test ./...
 
 .PHONY: integration $(TEST_MODULES)
 integration: $(TEST_MODULES) ## Tests against a real control plane
@@ -86,6 +87,10 @@ fuzz: ## Each fuzz target for FUZZTIME (20s)
 .PHONY: demo
 demo: build ## The demo, on a cluster of its own
 	go -C test/cluster run ./cmd/cluster up -- $(CURDIR)/test/demo/run
+
+.PHONY: release
+release: ## dist/: binaries, SBOMs, an OCI image, SHA256SUMS
+	go -C release run . -version $(VERSION)
 
 .PHONY: tidy
 tidy: ## go mod tidy in every module
