@@ -22,10 +22,11 @@ import (
 )
 
 // How often an installation is looked at: soon until it is proved, then now and
-// then, because whoever applies the manifests again opens it again.
+// then, because whoever applies the manifests again opens it again, and because kinds
+// of routes come later.
 const (
 	armSoon  = 2 * time.Second
-	armLater = 30 * time.Second
+	armLater = 10 * time.Second
 )
 
 // Arming moves the validating webhooks of an installation from failure policy

@@ -111,7 +111,7 @@ func TestNoWriteOutsideMirrorsIsBlockedByADeletedNamespace(t *testing.T) {
 	o.is(t, `service "mirrorgate" not found`)
 
 	t.Log("the manifests are applied again")
-	install(t, "overlays/default")
+	install(t, render(t, "overlays/default"))
 	harness.Eventually(t, func() bool {
 		before := len(harness.Denied(o.mirrored.Failures()))
 		o.plain.Flows(t, 50)

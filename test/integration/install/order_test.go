@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -19,8 +18,7 @@ import (
 // both deny.
 func gates(t *testing.T) {
 	t.Helper()
-	// A kind that came later is noticed when the leader looks again.
-	require.Eventually(t, func() bool { return armed(t) }, time.Minute, 50*time.Millisecond)
+	waitArmed(t) // a kind that came later is noticed when the leader looks again
 	writes := env.Write(t, 20, harness.MirroredGateway, harness.MirroredIstio)
 	writes.Flows(t, 20)
 	require.Empty(t, writes.Stop())
