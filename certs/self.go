@@ -269,7 +269,8 @@ func (s *Self) write(ctx context.Context, stored *corev1.Secret, ring keyring) e
 				Namespace: s.opts.Namespace, Name: s.name,
 				Labels: map[string]string{OursLabel: OursValue, "app.kubernetes.io/name": "mirrorgate"},
 			},
-			Type: corev1.SecretTypeTLS, Data: data,
+			// Not kubernetes.io/tls, of which the API server warns while it holds a CA alone.
+			Type: corev1.SecretTypeOpaque, Data: data,
 		}, metav1.CreateOptions{FieldManager: OursValue})
 	} else {
 		stored = stored.DeepCopy()
