@@ -60,7 +60,7 @@ func TestTouchOfARouteThatIsGoneDoesNothing(t *testing.T) {
 		require.NoError(t, err)
 		for _, f := range families {
 			for _, m := range f.Metric {
-				if m.Counter != nil {
+				if m.GetCounter().GetValue() > 0 {
 					counted[m.Label[0].GetValue()] = m.Counter.GetValue()
 				}
 			}
