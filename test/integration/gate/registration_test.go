@@ -33,6 +33,9 @@ func TestRegistrationLivesAsLongAsTheProcess(t *testing.T) {
 	m, v := registered(t, name)
 	require.Len(t, m.Webhooks, 2)
 	require.Len(t, v.Webhooks, 2)
+	for _, labels := range []map[string]string{m.Labels, v.Labels} {
+		require.Equal(t, "mirrorgate", labels["app.kubernetes.io/name"], "by which they are found, by the demo for one")
+	}
 	require.Equal(t, admissionregistrationv1.Ignore, *m.Webhooks[0].FailurePolicy)
 	require.Equal(t, admissionregistrationv1.Fail, *v.Webhooks[0].FailurePolicy)
 	require.Equal(t, server.URL+"/mutate", *m.Webhooks[0].ClientConfig.URL)
