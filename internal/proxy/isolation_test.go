@@ -59,7 +59,7 @@ func load(t *testing.T, addr string, requests int) (failed int64, p99 time.Durat
 				begin := time.Now()
 				_, err := fmt.Fprintf(conn, "GET /%d HTTP/1.1\r\nHost: a\r\n\r\n", n)
 				if err == nil {
-					err = readAnswer(in)
+					err = faulty.ReadAnswer(in, 2)
 				}
 				if err != nil {
 					bad.Add(1)
@@ -75,21 +75,6 @@ func load(t *testing.T, addr string, requests int) (failed int64, p99 time.Durat
 		return bad.Load(), 0
 	}
 	return bad.Load(), all[len(all)*99/100]
-}
-
-func readAnswer(in *bufio.Reader) error {
-	status, err := in.ReadString('\n')
-	if err != nil {
-		return err
-	}
-	if !strings.HasPrefix(status, "HTTP/1.1 200 ") {
-		return fmt.Errorf("answered %q", status)
-	}
-	if err := faulty.ReadHead(in); err != nil {
-		return err
-	}
-	_, err = in.Discard(2)
-	return err
 }
 
 // faultsH2C are those of a variant that speaks HTTP/2, where they are a stream's, not a connection's.

@@ -158,26 +158,10 @@ func askInTurn(ctx context.Context, addr, path string, due time.Time, interval t
 		if _, err := conn.Write(request); err != nil {
 			return nil, err
 		}
-		if err := readHello(in); err != nil {
+		if err := faulty.ReadAnswer(in, 6); err != nil {
 			return nil, err
 		}
 		took = append(took, time.Since(due))
 	}
 	return took, nil
-}
-
-// readHello reads an answer with a body of six bytes.
-func readHello(in *bufio.Reader) error {
-	status, err := in.ReadString('\n')
-	if err != nil {
-		return err
-	}
-	if !strings.HasPrefix(status, "HTTP/1.1 200 ") {
-		return fmt.Errorf("answered %q", status)
-	}
-	if err := faulty.ReadHead(in); err != nil {
-		return err
-	}
-	_, err = in.Discard(6)
-	return err
 }

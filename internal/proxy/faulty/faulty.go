@@ -5,9 +5,11 @@ package faulty
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"time"
 )
@@ -57,6 +59,22 @@ func ReadHead(in *bufio.Reader) error {
 			return err
 		}
 	}
+}
+
+// ReadAnswer reads a 200 whose body is that long.
+func ReadAnswer(in *bufio.Reader, body int) error {
+	status, err := in.ReadString('\n')
+	if err != nil {
+		return err
+	}
+	if !strings.HasPrefix(status, "HTTP/1.1 200 ") {
+		return fmt.Errorf("answered %q", status)
+	}
+	if err := ReadHead(in); err != nil {
+		return err
+	}
+	_, err = in.Discard(body)
+	return err
 }
 
 func write(conn net.Conn, text string) error {
