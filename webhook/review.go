@@ -10,12 +10,14 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"sync"
 
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/go-logr/logr"
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 )
@@ -39,13 +41,15 @@ func newReviews(h admission.Handler) reviews {
 // ServeHTTP answers what is no review with a plain HTTP error: the API server
 // takes that as a failed call, to which the failure policy applies.
 func (s reviews) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	review, status, err := readReview(w, r)
+	in := incoming.Get().(*review)
+	defer in.free()
+	status, err := in.read(w, r)
 	if err != nil {
 		logf.FromContext(r.Context()).Error(err, "not an admission review", "path", r.URL.Path)
 		http.Error(w, err.Error(), status)
 		return
 	}
-	answer := s.hook.Handle(r.Context(), admission.Request{AdmissionRequest: *review.Request})
+	answer := s.hook.Handle(r.Context(), admission.Request{AdmissionRequest: *in.Request})
 	w.Header().Set("Content-Type", "application/json")
 	err = json.NewEncoder(w).Encode(admissionv1.AdmissionReview{TypeMeta: reviewType, Response: &answer.AdmissionResponse})
 	if err != nil {
@@ -53,22 +57,48 @@ func (s reviews) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// readReview returns the review, or the HTTP status that says why there is none.
-func readReview(w http.ResponseWriter, r *http.Request) (review admissionv1.AdmissionReview, status int, err error) {
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return review, http.StatusUnsupportedMediaType, fmt.Errorf("content type %q: must be application/json", r.Header.Get("Content-Type"))
+// review is read into memory of earlier ones: most of what a review costs is two
+// objects of some kilobytes, and nothing keeps them when the answer is out.
+type review struct {
+	admissionv1.AdmissionReview
+	request     admissionv1.AdmissionRequest
+	object, old []byte
+}
+
+var incoming = sync.Pool{New: func() any { return &review{} }}
+
+// maxKept bounds the memory that stays with each of an idle review's objects, in bytes.
+const maxKept = 64 << 10
+
+func (in *review) free() {
+	if cap(in.object) > maxKept {
+		in.object = nil
 	}
-	err = jsonv2.UnmarshalRead(http.MaxBytesReader(w, r.Body, maxReview), &review, jsontext.AllowInvalidUTF8(true))
+	if cap(in.old) > maxKept {
+		in.old = nil
+	}
+	incoming.Put(in)
+}
+
+// read returns the HTTP status that says why there is no review.
+func (in *review) read(w http.ResponseWriter, r *http.Request) (status int, err error) {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return http.StatusUnsupportedMediaType, fmt.Errorf("content type %q: must be application/json", r.Header.Get("Content-Type"))
+	}
+	in.request = admissionv1.AdmissionRequest{Object: runtime.RawExtension{Raw: in.object[:0]}, OldObject: runtime.RawExtension{Raw: in.old[:0]}}
+	in.AdmissionReview = admissionv1.AdmissionReview{Request: &in.request}
+	err = jsonv2.UnmarshalRead(http.MaxBytesReader(w, r.Body, maxReview), &in.AdmissionReview, jsontext.AllowInvalidUTF8(true))
+	in.object, in.old = in.request.Object.Raw, in.request.OldObject.Raw
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
-		return review, http.StatusRequestEntityTooLarge, fmt.Errorf("a review must not be larger than %d bytes", large.Limit)
+		return http.StatusRequestEntityTooLarge, fmt.Errorf("a review must not be larger than %d bytes", large.Limit)
 	case err != nil:
-		return review, http.StatusBadRequest, fmt.Errorf("decode review: %w", err)
-	case review.TypeMeta != reviewType:
-		return review, http.StatusBadRequest, fmt.Errorf("%s %s: must be %s %s", review.APIVersion, review.Kind, reviewType.APIVersion, reviewType.Kind)
-	case review.Request == nil:
-		return review, http.StatusBadRequest, errors.New("the review has no request")
+		return http.StatusBadRequest, fmt.Errorf("decode review: %w", err)
+	case in.TypeMeta != reviewType:
+		return http.StatusBadRequest, fmt.Errorf("%s %s: must be %s %s", in.APIVersion, in.Kind, reviewType.APIVersion, reviewType.Kind)
+	case in.Request == nil || in.Request.Operation == "":
+		return http.StatusBadRequest, errors.New("the review has no request")
 	}
-	return review, 0, nil
+	return 0, nil
 }

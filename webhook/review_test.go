@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	admissionv1 "k8s.io/api/admission/v1"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
@@ -56,11 +57,42 @@ func TestReviewIsReadWhole(t *testing.T) {
 
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", bytes.NewReader(body))
 	r.Header.Set("Content-Type", "application/json; charset=utf-8")
-	got, _, err := readReview(httptest.NewRecorder(), r)
+	var got review
+	_, err := got.read(httptest.NewRecorder(), r)
 	require.NoError(t, err)
 	var want admissionv1.AdmissionReview
 	require.NoError(t, json.Unmarshal(body, &want))
-	assert.Equal(t, want, got)
+	assert.Equal(t, want, got.AdmissionReview)
+}
+
+// Reviews share memory one after the other: none may see what an earlier one left.
+func TestReviewKnowsNothingOfTheOneBefore(t *testing.T) {
+	read := func(into *review, body []byte) {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", bytes.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		_, err := into.read(httptest.NewRecorder(), r)
+		require.NoError(t, err)
+	}
+	first := request(t, admissionv1.Update, fmt.Sprintf(mirrored, "a", 10), fmt.Sprintf(mirrored, "b", 10))
+	first.UserInfo.Extra = map[string]authenticationv1.ExtraValue{"scopes": {"all"}}
+	first.Options.Raw = []byte(`{"fieldManager":"mirrorgate"}`)
+	var reused review
+	read(&reused, reviewJSON(t, first))
+	kept := &reused.object[0]
+	reused.free()
+	second := reviewJSON(t, request(t, admissionv1.Create, fmt.Sprintf(mirrored, "c", 10), ""))
+	read(&reused, second)
+	var want admissionv1.AdmissionReview
+	require.NoError(t, json.Unmarshal(second, &want))
+	assert.Empty(t, reused.Request.OldObject.Raw)
+	reused.Request.OldObject.Raw = nil
+	assert.Equal(t, want, reused.AdmissionReview)
+	assert.Same(t, kept, &reused.object[0], "the memory is not used again")
+
+	large := request(t, admissionv1.Create, fmt.Sprintf(mirrored, strings.Repeat("d", maxKept), 10), "")
+	read(&reused, reviewJSON(t, large))
+	reused.free()
+	assert.Nil(t, reused.object, "memory of a large review is kept")
 }
 
 func TestReviewIsAnswered(t *testing.T) {

@@ -27,6 +27,7 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/certs"
 	"github.com/mirrorgate/mirrorgate/internal/controller"
+	"github.com/mirrorgate/mirrorgate/internal/heap"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 	"github.com/mirrorgate/mirrorgate/internal/variant"
 	"github.com/mirrorgate/mirrorgate/webhook"
@@ -177,12 +178,22 @@ func (g *gateway) assemble() (err error) {
 	return errors.Join(
 		g.manager.Add(everywhere(g.source.Start)),
 		g.manager.Add(everywhere(g.cluster.Start)),
+		g.manager.Add(everywhere(g.relax)),
 		g.manager.Add(everywhere(flips)),
 		g.manager.AddHealthzCheck("ping", func(*http.Request) error { return nil }),
 		g.manager.AddReadyzCheck("certificate", func(*http.Request) error { return g.source.Ready() }),
 		g.manager.AddReadyzCheck("caches", func(*http.Request) error { return g.synced() }),
 		g.manager.AddReadyzCheck("webhook", hooks.StartedChecker()),
 	)
+}
+
+// relax waits for the caches: filling them leaves much garbage, which sets the peak of
+// what the process takes.
+func (g *gateway) relax(ctx context.Context) error {
+	if poll(ctx, 100*time.Millisecond, g.cluster.HasSynced) {
+		heap.Relax()
+	}
+	return nil
 }
 
 var errNotSynced = errors.New("the caches are not filled yet")
@@ -205,9 +216,14 @@ func (g *gateway) controller() (func(context.Context) error, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := controller.New(g.index, toucher, controller.NewNamespaces(g.client.CoreV1(), selector), g.manager.GetEventRecorder("mirrorgate"), controller.Options{
+	observed := controller.NewMetrics(metrics.Registry)
+	events := controller.NewEvents(g.manager.GetEventRecorder("mirrorgate"), observed)
+	if err := g.manager.Add(everywhere(events.Start)); err != nil {
+		return nil, err
+	}
+	c := controller.New(g.index, toucher, controller.NewNamespaces(g.client.CoreV1(), selector), events, controller.Options{
 		Policy: g.opts.Policy, ClusterDomain: g.opts.ClusterDomain, Workers: g.opts.Workers,
-		Resync: g.opts.Resync.Duration, Metrics: controller.NewMetrics(metrics.Registry), Log: g.log.WithName("controller"),
+		Resync: g.opts.Resync.Duration, Metrics: observed, Log: g.log.WithName("controller"),
 	})
 	var queue atomic.Pointer[controller.Queue] // nil while another replica leads
 	g.index.Subscribe(func(keys []route.Key) {

@@ -30,7 +30,7 @@ import (
 type Index interface {
 	// Route returns a route that carries mirrors or our annotations, or nil.
 	Route(route.Key) *route.Document
-	Routes() iter.Seq[*route.Document]
+	Keys() iter.Seq[route.Key]
 	Snapshot(*route.Document) policy.Snapshot
 }
 
@@ -138,8 +138,8 @@ func (c *Controller) resync(ctx context.Context, q Queue) {
 	tick := time.NewTicker(c.opts.Resync)
 	defer tick.Stop()
 	for {
-		for doc := range c.index.Routes() {
-			q.Add(doc.Key)
+		for key := range c.index.Keys() {
+			q.Add(key)
 		}
 		select {
 		case <-ctx.Done():

@@ -84,10 +84,10 @@ func (f *fakeCluster) Route(key route.Key) *route.Document {
 	return doc
 }
 
-func (f *fakeCluster) Routes() iter.Seq[*route.Document] {
-	return func(yield func(*route.Document) bool) {
+func (f *fakeCluster) Keys() iter.Seq[route.Key] {
+	return func(yield func(route.Key) bool) {
 		if doc := f.Route(webKey); doc != nil {
-			yield(doc)
+			yield(doc.Key)
 		}
 	}
 }

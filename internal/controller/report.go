@@ -18,6 +18,7 @@ import (
 type Metrics struct {
 	touches *prometheus.CounterVec
 	latency *prometheus.HistogramVec
+	events  prometheus.Counter
 }
 
 // NewMetrics registers the controller's metrics; with a nil registerer they are
@@ -34,6 +35,10 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help:    "Time from the event that moves a mirror until the route is stored, by kind of route and action.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 		}, []string{"kind", "action"}),
+		events: f.NewCounter(prometheus.CounterOpts{
+			Name: "mirrorgate_events_dropped_total",
+			Help: "Events about routes that were not written because too many waited.",
+		}),
 	}
 	// There from the start: an alert on an increase does not see the first of a series.
 	for _, result := range []string{"flipped", "not_carried", "conflict", "gone", "refused", "error"} {
@@ -86,6 +91,9 @@ func (c *Controller) event(doc *route.Document, kind, reason, format string, arg
 	}
 	c.recorder.Eventf(&corev1.ObjectReference{
 		APIVersion: doc.APIVersion, Kind: string(doc.Kind),
-		Namespace: doc.Namespace, Name: doc.Name, UID: types.UID(doc.UID), ResourceVersion: doc.ResourceVersion,
+		Namespace: doc.Namespace, Name: doc.Name, UID: types.UID(doc.UID),
+		// Without it client-go would take all Events of a reason for the same, and keep
+		// the first one's note.
+		ResourceVersion: doc.ResourceVersion,
 	}, nil, kind, reason, "Mirror", "%s", note)
 }

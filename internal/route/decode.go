@@ -120,10 +120,7 @@ func (d *Document) readMetadata(o *object) {
 		d.Owners = append(d.Owners, Owner{Group: group, Kind: ref.Kind, Name: ref.Name})
 	}
 	annotations := o.Metadata.Annotations
-	d.annotations.count = len(annotations)
-	for k, v := range annotations {
-		d.annotations.bytes += len(k) + len(v)
-	}
+	d.annotations.count, d.annotations.bytes = sizes(annotations)
 	d.Gate = annotations[GateAnnotation]
 	d.Variants = annotations[VariantsAnnotation]
 	d.Parked, d.annotations.hasParked = annotations[ParkedAnnotation]

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/stretchr/testify/require"
 )
 
@@ -50,6 +51,21 @@ func withoutPrevious(d *Document) Document {
 	return plain
 }
 
+// samePacked checks that a route comes back as it was packed, but for white space.
+func samePacked(t *testing.T, raw []byte, opts Options) {
+	t.Helper()
+	packed, err := Pack(raw)
+	require.NoError(t, err)
+	got, err := packed.Document(opts)
+	require.NoError(t, err)
+	compact := jsontext.Value(slices.Clone(raw))
+	require.NoError(t, compact.Compact(lenient))
+	want, err := Decode(compact, opts)
+	require.NoError(t, err)
+	want.ResourceVersion = ""
+	require.Equal(t, withoutPrevious(want), withoutPrevious(got))
+}
+
 // Whatever can be read can be arranged, and its bytes are not kept.
 func FuzzDecode(f *testing.F) {
 	seed(f, func(raw []byte) { f.Add(raw, raw) })
@@ -70,6 +86,7 @@ func FuzzDecode(f *testing.F) {
 		if !readable(raw) {
 			return
 		}
+		samePacked(t, raw, opts)
 		ids := map[string]bool{}
 		for _, m := range d.Every {
 			require.False(t, ids[m.ID], "ids are unique")

@@ -298,7 +298,8 @@ func (l *gatewayLayout) lay(rule *Rule, backend int, heads []filterHead, parked 
 }
 
 func (m *Mirror) setGatewayPath(path string) {
-	m.Path, m.TargetPath, m.PortPath = path, path+".backendRef", path+".backendRef.port"
+	m.PortPath = path + ".backendRef.port"
+	m.Path, m.TargetPath = m.PortPath[:len(path)], m.PortPath[:len(path+".backendRef")]
 	for i := range m.Share.Fields {
 		m.Share.Fields[i].Path = path + "." + m.Share.Fields[i].Name
 	}

@@ -4,6 +4,7 @@ package variant
 // own or shared by all records; nothing holds on to the object.
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -18,7 +19,6 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/mirrorgate/mirrorgate/internal/policy"
-	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
 const serviceLabel = discoveryv1.LabelServiceName
@@ -28,9 +28,8 @@ func (i *Index) toRecord(obj any) (record, error) {
 	switch o := obj.(type) {
 	case record:
 		return o, nil
-	case *route.Document:
-		name := types.NamespacedName{Namespace: o.Namespace, Name: o.Name}
-		return &stored{id: id{kindOfRoute(o.Kind), name}, doc: o}, nil
+	case json.RawMessage:
+		return i.parse(o)
 	case *unstructured.Unstructured:
 		raw, err := o.MarshalJSON()
 		if err != nil {

@@ -3,6 +3,7 @@ package variant
 import (
 	"encoding/json"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -52,6 +53,9 @@ func (c *cluster) apply(objs ...any) {
 			require.NoError(c.t, err)
 			require.NoError(c.t, c.Load(raw))
 			continue
+		}
+		if doc, ok := obj.(*route.Document); ok {
+			obj = textOf(doc)
 		}
 		require.NoError(c.t, c.Upsert(obj))
 	}
@@ -148,6 +152,14 @@ func deleting[T metav1.Object](obj T) T {
 	return obj
 }
 
+// texts are what the documents of a test were decoded from.
+var texts sync.Map
+
+func textOf(doc *route.Document) json.RawMessage {
+	text, _ := texts.Load(doc)
+	return text.(json.RawMessage)
+}
+
 func decode(object map[string]any) *route.Document {
 	raw, err := json.Marshal(object)
 	if err != nil {
@@ -157,6 +169,7 @@ func decode(object map[string]any) *route.Document {
 	if err != nil {
 		panic(err)
 	}
+	texts.Store(doc, json.RawMessage(raw))
 	return doc
 }
 

@@ -34,13 +34,13 @@ func (i *Index) fqdn(name route.ServiceName) string {
 }
 
 // hostsOf returns the hosts by which Istio may know a VirtualService's mirror.
-func (i *Index) hostsOf(m *route.Mirror) []string {
-	if !m.Target.IsService() {
-		return []string{m.Target.Name}
+func (i *Index) hostsOf(m target) []string {
+	if !m.IsService() {
+		return []string{m.Name}
 	}
-	hosts := []string{i.fqdn(m.Target.Service())}
-	if m.ShortHost {
-		hosts = append(hosts, m.Host)
+	hosts := []string{i.fqdn(m.Service())}
+	if m.host != "" {
+		hosts = append(hosts, m.host)
 	}
 	return hosts
 }
@@ -132,7 +132,7 @@ func (i *Index) changeGrant(old, g *grant, t *touched) {
 		}
 		for _, from := range each.from {
 			for s := range i.crossing[crossing{each.Namespace, from}] {
-				t.set().add(s.doc.Key)
+				t.set().add(s.key())
 			}
 		}
 	}

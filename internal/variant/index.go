@@ -142,7 +142,7 @@ func (i *Index) Subscribe(s Subscriber) {
 
 // Upsert adds or replaces objects: typed Kubernetes objects,
 // *metav1.PartialObjectMetadata for pods, *unstructured.Unstructured and
-// *route.Document. Kinds that the Index does not model are ignored; a malformed
+// json.RawMessage. Kinds that the Index does not model are ignored; a malformed
 // object is an error that names it, and the ones before it are kept.
 func (i *Index) Upsert(objs ...any) error {
 	for _, obj := range objs {
@@ -221,9 +221,12 @@ func (i *Index) put(rec record, t *touched) {
 	old := i.objects[key.kind][key.NamespacedName]
 	if old != nil && old.equal(rec) {
 		if s, ok := old.(*stored); ok {
-			s.doc = rec.(*stored).doc // the same, under a newer resourceVersion
+			s.version = rec.(*stored).version
 		}
 		return
+	}
+	if s, ok := rec.(*stored); ok {
+		s.shareNames(i.intern)
 	}
 	// The key's strings must be those of the record that is kept.
 	delete(i.objects[key.kind], key.NamespacedName)
@@ -294,26 +297,43 @@ func (i *Index) Route(key route.Key) *route.Document {
 	if rec == nil {
 		return nil
 	}
-	return rec.(*stored).doc
+	return rec.(*stored).document(i.opts)
 }
 
 // Routes yields all stored routes, as they are when the iteration starts.
 func (i *Index) Routes() iter.Seq[*route.Document] {
 	return func(yield func(*route.Document) bool) {
-		i.mu.RLock()
-		var docs []*route.Document
-		for kind := KindHTTPRoute; kind < kindCount; kind++ {
-			for _, rec := range i.objects[kind] {
-				docs = append(docs, rec.(*stored).doc)
-			}
-		}
-		i.mu.RUnlock()
-		for _, doc := range docs {
-			if !yield(doc) {
+		for _, s := range i.routes() {
+			i.mu.RLock()
+			doc := s.document(i.opts)
+			i.mu.RUnlock()
+			if doc != nil && !yield(doc) {
 				return
 			}
 		}
 	}
+}
+
+// Keys yields the names of all stored routes.
+func (i *Index) Keys() iter.Seq[route.Key] {
+	return func(yield func(route.Key) bool) {
+		for _, s := range i.routes() {
+			if !yield(s.key()) {
+				return
+			}
+		}
+	}
+}
+
+func (i *Index) routes() (all []*stored) {
+	i.mu.RLock()
+	defer i.mu.RUnlock()
+	for kind := KindHTTPRoute; kind < kindCount; kind++ {
+		for _, rec := range i.objects[kind] {
+			all = append(all, rec.(*stored))
+		}
+	}
+	return all
 }
 
 // Counts are the sizes of the model, for metrics.
@@ -330,12 +350,12 @@ func (i *Index) Counts() Counts {
 		c.Objects[kind] = len(i.objects[kind])
 	}
 	i.mu.RUnlock()
-	for doc := range i.Routes() {
-		for m := range mirrors(doc) {
-			if m.Parked {
-				c.Parked[doc.Kind]++
+	for _, s := range i.routes() {
+		for _, m := range s.mirrors {
+			if m.parked {
+				c.Parked[s.key().Kind]++
 			} else {
-				c.Active[doc.Kind]++
+				c.Active[s.key().Kind]++
 			}
 		}
 	}

@@ -1,6 +1,8 @@
 package variant
 
 import (
+	"encoding/json"
+	"maps"
 	"testing"
 	"time"
 
@@ -80,13 +82,18 @@ func TestNotifications(t *testing.T) {
 	}
 }
 
-func TestARefreshedRouteIsTheNewOne(t *testing.T) {
+func TestAChangeThatIsNotOfMirrorsIsNone(t *testing.T) {
 	c := notifyCluster(t)
 	doc := httpRoute("shop/gw", "shop/a", "shop/b")
-	doc.ResourceVersion = "7"
-	c.apply(doc)
+	var object map[string]any
+	require.NoError(t, json.Unmarshal(textOf(doc), &object))
+	object["status"] = map[string]any{"parents": []any{}}
+	maps.Copy(object["metadata"].(map[string]any), map[string]any{"resourceVersion": "7", "generation": 3, "labels": map[string]any{"a": "b"}})
+	c.apply(decode(object))
 	assert.Empty(t, c.notified())
-	assert.Same(t, doc, c.Route(doc.Key))
+	assert.Equal(t, "7", c.Route(doc.Key).ResourceVersion)
+	doc.ResourceVersion = "7"
+	assert.Equal(t, doc, c.Route(doc.Key))
 	c.Delete(KindService, "shop", "b")
 	assert.Len(t, c.notified(), 3, "still indexed")
 }

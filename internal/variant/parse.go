@@ -78,14 +78,25 @@ func (i *Index) parseKind(kind Kind, h *header, raw []byte) (record, error) {
 }
 
 func (i *Index) parseRoute(kind Kind, h *header, raw []byte) (record, error) {
+	s := &stored{id: h.id(kind)}
 	if !route.MayMirror(raw) {
-		return &stored{id: h.id(kind), doc: &route.Document{}}, nil
+		return s, nil
 	}
 	doc, err := route.Decode(raw, route.Options{ClusterDomain: i.opts.ClusterDomain})
 	if err != nil {
 		return nil, err
 	}
-	return &stored{id: h.id(kind), doc: doc}, nil
+	if !doc.Concerns() {
+		return s, nil
+	}
+	if s.packed, err = route.Pack(raw); err != nil {
+		return nil, err
+	}
+	s.serves, s.version = doc.Serves, doc.ResourceVersion
+	for m := range mirrors(doc) {
+		s.mirrors = append(s.mirrors, newTarget(m))
+	}
+	return s, nil
 }
 
 func parseBuiltin(kind Kind, raw []byte) (record, error) {

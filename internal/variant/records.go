@@ -207,14 +207,63 @@ func (g *grant) allows(from grantee, name string) bool {
 // stored is a route.
 type stored struct {
 	id
-	doc *route.Document
+	// packed is zero when mirrorgate has nothing to say about the route.
+	packed route.Packed
+	// version is the resourceVersion. It changes while the record is in the Index.
+	version string
+	// serves and mirrors are those of the Document, by which it is found.
+	serves  []route.ServiceName
+	mirrors []target
 }
 
-func (s *stored) kept() bool { return s.doc.Concerns() }
+// target is a mirror as far as it can be found, or leads on to other routes.
+type target struct {
+	route.Target
+	// host is that of a VirtualService whose meaning is open: see route.Mirror's
+	// ShortHost. "" for others.
+	host string
+	// sends is set when the mirror sends any copies.
+	parked, sends bool
+}
 
-// equal ignores the resourceVersion: every status update changes it.
-func (s *stored) equal(other record) bool {
-	a, b := *s.doc, *other.(*stored).doc
-	a.ResourceVersion, b.ResourceVersion = "", ""
-	return reflect.DeepEqual(a, b) //nolint:govet // An error in it is a tree of plain values.
+func newTarget(m *route.Mirror) target {
+	t := target{Target: m.Target, parked: m.Parked, sends: m.Share.Percent() > 0}
+	if m.ShortHost {
+		t.host = m.Host
+	}
+	if t.Kind == route.TargetService {
+		t.Kind = route.TargetService // the constant, not a string of the route's own
+	}
+	return t
+}
+
+func (s *stored) key() route.Key {
+	return route.Key{Kind: route.Kind(s.kind.String()), Namespace: s.Namespace, Name: s.Name}
+}
+
+func (s *stored) kept() bool { return s.packed != route.Packed{} }
+
+func (s *stored) equal(other record) bool { return s.packed == other.(*stored).packed }
+
+// document unpacks the route. What is packed was read before, so that it can be read
+// again; if it could not, there would be nothing to say about the route.
+func (s *stored) document(opts Options) *route.Document {
+	doc, err := s.packed.Document(route.Options{ClusterDomain: opts.ClusterDomain})
+	if err != nil {
+		return nil
+	}
+	doc.ResourceVersion = s.version
+	return doc
+}
+
+// shareNames makes all records of a namespace share one string.
+func (s *stored) shareNames(intern func(string) string) {
+	for n := range s.serves {
+		s.serves[n].Namespace = intern(s.serves[n].Namespace)
+	}
+	for n := range s.mirrors {
+		if s.mirrors[n].Namespace != "" {
+			s.mirrors[n].Namespace = intern(s.mirrors[n].Namespace)
+		}
+	}
 }

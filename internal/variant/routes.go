@@ -19,37 +19,38 @@ type crossing struct {
 	from grantee
 }
 
-// crosses tells whether a route needs a grant for a mirror target. VirtualServices
-// know no such permission.
-func crosses(doc *route.Document, t route.Target) bool {
-	return doc.Kind != route.VirtualService && t.IsService() && t.Namespace != doc.Namespace
+// crosses tells whether a route of some kind and namespace needs a grant for a
+// mirror target. VirtualServices know no such permission.
+func crosses(kind route.Kind, namespace string, t route.Target) bool {
+	return kind != route.VirtualService && t.IsService() && t.Namespace != namespace
 }
 
 func (i *Index) changeRoute(old, s *stored, t *touched) {
 	if old != nil {
 		i.eachIndex(old, func(set routeSet) { delete(set, old) })
 		i.prune(old)
-		t.set().add(old.doc.Key)
+		t.set().add(old.key())
 	}
 	if s != nil {
 		i.eachIndex(s, func(set routeSet) { set[s] = struct{}{} })
-		t.set().add(s.doc.Key)
+		t.set().add(s.key())
 	}
 }
 
 // eachIndex calls fn with every set that the route belongs to.
 func (i *Index) eachIndex(s *stored, fn func(routeSet)) {
-	for _, name := range s.doc.Serves {
+	for _, name := range s.serves {
 		fn(setOf(i.serving, types.NamespacedName(name)))
 	}
-	for m := range mirrors(s.doc) {
-		if m.Target.IsService() {
-			fn(setOf(i.targeting, types.NamespacedName(m.Target.Service())))
+	kind := s.key().Kind
+	for _, m := range s.mirrors {
+		if m.IsService() {
+			fn(setOf(i.targeting, types.NamespacedName(m.Service())))
 		}
-		if crosses(s.doc, m.Target) {
-			fn(setOf(i.crossing, crossing{m.Target.Namespace, grantee{s.doc.Kind, s.doc.Namespace}}))
+		if crosses(kind, s.Namespace, m.Target) {
+			fn(setOf(i.crossing, crossing{m.Namespace, grantee{kind, s.Namespace}}))
 		}
-		if s.doc.Kind == route.VirtualService {
+		if kind == route.VirtualService {
 			for _, host := range i.hostsOf(m) {
 				for _, name := range covering(host) {
 					fn(setOf(i.naming, name))
@@ -61,12 +62,12 @@ func (i *Index) eachIndex(s *stored, fn func(routeSet)) {
 
 // prune drops the sets that the route was the last member of.
 func (i *Index) prune(s *stored) {
-	for _, name := range s.doc.Serves {
+	for _, name := range s.serves {
 		pruneSet(i.serving, types.NamespacedName(name))
 	}
-	for m := range mirrors(s.doc) {
-		pruneSet(i.targeting, types.NamespacedName(m.Target.Service()))
-		pruneSet(i.crossing, crossing{m.Target.Namespace, grantee{s.doc.Kind, s.doc.Namespace}})
+	for _, m := range s.mirrors {
+		pruneSet(i.targeting, types.NamespacedName(m.Service()))
+		pruneSet(i.crossing, crossing{m.Namespace, grantee{s.key().Kind, s.Namespace}})
 		for _, host := range i.hostsOf(m) {
 			for _, name := range covering(host) {
 				pruneSet(i.naming, name)
@@ -141,16 +142,16 @@ func (f *loopFinder) wayBack(target route.Target) string {
 func (f *loopFinder) mirroredFrom(from route.ServiceName) []route.ServiceName {
 	targets := map[route.ServiceName]bool{}
 	for s := range f.index.serving[types.NamespacedName(from)] {
-		if s.doc.Key == f.doc.Key {
+		if s.key() == f.doc.Key {
 			continue
 		}
-		for m := range mirrors(s.doc) {
+		for _, m := range s.mirrors {
 			if f.left--; f.left < 0 {
 				return nil
 			}
-			own := s.doc.Kind == route.VirtualService && m.Target.Service() == from
-			if m.Target.IsService() && !own && m.Share.Percent() > 0 {
-				targets[m.Target.Service()] = true
+			own := s.kind == KindVirtualService && m.Service() == from
+			if m.IsService() && !own && m.sends {
+				targets[m.Service()] = true
 			}
 		}
 	}

@@ -22,7 +22,13 @@ const (
 // fill feeds a cluster of that size, one object at a time as a watch does.
 func fill(tb testing.TB, i *Index, one string) {
 	tb.Helper()
-	put := func(obj any) { require.NoError(tb, i.Upsert(obj)) }
+	put := func(obj any) {
+		if doc, ok := obj.(*route.Document); ok {
+			obj = textOf(doc)
+			texts.Delete(doc)
+		}
+		require.NoError(tb, i.Upsert(obj))
+	}
 	ns := func(n int) string {
 		if one != "" {
 			return one

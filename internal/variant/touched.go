@@ -22,17 +22,17 @@ func (t *touched) set() keySet {
 	return t.routes
 }
 
-func anyMirror(*route.Mirror) bool { return true }
+func anyMirror(target) bool { return true }
 
 // subsetMirror holds for the mirrors that pods' labels matter to.
-func subsetMirror(m *route.Mirror) bool { return m.Target.Subset != "" }
+func subsetMirror(m target) bool { return m.Subset != "" }
 
 // touchService adds the routes with such a mirror to the Service.
-func (i *Index) touchService(name types.NamespacedName, into keySet, such func(*route.Mirror) bool) {
+func (i *Index) touchService(name types.NamespacedName, into keySet, such func(target) bool) {
 	for s := range i.targeting[name] {
-		for m := range mirrors(s.doc) {
-			if m.Target.IsService() && types.NamespacedName(m.Target.Service()) == name && such(m) {
-				into.add(s.doc.Key)
+		for _, m := range s.mirrors {
+			if m.IsService() && types.NamespacedName(m.Service()) == name && such(m) {
+				into.add(s.key())
 				break
 			}
 		}
@@ -42,6 +42,6 @@ func (i *Index) touchService(name types.NamespacedName, into keySet, such func(*
 // touchHost adds the routes with a mirror to the host, which may be a wildcard.
 func (i *Index) touchHost(host string, into keySet) {
 	for s := range i.naming[host] {
-		into.add(s.doc.Key)
+		into.add(s.key())
 	}
 }

@@ -36,6 +36,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/mirrorgate/mirrorgate/certs"
+	"github.com/mirrorgate/mirrorgate/internal/heap"
 	"github.com/mirrorgate/mirrorgate/internal/variant"
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
@@ -73,6 +74,7 @@ func serveAdmission(ctx context.Context, which string) error {
 		c.NextProtos = []string{"http/1.1"}
 	}}})
 	if which == "mirrorgate" {
+		heap.Relax()
 		gate, err := filledGate()
 		if err != nil {
 			return err

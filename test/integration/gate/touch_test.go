@@ -22,8 +22,8 @@ type fakeIndex struct{ doc *route.Document }
 
 func (f fakeIndex) Route(route.Key) *route.Document { return f.doc }
 
-func (f fakeIndex) Routes() iter.Seq[*route.Document] {
-	return func(yield func(*route.Document) bool) { yield(f.doc) }
+func (f fakeIndex) Keys() iter.Seq[route.Key] {
+	return func(yield func(route.Key) bool) { yield(f.doc.Key) }
 }
 
 func (f fakeIndex) Snapshot(doc *route.Document) policy.Snapshot {
