@@ -89,7 +89,7 @@ demo: build ## The demo, on a cluster of its own
 	go -C test/cluster run ./cmd/cluster up -- $(CURDIR)/test/demo/run
 
 .PHONY: release
-release: ## dist/: binaries, SBOMs, an OCI image, SHA256SUMS
+release: ## dist/: binaries, SBOMs, an OCI image, the Helm chart, SHA256SUMS
 	go -C release run . -version $(VERSION)
 
 .PHONY: tidy

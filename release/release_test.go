@@ -46,7 +46,8 @@ func TestTwoReleasesAreTheSameWhereverTheyAreBuilt(t *testing.T) {
 		sums[i], first = string(text), r.out
 	}
 	require.Equal(t, sums[0], sums[1])
-	require.Equal(t, 3, strings.Count(sums[0], "\n"), "a binary, what is in it, an image")
+	require.Equal(t, 4, strings.Count(sums[0], "\n"), "a binary, what is in it, an image, the chart")
+	require.Contains(t, sums[0], "  mirrorgate-1.2.3-test.tgz\n")
 
 	name := "mirrorgate_v1.2.3-test_" + here.os + "_" + here.arch
 	said, err := exec.CommandContext(t.Context(), filepath.Join(first, name), "version").Output()
