@@ -51,6 +51,10 @@ $(TEST_MODULES):
 e2e: ## The installation on a real node: pods, Services, traffic; needs root and Debian's packages
 	go -C test/e2e test -count=1 -timeout 40m -v
 
+.PHONY: e2e-kind
+e2e-kind: ## The same on a kind cluster, with Docker; no root
+	test/e2e/kind.sh
+
 .PHONY: lint
 lint: bin/tools/golangci-lint ## Linters and layer fences, in every module
 	@failed=0; \
