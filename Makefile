@@ -51,6 +51,10 @@ $(TEST_MODULES):
 e2e: ## The installation on a real node: pods, Services, traffic; needs root and Debian's packages
 	go -C test/e2e test -count=1 -timeout 40m -v
 
+.PHONY: e2e-kind
+e2e-kind: ## The same on a kind cluster, with Docker; no root
+	test/e2e/kind.sh
+
 .PHONY: lint
 lint: bin/tools/golangci-lint ## Linters and layer fences, in every module
 	@failed=0; \
@@ -89,7 +93,7 @@ demo: build ## The demo, on a cluster of its own
 	go -C test/cluster run ./cmd/cluster up -- $(CURDIR)/test/demo/run
 
 .PHONY: release
-release: ## dist/: binaries, SBOMs, an OCI image, SHA256SUMS
+release: ## dist/: binaries, SBOMs, an OCI image, the Helm chart, SHA256SUMS
 	go -C release run . -version $(VERSION)
 
 .PHONY: tidy

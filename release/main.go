@@ -1,5 +1,5 @@
 // Command release builds what a release holds, the same bytes each time and on every
-// machine: binaries, a list of what is in each, an image, and their checksums.
+// machine: binaries, a list of what is in each, an image, the Helm chart, and their checksums.
 package main
 
 import (
@@ -61,7 +61,11 @@ func (r release) make(ctx context.Context) error {
 	if err := writeImage(image, r.version, r.platforms, binaries); err != nil {
 		return err
 	}
-	return r.checksums(append(made, image))
+	chart, err := writeChart(filepath.Join(r.source, "manifests", "chart"), r.out, r.version)
+	if err != nil {
+		return err
+	}
+	return r.checksums(append(made, image, chart))
 }
 
 func (r release) file(what string) string {

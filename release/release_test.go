@@ -46,7 +46,8 @@ func TestTwoReleasesAreTheSameWhereverTheyAreBuilt(t *testing.T) {
 		sums[i], first = string(text), r.out
 	}
 	require.Equal(t, sums[0], sums[1])
-	require.Equal(t, 3, strings.Count(sums[0], "\n"), "a binary, what is in it, an image")
+	require.Equal(t, 4, strings.Count(sums[0], "\n"), "a binary, what is in it, an image, the chart")
+	require.Contains(t, sums[0], "  mirrorgate-1.2.3-test.tgz\n")
 
 	name := "mirrorgate_v1.2.3-test_" + here.os + "_" + here.arch
 	said, err := exec.CommandContext(t.Context(), filepath.Join(first, name), "version").Output()
@@ -144,12 +145,17 @@ func sameAsDockerfile(t *testing.T, config v1.Config) {
 	require.Contains(t, text, `go build -trimpath -ldflags "-s -w -X main.version=$VERSION"`)
 }
 
-func TestDockerfileBuildsWithTheGoThatWeTest(t *testing.T) {
+func TestDockerfileBuildsWithTheGoThatWeTestAndPullsNothingElse(t *testing.T) {
 	raw, err := os.ReadFile("../Dockerfile")
 	require.NoError(t, err)
 	module, err := os.ReadFile("../go.mod")
 	require.NoError(t, err)
 	version := regexp.MustCompile(`(?m)^go (.+)$`).FindSubmatch(module)
 	require.NotNil(t, version)
-	require.Contains(t, string(raw), "\nARG GO_IMAGE=golang:"+string(version[1])+"\n")
+	require.Regexp(t, `\nARG GO_IMAGE=golang:`+regexp.QuoteMeta(string(version[1]))+`@sha256:[0-9a-f]{64}\n`, string(raw), "a tag can be moved")
+	var from []string
+	for _, image := range regexp.MustCompile(`(?m)^FROM (.+)$|--from=([^ ]+)|^# *syntax *=(.+)$`).FindAllStringSubmatch(string(raw), -1) {
+		from = append(from, image[1]+image[2]+image[3])
+	}
+	require.Equal(t, []string{"--platform=$BUILDPLATFORM $GO_IMAGE AS build", "scratch", "build"}, from)
 }

@@ -13,7 +13,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/mirrorgate/mirrorgate/test/cluster"
 )
@@ -54,19 +58,31 @@ func buildMirrorgate(ctx context.Context, dir string) error {
 	return image.Write(filepath.Join(dir, "mirrorgate.tar"))
 }
 
+var (
+	httpbinPackages = []string{"python3-httpbin", "gunicorn", "curl", "coreutils"}
+	httpbinEnv      = []string{"PYTHONDONTWRITEBYTECODE=1", `GUNICORN_CMD_ARGS=--access-logformat '"%(r)s" %(s)s "%(a)s" "%({host}i)s"'`}
+)
+
+func TestHttpbinForOtherClustersIsTheSame(t *testing.T) {
+	text, err := os.ReadFile("httpbin.Dockerfile")
+	require.NoError(t, err)
+	require.Contains(t, string(text), "apt-get install -qy --no-install-recommends "+strings.Join(httpbinPackages, " ")+" &&")
+	for _, variable := range httpbinEnv {
+		name, value, _ := strings.Cut(variable, "=")
+		require.Contains(t, string(text), "\nENV "+name+"="+strconv.Quote(value)+"\n")
+	}
+}
+
 // buildHttpbin builds an image of Debian's httpbin and curl. It is the httpbin that the documents
 // name, and its log shows what they talk about: the host that a request was for.
 func buildHttpbin(ctx context.Context, dir string) error {
-	packages, err := download(ctx, dir, "python3-httpbin", "gunicorn", "curl", "coreutils")
+	packages, err := download(ctx, dir, httpbinPackages...)
 	if err != nil {
 		return err
 	}
 	image := cluster.Image{
 		Name: "kennethreitz/httpbin:latest",
-		Env: []string{
-			"PATH=/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE=1",
-			`GUNICORN_CMD_ARGS=--access-logformat '"%(r)s" %(s)s "%(a)s" "%({host}i)s"'`,
-		},
+		Env:  append([]string{"PATH=/usr/bin:/bin"}, httpbinEnv...),
 		Fill: func(layer *tar.Writer) error {
 			for _, pkg := range packages {
 				if err := unpack(ctx, layer, pkg); err != nil {

@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -15,11 +16,16 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/cluster"
 )
 
-// node is the cluster that the tests share. They run one after the other, in the order of a play.
-var node *cluster.Cluster
-
 func TestMain(m *testing.M) {
-	code, err := run(m)
+	flag.Parse()
+	ctx := context.Background() //nolint:forbidigo // TestMain has no test context
+	var code int
+	var err error
+	if *kubeconfig != "" {
+		code, err = runThere(ctx, m)
+	} else {
+		code, err = run(ctx, m)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		code = 1
@@ -27,10 +33,25 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// runThere runs the tests on a cluster that is there.
+func runThere(ctx context.Context, m *testing.M) (code int, err error) {
+	// That one is of a node of ours.
+	if err := flag.Set("test.skip", "^TestInterruptedNodeLeavesNothing$"); err != nil {
+		return 1, err
+	}
+	node, err = visit(ctx, *kubeconfig, *onNode)
+	if node.work != "" {
+		defer os.RemoveAll(node.work)
+	}
+	if err != nil {
+		return 1, err
+	}
+	return m.Run(), nil
+}
+
 // run gets everything that has to come from outside, and then runs the tests in a sandbox, which has
 // no way out.
-func run(m *testing.M) (code int, err error) {
-	ctx := context.Background() //nolint:forbidigo // TestMain has no test context
+func run(ctx context.Context, m *testing.M) (code int, err error) {
 	options := cluster.Options{CRDs: []string{"gateway-api"}, RealNode: true, Progress: os.Stderr}
 	if cluster.InSandbox() {
 		return play(ctx, m, options)
@@ -65,14 +86,16 @@ const imagesEnv = "MIRRORGATE_E2E_IMAGES"
 
 // play runs the tests in the sandbox.
 func play(ctx context.Context, m *testing.M, options cluster.Options) (code int, err error) {
-	if node, err = cluster.Start(ctx, options); err != nil {
+	ours, err := cluster.Start(ctx, options)
+	if err != nil {
 		return 1, err
 	}
-	defer func() { err = errors.Join(err, node.Stop()) }()
-	images, err := filepath.Glob(filepath.Join(os.Getenv(imagesEnv), "*.tar"))
+	defer func() { err = errors.Join(err, ours.Stop()) }()
+	node = site{kubeconfig: ours.Kubeconfig, kubectl: ours.KubectlPath, work: os.Getenv(imagesEnv)}
+	images, err := filepath.Glob(filepath.Join(node.work, "*.tar"))
 	for _, image := range images {
 		progress("loading %s", filepath.Base(image))
-		err = errors.Join(err, node.LoadImage(ctx, image))
+		err = errors.Join(err, ours.LoadImage(ctx, image))
 	}
 	if err != nil {
 		return 1, err

@@ -1,14 +1,8 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -29,31 +23,21 @@ func leader(t *testing.T) string {
 func kill(t *testing.T, pods ...string) {
 	t.Helper()
 	kubectl(t, append([]string{"-n=mirrorgate-system", "delete", "pods", "--grace-period=0", "--force"}, pods...)...)
-	commands, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	killed, err := node.shell(t.Context(), killScript, pods...)
 	require.NoError(t, err)
-	for _, path := range commands {
-		command, _ := os.ReadFile(path) // nothing if it has ended
-		environment, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "environ"))
-		if !bytes.HasPrefix(command, []byte("/mirrorgate\x00serve\x00")) {
-			continue
-		}
-		for _, pod := range pods {
-			if bytes.Contains(environment, []byte("HOSTNAME="+pod+"\x00")) {
-				pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-				require.NoError(t, err)
-				require.NoError(t, ignore(syscall.Kill(pid, syscall.SIGKILL), syscall.ESRCH))
-			}
-		}
-	}
+	t.Logf("killed: %s", killed)
 }
 
-// ignore is err, unless it is the one that does not matter.
-func ignore(err, harmless error) error {
-	if errors.Is(err, harmless) {
-		return nil
-	}
-	return err
-}
+// killScript ends the processes of mirrorgate in the pods that are its arguments, and prints whose; some
+// may have ended.
+const killScript = `
+for pod; do
+	for environ in $(grep -lxz "HOSTNAME=$pod" /proc/[0-9]*/environ); do
+		process=${environ%/environ}
+		if grep -qxz /mirrorgate "$process/cmdline" && kill -KILL "${process#/proc/}"; then echo "$pod"; fi
+	done
+done 2>/dev/null
+true`
 
 func TestFlipsResumeAfterPodsAreKilled(t *testing.T) {
 	installed(t)

@@ -21,7 +21,7 @@ const clusterProgram = "cluster"
 // this one, is ended by a signal while it runs.
 func TestInterruptedNodeLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), filepath.Join(os.Getenv(imagesEnv), clusterProgram), "up", "--real-node", "--crds=none")
+	cmd := exec.CommandContext(t.Context(), filepath.Join(node.work, clusterProgram), "up", "--real-node", "--crds=none")
 	for _, variable := range os.Environ() {
 		if !strings.HasPrefix(variable, cluster.SandboxEnv+"=") {
 			cmd.Env = append(cmd.Env, variable)

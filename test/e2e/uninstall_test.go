@@ -1,9 +1,7 @@
 package e2e
 
 import (
-	"os"
 	"os/exec"
-	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -28,8 +26,7 @@ func TestRemovedMirrorgateLeavesTheAuthorsRoutes(t *testing.T) {
 // uninstall runs the verb as an administrator would, outside of the cluster.
 func uninstall(t *testing.T, flags ...string) {
 	t.Helper()
-	mirrorgate := filepath.Join(os.Getenv(imagesEnv), "mirrorgate")
-	cmd := exec.CommandContext(t.Context(), mirrorgate, append([]string{"uninstall", "--kubeconfig=" + node.Kubeconfig}, flags...)...)
+	cmd := exec.CommandContext(t.Context(), node.mirrorgate(), append([]string{"uninstall", "--kubeconfig=" + node.kubeconfig}, flags...)...)
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(out))
 	t.Logf("mirrorgate uninstall: %s", out)

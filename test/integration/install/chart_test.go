@@ -81,16 +81,26 @@ func byName(t *testing.T, text string) map[string]any {
 // overlay renders base with components, as an overlay of one's own does.
 func overlay(t *testing.T, components ...string) string {
 	t.Helper()
-	folder, err := filepath.EvalSymlinks(t.TempDir())
-	require.NoError(t, err)
-	source, err := filepath.Abs(filepath.Join("..", "..", "..", "manifests"))
-	require.NoError(t, err)
-	source, err = filepath.Rel(folder, source)
-	require.NoError(t, err)
 	text := "resources: [" + source + "/base]\ncomponents:\n"
 	for _, c := range components {
 		text += "- " + source + "/components/" + c + "\n"
 	}
+	return build(t, text)
+}
+
+// source stands for the folder of the manifests in what build renders.
+const source = "SOURCE"
+
+// build renders a kustomization in a folder of its own.
+func build(t *testing.T, text string) string {
+	t.Helper()
+	folder, err := filepath.EvalSymlinks(t.TempDir())
+	require.NoError(t, err)
+	from, err := filepath.Abs(filepath.Join("..", "..", "..", "manifests"))
+	require.NoError(t, err)
+	from, err = filepath.Rel(folder, from)
+	require.NoError(t, err)
+	text = strings.ReplaceAll(text, source, from)
 	require.NoError(t, os.WriteFile(filepath.Join(folder, "kustomization.yaml"), []byte(text), 0o600))
 	return env.MustKubectl(t, "", "kustomize", folder)
 }
