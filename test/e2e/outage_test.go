@@ -2,7 +2,10 @@ package e2e
 
 import (
 	"context"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -96,4 +99,47 @@ func TestOnlyMirrorsWaitWhileMirrorgateIsAway(t *testing.T) {
 	replicas("2")
 	s.mirrorBecomes(t, "parked")
 	require.NoError(t, s.try(t, mirrorTo("httpbin-v2", "new"), "create", "-f=-"))
+}
+
+// A drain evicts one replica, and on the only node the budget keeps the other: no write is denied, the one
+// that is left flips routes, and afterwards there are two again.
+func TestDrainOfTheNodeDeniesNothing(t *testing.T) {
+	installed(t)
+	s := newStage(t, "drained")
+	s.apply(t, documents+"httpbin-v1.yaml", documents+"httpbin.yaml", documents+"httpbin-v2.yaml",
+		documents+"default-route.yaml", documents+"mirror-route.yaml")
+	s.mirrorBecomes(t, "active")
+	name := strings.TrimSpace(kubectl(t, "get", "nodes", "-o=name"))
+	uncordon := func() {
+		_, err := node.Kubectl(context.WithoutCancel(t.Context()), "", "uncordon", name)
+		require.NoError(t, err)
+	}
+	t.Cleanup(uncordon)
+
+	var enough atomic.Bool
+	var failed []error
+	var writing sync.WaitGroup
+	writes := 0
+	writing.Go(func() {
+		for ; !enough.Load(); writes++ {
+			if err := s.try(t, mirrorTo("httpbin-v2", "written-"+strconv.Itoa(writes)), "create", "-f=-"); err != nil {
+				failed = append(failed, err)
+			}
+		}
+	})
+	_, err := node.Kubectl(t.Context(), "", "drain", name, "--pod-selector=app.kubernetes.io/name=mirrorgate", "--timeout=15s")
+	require.ErrorContains(t, err, "disruption budget")
+	pods := kubectl(t, "-n=mirrorgate-system", "get", "pods", mirrorgatePods, "-o=jsonpath={.items[*].status.phase}")
+	require.ElementsMatch(t, []string{"Pending", "Running"}, strings.Fields(pods))
+	s.scale(t, "0")
+	s.mirrorBecomes(t, "parked")
+	uncordon()
+	kubectl(t, "-n=mirrorgate-system", "rollout", "status", "deployment/mirrorgate", "--timeout="+wait.String())
+	s.scale(t, "1")
+	s.mirrorBecomes(t, "active")
+	enough.Store(true)
+	writing.Wait()
+	t.Logf("%d writes of mirrors", writes)
+	require.Empty(t, failed)
+	require.Greater(t, writes, 20)
 }
