@@ -37,7 +37,7 @@ func (w *world) apply(manifests ...string) {
 	w.t.Helper()
 	w.changes = nil
 	for _, text := range manifests {
-		for _, doc := range strings.Split(text, "\n---\n") {
+		for doc := range strings.SplitSeq(text, "\n---\n") {
 			require.NoError(w.t, w.Upsert(object(w.t, doc)), doc)
 		}
 	}
@@ -84,7 +84,7 @@ func serviceOf(full, label, ports string, more ...string) string {
 		labels = fmt.Sprintf("labels: {%s: %q}", Label, label)
 	}
 	var list []string
-	for _, p := range strings.Fields(ports) {
+	for p := range strings.FieldsSeq(ports) {
 		out := ""
 		p, app, _ := strings.Cut(p, "/")
 		p, target, _ := strings.Cut(p, "->")

@@ -413,7 +413,7 @@ func (x *Index) settle(r *route, d *dirt) {
 	if !reflect.DeepEqual(before.status, next.status) {
 		d.routes[r.name] = true
 	}
-	served := !reflect.DeepEqual(before.ports, next.ports) || !reflect.DeepEqual(before.uses, next.uses) ||
+	served := !reflect.DeepEqual(before.ports, next.ports) ||
 		!reflect.DeepEqual(before.backends, next.backends) || !reflect.DeepEqual(before.resolved, next.resolved)
 	if served {
 		d.parents(r)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -247,7 +246,7 @@ func resolvedRefs(faults []fault) metav1.Condition {
 		messages = append(messages, f.message)
 	}
 	return metav1.Condition{
-		Type: conditionResolved, Status: metav1.ConditionFalse, Reason: faults[0].reason, Message: strings.Join(first(messages), "; "),
+		Type: conditionResolved, Status: metav1.ConditionFalse, Reason: faults[0].reason, Message: summary(messages),
 	}
 }
 
@@ -271,7 +270,7 @@ func (r *route) statusOf(p *parentRef, why fault, refs metav1.Condition) ParentS
 	if why == (fault{}) && len(r.dropped) > 0 {
 		conditions = append(conditions, metav1.Condition{
 			Type: conditionPartially, Status: metav1.ConditionTrue, Reason: reasonUnsupportedValue,
-			Message: "Dropped Rule: " + strings.Join(first(r.dropped), "; "), // the prefix is the API's
+			Message: "Dropped Rule: " + summary(r.dropped), // the prefix is the API's
 		})
 	}
 	for i := range conditions {

@@ -32,7 +32,7 @@ func TestTutorial(t *testing.T) {
 
 // Which parents are ours, and which of those take a route.
 func TestParents(t *testing.T) {
-	const any = `{backendRefs: [{name: httpbin-v1, port: 80}]}`
+	const rule = `{backendRefs: [{name: httpbin-v1, port: 80}]}`
 	backend := serviceOf("httpbin-v1", "", "80")
 	for _, test := range []struct {
 		name, service, parents string
@@ -74,12 +74,12 @@ func TestParents(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			w := newWorld(t, backend, test.service)
 			w.EnableNamespace("shop", test.namespace)
-			w.apply(routeOf("r", test.parents, any))
+			w.apply(routeOf("r", test.parents, rule))
 			assert.Equal(t, test.want, w.conditions("r"))
 			served := w.Table(name("httpbin")) != nil
 			assert.Equal(t, strings.Contains(test.want, "Accepted=True"), served)
 			// The same when the objects come in another order.
-			w = newWorld(t, routeOf("r", test.parents, any), test.service, backend)
+			w = newWorld(t, routeOf("r", test.parents, rule), test.service, backend)
 			w.EnableNamespace("shop", test.namespace)
 			assert.Equal(t, test.want, w.conditions("r"))
 			assert.Equal(t, served, w.Table(name("httpbin")) != nil)

@@ -164,7 +164,7 @@ func (r *route) read(raw []json.RawMessage) error {
 		}
 	}
 	if !usable {
-		r.unusable = cmp.Or(strings.Join(first(r.dropped), "; "), "it has no rules")
+		r.unusable = cmp.Or(summary(r.dropped), "it has no rules")
 	}
 	return nil
 }
@@ -255,11 +255,19 @@ func (r *route) same(other *route) bool {
 	return r.digest == other.digest && r.generation == other.generation && r.created.Equal(other.created)
 }
 
-// first are so many problems that a condition can hold them.
-func first(problems []string) []string {
-	const most = 8
-	if len(problems) <= most {
-		return problems
+// summary is so much of problems that a condition can hold it: the API allows 32 KiB.
+func summary(problems []string) string {
+	const most, longest = 8, 512
+	var out []string
+	for i, problem := range problems {
+		if i == most {
+			out = append(out, fmt.Sprintf("and %d more", len(problems)-most))
+			break
+		}
+		if len(problem) > longest {
+			problem = strings.ToValidUTF8(problem[:longest], "") + "…"
+		}
+		out = append(out, problem)
 	}
-	return append(slices.Clone(problems[:most]), fmt.Sprintf("and %d more", len(problems)-most))
+	return strings.Join(out, "; ")
 }
