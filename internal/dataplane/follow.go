@@ -5,6 +5,7 @@ package dataplane
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy"
@@ -18,8 +19,8 @@ type Server interface {
 	SetEndpoints(service string, port int, ready, unready []string) error
 }
 
-// ErrNotServed says that no route is attached to the Service: the server has no table yet, or keeps
-// the last one that there was.
+// ErrNotServed says that no route is attached to the Service: the server has no table yet, or the last
+// one that there was, without mirrors and with the endpoints of that moment.
 var ErrNotServed = errors.New("no route is attached to the Service")
 
 // Follower keeps a server in step with one Service of an Index: a new table where rules changed, and
@@ -36,6 +37,7 @@ type Follower struct {
 
 	apply   sync.Mutex // guards the server, and what it has
 	applied *spec.Table
+	mirrors bool // whether it has any
 }
 
 // Follow returns a Follower, for which everything is to be done.
@@ -82,7 +84,8 @@ func (f *Follower) poke() {
 // Sync brings the server up to date: when it returns, every request that is read from now on goes by
 // what the Index knew when it was called. After an error the server has what it had, and the next
 // Sync tries again; Changed receives for it only after another event, so that it is the caller who
-// decides when. While no route is attached it returns ErrNotServed and leaves the server alone.
+// decides when. While no route is attached it returns ErrNotServed: clients may still come, so the
+// server goes on with the primaries that it had.
 func (f *Follower) Sync() error {
 	f.apply.Lock()
 	defer f.apply.Unlock()
@@ -112,9 +115,18 @@ func (f *Follower) Sync() error {
 
 func (f *Follower) syncTable() error {
 	table := f.index.Table(f.parent)
-	if table == nil {
-		return ErrNotServed
+	if table != nil {
+		return f.serve(table)
 	}
+	if f.applied != nil && f.mirrors {
+		if err := f.serve(withoutMirrors(f.applied)); err != nil {
+			return err
+		}
+	}
+	return ErrNotServed
+}
+
+func (f *Follower) serve(table *spec.Table) error {
 	compiled, problems := rules.Compile(table)
 	if compiled == nil {
 		return fmt.Errorf("the routes of Service %s do not fit together: %s", f.parent, problems[0])
@@ -126,8 +138,32 @@ func (f *Follower) syncTable() error {
 	if err := f.server.Apply(setup); err != nil {
 		return err
 	}
-	f.applied = table
+	f.applied, f.mirrors = table, len(compiled.Mirrors) > 0
 	return nil
+}
+
+// withoutMirrors is a table that copies nothing, and else does the same.
+func withoutMirrors(table *spec.Table) *spec.Table {
+	keep := func(filters []spec.Filter) []spec.Filter {
+		return slices.DeleteFunc(slices.Clone(filters), func(f spec.Filter) bool { return f.RequestMirror != nil })
+	}
+	out := &spec.Table{Services: table.Services, Listeners: slices.Clone(table.Listeners)}
+	for l := range out.Listeners {
+		routes := slices.Clone(out.Listeners[l].Routes)
+		for r := range routes {
+			rules := slices.Clone(routes[r].Rules)
+			for i := range rules {
+				rules[i].Filters = keep(rules[i].Filters)
+				rules[i].BackendRefs = slices.Clone(rules[i].BackendRefs)
+				for b := range rules[i].BackendRefs {
+					rules[i].BackendRefs[b].Filters = keep(rules[i].BackendRefs[b].Filters)
+				}
+			}
+			routes[r].Rules = rules
+		}
+		out.Listeners[l].Routes = routes
+	}
+	return out
 }
 
 // syncEndpoints swaps the endpoints of a backend. One that the Index does not have any more comes with

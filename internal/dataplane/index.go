@@ -269,7 +269,6 @@ func (x *Index) update(fn func(*dirt)) {
 	fn(d)
 	subscribers := x.subscribers
 	x.mu.Unlock()
-	maps.DeleteFunc(d.endpoints, func(b Backend, _ bool) bool { return d.tables[b.Parent] })
 	if len(d.tables)+len(d.endpoints)+len(d.routes) == 0 {
 		return
 	}

@@ -16,7 +16,7 @@ func TestTutorial(t *testing.T) {
 	assert.Equal(t, fine, w.conditions("httpbin"))
 	table := w.compiled("httpbin")
 	require.Len(t, table.Listeners, 1)
-	assert.Equal(t, "shop/httpbin:8000", table.Listeners[0].Name)
+	assert.Equal(t, "shop/httpbin:80", table.Listeners[0].Name)
 	assert.Equal(t, ":80", table.Listeners[0].Address)
 	assert.Equal(t, 8000, table.Listeners[0].Port, "for redirects")
 	assert.Equal(t, "shop/httpbin-v1:80[10.1.0.1:80] > shop/httpbin-v2:80", ask(table, 0, "/headers"))
@@ -142,6 +142,13 @@ func TestRefs(t *testing.T) {
 			assert.Equal(t, w.Table(name("httpbin")), first.Table(name("httpbin")))
 		})
 	}
+}
+
+// A reference that is wrong twice is told once, and the first one gives the reason.
+func TestFaults(t *testing.T) {
+	w := newWorld(t, tutorial, routeOf("httpbin", parent, "{backendRefs: [{name: a, port: 80}]}, {matches: [{path: {value: /x}}], backendRefs: [{name: a, port: 80}, {namespace: other, name: b, port: 80}]}", "generation: 8"))
+	assert.Equal(t, fmt.Sprintf(dangles, "BackendNotFound"), w.conditions("httpbin"))
+	assert.Equal(t, "there is no Service shop/a; no ReferenceGrant in namespace other permits to refer to Service b", w.message("httpbin", "ResolvedRefs"))
 }
 
 // A missing backend gets its share, and no more, answered 500.

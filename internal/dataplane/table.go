@@ -27,7 +27,9 @@ func (x *Index) Table(parent Name) *spec.Table {
 	for i := range s.ports {
 		p := &s.ports[i]
 		listeners[int(p.Port)] = &spec.Listener{
-			Name: portName(parent.String(), int(p.Port)), Address: x.opts.Listen(parent, p), Port: int(p.Port),
+			// A server keeps the name of a listener as long as its address: neither may follow the
+			// number that clients use.
+			Name: portName(parent.String(), TargetPort(p)), Address: x.opts.Listen(parent, p), Port: int(p.Port),
 		}
 	}
 	for _, r := range routes {
@@ -48,8 +50,7 @@ func (x *Index) Table(parent Name) *spec.Table {
 		}
 	}
 	for i := range s.ports {
-		l := listeners[int(s.ports[i].Port)]
-		if len(l.Routes) > 0 && !slices.ContainsFunc(table.Listeners, func(o spec.Listener) bool { return o.Name == l.Name }) {
+		if l := listeners[int(s.ports[i].Port)]; len(l.Routes) > 0 {
 			table.Listeners = append(table.Listeners, *l)
 		}
 	}

@@ -65,8 +65,8 @@ func TestPorts(t *testing.T) {
 	}
 	web := TargetPort(&corev1.ServicePort{TargetPort: intstr.FromString("web")})
 	assert.Equal(t, []string{
-		"shop/httpbin:80 :8080 80: shop/v1:80[] 404 404",
-		fmt.Sprintf("shop/httpbin:81 :%d 81: shop/v1:80[] shop/v1:80[] 404", web),
+		"shop/httpbin:8080 :8080 80: shop/v1:80[] 404 404",
+		fmt.Sprintf("shop/httpbin:%d :%d 81: shop/v1:80[] shop/v1:80[] 404", web, web),
 		"shop/httpbin:82 :82 82: shop/v1:80[] 404 shop/v1:80[]",
 	}, got)
 	assert.Equal(t, "shop/all:80/0", table.Rules[0].Name)
@@ -113,6 +113,8 @@ func TestEndpoints(t *testing.T) {
 		{"none serves", serviceOf("v1", "", "80"), []string{sliceOf("a", "v1", "80", "!10.0.0.2", "x10.0.0.3")}, "|10.0.0.2:80 10.0.0.3:80"},
 		{"several slices", serviceOf("v1", "", "80"), []string{sliceOf("a", "v1", "80", "10.0.0.1"), sliceOf("b", "v1", "80", "10.0.0.2")}, "10.0.0.1:80 10.0.0.2:80|"},
 		{"in two slices", serviceOf("v1", "", "80"), []string{sliceOf("a", "v1", "80", "!10.0.0.1"), sliceOf("b", "v1", "80", "10.0.0.1")}, "10.0.0.1:80|"},
+		{"in two slices, the other way", serviceOf("v1", "", "80"), []string{sliceOf("a", "v1", "80", "10.0.0.1"), sliceOf("b", "v1", "80", "!10.0.0.1")}, "10.0.0.1:80|"},
+		{"serves, is not ready, and does not terminate", serviceOf("v1", "", "80"), []string{strings.Replace(sliceOf("a", "v1", "80", "~10.0.0.1"), "terminating: true", "terminating: false", 1)}, "|10.0.0.1:80"},
 		{"of another Service", serviceOf("v1", "", "80"), []string{sliceOf("a", "v1", "80", "10.0.0.1"), sliceOf("b", "v2", "80", "10.0.0.2")}, "10.0.0.1:80|"},
 		{"by the port's name", serviceOf("v1", "", "web:80 admin:81"), []string{sliceOf("a", "v1", "web:8080", "10.0.0.1"), sliceOf("b", "v1", "admin:80", "10.0.0.2")}, "10.0.0.1:8080|"},
 		{"named target port, other numbers", serviceOf("v1", "", "web:80->http"), []string{sliceOf("a", "v1", "web:8080", "10.0.0.1"), sliceOf("b", "v1", "web:9090", "10.0.0.2")}, "10.0.0.1:8080 10.0.0.2:9090|"},
