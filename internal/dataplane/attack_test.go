@@ -119,6 +119,18 @@ func TestAttackPort(t *testing.T) {
 	assert.True(t, ok)
 }
 
+// What a proxy keeps without a route ends at its namespace: there is no grant to go by.
+func TestAttackKeep(t *testing.T) {
+	w := newWorld(t, append(victim, own...)...)
+	defer w.Keep(name("evil/web"), []string{"victim/secret", "evil/v1", "evil/nobody", ""})()
+	_, ok := w.Port(Backend{name("evil/web"), "victim/secret"}, 80)
+	assert.False(t, ok)
+	_, ok = w.Port(Backend{name("evil/web"), "evil/v1"}, 80)
+	assert.True(t, ok)
+	w.apply(sliceOf("victim/secret", "secret", "80", "10.9.0.3"))
+	assert.Empty(t, w.changes)
+}
+
 // A slice belongs to the Service of its own namespace, whatever its label says.
 func TestAttackSlice(t *testing.T) {
 	w := newWorld(t, victim...)

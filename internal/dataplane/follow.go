@@ -5,6 +5,7 @@ package dataplane
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -20,7 +21,7 @@ type Server interface {
 }
 
 // ErrNotServed says that no route is attached to the Service: the server has no table yet, or the last
-// one that there was, without mirrors and with the endpoints of that moment.
+// one that there was, without mirrors.
 var ErrNotServed = errors.New("no route is attached to the Service")
 
 // Follower keeps a server in step with one Service of an Index: a new table where rules changed, and
@@ -35,9 +36,10 @@ type Follower struct {
 	table     bool
 	endpoints map[string]bool
 
-	apply   sync.Mutex // guards the server, and what it has
+	serving sync.Mutex // guards the server, and what it has
 	applied *spec.Table
-	mirrors bool // whether it has any
+	mirrors bool   // whether it has any
+	release func() // of what the Index keeps for it while no route is attached
 }
 
 // Follow returns a Follower, for which everything is to be done.
@@ -85,10 +87,10 @@ func (f *Follower) poke() {
 // what the Index knew when it was called. After an error the server has what it had, and the next
 // Sync tries again; Changed receives for it only after another event, so that it is the caller who
 // decides when. While no route is attached it returns ErrNotServed: clients may still come, so the
-// server goes on with the primaries that it had.
+// server goes on with the primaries that it had, and their endpoints as they change.
 func (f *Follower) Sync() error {
-	f.apply.Lock()
-	defer f.apply.Unlock()
+	f.serving.Lock()
+	defer f.serving.Unlock()
 	f.mu.Lock()
 	table, services := f.table, f.endpoints
 	f.table, f.endpoints = false, map[string]bool{}
@@ -116,17 +118,33 @@ func (f *Follower) Sync() error {
 func (f *Follower) syncTable() error {
 	table := f.index.Table(f.parent)
 	if table != nil {
-		return f.serve(table)
+		err := f.apply(table)
+		if err == nil && f.release != nil {
+			f.release()
+			f.release = nil
+		}
+		return err
 	}
-	if f.applied != nil && f.mirrors {
-		if err := f.serve(withoutMirrors(f.applied)); err != nil {
+	if f.applied == nil {
+		return ErrNotServed
+	}
+	if f.release == nil {
+		f.release = f.index.Keep(f.parent, slices.Collect(maps.Keys(f.applied.Services)))
+	}
+	for service := range f.applied.Services {
+		if err := f.syncEndpoints(service); err != nil {
+			return err
+		}
+	}
+	if f.mirrors {
+		if err := f.apply(withoutMirrors(f.applied)); err != nil {
 			return err
 		}
 	}
 	return ErrNotServed
 }
 
-func (f *Follower) serve(table *spec.Table) error {
+func (f *Follower) apply(table *spec.Table) error {
 	compiled, problems := rules.Compile(table)
 	if compiled == nil {
 		return fmt.Errorf("the routes of Service %s do not fit together: %s", f.parent, problems[0])
@@ -185,6 +203,7 @@ func (f *Follower) syncEndpoints(service string) error {
 		if err := f.server.SetEndpoints(service, number, ready, unready); err != nil {
 			return err
 		}
+		f.applied.Services[service][number] = port
 	}
 	return nil
 }

@@ -199,10 +199,38 @@ func TestNotServed(t *testing.T) {
 		f.expect(t, "200 v1")
 	}
 	assert.Never(t, func() bool { return len(v2.hosts) > 0 }, 100*time.Millisecond, 10*time.Millisecond, "a copy that no route asks for")
+	third := newPod(t, "v1 again")
+	w.apply(third.slice("httpbin-v1"))
+	<-f.Changed()
+	require.ErrorIs(t, f.Sync(), ErrNotServed)
+	f.expect(t, "200 v1 again")
+	w.apply(v1.slice("httpbin-v1"))
 	w.apply(route)
 	require.NoError(t, f.Sync())
 	f.expect(t, "200 v1")
 	assert.Equal(t, "httpbin-shadow:8000", v2.host(t))
+}
+
+// The last table that is kept has the endpoints of now, not of when it was made, and what it keeps is
+// let go when there is a route again.
+func TestNotServedIsCurrent(t *testing.T) {
+	v1, v2 := newPod(t, "v1"), newPod(t, "v2")
+	w := tutorialWith(t, v1, v2)
+	f := newFront(t, w)
+	require.NoError(t, f.Sync())
+	third := newPod(t, "v1 again")
+	w.apply(third.slice("httpbin-v1"))
+	require.NoError(t, f.Sync())
+	w.Delete(KindHTTPRoute, "shop", "httpbin")
+	require.ErrorIs(t, f.Sync(), ErrNotServed)
+	f.expect(t, "200 v1 again")
+	assert.NotEmpty(t, w.uses)
+	w.apply(routeOf("httpbin", parent, "{backendRefs: [{name: httpbin-v2, port: 80}]}"))
+	require.NoError(t, f.Sync())
+	f.expect(t, "200 v2")
+	assert.Len(t, w.uses, 1)
+	w.Delete(KindHTTPRoute, "shop", "httpbin")
+	assert.Empty(t, w.uses)
 }
 
 // The Service's number for a port may change while its target, where the proxy listens, stays.

@@ -13,7 +13,8 @@ import (
 )
 
 // Table returns what the proxies of a Service serve, nil if no route is attached to it. Hostnames of
-// routes do not matter: whoever connects to the Service means it. The caller must not change it.
+// routes do not matter: whoever connects to the Service means it. Its rules are shared, and must not be
+// changed.
 func (x *Index) Table(parent Name) *spec.Table {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -106,6 +107,27 @@ func (x *Index) unlink(r *route) {
 		if x.uses[u.source][u.Backend]--; x.uses[u.source][u.Backend] == 0 {
 			drop(x.uses, u.source, u.Backend)
 		}
+	}
+}
+
+// Keep makes the Index go on to announce endpoints of Services in the parent's own namespace, by their
+// names in its table, and Port to tell them, although no route may lead there any more, until release
+// is called.
+func (x *Index) Keep(parent Name, services []string) (release func()) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	kept := &route{resolution: resolution{uses: map[use]struct{}{}}}
+	for _, service := range services {
+		if namespace, name, _ := strings.Cut(service, "/"); namespace == parent.Namespace {
+			source := x.source(parent, Name{Namespace: namespace, Name: name})
+			kept.uses[use{source, Backend{parent, service}}] = struct{}{}
+		}
+	}
+	x.link(kept)
+	return func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.unlink(kept)
 	}
 }
 
