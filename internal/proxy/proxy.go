@@ -139,6 +139,19 @@ func (s *Server) Apply(setup *Setup) error {
 	return nil
 }
 
+// SetEndpoints swaps the endpoints of one port of a service, as host:port and each once, while the
+// rest of the table stays: when it returns, every request that is read from now on, and every copy,
+// goes to one that is ready. unready ones keep the connections they have. It costs what the port has,
+// however large the table is. It is an error if the table has no such port.
+func (s *Server) SetEndpoints(service string, port int, ready, unready []string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return net.ErrClosed
+	}
+	return s.core.SetEndpoints(service, port, ready, unready)
+}
+
 // retire lets a listener that is gone finish what it has. s.mu is held.
 func (s *Server) retire(l *listener) {
 	s.retired[l] = struct{}{}

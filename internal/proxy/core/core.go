@@ -126,7 +126,9 @@ type Core struct {
 	options Options
 	state   atomic.Pointer[state]
 	targets map[string]*shadow.Target
-	none    *ruleMetrics // of requests that match no rule
+	// addresses counts the ports of the current table that have an endpoint there.
+	addresses map[string]int
+	none      *ruleMetrics // of requests that match no rule
 	// gone has, by the names of listeners that were removed, the last *state that knew them.
 	gone sync.Map
 }
@@ -135,7 +137,7 @@ type Core struct {
 type state struct {
 	table     *rules.Table
 	listeners map[string]int
-	ports     []upstream.Set
+	ports     []port
 	targets   []*shadow.Target
 	rules     []*ruleMetrics
 	mirrors   []*logged
@@ -143,7 +145,7 @@ type state struct {
 
 // New returns a core that answers 503 until it gets a table.
 func New(o *Options) *Core {
-	c := &Core{options: *o, targets: map[string]*shadow.Target{}, none: o.Metrics.rule(nil)}
+	c := &Core{options: *o, targets: map[string]*shadow.Target{}, addresses: map[string]int{}, none: o.Metrics.rule(nil)}
 	if c.options.MaxAttempts == 0 {
 		c.options.MaxAttempts = 3
 	}
@@ -161,9 +163,7 @@ func (c *Core) SetTable(table *rules.Table) {
 	for i, l := range table.Listeners {
 		s.listeners[l.Name] = i
 	}
-	for _, p := range table.Ports {
-		s.ports = append(s.ports, c.options.Pool.Set(p.Ready))
-	}
+	s.ports = c.ports(table)
 	for _, r := range table.Rules {
 		s.rules = append(s.rules, c.options.Metrics.rule(r))
 	}
@@ -174,6 +174,9 @@ func (c *Core) SetTable(table *rules.Table) {
 	for _, t := range table.Targets {
 		names[t.Name] = true
 		s.targets = append(s.targets, c.target(t))
+		if t.Port != nil {
+			s.ports[t.Port.Index].target = t
+		}
 	}
 	if before != nil {
 		for name := range before.listeners {
@@ -208,12 +211,9 @@ func (c *Core) ForgetListener(name string) { c.gone.Delete(name) }
 
 // target returns the one of that name, which may have copies under way.
 func (c *Core) target(t *rules.Target) *shadow.Target {
-	config := &shadow.Config{Limits: t.Limits, Leg: c.options.ShadowHTTP}
+	config := c.config(t, nil)
 	if t.Port != nil {
-		config.Endpoints = c.options.ShadowPool.Set(t.Port.Ready)
-		if t.Port.Protocol == rules.H2C {
-			config.Leg = c.options.ShadowH2C
-		}
+		config = c.config(t, t.Port.Ready)
 	}
 	target := c.targets[t.Name]
 	if target == nil {
@@ -228,16 +228,13 @@ func (c *Core) target(t *rules.Target) *shadow.Target {
 
 // forget drops what only the table before needed. Targets that are gone finish what they have.
 func (c *Core) forget(before, now *state, targets map[string]bool) {
-	primaries, variants := map[string]bool{}, map[string]bool{}
-	for _, p := range now.table.Ports {
-		for _, list := range [][]string{p.Ready, p.Unready} {
-			for _, address := range list {
-				primaries[address], variants[address] = true, true
-			}
-		}
+	clear(c.addresses)
+	for i := range now.ports {
+		c.occupy(now.ports[i].known)
 	}
-	c.options.Pool.Keep(func(address string) bool { return primaries[address] })
-	c.options.ShadowPool.Keep(func(address string) bool { return variants[address] })
+	known := func(address string) bool { return c.addresses[address] > 0 }
+	c.options.Pool.Keep(known)
+	c.options.ShadowPool.Keep(known)
 	for name, target := range c.targets {
 		if !targets[name] {
 			delete(c.targets, name)

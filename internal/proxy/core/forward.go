@@ -45,13 +45,13 @@ func (c *Core) Serve(x *Exchange) {
 func (c *Core) forward(x *Exchange) {
 	backend, status := x.rule.Pick()
 	x.backend = backend
-	switch status {
-	case 0:
-	case http.StatusServiceUnavailable:
-		c.respond(x, status, "no endpoint is ready")
-		return
-	default:
+	if status != 0 {
 		c.respond(x, status, "no such backend")
+		return
+	}
+	set := *x.state.ports[backend.Port.Index].set.Load()
+	if len(set) == 0 {
+		c.respond(x, http.StatusServiceUnavailable, "no endpoint is ready")
 		return
 	}
 	if x.Request.Upgrade != "" && backend.Port.Protocol == rules.H2C {
@@ -67,7 +67,7 @@ func (c *Core) forward(x *Exchange) {
 		c.admit(x, x.rule.Mirrors)
 		c.admit(x, backend.Mirrors)
 	}
-	answer, err := c.attempt(x)
+	answer, err := c.attempt(x, set)
 	if err != nil {
 		if x.failure != nil {
 			x.discard(shadow.Incomplete)
@@ -118,14 +118,13 @@ func (c *Core) admit(x *Exchange, mirrors []*rules.Mirror) {
 	}
 }
 
-// attempt sends the request, to another endpoint if one cannot be connected to, and once more if a
-// connection turned out to be dead and sending twice does no harm.
-func (c *Core) attempt(x *Exchange) (Answer, error) {
+// attempt sends the request, to another endpoint of the set if one cannot be connected to, and once
+// more if a connection turned out to be dead and sending twice does no harm.
+func (c *Core) attempt(x *Exchange, set upstream.Set) (Answer, error) {
 	back := c.options.HTTP
 	if x.backend.Port.Protocol == rules.H2C {
 		back = c.options.H2C
 	}
-	set := x.state.ports[x.backend.Port.Index]
 	timeouts := &x.rule.Timeouts
 	x.send.Fresh = false
 	for last := upstream.ErrConnect; ; {

@@ -31,8 +31,7 @@ func (p Problem) String() string { return p.Path + ": " + p.Message }
 // nil if any of them is more than a warning.
 func Compile(s *spec.Table) (*Table, []Problem) {
 	c := &compiler{
-		table:   &Table{},
-		ports:   map[string]*Port{},
+		table:   &Table{ports: map[string]*Port{}},
 		targets: map[string]*target{},
 		names:   map[string]string{},
 		mirrors: map[string]int{},
@@ -56,7 +55,6 @@ func b2i(b bool) int {
 type compiler struct {
 	table    *Table
 	problems []Problem
-	ports    map[string]*Port
 	targets  map[string]*target
 	names    map[string]string // of rules, with their path
 	mirrors  map[string]int    // how many a rule has to a target
@@ -252,7 +250,7 @@ func (c *compiler) ref(ref *spec.BackendRef, at string) *Port {
 		c.bad(at+".port", ref.Port, "must be a port of service %s, from 1 to 65535", ref.Name)
 		return nil
 	}
-	port := c.ports[portName(ref.Name, ref.Port)]
+	port := c.table.Port(ref.Name, ref.Port)
 	if port == nil {
 		c.warn(at, "service %s has no port %d in services", ref.Name, ref.Port)
 	}
@@ -300,7 +298,7 @@ func (c *compiler) port(p *Port, s spec.Port, at string) {
 		}
 	}
 	c.table.Ports = append(c.table.Ports, p)
-	c.ports[portName(p.Service, p.Number)] = p
+	c.table.ports[portName(p.Service, p.Number)] = p
 }
 
 // address checks host:port; the port must be at least lowest.

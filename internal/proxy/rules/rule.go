@@ -61,8 +61,7 @@ type Backend struct {
 // Pick chooses the backend of the next request by weight: of as many consecutive requests
 // as the weights sum up to, each backend gets exactly its weight, spread evenly. If the
 // choice cannot be served, status is the answer: 500 if there is no backend, or a missing
-// one was chosen, and 503 if it has no ready endpoint; the backend, if any, is returned
-// nevertheless. Otherwise status is 0.
+// one was chosen, which is returned nevertheless. Otherwise status is 0.
 func (r *Rule) Pick() (b *Backend, status int) {
 	switch len(r.backends) {
 	case 0:
@@ -78,11 +77,8 @@ func (r *Rule) Pick() (b *Backend, status int) {
 			}
 		}
 	}
-	switch {
-	case b.Port == nil:
+	if b.Port == nil {
 		return b, http.StatusInternalServerError
-	case len(b.Port.Ready) == 0:
-		return b, http.StatusServiceUnavailable
 	}
 	return b, 0
 }

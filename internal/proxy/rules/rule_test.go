@@ -18,8 +18,8 @@ func TestPickStatus(t *testing.T) {
 		{`{"name": "v1", "port": 80, "weight": 0}`, "", 500},
 		{`{"name": "nobody", "port": 80}`, "nobody:80", 500},
 		{`{"name": "v1", "port": 81}`, "v1:81", 500},
-		{`{"name": "v3", "port": 80}`, "v3:80", 503},
-		{`{"name": "v2", "port": 81}`, "v2:81", 503},
+		{`{"name": "v3", "port": 80}`, "v3:80", 0},
+		{`{"name": "v2", "port": 81}`, "v2:81", 0},
 		{`{"name": "v1", "port": 80}`, "v1:80", 0},
 		{`{"name": "v3", "port": 80, "weight": 0}, {"name": "v1", "port": 80}`, "v1:80", 0},
 	} {

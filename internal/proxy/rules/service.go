@@ -29,7 +29,8 @@ type Port struct {
 	// Number is the service's port, not that of an endpoint.
 	Number   int
 	Protocol Protocol
-	// Ready are the addresses (host:port) of the endpoints that may get requests.
+	// Ready are the addresses (host:port) of the endpoints that may get requests, at first: the
+	// data plane may swap them for others while the table stays.
 	Ready []string
 	// Unready are those of the others: kept, so that a pool need not be thrown away
 	// because an endpoint is away for a moment.

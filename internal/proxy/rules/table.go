@@ -43,7 +43,12 @@ type Table struct {
 	Mirrors []*Mirror
 	// Targets are what mirrors send to, each once however many mirrors do.
 	Targets []*Target
+
+	ports map[string]*Port
 }
+
+// Port returns a port of a service, nil if there is none.
+func (t *Table) Port(service string, number int) *Port { return t.ports[portName(service, number)] }
 
 // Listener is what a table knows of a place that requests come in at.
 type Listener struct {

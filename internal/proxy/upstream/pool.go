@@ -75,6 +75,17 @@ func (p *Pool) Keep(keep func(address string) bool) {
 	}
 }
 
+// Forget forgets the endpoint of an address, as Keep does.
+func (p *Pool) Forget(address string) {
+	p.mu.Lock()
+	e := p.endpoints[address]
+	delete(p.endpoints, address)
+	p.mu.Unlock()
+	if e != nil {
+		e.retire(true)
+	}
+}
+
 // Run closes connections that have waited too long, until ctx ends; then it closes all.
 func (p *Pool) Run(ctx context.Context) {
 	tick := time.NewTicker(p.IdleTimeout / 8)

@@ -1,0 +1,209 @@
+package dataplane
+
+// From the model to a proxy that runs.
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
+)
+
+// Server is what a Follower feeds; *proxy.Server is one.
+type Server interface {
+	Apply(setup *proxy.Setup) error
+	SetEndpoints(service string, port int, ready, unready []string) error
+}
+
+// ErrNotServed says that no route is attached to the Service: the server has no table yet, or the last
+// one that there was, without mirrors.
+var ErrNotServed = errors.New("no route is attached to the Service")
+
+// Follower keeps a server in step with one Service of an Index: a new table where rules changed, and
+// where only endpoints did, those alone. Its methods may be called concurrently.
+type Follower struct {
+	index  *Index
+	parent Name
+	server Server
+	wake   chan struct{}
+
+	mu        sync.Mutex // guards what is to be done
+	table     bool
+	endpoints map[string]bool
+
+	serving sync.Mutex // guards the server, and what it has
+	applied *spec.Table
+	mirrors bool   // whether it has any
+	release func() // of what the Index keeps for it while no route is attached
+}
+
+// Follow returns a Follower, for which everything is to be done.
+func Follow(index *Index, parent Name, server Server) *Follower {
+	f := &Follower{
+		index: index, parent: parent, server: server,
+		wake: make(chan struct{}, 1), table: true, endpoints: map[string]bool{},
+	}
+	f.wake <- struct{}{}
+	index.Subscribe(f.note)
+	return f
+}
+
+// Changed receives when there is something to Sync. Events meanwhile are one.
+func (f *Follower) Changed() <-chan struct{} { return f.wake }
+
+// note implements Subscriber.
+func (f *Follower) note(c *Change) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	some := false
+	for _, parent := range c.Tables {
+		if parent == f.parent {
+			f.table, some = true, true
+		}
+	}
+	for _, b := range c.Endpoints {
+		if b.Parent == f.parent {
+			f.endpoints[b.Service], some = true, true
+		}
+	}
+	if some {
+		f.poke()
+	}
+}
+
+func (f *Follower) poke() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Sync brings the server up to date: when it returns, every request that is read from now on goes by
+// what the Index knew when it was called. After an error the server has what it had, and the next
+// Sync tries again; Changed receives for it only after another event, so that it is the caller who
+// decides when. While no route is attached it returns ErrNotServed: clients may still come, so the
+// server goes on with the primaries that it had, and their endpoints as they change.
+func (f *Follower) Sync() error {
+	f.serving.Lock()
+	defer f.serving.Unlock()
+	f.mu.Lock()
+	table, services := f.table, f.endpoints
+	f.table, f.endpoints = false, map[string]bool{}
+	f.mu.Unlock()
+	if table {
+		err := f.syncTable()
+		if err != nil {
+			f.mu.Lock()
+			f.table = true
+			f.mu.Unlock()
+		}
+		return err
+	}
+	for service := range services {
+		if err := f.syncEndpoints(service); err != nil {
+			f.mu.Lock()
+			f.table = true
+			f.mu.Unlock()
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *Follower) syncTable() error {
+	table := f.index.Table(f.parent)
+	if table != nil {
+		err := f.apply(table)
+		if err == nil && f.release != nil {
+			f.release()
+			f.release = nil
+		}
+		return err
+	}
+	if f.applied == nil {
+		return ErrNotServed
+	}
+	if f.release == nil {
+		f.release = f.index.Keep(f.parent, slices.Collect(maps.Keys(f.applied.Services)))
+	}
+	for service := range f.applied.Services {
+		if err := f.syncEndpoints(service); err != nil {
+			return err
+		}
+	}
+	if f.mirrors {
+		if err := f.apply(withoutMirrors(f.applied)); err != nil {
+			return err
+		}
+	}
+	return ErrNotServed
+}
+
+func (f *Follower) apply(table *spec.Table) error {
+	compiled, problems := rules.Compile(table)
+	if compiled == nil {
+		return fmt.Errorf("the routes of Service %s do not fit together: %s", f.parent, problems[0])
+	}
+	setup := &proxy.Setup{Table: compiled}
+	for _, l := range table.Listeners {
+		setup.Listeners = append(setup.Listeners, proxy.Listener{Name: l.Name, Address: l.Address, H2C: true})
+	}
+	if err := f.server.Apply(setup); err != nil {
+		return err
+	}
+	f.applied, f.mirrors = table, len(compiled.Mirrors) > 0
+	return nil
+}
+
+// withoutMirrors is a table that copies nothing, and else does the same.
+func withoutMirrors(table *spec.Table) *spec.Table {
+	keep := func(filters []spec.Filter) []spec.Filter {
+		return slices.DeleteFunc(slices.Clone(filters), func(f spec.Filter) bool { return f.RequestMirror != nil })
+	}
+	out := &spec.Table{Services: table.Services, Listeners: slices.Clone(table.Listeners)}
+	for l := range out.Listeners {
+		routes := slices.Clone(out.Listeners[l].Routes)
+		for r := range routes {
+			rules := slices.Clone(routes[r].Rules)
+			for i := range rules {
+				rules[i].Filters = keep(rules[i].Filters)
+				rules[i].BackendRefs = slices.Clone(rules[i].BackendRefs)
+				for b := range rules[i].BackendRefs {
+					rules[i].BackendRefs[b].Filters = keep(rules[i].BackendRefs[b].Filters)
+				}
+			}
+			routes[r].Rules = rules
+		}
+		out.Listeners[l].Routes = routes
+	}
+	return out
+}
+
+// syncEndpoints swaps the endpoints of a backend. One that the Index does not have any more comes with
+// a new table, of which the Follower is told as well.
+func (f *Follower) syncEndpoints(service string) error {
+	for number := range f.applied.Services[service] {
+		port, ok := f.index.Port(Backend{f.parent, service}, number)
+		if !ok {
+			continue
+		}
+		var ready, unready []string
+		for _, e := range port.Endpoints {
+			if e.Ready == nil || *e.Ready {
+				ready = append(ready, e.Address)
+			} else {
+				unready = append(unready, e.Address)
+			}
+		}
+		if err := f.server.SetEndpoints(service, number, ready, unready); err != nil {
+			return err
+		}
+		f.applied.Services[service][number] = port
+	}
+	return nil
+}

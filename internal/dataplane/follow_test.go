@@ -1,0 +1,384 @@
+package dataplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// pod is a backend that answers with its name and notes the Hosts it is asked for.
+type pod struct {
+	at    netip.AddrPort
+	hosts chan string
+}
+
+func newPod(t *testing.T, name string) *pod {
+	p := &pod{hosts: make(chan string, 1000)}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.hosts <- r.Host
+		_, _ = io.WriteString(w, name)
+	}))
+	t.Cleanup(s.Close)
+	p.at = netip.MustParseAddrPort(s.Listener.Addr().String())
+	return p
+}
+
+// slice of a Service that has these pods; of one port, since each is at a port of its own.
+func (p *pod) slice(service string) string {
+	return sliceOf(service+"-a", service, "http:"+strconv.Itoa(int(p.at.Port())), p.at.Addr().String())
+}
+
+// host waits for the next request.
+func (p *pod) host(t *testing.T) string {
+	t.Helper()
+	select {
+	case host := <-p.hosts:
+		return host
+	case <-time.After(10 * time.Second):
+		require.Fail(t, "no request")
+		return ""
+	}
+}
+
+// front is a proxy that follows Service httpbin of a world, and a client of it.
+type front struct {
+	*proxy.Server
+	*Follower
+	url    string
+	client *http.Client
+}
+
+func newFront(t *testing.T, w *world) *front {
+	t.Helper()
+	// An address that stays while tables come and go.
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	address := l.Addr().String()
+	require.NoError(t, l.Close())
+	w.opts.Listen = func(Name, *corev1.ServicePort) string { return address }
+	transport := &http.Transport{}
+	f := &front{Server: proxy.New(&proxy.Options{}), url: "http://" + address, client: &http.Client{Transport: transport, Timeout: 10 * time.Second}}
+	f.Follower = Follow(w.Index, name("httpbin"), f.Server)
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Second)
+		defer cancel()
+		assert.NoError(t, f.Shutdown(ctx))
+	})
+	return f
+}
+
+// get asks as a client of the Service does, and returns status and body.
+func (f *front) get(ctx context.Context) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.url+"/headers", http.NoBody)
+	if err != nil {
+		return "", err
+	}
+	req.Host = "httpbin:8000"
+	resp, err := f.client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return fmt.Sprint(resp.StatusCode, " ", string(body)), err
+}
+
+func (f *front) expect(t *testing.T, want string) {
+	t.Helper()
+	got, err := f.get(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+}
+
+// world of the tutorial, with real servers as pods.
+func tutorialWith(t *testing.T, v1, v2 *pod) *world {
+	return newWorld(t, serviceOf("httpbin", Enabled, "http:8000->80"),
+		serviceOf("httpbin-v1", "", "http:80"), serviceOf("httpbin-v2", "", "http:80"),
+		v1.slice("httpbin-v1"), v2.slice("httpbin-v2"), routeOf("httpbin", parent, mirroring))
+}
+
+// The documents' story over real sockets: variant 2 gets a copy with the host that they print; it is
+// deleted, and nobody notices; it comes back.
+func TestMirrorComesAndGoes(t *testing.T) {
+	v1, v2 := newPod(t, "v1"), newPod(t, "v2")
+	w := tutorialWith(t, v1, v2)
+	f := newFront(t, w)
+	require.NoError(t, f.Sync())
+	mirrored := func() {
+		t.Helper()
+		f.expect(t, "200 v1")
+		assert.Equal(t, "httpbin:8000", v1.host(t))
+		assert.Equal(t, "httpbin-shadow:8000", v2.host(t))
+	}
+	alone := func() {
+		t.Helper()
+		for range 20 {
+			f.expect(t, "200 v1")
+			assert.Equal(t, "httpbin:8000", v1.host(t))
+		}
+		assert.Never(t, func() bool { return len(v2.hosts) > 0 }, 100*time.Millisecond, 10*time.Millisecond, "a copy")
+	}
+	mirrored()
+
+	w.Delete(KindEndpointSlice, "shop", "httpbin-v2-a")
+	require.NoError(t, f.Sync())
+	alone()
+	w.apply(v2.slice("httpbin-v2"))
+	require.NoError(t, f.Sync())
+	mirrored()
+
+	w.Delete(KindService, "shop", "httpbin-v2")
+	require.NoError(t, f.Sync())
+	alone()
+	assert.Equal(t, fmt.Sprintf(dangles, "BackendNotFound"), w.conditions("httpbin"))
+	w.apply(serviceOf("httpbin-v2", "", "http:80"))
+	require.NoError(t, f.Sync())
+	mirrored()
+}
+
+// What Gateway API wants of the primary: 503 without a ready endpoint, 500 without a Service.
+func TestPrimaryComesAndGoes(t *testing.T) {
+	v1, v2 := newPod(t, "v1"), newPod(t, "v2")
+	w := tutorialWith(t, v1, v2)
+	f := newFront(t, w)
+	require.NoError(t, f.Sync())
+	f.expect(t, "200 v1")
+	v2.host(t)
+	w.Delete(KindEndpointSlice, "shop", "httpbin-v1-a")
+	require.NoError(t, f.Sync())
+	f.expect(t, "503 mirrorgate: no endpoint is ready\n")
+	w.Delete(KindService, "shop", "httpbin-v1")
+	require.NoError(t, f.Sync())
+	f.expect(t, "500 mirrorgate: no such backend\n")
+	w.apply(serviceOf("httpbin-v1", "", "http:80"), v1.slice("httpbin-v1"))
+	require.NoError(t, f.Sync())
+	f.expect(t, "200 v1")
+	assert.Equal(t, "httpbin-shadow:8000", v2.host(t))
+	assert.Empty(t, v2.hosts, "what failed was not copied")
+}
+
+// Without a route there is nothing to serve, and a route that goes leaves the last table, without its
+// mirrors: requests come in until nothing leads to the proxies any more.
+func TestNotServed(t *testing.T) {
+	v1, v2 := newPod(t, "v1"), newPod(t, "v2")
+	w := tutorialWith(t, v1, v2)
+	route := routeOf("httpbin", parent, mirroring)
+	w.Delete(KindHTTPRoute, "shop", "httpbin")
+	f := newFront(t, w)
+	require.ErrorIs(t, f.Sync(), ErrNotServed)
+	assert.False(t, f.Ready())
+	w.apply(route)
+	require.NoError(t, f.Sync())
+	assert.True(t, f.Ready())
+	f.expect(t, "200 v1")
+	assert.Equal(t, "httpbin-shadow:8000", v2.host(t))
+	w.Delete(KindHTTPRoute, "shop", "httpbin")
+	require.ErrorIs(t, f.Sync(), ErrNotServed)
+	require.ErrorIs(t, f.Sync(), ErrNotServed)
+	for range 20 {
+		f.expect(t, "200 v1")
+	}
+	assert.Never(t, func() bool { return len(v2.hosts) > 0 }, 100*time.Millisecond, 10*time.Millisecond, "a copy that no route asks for")
+	third := newPod(t, "v1 again")
+	w.apply(third.slice("httpbin-v1"))
+	<-f.Changed()
+	require.ErrorIs(t, f.Sync(), ErrNotServed)
+	f.expect(t, "200 v1 again")
+	w.apply(v1.slice("httpbin-v1"))
+	w.apply(route)
+	require.NoError(t, f.Sync())
+	f.expect(t, "200 v1")
+	assert.Equal(t, "httpbin-shadow:8000", v2.host(t))
+}
+
+// The last table that is kept has the endpoints of now, not of when it was made, and what it keeps is
+// let go when there is a route again.
+func TestNotServedIsCurrent(t *testing.T) {
+	v1, v2 := newPod(t, "v1"), newPod(t, "v2")
+	w := tutorialWith(t, v1, v2)
+	f := newFront(t, w)
+	require.NoError(t, f.Sync())
+	third := newPod(t, "v1 again")
+	w.apply(third.slice("httpbin-v1"))
+	require.NoError(t, f.Sync())
+	w.Delete(KindHTTPRoute, "shop", "httpbin")
+	require.ErrorIs(t, f.Sync(), ErrNotServed)
+	f.expect(t, "200 v1 again")
+	assert.NotEmpty(t, w.uses)
+	w.apply(routeOf("httpbin", parent, "{backendRefs: [{name: httpbin-v2, port: 80}]}"))
+	require.NoError(t, f.Sync())
+	f.expect(t, "200 v2")
+	assert.Len(t, w.uses, 1)
+	w.Delete(KindHTTPRoute, "shop", "httpbin")
+	assert.Empty(t, w.uses)
+}
+
+// The Service's number for a port may change while its target, where the proxy listens, stays.
+func TestPortChanges(t *testing.T) {
+	v1, v2 := newPod(t, "v1"), newPod(t, "v2")
+	w := tutorialWith(t, v1, v2)
+	f := newFront(t, w)
+	require.NoError(t, f.Sync())
+	f.expect(t, "200 v1")
+	w.apply(serviceOf("httpbin", Enabled, "http:8001->80"))
+	require.ErrorIs(t, f.Sync(), ErrNotServed)
+	w.apply(routeOf("httpbin", `{group: "", kind: Service, name: httpbin, port: 8001}`, mirroring, "generation: 8"))
+	require.NoError(t, f.Sync())
+	f.expect(t, "200 v1")
+	w.apply(serviceOf("httpbin", Enabled, "alias:8002->80 http:8001->80"), routeOf("httpbin", `{group: "", kind: Service, name: httpbin}`, mirroring, "generation: 9"))
+	require.NoError(t, f.Sync())
+	f.expect(t, "200 v1")
+}
+
+// A loop that waits for Changed serves, under load and through a hundred events, what the Index says:
+// no request fails, and none reaches the variant as a primary.
+func TestFollowUnderLoad(t *testing.T) {
+	v1, v2 := newPod(t, "v1"), newPod(t, "v2")
+	v1.hosts, v2.hosts = make(chan string, 1<<20), make(chan string, 1<<20)
+	w := tutorialWith(t, v1, v2)
+	f := newFront(t, w)
+	require.NoError(t, f.Sync())
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-f.Changed():
+				if err := f.Sync(); err != nil {
+					t.Error(err)
+				}
+			case <-stop:
+				return
+			}
+		}
+	})
+	var failed, served atomic.Int64
+	for range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if got, err := f.get(t.Context()); got != "200 v1" || err != nil {
+					failed.Add(1)
+				}
+				served.Add(1)
+			}
+		})
+	}
+	for i := range 100 {
+		switch i % 5 {
+		case 0:
+			w.Delete(KindService, "shop", "httpbin-v2")
+		case 1:
+			w.apply(serviceOf("httpbin-v2", "", "http:80"))
+		case 2:
+			w.Delete(KindEndpointSlice, "shop", "httpbin-v2-a")
+		case 3:
+			w.apply(v2.slice("httpbin-v2"))
+		case 4:
+			w.apply(routeOf("httpbin", parent, mirroring, fmt.Sprintf("generation: %d", i)))
+		}
+		before := served.Load()
+		require.Eventually(t, func() bool { return served.Load() > before+8 }, 10*time.Second, time.Millisecond)
+	}
+	close(stop)
+	wg.Wait()
+	assert.Zero(t, failed.Load())
+	assert.Greater(t, served.Load(), int64(500))
+	close(v2.hosts)
+	copies := 0
+	for host := range v2.hosts {
+		copies++
+		assert.Equal(t, "httpbin-shadow:8000", host)
+	}
+	assert.Positive(t, copies)
+}
+
+// fake is a server that counts, and fails when told.
+type fake struct {
+	tables, swaps []string
+	err           error
+}
+
+func (s *fake) Apply(setup *proxy.Setup) error {
+	if s.err == nil {
+		s.tables = append(s.tables, fmt.Sprint(len(setup.Table.Mirrors)))
+	}
+	return s.err
+}
+
+func (s *fake) SetEndpoints(service string, port int, ready, unready []string) error {
+	if s.err == nil {
+		s.swaps = append(s.swaps, fmt.Sprint(service, ":", port, ready, unready))
+	}
+	return s.err
+}
+
+// Endpoints are swapped, rules are applied; what failed is done again, and what is another Service's
+// does not wake anybody.
+func TestFollower(t *testing.T) {
+	w := newWorld(t, tutorial)
+	s := &fake{err: errors.New("busy")}
+	f := Follow(w.Index, name("httpbin"), s)
+	woken := func() bool {
+		select {
+		case <-f.Changed():
+			return true
+		default:
+			return false
+		}
+	}
+	assert.True(t, woken(), "everything is to be done")
+	require.ErrorIs(t, f.Sync(), s.err)
+	s.err = nil
+	require.NoError(t, f.Sync())
+	require.NoError(t, f.Sync())
+	assert.Equal(t, []string{"1"}, s.tables)
+	assert.False(t, woken())
+
+	w.apply(sliceOf("httpbin-v2-a", "httpbin-v2", "http:80", "!10.2.0.1", "10.2.0.2"))
+	w.apply(sliceOf("httpbin-v2-a", "httpbin-v2", "http:80", "!10.2.0.1", "10.2.0.3"))
+	assert.True(t, woken())
+	assert.False(t, woken(), "events are one")
+	require.NoError(t, f.Sync())
+	assert.Equal(t, []string{"shop/httpbin-v2:80 [10.2.0.3:80] [10.2.0.1:80]"}, s.swaps)
+	assert.Len(t, s.tables, 1)
+
+	w.apply(serviceOf("other", Enabled, "80"), routeOf("other", `{group: "", kind: Service, name: other}`, "{backendRefs: [{name: other, port: 80}]}"))
+	w.apply(sliceOf("other", "other-mirrorgate-origin", "80", "10.3.0.1"))
+	assert.Equal(t, []*Change{{Endpoints: []Backend{{name("other"), "shop/other"}}}}, w.changes)
+	assert.False(t, woken())
+	w.apply(sliceOf("httpbin-v1-a", "httpbin-v1", "http:80", "10.1.0.2"))
+	s.err = errors.New("busy")
+	require.ErrorIs(t, f.Sync(), s.err)
+	s.err = nil
+	require.NoError(t, f.Sync())
+	assert.Equal(t, []string{"1", "1"}, s.tables, "after a failure all of it")
+	w.Delete(KindService, "shop", "httpbin-v2")
+	require.NoError(t, f.Sync())
+	assert.Equal(t, []string{"1", "1", "0"}, s.tables)
+	assert.Len(t, s.swaps, 1)
+}

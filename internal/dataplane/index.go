@@ -1,0 +1,433 @@
+// Package dataplane turns what a cluster says into what the proxy serves: HTTPRoutes, Services,
+// EndpointSlices and ReferenceGrants become, for each Service that has a proxy in front of it, a
+// routing table and the conditions of its routes.
+//
+// Index is the model. It is incremental: a change of endpoints costs what their Service has, a
+// change of a Service or grant the routes that name it. Follower keeps a proxy in step with one
+// Service of it. Nothing here talks to an API server.
+package dataplane
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	kjson "sigs.k8s.io/json"
+)
+
+type rawJSON = json.RawMessage
+
+// Kind is a kind of object that the Index models.
+type Kind uint8
+
+// The kinds that the Index models.
+const (
+	KindService Kind = iota
+	KindEndpointSlice
+	KindHTTPRoute
+	KindReferenceGrant
+)
+
+// String returns the kind as the API spells it.
+func (k Kind) String() string {
+	return [...]string{"Service", "EndpointSlice", "HTTPRoute", "ReferenceGrant"}[k]
+}
+
+// Options steer an Index. The zero value is valid.
+type Options struct {
+	// Listen returns where a proxy of the Service listens for one of its ports, as host:port:
+	// every address and TargetPort by default.
+	Listen func(service Name, port *corev1.ServicePort) string
+}
+
+// Change is what an event, or several, made different.
+type Change struct {
+	// Tables are the Services whose table is another now, or is no more.
+	Tables []Name
+	// Endpoints are backends of which nothing but endpoints changed.
+	Endpoints []Backend
+	// Routes are the HTTPRoutes whose status is another now.
+	Routes []Name
+}
+
+// Backend is a Service as the table of another one has it.
+type Backend struct {
+	// Parent is whose table it is.
+	Parent Name
+	// Service is its name in the table.
+	Service string
+}
+
+// Subscriber is told of changes, without a lock held, from the goroutine that feeds the Index. It
+// must not block. Of concurrent events the later one may be told first: ask the Index, which is
+// always at least as new.
+type Subscriber func(*Change)
+
+// Index is a compact model of what concerns the proxies. It is safe for concurrent use.
+type Index struct {
+	opts Options
+
+	mu         sync.RWMutex
+	namespaces map[string]bool // that are enabled
+	services   map[Name]*service
+	slices     map[Name]*slice
+	routes     map[Name]*route
+	grants     map[string]map[string]*grant // by namespace and name
+
+	naming    map[Name]map[*route]struct{}   // routes by the Services they name
+	crossing  map[string]map[*route]struct{} // routes by foreign namespaces they refer to
+	attached  map[Name]map[*route]struct{}   // routes by the Services that take them
+	endpoints map[Name][]*slice              // slices by the Service they belong to
+	uses      map[Name]map[Backend]int       // backends by the Service whose endpoints they have, with how many routes lead there
+
+	subscribers []Subscriber
+}
+
+// NewIndex returns an empty Index.
+func NewIndex(opts Options) *Index {
+	if opts.Listen == nil {
+		opts.Listen = listenAddress
+	}
+	return &Index{
+		opts: opts, namespaces: map[string]bool{},
+		services: map[Name]*service{}, slices: map[Name]*slice{}, routes: map[Name]*route{}, grants: map[string]map[string]*grant{},
+		naming: map[Name]map[*route]struct{}{}, crossing: map[string]map[*route]struct{}{}, attached: map[Name]map[*route]struct{}{},
+		endpoints: map[Name][]*slice{}, uses: map[Name]map[Backend]int{},
+	}
+}
+
+// Subscribe registers a function for change notifications.
+func (x *Index) Subscribe(s Subscriber) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.subscribers = append(x.subscribers, s)
+}
+
+// Upsert adds or replaces objects: *corev1.Service, *discoveryv1.EndpointSlice, and HTTPRoutes and
+// ReferenceGrants as JSON (json.RawMessage, []byte or *unstructured.Unstructured). Other kinds are
+// ignored; a malformed object is an error that names it and leaves what was there, and the ones
+// before it are kept.
+func (x *Index) Upsert(objs ...any) error {
+	for _, obj := range objs {
+		e, err := read(obj)
+		if err != nil {
+			return err
+		}
+		if e.put != nil {
+			x.update(func(d *dirt) { e.put(x, d) })
+		}
+	}
+	return nil
+}
+
+// Delete removes an object; one that is not there is no error.
+func (x *Index) Delete(kind Kind, namespace, name string) {
+	x.update(func(d *dirt) { x.remove(kind, Name{Namespace: namespace, Name: name}, d) })
+}
+
+// Replace makes objs all the objects of a kind, as a list does.
+func (x *Index) Replace(kind Kind, objs ...any) error {
+	events := make([]event, 0, len(objs))
+	keep := map[Name]bool{}
+	for _, obj := range objs {
+		e, err := read(obj)
+		if err != nil {
+			return err
+		}
+		if e.put != nil && e.kind == kind {
+			events = append(events, e)
+			keep[e.name] = true
+		}
+	}
+	x.update(func(d *dirt) {
+		for _, name := range x.names(kind) {
+			if !keep[name] {
+				x.remove(kind, name, d)
+			}
+		}
+		for _, e := range events {
+			e.put(x, d)
+		}
+	})
+	return nil
+}
+
+// EnableNamespace says whether the Services of a namespace are enabled that do not say so themselves:
+// whether the namespace has the label. At first none is.
+func (x *Index) EnableNamespace(namespace string, enabled bool) {
+	x.update(func(d *dirt) {
+		if x.namespaces[namespace] == enabled {
+			return
+		}
+		if delete(x.namespaces, namespace); enabled {
+			x.namespaces[namespace] = true
+		}
+		for _, r := range x.routes {
+			if slices.ContainsFunc(r.parents, func(p parentRef) bool { return p.service.Namespace == namespace }) {
+				x.settle(r, d)
+			}
+		}
+	})
+}
+
+// Status returns the entries of an HTTPRoute's status.parents that are ours, and the generation they
+// are about; none where no parent of it is ours, so that entries with our ControllerName have to go.
+func (x *Index) Status(name Name) (parents []ParentStatus, generation int64) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if r := x.routes[name]; r != nil {
+		return r.status, r.generation
+	}
+	return nil, 0
+}
+
+// Parents are the Services that a route is attached to: those that want proxies.
+func (x *Index) Parents() []Name {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return slices.SortedFunc(maps.Keys(x.attached), compareNames)
+}
+
+func compareNames(a, b Name) int { return strings.Compare(a.String(), b.String()) }
+
+func keys[K comparable, V any](m map[K]V) func(func(K) bool) { return maps.Keys(m) }
+
+// event is an object that has been read.
+type event struct {
+	kind Kind
+	name Name
+	put  func(*Index, *dirt)
+}
+
+func read(obj any) (event, error) {
+	switch o := obj.(type) {
+	case *corev1.Service:
+		name, s := nameOf(o), fromService(o)
+		return event{KindService, name, func(x *Index, d *dirt) { x.putService(name, s, d) }}, nil
+	case *discoveryv1.EndpointSlice:
+		name, s := nameOf(o), fromSlice(o)
+		return event{KindEndpointSlice, name, func(x *Index, d *dirt) { x.putSlice(name, s, d) }}, nil
+	case *unstructured.Unstructured:
+		raw, err := o.MarshalJSON()
+		if err != nil {
+			return event{}, fmt.Errorf("%s %s: %w", o.GetKind(), nameOf(o), err)
+		}
+		return readJSON(raw)
+	case json.RawMessage:
+		return readJSON(o)
+	case []byte:
+		return readJSON(o)
+	}
+	return event{}, nil
+}
+
+func readJSON(raw []byte) (event, error) {
+	var h header
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, &h); err != nil {
+		return event{}, fmt.Errorf("an object that is no JSON of the API: %w", err)
+	}
+	if group, _, _ := strings.Cut(h.APIVersion, "/"); group != gatewayGroup {
+		return event{}, nil
+	}
+	name := h.name()
+	wrap := func(err error) error { return fmt.Errorf("%s %s: %w", h.Kind, name, err) }
+	switch h.Kind {
+	case KindHTTPRoute.String():
+		r, err := parseRoute(&h)
+		if err != nil {
+			return event{}, wrap(err)
+		}
+		return event{KindHTTPRoute, name, func(x *Index, d *dirt) { x.putRoute(name, r, d) }}, nil
+	case KindReferenceGrant.String():
+		g, err := parseGrant(raw)
+		if err != nil {
+			return event{}, wrap(err)
+		}
+		return event{KindReferenceGrant, name, func(x *Index, d *dirt) { x.putGrant(name, g, d) }}, nil
+	}
+	return event{}, nil
+}
+
+// dirt collects what a change concerns.
+type dirt struct {
+	tables    map[Name]bool
+	endpoints map[Backend]bool
+	routes    map[Name]bool
+}
+
+// update runs fn under the lock and tells subscribers afterwards.
+func (x *Index) update(fn func(*dirt)) {
+	d := &dirt{map[Name]bool{}, map[Backend]bool{}, map[Name]bool{}}
+	x.mu.Lock()
+	fn(d)
+	subscribers := x.subscribers
+	x.mu.Unlock()
+	if len(d.tables)+len(d.endpoints)+len(d.routes) == 0 {
+		return
+	}
+	change := &Change{
+		Tables:    slices.SortedFunc(maps.Keys(d.tables), compareNames),
+		Endpoints: slices.Collect(maps.Keys(d.endpoints)),
+		Routes:    slices.SortedFunc(maps.Keys(d.routes), compareNames),
+	}
+	for _, s := range subscribers {
+		s(change)
+	}
+}
+
+func (x *Index) names(kind Kind) []Name {
+	switch kind {
+	case KindService:
+		return slices.Collect(maps.Keys(x.services))
+	case KindEndpointSlice:
+		return slices.Collect(maps.Keys(x.slices))
+	case KindHTTPRoute:
+		return slices.Collect(maps.Keys(x.routes))
+	}
+	var out []Name
+	for namespace, grants := range x.grants {
+		for name := range grants {
+			out = append(out, Name{Namespace: namespace, Name: name})
+		}
+	}
+	return out
+}
+
+func (x *Index) remove(kind Kind, name Name, d *dirt) {
+	switch kind {
+	case KindService:
+		x.putService(name, nil, d)
+	case KindEndpointSlice:
+		x.putSlice(name, nil, d)
+	case KindHTTPRoute:
+		x.putRoute(name, nil, d)
+	case KindReferenceGrant:
+		x.putGrant(name, nil, d)
+	}
+}
+
+func (x *Index) putService(name Name, s *service, d *dirt) {
+	old := x.services[name]
+	if s == nil && old == nil || s != nil && s.equal(old) {
+		return
+	}
+	if delete(x.services, name); s != nil {
+		x.services[name] = s
+	}
+	for r := range x.naming[name] {
+		d.parents(r) // its ports and families are in the table
+		x.settle(r, d)
+	}
+}
+
+func (x *Index) putSlice(name Name, s *slice, d *dirt) {
+	old := x.slices[name]
+	if s == nil && old == nil || s != nil && s.equal(old) {
+		return
+	}
+	if old != nil {
+		delete(x.slices, name)
+		x.endpoints[old.service] = slices.DeleteFunc(x.endpoints[old.service], func(o *slice) bool { return o == old })
+		if len(x.endpoints[old.service]) == 0 {
+			delete(x.endpoints, old.service)
+		}
+		x.touch(old.service, d)
+	}
+	if s != nil {
+		x.slices[name] = s
+		x.endpoints[s.service] = append(x.endpoints[s.service], s)
+		x.touch(s.service, d)
+	}
+}
+
+// touch notes the backends whose endpoints are those of a Service.
+func (x *Index) touch(source Name, d *dirt) {
+	for b := range x.uses[source] {
+		d.endpoints[b] = true
+	}
+}
+
+func (x *Index) putGrant(name Name, g *grant, d *dirt) {
+	of := x.grants[name.Namespace]
+	old := of[name.Name]
+	if g == nil && old == nil || g != nil && g.equal(old) {
+		return
+	}
+	if g != nil {
+		in(x.grants, name.Namespace)[name.Name] = g
+	} else {
+		drop(x.grants, name.Namespace, name.Name)
+	}
+	for r := range x.crossing[name.Namespace] {
+		x.settle(r, d)
+	}
+}
+
+func (x *Index) putRoute(name Name, r *route, d *dirt) {
+	old := x.routes[name]
+	if r == nil && old == nil || r != nil && old != nil && r.same(old) {
+		return
+	}
+	if old != nil {
+		d.parents(old)
+		if len(old.status) > 0 {
+			d.routes[name] = true
+		}
+		x.unlink(old)
+		delete(x.routes, name)
+		each(old, func(name Name) { drop(x.naming, name, old) }, func(ns string) { drop(x.crossing, ns, old) })
+	}
+	if r == nil {
+		return
+	}
+	x.routes[name] = r
+	each(r, func(name Name) { in(x.naming, name)[r] = struct{}{} }, func(ns string) { in(x.crossing, ns)[r] = struct{}{} })
+	x.settle(r, d)
+	d.parents(r)
+	if len(r.status) > 0 {
+		d.routes[name] = true
+	}
+}
+
+// each calls the functions for the Services that a route names, and for foreign namespaces it refers to.
+func each(r *route, named func(Name), foreign func(string)) {
+	for name := range r.names() {
+		named(name)
+		if name.Namespace != r.name.Namespace {
+			foreign(name.Namespace)
+		}
+	}
+}
+
+// settle resolves a route again and notes what that changed.
+func (x *Index) settle(r *route, d *dirt) {
+	before, next := r.resolution, x.resolve(r)
+	if !reflect.DeepEqual(before.status, next.status) {
+		d.routes[r.name] = true
+	}
+	served := !reflect.DeepEqual(before.ports, next.ports) ||
+		!reflect.DeepEqual(before.backends, next.backends) || !reflect.DeepEqual(before.resolved, next.resolved)
+	if served {
+		d.parents(r)
+	}
+	x.unlink(r)
+	r.resolution = next
+	x.link(r)
+	if served {
+		d.parents(r)
+	}
+}
+
+// parents notes the tables that a route is in.
+func (d *dirt) parents(r *route) {
+	for parent := range r.ports {
+		d.tables[parent] = true
+	}
+}

@@ -1,0 +1,64 @@
+package dataplane
+
+// What things are called: the one place for names that the proxy, the controller and the webhook
+// must agree about.
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"hash/fnv"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+const (
+	// Label on a Service, or on its namespace, asks for a proxy in front of it; the Service's wins.
+	Label = "mirrorgate.dev/proxy"
+	// Enabled is the value of Label that does; any other means no.
+	Enabled = "enabled"
+	// ControllerName is ours in HTTPRoute.status.parents.
+	ControllerName = "mirrorgate.dev/proxy"
+)
+
+// OriginName is the name of the Service, in the same namespace, that keeps the original selector of
+// a Service with a proxy in front of it.
+func OriginName(service string) string { return short(service, "-mirrorgate-origin") }
+
+// Sentinel is the value that every key of a Service's selector has while it leads to its proxies.
+func Sentinel(service string) string { return short("mirrorgate-"+service, "") }
+
+// short keeps a name with its suffix to what a DNS label and a label's value may hold: of one that
+// is too long a hash tells it from others.
+func short(name, suffix string) string {
+	if len(name)+len(suffix) <= validation.DNS1035LabelMaxLength {
+		return name + suffix
+	}
+	sum := sha256.Sum256([]byte(name))
+	hash := "-" + hex.EncodeToString(sum[:4])
+	return name[:validation.DNS1035LabelMaxLength-len(suffix)-len(hash)] + hash + suffix
+}
+
+// TargetPort is the number at which a proxy listens for a port of its Service: the target port, or
+// one made of its name, which the proxy's container declares under that name. It depends on nothing
+// else of the Service, since pods that run keep the ports they have.
+func TargetPort(p *corev1.ServicePort) int {
+	switch {
+	case p.TargetPort.Type == intstr.String:
+		h := fnv.New32a()
+		_, _ = h.Write([]byte(p.TargetPort.StrVal))
+		return namedPorts + int(h.Sum32()%10_000)
+	case p.TargetPort.IntVal == 0:
+		return int(p.Port)
+	default:
+		return int(p.TargetPort.IntVal)
+	}
+}
+
+// namedPorts is where the numbers of named ports begin: below those that the kernel gives away.
+const namedPorts = 20_000
+
+// listenAddress is the default of Options.Listen.
+func listenAddress(_ Name, p *corev1.ServicePort) string { return ":" + strconv.Itoa(TargetPort(p)) }

@@ -1,0 +1,311 @@
+package dataplane
+
+// From objects to records: what the Index keeps of Services, EndpointSlices and ReferenceGrants.
+// Nothing of them holds on to the object.
+
+import (
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	kjson "sigs.k8s.io/json"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
+)
+
+// Name is the name of an object with its namespace.
+type Name = types.NamespacedName
+
+func nameOf(o metav1.Object) Name { return Name{Namespace: o.GetNamespace(), Name: o.GetName()} }
+
+// service is what matters of a Service, as a parent and as a backend.
+type service struct {
+	ports []corev1.ServicePort
+	label string
+	// refused is why no proxy can stand in front of it.
+	refused string
+	// swapped says that its selector leads to its proxies.
+	swapped  bool
+	external bool
+	// families are those of its addresses, the preferred first.
+	families []corev1.IPFamily
+}
+
+func fromService(o *corev1.Service) *service {
+	return &service{
+		ports:    slices.Clone(o.Spec.Ports),
+		label:    o.Labels[Label],
+		refused:  Refused(o),
+		swapped:  swapped(o),
+		external: o.Spec.Type == corev1.ServiceTypeExternalName,
+		families: slices.Clone(o.Spec.IPFamilies),
+	}
+}
+
+func (s *service) equal(other *service) bool { return other != nil && reflect.DeepEqual(s, other) }
+
+func swapped(o *corev1.Service) bool {
+	for _, value := range o.Spec.Selector {
+		if value != Sentinel(o.Name) {
+			return false
+		}
+	}
+	return len(o.Spec.Selector) > 0
+}
+
+// Refused says why no proxy can stand in front of a Service, in words for its author; it is empty if
+// one can.
+func Refused(o *corev1.Service) string {
+	s := &o.Spec
+	switch {
+	case s.Type == corev1.ServiceTypeExternalName:
+		return "it is an ExternalName"
+	case s.ClusterIP == corev1.ClusterIPNone:
+		return "it is headless: its clients connect to pods, not to the Service"
+	case len(s.Selector) == 0:
+		return "it has no selector that could lead to proxies"
+	case s.PublishNotReadyAddresses:
+		return "it publishes addresses that are not ready"
+	case ptr.Deref(s.InternalTrafficPolicy, "") == corev1.ServiceInternalTrafficPolicyLocal,
+		s.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal:
+		return "its traffic policy is Local, and a proxy may be on another node"
+	}
+	for _, p := range s.Ports {
+		if !isTCP(&p) {
+			return fmt.Sprintf("its port %d is %s; a proxy carries TCP alone", p.Port, p.Protocol)
+		}
+	}
+	if by := owner(o); by != "" {
+		return "its selector belongs to " + by
+	}
+	return ""
+}
+
+// owner names a tool that swaps selectors itself.
+func owner(o *corev1.Service) string {
+	_, selects := o.Spec.Selector["rollouts-pod-template-hash"]
+	_, managed := o.Annotations["argo-rollouts.argoproj.io/managed-by-rollouts"]
+	if selects || managed {
+		return "Argo Rollouts"
+	}
+	if slices.ContainsFunc(o.OwnerReferences, func(r metav1.OwnerReference) bool { return r.Kind == "Canary" }) {
+		return "Flagger"
+	}
+	return ""
+}
+
+func isTCP(p *corev1.ServicePort) bool { return p.Protocol == "" || p.Protocol == corev1.ProtocolTCP }
+
+// port returns the Service's port of that number, nil if there is none. Of two with one number the
+// one that carries TCP counts.
+func (s *service) port(number int) *corev1.ServicePort {
+	var found *corev1.ServicePort
+	for i := range s.ports {
+		if p := &s.ports[i]; int(p.Port) == number && (found == nil || isTCP(p)) {
+			found = p
+		}
+	}
+	return found
+}
+
+// protocol is what the proxy speaks at a port; ok is false if it cannot: what is no HTTP, or is TLS.
+func protocol(p *corev1.ServicePort) (word string, ok bool) {
+	switch ptr.Deref(p.AppProtocol, "") {
+	case "", "http", "kubernetes.io/ws":
+		return "http", isTCP(p)
+	case "kubernetes.io/h2c", "h2c", "http2", "grpc":
+		return "h2c", isTCP(p)
+	}
+	return "", false
+}
+
+// slice is what matters of an EndpointSlice.
+type slice struct {
+	service   Name
+	family    corev1.IPFamily
+	ports     []slicePort
+	endpoints []endpoint
+}
+
+type slicePort struct {
+	name   string
+	number uint16
+}
+
+type endpoint struct {
+	address netip.Addr
+	state   state
+}
+
+// state is how an endpoint may be used.
+type state uint8
+
+const (
+	unready state = iota
+	ending        // it terminates, and serves still: better than nothing
+	ready
+)
+
+// fromSlice returns nil for a slice that belongs to no Service.
+func fromSlice(o *discoveryv1.EndpointSlice) *slice {
+	s := &slice{service: Name{Namespace: o.Namespace, Name: o.Labels[discoveryv1.LabelServiceName]}}
+	switch o.AddressType {
+	case discoveryv1.AddressTypeIPv4:
+		s.family = corev1.IPv4Protocol
+	case discoveryv1.AddressTypeIPv6:
+		s.family = corev1.IPv6Protocol
+	default:
+		return nil
+	}
+	if s.service.Name == "" {
+		return nil
+	}
+	for _, p := range o.Ports {
+		number := ptr.Deref(p.Port, 0)
+		if number < 1 || number > 65535 || ptr.Deref(p.Protocol, corev1.ProtocolTCP) != corev1.ProtocolTCP {
+			continue
+		}
+		s.ports = append(s.ports, slicePort{ptr.Deref(p.Name, ""), uint16(number)})
+	}
+	for i := range o.Endpoints {
+		e := &o.Endpoints[i]
+		if len(e.Addresses) == 0 {
+			continue
+		}
+		// All addresses of an endpoint lead to the same place; the API says to use the first.
+		if address, err := netip.ParseAddr(e.Addresses[0]); err == nil {
+			s.endpoints = append(s.endpoints, endpoint{address, stateOf(&e.Conditions)})
+		}
+	}
+	return s
+}
+
+func stateOf(c *discoveryv1.EndpointConditions) state {
+	switch {
+	case ptr.Deref(c.Ready, true):
+		return ready
+	case ptr.Deref(c.Serving, false) && ptr.Deref(c.Terminating, false):
+		return ending
+	}
+	return unready
+}
+
+func (s *slice) equal(other *slice) bool {
+	return other != nil && s.service == other.service && s.family == other.family &&
+		slices.Equal(s.ports, other.ports) && slices.Equal(s.endpoints, other.endpoints)
+}
+
+// grant is what a ReferenceGrant lets HTTPRoutes of other namespaces refer to in its own.
+type grant struct {
+	from     []string // namespaces
+	services []string
+	all      bool
+}
+
+func parseGrant(raw []byte) (*grant, error) {
+	var o struct {
+		Spec struct {
+			From []struct {
+				Group     string `json:"group"`
+				Kind      string `json:"kind"`
+				Namespace string `json:"namespace"`
+			} `json:"from"`
+			To []struct {
+				Group string  `json:"group"`
+				Kind  string  `json:"kind"`
+				Name  *string `json:"name"`
+			} `json:"to"`
+		} `json:"spec"`
+	}
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, &o); err != nil {
+		return nil, err
+	}
+	g := &grant{}
+	for _, from := range o.Spec.From {
+		if from.Group == gatewayGroup && from.Kind == KindHTTPRoute.String() {
+			g.from = append(g.from, from.Namespace)
+		}
+	}
+	for _, to := range o.Spec.To {
+		switch {
+		case to.Group != "" || to.Kind != KindService.String():
+		case ptr.Deref(to.Name, "") == "":
+			g.all = true
+		default:
+			g.services = append(g.services, *to.Name)
+		}
+	}
+	return g, nil
+}
+
+func (g *grant) allows(from, service string) bool {
+	return slices.Contains(g.from, from) && (g.all || slices.Contains(g.services, service))
+}
+
+func (g *grant) equal(other *grant) bool { return other != nil && reflect.DeepEqual(g, other) }
+
+// endpoints are those of one port, by its name in the slices, of the first of the families that has
+// any of use. Those that terminate count as ready if there are no others, as they do for kube-proxy.
+func endpoints(from []*slice, families []corev1.IPFamily, port string) []spec.Endpoint {
+	var found map[netip.AddrPort]state
+	best := unready
+	for _, family := range order(families) {
+		of := gather(from, family, port)
+		top := unready
+		for _, s := range of {
+			top = max(top, s)
+		}
+		if found == nil || top > best || len(found) == 0 {
+			found, best = of, top
+		}
+	}
+	least := max(best, ending)
+	out := make([]spec.Endpoint, 0, len(found))
+	for _, at := range slices.SortedFunc(keys(found), netip.AddrPort.Compare) {
+		e := spec.Endpoint{Address: at.String()}
+		if found[at] < least {
+			e.Ready = &never
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+var never = false
+
+// order is the families of a Service and then the others: one without a list has endpoints too.
+func order(families []corev1.IPFamily) []corev1.IPFamily {
+	out := slices.Clone(families)
+	for _, family := range []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol} {
+		if !slices.Contains(out, family) {
+			out = append(out, family)
+		}
+	}
+	return out
+}
+
+// gather merges slices; while one changes, an endpoint may be in two of them.
+func gather(from []*slice, family corev1.IPFamily, port string) map[netip.AddrPort]state {
+	out := map[netip.AddrPort]state{}
+	for _, s := range from {
+		if s.family != family {
+			continue
+		}
+		for _, p := range s.ports {
+			if p.name != port {
+				continue
+			}
+			for _, e := range s.endpoints {
+				at := netip.AddrPortFrom(e.address, p.number)
+				out[at] = max(out[at], e.state)
+			}
+		}
+	}
+	return out
+}

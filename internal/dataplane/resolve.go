@@ -1,0 +1,294 @@
+package dataplane
+
+// Resolution: which of a route's parents are ours and take it, where its references lead, and what
+// the conditions say. It is done again when an object changes that the route names, not when
+// endpoints do.
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
+)
+
+// The conditions and reasons of Gateway API that occur here.
+const (
+	conditionAccepted  = "Accepted"
+	conditionResolved  = "ResolvedRefs"
+	conditionPartially = "PartiallyInvalid"
+
+	reasonAccepted         = "Accepted"
+	reasonNotAllowed       = "NotAllowedByListeners"
+	reasonNoMatchingParent = "NoMatchingParent"
+	reasonUnsupportedValue = "UnsupportedValue"
+	reasonResolved         = "ResolvedRefs"
+	reasonRefNotPermitted  = "RefNotPermitted"
+	reasonInvalidKind      = "InvalidKind"
+	reasonBackendNotFound  = "BackendNotFound"
+	reasonUnsupportedProto = "UnsupportedProtocol"
+)
+
+// resolution is what a route means among the other objects.
+type resolution struct {
+	// resolved are its rules without the mirrors that lead nowhere. They are never changed.
+	resolved []spec.Rule
+	// ports are those of the parents that take the route, by their numbers.
+	ports map[Name][]int
+	// backends are the ports of Services, by their names in the table, that its rules lead to.
+	backends map[backendPort]Name
+	// uses are the Services whose endpoints those are, for each parent.
+	uses   map[use]struct{}
+	status []ParentStatus
+}
+
+type use struct {
+	source Name
+	Backend
+}
+
+type backendPort struct {
+	name string // in the table
+	port int
+}
+
+// fault is why something is not as it should be; its zero value is none.
+type fault struct{ reason, message string }
+
+func faultf(reason, format string, args ...any) fault {
+	return fault{reason, fmt.Sprintf(format, args...)}
+}
+
+// resolve works a route out. x.mu is held.
+func (x *Index) resolve(r *route) resolution {
+	out := resolution{ports: map[Name][]int{}, backends: map[backendPort]Name{}, uses: map[use]struct{}{}}
+	var ours []*parentRef
+	for i := range r.parents {
+		if p := &r.parents[i]; x.enabled(p.service) {
+			ours = append(ours, p)
+		}
+	}
+	if len(ours) == 0 {
+		return out
+	}
+	var faults []fault
+	out.resolved, faults = x.rules(r, out.backends)
+	refs := resolvedRefs(faults)
+	for _, p := range ours {
+		ports, why := x.attach(r, p)
+		for _, port := range ports {
+			if !slices.Contains(out.ports[p.service], port) {
+				out.ports[p.service] = append(out.ports[p.service], port)
+			}
+		}
+		out.status = append(out.status, r.statusOf(p, why, refs))
+	}
+	for parent, ports := range out.ports {
+		slices.Sort(ports)
+		for b, name := range out.backends {
+			out.uses[use{x.source(parent, name), Backend{parent, b.name}}] = struct{}{}
+		}
+	}
+	return out
+}
+
+// enabled says whether a Service asks for a proxy. One that is not there may, by its namespace.
+func (x *Index) enabled(name Name) bool {
+	if s := x.services[name]; s != nil && s.label != "" {
+		return s.label == Enabled
+	}
+	return x.namespaces[name.Namespace]
+}
+
+// attach returns the ports of a parent that take the route: of several ports with one target port,
+// which a proxy cannot tell apart, the first.
+func (x *Index) attach(r *route, p *parentRef) ([]int, fault) {
+	s := x.services[p.service]
+	switch {
+	case p.service.Namespace != r.name.Namespace:
+		return nil, faultf(reasonNotAllowed, "Service %s is in another namespace; only routes of its own namespace are taken", p.service)
+	case s == nil:
+		return nil, faultf(reasonNoMatchingParent, "there is no Service %s", p.service.Name)
+	case s.refused != "":
+		return nil, faultf(reasonUnsupportedValue, "no proxy can stand in front of Service %s: %s", p.service.Name, s.refused)
+	case r.unusable != "":
+		return nil, fault{reasonUnsupportedValue, r.unusable}
+	}
+	var ports []int
+	for i := range s.ports {
+		port := &s.ports[i]
+		if !p.wants(port) {
+			continue
+		}
+		sharing := s.sharing(port)
+		for _, other := range sharing {
+			if !p.wants(other) {
+				return nil, faultf(reasonUnsupportedValue, "ports %d and %d of Service %s have one target port and cannot be told apart; refer to all of them, or to none",
+					port.Port, other.Port, p.service.Name)
+			}
+		}
+		if number := int(sharing[0].Port); !slices.Contains(ports, number) {
+			ports = append(ports, number)
+		}
+	}
+	if len(ports) == 0 {
+		return nil, faultf(reasonNoMatchingParent, "Service %s has no port for HTTP%s", p.service.Name, p.which())
+	}
+	return ports, fault{}
+}
+
+// wants says whether a reference means a port, and could be served there.
+func (p *parentRef) wants(port *corev1.ServicePort) bool {
+	_, ok := protocol(port)
+	return ok && (p.port == 0 || p.port == int(port.Port)) && (p.section == "" || p.section == port.Name)
+}
+
+func (p *parentRef) which() string {
+	out := ""
+	if p.port != 0 {
+		out += fmt.Sprintf(" with number %d", p.port)
+	}
+	if p.section != "" {
+		out += fmt.Sprintf(" called %s", p.section)
+	}
+	return out
+}
+
+// sharing are the ports with the target port of this one, itself included.
+func (s *service) sharing(port *corev1.ServicePort) (out []*corev1.ServicePort) {
+	for i := range s.ports {
+		if isTCP(&s.ports[i]) && TargetPort(&s.ports[i]) == TargetPort(port) {
+			out = append(out, &s.ports[i])
+		}
+	}
+	return out
+}
+
+// rules returns a route's rules without the mirrors that lead nowhere, and why. The Services that
+// they do lead to are put into backends. A backend that leads nowhere stays: it answers 500.
+func (x *Index) rules(r *route, backends map[backendPort]Name) (out []spec.Rule, faults []fault) {
+	known := func(to *spec.BackendRef) bool {
+		why := x.lookup(r.name.Namespace, r.refs[to.Name], to.Port)
+		if why != (fault{}) {
+			if !slices.Contains(faults, why) {
+				faults = append(faults, why)
+			}
+			return false
+		}
+		backends[backendPort{to.Name, to.Port}] = r.refs[to.Name].Name
+		return true
+	}
+	filters := func(from []spec.Filter) []spec.Filter {
+		return slices.DeleteFunc(slices.Clone(from), func(f spec.Filter) bool {
+			return f.RequestMirror != nil && !known(&f.RequestMirror.BackendRef)
+		})
+	}
+	for _, rule := range r.rules {
+		rule.Filters = filters(rule.Filters)
+		rule.BackendRefs = slices.Clone(rule.BackendRefs)
+		for i := range rule.BackendRefs {
+			to := &rule.BackendRefs[i]
+			known(to)
+			to.Filters = filters(to.Filters)
+		}
+		out = append(out, rule)
+	}
+	return out, faults
+}
+
+// lookup says what is wrong with a reference from a namespace. What may not be referred to is not
+// looked at: nobody learns what exists in a namespace that grants nothing.
+func (x *Index) lookup(from string, to ref, port int) fault {
+	switch {
+	case to.kind != "":
+		return faultf(reasonInvalidKind, "%s %s cannot get requests; only Services can", to.kind, to.Name)
+	case to.Namespace != from && !x.granted(from, to.Name):
+		return faultf(reasonRefNotPermitted, "no ReferenceGrant in namespace %s permits to refer to Service %s", to.Namespace, to.Name.Name)
+	}
+	s := x.services[to.Name]
+	if s == nil {
+		return faultf(reasonBackendNotFound, "there is no Service %s", to.Name)
+	}
+	if s.external {
+		return faultf(reasonUnsupportedValue, "Service %s is an ExternalName", to.Name)
+	}
+	p := s.port(port)
+	if p == nil {
+		return faultf(reasonBackendNotFound, "Service %s has no port %d", to.Name, port)
+	}
+	if _, ok := protocol(p); !ok {
+		return faultf(reasonUnsupportedProto, "port %d of Service %s speaks neither HTTP nor h2c without TLS", port, to.Name)
+	}
+	return fault{}
+}
+
+func (x *Index) granted(from string, to Name) bool {
+	for _, g := range x.grants[to.Namespace] {
+		if g.allows(from, to.Name) {
+			return true
+		}
+	}
+	return false
+}
+
+// resolvedRefs is the condition of that name.
+func resolvedRefs(faults []fault) metav1.Condition {
+	if len(faults) == 0 {
+		return metav1.Condition{
+			Type: conditionResolved, Status: metav1.ConditionTrue, Reason: reasonResolved, Message: "every reference leads to a Service",
+		}
+	}
+	var messages []string
+	for _, f := range faults {
+		messages = append(messages, f.message)
+	}
+	return metav1.Condition{
+		Type: conditionResolved, Status: metav1.ConditionFalse, Reason: faults[0].reason, Message: summary(messages),
+	}
+}
+
+// ParentStatus is an entry of HTTPRoute.status.parents. Its conditions have no lastTransitionTime:
+// whoever writes them knows what was there before.
+type ParentStatus struct {
+	// ParentRef is as the route has it, to the letter.
+	ParentRef      rawJSON            `json:"parentRef"`
+	ControllerName string             `json:"controllerName"`
+	Conditions     []metav1.Condition `json:"conditions"`
+}
+
+func (r *route) statusOf(p *parentRef, why fault, refs metav1.Condition) ParentStatus {
+	accepted := metav1.Condition{
+		Type: conditionAccepted, Status: metav1.ConditionTrue, Reason: reasonAccepted, Message: "the proxies of Service " + p.service.Name + " take it",
+	}
+	if why != (fault{}) {
+		accepted.Status, accepted.Reason, accepted.Message = metav1.ConditionFalse, why.reason, why.message
+	}
+	conditions := []metav1.Condition{accepted, refs}
+	if why == (fault{}) && len(r.dropped) > 0 {
+		conditions = append(conditions, metav1.Condition{
+			Type: conditionPartially, Status: metav1.ConditionTrue, Reason: reasonUnsupportedValue,
+			Message: "Dropped Rule: " + summary(r.dropped), // the prefix is the API's
+		})
+	}
+	for i := range conditions {
+		conditions[i].ObservedGeneration = r.generation
+	}
+	return ParentStatus{ParentRef: p.written, ControllerName: ControllerName, Conditions: conditions}
+}
+
+// names are the Services that a route is about: its parents and what its rules name.
+func (r *route) names() map[Name]bool {
+	out := map[Name]bool{}
+	for i := range r.parents {
+		out[r.parents[i].service] = true
+	}
+	for to := range maps.Values(r.refs) {
+		if to.kind == "" {
+			out[to.Name] = true
+		}
+	}
+	return out
+}

@@ -1,0 +1,149 @@
+package dataplane
+
+// The table of one parent: listeners for the ports that a route is attached to, the rules of all its
+// routes in the order of precedence, and the Services they lead to with their endpoints.
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
+)
+
+// Table returns what the proxies of a Service serve, nil if no route is attached to it. Hostnames of
+// routes do not matter: whoever connects to the Service means it. Its rules are shared, and must not be
+// changed.
+func (x *Index) Table(parent Name) *spec.Table {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	s := x.services[parent]
+	routes := slices.SortedFunc(maps.Keys(x.attached[parent]), (*route).precedes)
+	if s == nil || len(routes) == 0 {
+		return nil
+	}
+	table := &spec.Table{Services: map[string]spec.Service{}}
+	listeners := map[int]*spec.Listener{}
+	for i := range s.ports {
+		p := &s.ports[i]
+		listeners[int(p.Port)] = &spec.Listener{
+			// A server keeps the name of a listener as long as its address: neither may follow the
+			// number that clients use.
+			Name: portName(parent.String(), TargetPort(p)), Address: x.opts.Listen(parent, p), Port: int(p.Port),
+		}
+	}
+	for _, r := range routes {
+		for _, port := range r.ports[parent] {
+			l := listeners[port]
+			// The port keeps apart what the two listeners of one route count.
+			l.Routes = append(l.Routes, spec.Route{Name: portName(r.name.String(), port), Rules: r.resolved})
+		}
+		for b, name := range r.backends {
+			ports := table.Services[b.name]
+			if ports == nil {
+				ports = spec.Service{}
+				table.Services[b.name] = ports
+			}
+			if _, ok := ports[b.port]; !ok {
+				ports[b.port] = x.port(parent, name, b.port)
+			}
+		}
+	}
+	for i := range s.ports {
+		if l := listeners[int(s.ports[i].Port)]; len(l.Routes) > 0 {
+			table.Listeners = append(table.Listeners, *l)
+		}
+	}
+	return table
+}
+
+// Port returns a port of a backend as it is now. ok is false if the parent's table does not have the
+// backend any more, or it has no such port.
+func (x *Index) Port(b Backend, number int) (port spec.Port, ok bool) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	namespace, name, _ := strings.Cut(b.Service, "/")
+	service := Name{Namespace: namespace, Name: name}
+	if s := x.services[service]; s == nil || x.uses[x.source(b.Parent, service)][b] == 0 || s.port(number) == nil {
+		return spec.Port{}, false
+	}
+	return x.port(b.Parent, service, number), true
+}
+
+// port returns a port of a Service that a reference was resolved to.
+func (x *Index) port(parent, name Name, number int) spec.Port {
+	s := x.services[name]
+	p := s.port(number)
+	word, _ := protocol(p)
+	return spec.Port{Protocol: word, Endpoints: endpoints(x.endpoints[x.source(parent, name)], s.families, p.Name)}
+}
+
+// source is the Service whose endpoints are those of a backend. The parent's own lead to its proxies
+// or, in bypass, to its primary, so that its origin is meant; and the same is true of any other
+// Service while its selector is swapped, or requests would go through two proxies, and in circles.
+func (x *Index) source(parent, name Name) Name {
+	if s := x.services[name]; name == parent || s != nil && s.swapped {
+		return Name{Namespace: name.Namespace, Name: OriginName(name.Name)}
+	}
+	return name
+}
+
+// link enters a route's resolution into the indexes; unlink takes it out.
+func (x *Index) link(r *route) {
+	for parent := range r.ports {
+		in(x.attached, parent)[r] = struct{}{}
+	}
+	for u := range r.uses {
+		in(x.uses, u.source)[u.Backend]++
+	}
+}
+
+func (x *Index) unlink(r *route) {
+	for parent := range r.ports {
+		drop(x.attached, parent, r)
+	}
+	for u := range r.uses {
+		if x.uses[u.source][u.Backend]--; x.uses[u.source][u.Backend] == 0 {
+			drop(x.uses, u.source, u.Backend)
+		}
+	}
+}
+
+// Keep makes the Index go on to announce endpoints of Services in the parent's own namespace, by their
+// names in its table, and Port to tell them, although no route may lead there any more, until release
+// is called.
+func (x *Index) Keep(parent Name, services []string) (release func()) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	kept := &route{resolution: resolution{uses: map[use]struct{}{}}}
+	for _, service := range services {
+		if namespace, name, _ := strings.Cut(service, "/"); namespace == parent.Namespace {
+			source := x.source(parent, Name{Namespace: namespace, Name: name})
+			kept.uses[use{source, Backend{parent, service}}] = struct{}{}
+		}
+	}
+	x.link(kept)
+	return func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.unlink(kept)
+	}
+}
+
+// in returns the inner map of a key, which it makes if there is none; drop removes an inner key, and
+// the inner map with its last.
+func in[K, L comparable, V any](m map[K]map[L]V, key K) map[L]V {
+	if m[key] == nil {
+		m[key] = map[L]V{}
+	}
+	return m[key]
+}
+
+func drop[K, L comparable, V any](m map[K]map[L]V, key K, inner L) {
+	if delete(m[key], inner); len(m[key]) == 0 {
+		delete(m, key)
+	}
+}
+
+func portName(name string, port int) string { return name + ":" + strconv.Itoa(port) }
