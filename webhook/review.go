@@ -71,6 +71,7 @@ var incoming = sync.Pool{New: func() any { return &review{} }}
 const maxKept = 64 << 10
 
 func (in *review) free() {
+	in.AdmissionReview, in.request = admissionv1.AdmissionReview{}, admissionv1.AdmissionRequest{}
 	if cap(in.object) > maxKept {
 		in.object = nil
 	}
