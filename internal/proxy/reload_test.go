@@ -37,25 +37,7 @@ func TestReload(t *testing.T) {
 		return table
 	}
 	s := start(t, tables(0), nil)
-	var failed, served atomic.Int64
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	for range 8 {
-		c := client(t)
-		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				if !works(t.Context(), c, "http://"+s.addr+"/") {
-					failed.Add(1)
-				}
-				served.Add(1)
-			}
-		})
-	}
+	stop := busy(t, s.addr)
 	c := client(t)
 	for i := range 100 {
 		require.NoError(t, s.Apply(setup(t, tables(i))))
@@ -63,11 +45,39 @@ func TestReload(t *testing.T) {
 		assert.Equal(t, 200, status)
 		assert.Equal(t, fmt.Sprint(i%2), body, "no stale route")
 	}
-	close(stop)
-	wg.Wait()
-	assert.Zero(t, failed.Load())
-	assert.Greater(t, served.Load(), int64(100))
+	stop()
 	assert.Equal(t, s.addr, s.Addr("main").String(), "the listener stayed")
+}
+
+// busy sends requests until it is stopped, which requires that there were many and that none failed.
+func busy(t *testing.T, addr string) (stop func()) {
+	t.Helper()
+	var failed, served atomic.Int64
+	ended := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 8 {
+		c := client(t)
+		wg.Go(func() {
+			for {
+				select {
+				case <-ended:
+					return
+				default:
+				}
+				if !works(t.Context(), c, "http://"+addr+"/") {
+					failed.Add(1)
+				}
+				served.Add(1)
+			}
+		})
+	}
+	return func() {
+		t.Helper()
+		close(ended)
+		wg.Wait()
+		assert.Zero(t, failed.Load())
+		assert.Greater(t, served.Load(), int64(100))
+	}
 }
 
 func works(ctx context.Context, c *http.Client, url string) bool {
