@@ -42,7 +42,10 @@ func newReviews(h admission.Handler) reviews {
 // takes that as a failed call, to which the failure policy applies.
 func (s reviews) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	in := incoming.Get().(*review)
-	defer in.free()
+	defer func() {
+		in.empty()
+		incoming.Put(in)
+	}()
 	status, err := in.read(w, r)
 	if err != nil {
 		logf.FromContext(r.Context()).Error(err, "not an admission review", "path", r.URL.Path)
@@ -70,7 +73,8 @@ var incoming = sync.Pool{New: func() any { return &review{} }}
 // maxKept bounds the memory that stays with each of an idle review's objects, in bytes.
 const maxKept = 64 << 10
 
-func (in *review) free() {
+// empty lets go of what was read, but for memory to read into.
+func (in *review) empty() {
 	in.AdmissionReview, in.request = admissionv1.AdmissionReview{}, admissionv1.AdmissionRequest{}
 	if cap(in.object) > maxKept {
 		in.object = nil
@@ -78,7 +82,6 @@ func (in *review) free() {
 	if cap(in.old) > maxKept {
 		in.old = nil
 	}
-	incoming.Put(in)
 }
 
 // read returns the HTTP status that says why there is no review.

@@ -79,7 +79,7 @@ func TestReviewKnowsNothingOfTheOneBefore(t *testing.T) {
 	var reused review
 	read(&reused, reviewJSON(t, first))
 	kept := &reused.object[0]
-	reused.free()
+	reused.empty()
 	second := reviewJSON(t, request(t, admissionv1.Create, fmt.Sprintf(mirrored, "c", 10), ""))
 	read(&reused, second)
 	var want admissionv1.AdmissionReview
@@ -91,7 +91,7 @@ func TestReviewKnowsNothingOfTheOneBefore(t *testing.T) {
 
 	large := request(t, admissionv1.Create, fmt.Sprintf(mirrored, strings.Repeat("d", maxKept), 10), "")
 	read(&reused, reviewJSON(t, large))
-	reused.free()
+	reused.empty()
 	assert.Equal(t, review{old: reused.old}, reused, "memory of a large review is kept")
 }
 
