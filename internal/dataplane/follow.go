@@ -192,14 +192,7 @@ func (f *Follower) syncEndpoints(service string) error {
 		if !ok {
 			continue
 		}
-		var ready, unready []string
-		for _, e := range port.Endpoints {
-			if e.Ready == nil || *e.Ready {
-				ready = append(ready, e.Address)
-			} else {
-				unready = append(unready, e.Address)
-			}
-		}
+		ready, unready := port.Addresses()
 		if err := f.server.SetEndpoints(service, number, ready, unready); err != nil {
 			return err
 		}

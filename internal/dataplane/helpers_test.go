@@ -247,13 +247,6 @@ func ask(t *rules.Table, listener int, path string) string {
 
 // at lists endpoints: ready ones, and after a bar those that are not.
 func at(port spec.Port) string {
-	var ready, unready []string
-	for _, e := range port.Endpoints {
-		if e.Ready == nil || *e.Ready {
-			ready = append(ready, e.Address)
-		} else {
-			unready = append(unready, e.Address)
-		}
-	}
+	ready, unready := port.Addresses()
 	return strings.Join(ready, " ") + "|" + strings.Join(unready, " ")
 }

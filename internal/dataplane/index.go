@@ -20,6 +20,9 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	kjson "sigs.k8s.io/json"
+
+	"github.com/mirrorgate/mirrorgate/internal/grant"
+	routes "github.com/mirrorgate/mirrorgate/internal/route"
 )
 
 type rawJSON = json.RawMessage
@@ -79,7 +82,7 @@ type Index struct {
 	services   map[Name]*service
 	slices     map[Name]*slice
 	routes     map[Name]*route
-	grants     map[string]map[string]*grant // by namespace and name
+	grants     map[string]map[string]*grant.Grant // by namespace and name
 
 	naming    map[Name]map[*route]struct{}   // routes by the Services they name
 	crossing  map[string]map[*route]struct{} // routes by foreign namespaces they refer to
@@ -97,7 +100,7 @@ func NewIndex(opts Options) *Index {
 	}
 	return &Index{
 		opts: opts, namespaces: map[string]bool{},
-		services: map[Name]*service{}, slices: map[Name]*slice{}, routes: map[Name]*route{}, grants: map[string]map[string]*grant{},
+		services: map[Name]*service{}, slices: map[Name]*slice{}, routes: map[Name]*route{}, grants: map[string]map[string]*grant.Grant{},
 		naming: map[Name]map[*route]struct{}{}, crossing: map[string]map[*route]struct{}{}, attached: map[Name]map[*route]struct{}{},
 		endpoints: map[Name][]*slice{}, uses: map[Name]map[Backend]int{},
 	}
@@ -233,7 +236,7 @@ func readJSON(raw []byte) (event, error) {
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, &h); err != nil {
 		return event{}, fmt.Errorf("an object that is no JSON of the API: %w", err)
 	}
-	if group, _, _ := strings.Cut(h.APIVersion, "/"); group != gatewayGroup {
+	if group, _, _ := strings.Cut(h.APIVersion, "/"); group != routes.GatewayGroup {
 		return event{}, nil
 	}
 	name := h.name()
@@ -246,7 +249,7 @@ func readJSON(raw []byte) (event, error) {
 		}
 		return event{KindHTTPRoute, name, func(x *Index, d *dirt) { x.putRoute(name, r, d) }}, nil
 	case KindReferenceGrant.String():
-		g, err := parseGrant(raw)
+		g, err := grant.Parse(raw)
 		if err != nil {
 			return event{}, wrap(err)
 		}
@@ -354,10 +357,8 @@ func (x *Index) touch(source Name, d *dirt) {
 	}
 }
 
-func (x *Index) putGrant(name Name, g *grant, d *dirt) {
-	of := x.grants[name.Namespace]
-	old := of[name.Name]
-	if g == nil && old == nil || g != nil && g.equal(old) {
+func (x *Index) putGrant(name Name, g *grant.Grant, d *dirt) {
+	if g.Equal(x.grants[name.Namespace][name.Name]) {
 		return
 	}
 	if g != nil {

@@ -14,7 +14,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
-	kjson "sigs.k8s.io/json"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
@@ -200,55 +199,6 @@ func (s *slice) equal(other *slice) bool {
 	return other != nil && s.service == other.service && s.family == other.family &&
 		slices.Equal(s.ports, other.ports) && slices.Equal(s.endpoints, other.endpoints)
 }
-
-// grant is what a ReferenceGrant lets HTTPRoutes of other namespaces refer to in its own.
-type grant struct {
-	from     []string // namespaces
-	services []string
-	all      bool
-}
-
-func parseGrant(raw []byte) (*grant, error) {
-	var o struct {
-		Spec struct {
-			From []struct {
-				Group     string `json:"group"`
-				Kind      string `json:"kind"`
-				Namespace string `json:"namespace"`
-			} `json:"from"`
-			To []struct {
-				Group string  `json:"group"`
-				Kind  string  `json:"kind"`
-				Name  *string `json:"name"`
-			} `json:"to"`
-		} `json:"spec"`
-	}
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, &o); err != nil {
-		return nil, err
-	}
-	g := &grant{}
-	for _, from := range o.Spec.From {
-		if from.Group == gatewayGroup && from.Kind == KindHTTPRoute.String() {
-			g.from = append(g.from, from.Namespace)
-		}
-	}
-	for _, to := range o.Spec.To {
-		switch {
-		case to.Group != "" || to.Kind != KindService.String():
-		case ptr.Deref(to.Name, "") == "":
-			g.all = true
-		default:
-			g.services = append(g.services, *to.Name)
-		}
-	}
-	return g, nil
-}
-
-func (g *grant) allows(from, service string) bool {
-	return slices.Contains(g.from, from) && (g.all || slices.Contains(g.services, service))
-}
-
-func (g *grant) equal(other *grant) bool { return other != nil && reflect.DeepEqual(g, other) }
 
 // endpoints are those of one port, by its name in the slices, of the first of the families that has
 // any of use. Those that terminate count as ready if there are no others, as they do for kube-proxy.

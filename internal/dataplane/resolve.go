@@ -12,7 +12,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/mirrorgate/mirrorgate/internal/grant"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
+	routes "github.com/mirrorgate/mirrorgate/internal/route"
 )
 
 // The conditions and reasons of Gateway API that occur here.
@@ -227,7 +229,7 @@ func (x *Index) lookup(from string, to ref, port int) fault {
 
 func (x *Index) granted(from string, to Name) bool {
 	for _, g := range x.grants[to.Namespace] {
-		if g.allows(from, to.Name) {
+		if g.Allows(grant.Source{Kind: routes.HTTPRoute, Namespace: from}, to.Name) {
 			return true
 		}
 	}

@@ -18,9 +18,8 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
+	routes "github.com/mirrorgate/mirrorgate/internal/route"
 )
-
-const gatewayGroup = "gateway.networking.k8s.io"
 
 // route is an HTTPRoute. Only resolution changes once it is read.
 type route struct {
@@ -123,7 +122,7 @@ func parseRoute(h *header) (*route, error) {
 			return nil, err
 		}
 		// Without group and kind it is a Gateway.
-		if ptr.Deref(w.Group, gatewayGroup) == "" && ptr.Deref(w.Kind, "") == "Service" {
+		if ptr.Deref(w.Group, routes.GatewayGroup) == "" && ptr.Deref(w.Kind, "") == "Service" {
 			r.parents = append(r.parents, parentRef{w.of(r.name.Namespace).Name, w.Port, w.SectionName, raw})
 		}
 	}

@@ -130,7 +130,7 @@ func (i *Index) changeGrant(old, g *grant, t *touched) {
 		} else {
 			i.grants[g.Namespace] = append(i.grants[g.Namespace], g)
 		}
-		for _, from := range each.from {
+		for _, from := range each.From() {
 			for s := range i.crossing[crossing{each.Namespace, from}] {
 				t.set().add(s.key())
 			}

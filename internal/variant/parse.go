@@ -13,9 +13,9 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 	kjson "sigs.k8s.io/json"
 
+	grants "github.com/mirrorgate/mirrorgate/internal/grant"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
@@ -165,39 +165,11 @@ func parseEntry(h *header, raw []byte) (record, error) {
 }
 
 func parseGrant(h *header, raw []byte) (record, error) {
-	var o struct {
-		Spec struct {
-			From []struct {
-				Group     string `json:"group"`
-				Kind      string `json:"kind"`
-				Namespace string `json:"namespace"`
-			} `json:"from"`
-			To []struct {
-				Group string  `json:"group"`
-				Kind  string  `json:"kind"`
-				Name  *string `json:"name"`
-			} `json:"to"`
-		} `json:"spec"`
-	}
-	if err := unmarshal(raw, &o); err != nil {
+	g, err := grants.Parse(raw)
+	if err != nil {
 		return nil, err
 	}
-	g := &grant{id: h.id(KindReferenceGrant)}
-	for _, from := range o.Spec.From {
-		if from.Group == route.GatewayGroup {
-			g.from = append(g.from, grantee{route.Kind(from.Kind), from.Namespace})
-		}
-	}
-	for _, to := range o.Spec.To {
-		switch {
-		case to.Group != "" || to.Kind != KindService.String():
-		case ptr.Deref(to.Name, "") == "":
-			g.all = true
-		default:
-			g.services = append(g.services, *to.Name)
-		}
-	}
-	return g, nil
+	return &grant{h.id(KindReferenceGrant), g}, nil
 }
 
 func unmarshal(raw []byte, into any) error {

@@ -13,6 +13,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	grants "github.com/mirrorgate/mirrorgate/internal/grant"
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
@@ -181,28 +182,15 @@ func visible(exportTo []string, own, client string) bool {
 	return false
 }
 
-// grant is a ReferenceGrant, as far as it opens Services to routes.
+// grant is a ReferenceGrant.
 type grant struct {
 	id
-	from []grantee
-	// all is set when every Service is granted, else services names them.
-	all      bool
-	services []string
+	*grants.Grant
 }
 
-type grantee struct {
-	kind      route.Kind
-	namespace string
-}
+type grantee = grants.Source
 
-func (g *grant) equal(other record) bool {
-	o := other.(*grant)
-	return g.all == o.all && slices.Equal(g.from, o.from) && slices.Equal(g.services, o.services)
-}
-
-func (g *grant) allows(from grantee, name string) bool {
-	return (g.all || slices.Contains(g.services, name)) && slices.Contains(g.from, from)
-}
+func (g *grant) equal(other record) bool { return g.Equal(other.(*grant).Grant) }
 
 // stored is a route.
 type stored struct {

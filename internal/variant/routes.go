@@ -48,7 +48,7 @@ func (i *Index) eachIndex(s *stored, fn func(routeSet)) {
 			fn(setOf(i.targeting, types.NamespacedName(m.Service())))
 		}
 		if crosses(kind, s.Namespace, m.Target) {
-			fn(setOf(i.crossing, crossing{m.Namespace, grantee{kind, s.Namespace}}))
+			fn(setOf(i.crossing, crossing{m.Namespace, grantee{Kind: kind, Namespace: s.Namespace}}))
 		}
 		if kind == route.VirtualService {
 			for _, host := range i.hostsOf(m) {
@@ -67,7 +67,7 @@ func (i *Index) prune(s *stored) {
 	}
 	for _, m := range s.mirrors {
 		pruneSet(i.targeting, types.NamespacedName(m.Service()))
-		pruneSet(i.crossing, crossing{m.Namespace, grantee{s.key().Kind, s.Namespace}})
+		pruneSet(i.crossing, crossing{m.Namespace, grantee{Kind: s.key().Kind, Namespace: s.Namespace}})
 		for _, host := range i.hostsOf(m) {
 			for _, name := range covering(host) {
 				pruneSet(i.naming, name)

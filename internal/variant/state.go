@@ -90,7 +90,7 @@ func (v *view) ofService(doc *route.Document, m *route.Mirror) policy.Variant {
 		variant.ExternalName = s.externalName
 		variant.Ports = slices.Clone(s.ports)
 	}
-	variant.Ungranted = crosses(doc.Kind, doc.Namespace, m.Target) && !v.granted(name.Namespace, name.Name, grantee{doc.Kind, doc.Namespace})
+	variant.Ungranted = crosses(doc.Kind, doc.Namespace, m.Target) && !v.granted(name.Namespace, name.Name, grantee{Kind: doc.Kind, Namespace: doc.Namespace})
 	return variant
 }
 

@@ -97,7 +97,7 @@ func (v *view) entry(hosts []string, client string) *entry {
 
 func (v *view) granted(into, name string, from grantee) bool {
 	for _, g := range v.source(grantsQuery(into)).grants[into] {
-		if g.allows(from, name) {
+		if g.Allows(from, name) {
 			return true
 		}
 	}

@@ -61,11 +61,7 @@ func stampKubernetes(version string) string {
 // progress, which may be nil, hears of it every ten seconds. When nothing has to be built no go
 // command runs. It is safe to call from several processes at once.
 func Build(ctx context.Context, progress io.Writer, names ...string) (map[string]string, error) {
-	source, err := sourceDir()
-	if err != nil {
-		return nil, err
-	}
-	cache, err := cacheDir(source)
+	source, cache, err := folders()
 	if err != nil {
 		return nil, err
 	}

@@ -56,11 +56,7 @@ func KnownCRDs() []string {
 // BuildCRDs downloads the named sets (all if none is named) unless they are already kept beside the
 // built components.
 func BuildCRDs(ctx context.Context, progress io.Writer, names ...string) error {
-	source, err := sourceDir()
-	if err != nil {
-		return err
-	}
-	cache, err := cacheDir(source)
+	source, cache, err := folders()
 	if err != nil {
 		return err
 	}

@@ -16,11 +16,7 @@ var schemas = component{"schemas", "schemas", "k8s.io/kubernetes", ".", nil}
 // of OpenAPI definitions; x-kubernetes-group-version-kind says which of them are kinds. It needs no
 // cluster, and the network only once, to build them (see Build).
 func Schemas(ctx context.Context, progress io.Writer) ([]byte, error) {
-	source, err := sourceDir()
-	if err != nil {
-		return nil, err
-	}
-	cache, err := cacheDir(source)
+	source, cache, err := folders()
 	if err != nil {
 		return nil, err
 	}
@@ -34,11 +30,7 @@ func Schemas(ctx context.Context, progress io.Writer) ([]byte, error) {
 // CRDs returns the documents of a set of CRDs, one of KnownCRDs. It needs no cluster, and the network
 // only once (see BuildCRDs).
 func CRDs(ctx context.Context, progress io.Writer, name string) ([]byte, error) {
-	source, err := sourceDir()
-	if err != nil {
-		return nil, err
-	}
-	cache, err := cacheDir(source)
+	source, cache, err := folders()
 	if err != nil {
 		return nil, err
 	}

@@ -111,3 +111,12 @@ func cacheKey(moduleDir, name, module, recipe string) (key, version string, err 
 	}
 	return fmt.Sprintf("%s-%s-%x", name, version, hash.Sum(nil)[:6]), version, nil
 }
+
+// folders are where this module's sources are, and where what is built from them is kept.
+func folders() (source, cache string, err error) {
+	if source, err = sourceDir(); err != nil {
+		return "", "", err
+	}
+	cache, err = cacheDir(source)
+	return source, cache, err
+}

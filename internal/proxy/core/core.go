@@ -211,10 +211,11 @@ func (c *Core) ForgetListener(name string) { c.gone.Delete(name) }
 
 // target returns the one of that name, which may have copies under way.
 func (c *Core) target(t *rules.Target) *shadow.Target {
-	config := c.config(t, nil)
+	var ready []string
 	if t.Port != nil {
-		config = c.config(t, t.Port.Ready)
+		ready = t.Port.Ready
 	}
+	config := c.config(t, ready)
 	target := c.targets[t.Name]
 	if target == nil {
 		target = shadow.NewTarget(config)

@@ -291,12 +291,8 @@ func (c *compiler) port(p *Port, s spec.Port, at string) {
 			c.bad(at+".address", e.Address, "is there twice; an endpoint has no weight")
 		}
 		seen[e.Address] = true
-		if e.Ready == nil || *e.Ready {
-			p.Ready = append(p.Ready, e.Address)
-		} else {
-			p.Unready = append(p.Unready, e.Address)
-		}
 	}
+	p.Ready, p.Unready = s.Addresses()
 	c.table.Ports = append(c.table.Ports, p)
 	c.table.ports[portName(p.Service, p.Number)] = p
 }

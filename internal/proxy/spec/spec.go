@@ -204,6 +204,18 @@ type Port struct {
 	Endpoints []Endpoint `json:"endpoints"`
 }
 
+// Addresses are those of the endpoints that are ready, and of the others.
+func (p *Port) Addresses() (ready, unready []string) {
+	for _, e := range p.Endpoints {
+		if e.Ready == nil || *e.Ready {
+			ready = append(ready, e.Address)
+		} else {
+			unready = append(unready, e.Address)
+		}
+	}
+	return ready, unready
+}
+
 // Endpoint is where a server listens.
 type Endpoint struct {
 	// Address is host:port.
