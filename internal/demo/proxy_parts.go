@@ -26,9 +26,10 @@ type variant struct {
 	address string
 	server  *http.Server
 
-	mu    sync.Mutex
-	lines []string
-	stuck chan struct{} // open while it hangs
+	mu      sync.Mutex
+	lines   []string
+	stuck   chan struct{} // open while it hangs
+	crashed bool
 }
 
 func newVariant() (*variant, error) {
@@ -61,6 +62,10 @@ func (v *variant) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := json.MarshalIndent(map[string]any{"headers": headers}, "", "  ")
 	client, _, _ := net.SplitHostPort(r.RemoteAddr)
 	v.mu.Lock()
+	if v.crashed {
+		v.mu.Unlock()
+		return
+	}
 	v.lines = append(v.lines, fmt.Sprintf(`%s - - [%s] "%s %s %s" 200 %d "-" %q %q`, client,
 		time.Now().Format("02/Jan/2006:15:04:05 -0700"), r.Method, r.RequestURI, r.Proto, len(body), r.UserAgent(), r.Host))
 	v.mu.Unlock()
@@ -81,8 +86,12 @@ func (v *variant) hang(on bool) {
 	}
 }
 
-// stop ends it, and breaks its connections.
+// stop ends it, and breaks its connections. From here on it logs nothing: whoever hung in it, or
+// waited for one who did, must not be answered in its last moment.
 func (v *variant) stop() {
+	v.mu.Lock()
+	v.crashed = true
+	v.mu.Unlock()
 	v.hang(false)
 	_ = v.server.Close()
 }
