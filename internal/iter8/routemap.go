@@ -41,6 +41,9 @@ type Template struct {
 	text program
 }
 
+// Kind is what the template makes.
+func (t *Template) Kind() route.Kind { return t.kind }
+
 // types are the resources that a template may be for.
 var types = map[string]route.Kind{
 	"vs": route.VirtualService, "virtualservice": route.VirtualService, "virtualservices": route.VirtualService,
