@@ -5,8 +5,6 @@ import (
 	"slices"
 
 	"k8s.io/apimachinery/pkg/runtime"
-
-	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
 func deepCopy(value map[string]any) map[string]any {
@@ -69,15 +67,4 @@ func objects(value any) []map[string]any {
 		found[i], _ = element.(map[string]any)
 	}
 	return found
-}
-
-// routable tells which routes a document may write, by the resource names of Iter8's
-// configuration and of the API.
-func routable(apiVersion, kind string) (route.Kind, bool) {
-	for _, k := range []route.Kind{route.HTTPRoute, route.GRPCRoute, route.VirtualService} {
-		if string(k) == kind && groupOf(apiVersion) == k.Group() {
-			return k, true
-		}
-	}
-	return "", false
 }

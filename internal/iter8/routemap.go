@@ -48,7 +48,6 @@ func (t *Template) Kind() route.Kind { return t.kind }
 var types = map[string]route.Kind{
 	"vs": route.VirtualService, "virtualservice": route.VirtualService, "virtualservices": route.VirtualService,
 	"httproute": route.HTTPRoute, "httproutes": route.HTTPRoute,
-	"grpcroute": route.GRPCRoute, "grpcroutes": route.GRPCRoute,
 }
 
 func readRoutemap(spec node, from Source) *Routemap {
@@ -113,7 +112,7 @@ func readTemplate(name string, n node) Template {
 	if kind, ok := n.need(fields, "gvrShort", "names what the template makes: vs or httproute"); ok {
 		text, _ := kind.text()
 		if t.kind, ok = types[text]; !ok && text != "" {
-			kind.add(field.NotSupported(kind.path, text, []string{"vs", "httproute", "grpcroute"}))
+			kind.add(field.NotSupported(kind.path, text, []string{"vs", "httproute"}))
 		}
 	}
 	if text, ok := n.need(fields, "template", "the text of the route"); ok {
@@ -187,8 +186,7 @@ func (m *Routemap) accept(t *Template, value any) (map[string]any, error) {
 	}
 	apiVersion, _ := object["apiVersion"].(string)
 	kind, _ := object["kind"].(string)
-	made, ok := routable(apiVersion, kind)
-	if !ok || made != t.kind {
+	if kind != string(t.kind) || groupOf(apiVersion) != t.kind.Group() {
 		return nil, fmt.Errorf("makes a %q of %q, its gvrShort says %s of %s", shorten(kind), shorten(apiVersion), t.kind, t.kind.Group())
 	}
 	metadata, _ := object["metadata"].(map[string]any)

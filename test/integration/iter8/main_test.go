@@ -40,9 +40,12 @@ var connect = sync.OnceValues(func() (client.Client, error) {
 	return client.New(config, client.Options{})
 })
 
-// serve starts mirrorgate with Iter8's documents.
+// serve starts mirrorgate with Iter8's documents, when those of other tests are gone.
 func serve(t *testing.T, flags ...string) *harness.Server {
 	t.Helper()
+	harness.Eventually(t, func() bool {
+		return !strings.Contains(env.MustKubectl(t, "", "get", "namespaces", "-o", "jsonpath={.items[*].status.phase}"), "Terminating")
+	}, "the namespaces of other tests are still being deleted")
 	return env.Serve(t, append([]string{"--iter8"}, flags...)...)
 }
 
@@ -162,17 +165,17 @@ func bare(t *testing.T, u *unstructured.Unstructured) {
 	require.Len(t, u.GetOwnerReferences(), 1)
 }
 
-// still requires that an object does not change for a while.
-func still(t *testing.T, ns, kind, name string, d time.Duration) {
+// still requires that a route does not change for a while.
+func still(t *testing.T, ns, name string, d time.Duration) {
 	t.Helper()
-	before := env.Get(t, ns, kind, name)
+	before := env.Get(t, ns, "httproute", name)
 	require.NotNil(t, before)
 	end, tick := time.NewTimer(d), time.NewTicker(200*time.Millisecond)
 	defer tick.Stop()
 	for {
-		now := env.Get(t, ns, kind, name)
+		now := env.Get(t, ns, "httproute", name)
 		require.NotNil(t, now)
-		require.Equal(t, before.GetResourceVersion(), now.GetResourceVersion(), "%s %s changed: %v", kind, name, now.Object)
+		require.Equal(t, before.GetResourceVersion(), now.GetResourceVersion(), "%s changed: %v", name, now.Object)
 		select {
 		case <-end.C:
 			return

@@ -56,7 +56,7 @@ func TestTutorialWordForWord(t *testing.T) {
 	printed(t, ns, "inspect")
 
 	env.MustKubectl(t, tutorial(t, "httpbin-v2"), "-n", ns, "create", "-f", "-")
-	still(t, ns, "httproute", "httpbin", 500*time.Millisecond) // its Service is not there yet
+	still(t, ns, "httpbin", 500*time.Millisecond) // its Service is not there yet
 	env.MustKubectl(t, tutorial(t, "httpbin-v2-service"), "-n", ns, "apply", "-f", "-")
 	begin := time.Now()
 	waitFor(t, ns, "httproute", "httpbin", "httpbin-v2=active")
