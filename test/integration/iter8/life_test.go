@@ -159,6 +159,23 @@ func TestRoutemap(t *testing.T) {
 	require.Zero(t, s.Metric(t, "mirrorgate_iter8_applies_total", `result="error"`))
 }
 
+// TestDocumentThatBecomesWrong leaves its route to the gate that all routes have, and takes it
+// back when it is mended.
+func TestDocumentThatBecomesWrong(t *testing.T) {
+	serve(t)
+	ns := env.Namespace(t)
+	apply(t, ns, subject("web", web), policy("p", "v2"), harness.Workload("v2"))
+	uid := waitRoute(t, ns, "v2=active").GetUID()
+	apply(t, ns, strings.Replace(policy("p", "v2"), "chart: mirror", "chart: other", 1))
+	waitTold(t, ns, "p", "DocumentInvalid", "spec.chart")
+	kubectl(t, ns, "scale", "deployment", "v2", "--replicas=0")
+	env.WaitState(t, ns, "httproute", "web", "v2=parked")
+	apply(t, ns, policy("p", "v2"))
+	waitRoute(t, ns)
+	kubectl(t, ns, "scale", "deployment", "v2", "--replicas=1")
+	require.Equal(t, uid, waitRoute(t, ns, "v2=active").GetUID())
+}
+
 // TestControllerEndsInTheMiddle changes everything while nobody is there.
 func TestControllerEndsInTheMiddle(t *testing.T) {
 	s := serve(t)
