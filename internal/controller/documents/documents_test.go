@@ -1,8 +1,11 @@
 package documents
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/yaml"
 
@@ -301,4 +305,68 @@ func TestManagesOnlyRoutesOfConfigMaps(t *testing.T) {
 	require.True(t, c.Manages(doc))
 	owned.SetUID("another")
 	require.False(t, c.Manages(decode(owned)))
+}
+
+// many are so many policies in one namespace, each with a subject of its own.
+func many(n int) []*corev1.ConfigMap {
+	var all []*corev1.ConfigMap
+	for i := range n {
+		name := fmt.Sprintf("web-%d", i)
+		spec := fmt.Sprintf("trigger: {owner: %[1]s, update: variant/2}\nchart: mirror\nversion: 0.14.x\nvalues:\n  rules:\n"+
+			"  - filters: [{type: RequestMirror, requestMirror: {backendRef: {name: %[1]s, port: 80}}}]\n    backendRefs: [{name: v1, port: 80}]\n", name)
+		for kind, text := range map[string]string{"": "gvrs: [svc, deploy]\nvariants: [[v1, v1], [" + name + ", " + name + "]]", "-route": spec} {
+			all = append(all, &corev1.ConfigMap{
+				ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name + kind, UID: types.UID(name + kind)}, Data: map[string]string{"spec": text},
+			})
+		}
+	}
+	return all
+}
+
+// store is an informer that holds what a test gives it.
+type store struct {
+	cache.SharedIndexInformer
+	objects cache.Indexer
+}
+
+func (s store) HasSynced() bool       { return true }
+func (s store) GetStore() cache.Store { return s.objects }
+func storeOf(t testing.TB, things ...*thing) *watch {
+	t.Helper()
+	objects := cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{})
+	for _, each := range things {
+		require.NoError(t, objects.Add(each))
+	}
+	return &watch{informer: store{objects: objects}, cancel: func() {}}
+}
+
+// BenchmarkNamespace is a look at a namespace in which nothing has changed.
+func BenchmarkNamespace(b *testing.B) {
+	for _, n := range []int{10, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			c := &Controller{index: fakeIndex{state: policy.Ready}, opts: Options{Metrics: NewMetrics(nil), Log: logr.Discard()}}
+			services, deployments := schema.GroupVersionResource{Version: "v1", Resource: "services"}, schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
+			httproutes := gvrOf(route.HTTPRoute)
+			k := &kinds{found: map[string]schema.GroupVersionResource{"svc": services, "deploy": deployments, "httproutes.v1." + route.GatewayGroup: httproutes}}
+			s := newSpace(&term{Controller: c, kinds: k, managed: map[route.Key]types.UID{}, spaces: map[string]*space{}}, "shop")
+			docs := many(n)
+			var there, routes []*thing
+			for i := range n {
+				meta := metav1.ObjectMeta{Namespace: "shop", Name: fmt.Sprintf("web-%d", i), UID: types.UID(fmt.Sprint(i)), Generation: 1}
+				there, routes = append(there, &thing{ObjectMeta: meta}), append(routes, &thing{ObjectMeta: meta})
+			}
+			s.watches.running[services], s.watches.running[deployments], s.watches.running[httproutes] = storeOf(b, there...), storeOf(b, there...), storeOf(b, routes...)
+			// What a first look would have applied.
+			for _, d := range s.readAll(docs) {
+				if d.Policy == nil {
+					continue
+				}
+				w := &wish{document: d, object: d.Policy.Route("shop")}
+				s.routes[w.key()] = &applied{by: d.cm.UID, hash: sha256.Sum256(w.body()), uid: types.UID(strings.TrimPrefix(d.Policy.Owner, "web-")), generation: 1}
+			}
+			for b.Loop() {
+				s.reconcile(b.Context(), docs)
+			}
+		})
+	}
 }

@@ -28,8 +28,9 @@ type space struct {
 	read      map[types.UID]*document
 	routes    map[route.Key]*applied
 
-	// Of the look that is under way: what is to be watched, what became of routes, and when to
+	// Of the look that is under way: its number, what is to be watched, what became of routes, and when to
 	// look again (0 for never).
+	look   int
 	needed map[schema.GroupVersionResource]bool
 	wanted map[route.Key]bool
 	next   time.Duration
@@ -74,6 +75,7 @@ func oldestFirst(found map[types.UID]*corev1.ConfigMap) []*corev1.ConfigMap {
 
 // reconcile looks at all documents, and returns when to look again.
 func (s *space) reconcile(ctx context.Context, configmaps []*corev1.ConfigMap) time.Duration {
+	s.look++
 	s.needed, s.wanted, s.next = map[schema.GroupVersionResource]bool{}, map[route.Key]bool{}, 0
 	docs := s.readAll(configmaps)
 	subjects := s.subjects(docs)
@@ -296,8 +298,8 @@ func (s *space) tidy() {
 			s.term.manage(key, "", false)
 		}
 	}
-	for uid := range s.readiness {
-		if !slices.ContainsFunc(slices.Collect(maps.Values(s.watches.running)), func(w *watch) bool { return w.has(uid) }) {
+	for uid, r := range s.readiness {
+		if r.look != s.look {
 			delete(s.readiness, uid)
 		}
 	}

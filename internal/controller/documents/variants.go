@@ -101,15 +101,23 @@ func (t *thing) isReady(kind schema.GroupResource) bool {
 	return expects[kind] == ""
 }
 
-// readiness is since when an object that was ready is not; zero while it is.
-type readiness struct{ lost time.Time }
+// readiness is that of an object which was ready.
+type readiness struct {
+	// lost is since when it is not, zero while it is.
+	lost time.Time
+	// look is the last in which somebody asked.
+	look int
+}
 
 // endures tells whether an object counts as ready: it is, or was less than the grace ago.
 func (s *space) endures(uid types.UID, ready bool, now time.Time) bool {
 	r := s.readiness[uid]
+	if r != nil {
+		r.look = s.look
+	}
 	switch {
 	case ready && r == nil:
-		s.readiness[uid] = &readiness{}
+		s.readiness[uid] = &readiness{look: s.look}
 		return true
 	case ready:
 		r.lost = time.Time{}

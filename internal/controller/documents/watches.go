@@ -6,7 +6,6 @@ package documents
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
@@ -14,7 +13,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/dynamic/dynamicinformer"
@@ -28,36 +26,39 @@ var errScope = errors.New("it is in no namespace")
 
 // kinds finds resources by the names that people give them.
 type kinds struct {
-	mapper   meta.RESTMapper
-	reset    func()
-	mu       sync.Mutex
-	lastTime time.Time
+	mapper meta.RESTMapper
+	reset  func()
+
+	mu    sync.Mutex
+	asked time.Time
+	// found are the names that were looked up since; a lookup reads through all that the cluster has.
+	found map[string]schema.GroupVersionResource
 }
 
 func newKinds(client discovery.CachedDiscoveryInterface) *kinds {
 	deferred := restmapper.NewDeferredDiscoveryRESTMapper(client)
-	return &kinds{mapper: restmapper.NewShortcutExpander(deferred, client, nil), reset: deferred.Reset}
+	return &kinds{mapper: restmapper.NewShortcutExpander(deferred, client, nil), reset: deferred.Reset, found: map[string]schema.GroupVersionResource{}}
 }
 
 // find returns the resource of a name like svc, deployments or inferenceservices.serving.kserve.io.
 // What is not there is asked for again, but not all the time.
 func (k *kinds) find(name string) (schema.GroupVersionResource, error) {
-	found, err := k.lookup(name)
-	if meta.IsNoMatchError(err) && k.stale() {
-		found, err = k.lookup(name)
-	}
-	return found, err
-}
-
-func (k *kinds) stale() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if time.Since(k.lastTime) < slowRetry/2 {
-		return false
+	if found, ok := k.found[name]; ok {
+		return found, nil
 	}
-	k.lastTime = time.Now()
-	k.reset()
-	return true
+	found, err := k.lookup(name)
+	if meta.IsNoMatchError(err) && time.Since(k.asked) > slowRetry/2 {
+		k.asked = time.Now()
+		k.reset()
+		clear(k.found)
+		found, err = k.lookup(name)
+	}
+	if err == nil {
+		k.found[name] = found
+	}
+	return found, err
 }
 
 func (k *kinds) lookup(name string) (schema.GroupVersionResource, error) {
@@ -215,14 +216,6 @@ func (w *watch) failure() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.err
-}
-
-// has tells whether an object is known.
-func (w *watch) has(uid types.UID) bool {
-	return slices.ContainsFunc(w.informer.GetStore().List(), func(object any) bool {
-		t, ok := object.(*thing)
-		return ok && t.UID == uid
-	})
 }
 
 func (w *watch) end() {
