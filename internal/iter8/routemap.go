@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -44,6 +45,9 @@ type Template struct {
 // Kind is what the template makes.
 func (t *Template) Kind() route.Kind { return t.kind }
 
+// maxTemplates bounds what one routemap costs.
+const maxTemplates = 16
+
 // types are the resources that a template may be for.
 var types = map[string]route.Kind{
 	"vs": route.VirtualService, "virtualservice": route.VirtualService, "virtualservices": route.VirtualService,
@@ -63,8 +67,8 @@ func readRoutemap(spec node, from Source) *Routemap {
 		return m
 	}
 	texts := templates.object()
-	if len(texts) > maxEntries {
-		templates.add(field.TooMany(templates.path, len(texts), maxEntries))
+	if len(texts) > maxTemplates {
+		templates.add(field.TooMany(templates.path, len(texts), maxTemplates))
 		return m
 	}
 	for _, name := range sorted(texts) {
@@ -160,7 +164,7 @@ func (m *Routemap) Render(t *Template, weights []uint32) (map[string]any, *field
 	wrong := func(err error) (map[string]any, *field.Error) {
 		return nil, field.Invalid(t.Path, m.Name, err.Error())
 	}
-	text, err := t.text.run(values{Weights: weights, Name: m.Name, Namespace: m.Namespace})
+	text, err := t.text.run(values{Weights: weights, Name: m.Name, Namespace: m.Namespace}, time.Now)
 	if err != nil {
 		return wrong(err)
 	}

@@ -46,7 +46,7 @@ type Options struct {
 	ClusterDomain string
 	// Grace is how long a resource that was ready may be unready before it counts as away.
 	Grace time.Duration
-	// Workers look at namespaces at the same time; 0 means 2.
+	// Workers look at namespaces at the same time; 0 means 4.
 	Workers int
 	// Recorder tells the authors of the documents.
 	Recorder events.EventRecorder
@@ -79,7 +79,7 @@ type Controller struct {
 // New returns a Controller for an API server.
 func New(config *rest.Config, index Index, opts Options) (*Controller, error) {
 	if opts.Workers == 0 {
-		opts.Workers = 2
+		opts.Workers = 4
 	}
 	if opts.Metrics == nil {
 		opts.Metrics = NewMetrics(nil)

@@ -23,6 +23,7 @@ import (
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/yaml"
 
+	"github.com/mirrorgate/mirrorgate/internal/iter8"
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 	"github.com/mirrorgate/mirrorgate/internal/variant"
@@ -271,6 +272,29 @@ func TestRetriesSlowDownAndAreToldOnce(t *testing.T) {
 	require.Zero(t, a.attempts)
 	s.settle(w, a, failed("taken", "RouteTaken", "somebody's"), at)
 	require.Len(t, recorder.Events, 3, "told again, since it was well in between")
+}
+
+func TestTemplatesAreFilledInForNewWeightsAlone(t *testing.T) {
+	cm := &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "m", UID: "m", ResourceVersion: "1", Labels: map[string]string{iter8.KindLabel: iter8.KindRoutemap}},
+		Data:       map[string]string{"strSpec": "versions: [{}, {}]\nroutingTemplates: {a: {gvrShort: vs, template: '{{if gt (index .Weights 1) 7}}{{index .Weights 9}}{{end}}'}}"},
+	}
+	s, _ := testSpace(t, fakeIndex{}, policy.Config{})
+	d := s.readAll([]*corev1.ConfigMap{cm})[0]
+	require.Nil(t, d.wrong)
+	now := time.Unix(1000, 0)
+	first := d.render([]uint32{1, 2}, now)
+	require.Empty(t, first.wrong)
+	require.Same(t, first, d.render([]uint32{1, 2}, now.Add(time.Hour)))
+	bad := d.render([]uint32{1, 8}, now)
+	require.Len(t, bad.wrong, 1)
+	require.Same(t, bad, d.render([]uint32{1, 8}, now.Add(slowRetry-1)))
+	require.NotSame(t, bad, d.render([]uint32{1, 8}, now.Add(slowRetry)))
+	require.Empty(t, d.render([]uint32{1, 2}, now).wrong)
+	require.Same(t, d, s.readAll([]*corev1.ConfigMap{cm})[0])
+	changed := cm.DeepCopy()
+	changed.ResourceVersion = "2"
+	require.NotSame(t, d, s.readAll([]*corev1.ConfigMap{changed})[0])
 }
 
 func TestOneObjectAlone(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -43,6 +44,36 @@ type document struct {
 	wrong *problem
 	// told are the notes of the Events that were written, by reason.
 	told map[string]string
+	// made is what templates made last.
+	made *rendering
+}
+
+// rendering is what the templates of a routemap make of weights.
+type rendering struct {
+	weights []uint32
+	objects []map[string]any
+	wrong   []string
+	at      time.Time
+}
+
+// render fills in the templates, again only for other weights: templates of strangers may take
+// their time. A failure is tried again at leisure.
+func (d *document) render(weights []uint32, now time.Time) *rendering {
+	last := d.made
+	if last != nil && slices.Equal(last.weights, weights) && (len(last.wrong) == 0 || now.Sub(last.at) < slowRetry) {
+		return last
+	}
+	d.made = &rendering{weights: weights, at: now}
+	for i := range d.Routemap.Templates {
+		object, err := d.Routemap.Render(&d.Routemap.Templates[i], weights)
+		switch {
+		case err != nil:
+			d.made.wrong = append(d.made.wrong, err.Error())
+		case object != nil:
+			d.made.objects = append(d.made.objects, object)
+		}
+	}
+	return d.made
 }
 
 func newSpace(t *term, namespace string) *space {
@@ -252,19 +283,14 @@ func (s *space) serveRoutemap(ctx context.Context, p *plan) {
 		}
 	}
 	weights := p.Routemap.Weights(there, annotated)
-	var wrong []string
-	for i := range p.Routemap.Templates {
-		object, err := p.Routemap.Render(&p.Routemap.Templates[i], weights)
-		switch {
-		case err != nil:
-			wrong = append(wrong, err.Error())
-		case object != nil:
-			s.want(ctx, &wish{document: p.document, object: object})
-		}
+	made := p.render(weights, now)
+	for _, object := range made.objects {
+		s.want(ctx, &wish{document: p.document, object: runtime.DeepCopyJSON(object)})
 	}
-	if len(wrong) > 0 {
-		s.tell(p.document, problemf("TemplateFailed", "%s", strings.Join(wrong, "; ")))
+	if len(made.wrong) > 0 {
+		s.tell(p.document, problemf("TemplateFailed", "%s", strings.Join(made.wrong, "; ")))
 		s.letRoutes(p)
+		s.again(slowRetry)
 		return
 	}
 	p.settled("TemplateFailed")
