@@ -325,3 +325,41 @@ func TestOnlyWhatAWriteMakesWrongIsDenied(t *testing.T) {
 	resp = gate.Validator().Handle(t.Context(), request(t, admissionv1.Update, fmt.Sprintf(mirrored, "a", 160), bad))
 	assert.False(t, resp.Allowed, "wrong in another way")
 }
+
+// A route that the controller makes of Iter8's documents is written with a mirror or
+// without, and never with a parked one.
+func TestRouteOfIter8IsRefusedWhereAnotherIsParked(t *testing.T) {
+	const (
+		owned   = `{name: web, namespace: shop, ownerReferences: [{apiVersion: v1, kind: ConfigMap, name: a, uid: b, controller: true}]}`
+		other   = `{name: web, namespace: shop, ownerReferences: [{apiVersion: apps/v1, kind: ConfigMap, name: a, uid: b}]}`
+		plain   = `{name: web, namespace: shop}`
+		touched = `{name: web, namespace: shop, annotations: {mirrorgate.dev/variants: v2=Ready}, ownerReferences: [{apiVersion: v1, kind: ConfigMap, name: a, uid: b}]}`
+	)
+	for name, tc := range map[string]struct {
+		metadata, manager string
+		state             policy.State
+		refused           bool
+		patched           bool
+	}{
+		"absent":               {owned, FieldManager, policy.Absent, true, false},
+		"ready":                {owned, FieldManager, policy.Ready, false, false},
+		"by somebody else":     {owned, "kubectl", policy.Absent, false, true},
+		"without an owner":     {plain, FieldManager, policy.Absent, false, true},
+		"of another owner":     {other, FieldManager, policy.Absent, false, true},
+		"touched":              {touched, FieldManager, policy.Absent, false, true},
+		"by somebody, unknown": {owned, "", policy.Unknown, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := strings.Replace(fmt.Sprintf(mirrored, "a", 5), "{name: web, namespace: shop, labels: {tier: a}}", tc.metadata, 1)
+			req := request(t, admissionv1.Create, text, "")
+			req.Options.Raw = []byte(`{"fieldManager":"` + tc.manager + `"}`)
+			resp := New(fakeResolver{state: tc.state}, Options{}).Mutator().Handle(t.Context(), req)
+			assert.Equal(t, tc.refused, !resp.Allowed)
+			assert.Equal(t, tc.patched, len(resp.Patches) > 0)
+			if tc.refused {
+				assert.EqualValues(t, 409, resp.Result.Code)
+				assert.Equal(t, `a mirror has no variant that is ready: spec.rules[0].filters[0].requestMirror: ScaledToZero: Deployment "v2" is scaled to 0`, resp.Result.Message)
+			}
+		})
+	}
+}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 
 	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/mirrorgate/mirrorgate/internal/policy"
@@ -39,11 +41,35 @@ func (g *Gate) mutate(ctx context.Context, req *admission.Request) (outcome, err
 	if len(ops) == 0 {
 		return out, nil
 	}
+	if len(d.Arrangement.Parked) > 0 && doc.FromConfigMap() && touched(req) {
+		return notYet(req, d), nil
+	}
 	if err := patch.Check(req.Object.Raw, ops); err != nil {
 		return outcome{}, fmt.Errorf("patch of %s: %w", doc.Key, err)
 	}
 	out.Patches = ops
 	return out, nil
+}
+
+// notYet refuses a route that the controller made of Iter8's documents, with a mirror whose
+// variant is not ready to us. Its intent is in a ConfigMap, so nothing is parked; the
+// controller tries again until our cache has caught up with its own, or its with ours.
+// Whoever else writes under its name, and with such an owner, gets no mirror past the gate.
+func notYet(req *admission.Request, d policy.Decision) outcome {
+	out := allow(policy.Deny, d.Reason)
+	var texts []string
+	for _, v := range d.Verdicts {
+		if v.Park {
+			texts = append(texts, fmt.Sprintf("%s: %s: %s", v.Mirror.Path, v.Reason, v.Detail))
+		}
+	}
+	out.Allowed = false
+	out.Result = &metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusConflict, Reason: metav1.StatusReasonConflict,
+		Message: "a mirror has no variant that is ready: " + join(texts),
+		Details: &metav1.StatusDetails{Name: req.Name, Group: req.Kind.Group, Kind: req.Kind.Kind},
+	}
+	return out
 }
 
 // touched tells whether the controller asks for a decision.

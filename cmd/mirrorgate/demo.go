@@ -22,12 +22,12 @@ func newDemo() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Play known documents against a cluster that mirrorgate serves",
-		Long: `Demo plays Istio's task "Mirroring", as VirtualService and as HTTPRoute, and Iter8's
-tutorial "Traffic mirroring", with their own manifests, and takes variant 2 through
-everything that can happen to it. For each step it shows how the stored route
-changed and how long the flip took.
+		Long: `Demo plays Istio's task "Mirroring", as VirtualService and as HTTPRoute, with its own
+manifests, and takes variant 2 through everything that can happen to it; and Iter8's
+tutorial "Traffic mirroring", with its manifests, commands and outputs. For each step it
+shows how the stored route changed and how long the flip took.
 
-mirrorgate has to serve the cluster; the CRDs of Istio and of the Gateway API have to
+mirrorgate has to serve the cluster, with --iter8 for the tutorial; the CRDs of Istio and of the Gateway API have to
 be installed. Everything happens in a namespace of its own, which is removed at the
 end, after a failure or a Ctrl-C too. No traffic is sent.
 

@@ -55,6 +55,7 @@ type serveOptions struct {
 	UnreadyGrace            metav1.Duration `json:"unready-grace,omitzero"`
 	Resync                  metav1.Duration `json:"resync,omitzero"`
 	Workers                 int             `json:"workers,omitempty"`
+	Iter8                   bool            `json:"iter8,omitempty"`
 	LogLevel                string          `json:"log-level,omitempty"`
 	LogFormat               string          `json:"log-format,omitempty"`
 	// Policy has no flags but --strict.
@@ -106,6 +107,7 @@ func (o *serveOptions) bind(f *pflag.FlagSet) {
 	f.DurationVar(&o.UnreadyGrace.Duration, "unready-grace", o.UnreadyGrace.Duration, "how long a variant may be unready before its mirrors are parked; a restart should fit in")
 	f.DurationVar(&o.Resync.Duration, "resync", o.Resync.Duration, "how often every route is looked at again")
 	f.IntVar(&o.Workers, "workers", o.Workers, "routes touched at the same time")
+	f.BoolVar(&o.Iter8, "iter8", o.Iter8, "serve Iter8's documents too: subjects, routing policies and routemaps; reads ConfigMaps by label, and applies routes")
 	f.BoolVar(&o.Policy.Strict, "strict", o.Policy.Strict, "deny a mirror whose variant is not ready, in place of parking it")
 	f.StringVar(&o.LogLevel, "log-level", o.LogLevel, "debug, info, warn or error")
 	f.StringVar(&o.LogFormat, "log-format", o.LogFormat, "text or json")

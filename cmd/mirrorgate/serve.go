@@ -205,6 +205,9 @@ func (g *gateway) synced() error {
 	return nil
 }
 
+// flipPoll is how often what flips routes looks whether the caches are filled.
+const flipPoll = 20 * time.Millisecond
+
 // controller returns the controller's loop, which with --leader-elect runs on
 // one replica at a time.
 func (g *gateway) controller() (func(context.Context) error, error) {
@@ -221,10 +224,15 @@ func (g *gateway) controller() (func(context.Context) error, error) {
 	if err := g.manager.Add(everywhere(events.Start)); err != nil {
 		return nil, err
 	}
-	c := controller.New(g.index, toucher, controller.NewNamespaces(g.client.CoreV1(), selector), events, controller.Options{
+	opts := controller.Options{
 		Policy: g.opts.Policy, ClusterDomain: g.opts.ClusterDomain, Workers: g.opts.Workers,
 		Resync: g.opts.Resync.Duration, Metrics: observed, Log: g.log.WithName("controller"),
-	})
+	}
+	docs, err := g.documents(events, &opts)
+	if err != nil {
+		return nil, err
+	}
+	c := controller.New(g.index, toucher, controller.NewNamespaces(g.client.CoreV1(), selector), events, opts)
 	var queue atomic.Pointer[controller.Queue] // nil while another replica leads
 	g.index.Subscribe(func(keys []route.Key) {
 		q := queue.Load()
@@ -237,7 +245,7 @@ func (g *gateway) controller() (func(context.Context) error, error) {
 		}
 	})
 	flips := func(ctx context.Context) error {
-		if !poll(ctx, 20*time.Millisecond, g.cluster.HasSynced) {
+		if !poll(ctx, flipPoll, g.cluster.HasSynced) {
 			return nil
 		}
 		defer queue.Store(nil)
@@ -246,7 +254,7 @@ func (g *gateway) controller() (func(context.Context) error, error) {
 			return nil
 		})
 	}
-	run, err := g.lead(flips)
+	run, err := g.lead(g.withDocuments(docs, flips))
 	if err != nil {
 		return nil, err
 	}

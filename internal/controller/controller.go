@@ -48,6 +48,9 @@ type Options struct {
 	Workers int
 	// Resync is how often every route is looked at again; 0 means 10 minutes.
 	Resync time.Duration
+	// Elsewhere tells of a route that somebody else of ours decides on, and applies as decided;
+	// nil means there is none.
+	Elsewhere func(*route.Document) bool
 	// Metrics may be nil.
 	Metrics *Metrics
 	Log     logr.Logger
@@ -59,6 +62,8 @@ const (
 	firstRetry = 50 * time.Millisecond
 	lastRetry  = 30 * time.Second
 	slowRetry  = time.Minute
+	// elsewhere is how long a route is left to who decides on it.
+	elsewhere = 10 * time.Second
 )
 
 // Controller touches routes. It is level-triggered: whatever it missed, the
@@ -178,6 +183,10 @@ func (c *Controller) Reconcile(ctx context.Context, key route.Key) (reconcile.Re
 	if len(decision.Arrangement.Operations) == 0 || c.optedOut(ctx, doc) {
 		c.settled(key)
 		return again, nil
+	}
+	if c.opts.Elsewhere != nil && c.opts.Elsewhere(doc) {
+		c.settled(key)
+		return reconcile.Result{RequeueAfter: elsewhere}, nil
 	}
 	raw, err := c.toucher.Touch(ctx, doc, policy.Touch(doc, snap))
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -164,6 +165,9 @@ func (r *runner) perform(ctx context.Context, p play, st step) (result, error) {
 	if err == nil {
 		after, err = r.reach(limited, p, st, written)
 	}
+	if err == nil && st.prints != "" {
+		err = r.inspect(after.route, st.prints)
+	}
 	switch {
 	case ctx.Err() != nil:
 		return res, ctx.Err()
@@ -195,6 +199,21 @@ func (r *runner) act(ctx context.Context, actions []action) (deeds, error) {
 		}
 	}
 	return done, nil
+}
+
+// inspect shows what the document prints of the route, and compares.
+func (r *runner) inspect(stored *unstructured.Unstructured, file string) error {
+	printed := r.documents[file][0]
+	want, have := specOf(defaulted(printed)), specOf(stored)
+	r.screen.command("get " + strings.ToLower(stored.GetKind()) + "/" + stored.GetName() + " -o yaml")
+	r.screen.block("As the document prints it, but for defaults:", toYAML(printed.Object["spec"]))
+	if want != have {
+		return fmt.Errorf("the stored route is not as the document prints it:\n%s", strings.Join(diff(want, have), "\n"))
+	}
+	if left := stored.GetAnnotations(); len(left) > 0 {
+		return fmt.Errorf("the document prints no annotations, and there are %v", left)
+	}
+	return nil
 }
 
 // errEarly is worse than no mirror: the mirror was back before there was a pod
@@ -239,6 +258,10 @@ func (r *runner) ended(ctx context.Context, flipped facts) (facts, error) {
 // to arrive at what the API server answered first.
 func (st step) missing(f facts, written, answer *unstructured.Unstructured) string {
 	switch {
+	case st.want == noRoute && f.route != nil:
+		return "the route is still there"
+	case st.want == noRoute:
+		return ""
 	case f.route == nil, answer != nil && f.route.GetGeneration() < answer.GetGeneration():
 		return "the route is not stored yet"
 	case st.want == noMirror && f.mirrored:
@@ -274,6 +297,8 @@ func (res *result) time(done deeds, after facts, answer *unstructured.Unstructur
 		}
 	case theCall:
 		res.flip = after.mirroredAt.Sub(done.first)
+	case theDocuments:
+		res.flip = after.routeAt.Sub(done.last)
 	case theVariant:
 		res.ready = after.readyAt.Sub(done.begun)
 		res.flip = after.mirroredAt.Sub(after.readyAt)

@@ -36,10 +36,25 @@ func TestStepMissing(t *testing.T) {
 		"flipped to something else":  {step{want: mirror, since: theVariant}, see(altered, true), parked, "the route has a mirror that differs from the manifest's"},
 		"written, and parked":        {step{want: mirror}, see(parked, true), parked, "variant 2 is ready, the route has no mirror yet"},
 		"the same thing once more":   {step{want: noChange}, see(parked, false), parked, ""},
+		"garbage, not collected":     {step{want: noRoute}, see(parked, false), nil, "the route is still there"},
+		"garbage, collected":         {step{want: noRoute}, see(nil, false), nil, ""},
 		"same, and the watch trails": {step{want: noChange}, see(parked, false), active, "the route is not stored yet"},
 	} {
 		t.Run(name, func(t *testing.T) { require.Equal(t, test.want, test.step.missing(test.facts, written, test.answer)) })
 	}
+}
+
+func TestInspectComparesWithWhatTheDocumentPrints(t *testing.T) {
+	documents, err := readDocuments()
+	require.NoError(t, err)
+	var b bytes.Buffer
+	r := &runner{stage: &stage{documents: documents}, screen: &screen{w: &b}}
+	stored := defaulted(documents["iter8/inspect.yaml"][0])
+	require.NoError(t, r.inspect(stored, "iter8/inspect.yaml"))
+	require.Contains(t, b.String(), "$ kubectl get httproute/httpbin -o yaml")
+	require.ErrorContains(t, r.inspect(stored, "iter8/route.yaml"), "-          name: httpbin-v2")
+	stored.SetAnnotations(map[string]string{"a": "b"})
+	require.ErrorContains(t, r.inspect(stored, "iter8/inspect.yaml"), "there are map[a:b]")
 }
 
 func TestUnchanged(t *testing.T) {
@@ -69,6 +84,8 @@ func TestTimes(t *testing.T) {
 			"no mirror: route flipped <1 ms after the call returned"},
 		"deployed": {step{want: mirror, since: theVariant}, facts{mirrored: true, readyAt: at(1234), mirroredAt: at(1240)}, nil,
 			"mirror, as written: variant ready after 1.2 s, route flipped 6 ms later"},
+		"made":          {step{want: noMirror, since: theDocuments}, facts{routeAt: at(60)}, nil, "no mirror: the route was made 40 ms after the documents"},
+		"gone":          {step{want: noRoute, since: theDocuments}, facts{routeAt: at(90)}, nil, "no route: garbage-collected 70 ms after the documents"},
 		"applied again": {step{want: noChange}, facts{}, nil, "no change: the stored object is the same, resourceVersion and all"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -92,15 +109,15 @@ func TestSummary(t *testing.T) {
 		(&screen{w: &b}).summary(all, results)
 		return b.String()
 	}
-	require.True(t, strings.HasSuffix(text(results), "\n3 documents, 22 steps, all seen\n"))
+	require.True(t, strings.HasSuffix(text(results), "\n3 documents, 20 steps, all seen\n"))
 
 	failed := append([]result{}, results[:3]...)
 	failed[2].seen = false
 	out := text(failed)
-	require.True(t, strings.HasSuffix(out, "\n3 documents, 22 steps, 2 of them seen\n"))
+	require.True(t, strings.HasSuffix(out, "\n3 documents, 20 steps, 2 of them seen\n"))
 	require.Equal(t, 2, strings.Count(out, "✓"))
 	require.Equal(t, 1, strings.Count(out, "✗"))
-	require.Equal(t, 19, strings.Count(out, "  -\n"), "steps that were not reached")
+	require.Equal(t, 17, strings.Count(out, "  -\n"), "steps that were not reached")
 }
 
 func TestEverythingFitsTheScreen(t *testing.T) {

@@ -6,8 +6,8 @@ package demo
 // so what mirrorgate does with them is what it does with its users' own files.
 //
 // Left out are the documents' clients (curl, sleep), for a play sends no
-// traffic, and Iter8's ConfigMaps: its route is the one that the tutorial
-// prints, written with the mirror of its routing policy.
+// traffic, and two lines of Iter8's routing policy that no API server takes. Its
+// inspect.yaml and route.yaml are what the tutorial prints.
 
 import (
 	"bytes"

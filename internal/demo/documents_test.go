@@ -27,6 +27,9 @@ var verbatim = map[string]string{
 	"iter8/httpbin-v2-service.yaml":           "c4b1235135d360e1",
 	"iter8/httpbin-v2.yaml":                   "ce37d4ec53e2122e",
 	"iter8/httpbin.yaml":                      "043e57edd6f4d366",
+	"iter8/inspect.yaml":                      "79e93b72a3671b8f",
+	"iter8/routingpolicy.yaml":                "2299e76c1d24b500",
+	"iter8/subject.yaml":                      "80c726036f586d36",
 	"iter8/route.yaml":                        "801d99fce65d5c9a",
 }
 
@@ -66,7 +69,9 @@ func TestDocumentsContain(t *testing.T) {
 		"istio-gateway-api/mirror-route.yaml":  {"gateway.networking.k8s.io/v1 httproute/httpbin"},
 		"iter8/httpbin-v1.yaml":                v1, "iter8/httpbin-v2.yaml": v2, "iter8/httpbin.yaml": service,
 		"iter8/httpbin-v1-service.yaml": {"v1 service/httpbin-v1"}, "iter8/httpbin-v2-service.yaml": {"v1 service/httpbin-v2"},
-		"iter8/route.yaml": {"gateway.networking.k8s.io/v1beta1 httproute/httpbin"},
+		"iter8/subject.yaml": {"v1 configmap/httpbin"}, "iter8/routingpolicy.yaml": {"v1 configmap/httpbin-route"},
+		"iter8/inspect.yaml": {"gateway.networking.k8s.io/v1beta1 httproute/httpbin"},
+		"iter8/route.yaml":   {"gateway.networking.k8s.io/v1beta1 httproute/httpbin"},
 	}, have)
 	require.Equal(t, map[string]string{"iter8.tools/detect": "true"}, documents["iter8/httpbin-v1.yaml"][0].GetLabels(),
 		"a label's value is a string, whatever YAML takes it for")
@@ -78,7 +83,7 @@ func TestPlaysUseTheDocuments(t *testing.T) {
 	require.NoError(t, err)
 	used := map[string]bool{}
 	for _, p := range plays() {
-		names := append([]string{p.mirror}, append(p.first, p.second...)...)
+		names := append([]string{p.mirror}, append(append(p.first, p.second...), p.documents...)...)
 		if p.plain != "" {
 			names = append(names, p.plain)
 		}

@@ -5,7 +5,9 @@ package demo
 
 import (
 	"context"
+	"fmt"
 	"path"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -33,6 +35,9 @@ type play struct {
 	second []string
 	// ends are what is deleted to end variant 2.
 	ends []string
+	// documents are the files that make the route, where its author does not write it: mirror
+	// and plain are what the document prints then.
+	documents []string
 }
 
 func plays() []play {
@@ -50,11 +55,12 @@ func plays() []play {
 			second: []string{"httpbin-v2.yaml"}, ends: []string{"deployment/httpbin-v2", "service/httpbin-v2"},
 		},
 		{
-			title: `Iter8's tutorial "Traffic mirroring", its HTTPRoute`, short: "Iter8, HTTPRoute",
+			title: `Iter8's tutorial "Traffic mirroring", with its subject and routing policy`, short: "Iter8",
 			folder: "iter8", kind: route.HTTPRoute, service: "httpbin-v2",
-			first:  []string{"httpbin-v1.yaml", "httpbin-v1-service.yaml", "httpbin.yaml"},
-			mirror: "route.yaml", second: []string{"httpbin-v2.yaml", "httpbin-v2-service.yaml"},
-			ends: []string{"deployment/httpbin-v2", "service/httpbin-v2"},
+			first: []string{"httpbin-v1.yaml", "httpbin-v1-service.yaml", "httpbin.yaml"},
+			plain: "inspect.yaml", mirror: "route.yaml", second: []string{"httpbin-v2.yaml", "httpbin-v2-service.yaml"},
+			ends:      []string{"deployment/httpbin-v2", "service/httpbin-v2"},
+			documents: []string{"subject.yaml", "routingpolicy.yaml"},
 		},
 	}
 }
@@ -74,10 +80,12 @@ const (
 	mirror
 	// noChange: the stored object is the very same.
 	noChange
+	// noRoute: there is none any more.
+	noRoute
 )
 
 func (o outcome) String() string {
-	return [...]string{"no mirror", "mirror", "no change"}[o]
+	return [...]string{"no mirror", "mirror", "no change", "no route"}[o]
 }
 
 // cause is what the step's flip is counted from.
@@ -90,6 +98,8 @@ const (
 	theCall
 	// theVariant, when it became ready.
 	theVariant
+	// theDocuments that make the route, or whose end is its end.
+	theDocuments
 )
 
 // step is one thing that is done and what must come of it.
@@ -98,6 +108,8 @@ type step struct {
 	do    []action
 	since cause
 	want  outcome
+	// prints is the file of what kubectl get shows then, "" where the document does not look.
+	prints string
 }
 
 // action is one command, written as kubectl would take it.
@@ -108,6 +120,9 @@ type action struct {
 
 // steps are those of the document.
 func (p play) steps() []step {
+	if len(p.documents) > 0 {
+		return p.tutorial()
+	}
 	write, plain := p.apply(p.mirror), p.apply(p.plain)
 	deploy := p.apply(p.second...)
 	scale := func(replicas string) []action {
@@ -117,19 +132,57 @@ func (p play) steps() []step {
 		}}
 	}
 	steps := []step{
-		{"the mirror is written while variant 2 is absent", append(append(p.apply(p.first...), plain...), write...), theWrite, noMirror},
-		{"variant 2 is deployed", deploy, theVariant, mirror},
+		{"the mirror is written while variant 2 is absent", append(append(p.apply(p.first...), plain...), write...), theWrite, noMirror, ""},
+		{"variant 2 is deployed", deploy, theVariant, mirror, ""},
 	}
 	if p.plain != "" { // the order of Istio's document: both variants first, then these two
 		steps = append(steps,
-			step{"the default route is applied, without a mirror", plain, theWrite, noMirror},
-			step{"the mirror is written while variant 2 is ready", write, theWrite, mirror})
+			step{"the default route is applied, without a mirror", plain, theWrite, noMirror, ""},
+			step{"the mirror is written while variant 2 is ready", write, theWrite, mirror, ""})
 	}
 	return append(steps,
-		step{"variant 2 is scaled to 0", scale("0"), theCall, noMirror},
-		step{"variant 2 is scaled back to 1", scale("1"), theVariant, mirror},
-		step{"variant 2 is deleted", p.delete(p.ends...), theCall, noMirror},
-		step{"the same manifest is applied again", write, theWrite, noChange})
+		step{"variant 2 is scaled to 0", scale("0"), theCall, noMirror, ""},
+		step{"variant 2 is scaled back to 1", scale("1"), theVariant, mirror, ""},
+		step{"variant 2 is deleted", p.delete(p.ends...), theCall, noMirror, ""},
+		step{"the same manifest is applied again", write, theWrite, noChange, ""})
+}
+
+// tutorial are the steps of Iter8's.
+func (p play) tutorial() []step {
+	plain, mirrored := path.Join(p.folder, p.plain), path.Join(p.folder, p.mirror)
+	return []step{
+		{"the app, its subject and its routing policy", p.create(append(slices.Clone(p.first), p.documents...)...), theDocuments, noMirror, plain},
+		{"variant 2 is deployed", p.create(p.second...), theVariant, mirror, mirrored},
+		{"variant 2 is deleted", p.deleteAll("delete deploy/httpbin-v2 svc/httpbin-v2", p.ends...), theCall, noMirror, plain},
+		{"cleanup", append(
+			p.deleteAll("delete deploy/httpbin-v1 svc/httpbin-v1", "deployment/httpbin-v1", "service/httpbin-v1"),
+			p.deleteAll("delete svc/httpbin cm/httpbin cm/httpbin-route", "service/httpbin", "configmap/httpbin", "configmap/httpbin-route")...,
+		), theDocuments, noRoute, ""},
+	}
+}
+
+// deleteAll is one command for several objects.
+func (p play) deleteAll(command string, names ...string) []action {
+	return []action{{command, func(ctx context.Context, s *stage) error {
+		for _, name := range names {
+			if err := s.deleteNamed(ctx, name); err != nil {
+				return fmt.Errorf("delete %s: %w", name, err)
+			}
+		}
+		return nil
+	}}}
+}
+
+func (p play) create(names ...string) []action {
+	var actions []action
+	for _, name := range names {
+		file := path.Join(p.folder, name)
+		actions = append(actions, action{
+			"create -f " + file,
+			func(ctx context.Context, s *stage) error { return s.createFile(ctx, file) },
+		})
+	}
+	return actions
 }
 
 func (p play) apply(names ...string) []action {

@@ -19,7 +19,9 @@ func (r *runner) show(res result, before, after facts, written *unstructured.Uns
 	if st.since == theWrite && st.want == noMirror && len(st.do) > 1 || before.route == nil {
 		old, title = specOf(defaulted(written)), "written"
 	}
-	r.screen.changes(title, "stored", diff(old, specOf(after.route)))
+	if st.prints == "" && st.want != noRoute {
+		r.screen.changes(title, "stored", diff(old, specOf(after.route)))
+	}
 	r.screen.good(res.String())
 }
 
@@ -30,6 +32,10 @@ func (res result) String() string {
 		return "not seen"
 	case res.step.want == noChange:
 		return "no change: the stored object is the same, resourceVersion and all"
+	case res.step.want == noRoute:
+		return fmt.Sprintf("no route: garbage-collected %s after the documents", short(res.flip))
+	case res.step.since == theDocuments:
+		return fmt.Sprintf("no mirror: the route was made %s after the documents", short(res.flip))
 	case res.atOnce && res.step.want == mirror:
 		return "mirror, as written: at once, in the answer to the write"
 	case res.atOnce:
@@ -51,6 +57,8 @@ func (r *runner) explain(ctx context.Context, p play, st step, written *unstruct
 		r.screen.block("Expected in the route:", toYAML(mirrorsOf(defaulted(written))))
 	case noMirror:
 		r.screen.block("Expected:", "the route without the mirror to "+variantTwo)
+	case noRoute:
+		r.screen.block("Expected:", "no route, since the routing policy that owns it is deleted")
 	case noChange:
 		r.screen.block("Expected:", "the route as it was, resourceVersion and all")
 	}
@@ -60,6 +68,9 @@ func (r *runner) explain(ctx context.Context, p play, st step, written *unstruct
 	}
 	r.screen.block("Stored:", stored)
 	r.screen.block("The cluster:", r.state(ctx, p, known))
+	if len(p.documents) > 0 {
+		r.screen.block("Iter8's documents:", "are served where mirrorgate serve has the flag --iter8")
+	}
 	r.screen.block("To look further:", "the log of mirrorgate serve (--log-level debug), and its metrics\n"+
 		"kubectl get mutatingwebhookconfigurations -l "+ourLabel)
 }

@@ -69,6 +69,11 @@ func (s *screen) document(n, of int, p play) {
 	fmt.Fprintln(s.w)
 	s.line(bold, strings.Repeat("━", width))
 	s.line(bold, fmt.Sprintf("Document %d of %d: %s", n, of, p.title))
+	if len(p.documents) > 0 {
+		s.block("Two lines of its routing policy are left out, which no API server takes:",
+			"// name of the routingpolicy, which is no YAML, and\n"+
+				"app.kubernetes.io/component: iter8/routingpolicy, since the value of a label has no slash.")
+	}
 }
 
 func (s *screen) step(n int, st step) {

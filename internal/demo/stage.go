@@ -130,6 +130,20 @@ func (s *stage) apply(ctx context.Context, object *unstructured.Unstructured) er
 	return nil
 }
 
+func (s *stage) createFile(ctx context.Context, file string) error {
+	for _, object := range s.documents[file] {
+		resource, err := s.resource(object)
+		if err != nil {
+			return err
+		}
+		if _, err := resource.Create(ctx, object, metav1.CreateOptions{FieldManager: fieldManager}); err != nil {
+			return fmt.Errorf("create %s: %w", named(object), err)
+		}
+		s.applied = append(s.applied, object)
+	}
+	return nil
+}
+
 // dryRun returns what would be stored.
 func (s *stage) dryRun(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	resource, err := s.resource(object)

@@ -40,6 +40,8 @@ type facts struct {
 	// ready endpoint; the times are when that last changed.
 	mirrored, ready     bool
 	mirroredAt, readyAt time.Time
+	// routeAt is when the route came or went.
+	routeAt time.Time
 	// objects is how many there are.
 	objects int
 }
@@ -116,7 +118,10 @@ func (w *watcher) update() {
 		f.ready = f.ready || serves(object, w.service)
 	}
 	f.mirrored = len(mirrorsOf(f.route)) > 0
-	f.mirroredAt, f.readyAt = w.facts.mirroredAt, w.facts.readyAt
+	f.mirroredAt, f.readyAt, f.routeAt = w.facts.mirroredAt, w.facts.readyAt, w.facts.routeAt
+	if (f.route == nil) != (w.facts.route == nil) {
+		f.routeAt = now
+	}
 	if f.mirrored != w.facts.mirrored {
 		f.mirroredAt = now
 	}

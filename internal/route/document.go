@@ -9,6 +9,7 @@ package route
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 )
 
@@ -101,7 +102,7 @@ type ServiceName struct{ Namespace, Name string }
 
 func (s ServiceName) String() string { return s.Namespace + "/" + s.Name }
 
-// Owner is a controlling owner reference of a route.
+// Owner is an owner reference of a route; the group of a core object is its version, v1.
 type Owner struct{ Group, Kind, Name string }
 
 // Document is what mirrorgate understands of one route. It keeps no reference
@@ -142,6 +143,13 @@ type Document struct {
 	// frozen tells why nothing may be changed, "" where it may: any edit could
 	// lose what placeholders stand for.
 	frozen string
+}
+
+// FromConfigMap tells whether a ConfigMap owns the route, as it does where Iter8's documents
+// describe it, and no touch has decided on the route since: its mirrors are declared there and
+// not in the route, so that there is nothing to park.
+func (d *Document) FromConfigMap() bool {
+	return d.Variants == "" && slices.ContainsFunc(d.Owners, func(o Owner) bool { return o.Group == "v1" && o.Kind == "ConfigMap" })
 }
 
 // Rule is one rule of a route, with its mirrors in the order their author gave

@@ -78,9 +78,9 @@ func (i *Index) changeSlice(old, s *slice, t *touched) {
 
 	switch {
 	case (readyBefore == 0) != (ready == 0), (totalBefore == 0) != (total == 0) && ready == readyBefore:
-		i.touchService(service, t.set(), anyMirror)
+		i.touchService(service, t, anyMirror)
 	case changed:
-		i.touchService(service, t.set(), subsetMirror)
+		i.touchService(service, t, subsetMirror)
 	}
 }
 

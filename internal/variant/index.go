@@ -104,6 +104,7 @@ type Index struct {
 	serving   map[types.NamespacedName]routeSet // by the Service in front of which they stand
 
 	subscribers []Subscriber
+	listeners   []func([]types.NamespacedName)
 }
 
 // NewIndex returns an empty Index.
@@ -138,6 +139,15 @@ func (i *Index) Subscribe(s Subscriber) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.subscribers = append(i.subscribers, s)
+}
+
+// SubscribeServices registers a function that hears of the Services whose state as a variant
+// may have changed, whether or not a stored route mirrors to them. It is called like a
+// Subscriber.
+func (i *Index) SubscribeServices(f func(names []types.NamespacedName)) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.listeners = append(i.listeners, f)
 }
 
 // Upsert adds or replaces objects: typed Kubernetes objects,
@@ -201,13 +211,17 @@ func (i *Index) update(fn func(*touched)) {
 	i.mu.Lock()
 	i.forget()
 	fn(t)
-	subscribers := i.subscribers
+	subscribers, listeners := i.subscribers, i.listeners
 	i.mu.Unlock()
-	if len(t.routes) == 0 {
-		return
+	if len(t.routes) > 0 {
+		for _, s := range subscribers {
+			s(slices.Collect(maps.Keys(t.routes)))
+		}
 	}
-	for _, s := range subscribers {
-		s(slices.Collect(maps.Keys(t.routes)))
+	if len(t.services) > 0 {
+		for _, f := range listeners {
+			f(slices.Collect(maps.Keys(t.services)))
+		}
 	}
 }
 

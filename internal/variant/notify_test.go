@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
@@ -143,4 +144,31 @@ spec:
 	c.clock.Step(time.Minute)
 	c.apply(httpRoute("shop/none", "shop/a"))
 	assertEmpty(t, c.Index)
+}
+
+func TestServicesAreToldWhetherOrNotARouteMirrorsToThem(t *testing.T) {
+	c := newCluster(t)
+	c.apply(serviceOf("shop/before", "app=b"))
+	var told []string
+	c.SubscribeServices(func(names []types.NamespacedName) {
+		for _, name := range names {
+			told = append(told, name.String())
+		}
+	})
+	for _, change := range []func(){
+		func() { c.apply(serviceOf("shop/b", "app=b,version=v2")) },
+		func() { c.apply(deployment("shop/b", "app=b,version=v2", 1)) },
+		func() { c.apply(sliceOf("shop/b-x", "b", "b-1")) },
+		func() { c.apply(sliceOf("shop/b-x", "b", "!b-1")) },
+		func() { c.apply(deployment("shop/b", "app=b,version=v2", 0)) },
+		func() { c.Delete(KindService, "shop", "b") },
+	} {
+		told = nil
+		change()
+		require.Contains(t, told, "shop/b")
+	}
+	told = nil
+	c.apply(deployment("shop/n", "app=n", 1))
+	require.Empty(t, told)
+	require.Empty(t, c.notified(), "there is no route")
 }

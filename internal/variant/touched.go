@@ -12,8 +12,12 @@ type keySet map[route.Key]struct{}
 
 func (s keySet) add(key route.Key) { s[key] = struct{}{} }
 
-// touched collects the routes that an event concerns.
-type touched struct{ routes keySet }
+// touched collects the routes that an event concerns, and the Services, as far as somebody
+// wants to hear of them.
+type touched struct {
+	routes   keySet
+	services map[types.NamespacedName]struct{}
+}
 
 func (t *touched) set() keySet {
 	if t.routes == nil {
@@ -27,12 +31,18 @@ func anyMirror(target) bool { return true }
 // subsetMirror holds for the mirrors that pods' labels matter to.
 func subsetMirror(m target) bool { return m.Subset != "" }
 
-// touchService adds the routes with such a mirror to the Service.
-func (i *Index) touchService(name types.NamespacedName, into keySet, such func(target) bool) {
+// touchService adds the Service, and the routes with such a mirror to it.
+func (i *Index) touchService(name types.NamespacedName, t *touched, such func(target) bool) {
+	if len(i.listeners) > 0 {
+		if t.services == nil {
+			t.services = map[types.NamespacedName]struct{}{}
+		}
+		t.services[name] = struct{}{}
+	}
 	for s := range i.targeting[name] {
 		for _, m := range s.mirrors {
 			if m.IsService() && types.NamespacedName(m.Service()) == name && such(m) {
-				into.add(s.key())
+				t.set().add(s.key())
 				break
 			}
 		}

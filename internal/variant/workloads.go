@@ -103,13 +103,13 @@ func (i *Index) changeService(old, s *service, t *touched) {
 		for _, l := range old.selector {
 			removeFrom(i.selecting, namespacedLabel{old.Namespace, l}, old)
 		}
-		i.touchService(old.NamespacedName, t.set(), anyMirror)
+		i.touchService(old.NamespacedName, t, anyMirror)
 	}
 	if s != nil {
 		if key, ok := i.indexLabel(s); ok {
 			i.selecting[key] = append(i.selecting[key], s)
 		}
-		i.touchService(s.NamespacedName, t.set(), anyMirror)
+		i.touchService(s.NamespacedName, t, anyMirror)
 	}
 }
 
@@ -155,7 +155,7 @@ func (i *Index) list(w *workload, t *touched) {
 	}
 	i.post(w)
 	for _, s := range i.selectors(w.Namespace, w.labels, w.kind != KindPod) {
-		i.touchService(s.NamespacedName, t.set(), anyMirror)
+		i.touchService(s.NamespacedName, t, anyMirror)
 	}
 }
 
@@ -165,7 +165,7 @@ func (i *Index) unlist(w *workload, t *touched) {
 	}
 	i.unpost(w)
 	for _, s := range i.selectors(w.Namespace, w.labels, w.kind != KindPod) {
-		i.touchService(s.NamespacedName, t.set(), anyMirror)
+		i.touchService(s.NamespacedName, t, anyMirror)
 	}
 }
 
@@ -215,10 +215,10 @@ func (i *Index) changePod(old, p *workload, t *touched) {
 	for _, sl := range i.listing[podName(old, p)] {
 		if old != nil {
 			i.lose(sl.of(), old.labels)
-			i.touchService(sl.of(), t.set(), subsetMirror)
+			i.touchService(sl.of(), t, subsetMirror)
 		}
 		if p != nil {
-			i.touchService(sl.of(), t.set(), subsetMirror)
+			i.touchService(sl.of(), t, subsetMirror)
 		}
 	}
 }

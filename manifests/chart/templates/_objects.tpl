@@ -13,6 +13,7 @@ base/service.yaml
 base/webhooks.yaml
 {{ range .Values.routes }}components/{{ . }}/rbac.yaml
 {{ end -}}
+{{ if .Values.iter8.enabled }}components/iter8/rbac.yaml{{ end }}
 {{ if eq .Values.certs.source "self" }}components/self-cert/rbac.yaml{{ end }}
 {{ if eq .Values.certs.source "cert-manager" }}components/cert-manager/rbac.yaml{{ end }}
 {{ if .Values.proxy.enabled }}components/proxy/deployment.yaml
@@ -73,6 +74,9 @@ release's namespace stands for base's.
 {{- with $values.resources }}{{ $_ := set $container "resources" . }}{{ end }}
 {{- range $values.routes }}
 {{- $_ := set $container "args" (append $container.args (printf "--routes=%s" .)) }}
+{{- end }}
+{{- if $values.iter8.enabled }}
+{{- $_ := set $container "args" (append $container.args "--iter8") }}
 {{- end }}
 {{- $annotations := deepCopy $values.podAnnotations }}
 {{- with $values.config }}

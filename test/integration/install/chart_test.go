@@ -114,6 +114,7 @@ func TestChartRendersTheObjectsOfKustomize(t *testing.T) {
 		"cert-manager": {render(t, "overlays/cert-manager"), []string{"--set", "certs.source=cert-manager"}},
 		"gateway-api":  {overlay(t, "self-cert", "gateway-api"), []string{"--set", "routes={gateway-api}"}},
 		"istio":        {overlay(t, "self-cert", "istio"), []string{"--set", "routes={istio}"}},
+		"iter8":        {overlay(t, "self-cert", "gateway-api", "istio", "iter8"), []string{"--set", "iter8.enabled=true"}},
 		"components": {
 			overlay(t, "self-cert", "gateway-api", "istio", "proxy", "prometheus", "network-policy"),
 			[]string{"--set", "proxy.enabled=true", "--set", "prometheus.enabled=true", "--set", "networkPolicy.enabled=true"},
@@ -172,6 +173,7 @@ func TestChartRefusesBadValuesAndSaysWhichAndWhy(t *testing.T) {
 		"extraArgs[0]=debug":           "at '/extraArgs/0': 'debug' does not match pattern",
 		"routes={ingress}":             "at '/routes/0': value must be one of 'gateway-api', 'istio'",
 		"config=none":                  "at '/config': got string, want object",
+		"iter8=true":                   "at '/iter8': got boolean, want object",
 		"resources.limit.memory=1Gi":   "at '/resources': additional properties 'limit' not allowed",
 	} {
 		_, err := tryHelm(t.Context(), t, "template", "mirrorgate", chartFolder, "--set", value)

@@ -180,6 +180,7 @@ func TestRoleGrantsWhatTheProgramDoesAndNothingElse(t *testing.T) {
 		// The cluster has the CRDs of both.
 		"gateway-api": {overlay(t, "self-cert", "gateway-api"), "self", []string{manifests.GatewayAPI}},
 		"istio":       {overlay(t, "self-cert", "istio"), "self", []string{manifests.Istio}},
+		"iter8":       {overlay(t, "self-cert", "gateway-api", "istio", "iter8"), "self", manifests.Routes()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			source := c.source
@@ -195,7 +196,8 @@ func TestRoleGrantsWhatTheProgramDoesAndNothingElse(t *testing.T) {
 			require.NoError(t, err)
 			// Older API servers have no streaming lists: one replica lists.
 			t.Setenv("KUBE_FEATURE_WatchListClient", "false")
-			server := env.LaunchInstalled(t, kubeconfig, "--namespace", system, "--leader-elect", "--cert-names", "127.0.0.1", "--cert-life", "6h", "--resync", "1s", "--routes", strings.Join(c.routes, ","))
+			server := env.LaunchInstalled(t, kubeconfig, "--namespace", system, "--leader-elect", "--cert-names", "127.0.0.1", "--cert-life", "6h", "--resync", "1s",
+				"--routes", strings.Join(c.routes, ","), fmt.Sprintf("--iter8=%t", name == "iter8"))
 			if source == "cert-manager" {
 				i := newIssuer(t, system)
 				i.issue(t.Context(), t, i.wanted(t).Spec)
@@ -213,6 +215,9 @@ func TestRoleGrantsWhatTheProgramDoesAndNothingElse(t *testing.T) {
 			f.use(server)
 			waitArmed(t)
 			exercise(t, server, c.routes)
+			if name == "iter8" {
+				exerciseDocuments(t)
+			}
 
 			unused := granted(t, c.text)
 			harness.Eventually(t, func() bool {
@@ -273,6 +278,56 @@ func exercise(t *testing.T, server *harness.Server, routes []string) {
 	}
 	require.Zero(t, server.Metric(t, "mirrorgate_internal_errors_total"))
 }
+
+// exerciseDocuments lets Iter8's documents make a route of each kind.
+func exerciseDocuments(t *testing.T) {
+	t.Helper()
+	ns := env.Namespace(t)
+	env.MustKubectl(t, harness.Workload("v2")+"---"+documents, "-n", ns, "apply", "-f", "-")
+	env.WaitState(t, ns, "httproute", "web", "v2=active")
+	env.WaitState(t, ns, "virtualservice", "web", "v2=active")
+}
+
+const documents = `
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: web, labels: {app.kubernetes.io/managed-by: iter8}}
+data: {spec: "{gvrs: [svc, deploy], variants: [[v1, v1], [v2, v2]]}"}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: web-route, labels: {app.kubernetes.io/managed-by: iter8}}
+data:
+  spec: |
+    trigger: {owner: web, update: variant/2}
+    chart: mirror
+    version: 0.14.x
+    values:
+      rules:
+      - filters: [{type: RequestMirror, requestMirror: {backendRef: {name: v2, port: 80}}}]
+        backendRefs: [{name: v1, port: 80}]
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: web-routemap, labels: {iter8.tools/kind: routemap}}
+data:
+  strSpec: |
+    versions: [{}, {resources: [{gvrShort: svc, name: v2}, {gvrShort: deploy, name: v2}]}]
+    routingTemplates:
+      mirror:
+        gvrShort: vs
+        template: |
+          apiVersion: networking.istio.io/v1
+          kind: VirtualService
+          metadata: {name: web}
+          spec:
+            hosts: [web]
+            http:
+            - route: [{destination: {host: v1}}]
+              {{- if gt (index .Weights 1) 0 }}
+              mirror: {host: v2}
+              {{- end }}
+`
 
 const gatewayRoutes = `
 apiVersion: gateway.networking.k8s.io/v1
