@@ -58,6 +58,8 @@ type Change struct {
 	Endpoints []Backend
 	// Routes are the HTTPRoutes whose status is another now.
 	Routes []Name
+	// Fronts are the Services, beside those in Tables, whose Front may be another now.
+	Fronts []Name
 }
 
 // Backend is a Service as the table of another one has it.
@@ -263,22 +265,25 @@ type dirt struct {
 	tables    map[Name]bool
 	endpoints map[Backend]bool
 	routes    map[Name]bool
+	fronts    map[Name]bool
 }
 
 // update runs fn under the lock and tells subscribers afterwards.
 func (x *Index) update(fn func(*dirt)) {
-	d := &dirt{map[Name]bool{}, map[Backend]bool{}, map[Name]bool{}}
+	d := &dirt{map[Name]bool{}, map[Backend]bool{}, map[Name]bool{}, map[Name]bool{}}
 	x.mu.Lock()
 	fn(d)
 	subscribers := x.subscribers
 	x.mu.Unlock()
-	if len(d.tables)+len(d.endpoints)+len(d.routes) == 0 {
+	if len(d.tables)+len(d.endpoints)+len(d.routes)+len(d.fronts) == 0 {
 		return
 	}
+	maps.DeleteFunc(d.fronts, func(name Name, _ bool) bool { return d.tables[name] })
 	change := &Change{
 		Tables:    slices.SortedFunc(maps.Keys(d.tables), compareNames),
 		Endpoints: slices.Collect(maps.Keys(d.endpoints)),
 		Routes:    slices.SortedFunc(maps.Keys(d.routes), compareNames),
+		Fronts:    slices.SortedFunc(maps.Keys(d.fronts), compareNames),
 	}
 	for _, s := range subscribers {
 		s(change)
@@ -318,11 +323,17 @@ func (x *Index) remove(kind Kind, name Name, d *dirt) {
 
 func (x *Index) putService(name Name, s *service, d *dirt) {
 	old := x.services[name]
-	if s == nil && old == nil || s != nil && s.equal(old) {
+	if s == nil && old == nil {
 		return
+	}
+	if s == nil || old == nil || !s.selects.equal(&old.selects) {
+		x.selected(name, s, old, d)
 	}
 	if delete(x.services, name); s != nil {
 		x.services[name] = s
+	}
+	if s != nil && s.equal(old) {
+		return
 	}
 	for r := range x.naming[name] {
 		d.parents(r) // its ports and families are in the table

@@ -5,10 +5,13 @@ package dataplane
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,6 +34,7 @@ type service struct {
 	refused string
 	// swapped says that its selector leads to its proxies.
 	swapped  bool
+	selects  Selects
 	external bool
 	// families are those of its addresses, the preferred first.
 	families []corev1.IPFamily
@@ -42,12 +46,21 @@ func fromService(o *corev1.Service) *service {
 		label:    o.Labels[Label],
 		refused:  Refused(o),
 		swapped:  swapped(o),
+		selects:  Selects{Selector: maps.Clone(o.Spec.Selector), Recorded: o.Annotations[SelectorAnnotation]},
 		external: o.Spec.Type == corev1.ServiceTypeExternalName,
 		families: slices.Clone(o.Spec.IPFamilies),
 	}
 }
 
-func (s *service) equal(other *service) bool { return other != nil && reflect.DeepEqual(s, other) }
+// equal says whether both are the same to a table; what a Service selects its endpoints say.
+func (s *service) equal(other *service) bool {
+	if other == nil {
+		return false
+	}
+	same := *s
+	same.selects = other.selects
+	return reflect.DeepEqual(&same, other)
+}
 
 func swapped(o *corev1.Service) bool {
 	for _, value := range o.Spec.Selector {
@@ -69,11 +82,18 @@ func Refused(o *corev1.Service) string {
 		return "it is headless: its clients connect to pods, not to the Service"
 	case len(s.Selector) == 0:
 		return "it has no selector that could lead to proxies"
+	case o.Labels[ParentLabel] != "":
+		return "it is one of mirrorgate's own"
 	case s.PublishNotReadyAddresses:
 		return "it publishes addresses that are not ready"
 	case ptr.Deref(s.InternalTrafficPolicy, "") == corev1.ServiceInternalTrafficPolicyLocal,
 		s.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal:
 		return "its traffic policy is Local, and a proxy may be on another node"
+	}
+	for key := range s.Selector {
+		if strings.HasPrefix(key, Prefix) || key == appsv1.DefaultDeploymentUniqueLabelKey {
+			return fmt.Sprintf("its selector has the key %s, which proxies cannot carry", key)
+		}
 	}
 	for _, p := range s.Ports {
 		if !isTCP(&p) {

@@ -166,7 +166,6 @@ func TestChanges(t *testing.T) {
 	for _, quiet := range []string{
 		tutorial,
 		strings.Replace(routeOf("httpbin", parent, mirroring), "metadata: {", "metadata: {resourceVersion: \"9\", labels: {a: b}, ", 1) + "\nstatus: {parents: []}",
-		strings.Replace(serviceOf("httpbin-v1", "", "http:80"), "app: x", "app: y", 1), // its own endpoints say what that means
 		serviceOf("idle", "", "81"), sliceOf("idle", "idle", "80", "10.9.9.9"), sliceOf("proxies", "httpbin", "http:80", "10.9.9.9"),
 		routeOf("elsewhere", "{name: gateway}", mirroring), grantOf("g", "", ""),
 	} {
@@ -175,6 +174,10 @@ func TestChanges(t *testing.T) {
 	}
 	w.Delete(KindHTTPRoute, "shop", "nobody")
 	assert.Empty(t, w.changes)
+
+	// Its own endpoints say what that means to a table.
+	w.apply(strings.Replace(serviceOf("httpbin-v1", "", "http:80"), "app: x", "app: y", 1))
+	assert.Equal(t, []*Change{{Fronts: all.Tables}}, w.changes)
 
 	w.apply(sliceOf("httpbin-v2-a", "httpbin-v2", "http:80", "!10.2.0.1"))
 	assert.Equal(t, []*Change{{Endpoints: []Backend{{name("httpbin"), "shop/httpbin-v2"}}}}, w.changes)
