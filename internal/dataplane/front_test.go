@@ -95,3 +95,16 @@ func TestRefusesWhatProxiesCannotCarry(t *testing.T) {
 	s.Spec.Selector, s.Labels = map[string]string{"app": "x"}, map[string]string{ParentLabel: "web"}
 	require.Contains(t, Refused(s), "mirrorgate's own")
 }
+
+// In bypass a Service has its primary's selector, which may be one that Argo Rollouts swaps.
+func TestRefusesByWhatTheAuthorWrote(t *testing.T) {
+	s := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "web", Annotations: map[string]string{
+			SelectorAnnotation: `{"original":{"app":"x"},"written":{"rollouts-pod-template-hash":"5d"}}`,
+		}},
+		Spec: corev1.ServiceSpec{ClusterIP: "10.0.0.1", Selector: map[string]string{"rollouts-pod-template-hash": "5d"}},
+	}
+	require.Empty(t, Refused(s))
+	s.Annotations = nil
+	require.Contains(t, Refused(s), "Argo Rollouts")
+}

@@ -4,6 +4,7 @@ package dataplane
 // Nothing of them holds on to the object.
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -74,13 +75,13 @@ func swapped(o *corev1.Service) bool {
 // Refused says why no proxy can stand in front of a Service, in words for its author; it is empty if
 // one can.
 func Refused(o *corev1.Service) string {
-	s := &o.Spec
+	s, selector := &o.Spec, author(o)
 	switch {
 	case s.Type == corev1.ServiceTypeExternalName:
 		return "it is an ExternalName"
 	case s.ClusterIP == corev1.ClusterIPNone:
 		return "it is headless: its clients connect to pods, not to the Service"
-	case len(s.Selector) == 0:
+	case len(selector) == 0:
 		return "it has no selector that could lead to proxies"
 	case o.Labels[ParentLabel] != "":
 		return "it is one of mirrorgate's own"
@@ -90,7 +91,7 @@ func Refused(o *corev1.Service) string {
 		s.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal:
 		return "its traffic policy is Local, and a proxy may be on another node"
 	}
-	for key := range s.Selector {
+	for _, key := range slices.Sorted(maps.Keys(selector)) {
 		if strings.HasPrefix(key, Prefix) || key == appsv1.DefaultDeploymentUniqueLabelKey {
 			return fmt.Sprintf("its selector has the key %s, which proxies cannot carry", key)
 		}
@@ -100,15 +101,27 @@ func Refused(o *corev1.Service) string {
 			return fmt.Sprintf("its port %d is %s; a proxy carries TCP alone", p.Port, p.Protocol)
 		}
 	}
-	if by := owner(o); by != "" {
+	if by := owner(o, selector); by != "" {
 		return "its selector belongs to " + by
 	}
 	return ""
 }
 
+// author is the selector that a Service's author wrote: what we wrote in its place says nothing about
+// the Service.
+func author(o *corev1.Service) map[string]string {
+	var record struct {
+		Original map[string]string `json:"original"`
+	}
+	if json.Unmarshal([]byte(o.Annotations[SelectorAnnotation]), &record) == nil && len(record.Original) > 0 {
+		return record.Original
+	}
+	return o.Spec.Selector
+}
+
 // owner names a tool that swaps selectors itself.
-func owner(o *corev1.Service) string {
-	_, selects := o.Spec.Selector["rollouts-pod-template-hash"]
+func owner(o *corev1.Service, selector map[string]string) string {
+	_, selects := selector["rollouts-pod-template-hash"]
 	_, managed := o.Annotations["argo-rollouts.argoproj.io/managed-by-rollouts"]
 	if selects || managed {
 		return "Argo Rollouts"
