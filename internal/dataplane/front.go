@@ -84,14 +84,17 @@ func (x *Index) Front(parent Name) Front {
 }
 
 // Fronts are the Services that Front has to say something about: those that a route is attached to,
-// that are enabled and named by one, or whose selector we hold.
+// that are enabled and named by one, whose selector we hold, or that have an origin still.
 func (x *Index) Fronts() []Name {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	found := maps.Clone(x.asked())
+	found := x.asked()
 	for name, s := range x.services {
 		if s.swapped || s.selects.Recorded != "" {
 			found[name] = true
+		}
+		if s.parent != "" {
+			found[Name{Namespace: name.Namespace, Name: s.parent}] = true
 		}
 	}
 	return slices.SortedFunc(maps.Keys(found), compareNames)

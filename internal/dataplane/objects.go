@@ -34,8 +34,10 @@ type service struct {
 	// refused is why no proxy can stand in front of it.
 	refused string
 	// swapped says that its selector leads to its proxies.
-	swapped  bool
-	selects  Selects
+	swapped bool
+	selects Selects
+	// parent is the Service that it is the origin of.
+	parent   string
 	external bool
 	// families are those of its addresses, the preferred first.
 	families []corev1.IPFamily
@@ -47,6 +49,7 @@ func fromService(o *corev1.Service) *service {
 		label:    o.Labels[Label],
 		refused:  Refused(o),
 		swapped:  swapped(o),
+		parent:   o.Labels[ParentLabel],
 		selects:  Selects{Selector: maps.Clone(o.Spec.Selector), Recorded: o.Annotations[SelectorAnnotation]},
 		external: o.Spec.Type == corev1.ServiceTypeExternalName,
 		families: slices.Clone(o.Spec.IPFamilies),
