@@ -4,6 +4,7 @@ package webhook
 // selector, and the annotation that keeps the author's.
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -15,6 +16,8 @@ import (
 
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
@@ -115,6 +118,31 @@ func (s *Services) mutate(req *admission.Request) (admission.Response, error) {
 	return resp, nil
 }
 
+// Admit plays the write of one Service, YAML or JSON, as the API server does. old is the stored Service
+// that an update replaces, nil for a create.
+func (s *Services) Admit(ctx context.Context, object, old []byte) (Admission, error) {
+	raw, err := oneDocument(object)
+	if err != nil {
+		return Admission{}, fmt.Errorf("object: %w", err)
+	}
+	var o corev1.Service
+	if err := json.Unmarshal(raw, &o); err != nil {
+		return Admission{}, fmt.Errorf("object: %w", err)
+	}
+	req := admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
+		Namespace: cmp.Or(o.Namespace, metav1.NamespaceDefault), Name: o.Name, Operation: admissionv1.Create, Object: runtime.RawExtension{Raw: raw},
+	}}
+	if old != nil {
+		req.Operation = admissionv1.Update
+		if req.OldObject.Raw, err = oneDocument(old); err != nil {
+			return Admission{}, fmt.Errorf("old object: %w", err)
+		}
+	}
+	resp := s.Mutator().Handle(ctx, req)
+	stored, err := patch.Apply(raw, resp.Patches)
+	return Admission{Object: stored, Warnings: resp.Warnings}, err
+}
+
 // selectorEdits make a Service what was decided.
 func selectorEdits(o *corev1.Service, d *takeover.Decision) []patch.Operation {
 	var edits []patch.Operation
@@ -134,11 +162,3 @@ func selectorEdits(o *corev1.Service, d *takeover.Decision) []patch.Operation {
 	}
 	return edits
 }
-
-// ErrNotSynced is what View fails with while the caches are not full.
-var ErrNotSynced error = notSynced{}
-
-type notSynced struct{}
-
-func (notSynced) Error() string { return "the caches are not full" }
-func (notSynced) Cause() string { return "caches" }

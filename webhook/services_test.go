@@ -106,7 +106,7 @@ func TestServiceWebhookFailsOpen(t *testing.T) {
 		object string
 		cause  string
 	}{
-		"not synced":    {fakeFronts{err: ErrNotSynced}, httpbin, "caches"},
+		"not synced":    {fakeFronts{err: takeover.ErrNotSynced}, httpbin, "caches"},
 		"an error":      {fakeFronts{err: errors.New("boom")}, httpbin, "internal error"},
 		"a panic":       {fakeFronts{panic: "boom"}, httpbin, "panic"},
 		"no Service":    {fakeFronts{}, `{spec: {ports: 1}}`, "internal error"},

@@ -66,6 +66,15 @@ type View struct {
 	Origin map[string]string
 }
 
+// ErrNotSynced is why there is no View while the caches are not full. It has a Cause for the webhook's
+// counter.
+var ErrNotSynced error = notSynced{}
+
+type notSynced struct{}
+
+func (notSynced) Error() string { return "the caches are not full" }
+func (notSynced) Cause() string { return "caches" }
+
 // Decision is what is to be stored.
 type Decision struct {
 	Mode     Mode
@@ -163,6 +172,14 @@ func Original(s, old *Service, origin map[string]string) (map[string]string, err
 		}
 	}
 	return original, nil
+}
+
+// Stored is what the author of another Service, as it is stored, means its selector to be.
+func Stored(s *dataplane.Selects) map[string]string {
+	if r := parse(s.Recorded); r != nil {
+		return r.Original
+	}
+	return s.Selector
 }
 
 // recorded is the record that counts, nil if there is none.
