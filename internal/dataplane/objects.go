@@ -32,6 +32,8 @@ type service struct {
 	// swapped says that its selector leads to its proxies.
 	swapped  bool
 	external bool
+	// affinity is spec.sessionAffinity.
+	affinity string
 	// families are those of its addresses, the preferred first.
 	families []corev1.IPFamily
 }
@@ -43,6 +45,7 @@ func fromService(o *corev1.Service) *service {
 		refused:  Refused(o),
 		swapped:  swapped(o),
 		external: o.Spec.Type == corev1.ServiceTypeExternalName,
+		affinity: string(o.Spec.SessionAffinity),
 		families: slices.Clone(o.Spec.IPFamilies),
 	}
 }
