@@ -45,6 +45,9 @@ func (k Kind) String() string {
 
 // Options steer an Index. The zero value is valid.
 type Options struct {
+	// Parent, if set, is the one Service that has a proxy, whatever labels say: who runs the proxy of a
+	// Service knows that it has one.
+	Parent Name
 	// Listen returns where a proxy of the Service listens for one of its ports, as host:port:
 	// every address and TargetPort by default.
 	Listen func(service Name, port *corev1.ServicePort) string
@@ -151,9 +154,15 @@ func (x *Index) Replace(kind Kind, objs ...any) error {
 			keep[e.name] = true
 		}
 	}
+	x.replace(kind, "", events, keep)
+	return nil
+}
+
+// replace makes events all that there is of a kind in a namespace, "" for all, beside what keep names.
+func (x *Index) replace(kind Kind, namespace string, events []event, keep map[Name]bool) {
 	x.update(func(d *dirt) {
 		for _, name := range x.names(kind) {
-			if !keep[name] {
+			if !keep[name] && (namespace == "" || namespace == name.Namespace) {
 				x.remove(kind, name, d)
 			}
 		}
@@ -161,7 +170,6 @@ func (x *Index) Replace(kind Kind, objs ...any) error {
 			e.put(x, d)
 		}
 	})
-	return nil
 }
 
 // EnableNamespace says whether the Services of a namespace are enabled that do not say so themselves:
@@ -191,6 +199,17 @@ func (x *Index) Status(name Name) (parents []ParentStatus, generation int64) {
 		return r.status, r.generation
 	}
 	return nil, 0
+}
+
+// Foreign are the namespaces beside its own that the routes of a Service refer to.
+func (x *Index) Foreign(parent Name) []string {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	found := map[string]bool{}
+	for r := range x.attached[parent] {
+		each(r, func(Name) {}, func(namespace string) { found[namespace] = true })
+	}
+	return slices.Sorted(maps.Keys(found))
 }
 
 // Parents are the Services that a route is attached to: those that want proxies.
@@ -335,6 +354,9 @@ func (x *Index) putService(name Name, s *service, d *dirt) {
 	if s != nil && s.equal(old) {
 		return
 	}
+	if own := x.opts.Parent; name == own || name == originOf(own) {
+		d.tables[own] = true // with a route or without
+	}
 	for r := range x.naming[name] {
 		d.parents(r) // its ports and families are in the table
 		x.settle(r, d)
@@ -365,6 +387,9 @@ func (x *Index) putSlice(name Name, s *slice, d *dirt) {
 func (x *Index) touch(source Name, d *dirt) {
 	for b := range x.uses[source] {
 		d.endpoints[b] = true
+	}
+	if own := x.opts.Parent; source == originOf(own) {
+		d.endpoints[Backend{own, own.String()}] = true // of ports that are passed through
 	}
 }
 

@@ -39,6 +39,8 @@ type service struct {
 	// parent is the Service that it is the origin of.
 	parent   string
 	external bool
+	// affinity is spec.sessionAffinity.
+	affinity string
 	// families are those of its addresses, the preferred first.
 	families []corev1.IPFamily
 }
@@ -52,6 +54,7 @@ func fromService(o *corev1.Service) *service {
 		parent:   o.Labels[ParentLabel],
 		selects:  Selects{Selector: maps.Clone(o.Spec.Selector), Recorded: o.Annotations[SelectorAnnotation]},
 		external: o.Spec.Type == corev1.ServiceTypeExternalName,
+		affinity: string(o.Spec.SessionAffinity),
 		families: slices.Clone(o.Spec.IPFamilies),
 	}
 }

@@ -90,6 +90,7 @@ func (x *Index) resolve(r *route) resolution {
 	}
 	for parent, ports := range out.ports {
 		slices.Sort(ports)
+		out.uses[use{originOf(parent), Backend{parent, parent.String()}}] = struct{}{} // of its other ports
 		for b, name := range out.backends {
 			out.uses[use{x.source(parent, name), Backend{parent, b.name}}] = struct{}{}
 		}
@@ -99,6 +100,9 @@ func (x *Index) resolve(r *route) resolution {
 
 // enabled says whether a Service asks for a proxy. One that is not there may, by its namespace.
 func (x *Index) enabled(name Name) bool {
+	if x.opts.Parent != (Name{}) {
+		return name == x.opts.Parent
+	}
 	if s := x.services[name]; s != nil && s.label != "" {
 		return s.label == Enabled
 	}

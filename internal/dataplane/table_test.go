@@ -49,7 +49,7 @@ func TestHostnames(t *testing.T) {
 func TestPorts(t *testing.T) {
 	const to = "backendRefs: [{name: v1, port: 80}]"
 	refer := func(more string) string { return `{group: "", kind: Service, name: httpbin` + more + `}` }
-	w := newWorld(t, serviceOf("httpbin", Enabled, "http:80->8080 named:81->web same:82 alias:83->8080 tcp:5432/postgres"), serviceOf("v1", "", "80"),
+	w := newWorld(t, serviceOf("httpbin", Enabled, "http:80->8080 named:81->web same:82 alias:83->8080 tcp:5432/postgres more:5433->5432/postgres"), serviceOf("v1", "", "80"),
 		routeOf("all", refer(""), "{matches: [{path: {value: /all}}], "+to+"}"),
 		routeOf("one", refer(", sectionName: named"), "{matches: [{path: {value: /one}}], "+to+"}"),
 		routeOf("twice", refer(", port: 82")+", "+refer(", sectionName: same"), "{matches: [{path: {value: /twice}}], "+to+"}"),
@@ -68,7 +68,9 @@ func TestPorts(t *testing.T) {
 		"shop/httpbin:8080 :8080 80: shop/v1:80[] 404 404",
 		fmt.Sprintf("shop/httpbin:%d :%d 81: shop/v1:80[] shop/v1:80[] 404", web, web),
 		"shop/httpbin:82 :82 82: shop/v1:80[] 404 shop/v1:80[]",
+		"shop/httpbin:5432/tcp :5432 5432: 404 404 404",
 	}, got)
+	assert.Equal(t, "shop/httpbin:5432", fmt.Sprint(table.Listeners[3].TCP.Service, ":", table.Listeners[3].TCP.Number), "what is no HTTP passes through")
 	assert.Equal(t, "shop/all:80/0", table.Rules[0].Name)
 	assert.Len(t, table.Rules, 5, "a route that refers twice is there once")
 }
