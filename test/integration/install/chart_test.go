@@ -114,6 +114,7 @@ func TestChartRendersTheObjectsOfKustomize(t *testing.T) {
 		"cert-manager": {render(t, "overlays/cert-manager"), []string{"--set", "certs.source=cert-manager"}},
 		"gateway-api":  {overlay(t, "self-cert", "gateway-api"), []string{"--set", "routes={gateway-api}"}},
 		"istio":        {overlay(t, "self-cert", "istio"), []string{"--set", "routes={istio}"}},
+		"no-mesh":      {render(t, "overlays/no-mesh"), []string{"--set", "routes={gateway-api}", "--set", "noMesh.enabled=true"}},
 		"components": {
 			overlay(t, "self-cert", "gateway-api", "istio", "proxy", "prometheus", "network-policy"),
 			[]string{"--set", "proxy.enabled=true", "--set", "prometheus.enabled=true", "--set", "networkPolicy.enabled=true"},
@@ -170,6 +171,7 @@ func TestChartRefusesBadValuesAndSaysWhichAndWhy(t *testing.T) {
 		"prometheus=true":              "at '/prometheus': got boolean, want object",
 		"networkPolicy.enabled=please": "at '/networkPolicy/enabled': got string, want boolean",
 		"extraArgs[0]=debug":           "at '/extraArgs/0': 'debug' does not match pattern",
+		"noMesh.on=true":               "at '/noMesh': additional properties 'on' not allowed",
 		"routes={ingress}":             "at '/routes/0': value must be one of 'gateway-api', 'istio'",
 		"config=none":                  "at '/config': got string, want object",
 		"resources.limit.memory=1Gi":   "at '/resources': additional properties 'limit' not allowed",
