@@ -201,6 +201,26 @@ func (x *Index) Status(name Name) (parents []ParentStatus, generation int64) {
 	return nil, 0
 }
 
+// Stale are the routes whose object does not say of us what Status does.
+func (x *Index) Stale() (names []Name) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for name, r := range x.routes {
+		if r.stale() {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// IsStale says whether a route is one of them.
+func (x *Index) IsStale(name Name) bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	r := x.routes[name]
+	return r != nil && r.stale()
+}
+
 // Foreign are the namespaces beside its own that the routes of a Service refer to.
 func (x *Index) Foreign(parent Name) []string {
 	x.mu.RLock()
@@ -409,7 +429,13 @@ func (x *Index) putGrant(name Name, g *grant.Grant, d *dirt) {
 
 func (x *Index) putRoute(name Name, r *route, d *dirt) {
 	old := x.routes[name]
-	if r == nil && old == nil || r != nil && old != nil && r.same(old) {
+	if r == nil && old == nil {
+		return
+	}
+	if r != nil && old != nil && r.same(old) {
+		if old.stored = r.stored; old.stale() {
+			d.routes[name] = true // somebody else wrote
+		}
 		return
 	}
 	if old != nil {
@@ -428,7 +454,7 @@ func (x *Index) putRoute(name Name, r *route, d *dirt) {
 	each(r, func(name Name) { in(x.naming, name)[r] = struct{}{} }, func(ns string) { in(x.crossing, ns)[r] = struct{}{} })
 	x.settle(r, d)
 	d.parents(r)
-	if len(r.status) > 0 {
+	if len(r.status) > 0 || r.stale() {
 		d.routes[name] = true
 	}
 }

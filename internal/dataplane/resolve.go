@@ -269,6 +269,9 @@ func (r *route) statusOf(p *parentRef, why fault, refs metav1.Condition) ParentS
 	accepted := metav1.Condition{
 		Type: conditionAccepted, Status: metav1.ConditionTrue, Reason: reasonAccepted, Message: "the proxies of Service " + p.service.Name + " take it",
 	}
+	if len(r.ignored) > 0 {
+		accepted.Message += "; they know nothing of " + summary(r.ignored) + ", which changes nothing"
+	}
 	if why != (fault{}) {
 		accepted.Status, accepted.Reason, accepted.Message = metav1.ConditionFalse, why.reason, why.message
 	}

@@ -46,6 +46,11 @@ var (
 	namespaces = &streamKind{resource: "namespaces", versions: []string{"v1"}}
 )
 
+// at is the resource at a version.
+func (k *streamKind) at(version string) schema.GroupVersionResource {
+	return schema.GroupVersionResource{Group: k.group, Version: version, Resource: k.resource}
+}
+
 type stream struct {
 	*streamKind
 	feed      *Feed
@@ -96,7 +101,7 @@ func (s *stream) know() {
 // sources are one for each version.
 func (s *stream) sources() (out []feed.Source) {
 	for _, version := range s.versions {
-		resource := schema.GroupVersionResource{Group: s.group, Version: version, Resource: s.resource}
+		resource := s.at(version)
 		at := feed.Resource{GroupVersionResource: resource, Client: s.feed.client}
 		switch {
 		case s.streamKind == namespaces:
