@@ -62,8 +62,13 @@ func (g *gateway) fronts(counted *webhook.Metrics) error {
 	)
 }
 
-// proxies returns the loop of the controller that keeps proxies in front of Services.
-func (g *gateway) proxies(recorder events.EventRecorder) (func(context.Context) error, error) {
+// proxies returns the loops of the leader: one keeps proxies in front of Services, one tells routes what
+// became of them.
+func (g *gateway) proxies(recorder events.EventRecorder) ([]func(context.Context) error, error) {
+	status, err := dataplane.NewStatusWriter(g.config, g.noMesh.index, g.noMesh.feed.Synced, g.log.WithName("status"))
+	if err != nil {
+		return nil, err
+	}
 	quiet := rest.CopyConfig(g.config)
 	quiet.WarningHandler = rest.NoWarnings{}
 	client, err := kubernetes.NewForConfig(quiet)
@@ -91,7 +96,7 @@ func (g *gateway) proxies(recorder events.EventRecorder) (func(context.Context) 
 			add(g.noMesh.index.ParentsOf(route)...)
 		}
 	})
-	return func(ctx context.Context) error {
+	steer := func(ctx context.Context) error {
 		config := g.opts.Proxy
 		if err := g.ownImage(ctx, &config); err != nil {
 			return err
@@ -108,7 +113,8 @@ func (g *gateway) proxies(recorder events.EventRecorder) (func(context.Context) 
 			queue.Store(&q)
 			return nil
 		})
-	}, nil
+	}
+	return []func(context.Context) error{steer, status.Start}, nil
 }
 
 // registered says whether the API server knows the webhook of Services.

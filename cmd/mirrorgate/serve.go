@@ -256,11 +256,11 @@ func (g *gateway) controller() (func(context.Context) error, error) {
 	}
 	loops := []func(context.Context) error{flips}
 	if g.opts.NoMesh {
-		steer, err := g.proxies(events)
+		more, err := g.proxies(events)
 		if err != nil {
 			return nil, err
 		}
-		loops = append(loops, steer)
+		loops = append(loops, more...)
 	}
 	run, err := g.lead(loops)
 	if err != nil {
