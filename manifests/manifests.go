@@ -17,19 +17,22 @@ const (
 	Istio      = "istio"       // VirtualServices
 )
 
+// NoMesh is the component for proxies in front of Services.
+const NoMesh = "no-mesh"
+
 // Routes returns all of them.
 func Routes() []string { return []string{GatewayAPI, Istio} }
 
-//go:embed components/gateway-api/webhooks.yaml components/istio/webhooks.yaml
+//go:embed components/gateway-api/webhooks.yaml components/istio/webhooks.yaml components/no-mesh/webhooks.yaml
 var webhooks embed.FS
 
-// Webhooks returns the webhook configurations for routes. They call the Service of an
+// Webhooks returns the webhook configurations of components. They call the Service of an
 // installation in the cluster.
-func Webhooks(routes ...string) (mutating *admissionregistrationv1.MutatingWebhookConfiguration,
+func Webhooks(components ...string) (mutating *admissionregistrationv1.MutatingWebhookConfiguration,
 	validating *admissionregistrationv1.ValidatingWebhookConfiguration, err error,
 ) {
 	mutating, validating = &admissionregistrationv1.MutatingWebhookConfiguration{}, &admissionregistrationv1.ValidatingWebhookConfiguration{}
-	for _, component := range routes {
+	for _, component := range components {
 		file := "components/" + component + "/webhooks.yaml"
 		text, err := webhooks.ReadFile(file)
 		if err != nil {
@@ -45,6 +48,9 @@ func Webhooks(routes ...string) (mutating *admissionregistrationv1.MutatingWebho
 			return nil, nil, fmt.Errorf("%s: %w", file, err)
 		}
 		m.Webhooks, v.Webhooks = append(mutating.Webhooks, m.Webhooks...), append(validating.Webhooks, v.Webhooks...)
+		if v.Name == "" { // it has no validating one
+			v.TypeMeta, v.ObjectMeta = validating.TypeMeta, validating.ObjectMeta
+		}
 		mutating, validating = &m, &v
 	}
 	return mutating, validating, nil

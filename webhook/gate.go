@@ -28,10 +28,11 @@ type Policy = policy.Config
 // Limits bound the mirrors of the routes in a namespace.
 type Limits = policy.Limits
 
-// The two handlers, as metric labels.
+// The handlers, as metric labels.
 const (
 	stageMutate   = "mutate"
 	stageValidate = "validate"
+	stageService  = "service"
 )
 
 // resolver finds out what the cluster knows about a route's mirrors.

@@ -19,6 +19,7 @@ type Metrics struct {
 	decisions *prometheus.CounterVec
 	errors    *prometheus.CounterVec
 	duration  *prometheus.HistogramVec
+	steered   *prometheus.CounterVec
 }
 
 // NewMetrics registers the handlers' metrics; with a nil registerer they are
@@ -39,12 +40,19 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help:    "Time to decide on one admission request, live reads included.",
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2},
 		}, []string{"stage"}),
+		steered: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "mirrorgate_services_admitted_total",
+			Help: "Writes of Services that may have a proxy in front of them, by where their selector leads (own, bypass, proxied) and dry run.",
+		}, []string{"mode", "dry_run"}),
 	}
 	// There from the start: an alert on an increase does not see the first of a series.
 	for _, stage := range []string{stageMutate, stageValidate} {
 		for _, cause := range []string{"internal error", "panic", "timeout", "variant unknown"} {
 			m.errors.WithLabelValues(stage, cause)
 		}
+	}
+	for _, cause := range []string{"internal error", "panic", "timeout", "caches"} {
+		m.errors.WithLabelValues(stageService, cause)
 	}
 	return m
 }

@@ -34,8 +34,8 @@ type Registration struct {
 	URL *url.URL
 	// CABundle is the PEM of the CA that the API server should trust.
 	CABundle []byte
-	// Routes are the components of the manifests whose webhooks are registered, all when
-	// empty.
+	// Routes are the components of the manifests whose webhooks are registered, those of all
+	// routes when empty.
 	Routes []string
 	// FailurePolicy is that of the validating webhook, Fail when empty.
 	FailurePolicy admissionregistrationv1.FailurePolicyType
@@ -109,10 +109,10 @@ func (r Registration) configurations() (mutating, validating []byte, err error) 
 	}
 	m.Name, v.Name = r.Name(), r.Name()
 	for i := range m.Webhooks {
-		m.Webhooks[i].ClientConfig = r.client(MutatePath)
+		m.Webhooks[i].ClientConfig = r.client(m.Webhooks[i].ClientConfig)
 	}
 	for i := range v.Webhooks {
-		v.Webhooks[i].ClientConfig = r.client(ValidatePath)
+		v.Webhooks[i].ClientConfig = r.client(v.Webhooks[i].ClientConfig)
 		v.Webhooks[i].FailurePolicy = new(cmp.Or(r.FailurePolicy, admissionregistrationv1.Fail))
 	}
 	if mutating, err = json.Marshal(m); err != nil {
@@ -131,7 +131,8 @@ func Namespaces() (labels.Selector, error) {
 	return metav1.LabelSelectorAsSelector(m.Webhooks[0].NamespaceSelector)
 }
 
-func (r Registration) client(path string) admissionregistrationv1.WebhookClientConfig {
-	target := r.URL.JoinPath(path).String()
+// client is how the API server reaches us in place of the Service of an installation.
+func (r Registration) client(installed admissionregistrationv1.WebhookClientConfig) admissionregistrationv1.WebhookClientConfig {
+	target := r.URL.JoinPath(*installed.Service.Path).String()
 	return admissionregistrationv1.WebhookClientConfig{URL: &target, CABundle: r.CABundle}
 }

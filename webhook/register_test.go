@@ -26,3 +26,15 @@ func TestRegistrationIsForTheRoutesThatAreLookedAfter(t *testing.T) {
 		}
 	}
 }
+
+func TestRegistrationKeepsThePathOfEachWebhook(t *testing.T) {
+	u, err := url.Parse("https://192.0.2.7:9443")
+	require.NoError(t, err)
+	mutating, validating, err := Registration{URL: u, Routes: []string{manifests.GatewayAPI, manifests.NoMesh}}.configurations()
+	require.NoError(t, err)
+	for _, path := range []string{MutatePath, ServicesPath} {
+		require.Contains(t, string(mutating), `"url":"https://192.0.2.7:9443`+path+`"`)
+	}
+	require.Contains(t, string(validating), `"url":"https://192.0.2.7:9443`+ValidatePath+`"`)
+	require.NotContains(t, string(validating), ServicesPath)
+}

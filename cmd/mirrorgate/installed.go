@@ -102,10 +102,11 @@ func (g *gateway) chooseSource(ctx context.Context) (kind, why string, err error
 	return certsSelf, "no files, and the webhook configurations are not annotated for cainjector", nil
 }
 
-// lead is what one replica does for all.
-func (g *gateway) lead(flips func(context.Context) error) (func(context.Context) error, error) {
+// lead is what one replica does for all: loops that run until their context ends, and what an
+// installation needs.
+func (g *gateway) lead(loops []func(context.Context) error) (func(context.Context) error, error) {
 	if g.registration != nil {
-		return flips, nil
+		return together(loops), nil
 	}
 	quiet := rest.CopyConfig(g.config)
 	quiet.WarningHandler = rest.NoWarnings{} // our own, about routes that nobody wrote
@@ -117,24 +118,31 @@ func (g *gateway) lead(flips func(context.Context) error) (func(context.Context)
 		Client: client, Configuration: installation, Namespace: g.opts.ProbeNamespace,
 		Registry: metrics.Registry, Log: g.log.WithName("arming"),
 	}
+	if led, ok := g.source.(certs.Led); ok {
+		loops = append(loops, led.Lead)
+	}
+	if g.opts.FailurePolicy == "Fail" {
+		loops = append(loops, arming.Start)
+	}
+	return together(loops), nil
+}
+
+// together runs loops until ctx or the first of them ends.
+func together(loops []func(context.Context) error) func(context.Context) error {
 	return func(ctx context.Context) error {
 		group, ctx := errgroup.WithContext(ctx)
-		group.Go(func() error { return ended(ctx, flips(ctx)) })
-		if led, ok := g.source.(certs.Led); ok {
-			group.Go(func() error { return led.Lead(ctx) })
-		}
-		if g.opts.FailurePolicy == "Fail" {
-			group.Go(func() error { return arming.Start(ctx) })
+		for _, loop := range loops {
+			group.Go(func() error { return ended(ctx, loop(ctx)) })
 		}
 		if err := group.Wait(); !errors.Is(err, errEnded) {
 			return err
 		}
 		return nil
-	}, nil
+	}
 }
 
-// errEnded ends what runs beside the controller when that ends by itself.
-var errEnded = errors.New("the controller ended")
+// errEnded ends what runs beside a loop that ends by itself.
+var errEnded = errors.New("a loop ended")
 
 func ended(ctx context.Context, err error) error {
 	if err == nil && ctx.Err() == nil {

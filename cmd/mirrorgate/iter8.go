@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 
-	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
@@ -30,20 +29,12 @@ func (g *gateway) documents(recorder events.EventRecorder, opts *controller.Opti
 	return c, nil
 }
 
-// withDocuments runs the flips and, once the caches are filled, the documents.
-func (g *gateway) withDocuments(c *documents.Controller, flips func(context.Context) error) func(context.Context) error {
-	if c == nil {
-		return flips
-	}
+// followDocuments is their loop, which waits until the caches are filled.
+func (g *gateway) followDocuments(c *documents.Controller) func(context.Context) error {
 	return func(ctx context.Context) error {
-		group, ctx := errgroup.WithContext(ctx)
-		group.Go(func() error { return ended(ctx, flips(ctx)) })
-		group.Go(func() error {
-			if !poll(ctx, flipPoll, g.cluster.HasSynced) {
-				return nil
-			}
-			return c.Start(ctx)
-		})
-		return group.Wait()
+		if !poll(ctx, flipPoll, g.cluster.HasSynced) {
+			return nil
+		}
+		return c.Start(ctx)
 	}
 }

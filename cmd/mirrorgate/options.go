@@ -23,6 +23,7 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/certs"
 	"github.com/mirrorgate/mirrorgate/internal/route"
+	"github.com/mirrorgate/mirrorgate/internal/takeover"
 	"github.com/mirrorgate/mirrorgate/manifests"
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
@@ -58,8 +59,11 @@ type serveOptions struct {
 	Iter8                   bool            `json:"iter8,omitempty"`
 	LogLevel                string          `json:"log-level,omitempty"`
 	LogFormat               string          `json:"log-format,omitempty"`
+	NoMesh                  bool            `json:"no-mesh,omitempty"`
 	// Policy has no flags but --strict.
 	Policy webhook.Policy `json:"policy,omitzero"`
+	// Proxy is what proxies in front of Services are like; it has no flags but --proxy-image.
+	Proxy takeover.Config `json:"proxy,omitzero"`
 
 	url  *url.URL
 	host string
@@ -83,6 +87,7 @@ func defaultServeOptions() *serveOptions {
 		Workers:        8,
 		LogLevel:       "info",
 		LogFormat:      "text",
+		Proxy:          takeover.DefaultConfig(),
 	}
 }
 
@@ -93,6 +98,8 @@ func (o *serveOptions) bind(f *pflag.FlagSet) {
 	f.StringVar(&o.WebhookURL, "webhook-url", o.WebhookURL, "https://HOST:PORT at which the API server reaches this process; registers the webhooks while it runs")
 	f.StringVar(&o.WebhookBind, "webhook-bind", o.WebhookBind, "address that the webhook server listens on (default the port of --webhook-url, or :9443)")
 	f.StringSliceVar(&o.Routes, "routes", o.Routes, "the routes to look after: gateway-api (HTTPRoutes, GRPCRoutes), istio (VirtualServices); others are left alone, and need no rights")
+	f.BoolVar(&o.NoMesh, "no-mesh", o.NoMesh, "put proxies in front of Services that ask for it with the label mirrorgate.dev/proxy: enabled; for a cluster without a mesh")
+	f.StringVar(&o.Proxy.Image, "proxy-image", o.Proxy.Image, "image that they run, with --no-mesh; in a cluster the pod's own by default")
 	f.StringVar(&o.Certs, "certs", o.Certs, "where the certificate comes from, without --webhook-url: auto, cert-manager, self or files")
 	f.StringVar(&o.CertDir, "cert-dir", o.CertDir, "folder with tls.crt and tls.key, for --certs=files")
 	f.StringSliceVar(&o.CertNames, "cert-names", o.CertNames, "names and IP addresses by which the API server calls, beside mirrorgate.NAMESPACE.svc")
@@ -214,6 +221,13 @@ func (o *serveOptions) Validate() field.ErrorList {
 	for _, routes := range o.Routes {
 		errs = append(errs, oneOf("routes", routes, manifests.Routes()...)...)
 	}
+	if o.NoMesh && !slices.Contains(o.Routes, manifests.GatewayAPI) {
+		bad("no-mesh", o.NoMesh, "needs gateway-api among --routes: proxies serve HTTPRoutes")
+	}
+	if o.NoMesh && o.Proxy.Image == "" && (o.Kubeconfig != "" || o.WebhookURL != "") {
+		errs = append(errs, field.Required(field.NewPath("proxy-image"), "names the image that proxies run; only a pod can use its own"))
+	}
+	errs = append(errs, o.Proxy.Validate(field.NewPath("proxy"))...)
 	errs = append(errs, oneOf("certs", o.Certs, certsAuto, certsCertManager, certsSelf, certsFiles)...)
 	errs = append(errs, oneOf("failure-policy", o.FailurePolicy, "Fail", "Ignore")...)
 	errs = append(errs, oneOf("log-level", o.LogLevel, "debug", "info", "warn", "error")...)
@@ -250,6 +264,14 @@ func oneOf(name, value string, supported ...string) field.ErrorList {
 		return nil
 	}
 	return field.ErrorList{field.NotSupported(field.NewPath(name), value, supported)}
+}
+
+// components are those of the manifests whose webhooks the process answers.
+func (o *serveOptions) components() []string {
+	if o.NoMesh {
+		return append(slices.Clone(o.Routes), manifests.NoMesh)
+	}
+	return o.Routes
 }
 
 // without are the API groups of the routes that are left alone.

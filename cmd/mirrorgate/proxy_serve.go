@@ -33,9 +33,11 @@ type proxyProcess struct {
 	registry *prometheus.Registry
 	metrics  *configMetrics
 	server   *proxy.Server
-	access   *accesslog.Log // nil for none
-	watcher  *config.Watcher
-	current  atomic.Pointer[config.Config]
+	// ready says that everything is served that should be.
+	ready   func() bool
+	access  *accesslog.Log // nil for none
+	watcher *config.Watcher
+	current atomic.Pointer[config.Config]
 }
 
 // serveProxy serves c, and what replaces it, until ctx ends.
@@ -43,10 +45,7 @@ func serveProxy(ctx context.Context, opts *proxyOptions, c *config.Config) (err 
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
-	p := &proxyProcess{opts: opts, log: newLogger(logLevel(opts.LogLevel), opts.LogFormat), registry: prometheus.NewRegistry()}
-	p.registry.MustRegister(
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	)
+	p := newProxyProcess(opts)
 	p.metrics = newConfigMetrics(p.registry)
 	if err := p.assemble(c); err != nil { //nolint:contextcheck // a server ends by Shutdown, not with a context
 		return err
@@ -80,6 +79,14 @@ func serveProxy(ctx context.Context, opts *proxyOptions, c *config.Config) (err 
 	return errors.Join(err, p.drain(ctx))
 }
 
+func newProxyProcess(opts *proxyOptions) *proxyProcess {
+	p := &proxyProcess{opts: opts, log: newLogger(logLevel(opts.LogLevel), opts.LogFormat), registry: prometheus.NewRegistry()}
+	p.registry.MustRegister(
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return p
+}
+
 // assemble makes the parts that stay for the life of the process.
 func (p *proxyProcess) assemble(c *config.Config) error {
 	options := &proxy.Options{
@@ -99,9 +106,10 @@ func (p *proxyProcess) assemble(c *config.Config) error {
 			return fmt.Errorf("access log: %w", err)
 		}
 		options.AccessLog = p.access.Log
-		p.metrics.accessLog(p.registry, p.access)
+		accessLogMetrics(p.registry, p.access)
 	}
 	p.server = proxy.New(options)
+	p.ready = p.server.Ready
 	return nil
 }
 
@@ -115,7 +123,7 @@ func (p *proxyProcess) admin(address string, failed chan<- error) (stop func(), 
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if !p.server.Ready() {
+		if !p.ready() {
 			http.Error(w, "not ready", http.StatusServiceUnavailable)
 			return
 		}
@@ -139,7 +147,7 @@ func (p *proxyProcess) admin(address string, failed chan<- error) (stop func(), 
 func (p *proxyProcess) apply(c *config.Config) error {
 	setup := &proxy.Setup{Table: c.Table}
 	for _, l := range c.Listeners {
-		listener := proxy.Listener{Name: l.Name, Address: l.Address, H2C: l.H2C}
+		listener := proxy.Listener{Name: l.Name, Address: l.Address, TCP: l.TCP, H2C: l.H2C}
 		if l.Certificate != nil {
 			listener.Certificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return l.Certificate, nil }
 		}
@@ -271,7 +279,7 @@ func (m *configMetrics) refused() {
 	m.valid.Set(0)
 }
 
-func (m *configMetrics) accessLog(registry prometheus.Registerer, l *accesslog.Log) {
+func accessLogMetrics(registry prometheus.Registerer, l *accesslog.Log) {
 	counter := func(name, help string, value func() uint64) {
 		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(value()) }))
 	}

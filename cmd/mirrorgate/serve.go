@@ -87,6 +87,8 @@ type gateway struct {
 	registration *webhook.Registration
 	client       kubernetes.Interface
 	drain        drain
+	// noMesh is set with --no-mesh.
+	noMesh *noMesh
 	// applied is set once the API server may know the registration.
 	applied bool
 }
@@ -142,7 +144,7 @@ func (g *gateway) certificate(ctx context.Context) (err error) {
 		return err
 	}
 	g.source = memory
-	g.registration = &webhook.Registration{URL: g.opts.url, CABundle: memory.CABundle(), Routes: g.opts.Routes, FailurePolicy: g.opts.failurePolicy()}
+	g.registration = &webhook.Registration{URL: g.opts.url, CABundle: memory.CABundle(), Routes: g.opts.components(), FailurePolicy: g.opts.failurePolicy()}
 	return nil
 }
 
@@ -165,10 +167,16 @@ func (g *gateway) assemble() (err error) {
 	if g.cluster, err = variant.NewCluster(g.config, g.index, g.log.WithName("cluster")); err != nil {
 		return err
 	}
+	counted := webhook.NewMetrics(metrics.Registry)
 	gate := webhook.New(variant.NewResolver(g.index, g.cluster, g.cluster.HasSynced), webhook.Options{
-		Policy: g.opts.Policy, ClusterDomain: g.opts.ClusterDomain, Metrics: webhook.NewMetrics(metrics.Registry),
+		Policy: g.opts.Policy, ClusterDomain: g.opts.ClusterDomain, Metrics: counted,
 	})
 	gate.Register(g.drain.on(g.manager.GetWebhookServer())) // without being asked for it, the manager does not start it
+	if g.opts.NoMesh {
+		if err := g.fronts(counted); err != nil {
+			return err
+		}
+	}
 
 	flips, err := g.controller()
 	if err != nil {
@@ -254,7 +262,18 @@ func (g *gateway) controller() (func(context.Context) error, error) {
 			return nil
 		})
 	}
-	run, err := g.lead(g.withDocuments(docs, flips))
+	loops := []func(context.Context) error{flips}
+	if docs != nil {
+		loops = append(loops, g.followDocuments(docs))
+	}
+	if g.opts.NoMesh {
+		more, err := g.proxies(events)
+		if err != nil {
+			return nil, err
+		}
+		loops = append(loops, more...)
+	}
+	run, err := g.lead(loops)
 	if err != nil {
 		return nil, err
 	}
@@ -327,7 +346,9 @@ func (g *gateway) run(ctx context.Context) error {
 // register waits until requests can be answered, and tells the API server.
 func (g *gateway) register(ctx context.Context) error {
 	started := g.manager.GetWebhookServer().StartedChecker()
-	ready := func() bool { return g.cluster.HasSynced() && g.source.Ready() == nil && started(nil) == nil }
+	ready := func() bool {
+		return g.cluster.HasSynced() && g.noMesh.synced() && g.source.Ready() == nil && started(nil) == nil
+	}
 	if !poll(ctx, 20*time.Millisecond, ready) {
 		return ctx.Err()
 	}

@@ -21,9 +21,11 @@ func newUninstall() *cobra.Command {
 	var restore, dryRun bool
 	cmd := &cobra.Command{
 		Use:   "uninstall",
-		Short: "Stop admission, and list or restore the parked mirrors",
+		Short: "Stop admission, take proxies away, and list or restore the parked mirrors",
 		Long: `Uninstall deletes both webhook configurations, the validating one first, so that
-nothing that follows can block a write. Then it goes through the parked mirrors: they
+nothing that follows can block a write. Every Service with proxies in front of it gets
+its own selector back, and the proxies end once nobody is led to them any more: no
+request is lost. Then it goes through the parked mirrors: they
 stay parked, each in its route's annotation and in the list that is printed; with
 --restore-parked each route is written as its author wrote it, whatever the state of
 the variants, and our annotations are removed. What else was installed is removed by
@@ -76,12 +78,31 @@ func uninstall(ctx context.Context, out io.Writer, r removal.Removal) error {
 		fmt.Fprintln(out, "dry run: nothing is changed")
 	}
 	fmt.Fprintf(out, "webhook configurations %s: deleted\n", r.Name)
+	if err := withoutProxies(ctx, out, r); err != nil {
+		return err
+	}
 	found, err := r.Parked(ctx)
 	for _, p := range found {
 		fmt.Fprintf(out, "%s %s/%s: %s\n", p.Kind, p.Namespace, p.Name, p.Says)
 	}
 	if len(found) == 0 && err == nil {
 		fmt.Fprintln(out, "no mirror is parked")
+	}
+	return err
+}
+
+// withoutProxies takes the proxies away from in front of Services.
+func withoutProxies(ctx context.Context, out io.Writer, r removal.Removal) error {
+	services, err := r.Services(ctx)
+	for _, name := range services {
+		fmt.Fprintf(out, "Service %s: has its own selector again\n", name)
+	}
+	if err != nil {
+		return err // its proxies have to stay
+	}
+	proxies, err := r.Proxies(ctx)
+	for _, name := range proxies {
+		fmt.Fprintf(out, "proxies of Service %s: deleted\n", name)
 	}
 	return err
 }

@@ -24,6 +24,10 @@ type Server interface {
 // one that there was, without mirrors.
 var ErrNotServed = errors.New("no route is attached to the Service")
 
+// ErrNoOrigin says that ports without a route lead nowhere: the Service that keeps the original selector
+// is not there yet.
+var ErrNoOrigin = errors.New("there is no origin yet that ports without a route could pass through to")
+
 // Follower keeps a server in step with one Service of an Index: a new table where rules changed, and
 // where only endpoints did, those alone. Its methods may be called concurrently.
 type Follower struct {
@@ -56,6 +60,16 @@ func Follow(index *Index, parent Name, server Server) *Follower {
 // Changed receives when there is something to Sync. Events meanwhile are one.
 func (f *Follower) Changed() <-chan struct{} { return f.wake }
 
+// Listeners are those that the server has, with the routes behind them.
+func (f *Follower) Listeners() []spec.Listener {
+	f.serving.Lock()
+	defer f.serving.Unlock()
+	if f.applied == nil {
+		return nil
+	}
+	return f.applied.Listeners
+}
+
 // note implements Subscriber.
 func (f *Follower) note(c *Change) {
 	f.mu.Lock()
@@ -72,14 +86,7 @@ func (f *Follower) note(c *Change) {
 		}
 	}
 	if some {
-		f.poke()
-	}
-}
-
-func (f *Follower) poke() {
-	select {
-	case f.wake <- struct{}{}:
-	default:
+		poke(f.wake)
 	}
 }
 
@@ -87,7 +94,8 @@ func (f *Follower) poke() {
 // what the Index knew when it was called. After an error the server has what it had, and the next
 // Sync tries again; Changed receives for it only after another event, so that it is the caller who
 // decides when. While no route is attached it returns ErrNotServed: clients may still come, so the
-// server goes on with the primaries that it had, and their endpoints as they change.
+// server goes on with the primaries that it had, and their endpoints as they change. While a port passes
+// through and there is no origin it returns ErrNoOrigin; everything else is served.
 func (f *Follower) Sync() error {
 	f.serving.Lock()
 	defer f.serving.Unlock()
@@ -117,11 +125,15 @@ func (f *Follower) Sync() error {
 
 func (f *Follower) syncTable() error {
 	table := f.index.Table(f.parent)
-	if table != nil {
+	// Where a route was, its primaries are better than an origin, which may have the variant's pods too.
+	if table != nil && (routed(table) || !routed(f.applied)) {
 		err := f.apply(table)
 		if err == nil && f.release != nil {
 			f.release()
 			f.release = nil
+		}
+		if err == nil && passes(table) && !f.index.HasOrigin(f.parent) {
+			err = ErrNoOrigin
 		}
 		return err
 	}
@@ -144,6 +156,15 @@ func (f *Follower) syncTable() error {
 	return ErrNotServed
 }
 
+// routed says whether a listener of the table has a route; passes, whether one has none.
+func routed(table *spec.Table) bool {
+	return table != nil && slices.ContainsFunc(table.Listeners, func(l spec.Listener) bool { return l.TCP == nil })
+}
+
+func passes(table *spec.Table) bool {
+	return slices.ContainsFunc(table.Listeners, func(l spec.Listener) bool { return l.TCP != nil })
+}
+
 func (f *Follower) apply(table *spec.Table) error {
 	compiled, problems := rules.Compile(table)
 	if compiled == nil {
@@ -151,7 +172,7 @@ func (f *Follower) apply(table *spec.Table) error {
 	}
 	setup := &proxy.Setup{Table: compiled}
 	for _, l := range table.Listeners {
-		setup.Listeners = append(setup.Listeners, proxy.Listener{Name: l.Name, Address: l.Address, H2C: true})
+		setup.Listeners = append(setup.Listeners, proxy.Listener{Name: l.Name, Address: l.Address, TCP: l.TCP != nil, H2C: l.TCP == nil})
 	}
 	if err := f.server.Apply(setup); err != nil {
 		return err

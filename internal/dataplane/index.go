@@ -45,6 +45,9 @@ func (k Kind) String() string {
 
 // Options steer an Index. The zero value is valid.
 type Options struct {
+	// Parent, if set, is the one Service that has a proxy, whatever labels say: who runs the proxy of a
+	// Service knows that it has one.
+	Parent Name
 	// Listen returns where a proxy of the Service listens for one of its ports, as host:port:
 	// every address and TargetPort by default.
 	Listen func(service Name, port *corev1.ServicePort) string
@@ -58,6 +61,8 @@ type Change struct {
 	Endpoints []Backend
 	// Routes are the HTTPRoutes whose status is another now.
 	Routes []Name
+	// Fronts are the Services, beside those in Tables, whose Front may be another now.
+	Fronts []Name
 }
 
 // Backend is a Service as the table of another one has it.
@@ -149,9 +154,15 @@ func (x *Index) Replace(kind Kind, objs ...any) error {
 			keep[e.name] = true
 		}
 	}
+	x.replace(kind, "", events, keep)
+	return nil
+}
+
+// replace makes events all that there is of a kind in a namespace, "" for all, beside what keep names.
+func (x *Index) replace(kind Kind, namespace string, events []event, keep map[Name]bool) {
 	x.update(func(d *dirt) {
 		for _, name := range x.names(kind) {
-			if !keep[name] {
+			if !keep[name] && (namespace == "" || namespace == name.Namespace) {
 				x.remove(kind, name, d)
 			}
 		}
@@ -159,7 +170,6 @@ func (x *Index) Replace(kind Kind, objs ...any) error {
 			e.put(x, d)
 		}
 	})
-	return nil
 }
 
 // EnableNamespace says whether the Services of a namespace are enabled that do not say so themselves:
@@ -189,6 +199,37 @@ func (x *Index) Status(name Name) (parents []ParentStatus, generation int64) {
 		return r.status, r.generation
 	}
 	return nil, 0
+}
+
+// Stale are the routes whose object does not say of us what Status does.
+func (x *Index) Stale() (names []Name) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for name, r := range x.routes {
+		if r.stale() {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// IsStale says whether a route is one of them.
+func (x *Index) IsStale(name Name) bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	r := x.routes[name]
+	return r != nil && r.stale()
+}
+
+// Foreign are the namespaces beside its own that the routes of a Service refer to.
+func (x *Index) Foreign(parent Name) []string {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	found := map[string]bool{}
+	for r := range x.attached[parent] {
+		each(r, func(Name) {}, func(namespace string) { found[namespace] = true })
+	}
+	return slices.Sorted(maps.Keys(found))
 }
 
 // Parents are the Services that a route is attached to: those that want proxies.
@@ -263,22 +304,25 @@ type dirt struct {
 	tables    map[Name]bool
 	endpoints map[Backend]bool
 	routes    map[Name]bool
+	fronts    map[Name]bool
 }
 
 // update runs fn under the lock and tells subscribers afterwards.
 func (x *Index) update(fn func(*dirt)) {
-	d := &dirt{map[Name]bool{}, map[Backend]bool{}, map[Name]bool{}}
+	d := &dirt{map[Name]bool{}, map[Backend]bool{}, map[Name]bool{}, map[Name]bool{}}
 	x.mu.Lock()
 	fn(d)
 	subscribers := x.subscribers
 	x.mu.Unlock()
-	if len(d.tables)+len(d.endpoints)+len(d.routes) == 0 {
+	if len(d.tables)+len(d.endpoints)+len(d.routes)+len(d.fronts) == 0 {
 		return
 	}
+	maps.DeleteFunc(d.fronts, func(name Name, _ bool) bool { return d.tables[name] })
 	change := &Change{
 		Tables:    slices.SortedFunc(maps.Keys(d.tables), compareNames),
 		Endpoints: slices.Collect(maps.Keys(d.endpoints)),
 		Routes:    slices.SortedFunc(maps.Keys(d.routes), compareNames),
+		Fronts:    slices.SortedFunc(maps.Keys(d.fronts), compareNames),
 	}
 	for _, s := range subscribers {
 		s(change)
@@ -318,11 +362,20 @@ func (x *Index) remove(kind Kind, name Name, d *dirt) {
 
 func (x *Index) putService(name Name, s *service, d *dirt) {
 	old := x.services[name]
-	if s == nil && old == nil || s != nil && s.equal(old) {
+	if s == nil && old == nil {
 		return
+	}
+	if s == nil || old == nil || !s.selects.equal(&old.selects) {
+		x.selected(name, s, old, d)
 	}
 	if delete(x.services, name); s != nil {
 		x.services[name] = s
+	}
+	if s != nil && s.equal(old) {
+		return
+	}
+	if own := x.opts.Parent; name == own || name == originOf(own) {
+		d.tables[own] = true // with a route or without
 	}
 	for r := range x.naming[name] {
 		d.parents(r) // its ports and families are in the table
@@ -355,6 +408,9 @@ func (x *Index) touch(source Name, d *dirt) {
 	for b := range x.uses[source] {
 		d.endpoints[b] = true
 	}
+	if own := x.opts.Parent; source == originOf(own) {
+		d.endpoints[Backend{own, own.String()}] = true // of ports that are passed through
+	}
 }
 
 func (x *Index) putGrant(name Name, g *grant.Grant, d *dirt) {
@@ -373,7 +429,13 @@ func (x *Index) putGrant(name Name, g *grant.Grant, d *dirt) {
 
 func (x *Index) putRoute(name Name, r *route, d *dirt) {
 	old := x.routes[name]
-	if r == nil && old == nil || r != nil && old != nil && r.same(old) {
+	if r == nil && old == nil {
+		return
+	}
+	if r != nil && old != nil && r.same(old) {
+		if old.stored = r.stored; old.stale() {
+			d.routes[name] = true // somebody else wrote
+		}
 		return
 	}
 	if old != nil {
@@ -392,7 +454,7 @@ func (x *Index) putRoute(name Name, r *route, d *dirt) {
 	each(r, func(name Name) { in(x.naming, name)[r] = struct{}{} }, func(ns string) { in(x.crossing, ns)[r] = struct{}{} })
 	x.settle(r, d)
 	d.parents(r)
-	if len(r.status) > 0 {
+	if len(r.status) > 0 || r.stale() {
 		d.routes[name] = true
 	}
 }

@@ -21,11 +21,32 @@ const (
 	Enabled = "enabled"
 	// ControllerName is ours in HTTPRoute.status.parents.
 	ControllerName = "mirrorgate.dev/proxy"
+	// ParentLabel is on every object of ours that belongs to one Service, with ParentValue of it.
+	ParentLabel = "mirrorgate.dev/parent"
+	// ServesAnnotation of a proxy pod is the JSON of what it listens for.
+	ServesAnnotation = "mirrorgate.dev/serves"
+	// SelectorAnnotation of a Service is the JSON of its own selector, while it has another one.
+	SelectorAnnotation = "mirrorgate.dev/selector"
+	// ProxyAccount is the ServiceAccount of a namespace's proxies, and its RoleBinding and the
+	// ClusterRole of that.
+	ProxyAccount = "mirrorgate-proxy"
+	// Prefix begins the keys that are ours.
+	Prefix = "mirrorgate.dev/"
 )
 
 // OriginName is the name of the Service, in the same namespace, that keeps the original selector of
 // a Service with a proxy in front of it.
 func OriginName(service string) string { return short(service, "-mirrorgate-origin") }
+
+// ProxyName is the name of the Deployment of a Service's proxies, and of what belongs to it.
+func ProxyName(service string) string { return short(service, "-mirrorgate-proxy") }
+
+// ParentValue is the value of ParentLabel for a Service.
+func ParentValue(service string) string { return short(service, "") }
+
+// GrantName is the name of the RoleBinding, in a namespace that grants references, for the proxies of
+// another one.
+func GrantName(namespace string) string { return short(ProxyAccount+"-"+namespace, "") }
 
 // Sentinel is the value that every key of a Service's selector has while it leads to its proxies.
 func Sentinel(service string) string { return short("mirrorgate-"+service, "") }

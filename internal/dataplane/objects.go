@@ -4,11 +4,15 @@ package dataplane
 // Nothing of them holds on to the object.
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -30,8 +34,13 @@ type service struct {
 	// refused is why no proxy can stand in front of it.
 	refused string
 	// swapped says that its selector leads to its proxies.
-	swapped  bool
+	swapped bool
+	selects Selects
+	// parent is the Service that it is the origin of.
+	parent   string
 	external bool
+	// affinity is spec.sessionAffinity.
+	affinity string
 	// families are those of its addresses, the preferred first.
 	families []corev1.IPFamily
 }
@@ -42,12 +51,23 @@ func fromService(o *corev1.Service) *service {
 		label:    o.Labels[Label],
 		refused:  Refused(o),
 		swapped:  swapped(o),
+		parent:   o.Labels[ParentLabel],
+		selects:  Selects{Selector: maps.Clone(o.Spec.Selector), Recorded: o.Annotations[SelectorAnnotation]},
 		external: o.Spec.Type == corev1.ServiceTypeExternalName,
+		affinity: string(o.Spec.SessionAffinity),
 		families: slices.Clone(o.Spec.IPFamilies),
 	}
 }
 
-func (s *service) equal(other *service) bool { return other != nil && reflect.DeepEqual(s, other) }
+// equal says whether both are the same to a table; what a Service selects its endpoints say.
+func (s *service) equal(other *service) bool {
+	if other == nil {
+		return false
+	}
+	same := *s
+	same.selects = other.selects
+	return reflect.DeepEqual(&same, other)
+}
 
 func swapped(o *corev1.Service) bool {
 	for _, value := range o.Spec.Selector {
@@ -61,34 +81,53 @@ func swapped(o *corev1.Service) bool {
 // Refused says why no proxy can stand in front of a Service, in words for its author; it is empty if
 // one can.
 func Refused(o *corev1.Service) string {
-	s := &o.Spec
+	s, selector := &o.Spec, author(o)
 	switch {
 	case s.Type == corev1.ServiceTypeExternalName:
 		return "it is an ExternalName"
 	case s.ClusterIP == corev1.ClusterIPNone:
 		return "it is headless: its clients connect to pods, not to the Service"
-	case len(s.Selector) == 0:
+	case len(selector) == 0:
 		return "it has no selector that could lead to proxies"
+	case o.Labels[ParentLabel] != "":
+		return "it is one of mirrorgate's own"
 	case s.PublishNotReadyAddresses:
 		return "it publishes addresses that are not ready"
 	case ptr.Deref(s.InternalTrafficPolicy, "") == corev1.ServiceInternalTrafficPolicyLocal,
 		s.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal:
 		return "its traffic policy is Local, and a proxy may be on another node"
 	}
+	for _, key := range slices.Sorted(maps.Keys(selector)) {
+		if strings.HasPrefix(key, Prefix) || key == appsv1.DefaultDeploymentUniqueLabelKey {
+			return fmt.Sprintf("its selector has the key %s, which proxies cannot carry", key)
+		}
+	}
 	for _, p := range s.Ports {
 		if !isTCP(&p) {
 			return fmt.Sprintf("its port %d is %s; a proxy carries TCP alone", p.Port, p.Protocol)
 		}
 	}
-	if by := owner(o); by != "" {
+	if by := owner(o, selector); by != "" {
 		return "its selector belongs to " + by
 	}
 	return ""
 }
 
+// author is the selector that a Service's author wrote: what we wrote in its place says nothing about
+// the Service.
+func author(o *corev1.Service) map[string]string {
+	var record struct {
+		Original map[string]string `json:"original"`
+	}
+	if json.Unmarshal([]byte(o.Annotations[SelectorAnnotation]), &record) == nil && len(record.Original) > 0 {
+		return record.Original
+	}
+	return o.Spec.Selector
+}
+
 // owner names a tool that swaps selectors itself.
-func owner(o *corev1.Service) string {
-	_, selects := o.Spec.Selector["rollouts-pod-template-hash"]
+func owner(o *corev1.Service, selector map[string]string) string {
+	_, selects := selector["rollouts-pod-template-hash"]
 	_, managed := o.Annotations["argo-rollouts.argoproj.io/managed-by-rollouts"]
 	if selects || managed {
 		return "Argo Rollouts"

@@ -90,6 +90,7 @@ func (x *Index) resolve(r *route) resolution {
 	}
 	for parent, ports := range out.ports {
 		slices.Sort(ports)
+		out.uses[use{originOf(parent), Backend{parent, parent.String()}}] = struct{}{} // of its other ports
 		for b, name := range out.backends {
 			out.uses[use{x.source(parent, name), Backend{parent, b.name}}] = struct{}{}
 		}
@@ -99,6 +100,9 @@ func (x *Index) resolve(r *route) resolution {
 
 // enabled says whether a Service asks for a proxy. One that is not there may, by its namespace.
 func (x *Index) enabled(name Name) bool {
+	if x.opts.Parent != (Name{}) {
+		return name == x.opts.Parent
+	}
 	if s := x.services[name]; s != nil && s.label != "" {
 		return s.label == Enabled
 	}
@@ -264,6 +268,9 @@ type ParentStatus struct {
 func (r *route) statusOf(p *parentRef, why fault, refs metav1.Condition) ParentStatus {
 	accepted := metav1.Condition{
 		Type: conditionAccepted, Status: metav1.ConditionTrue, Reason: reasonAccepted, Message: "the proxies of Service " + p.service.Name + " take it",
+	}
+	if len(r.ignored) > 0 {
+		accepted.Message += "; they know nothing of " + summary(r.ignored) + ", which changes nothing"
 	}
 	if why != (fault{}) {
 		accepted.Status, accepted.Reason, accepted.Message = metav1.ConditionFalse, why.reason, why.message

@@ -36,6 +36,10 @@ type route struct {
 	// unusable is why nothing of it can be served; dropped, what of it is not.
 	unusable string
 	dropped  []string
+	// ignored are fields that change nothing here.
+	ignored []string
+	// stored are the entries of ours in the object's status.
+	stored []ParentStatus
 
 	resolution
 }
@@ -76,6 +80,9 @@ func (w *written) of(namespace string) ref {
 
 // writtenRule has of a rule what spec.Rule has no words for: where its references lead.
 type writtenRule struct {
+	Retry              json.RawMessage `json:"retry"`
+	SessionPersistence json.RawMessage `json:"sessionPersistence"`
+
 	Filters     []writtenFilter `json:"filters"`
 	BackendRefs []struct {
 		written
@@ -99,7 +106,8 @@ type header struct {
 		Generation        int64     `json:"generation"`
 		CreationTimestamp time.Time `json:"creationTimestamp"`
 	} `json:"metadata"`
-	Spec json.RawMessage `json:"spec"`
+	Spec   json.RawMessage `json:"spec"`
+	Status json.RawMessage `json:"status"`
 }
 
 func (h *header) name() Name { return Name{Namespace: h.Metadata.Namespace, Name: h.Metadata.Name} }
@@ -126,6 +134,7 @@ func parseRoute(h *header) (*route, error) {
 			r.parents = append(r.parents, parentRef{w.of(r.name.Namespace).Name, w.Port, w.SectionName, raw})
 		}
 	}
+	r.stored = ours(h.Status)
 	if len(r.parents) == 0 {
 		return r, nil
 	}
@@ -153,6 +162,12 @@ func (r *route) read(raw []json.RawMessage) error {
 		}
 		names[rule.Name] = true
 		r.refer(&rule, &w)
+		for field, value := range map[string]json.RawMessage{"retry": w.Retry, "sessionPersistence": w.SessionPersistence} {
+			if len(value) > 0 && string(value) != "null" {
+				r.ignored = append(r.ignored, fmt.Sprintf("rules[%d].%s", i, field))
+			}
+		}
+		slices.Sort(r.ignored)
 		notes, verdict := sound(&rule)
 		for _, note := range notes {
 			r.dropped = append(r.dropped, "rules["+strconv.Itoa(i)+"]"+note)

@@ -12,27 +12,20 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-// Table returns what the proxies of a Service serve, nil if no route is attached to it. Hostnames of
-// routes do not matter: whoever connects to the Service means it. Its rules are shared, and must not be
-// changed.
+// Table returns what the proxies of a Service serve, nil if that is nothing: no such Service, or no route
+// is attached to it. Ports without a route pass through to its origin, of the Index's own Parent even if
+// none has one. Hostnames of routes do not matter: whoever connects to the Service means it. Its rules
+// are shared, and must not be changed.
 func (x *Index) Table(parent Name) *spec.Table {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	s := x.services[parent]
 	routes := slices.SortedFunc(maps.Keys(x.attached[parent]), (*route).precedes)
-	if s == nil || len(routes) == 0 {
+	if s == nil || len(routes) == 0 && parent != x.opts.Parent {
 		return nil
 	}
 	table := &spec.Table{Services: map[string]spec.Service{}}
-	listeners := map[int]*spec.Listener{}
-	for i := range s.ports {
-		p := &s.ports[i]
-		listeners[int(p.Port)] = &spec.Listener{
-			// A server keeps the name of a listener as long as its address: neither may follow the
-			// number that clients use.
-			Name: portName(parent.String(), TargetPort(p)), Address: x.opts.Listen(parent, p), Port: int(p.Port),
-		}
-	}
+	listeners := x.listeners(parent, s)
 	for _, r := range routes {
 		for _, port := range r.ports[parent] {
 			l := listeners[port]
@@ -40,22 +33,61 @@ func (x *Index) Table(parent Name) *spec.Table {
 			l.Routes = append(l.Routes, spec.Route{Name: portName(r.name.String(), port), Rules: r.resolved})
 		}
 		for b, name := range r.backends {
-			ports := table.Services[b.name]
-			if ports == nil {
-				ports = spec.Service{}
-				table.Services[b.name] = ports
-			}
-			if _, ok := ports[b.port]; !ok {
-				ports[b.port] = x.port(parent, name, b.port)
-			}
+			x.enter(table, parent, name, b)
 		}
 	}
+	open := map[string]bool{}
+	for _, l := range listeners {
+		open[l.Address] = open[l.Address] || len(l.Routes) > 0
+	}
 	for i := range s.ports {
-		if l := listeners[int(s.ports[i].Port)]; len(l.Routes) > 0 {
+		p := &s.ports[i]
+		l := listeners[int(p.Port)]
+		if len(l.Routes) > 0 {
 			table.Listeners = append(table.Listeners, *l)
+		} else if taken := open[l.Address]; !taken && isTCP(p) {
+			open[l.Address] = true
+			l.Name += "/tcp" // what looks into connections has another name
+			l.TCP = &spec.Passthrough{Name: parent.String(), Port: l.Port}
+			table.Listeners = append(table.Listeners, *l)
+			x.enter(table, parent, parent, backendPort{parent.String(), l.Port})
 		}
 	}
 	return table
+}
+
+// listeners are those for the ports of a parent, by number.
+func (x *Index) listeners(parent Name, s *service) map[int]*spec.Listener {
+	out := map[int]*spec.Listener{}
+	for i := range s.ports {
+		p := &s.ports[i]
+		out[int(p.Port)] = &spec.Listener{
+			// A server keeps the name of a listener as long as its address: neither may follow the
+			// number that clients use.
+			Name: portName(parent.String(), TargetPort(p)), Address: x.opts.Listen(parent, p), Port: int(p.Port),
+			SessionAffinity: s.affinity,
+		}
+	}
+	return out
+}
+
+// enter puts a port of a Service into a table.
+func (x *Index) enter(table *spec.Table, parent, service Name, b backendPort) {
+	ports := table.Services[b.name]
+	if ports == nil {
+		ports = spec.Service{}
+		table.Services[b.name] = ports
+	}
+	if _, ok := ports[b.port]; !ok {
+		ports[b.port] = x.port(parent, service, b.port)
+	}
+}
+
+// HasOrigin says whether the Service is there that keeps a parent's original selector.
+func (x *Index) HasOrigin(parent Name) bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.services[originOf(parent)] != nil
 }
 
 // Port returns a port of a backend as it is now. ok is false if the parent's table does not have the
@@ -65,7 +97,8 @@ func (x *Index) Port(b Backend, number int) (port spec.Port, ok bool) {
 	defer x.mu.RUnlock()
 	namespace, name, _ := strings.Cut(b.Service, "/")
 	service := Name{Namespace: namespace, Name: name}
-	if s := x.services[service]; s == nil || x.uses[x.source(b.Parent, service)][b] == 0 || s.port(number) == nil {
+	own := b == Backend{x.opts.Parent, x.opts.Parent.String()} // its ports may pass through
+	if s := x.services[service]; s == nil || !own && x.uses[x.source(b.Parent, service)][b] == 0 || s.port(number) == nil {
 		return spec.Port{}, false
 	}
 	return x.port(b.Parent, service, number), true
@@ -84,9 +117,13 @@ func (x *Index) port(parent, name Name, number int) spec.Port {
 // Service while its selector is swapped, or requests would go through two proxies, and in circles.
 func (x *Index) source(parent, name Name) Name {
 	if s := x.services[name]; name == parent || s != nil && s.swapped {
-		return Name{Namespace: name.Namespace, Name: OriginName(name.Name)}
+		return originOf(name)
 	}
 	return name
+}
+
+func originOf(parent Name) Name {
+	return Name{Namespace: parent.Namespace, Name: OriginName(parent.Name)}
 }
 
 // link enters a route's resolution into the indexes; unlink takes it out.

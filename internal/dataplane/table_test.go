@@ -49,7 +49,7 @@ func TestHostnames(t *testing.T) {
 func TestPorts(t *testing.T) {
 	const to = "backendRefs: [{name: v1, port: 80}]"
 	refer := func(more string) string { return `{group: "", kind: Service, name: httpbin` + more + `}` }
-	w := newWorld(t, serviceOf("httpbin", Enabled, "http:80->8080 named:81->web same:82 alias:83->8080 tcp:5432/postgres"), serviceOf("v1", "", "80"),
+	w := newWorld(t, serviceOf("httpbin", Enabled, "http:80->8080 named:81->web same:82 alias:83->8080 tcp:5432/postgres more:5433->5432/postgres"), serviceOf("v1", "", "80"),
 		routeOf("all", refer(""), "{matches: [{path: {value: /all}}], "+to+"}"),
 		routeOf("one", refer(", sectionName: named"), "{matches: [{path: {value: /one}}], "+to+"}"),
 		routeOf("twice", refer(", port: 82")+", "+refer(", sectionName: same"), "{matches: [{path: {value: /twice}}], "+to+"}"),
@@ -68,7 +68,9 @@ func TestPorts(t *testing.T) {
 		"shop/httpbin:8080 :8080 80: shop/v1:80[] 404 404",
 		fmt.Sprintf("shop/httpbin:%d :%d 81: shop/v1:80[] shop/v1:80[] 404", web, web),
 		"shop/httpbin:82 :82 82: shop/v1:80[] 404 shop/v1:80[]",
+		"shop/httpbin:5432/tcp :5432 5432: 404 404 404",
 	}, got)
+	assert.Equal(t, "shop/httpbin:5432", fmt.Sprint(table.Listeners[3].TCP.Service, ":", table.Listeners[3].TCP.Number), "what is no HTTP passes through")
 	assert.Equal(t, "shop/all:80/0", table.Rules[0].Name)
 	assert.Len(t, table.Rules, 5, "a route that refers twice is there once")
 }
@@ -163,10 +165,14 @@ func TestSliceMoves(t *testing.T) {
 func TestChanges(t *testing.T) {
 	w := newWorld(t, tutorial, serviceOf("idle", "", "80"))
 	all := Change{Tables: []Name{name("httpbin")}, Routes: []Name{name("httpbin")}}
-	for _, quiet := range []string{
+	for _, unwritten := range []string{
 		tutorial,
 		strings.Replace(routeOf("httpbin", parent, mirroring), "metadata: {", "metadata: {resourceVersion: \"9\", labels: {a: b}, ", 1) + "\nstatus: {parents: []}",
-		strings.Replace(serviceOf("httpbin-v1", "", "http:80"), "app: x", "app: y", 1), // its own endpoints say what that means
+	} {
+		w.apply(unwritten)
+		assert.Equal(t, []*Change{{Routes: all.Routes}}, w.changes, "its status is still to be written")
+	}
+	for _, quiet := range []string{
 		serviceOf("idle", "", "81"), sliceOf("idle", "idle", "80", "10.9.9.9"), sliceOf("proxies", "httpbin", "http:80", "10.9.9.9"),
 		routeOf("elsewhere", "{name: gateway}", mirroring), grantOf("g", "", ""),
 	} {
@@ -175,6 +181,10 @@ func TestChanges(t *testing.T) {
 	}
 	w.Delete(KindHTTPRoute, "shop", "nobody")
 	assert.Empty(t, w.changes)
+
+	// Its own endpoints say what that means to a table.
+	w.apply(strings.Replace(serviceOf("httpbin-v1", "", "http:80"), "app: x", "app: y", 1))
+	assert.Equal(t, []*Change{{Fronts: all.Tables}}, w.changes)
 
 	w.apply(sliceOf("httpbin-v2-a", "httpbin-v2", "http:80", "!10.2.0.1"))
 	assert.Equal(t, []*Change{{Endpoints: []Backend{{name("httpbin"), "shop/httpbin-v2"}}}}, w.changes)

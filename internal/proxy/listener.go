@@ -1,87 +1,60 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
-	"log"
 	"net"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/mirrorgate/mirrorgate/internal/proxy/h1"
-	"github.com/mirrorgate/mirrorgate/internal/proxy/h2"
 )
 
-// listener is an address and everything that came in at it.
-type listener struct {
+// socket is an address that is listened at. Its listener may be replaced by another one, while it is
+// open.
+type socket struct {
 	net.Listener
-	server *Server
-	config atomic.Pointer[Listener]
-	h1     *h1.Server
-	h2     *http.Server
-	front  *h2.Handler
-	handed *handed
-	wg     sync.WaitGroup
-	once   sync.Once
+	slots chan struct{}
+	wg    sync.WaitGroup // of accept
+
+	mu      sync.Mutex
+	current *listener
 }
 
-func (s *Server) listen(config *Listener) (*listener, error) {
+func (s *Server) listen(address string) (*socket, error) {
 	var lc net.ListenConfig
-	inner, err := lc.Listen(context.Background(), "tcp", config.Address)
+	inner, err := lc.Listen(context.Background(), "tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	limits := &s.options.Limits
-	l := &listener{Listener: inner, server: s}
-	l.config.Store(config)
-	l.h1 = h1.NewServer(s.core, config.Name, limits)
-	if config.H2C && config.Certificate == nil {
-		l.h1.Preface = l.preface
-	}
-	l.front = &h2.Handler{Core: s.core, Listener: config.Name, MaxFields: limits.Fields, BodyTimeout: limits.BodyTimeout}
-	var protocols http.Protocols
-	protocols.SetHTTP2(true)
-	protocols.SetUnencryptedHTTP2(true)
-	l.h2 = &http.Server{
-		Handler: l.front, Protocols: &protocols, ErrorLog: log.New(io.Discard, "", 0),
-		ReadHeaderTimeout: limits.HeadTimeout, IdleTimeout: limits.IdleTimeout, MaxHeaderBytes: limits.Head,
-		HTTP2: &http.HTTP2Config{
-			MaxReadFrameSize: 16 << 10, MaxConcurrentStreams: 250,
-			SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second, WriteByteTimeout: limits.BodyTimeout,
-		},
-	}
-	l.handed = &handed{conns: make(chan net.Conn), closed: make(chan struct{}), addr: inner.Addr()}
-	return l, nil
+	return &socket{Listener: inner, slots: s.slots}, nil
 }
 
-// compatible says whether a listener may go on under another config.
-func (l *listener) compatible(config *Listener) error {
-	old := l.config.Load()
-	if (old.Certificate == nil) != (config.Certificate == nil) || old.H2C != config.H2C || old.Name != config.Name {
-		return fmt.Errorf("listener %s: name, TLS and h2c of %s cannot change while it is open", config.Name, config.Address)
+// lead makes a listener take what comes in from now on.
+func (s *socket) lead(to *listener) {
+	s.mu.Lock()
+	first := s.current == nil
+	s.current = to
+	s.mu.Unlock()
+	if first {
+		s.wg.Go(s.accept)
 	}
-	return nil
 }
 
-func (l *listener) start() {
-	l.wg.Go(l.accept)
-	l.wg.Go(func() { _ = l.h2.Serve(l.handed) })
+func (s *socket) leadsTo(l *listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.current == l
 }
 
 // accept takes connections while there are slots for them.
-func (l *listener) accept() {
+func (s *socket) accept() {
 	pause := time.Millisecond
 	for {
-		l.server.slots <- struct{}{}
-		conn, err := l.Accept()
+		s.slots <- struct{}{}
+		conn, err := s.Accept()
 		if err != nil {
-			<-l.server.slots
+			<-s.slots
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
@@ -91,64 +64,114 @@ func (l *listener) accept() {
 			continue
 		}
 		pause = time.Millisecond
-		l.wg.Go(func() { l.serve(&slotted{TCPConn: conn.(*net.TCPConn), slots: l.server.slots}) })
+		s.give(&slotted{TCPConn: conn.(*net.TCPConn), slots: s.slots})
 	}
 }
 
-// serve leads a connection to the terminator of its protocol.
-func (l *listener) serve(conn *slotted) {
-	certificate := l.config.Load().Certificate
-	if certificate == nil {
-		l.h1.Serve(conn)
-		return
+func (s *socket) give(conn *slotted) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.current
+	l.conns.Go(func() { l.terminator.serve(conn) })
+}
+
+// terminator serves connections.
+type terminator interface {
+	start()
+	// serve serves one until it ends, or hands it over.
+	serve(conn *slotted)
+	// drain makes the connections end soon, as far as their protocol can ask for it.
+	drain()
+	// retire makes them end after the exchange they are in.
+	retire()
+	// wait returns when all have ended.
+	wait()
+	// kill ends them at once.
+	kill()
+}
+
+// listener is what is at an address, and everything that came in there while it was.
+type listener struct {
+	socket     *socket
+	config     atomic.Pointer[Listener]
+	terminator terminator
+	conns      sync.WaitGroup // that have not been handed over
+	yielding   sync.WaitGroup
+	once       sync.Once
+}
+
+func (s *Server) listener(at *socket, config *Listener) *listener {
+	l := &listener{socket: at}
+	l.config.Store(config)
+	if config.TCP {
+		l.terminator = newPassthrough(s, config.Name)
+	} else {
+		l.terminator = newWeb(s, &l.config, at.Addr())
 	}
-	secure := tls.Server(conn, &tls.Config{
-		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, GetCertificate: certificate,
+	return l
+}
+
+// differs says whether a config takes another listener: a socket can change hands.
+func (l *listener) differs(config *Listener) bool {
+	old := l.config.Load()
+	return old.TCP != config.TCP
+}
+
+// compatible says whether a config may follow at an address that stays open.
+func (l *listener) compatible(config *Listener) error {
+	old := l.config.Load()
+	if old.TCP != config.TCP {
+		if old.Name == config.Name {
+			return fmt.Errorf("listener %s: what passes connections on at %s needs another name than what looks into them", config.Name, config.Address)
+		}
+		return nil
+	}
+	if (old.Certificate == nil) != (config.Certificate == nil) || old.H2C != config.H2C || old.Name != config.Name {
+		return fmt.Errorf("listener %s: name, TLS and h2c of %s cannot change while it is open", config.Name, config.Address)
+	}
+	return nil
+}
+
+func (l *listener) start() {
+	l.terminator.start()
+	l.socket.lead(l)
+}
+
+func (l *listener) drain() { l.terminator.drain() }
+
+// yield lets another listener have the socket. Connections end where their protocol can ask for it,
+// none is closed between two requests: its client has had no notice.
+func (l *listener) yield() {
+	l.drain()
+	l.yielding.Go(func() {
+		l.conns.Wait()
+		l.retire()
 	})
-	ctx, cancel := context.WithTimeout(context.Background(), l.server.options.Limits.HeadTimeout)
-	defer cancel()
-	if err := secure.HandshakeContext(ctx); err != nil {
-		_ = conn.Close()
-		return
-	}
-	if secure.ConnectionState().NegotiatedProtocol == "h2" {
-		l.handed.give(secure)
-		return
-	}
-	l.h1.Serve(secure)
-}
-
-// preface takes over a connection that speaks HTTP/2 without TLS.
-func (l *listener) preface(conn net.Conn, prefix []byte) {
-	l.handed.give(&replayed{Conn: conn, rest: bytes.NewReader(prefix)})
-}
-
-func (l *listener) drain() {
-	l.h1.Drain()
-	l.front.Drain()
 }
 
 // retire stops listening; connections end after the exchange they are in.
 func (l *listener) retire() {
 	l.once.Do(func() {
-		_ = l.Close()
-		l.drain()
-		l.h1.CloseIdle()
-		l.wg.Go(func() {
-			_ = l.h2.Shutdown(context.Background())
-			l.handed.close()
-		})
+		if l.socket.leadsTo(l) {
+			_ = l.socket.Close()
+		}
+		l.terminator.retire()
 	})
 }
 
-func (l *listener) wait() { l.wg.Wait() }
+func (l *listener) wait() {
+	if l.socket.leadsTo(l) {
+		l.socket.wg.Wait()
+	}
+	l.yielding.Wait()
+	l.conns.Wait()
+	l.terminator.wait()
+}
 
 // kill ends all connections at once.
 func (l *listener) kill() {
 	l.retire()
-	l.h1.Close()
-	_ = l.h2.Close()
-	l.handed.close()
+	l.terminator.kill()
 }
 
 // slotted gives its slot back when it is closed.
@@ -166,54 +189,3 @@ func (c *slotted) Close() error {
 	c.once.Do(func() { <-c.slots })
 	return err
 }
-
-// replayed is a connection of which a prefix was read already.
-type replayed struct {
-	net.Conn
-	rest *bytes.Reader
-}
-
-// Read implements net.Conn.
-func (c *replayed) Read(p []byte) (int, error) {
-	if c.rest.Len() > 0 {
-		return c.rest.Read(p)
-	}
-	return c.Conn.Read(p)
-}
-
-// handed is a listener for connections that were accepted elsewhere.
-type handed struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-	addr   net.Addr
-}
-
-func (h *handed) give(conn net.Conn) {
-	select {
-	case h.conns <- conn:
-	case <-h.closed:
-		_ = conn.Close()
-	}
-}
-
-func (h *handed) close() { h.once.Do(func() { close(h.closed) }) }
-
-// Accept implements net.Listener.
-func (h *handed) Accept() (net.Conn, error) {
-	select {
-	case conn := <-h.conns:
-		return conn, nil
-	case <-h.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close implements net.Listener.
-func (h *handed) Close() error {
-	h.close()
-	return nil
-}
-
-// Addr implements net.Listener.
-func (h *handed) Addr() net.Addr { return h.addr }

@@ -35,12 +35,17 @@ type Options struct {
 	AccessLog func(*core.Record)
 	// ConnectTimeout bounds connecting to an endpoint: 2 s.
 	ConnectTimeout time.Duration
+	// PassIdle is how long a connection that is passed on may be without a byte in either direction:
+	// 24 h if 0, as long as kube-proxy keeps one.
+	PassIdle time.Duration
 }
 
 // Listener says how to serve the table's listener of that name.
 type Listener struct {
 	Name    string
 	Address string
+	// TCP passes connections on as they are.
+	TCP bool
 	// H2C accepts HTTP/2 without TLS, by prior knowledge.
 	H2C bool
 	// Certificate, if set, makes the listener terminate TLS, with HTTP/2 by ALPN. It is called for
@@ -79,6 +84,9 @@ func New(o *Options) *Server {
 	if s.options.Connections == 0 {
 		s.options.Connections = 65536
 	}
+	if s.options.PassIdle == 0 {
+		s.options.PassIdle = 24 * time.Hour
+	}
 	if s.options.Registry == nil {
 		s.options.Registry = prometheus.NewRegistry()
 	}
@@ -105,7 +113,9 @@ func New(o *Options) *Server {
 
 // Apply makes the server follow a setup: when it returns, every request that is read from now on
 // is routed by the new table, and connections stay open. Listeners that are new are opened first;
-// if one cannot be, nothing changes. Those that are gone finish what they have.
+// if one cannot be, nothing changes. Those that are gone finish what they have. A listener of another
+// name at an address that is open takes over what comes from now on, whether it passes connections on
+// or looks into them; it may not be told from the other by TLS or h2c.
 func (s *Server) Apply(setup *Setup) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -121,18 +131,23 @@ func (s *Server) Apply(setup *Setup) error {
 	for i := range setup.Listeners {
 		config := &setup.Listeners[i]
 		wanted[config.Address] = true
-		if old := s.listeners[config.Address]; old != nil {
+		if old := s.listeners[config.Address]; old != nil && !old.differs(config) {
 			old.config.Store(config)
 		}
 	}
 	for _, l := range fresh {
-		s.listeners[l.config.Load().Address] = l
+		address := l.config.Load().Address
+		old := s.listeners[address]
+		s.listeners[address] = l
 		l.start()
+		if old != nil {
+			s.retire(old, (*listener).yield)
+		}
 	}
 	for address, l := range s.listeners {
 		if !wanted[address] {
 			delete(s.listeners, address)
-			s.retire(l)
+			s.retire(l, (*listener).retire)
 		}
 	}
 	s.applied = true
@@ -152,10 +167,10 @@ func (s *Server) SetEndpoints(service string, port int, ready, unready []string)
 	return s.core.SetEndpoints(service, port, ready, unready)
 }
 
-// retire lets a listener that is gone finish what it has. s.mu is held.
-func (s *Server) retire(l *listener) {
+// retire lets a listener that is gone finish what it has, in the way that is given. s.mu is held.
+func (s *Server) retire(l *listener, way func(*listener)) {
 	s.retired[l] = struct{}{}
-	l.retire()
+	way(l)
 	go func() {
 		l.wait()
 		s.mu.Lock()
@@ -171,27 +186,33 @@ func (s *Server) retire(l *listener) {
 	}()
 }
 
-// open opens the listeners whose address is new.
+// open makes the listeners that are new: at an address that is new, or that takes over one that is open.
 func (s *Server) open(configs []Listener) (fresh []*listener, err error) {
 	var errs []error
+	var opened []*socket
 	for i := range configs {
 		config := &configs[i]
+		var at *socket
 		if old := s.listeners[config.Address]; old != nil {
 			if err := old.compatible(config); err != nil {
 				errs = append(errs, err)
 			}
-			continue
+			if !old.differs(config) {
+				continue
+			}
+			at = old.socket
+		} else {
+			if at, err = s.listen(config.Address); err != nil {
+				errs = append(errs, fmt.Errorf("listener %s: %w", config.Name, err))
+				continue
+			}
+			opened = append(opened, at)
 		}
-		l, err := s.listen(config)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("listener %s: %w", config.Name, err))
-			continue
-		}
-		fresh = append(fresh, l)
+		fresh = append(fresh, s.listener(at, config))
 	}
 	if len(errs) > 0 {
-		for _, l := range fresh {
-			_ = l.Close()
+		for _, at := range opened {
+			_ = at.Close()
 		}
 		return nil, errors.Join(errs...)
 	}
@@ -204,7 +225,7 @@ func (s *Server) Addr(name string) net.Addr {
 	defer s.mu.Unlock()
 	for _, l := range s.listeners {
 		if l.config.Load().Name == name {
-			return l.Addr()
+			return l.socket.Addr()
 		}
 	}
 	return nil

@@ -5,9 +5,7 @@ package variant
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
-	"net"
 	"slices"
 	"sync"
 	"time"
@@ -19,11 +17,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
-	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/util/connrotation"
 	"k8s.io/klog/v2"
+
+	"github.com/mirrorgate/mirrorgate/internal/feed"
 )
 
 // maxPages bounds a live list.
@@ -46,17 +43,15 @@ var builtins = map[Kind]struct{ object, list func() runtime.Object }{
 
 // Cluster feeds an Index from an API server, and reads from it past the Index.
 type Cluster struct {
-	index    *Index
-	log      logr.Logger
-	dialer   *connrotation.Dialer
-	client   rest.Interface
-	metadata metadata.Interface
+	index  *Index
+	log    logr.Logger
+	client *feed.Client
 	// wake tells the manager that CustomResourceDefinitions changed.
 	wake chan struct{}
 
 	mu    sync.Mutex
-	feeds map[Kind]*feed
-	crds  *feed
+	feeds map[Kind]*versioned
+	crds  *feed.Feed
 	// optional is what is known of the kinds that a CustomResourceDefinition brings.
 	optional map[Kind]presence
 	ready    bool
@@ -78,82 +73,62 @@ type presence struct {
 // watches the kinds of the Index and CustomResourceDefinitions, and gets
 // Services.
 func NewCluster(config *rest.Config, index *Index, log logr.Logger) (*Cluster, error) {
-	scheme := runtime.NewScheme()
-	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, discoveryv1.AddToScheme} {
-		if err := add(scheme); err != nil {
-			return nil, fmt.Errorf("register types: %w", err)
-		}
-	}
-	config = rest.CopyConfig(config)
-	// Live reads are on the request path: they must not queue behind each other.
-	// The API server has priority and fairness for that.
-	config.QPS, config.RateLimiter = -1, nil
-	config.Timeout = 0 // it would end watches
-	config.ContentType = runtime.ContentTypeProtobuf
-	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
-	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
-	dial := config.Dial
-	if dial == nil {
-		dial = (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext
-	}
-	dialer := connrotation.NewDialer(dial)
-	config.Dial = dialer.DialContext
-	httpClient, err := rest.HTTPClientFor(config)
+	client, err := feed.NewClient(config, corev1.AddToScheme, appsv1.AddToScheme, discoveryv1.AddToScheme)
 	if err != nil {
-		return nil, fmt.Errorf("connect to the API server: %w", err)
-	}
-	client, err := rest.UnversionedRESTClientForConfigAndClient(config, httpClient)
-	if err != nil {
-		return nil, fmt.Errorf("connect to the API server: %w", err)
-	}
-	meta, err := metadata.NewForConfigAndClient(config, httpClient)
-	if err != nil {
-		return nil, fmt.Errorf("connect to the API server: %w", err)
+		return nil, err
 	}
 	return &Cluster{
-		index: index, log: log, dialer: dialer, client: client, metadata: meta,
+		index: index, log: log, client: client,
 		wake:  make(chan struct{}, 1),
-		feeds: map[Kind]*feed{}, optional: map[Kind]presence{},
+		feeds: map[Kind]*versioned{}, optional: map[Kind]presence{},
 	}, nil
 }
 
 // Start feeds the Index until ctx ends. It blocks, and leaves nothing running.
 func (c *Cluster) Start(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(klog.NewContext(ctx, c.log))
-	defer c.dialer.CloseAll()
+	defer c.client.Close()
 	defer func() {
 		cancel()
 		c.mu.Lock()
-		feeds := append(slices.Collect(maps.Values(c.feeds)), c.crds)
+		feeds := slices.Collect(maps.Values(c.feeds))
 		c.mu.Unlock()
 		for _, f := range feeds {
-			f.end()
+			f.End()
 		}
+		c.crds.End()
 	}()
 	c.mu.Lock()
 	for kind := range KindRollout {
-		c.feeds[kind] = startFeed(ctx, c.log, kind.Resource(), c.builtin(kind), kinds[kind].versions[0], c.index.sinkOf(kind))
+		c.feeds[kind] = c.startFeed(ctx, kind, kinds[kind].versions[0], c.builtin(kind))
 	}
-	crds := &metadataSource{c.metadata.Resource(schema.GroupVersionResource{
+	crds := &feed.Metadata{Convert: fromObject, Client: c.client.Metadata.Resource(schema.GroupVersionResource{
 		Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions",
 	})}
-	c.crds = startFeed(ctx, c.log, "customresourcedefinitions", crds, "v1", c.crdSink())
+	c.crds = feed.Start(ctx, c.log, "customresourcedefinitions", crds, "", c.crdSink())
 	c.mu.Unlock()
 	c.manage(ctx)
 	return nil
 }
 
-func (c *Cluster) builtin(kind Kind) source {
-	version := kinds[kind].versions[0]
+// versioned is a feed with the API version that it reads.
+type versioned struct {
+	*feed.Feed
+	version string
+}
+
+func (c *Cluster) startFeed(ctx context.Context, kind Kind, version string, from feed.Source) *versioned {
+	return &versioned{feed.Start(ctx, c.log, kind.Resource(), from, "", c.index.sinkOf(kind)), version}
+}
+
+func (c *Cluster) builtin(kind Kind) feed.Source {
+	resource := kind.at(kinds[kind].versions[0])
 	if kind == KindPod {
-		return &metadataSource{c.metadata.Resource(schema.GroupVersionResource{
-			Group: kind.Group(), Version: version, Resource: kind.Resource(),
-		})}
+		return &feed.Metadata{Client: c.client.Metadata.Resource(resource), Convert: fromObject}
 	}
-	return &typedSource{
-		resource:  resource{kind: kind, version: version, client: c.client},
-		newObject: builtins[kind].object, newList: builtins[kind].list,
+	return &feed.Typed{
+		Resource:  feed.Resource{GroupVersionResource: resource, Client: c.client},
+		NewObject: builtins[kind].object, NewList: builtins[kind].list, Convert: fromObject,
 	}
 }
 
@@ -166,7 +141,7 @@ func (c *Cluster) HasSynced() bool {
 	if c.ready {
 		return true
 	}
-	if c.crds == nil || !c.crds.synced.Load() {
+	if c.crds == nil || !c.crds.Synced() {
 		return false
 	}
 	for kind := range kindCount {
@@ -174,7 +149,7 @@ func (c *Cluster) HasSynced() bool {
 		if kind.Optional() && (!p.installed || p.unserved) {
 			continue
 		}
-		if f := c.feeds[kind]; f == nil || !f.synced.Load() {
+		if f := c.feeds[kind]; f == nil || !f.Synced() {
 			return false
 		}
 	}
@@ -186,11 +161,11 @@ func (c *Cluster) HasSynced() bool {
 func (c *Cluster) Synced() map[string]bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	synced := map[string]bool{"customresourcedefinitions": c.crds != nil && c.crds.synced.Load()}
+	synced := map[string]bool{"customresourcedefinitions": c.crds != nil && c.crds.Synced()}
 	for kind := range kindCount {
 		if !kind.Optional() || c.optional[kind].installed {
 			f := c.feeds[kind]
-			synced[kind.Resource()] = f != nil && f.synced.Load()
+			synced[kind.Resource()] = f != nil && f.Synced()
 		}
 	}
 	return synced
@@ -207,28 +182,28 @@ func (c *Cluster) Read(ctx context.Context, q Query) ([]any, error) {
 	case f == nil:
 		return nil, nil
 	}
-	if typed, ok := f.source.(*typedSource); ok && q.Name != "" {
-		rec, err := typed.one(ctx, q.Namespace, q.Name)
+	if typed, ok := f.Source.(*feed.Typed); ok && q.Name != "" {
+		rec, err := typed.One(ctx, q.Namespace, q.Name)
 		if rec == nil || err != nil {
 			return nil, err
 		}
 		return []any{rec}, nil
 	}
-	return readPages(ctx, f.source, q, maxPages)
+	return readPages(ctx, f.Source, q, maxPages)
 }
 
 // readPages lists the records that answer a query, in so many pages at most.
-func readPages(ctx context.Context, from source, q Query, most int) ([]any, error) {
+func readPages(ctx context.Context, from feed.Source, q Query, most int) ([]any, error) {
 	var found []any
-	opts := metav1.ListOptions{Limit: pageSize, LabelSelector: q.Selector}
+	opts := metav1.ListOptions{Limit: feed.PageSize, LabelSelector: q.Selector}
 	for range most {
-		page, err := from.list(ctx, q.Namespace, opts)
+		page, err := from.List(ctx, q.Namespace, opts)
 		if err != nil {
 			return nil, err
 		}
 		for _, it := range page.Items {
-			if it.record != nil {
-				found = append(found, it.record)
+			if it.Record != nil {
+				found = append(found, it.Record)
 			}
 		}
 		if page.Continue == "" {

@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
 
+	"github.com/mirrorgate/mirrorgate/internal/feed"
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
@@ -179,7 +180,7 @@ func startFake(t *testing.T) (*fakeAPI, *Cluster, *Index) {
 	t.Helper()
 	api := &fakeAPI{lists: map[string][]any{fakeCRDs: nil}, watchers: map[string][]chan map[string]any{}}
 	for kind := range KindRollout {
-		api.lists[groupPath(kind.Group(), "v1")+"/"+kind.Resource()] = nil
+		api.lists[feed.GroupPath(kind.Group(), "v1")+"/"+kind.Resource()] = nil
 	}
 	server := httptest.NewServer(api)
 	index := NewIndex(Options{})

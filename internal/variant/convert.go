@@ -41,6 +41,14 @@ func (i *Index) toRecord(obj any) (record, error) {
 	}
 }
 
+// fromObject is fromTyped for a feed, where no record is nil.
+func fromObject(obj any) any {
+	if rec := fromTyped(obj); rec != nil {
+		return rec
+	}
+	return nil
+}
+
 func fromTyped(obj any) record {
 	switch o := obj.(type) {
 	case *corev1.Service:

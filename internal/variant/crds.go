@@ -5,17 +5,16 @@ package variant
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/mirrorgate/mirrorgate/internal/feed"
 )
 
 // crdSink notes which CustomResourceDefinitions are there; any change of one
 // may be a change of its served versions.
-func (c *Cluster) crdSink() sink {
+func (c *Cluster) crdSink() feed.Sink {
 	note := func(name string, installed bool) {
 		for kind := KindRollout; kind < kindCount; kind++ {
 			if kind.crd() == name {
@@ -24,10 +23,10 @@ func (c *Cluster) crdSink() sink {
 			}
 		}
 	}
-	return sink{
-		set:    func(it *item) { note(it.Name, true) },
-		remove: func(it *item) { note(it.Name, false) },
-		replace: func(items []*item) {
+	return feed.Sink{
+		Set:    func(it *feed.Item) { note(it.Name, true) },
+		Remove: func(it *feed.Item) { note(it.Name, false) },
+		Replace: func(items []*feed.Item) {
 			names := map[string]bool{}
 			for _, it := range items {
 				names[it.Name] = true
@@ -58,14 +57,14 @@ func (c *Cluster) reconcile(ctx context.Context, kind Kind) bool {
 	switch {
 	case !p.installed && f != nil:
 		c.log.Info("CustomResourceDefinition is gone", "name", kind.crd())
-		f.end()
+		f.End()
 		c.setFeed(kind, nil)
 		c.index.replace(kind, nil)
 		return true
 	case !p.installed || !p.stale:
 		return true
 	}
-	version, err := c.servedVersion(ctx, kind)
+	version, err := c.served(ctx, kind)
 	if err != nil {
 		c.log.Error(err, "Cannot look up the served versions", "name", kind.crd())
 	}
@@ -77,16 +76,16 @@ func (c *Cluster) reconcile(ctx context.Context, kind Kind) bool {
 		return settled
 	}
 	if f != nil {
-		f.end()
+		f.End()
 	}
 	c.log.Info("Reading custom resources", "name", kind.crd(), "version", version)
-	c.setFeed(kind, startFeed(ctx, c.log, kind.Resource(), c.raw(kind, version), version, c.index.sinkOf(kind)))
+	c.setFeed(kind, c.startFeed(ctx, kind, version, c.raw(kind, version)))
 	return settled
 }
 
 // begin returns what is known of a kind. An event that comes in from now on
 // makes it stale again.
-func (c *Cluster) begin(kind Kind) (presence, *feed) {
+func (c *Cluster) begin(kind Kind) (presence, *versioned) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before := c.optional[kind]
@@ -110,7 +109,7 @@ func (c *Cluster) settle(kind Kind, version string, err error) bool {
 	return p.stale
 }
 
-func (c *Cluster) setFeed(kind Kind, f *feed) {
+func (c *Cluster) setFeed(kind Kind, f *versioned) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if f == nil {
@@ -120,51 +119,36 @@ func (c *Cluster) setFeed(kind Kind, f *feed) {
 	c.feeds[kind] = f
 }
 
-// servedVersion is the best version of a kind that the API server serves and
-// we understand, "" when there is none.
-func (c *Cluster) servedVersion(ctx context.Context, kind Kind) (string, error) {
-	for _, version := range kinds[kind].versions {
-		var served metav1.APIResourceList
-		raw, err := c.client.Get().AbsPath(groupPath(kind.Group(), version)).
-			SetHeader("Accept", runtime.ContentTypeJSON).Do(ctx).Raw()
-		if apierrors.IsNotFound(err) {
-			continue
-		}
-		if err == nil {
-			err = unmarshal(raw, &served)
-		}
-		if err != nil {
-			return "", fmt.Errorf("discover %s/%s: %w", kind.Group(), version, err)
-		}
-		for _, r := range served.APIResources {
-			if r.Name == kind.Resource() {
-				return version, nil
-			}
-		}
-	}
-	return "", nil
+// served is the best version of a kind that the API server serves and we understand, "" when there is
+// none.
+func (c *Cluster) served(ctx context.Context, kind Kind) (string, error) {
+	return c.client.Served(ctx, kind.Group(), kind.Resource(), kinds[kind].versions)
 }
 
 // raw is the source of an optional kind.
-func (c *Cluster) raw(kind Kind, version string) source {
-	return &rawSource{
-		resource: resource{kind: kind, version: version, client: c.client},
-		parse: func(raw []byte) (*item, error) {
+func (c *Cluster) raw(kind Kind, version string) feed.Source {
+	return &feed.Raw{
+		Resource: feed.Resource{GroupVersionResource: kind.at(version), Client: c.client},
+		Convert: func(raw []byte) any {
 			var h header
-			if err := unmarshal(raw, &h); err != nil {
-				return nil, fmt.Errorf("read %s: %w", kind, err)
+			err := unmarshal(raw, &h)
+			if err == nil {
+				var rec record
+				if rec, err = c.index.parseKind(kind, &h, raw); err == nil && rec != nil {
+					return rec
+				}
 			}
-			rec, err := c.index.parseKind(kind, &h, raw)
 			if err != nil {
 				// One unreadable object must not keep the others out.
 				c.log.Error(err, "Ignoring an object that cannot be read",
 					"kind", kind.String(), "namespace", h.Metadata.Namespace, "name", h.Metadata.Name)
-				rec = nil
 			}
-			return &item{record: rec, ObjectMeta: metav1.ObjectMeta{
-				Namespace: h.Metadata.Namespace, Name: h.Metadata.Name, ResourceVersion: h.Metadata.ResourceVersion,
-			}}, nil
+			return nil
 		},
-		missing: func() { c.note(kind, func(p *presence) { p.stale = p.installed }) },
+		Failed: func(err error) {
+			if apierrors.IsNotFound(err) {
+				c.note(kind, func(p *presence) { p.stale = p.installed })
+			}
+		},
 	}
 }

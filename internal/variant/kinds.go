@@ -6,6 +6,8 @@ package variant
 import (
 	"strings"
 
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
@@ -76,6 +78,11 @@ func (k Kind) Resource() string {
 		return name[:len(name)-1] + "ies"
 	}
 	return name + "s"
+}
+
+// at is the kind's resource at a version.
+func (k Kind) at(version string) schema.GroupVersionResource {
+	return schema.GroupVersionResource{Group: k.Group(), Version: version, Resource: k.Resource()}
 }
 
 // Optional tells whether a CustomResourceDefinition brings the kind, so that a

@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/rest"
 
+	"github.com/mirrorgate/mirrorgate/internal/feed"
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
@@ -28,7 +29,7 @@ var ErrNoRoutes = errors.New("the cluster has none of the kinds HTTPRoute, GRPCR
 type Survey struct {
 	index    *Index
 	cluster  *Cluster
-	sources  map[Kind]source
+	sources  map[Kind]feed.Source
 	resolver *Resolver
 	// unread tells, by namespace, which Services, workloads and endpoints could
 	// not be listed; blind, where that hides what is ready.
@@ -37,7 +38,7 @@ type Survey struct {
 
 // NewSurvey finds out which kinds a cluster has.
 func NewSurvey(ctx context.Context, config *rest.Config, opts Options, log logr.Logger) (*Survey, error) {
-	s := &Survey{index: NewIndex(opts), sources: map[Kind]source{}, unread: map[string]error{}, blind: map[string]error{}}
+	s := &Survey{index: NewIndex(opts), sources: map[Kind]feed.Source{}, unread: map[string]error{}, blind: map[string]error{}}
 	var err error
 	if s.cluster, err = NewCluster(config, s.index, log); err != nil {
 		return nil, err
@@ -48,7 +49,7 @@ func NewSurvey(ctx context.Context, config *rest.Config, opts Options, log logr.
 			s.sources[kind] = s.cluster.builtin(kind)
 			continue
 		}
-		version, err := s.cluster.servedVersion(ctx, kind)
+		version, err := s.cluster.served(ctx, kind)
 		if err != nil {
 			return nil, err
 		}
@@ -151,8 +152,8 @@ func (s *Survey) Resolve(ctx context.Context, doc *route.Document) (policy.Snaps
 // Read implements Reader.
 func (s *Survey) Read(ctx context.Context, q Query) ([]any, error) {
 	from := s.sources[q.Kind]
-	if typed, ok := from.(*typedSource); ok && q.Name != "" {
-		rec, err := typed.one(ctx, q.Namespace, q.Name)
+	if typed, ok := from.(*feed.Typed); ok && q.Name != "" {
+		rec, err := typed.One(ctx, q.Namespace, q.Name)
 		if rec == nil || err != nil {
 			return nil, err
 		}

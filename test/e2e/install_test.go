@@ -15,19 +15,19 @@ var isInstalled bool
 func installed(t *testing.T) {
 	t.Helper()
 	if !isInstalled {
-		apply(t)
+		apply(t, "testdata/install")
 	}
-	isInstalled = true
+	isInstalled, isNoMesh = true, false
 	kubectl(t, "-n=mirrorgate-system", "rollout", "status", "deployment/mirrorgate", "--timeout="+wait.String())
 	armed(t)
 }
 
-// apply is the command of docs/install.md. mirrorgate owns the failure policy that it has moved for a
+// apply is the command of docs/install.md, for an overlay with the image under test. mirrorgate owns the failure policy that it has moved for a
 // moment, until it gives it up; nothing else may be in conflict.
-func apply(t *testing.T) {
+func apply(t *testing.T, overlay string) {
 	t.Helper()
 	eventually(t, func() string {
-		_, err := node.Kubectl(t.Context(), "", "apply", "--server-side", "-k=testdata/install")
+		_, err := node.Kubectl(t.Context(), "", "apply", "--server-side", "-k="+overlay)
 		if err == nil {
 			return ""
 		}
@@ -80,7 +80,7 @@ func TestInstalledMirrorgateDeniesThroughItsService(t *testing.T) {
 		"-o=jsonpath={.status.readyReplicas}/{.spec.replicas}"))
 
 	t.Log("applied again, it is armed again")
-	apply(t)
+	apply(t, "testdata/install")
 	armed(t)
 	version := kubectl(t, "-n=mirrorgate-system", "exec", "deployment/mirrorgate", "--", "/mirrorgate", "version")
 	require.Contains(t, version, "mirrorgate e2e ")

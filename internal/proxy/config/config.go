@@ -45,6 +45,8 @@ type Config struct {
 type Listener struct {
 	Name    string
 	Address string
+	// TCP says whether connections are passed on as they are.
+	TCP bool
 	// H2C says whether HTTP/2 without TLS is accepted.
 	H2C bool
 	// CertFile and KeyFile are set with TLS. Load makes a relative path one from the
@@ -264,7 +266,7 @@ func (d *decoder) compare(f *file) {
 }
 
 func (d *decoder) listener(s *spec.Listener, at string) Listener {
-	l := Listener{Name: cmp.Or(s.Name, s.Address), Address: s.Address, H2C: s.TLS == nil}
+	l := Listener{Name: cmp.Or(s.Name, s.Address), Address: s.Address, TCP: s.TCP != nil, H2C: s.TLS == nil && s.TCP == nil}
 	if s.H2C != nil {
 		if l.H2C = *s.H2C; l.H2C && s.TLS != nil {
 			d.wrong(at+".h2c", "must not be true beside tls, where ALPN chooses HTTP/2")

@@ -207,7 +207,15 @@ func (c *Core) lookup(listener string) (s *state, index int, ok bool) {
 }
 
 // ForgetListener says that no request comes in any more at a listener that SetTable removed.
-func (c *Core) ForgetListener(name string) { c.gone.Delete(name) }
+func (c *Core) ForgetListener(name string) {
+	c.gone.Delete(name)
+	if s := c.state.Load(); s != nil {
+		if _, again := s.listeners[name]; again {
+			return
+		}
+	}
+	c.options.Metrics.passages.forget(name)
+}
 
 // target returns the one of that name, which may have copies under way.
 func (c *Core) target(t *rules.Target) *shadow.Target {

@@ -33,6 +33,7 @@ type Exchange struct {
 	copies    []*shadow.Copy
 	compares  []*shadow.Comparison
 	tried     []*upstream.Endpoint
+	affine    bool // the endpoint belongs to the client
 	endpoint  *upstream.Endpoint
 	reply     message.Reply
 	answer    Answer

@@ -17,6 +17,9 @@ import (
 // most likely the peer had closed it meanwhile.
 var ErrUnanswered = errors.New("connection closed before an answer")
 
+// ErrNoEndpoint is a service that has none that is ready.
+var ErrNoEndpoint = errors.New("no endpoint is ready")
+
 // ErrGone is a client that left while its answer was awaited.
 var ErrGone = errors.New("the client has gone")
 
@@ -27,6 +30,7 @@ func (c *Core) Serve(x *Exchange) {
 	state, listener, ok := c.lookup(x.Listener)
 	if x.state = state; ok {
 		x.rule = state.table.Match(listener, &x.match)
+		x.affine = state.table.Listeners[listener].Affinity
 	}
 	switch {
 	case x.state == nil:
@@ -128,7 +132,7 @@ func (c *Core) attempt(x *Exchange, set upstream.Set) (Answer, error) {
 	timeouts := &x.rule.Timeouts
 	x.send.Fresh = false
 	for last := upstream.ErrConnect; ; {
-		endpoint := set.Pick(x.tried, x.start)
+		endpoint := choose(set, x.affine, x.Remote, x.tried, x.start)
 		if endpoint == nil {
 			return nil, last
 		}
@@ -157,6 +161,14 @@ func (c *Core) attempt(x *Exchange, set upstream.Set) (Answer, error) {
 		}
 		c.options.Metrics.retries.Inc()
 	}
+}
+
+// choose picks an endpoint for a client; nil if none is left.
+func choose(set upstream.Set, affine bool, remote string, tried []*upstream.Endpoint, now time.Time) *upstream.Endpoint {
+	if affine && len(set) > 1 {
+		return set.PickFor(upstream.Client(remote), tried, now)
+	}
+	return set.Pick(tried, now)
 }
 
 // deadline is the earlier one of the whole request's and of an attempt that begins now.

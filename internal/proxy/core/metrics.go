@@ -20,6 +20,7 @@ type Metrics struct {
 	bytes     *prometheus.CounterVec
 	retries   prometheus.Counter
 	tunnels   prometheus.Gauge
+	passages  *passages
 
 	shadows    *prometheus.CounterVec
 	dropped    *prometheus.CounterVec
@@ -59,7 +60,8 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		agreement:  counter("comparisons_total", "Requests answered by both, by whether the classes of the statuses agree.", "mirror", "agree"),
 		ratio: histogram("comparison_latency_ratio", "Latency of the variant divided by that of the primary, both from the request sent to the head of the final answer.",
 			[]float64{.25, .5, .75, .9, 1, 1.1, 1.25, 1.5, 2, 4, 10}, "mirror"),
-		targets: map[string]*shadow.Target{},
+		passages: newPassages(registry),
+		targets:  map[string]*shadow.Target{},
 		gauges: [2]*prometheus.Desc{
 			prometheus.NewDesc(namespace+"shadows_in_flight", "Shadow requests being sent.", []string{"target"}, nil),
 			prometheus.NewDesc(namespace+"shadows_held_bytes", "Memory of shadow requests waiting and being sent.", []string{"target"}, nil),

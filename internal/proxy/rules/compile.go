@@ -97,8 +97,29 @@ func (c *compiler) listeners(specs []spec.Listener) {
 		if s.Port < 0 || s.Port > 65535 {
 			c.bad(at+".port", s.Port, "must be from 1 to 65535")
 		}
-		c.listener(l, &s, at)
+		switch s.SessionAffinity {
+		case "", "None":
+		case "ClientIP":
+			l.Affinity = true
+		default:
+			c.bad(at+".sessionAffinity", s.SessionAffinity, "must be ClientIP or None")
+		}
+		if s.TCP != nil {
+			c.passthrough(l, &s, at)
+		} else {
+			c.listener(l, &s, at)
+		}
 		c.table.Listeners = append(c.table.Listeners, l)
+	}
+}
+
+// passthrough compiles a listener that has no rules.
+func (c *compiler) passthrough(l *Listener, s *spec.Listener, at string) {
+	l.Passes, l.TCP = true, c.ref(&spec.BackendRef{Name: s.TCP.Name, Port: s.TCP.Port}, at+".tcp")
+	for field, set := range map[string]bool{"rules": len(s.Rules) > 0, "routes": len(s.Routes) > 0, "tls": s.TLS != nil, "h2c": s.H2C != nil} {
+		if set {
+			c.bad(at+"."+field, nil, "must not be set beside tcp, which passes connections on as they are")
+		}
 	}
 }
 

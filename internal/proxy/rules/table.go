@@ -60,6 +60,12 @@ type Listener struct {
 	Port int
 	// TLS says whether clients use TLS.
 	TLS bool
+	// Affinity says that endpoints are chosen by the client's address.
+	Affinity bool
+	// Passes says that connections are passed on as they are, to TCP, instead of by rules.
+	Passes bool
+	// TCP is nil if there is no such port.
+	TCP *Port
 
 	hosts hosts
 }

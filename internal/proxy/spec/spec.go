@@ -21,6 +21,10 @@ type Listener struct {
 	H2C *bool `json:"h2c"`
 	// TLS, if set, is terminated here.
 	TLS *TLS `json:"tls"`
+	// SessionAffinity chooses endpoints by the client's address: ClientIP, or None (the default).
+	SessionAffinity string `json:"sessionAffinity"`
+	// TCP, if set, passes connections on as they are, instead of rules.
+	TCP *Passthrough `json:"tcp"`
 	// Rules for every host name. Use Routes for rules with names of their own.
 	Rules  []Rule  `json:"rules"`
 	Routes []Route `json:"routes"`
@@ -30,6 +34,12 @@ type Listener struct {
 type TLS struct {
 	CertFile string `json:"certFile"`
 	KeyFile  string `json:"keyFile"`
+}
+
+// Passthrough is where connections lead that nobody looks into: a port of a service.
+type Passthrough struct {
+	Name string `json:"name"`
+	Port int    `json:"port"`
 }
 
 // Route is the spec of an HTTPRoute, without parentRefs.

@@ -7,10 +7,13 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // Idle is a connection between two requests.
@@ -24,6 +27,8 @@ type Idle interface {
 type Endpoint struct {
 	Address string
 
+	// hash is of the address, for affinity.
+	hash     uint64
 	inFlight atomic.Int64
 	// failed is when connecting failed last, in Unix nanoseconds.
 	failed atomic.Int64
@@ -160,6 +165,44 @@ func (s Set) pickOther(tried []*Endpoint, now time.Time) *Endpoint {
 		}
 	}
 	return best
+}
+
+// PickFor returns the endpoint that belongs to a client, given as a hash of its address: the same for
+// as long as it is there, on every replica, and another one only for the clients of an endpoint that
+// goes or comes (rendezvous hashing). What Pick avoids, it avoids.
+func (s Set) PickFor(client uint64, tried []*Endpoint, now time.Time) *Endpoint {
+	var best *Endpoint
+	var most uint64
+	for _, e := range s {
+		if slices.Contains(tried, e) {
+			continue
+		}
+		score := mix(client ^ e.hash)
+		if best != nil {
+			failed, other := e.failedSince(now), best.failedSince(now)
+			if failed && !other || failed == other && score <= most {
+				continue
+			}
+		}
+		best, most = e, score
+	}
+	return best
+}
+
+// mix spreads the bits of a hash (the finalizer of SplitMix64).
+func mix(h uint64) uint64 {
+	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
+	h = (h ^ h>>27) * 0x94d049bb133111eb
+	return h ^ h>>31
+}
+
+// Client is the hash of a client's address, given as host:port. The port does not matter.
+func Client(remote string) uint64 {
+	if at, err := netip.ParseAddrPort(remote); err == nil {
+		address := at.Addr().Unmap().WithZone("").As16()
+		return xxhash.Sum64(address[:])
+	}
+	return xxhash.Sum64String(remote)
 }
 
 func better(a, b *Endpoint, now time.Time) bool {

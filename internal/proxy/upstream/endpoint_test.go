@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"fmt"
 	"net"
 	"testing"
 	"time"
@@ -36,6 +37,39 @@ func TestPick(t *testing.T) {
 		seen[set.Pick(nil, later)] = true
 	}
 	assert.Len(t, seen, 3, "all take part")
+}
+
+// Each client has an endpoint of its own, and only those of one that goes, or for one that comes, move.
+func TestPickFor(t *testing.T) {
+	pool := NewPool(&Pool{})
+	set := pool.Set([]string{"10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80", "10.0.0.4:80"})
+	now := time.Now()
+	of := func(set Set, i int) *Endpoint {
+		return set.PickFor(Client(fmt.Sprintf("10.1.%d.%d:%d", i/250, i%250, 1024+i)), nil, now)
+	}
+	count := map[*Endpoint]int{}
+	for i := range 4000 {
+		e := of(set, i)
+		count[e]++
+		assert.Same(t, e, of(pool.Set([]string{"10.0.0.4:80", "10.0.0.2:80", "10.0.0.1:80", "10.0.0.3:80"}), i), "whatever their order")
+		without := of(set[:3], i)
+		if e != set[3] {
+			assert.Same(t, e, without)
+		}
+	}
+	for _, e := range set {
+		assert.InDelta(t, 1000, count[e], 100, e.Address)
+	}
+	client := Client("[::ffff:10.1.0.1]:7")
+	assert.Equal(t, Client("10.1.0.1:9"), client, "neither port nor spelling matters")
+	first := set.PickFor(client, nil, now)
+	second := set.PickFor(client, []*Endpoint{first}, now)
+	assert.NotSame(t, first, second)
+	first.failed.Store(now.UnixNano())
+	assert.Same(t, second, set.PickFor(client, nil, now), "failed a moment ago")
+	assert.Same(t, first, set.PickFor(client, nil, now.Add(2*avoid)))
+	assert.Same(t, first, Set{first}.PickFor(client, nil, now), "but better than none")
+	assert.Nil(t, Set{first}.PickFor(client, []*Endpoint{first}, now))
 }
 
 // idle counts what happens to it.

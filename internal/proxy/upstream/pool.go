@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // Pool keeps endpoints by their address, so that connections survive a change of the table. Fields
@@ -43,7 +45,7 @@ func (p *Pool) Endpoint(address string) *Endpoint {
 	defer p.mu.Unlock()
 	e := p.endpoints[address]
 	if e == nil {
-		e = &Endpoint{Address: address, pool: p}
+		e = &Endpoint{Address: address, hash: xxhash.Sum64String(address), pool: p}
 		p.endpoints[address] = e
 	}
 	return e

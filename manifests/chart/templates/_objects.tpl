@@ -14,6 +14,7 @@ base/webhooks.yaml
 {{ range .Values.routes }}components/{{ . }}/rbac.yaml
 {{ end -}}
 {{ if .Values.iter8.enabled }}components/iter8/rbac.yaml{{ end }}
+{{ if .Values.noMesh.enabled }}components/no-mesh/rbac.yaml{{ end }}
 {{ if eq .Values.certs.source "self" }}components/self-cert/rbac.yaml{{ end }}
 {{ if eq .Values.certs.source "cert-manager" }}components/cert-manager/rbac.yaml{{ end }}
 {{ if .Values.proxy.enabled }}components/proxy/deployment.yaml
@@ -78,6 +79,9 @@ release's namespace stands for base's.
 {{- if $values.iter8.enabled }}
 {{- $_ := set $container "args" (append $container.args "--iter8") }}
 {{- end }}
+{{- if $values.noMesh.enabled }}
+{{- $_ := set $container "args" (append $container.args "--no-mesh") }}
+{{- end }}
 {{- $annotations := deepCopy $values.podAnnotations }}
 {{- with $values.config }}
 {{- $_ := set $annotations "mirrorgate.dev/config-hash" (toYaml . | sha256sum | trunc 16) }}
@@ -109,7 +113,9 @@ so that stays as it is.
 {{- end }}
 {{- end }}
 {{- $hooks := list }}
-{{- range $component := .root.Values.routes }}
+{{- $components := .root.Values.routes }}
+{{- if .root.Values.noMesh.enabled }}{{ $components = append $components "no-mesh" }}{{ end }}
+{{- range $component := $components }}
 {{- range include "mirrorgate.documents" (dict "file" (printf "components/%s/webhooks.yaml" $component) "root" $root) | fromYamlArray }}
 {{- if eq .kind $kind }}{{ $hooks = concat .webhooks $hooks }}{{ end }}
 {{- end }}

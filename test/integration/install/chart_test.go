@@ -115,6 +115,7 @@ func TestChartRendersTheObjectsOfKustomize(t *testing.T) {
 		"gateway-api":  {overlay(t, "self-cert", "gateway-api"), []string{"--set", "routes={gateway-api}"}},
 		"istio":        {overlay(t, "self-cert", "istio"), []string{"--set", "routes={istio}"}},
 		"iter8":        {overlay(t, "self-cert", "gateway-api", "istio", "iter8"), []string{"--set", "iter8.enabled=true"}},
+		"no-mesh":      {render(t, "overlays/no-mesh"), []string{"--set", "routes={gateway-api}", "--set", "noMesh.enabled=true"}},
 		"components": {
 			overlay(t, "self-cert", "gateway-api", "istio", "proxy", "prometheus", "network-policy"),
 			[]string{"--set", "proxy.enabled=true", "--set", "prometheus.enabled=true", "--set", "networkPolicy.enabled=true"},
@@ -171,6 +172,7 @@ func TestChartRefusesBadValuesAndSaysWhichAndWhy(t *testing.T) {
 		"prometheus=true":              "at '/prometheus': got boolean, want object",
 		"networkPolicy.enabled=please": "at '/networkPolicy/enabled': got string, want boolean",
 		"extraArgs[0]=debug":           "at '/extraArgs/0': 'debug' does not match pattern",
+		"noMesh.on=true":               "at '/noMesh': additional properties 'on' not allowed",
 		"routes={ingress}":             "at '/routes/0': value must be one of 'gateway-api', 'istio'",
 		"config=none":                  "at '/config': got string, want object",
 		"iter8=true":                   "at '/iter8': got boolean, want object",

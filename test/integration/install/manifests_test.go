@@ -67,7 +67,7 @@ func install(t *testing.T, text string, without ...string) {
 
 func TestOverlaysAreInstalledAsTheyAreAndRunUnderPodSecurityRestricted(t *testing.T) {
 	require.NoError(t, env.InstallCRDs(t.Context(), "cert-manager"))
-	for _, overlay := range []string{"overlays/default", "overlays/cert-manager"} {
+	for _, overlay := range []string{"overlays/default", "overlays/cert-manager", "overlays/no-mesh"} {
 		t.Run(overlay, func(t *testing.T) {
 			install(t, render(t, overlay))
 			harness.Eventually(t, func() bool {

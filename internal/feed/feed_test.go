@@ -1,4 +1,4 @@
-package variant
+package feed
 
 import (
 	"context"
@@ -21,14 +21,14 @@ type fakeRestarted struct {
 	events watch.Interface
 }
 
-func (f *fakeRestarted) list(_ context.Context, _ string, opts metav1.ListOptions) (*itemList, error) {
+func (f *fakeRestarted) List(_ context.Context, _ string, opts metav1.ListOptions) (*List, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.lists = append(f.lists, opts)
-	return &itemList{ListMeta: metav1.ListMeta{ResourceVersion: "356"}}, nil
+	return &List{ListMeta: metav1.ListMeta{ResourceVersion: "356"}}, nil
 }
 
-func (f *fakeRestarted) watch(context.Context, metav1.ListOptions) (watch.Interface, error) {
+func (f *fakeRestarted) Watch(context.Context, string, metav1.ListOptions) (watch.Interface, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.lists) < 3 {
@@ -39,9 +39,9 @@ func (f *fakeRestarted) watch(context.Context, metav1.ListOptions) (watch.Interf
 
 func TestFeedListsTheNewestVersionAfterAnOutage(t *testing.T) {
 	from := &fakeRestarted{events: watch.NewFake()}
-	nothing := sink{set: func(*item) {}, remove: func(*item) {}, replace: func([]*item) {}}
-	f := startFeed(t.Context(), logr.Discard(), "things", from, "v1", nothing)
-	defer f.end()
+	nothing := Sink{Set: func(*Item) {}, Remove: func(*Item) {}, Replace: func([]*Item) {}}
+	f := Start(t.Context(), logr.Discard(), "things", from, "", nothing)
+	defer f.End()
 	lists := func() []metav1.ListOptions {
 		from.mu.Lock()
 		defer from.mu.Unlock()
@@ -50,6 +50,6 @@ func TestFeedListsTheNewestVersionAfterAnOutage(t *testing.T) {
 	require.Eventually(t, func() bool { return len(lists()) == 3 }, 10*time.Second, time.Millisecond, "an outage is over within seconds")
 	for _, opts := range lists() {
 		require.Empty(t, opts.ResourceVersion)
-		require.EqualValues(t, pageSize, opts.Limit)
+		require.EqualValues(t, PageSize, opts.Limit)
 	}
 }

@@ -1,0 +1,241 @@
+package main
+
+// A proxy in front of a Service: its rules come from the cluster, and follow it.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/klog/v2"
+
+	"github.com/mirrorgate/mirrorgate/internal/dataplane"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/config"
+)
+
+// serviceProxy is a proxy process with what it follows.
+type serviceProxy struct {
+	*proxyProcess
+	service  dataplane.Name
+	feed     *dataplane.Feed
+	follower *dataplane.Follower
+	metrics  *tableMetrics
+
+	// complete is set when everything was served once that the Service has.
+	complete atomic.Bool
+	// since is when it was first not known what a route refers to; zero while all is known.
+	since time.Time
+	// said is what was logged last about the table, and saidAt when.
+	said   string
+	saidAt time.Time
+	shown  string
+}
+
+const (
+	// hold is how long a table waits for what its routes began to refer to: another namespace has to
+	// be read first, which somebody may have to permit.
+	hold = 2 * time.Second
+	// again is when a table that could not be served is tried again.
+	again = time.Second
+)
+
+// serveService serves what routes say of a Service, until ctx ends.
+func serveService(ctx context.Context, opts *proxyOptions) (err error) {
+	p := &serviceProxy{proxyProcess: newProxyProcess(opts)}
+	klog.SetLogger(p.log)
+	if err := p.assemble(&config.Config{AccessLog: config.AccessLog{Format: opts.AccessLog, Path: "-"}}); err != nil { //nolint:contextcheck // a server ends by Shutdown, not with a context
+		return err
+	}
+	if p.access != nil {
+		defer func() { err = errors.Join(err, p.access.Close()) }()
+	}
+	if err := p.connect(); err != nil {
+		return err
+	}
+	p.ready = func() bool { return p.complete.Load() && p.server.Ready() }
+	failed := make(chan error, 1)
+	stopAdmin, err := p.admin(opts.AdminBind, failed)
+	if err != nil {
+		return err
+	}
+	defer stopAdmin()
+	stopFollowing := p.follow(context.WithoutCancel(ctx))
+	p.log.Info("Waiting for the API server to say what to serve", "service", p.service.String())
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	drained := p.drain(ctx) // endpoints still change
+	stopFollowing()
+	return errors.Join(err, drained)
+}
+
+// connect finds the API server, and says what is to be read there.
+func (p *serviceProxy) connect() error {
+	cluster, namespace, err := kubeconfig(p.opts.Kubeconfig, "")
+	if err != nil {
+		return err
+	}
+	cluster.UserAgent = "mirrorgate-proxy/" + version
+	if p.opts.Namespace != "" {
+		namespace = p.opts.Namespace
+	}
+	p.service = dataplane.Name{Namespace: namespace, Name: p.opts.Service}
+	index := dataplane.NewIndex(dataplane.Options{Parent: p.service})
+	p.feed, err = dataplane.NewFeed(cluster, index, p.log, dataplane.FeedOptions{Namespace: namespace})
+	if err != nil {
+		return err
+	}
+	p.metrics = newTableMetrics(p.registry, p.feed)
+	p.follower = dataplane.Follow(index, p.service, p.server)
+	return nil
+}
+
+// follow keeps the server in step with the cluster until stop is called.
+func (p *serviceProxy) follow(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{}, 2)
+	go func() {
+		_ = p.feed.Start(ctx)
+		done <- struct{}{}
+	}()
+	go func() {
+		retry := time.NewTimer(0)
+		defer retry.Stop()
+		for ctx.Err() == nil {
+			select {
+			case <-p.follower.Changed():
+			case <-p.feed.Changed():
+			case <-retry.C:
+			case <-ctx.Done():
+			}
+			if after := p.step(time.Now()); after > 0 {
+				retry.Reset(after)
+			}
+		}
+		done <- struct{}{}
+	}()
+	return func() {
+		cancel()
+		<-done
+		<-done
+	}
+}
+
+// step serves what is known by now, and says when to try again, 0 for when something changes.
+func (p *serviceProxy) step(now time.Time) (after time.Duration) {
+	if !p.feed.Synced() {
+		if !p.complete.Load() {
+			return 0
+		}
+		if p.since.IsZero() {
+			p.since = now
+		}
+		if rest := hold - now.Sub(p.since); rest > 0 {
+			return rest
+		}
+	} else {
+		p.since = time.Time{}
+	}
+	err := p.follower.Sync()
+	switch {
+	case err == nil, errors.Is(err, dataplane.ErrNotServed) && p.follower.Listeners() != nil:
+		p.metrics.applied()
+		p.said = ""
+		p.show()
+		if !p.complete.Swap(true) {
+			p.log.Info("Ready", "service", p.service.String())
+		}
+		return 0
+	case errors.Is(err, dataplane.ErrNotServed):
+		err = fmt.Errorf("there is no Service %s", p.service)
+	case errors.Is(err, dataplane.ErrNoOrigin):
+		p.show()
+	default:
+		after = again
+	}
+	p.metrics.refused()
+	if text := err.Error(); text != p.said || now.Sub(p.saidAt) > time.Minute {
+		p.said, p.saidAt = text, now
+		p.log.Error(err, "Not everything can be served", "service", p.service.String())
+	}
+	return after
+}
+
+// show logs what is listened at, when that changes.
+func (p *serviceProxy) show() {
+	listeners := p.follower.Listeners()
+	lines := make([]string, 0, len(listeners))
+	for i := range listeners {
+		l := &listeners[i]
+		way := "passes through as TCP"
+		if l.TCP == nil {
+			way = "by"
+			for _, r := range l.Routes {
+				way += " " + r.Name
+			}
+		}
+		lines = append(lines, fmt.Sprintf("port %d at %s %s", l.Port, l.Address, way))
+	}
+	if text := fmt.Sprint(lines); text != p.shown {
+		p.shown = text
+		p.log.Info("Serving", "service", p.service.String(), "listeners", lines)
+	}
+}
+
+// tableMetrics say what became of what the cluster says.
+type tableMetrics struct {
+	updates *prometheus.CounterVec
+	valid   prometheus.Gauge
+}
+
+func newTableMetrics(registry prometheus.Registerer, feed *dataplane.Feed) *tableMetrics {
+	m := &tableMetrics{
+		updates: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mirrorgate_proxy_table_updates_total", Help: "Times that the server was brought in step with the cluster, by result (applied, refused)."}, []string{"result"}),
+		valid:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "mirrorgate_proxy_table_valid", Help: "1 if what the cluster says is served as a whole, else 0."}),
+	}
+	for _, result := range []string{"applied", "refused"} {
+		m.updates.WithLabelValues(result)
+	}
+	registry.MustRegister(m.updates, m.valid, feedMetrics{feed})
+	return m
+}
+
+func (m *tableMetrics) applied() {
+	m.updates.WithLabelValues("applied").Inc()
+	m.valid.Set(1)
+}
+
+func (m *tableMetrics) refused() {
+	m.updates.WithLabelValues("refused").Inc()
+	m.valid.Set(0)
+}
+
+// feedMetrics show what a feed knows.
+type feedMetrics struct{ feed *dataplane.Feed }
+
+var (
+	feedSynced   = prometheus.NewDesc("mirrorgate_feed_synced", "1 if all objects of the resource are known that are to be read, else 0.", []string{"resource"}, nil)
+	feedFailures = prometheus.NewDesc("mirrorgate_feed_failures_total", "Lists and watches of the resource that could not begin, and objects that could not be read.", []string{"resource"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (f feedMetrics) Describe(out chan<- *prometheus.Desc) {
+	out <- feedSynced
+	out <- feedFailures
+}
+
+// Collect implements prometheus.Collector.
+func (f feedMetrics) Collect(out chan<- prometheus.Metric) {
+	for resource, state := range f.feed.Resources() {
+		synced := 0.0
+		if state.Synced {
+			synced = 1
+		}
+		out <- prometheus.MustNewConstMetric(feedSynced, prometheus.GaugeValue, synced, resource)
+		out <- prometheus.MustNewConstMetric(feedFailures, prometheus.CounterValue, float64(state.Failures), resource)
+	}
+}

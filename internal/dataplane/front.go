@@ -1,0 +1,205 @@
+package dataplane
+
+// What the Index knows of the Services themselves that have, or ask for, a proxy in front of them:
+// for the controller that puts it there, and for the webhook that steers their selectors.
+
+import (
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
+)
+
+// Selects is what a stored Service selects.
+type Selects struct {
+	Selector map[string]string
+	// Recorded is the value of its SelectorAnnotation, "" for none.
+	Recorded string
+}
+
+func (s *Selects) equal(other *Selects) bool {
+	return s.Recorded == other.Recorded && maps.Equal(s.Selector, other.Selector)
+}
+
+// selected notes the fronts that a Service's selector matters to: its own, if it has or had one, and
+// those of the parents whose routes name it.
+func (x *Index) selected(name Name, s, old *service, d *dirt) {
+	for _, one := range []*service{s, old} {
+		if one != nil && (one.swapped || one.selects.Recorded != "") {
+			d.fronts[name] = true
+		}
+	}
+	for r := range x.naming[name] {
+		for parent := range r.ports {
+			d.fronts[parent] = true
+		}
+	}
+}
+
+// Front is what concerns a Service with regard to a proxy in front of it.
+type Front struct {
+	// Exists is set if the Index has the Service.
+	Exists bool
+	// Namespace is set if its namespace is enabled.
+	Namespace bool
+	// Named is set if a route of its namespace names it as parent, Routed if one is attached as well:
+	// to a Service that is enabled, and not refused.
+	Named, Routed bool
+	// Refused is why no proxy can stand in front of it, "" if one can.
+	Refused string
+	// Primary is the Service that its routes send clients to: the first of a route with a weight, in
+	// its namespace and with the same target ports. It is nil if there is none, or it is the Service
+	// itself.
+	Primary *Selects
+	// Origin is the Service of ours that keeps its selector, nil if there is none.
+	Origin *Selects
+	// Foreign are the namespaces that its routes refer to, and that permit it, sorted.
+	Foreign []string
+}
+
+// Front returns what concerns a Service.
+func (x *Index) Front(parent Name) Front {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	f := Front{Namespace: x.namespaces[parent.Namespace], Routed: len(x.attached[parent]) > 0}
+	s := x.services[parent]
+	if s == nil {
+		return f
+	}
+	f.Exists, f.Refused = true, s.refused
+	for r := range x.naming[parent] {
+		f.Named = f.Named || r.name.Namespace == parent.Namespace && slices.ContainsFunc(r.parents, func(p parentRef) bool { return p.service == parent })
+	}
+	if origin := x.services[Name{Namespace: parent.Namespace, Name: OriginName(parent.Name)}]; origin != nil {
+		f.Origin = &origin.selects
+	}
+	routes := slices.SortedFunc(maps.Keys(x.attached[parent]), (*route).precedes)
+	f.Primary = x.primary(parent, s, routes)
+	f.Foreign = x.foreign(parent, routes)
+	return f
+}
+
+// Fronts are the Services that Front has to say something about: those that a route is attached to,
+// that are enabled and named by one, whose selector we hold, or that have an origin still.
+func (x *Index) Fronts() []Name {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	found := x.asked()
+	for name, s := range x.services {
+		if s.swapped || s.selects.Recorded != "" {
+			found[name] = true
+		}
+		if s.parent != "" {
+			found[Name{Namespace: name.Namespace, Name: s.parent}] = true
+		}
+	}
+	return slices.SortedFunc(maps.Keys(found), compareNames)
+}
+
+// asked are the enabled Services that routes of their namespace name as parent.
+func (x *Index) asked() map[Name]bool {
+	found := map[Name]bool{}
+	for _, r := range x.routes {
+		for i := range r.parents {
+			if p := r.parents[i].service; p.Namespace == r.name.Namespace && x.enabled(p) {
+				found[p] = true
+			}
+		}
+	}
+	return found
+}
+
+// ParentsOf are the Services of its own namespace that a route names as parents.
+func (x *Index) ParentsOf(name Name) []Name {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	r := x.routes[name]
+	if r == nil {
+		return nil
+	}
+	var found []Name
+	for i := range r.parents {
+		if p := r.parents[i].service; p.Namespace == name.Namespace && !slices.Contains(found, p) {
+			found = append(found, p)
+		}
+	}
+	return found
+}
+
+// primary finds the backend that clients may be led to without a proxy: that of most weight in a rule
+// for all requests, or else in any.
+func (x *Index) primary(parent Name, s *service, routes []*route) *Selects {
+	for _, want := range []func(*spec.Rule) bool{forAll, func(*spec.Rule) bool { return true }} {
+		for _, r := range routes {
+			for i := range r.rules {
+				if !want(&r.rules[i]) {
+					continue
+				}
+				to := heaviest(r.rules[i].BackendRefs)
+				if to == nil {
+					continue
+				}
+				ref := r.refs[to.Name]
+				if ref.Name == parent && ref.kind == "" {
+					return nil
+				}
+				if backend := x.services[ref.Name]; ref.kind == "" && ref.Namespace == parent.Namespace && backend != nil &&
+					len(backend.selects.Selector) > 0 && s.agrees(backend.port(to.Port), r.ports[parent]) {
+					return &backend.selects
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// forAll says whether a rule is for requests of every kind.
+func forAll(rule *spec.Rule) bool {
+	return len(rule.Matches) == 0 || slices.ContainsFunc(rule.Matches, func(m spec.Match) bool {
+		everywhere := m.Path == nil || (m.Path.Type == "" || m.Path.Type == "PathPrefix") && ptr.Deref(m.Path.Value, "/") == "/"
+		return everywhere && m.Method == "" && len(m.Headers)+len(m.QueryParams) == 0
+	})
+}
+
+// heaviest is the first of the backends with most weight, nil if none has any.
+func heaviest(backends []spec.BackendRef) (found *spec.BackendRef) {
+	most := 0
+	for i := range backends {
+		if weight := ptr.Deref(backends[i].Weight, 1); weight > most {
+			found, most = &backends[i], weight
+		}
+	}
+	return found
+}
+
+// agrees says whether clients of these ports of a Service would find another one's port at its pods.
+func (s *service) agrees(port *corev1.ServicePort, numbers []int) bool {
+	return port != nil && !slices.ContainsFunc(numbers, func(number int) bool {
+		own := s.port(number)
+		return own == nil || target(own) != target(port)
+	})
+}
+
+// target is a target port with its default.
+func target(p *corev1.ServicePort) intstr.IntOrString {
+	if p.TargetPort == (intstr.IntOrString{}) {
+		return intstr.FromInt32(p.Port)
+	}
+	return p.TargetPort
+}
+
+func (x *Index) foreign(parent Name, routes []*route) (found []string) {
+	for _, r := range routes {
+		for ref := range maps.Values(r.refs) {
+			if ref.kind == "" && ref.Namespace != parent.Namespace && x.granted(parent.Namespace, ref.Name) && !slices.Contains(found, ref.Namespace) {
+				found = append(found, ref.Namespace)
+			}
+		}
+	}
+	slices.Sort(found)
+	return found
+}

@@ -1,0 +1,110 @@
+package dataplane
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// primaryOf is the selector of a front's primary, "" for none.
+func primaryOf(w *world, parent string) string {
+	p := w.Front(name(parent)).Primary
+	if p == nil {
+		return ""
+	}
+	return p.Selector["app"]
+}
+
+func TestFrontPrimary(t *testing.T) {
+	base := []string{
+		serviceOf("web", Enabled, "http:8000->80 9000->90"),
+		serviceOf("v1", "", "80", "selector: {app: v1}"), serviceOf("v2", "", "80", "selector: {app: v2}"),
+		serviceOf("other", "", "80->8080", "selector: {app: other}"), serviceOf("far/v1", "", "80", "selector: {app: far}"),
+	}
+	for title, c := range map[string]struct{ rules, want string }{
+		"the only one":                  {`{backendRefs: [{name: v1, port: 80}]}`, "v1"},
+		"of most weight":                {`{backendRefs: [{name: v2, port: 80, weight: 1}, {name: v1, port: 80, weight: 9}]}`, "v1"},
+		"of no weight":                  {`{backendRefs: [{name: v2, port: 80, weight: 0}]}`, ""},
+		"of the rule for all requests":  {`{matches: [{headers: [{name: x, value: "1"}]}], backendRefs: [{name: v2, port: 80}]}, {backendRefs: [{name: v1, port: 80}]}`, "v1"},
+		"the parent itself":             {`{backendRefs: [{name: web, port: 8000}]}`, ""},
+		"with other target ports":       {`{backendRefs: [{name: other, port: 80}]}`, ""},
+		"of another namespace":          {`{backendRefs: [{name: v1, namespace: far, port: 80}]}`, ""},
+		"that is not there":             {`{backendRefs: [{name: nobody, port: 80}]}`, ""},
+		"a port that is not there":      {`{backendRefs: [{name: v1, port: 81}]}`, ""},
+		"only for some requests":        {`{matches: [{path: {type: PathPrefix, value: /a}}], backendRefs: [{name: v1, port: 80}]}`, "v1"},
+		"the default path, spelled out": {`{matches: [{path: {type: PathPrefix, value: /a}}], backendRefs: [{name: v2, port: 80}]}, {matches: [{path: {type: PathPrefix, value: /}}], backendRefs: [{name: v1, port: 80}]}`, "v1"},
+		"a mirror is no primary at all": {`{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: v2, port: 80}}}], backendRefs: [{name: v1, port: 80}]}`, "v1"},
+	} {
+		t.Run(title, func(t *testing.T) {
+			w := newWorld(t, append(base, routeOf("r", "{group: '', kind: Service, name: web, port: 8000}", c.rules))...)
+			require.True(t, w.Front(name("web")).Routed)
+			assert.Equal(t, c.want, primaryOf(w, "web"))
+		})
+	}
+}
+
+func TestFrontFollowsItsParts(t *testing.T) {
+	w := newWorld(t, serviceOf("web", "", "80"), serviceOf("v1", "", "80", "selector: {app: v1}"))
+	front := func() Front { return w.Front(name("web")) }
+	require.Equal(t, Front{Exists: true}, front())
+	w.apply(routeOf("r", "{group: '', kind: Service, name: web}", "{backendRefs: [{name: v1, port: 80}, {name: v1, namespace: far, port: 80}]}"))
+	require.Equal(t, Front{Exists: true, Named: true}, front(), "not enabled")
+	require.Equal(t, []Name{name("web")}, w.ParentsOf(name("r")))
+	require.Empty(t, w.Fronts())
+
+	w.EnableNamespace("shop", true)
+	require.True(t, front().Routed && front().Namespace)
+	require.Equal(t, "v1", primaryOf(w, "web"))
+	require.Equal(t, []Name{name("web")}, w.Fronts())
+	w.apply(serviceOf("v1", "", "80", "selector: {app: v1b}"))
+	require.Contains(t, w.changes[0].Fronts, name("web"), "told of the primary's new selector")
+	require.Equal(t, "v1b", primaryOf(w, "web"))
+
+	require.Empty(t, front().Foreign, "nothing is granted")
+	w.apply(grantOf("far/g", "{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}", "{group: '', kind: Service}"))
+	require.Equal(t, []string{"far"}, front().Foreign)
+
+	w.apply(serviceOf(OriginName("web"), "", "80", "selector: {app: mine}"))
+	require.Equal(t, "mine", front().Origin.Selector["app"])
+
+	w.apply(serviceOf("web", "", "80", "clusterIP: None"))
+	require.False(t, front().Routed)
+	require.Contains(t, front().Refused, "headless")
+	require.Equal(t, []Name{name("web")}, w.Fronts(), "refused, and to be told so")
+	w.apply(serviceOf("web", "disabled", "80"))
+	require.Empty(t, w.Fronts())
+	w.apply(serviceOf("web", "disabled", "80", "selector: {app: "+Sentinel("web")+"}"))
+	require.Equal(t, []Name{name("web")}, w.Fronts(), "we hold its selector")
+	w.Delete(KindService, "shop", "web")
+	require.False(t, front().Exists)
+}
+
+func TestRefusesWhatProxiesCannotCarry(t *testing.T) {
+	s := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "web"},
+		Spec:       corev1.ServiceSpec{ClusterIP: "10.0.0.1", Selector: map[string]string{"app": "x"}},
+	}
+	require.Empty(t, Refused(s))
+	for key, says := range map[string]string{"pod-template-hash": "pod-template-hash", ParentLabel: ParentLabel} {
+		s.Spec.Selector = map[string]string{key: "x"}
+		require.Contains(t, Refused(s), says)
+	}
+	s.Spec.Selector, s.Labels = map[string]string{"app": "x"}, map[string]string{ParentLabel: "web"}
+	require.Contains(t, Refused(s), "mirrorgate's own")
+}
+
+// In bypass a Service has its primary's selector, which may be one that Argo Rollouts swaps.
+func TestRefusesByWhatTheAuthorWrote(t *testing.T) {
+	s := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "web", Annotations: map[string]string{
+			SelectorAnnotation: `{"original":{"app":"x"},"written":{"rollouts-pod-template-hash":"5d"}}`,
+		}},
+		Spec: corev1.ServiceSpec{ClusterIP: "10.0.0.1", Selector: map[string]string{"rollouts-pod-template-hash": "5d"}},
+	}
+	require.Empty(t, Refused(s))
+	s.Annotations = nil
+	require.Contains(t, Refused(s), "Argo Rollouts")
+}

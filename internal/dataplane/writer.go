@@ -1,0 +1,296 @@
+package dataplane
+
+// From the Index to status.parents of HTTPRoutes.
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/clock"
+
+	"github.com/mirrorgate/mirrorgate/internal/feed"
+	routes "github.com/mirrorgate/mirrorgate/internal/route"
+)
+
+// fieldManager is who writes, in managedFields.
+const fieldManager = "mirrorgate"
+
+// StatusWriter keeps our entries in status.parents of HTTPRoutes as an Index has them: a patch of the
+// status alone, that leaves the entries of others as they are, and none where there is nothing to say
+// that is not there. Only one may run at a time: the leader's.
+type StatusWriter struct {
+	index  *Index
+	synced func() bool
+	client *feed.Client
+	log    logr.Logger
+	clock  clock.PassiveClock
+
+	mu    sync.Mutex
+	queue workqueue.TypedRateLimitingInterface[Name] // nil while it does not run
+	pace  map[Name]pace
+}
+
+// NewStatusWriter returns a writer that begins when synced says that the Index knows everything. It needs
+// the verbs get on httproutes and patch on httproutes/status.
+func NewStatusWriter(config *rest.Config, index *Index, synced func() bool, log logr.Logger) (*StatusWriter, error) {
+	client, err := feed.NewClient(config)
+	if err != nil {
+		return nil, err
+	}
+	w := &StatusWriter{index: index, synced: synced, client: client, log: log, clock: clock.RealClock{}, pace: map[Name]pace{}}
+	index.Subscribe(func(c *Change) { w.add(c.Routes...) })
+	return w, nil
+}
+
+func (w *StatusWriter) add(names ...Name) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, name := range names {
+		if w.queue != nil {
+			w.queue.Add(name)
+		}
+	}
+}
+
+// workers are how many routes are written at once.
+const workers = 4
+
+// Start writes until ctx ends. It may be called again after that.
+func (w *StatusWriter) Start(ctx context.Context) error {
+	defer w.client.Close()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for !w.synced() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	queue := workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[Name](200*time.Millisecond, time.Minute))
+	w.mu.Lock()
+	w.queue = queue
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		w.queue = nil
+		w.mu.Unlock()
+	}()
+	w.add(w.index.Stale()...) // what others missed, or left behind
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for w.next(ctx, queue) {
+				continue
+			}
+		})
+	}
+	<-ctx.Done()
+	queue.ShutDown()
+	wg.Wait()
+	return nil
+}
+
+// next writes the status of one route.
+func (w *StatusWriter) next(ctx context.Context, queue workqueue.TypedRateLimitingInterface[Name]) bool {
+	name, over := queue.Get()
+	if over {
+		return false
+	}
+	defer queue.Done(name)
+	if !w.index.IsStale(name) {
+		queue.Forget(name)
+		return true
+	}
+	if wait := w.wait(name); wait > 0 {
+		queue.AddAfter(name, wait)
+		return true
+	}
+	err := w.write(ctx, name)
+	switch {
+	case err == nil:
+		queue.Forget(name)
+	case ctx.Err() != nil:
+	case apierrors.IsConflict(err):
+		queue.AddRateLimited(name) // somebody else wrote meanwhile, which is nothing to talk about
+	default:
+		w.log.Error(err, "Cannot write the status of a route; trying again", "namespace", name.Namespace, "name", name.Name)
+		queue.AddRateLimited(name)
+	}
+	return true
+}
+
+// write patches the status of a route that is there, and still the one that the Index knows.
+func (w *StatusWriter) write(ctx context.Context, name Name) error {
+	live, err := w.get(ctx, name)
+	if err != nil || live == nil {
+		return err
+	}
+	wanted, generation := w.index.Status(name)
+	if live.Metadata.Generation != generation {
+		// What is known is about another spec. That the newer one comes in announces the route again,
+		// but not if its status was right already for the older one.
+		return apierrors.NewConflict(httpRouteResource, name.Name, errors.New("its new spec is not known yet"))
+	}
+	return w.patch(ctx, name, live, wanted)
+}
+
+var httpRouteResource = httpRoutes.at("v1").GroupResource()
+
+// liveRoute is what an HTTPRoute has beside its spec.
+type liveRoute struct {
+	Metadata struct {
+		Namespace       string    `json:"namespace"`
+		Name            string    `json:"name"`
+		UID             types.UID `json:"uid"`
+		ResourceVersion string    `json:"resourceVersion"`
+		Generation      int64     `json:"generation"`
+	} `json:"metadata"`
+	Status reported `json:"status"`
+}
+
+func (w *StatusWriter) request(verb string, name Name, subresources ...string) *rest.Request {
+	return w.client.Verb(verb).AbsPath(feed.GroupPath(routes.GatewayGroup, "v1")).SetHeader("Accept", runtime.ContentTypeJSON).
+		Namespace(name.Namespace).Resource(httpRoutes.resource).Name(name.Name).SubResource(subresources...)
+}
+
+// get reads a route, nil if it is gone.
+func (w *StatusWriter) get(ctx context.Context, name Name) (*liveRoute, error) {
+	raw, err := w.request("GET", name).Do(ctx).Raw()
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	live := &liveRoute{}
+	if err := json.Unmarshal(raw, live); err != nil {
+		return nil, fmt.Errorf("HTTPRoute %s: %w", name, err)
+	}
+	return live, nil
+}
+
+// patch makes these our entries. It fails with a conflict if somebody has written the route meanwhile.
+func (w *StatusWriter) patch(ctx context.Context, name Name, live *liveRoute, wanted []ParentStatus) error {
+	parents, left, err := merge(live.Status.Parents, wanted, metav1.NewTime(w.clock.Now().Truncate(time.Second)))
+	if err != nil {
+		return err
+	}
+	if left > 0 {
+		w.log.Info("Some parents of a route are not in its status, which holds 32", "namespace", name.Namespace, "name", name.Name, "parents", left)
+	}
+	before, err := json.Marshal(live.Status.Parents)
+	if err != nil {
+		return err
+	}
+	after, err := json.Marshal(parents)
+	if err != nil || sameJSON(before, after) {
+		return err
+	}
+	body, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"uid": live.Metadata.UID, "resourceVersion": live.Metadata.ResourceVersion},
+		"status":   map[string]any{"parents": parents},
+	})
+	if err != nil {
+		return err
+	}
+	err = w.request("PATCH", name, "status").SetHeader("Content-Type", string(types.MergePatchType)).
+		Param("fieldManager", fieldManager).Body(body).Do(ctx).Error()
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err == nil {
+		w.wrote(name)
+	}
+	return err
+}
+
+// Clear takes our entries out of the status of every HTTPRoute, for a cluster that mirrorgate leaves. It
+// needs the verb list as well.
+func (w *StatusWriter) Clear(ctx context.Context) error {
+	opts := metav1.ListOptions{Limit: feed.PageSize}
+	source := &feed.Raw{
+		Resource: feed.Resource{GroupVersionResource: httpRoutes.at("v1"), Client: w.client},
+		Convert: func(raw []byte) any {
+			var route struct {
+				Status json.RawMessage `json:"status"`
+			}
+			return json.Unmarshal(raw, &route) == nil && len(ours(route.Status)) > 0
+		},
+	}
+	var failed []error
+	for {
+		page, err := source.List(ctx, "", opts)
+		if apierrors.IsNotFound(err) {
+			return nil // no such kind
+		}
+		if err != nil {
+			return errors.Join(append(failed, err)...)
+		}
+		for _, it := range page.Items {
+			if it.Record == true {
+				failed = append(failed, w.clear(ctx, nameOf(it)))
+			}
+		}
+		if opts.Continue = page.Continue; opts.Continue == "" {
+			return errors.Join(failed...)
+		}
+	}
+}
+
+func (w *StatusWriter) clear(ctx context.Context, name Name) error {
+	for tries := 0; ; tries++ {
+		live, err := w.get(ctx, name)
+		if err != nil || live == nil {
+			return err
+		}
+		if err = w.patch(ctx, name, live, nil); !apierrors.IsConflict(err) || tries == 5 {
+			return err
+		}
+	}
+}
+
+// pace is how often a route was written lately.
+type pace struct {
+	writes int
+	last   time.Time
+}
+
+// Writes of one route in a row that nobody holds back, and how long a pause makes them forgotten.
+const (
+	quick = 5
+	calm  = time.Minute
+)
+
+// wait is how long a route must not be written: somebody else may want its status otherwise, and two that
+// answer each other at once would never end.
+func (w *StatusWriter) wait(name Name) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p := w.pace[name]
+	apart := min(calm/quick*time.Duration(max(p.writes-quick+1, 0)), calm)
+	return max(apart-w.clock.Since(p.last), 0)
+}
+
+func (w *StatusWriter) wrote(name Name) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := w.clock.Now()
+	for other, p := range w.pace {
+		if now.Sub(p.last) > calm {
+			delete(w.pace, other)
+		}
+	}
+	w.pace[name] = pace{w.pace[name].writes + 1, now}
+}

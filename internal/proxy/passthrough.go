@@ -1,0 +1,157 @@
+package proxy
+
+// The terminator of connections that nobody looks into: bytes go through as they come.
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/buffer"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/core"
+)
+
+type passthrough struct {
+	server   *Server
+	listener string
+	metrics  *core.PassageMetrics
+	ctx      context.Context // of connections
+	stop     context.CancelFunc
+}
+
+func newPassthrough(s *Server, listener string) *passthrough {
+	p := &passthrough{server: s, listener: listener, metrics: s.core.Passages(listener)}
+	p.ctx, p.stop = context.WithCancel(context.Background())
+	return p
+}
+
+func (p *passthrough) start() {}
+
+// drain does nothing: the protocol that is spoken is not known, so nobody can be asked to leave.
+func (p *passthrough) drain() {}
+
+func (p *passthrough) retire() {}
+
+func (p *passthrough) wait() { p.stop() } // the listener waits for connections
+
+func (p *passthrough) kill() { p.stop() }
+
+func (p *passthrough) serve(client *slotted) {
+	p.metrics.Open.Inc()
+	defer p.metrics.Open.Dec()
+	backend, leave, err := p.server.core.Open(p.ctx, p.listener, client.RemoteAddr().String())
+	if err != nil {
+		outcome := core.Connect
+		if errors.Is(err, core.ErrNoEndpoint) {
+			outcome = core.NoEndpoint
+		}
+		p.metrics.Count(outcome)
+		_ = client.SetLinger(0) // nobody has answered, and that is what it looks like
+		_ = client.Close()
+		return
+	}
+	defer leave()
+	p.metrics.Count(p.join(&passage{client: client, backend: backend.(*net.TCPConn), idle: p.server.options.PassIdle}))
+}
+
+// join lets bytes through until both sides have ended.
+func (p *passthrough) join(c *passage) core.Outcome {
+	c.last.Store(time.Now().UnixNano())
+	c.timer = time.AfterFunc(time.Hour, c.look)
+	c.timer.Reset(c.idle) // now that look finds it
+	defer c.timer.Stop()
+	defer context.AfterFunc(p.ctx, c.abort)()
+	var wg sync.WaitGroup
+	wg.Go(func() { c.relay(c.backend, c.client.TCPConn, p.metrics.Received) })
+	c.relay(c.client.TCPConn, c.backend, p.metrics.Sent)
+	wg.Wait()
+	_ = c.client.Close()
+	_ = c.backend.Close()
+	switch {
+	case c.expired.Load():
+		return core.Idle
+	case c.broken.Load():
+		return core.Broken
+	}
+	return core.Ended
+}
+
+// passage is a connection that is passed on.
+type passage struct {
+	client  *slotted
+	backend *net.TCPConn
+	idle    time.Duration
+	timer   *time.Timer
+	// last is when bytes came last, in Unix nanoseconds.
+	last            atomic.Int64
+	expired, broken atomic.Bool
+}
+
+// look ends the connection if it has been idle for too long, or looks again when it would be.
+func (c *passage) look() {
+	rest := c.idle - time.Since(time.Unix(0, c.last.Load()))
+	if rest > 0 {
+		c.timer.Reset(rest)
+		return
+	}
+	c.expired.Store(true)
+	c.abort()
+}
+
+// abort breaks both directions, in a way that neither side can take for an end.
+func (c *passage) abort() {
+	c.broken.Store(true)
+	for _, conn := range []*net.TCPConn{c.client.TCPConn, c.backend} {
+		_ = conn.SetLinger(0)
+		_ = conn.Close()
+	}
+}
+
+// relay copies until from ends, which it passes on as the end of one direction. If anything breaks it
+// breaks both directions.
+func (c *passage) relay(to, from *net.TCPConn, count prometheus.Counter) {
+	buf := buffer.Small()
+	defer func() { buffer.Recycle(buf) }()
+	for {
+		n, err := from.Read(buf)
+		if n > 0 {
+			c.last.Store(time.Now().UnixNano())
+			if _, failed := to.Write(buf[:n]); failed != nil {
+				c.abort()
+				return
+			}
+			count.Add(float64(n))
+			buf = fit(buf, n)
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			if to.CloseWrite() != nil {
+				c.abort()
+			}
+			return
+		case err != nil:
+			c.abort()
+			return
+		}
+	}
+}
+
+// fit returns the buffer for the next read: a large one while there is much to read. An idle
+// connection holds small ones.
+func fit(buf []byte, n int) []byte {
+	switch {
+	case n == buffer.SmallSize:
+		buffer.Recycle(buf)
+		return buffer.Large()
+	case n < buffer.SmallSize && len(buf) > buffer.SmallSize:
+		buffer.Recycle(buf)
+		return buffer.Small()
+	}
+	return buf
+}

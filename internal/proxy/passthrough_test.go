@@ -1,0 +1,377 @@
+package proxy_test
+
+// Connections that are passed on as they are, and ports that change between that and rules.
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
+)
+
+// passing is a table that passes connections on to these endpoints.
+func passing(addresses ...string) *spec.Table {
+	return &spec.Table{
+		Listeners: []spec.Listener{{TCP: &spec.Passthrough{Name: "db", Port: 5432}}},
+		Services:  map[string]spec.Service{"db": {5432: endpoints(addresses...)}},
+	}
+}
+
+// speaker is a backend that greets with its name, and then does as it is told with the connection.
+func speaker(t *testing.T, name string, then func(net.Conn)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer conn.Close()
+				_, _ = io.WriteString(conn, name+"\n")
+				then(conn)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		wg.Wait()
+	})
+	return l.Addr().String()
+}
+
+// repeatBack sends back what comes, until its end, and then says so.
+func repeatBack(conn net.Conn) {
+	if _, err := io.Copy(conn, conn); err == nil {
+		_, _ = io.WriteString(conn, "bye\n")
+	}
+}
+
+func line(t *testing.T, in *bufio.Reader) string {
+	t.Helper()
+	text, err := in.ReadString('\n')
+	require.NoError(t, err)
+	return text
+}
+
+// Bytes go both ways as they come, a side that has ended its half still gets the other's, and it is
+// counted.
+func TestPassthrough(t *testing.T) {
+	s := start(t, passing(speaker(t, "hello", repeatBack)), nil)
+	conn := dial(t, s.addr)
+	in := bufio.NewReader(conn)
+	assert.Equal(t, "hello\n", line(t, in), "the backend speaks first")
+	_, err := io.WriteString(conn, "GET / HTTP/1.1\r\n\x00\xff\n")
+	require.NoError(t, err)
+	assert.Equal(t, "GET / HTTP/1.1\r\n", line(t, in))
+	assert.Equal(t, "\x00\xff\n", line(t, in), "nobody looks into it")
+	assert.InDelta(t, 1, s.counter(t, "passthrough_connections", "listener", "main"), 0)
+
+	sent := bytes.Repeat([]byte("0123456789abcdef"), 1<<18) // more than sockets hold
+	got := make(chan []byte)
+	go func() {
+		back, _ := io.ReadAll(in)
+		got <- back
+	}()
+	_, err = conn.Write(sent)
+	require.NoError(t, err)
+	require.NoError(t, conn.(*net.TCPConn).CloseWrite())
+	back := <-got
+	assert.True(t, bytes.Equal(append(sent, "bye\n"...), back), "%d bytes of %d", len(back), len(sent)+4)
+	eventually(t, func() bool {
+		return s.counter(t, "passthrough_connections_total", "listener", "main", "outcome", "ended") == 1
+	}, "counted")
+	assert.InDelta(t, len(sent)+19, s.counter(t, "passthrough_bytes_total", "direction", "received"), 0)
+	assert.InDelta(t, len(sent)+19+len("hello\nbye\n"), s.counter(t, "passthrough_bytes_total", "direction", "sent"), 0)
+	assert.Zero(t, s.counter(t, "passthrough_connections"))
+	assert.InDelta(t, 1, s.counter(t, "connections"), 0, "its slot is free; the next connection has one")
+}
+
+// A backend that ends its half first still gets what the client sends.
+func TestPassthroughHalfClosedByTheBackend(t *testing.T) {
+	heard := make(chan string, 1)
+	s := start(t, passing(speaker(t, "done", func(conn net.Conn) {
+		_ = conn.(*net.TCPConn).CloseWrite()
+		all, _ := io.ReadAll(conn)
+		heard <- string(all)
+	})), nil)
+	conn := dial(t, s.addr)
+	all, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	assert.Equal(t, "done\n", string(all))
+	_, err = io.WriteString(conn, "late")
+	require.NoError(t, err)
+	require.NoError(t, conn.(*net.TCPConn).CloseWrite())
+	assert.Equal(t, "late", <-heard)
+}
+
+// An endpoint that cannot be connected to costs another try, none that works looks like what it is, and
+// a side that breaks off breaks off the other.
+func TestPassthroughFailures(t *testing.T) {
+	reset := func(conn net.Conn) {
+		_, _ = conn.Read(make([]byte, 1))
+		_ = conn.(*net.TCPConn).SetLinger(0)
+	}
+	refusing := refused(t)
+	s := start(t, passing(refusing, speaker(t, "v1", reset)), nil)
+	for range 20 {
+		conn := dial(t, s.addr)
+		in := bufio.NewReader(conn)
+		require.Equal(t, "v1\n", line(t, in))
+		_, err := conn.Write([]byte("x"))
+		require.NoError(t, err)
+		_, err = in.ReadByte()
+		require.ErrorIs(t, err, syscall.ECONNRESET)
+	}
+	eventually(t, func() bool {
+		return s.counter(t, "passthrough_connections_total", "outcome", "broken") == 20
+	}, "counted")
+	for outcome, addresses := range map[string][]string{"no_endpoint": nil, "connect": {refusing}} {
+		require.NoError(t, s.SetEndpoints("db", 5432, addresses, nil))
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", s.addr)
+		if err == nil { // else it knew at once
+			_, err = conn.Read(make([]byte, 1))
+			require.NoError(t, conn.Close())
+		}
+		require.ErrorIs(t, err, syscall.ECONNRESET, "nobody has answered, and that is what it looks like")
+		assert.InDelta(t, 1, s.counter(t, "passthrough_connections_total", "outcome", outcome), 0)
+	}
+}
+
+// refused is an address where nobody listens.
+func refused(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	return l.Addr().String()
+}
+
+// A connection on which nothing happens ends in time, and one with traffic in one direction does not.
+func TestPassthroughIdle(t *testing.T) {
+	talkative := speaker(t, "v1", func(conn net.Conn) {
+		for range 30 {
+			<-time.After(10 * time.Millisecond)
+			if _, err := io.WriteString(conn, "x"); err != nil {
+				return
+			}
+		}
+		_, _ = io.Copy(io.Discard, conn)
+	})
+	s := start(t, passing(talkative), &proxy.Options{PassIdle: 100 * time.Millisecond})
+	conn := dial(t, s.addr)
+	began := time.Now()
+	all, err := io.ReadAll(conn)
+	require.Error(t, err, "broken off, not ended")
+	assert.Len(t, all, len("v1\n")+30)
+	assert.Less(t, time.Since(began), 10*time.Second)
+	eventually(t, func() bool { return s.counter(t, "passthrough_connections_total", "outcome", "idle") == 1 }, "counted")
+}
+
+// Endpoints that change are for new connections; those that are open stay.
+func TestPassthroughEndpoints(t *testing.T) {
+	s := start(t, passing(speaker(t, "1", repeatBack)), nil)
+	first := dial(t, s.addr)
+	in := bufio.NewReader(first)
+	require.Equal(t, "1\n", line(t, in))
+	require.NoError(t, s.SetEndpoints("db", 5432, []string{speaker(t, "2", repeatBack)}, nil))
+	require.Equal(t, "2\n", line(t, bufio.NewReader(dial(t, s.addr))))
+	_, err := io.WriteString(first, "still\n")
+	require.NoError(t, err)
+	assert.Equal(t, "still\n", line(t, in))
+}
+
+// An end waits for connections that are passed on, as long as it may.
+func TestPassthroughShutdown(t *testing.T) {
+	for name, patient := range map[string]bool{"ends": true, "broken off": false} {
+		t.Run(name, func(t *testing.T) {
+			s := proxy.New(&proxy.Options{})
+			table := passing(speaker(t, "v1", repeatBack))
+			table.Listeners[0].Name, table.Listeners[0].Address = "main", "127.0.0.1:0"
+			require.NoError(t, s.Apply(setup(t, table)))
+			address := s.Addr("main").String()
+			conn := dial(t, address)
+			in := bufio.NewReader(conn)
+			require.Equal(t, "v1\n", line(t, in))
+			s.Drain()
+			another := dial(t, address)
+			require.Equal(t, "v1\n", line(t, bufio.NewReader(another)), "new ones are accepted")
+			require.NoError(t, another.Close())
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			ended := make(chan error)
+			go func() { ended <- s.Shutdown(ctx) }()
+			eventually(t, func() bool {
+				conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
+				if err == nil {
+					_ = conn.Close()
+				}
+				return errors.Is(err, syscall.ECONNREFUSED)
+			}, "nothing is accepted")
+			_, err := io.WriteString(conn, "still\n")
+			require.NoError(t, err)
+			require.Equal(t, "still\n", line(t, in))
+			if patient {
+				require.NoError(t, conn.Close())
+				cleanup(t, ended, nil)
+				return
+			}
+			cancel()
+			cleanup(t, ended, context.Canceled)
+			_, err = in.ReadByte()
+			require.Error(t, err)
+		})
+	}
+}
+
+func cleanup(t *testing.T, ended <-chan error, want error) {
+	t.Helper()
+	select {
+	case err := <-ended:
+		require.ErrorIs(t, err, want)
+	case <-time.After(10 * time.Second):
+		require.Fail(t, "no end")
+	}
+}
+
+// A port changes between rules and passing through, fifty times under load: no request fails, whether
+// its connection is new or was open, and the address stays open all the time.
+func TestPassthroughSwitch(t *testing.T) {
+	backend := named(t, "v1")
+	tables := func(i int) *spec.Table {
+		if i%2 == 0 {
+			table := one(backend)
+			table.Listeners[0].Name = "main"
+			return table
+		}
+		table := passing(backend)
+		table.Listeners[0].Name = "main/tcp"
+		return table
+	}
+	at := func(i int) *spec.Table {
+		table := tables(i)
+		table.Listeners[0].Address = "127.0.0.1:0"
+		return table
+	}
+	s := start(t, at(0), nil)
+	stop := busy(t, s.addr)
+	for i := range 50 {
+		require.NoError(t, s.Apply(setup(t, at(i+1))))
+		c := client(t)
+		status, body := ask(t, c, http.MethodGet, "http://"+s.addr+"/", "")
+		assert.Equal(t, "v1", body)
+		assert.Equal(t, 200, status)
+		c.CloseIdleConnections()
+	}
+	stop()
+}
+
+// What is open when a port changes goes on as it was: a connection that is passed on is not looked into,
+// one between two requests is neither closed without notice nor answered by other rules, and the next
+// answer is its last.
+func TestPassthroughSwitchKeepsConnections(t *testing.T) {
+	db := speaker(t, "db", repeatBack)
+	web := one(named(t, "v1"))
+	s := start(t, web, nil)
+	old := dial(t, s.addr)
+	oldIn := bufio.NewReader(old)
+	get := func(conn net.Conn, in *bufio.Reader) (status int, last bool) {
+		_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		require.NoError(t, err)
+		status, last, err = answer(in)
+		require.NoError(t, err)
+		return status, last
+	}
+	status, last := get(old, oldIn)
+	require.Equal(t, 200, status)
+	require.False(t, last)
+	fresh := dial(t, s.addr)
+	eventually(t, func() bool { return s.counter(t, "connections") == 3 }, "both are accepted")
+
+	through := passing(db)
+	through.Listeners[0].Name, through.Listeners[0].Address = "main/tcp", "127.0.0.1:0"
+	require.NoError(t, s.Apply(setup(t, through)))
+	passed := dial(t, s.addr)
+	passedIn := bufio.NewReader(passed)
+	require.Equal(t, "db\n", line(t, passedIn))
+	for _, conn := range []net.Conn{old, fresh} {
+		status, last = get(conn, bufio.NewReader(conn))
+		assert.Equal(t, 200, status)
+		assert.True(t, last, "and then connect anew")
+	}
+
+	require.NoError(t, s.Apply(setup(t, web)))
+	_, err := io.WriteString(passed, "still\n")
+	require.NoError(t, err)
+	assert.Equal(t, "still\n", line(t, passedIn))
+	conn := dial(t, s.addr)
+	status, last = get(conn, bufio.NewReader(conn))
+	assert.Equal(t, 200, status)
+	assert.False(t, last)
+	require.NoError(t, passed.Close())
+}
+
+// What looks into connections and what does not have different names, since both count for a while.
+func TestPassthroughSwitchNeedsAName(t *testing.T) {
+	s := start(t, one(named(t, "v1")), nil)
+	through := passing("127.0.0.1:1")
+	through.Listeners[0].Name, through.Listeners[0].Address = "main", "127.0.0.1:0"
+	require.ErrorContains(t, s.Apply(setup(t, through)), "needs another name")
+}
+
+// With affinity a client stays with its endpoint, by HTTP and by TCP, as long as that is ready, and the
+// clients of the others do not move when it goes.
+func TestAffinity(t *testing.T) {
+	var addresses []string
+	for _, name := range []string{"a", "b", "c"} {
+		addresses = append(addresses, named(t, name))
+	}
+	table := one("")
+	table.Services["primary"] = spec.Service{80: endpoints(addresses...)}
+	table.Listeners[0].SessionAffinity = "ClientIP"
+	table.Listeners = append(table.Listeners, spec.Listener{
+		Name: "tcp", Address: "localhost:0", SessionAffinity: "ClientIP", TCP: &spec.Passthrough{Name: "primary", Port: 80},
+	})
+	s := start(t, table, nil)
+	from := func(host, to string) string {
+		transport := &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(host)}}).DialContext}
+		_, body := ask(t, &http.Client{Transport: transport}, http.MethodGet, "http://"+to+"/", "")
+		return body
+	}
+	clients := []string{"127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5", "127.0.0.6", "127.0.0.7", "127.0.0.8", "127.0.0.9"}
+	of := map[string]string{}
+	seen := map[string]bool{}
+	for _, client := range clients {
+		of[client] = from(client, s.addr)
+		seen[of[client]] = true
+		for range 5 {
+			require.Equal(t, of[client], from(client, s.addr))
+			require.Equal(t, of[client], from(client, s.Addr("tcp").String()), "TCP")
+		}
+	}
+	assert.Len(t, seen, 3, "all take part: %v", of)
+	require.NoError(t, s.SetEndpoints("primary", 80, addresses[1:], addresses[:1]))
+	for _, client := range clients {
+		if of[client] == "a" {
+			assert.NotEqual(t, "a", from(client, s.addr), "an endpoint that is not ready gets nothing new")
+		} else {
+			assert.Equal(t, of[client], from(client, s.addr))
+		}
+	}
+}

@@ -1,0 +1,154 @@
+package proxy
+
+// The terminator of HTTP, in both versions.
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/h1"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/h2"
+)
+
+type web struct {
+	server *Server
+	config *atomic.Pointer[Listener]
+	h1     *h1.Server
+	h2     *http.Server
+	front  *h2.Handler
+	handed *handed
+	wg     sync.WaitGroup
+}
+
+func newWeb(s *Server, config *atomic.Pointer[Listener], address net.Addr) *web {
+	limits, c := &s.options.Limits, config.Load()
+	w := &web{server: s, config: config, h1: h1.NewServer(s.core, c.Name, limits)}
+	if c.H2C && c.Certificate == nil {
+		w.h1.Preface = w.preface
+	}
+	w.front = &h2.Handler{Core: s.core, Listener: c.Name, MaxFields: limits.Fields, BodyTimeout: limits.BodyTimeout}
+	var protocols http.Protocols
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
+	w.h2 = &http.Server{
+		Handler: w.front, Protocols: &protocols, ErrorLog: log.New(io.Discard, "", 0),
+		ReadHeaderTimeout: limits.HeadTimeout, IdleTimeout: limits.IdleTimeout, MaxHeaderBytes: limits.Head,
+		HTTP2: &http.HTTP2Config{
+			MaxReadFrameSize: 16 << 10, MaxConcurrentStreams: 250,
+			SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second, WriteByteTimeout: limits.BodyTimeout,
+		},
+	}
+	w.handed = &handed{conns: make(chan net.Conn), closed: make(chan struct{}), addr: address}
+	return w
+}
+
+func (w *web) start() { w.wg.Go(func() { _ = w.h2.Serve(w.handed) }) }
+
+// serve leads a connection to the terminator of its protocol.
+func (w *web) serve(conn *slotted) {
+	certificate := w.config.Load().Certificate
+	if certificate == nil {
+		w.h1.Serve(conn)
+		return
+	}
+	secure := tls.Server(conn, &tls.Config{
+		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, GetCertificate: certificate,
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), w.server.options.Limits.HeadTimeout)
+	defer cancel()
+	if err := secure.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return
+	}
+	if secure.ConnectionState().NegotiatedProtocol == "h2" {
+		w.handed.give(secure)
+		return
+	}
+	w.h1.Serve(secure)
+}
+
+// preface takes over a connection that speaks HTTP/2 without TLS.
+func (w *web) preface(conn net.Conn, prefix []byte) {
+	w.handed.give(&replayed{Conn: conn, rest: bytes.NewReader(prefix)})
+}
+
+func (w *web) drain() {
+	w.h1.Drain()
+	w.front.Drain()
+}
+
+func (w *web) retire() {
+	w.drain()
+	w.h1.CloseIdle()
+	w.wg.Go(func() {
+		_ = w.h2.Shutdown(context.Background())
+		w.handed.close()
+	})
+}
+
+func (w *web) wait() { w.wg.Wait() }
+
+func (w *web) kill() {
+	w.h1.Close()
+	_ = w.h2.Close()
+	w.handed.close()
+}
+
+// replayed is a connection of which a prefix was read already.
+type replayed struct {
+	net.Conn
+	rest *bytes.Reader
+}
+
+// Read implements net.Conn.
+func (c *replayed) Read(p []byte) (int, error) {
+	if c.rest.Len() > 0 {
+		return c.rest.Read(p)
+	}
+	return c.Conn.Read(p)
+}
+
+// handed is a listener for connections that were accepted elsewhere.
+type handed struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+	addr   net.Addr
+}
+
+func (h *handed) give(conn net.Conn) {
+	select {
+	case h.conns <- conn:
+	case <-h.closed:
+		_ = conn.Close()
+	}
+}
+
+func (h *handed) close() { h.once.Do(func() { close(h.closed) }) }
+
+// Accept implements net.Listener.
+func (h *handed) Accept() (net.Conn, error) {
+	select {
+	case conn := <-h.conns:
+		return conn, nil
+	case <-h.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (h *handed) Close() error {
+	h.close()
+	return nil
+}
+
+// Addr implements net.Listener.
+func (h *handed) Addr() net.Addr { return h.addr }

@@ -1,0 +1,131 @@
+package removal
+
+// Services with proxies in front of them: they get their own selector back, and when nobody is led to
+// the proxies any more, these go.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/mirrorgate/mirrorgate/internal/controller/proxies"
+	"github.com/mirrorgate/mirrorgate/internal/dataplane"
+	"github.com/mirrorgate/mirrorgate/internal/takeover"
+)
+
+// settle is how long kube-proxies may take until nobody is led to proxies any more.
+const settle = 10 * time.Second
+
+// ended is how long proxies may take to end.
+const ended = 2 * time.Minute
+
+// ofProxies selects what belongs to one Service, ofGrants what lets proxies of another namespace read.
+const (
+	ofProxies = takeover.ManagedByLabel + "=" + takeover.ManagedBy + "," + dataplane.ParentLabel
+	ofGrants  = takeover.ManagedByLabel + "=" + takeover.ManagedBy + "," + takeover.SourceLabel
+)
+
+// Services gives every Service that leads to proxies, or past them, its own selector back, and returns
+// their names. One that fails does not keep the others from it.
+func (r Removal) Services(ctx context.Context) ([]string, error) {
+	list, err := r.Client.CoreV1().Services("").List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("list Services: %w", err)
+	}
+	var found []string
+	var errs []error
+	for i := range list.Items {
+		o := &list.Items[i]
+		if !proxies.Held(o) {
+			continue
+		}
+		name := proxies.Name{Namespace: o.Namespace, Name: o.Name}
+		if !r.DryRun {
+			if err := proxies.Restore(ctx, proxies.NewServices(r.Client.CoreV1()), name); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+		}
+		found = append(found, name.String())
+	}
+	return found, errors.Join(errs...)
+}
+
+// Proxies deletes all proxies, and what belongs to them, and returns the Services that they were for.
+// Nothing happens while a Service still leads to its proxies.
+func (r Removal) Proxies(ctx context.Context) ([]string, error) {
+	api := r.Client.AppsV1()
+	list, err := api.Deployments("").List(ctx, metav1.ListOptions{LabelSelector: ofProxies})
+	if err != nil {
+		return nil, fmt.Errorf("list Deployments: %w", err)
+	}
+	var found []string
+	for i := range list.Items {
+		found = append(found, list.Items[i].Namespace+"/"+list.Items[i].Labels[dataplane.ParentLabel])
+	}
+	if r.DryRun {
+		return found, nil
+	}
+	if len(found) > 0 {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(settle):
+		}
+	}
+	for i := range list.Items {
+		d := &list.Items[i]
+		if err := gone(api.Deployments(d.Namespace).Delete(ctx, d.Name, only(d))); err != nil {
+			return found, fmt.Errorf("delete Deployment %s/%s: %w", d.Namespace, d.Name, err)
+		}
+	}
+	// Until they have ended they need what their Services select.
+	err = wait.PollUntilContextTimeout(ctx, 250*time.Millisecond, ended, true, func(ctx context.Context) (bool, error) {
+		pods, err := r.Client.CoreV1().Pods("").List(ctx, metav1.ListOptions{LabelSelector: dataplane.ParentLabel, Limit: 1})
+		return err == nil && len(pods.Items) == 0, err
+	})
+	if err != nil && !wait.Interrupted(err) {
+		return found, fmt.Errorf("list pods of proxies: %w", err)
+	}
+	return found, r.rest(ctx)
+}
+
+// rest deletes origins, which own the rest in their namespace, and what is in others.
+func (r Removal) rest(ctx context.Context) error {
+	origins, err := r.Client.CoreV1().Services("").List(ctx, metav1.ListOptions{LabelSelector: ofProxies})
+	if err != nil {
+		return fmt.Errorf("list Services: %w", err)
+	}
+	var errs []error
+	for i := range origins.Items {
+		var o metav1.Object = &origins.Items[i]
+		errs = append(errs, gone(r.Client.CoreV1().Services(o.GetNamespace()).Delete(ctx, o.GetName(), only(o))))
+	}
+	grants, err := r.Client.RbacV1().RoleBindings("").List(ctx, metav1.ListOptions{LabelSelector: ofGrants})
+	if err != nil {
+		return errors.Join(append(errs, fmt.Errorf("list RoleBindings: %w", err))...)
+	}
+	for i := range grants.Items {
+		var o metav1.Object = &grants.Items[i]
+		errs = append(errs, gone(r.Client.RbacV1().RoleBindings(o.GetNamespace()).Delete(ctx, o.GetName(), only(o))))
+	}
+	return errors.Join(errs...)
+}
+
+// only deletes this very object.
+func only(o metav1.Object) metav1.DeleteOptions {
+	uid := o.GetUID()
+	return metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}}
+}
+
+func gone(err error) error {
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil
+	}
+	return err
+}

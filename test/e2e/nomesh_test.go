@@ -1,0 +1,477 @@
+package e2e
+
+// A cluster without a mesh: mirrorgate installed from manifests/overlays/no-mesh, a namespace with a
+// label, and Istio's task in its Gateway API form with no line more. Then what must not lose a request
+// does not, while a client sends all the time.
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+var (
+	swaps = flag.Int("swaps", 4, "how often a Service is switched to its proxies and back under load")
+	rolls = flag.Int("rolls", 2, "how often its proxies are rolled under load")
+)
+
+var isNoMesh bool
+
+// noMesh installs mirrorgate for a cluster without a mesh, unless a test before has.
+func noMesh(t *testing.T) {
+	t.Helper()
+	if !isNoMesh {
+		apply(t, "testdata/no-mesh")
+	}
+	isNoMesh, isInstalled = true, false
+	kubectl(t, "-n=mirrorgate-system", "rollout", "status", "deployment/mirrorgate", "--timeout="+wait.String())
+	armed(t)
+}
+
+// newFront is a stage that asks for proxies, with the task's documents up to its routes, and a client.
+func newFront(t *testing.T, namespace string) stage {
+	t.Helper()
+	noMesh(t)
+	s := newStage(t, namespace)
+	kubectl(t, "label", "namespace", namespace, "mirrorgate.dev/proxy=enabled")
+	for _, file := range []string{"httpbin-v1.yaml", "httpbin-v2.yaml", "httpbin.yaml"} {
+		s.kubectl(t, "create", "-f="+documents+file)
+	}
+	s.kubectl(t, "create", "-f=testdata/client.yaml")
+	s.ready(t, "httpbin-v1", "httpbin-v2", "curl")
+	return s
+}
+
+const proxies = "-l=mirrorgate.dev/parent=httpbin"
+
+// selector is that of the task's Service.
+func (s stage) selector(t *testing.T) string {
+	t.Helper()
+	return s.kubectl(t, "get", "service", "httpbin", "-o=jsonpath={.spec.selector}")
+}
+
+const (
+	proxied  = `{"app":"mirrorgate-httpbin"}`
+	bypassed = `{"app":"httpbin","version":"v1"}`
+	own      = `{"app":"httpbin"}`
+)
+
+// leads waits until the Service has a selector.
+func (s stage) leads(t *testing.T, want string) {
+	t.Helper()
+	eventually(t, func() string {
+		if is := s.selector(t); is != want {
+			return "the selector is " + is + ", not " + want
+		}
+		return ""
+	})
+}
+
+// full waits until the Service leads to both of its proxies.
+func (s stage) full(t *testing.T) {
+	t.Helper()
+	s.leads(t, proxied)
+	s.ready(t, "httpbin-mirrorgate-proxy")
+}
+
+// requests are those in a variant's log for a host.
+func (s stage) requests(t *testing.T, variant, host string) int {
+	t.Helper()
+	n := 0
+	for line := range strings.Lines(s.kubectl(t, "logs", "deploy/"+variant, "-c", "httpbin")) {
+		if strings.HasPrefix(line, `"GET /headers`) && strings.Contains(line, fmt.Sprintf("%q", host)) {
+			n++
+		}
+	}
+	return n
+}
+
+// get is the task's own request.
+func (s stage) get(t *testing.T) {
+	t.Helper()
+	out := s.kubectl(t, "exec", "deploy/curl", "-c", "curl", "--", "curl", "-sS", "http://httpbin:8000/headers")
+	var answer struct{ Headers map[string]string }
+	require.NoError(t, json.Unmarshal([]byte(out), &answer), out)
+	require.Equal(t, "httpbin:8000", answer.Headers["Host"])
+	require.Equal(t, "*/*", answer.Headers["Accept"])
+	require.Contains(t, answer.Headers["User-Agent"], "curl/")
+}
+
+func TestIstiosTaskWithoutAMesh(t *testing.T) {
+	s := newFront(t, "task")
+	const host, shadow = "httpbin:8000", "httpbin-shadow:8000"
+
+	t.Log("Creando una política de enrutamiento por defecto")
+	s.apply(t, documents+"default-route.yaml")
+	s.full(t)
+	s.get(t)
+	require.Equal(t, 1, s.requests(t, "httpbin-v1", host))
+	require.NotContains(t, s.kubectl(t, "logs", "deploy/httpbin-v2", "-c", "httpbin"), "GET")
+	accepted := s.kubectl(t, "get", "httproute", "httpbin", `-o=jsonpath={.status.parents[?(@.controllerName=="mirrorgate.dev/proxy")].conditions[?(@.type=="Accepted")].status}`)
+	require.Equal(t, "True", accepted)
+
+	t.Log("Mirando tráfico a httpbin-v2")
+	s.apply(t, documents+"mirror-route.yaml")
+	eventually(t, func() string { // the proxies have to hear of it
+		s.get(t)
+		if s.requests(t, "httpbin-v2", shadow) == 0 {
+			return "no copy"
+		}
+		return ""
+	})
+	sent, copies := s.requests(t, "httpbin-v1", host), s.requests(t, "httpbin-v2", shadow)
+	for range 10 {
+		s.get(t)
+	}
+	eventually(t, func() string {
+		if n := s.requests(t, "httpbin-v2", shadow); n != copies+10 {
+			return fmt.Sprintf("%d copies of 10 requests", n-copies)
+		}
+		return ""
+	})
+	require.Equal(t, sent+10, s.requests(t, "httpbin-v1", host), "each was answered by v1")
+	require.Zero(t, s.requests(t, "httpbin-v1", shadow), "and copied nowhere else")
+	require.Zero(t, s.requests(t, "httpbin-v2", host), "v2 answered nobody")
+
+	t.Log("without variant 2 clients notice nothing")
+	s.scale(t, "0")
+	s.mirrorBecomes(t, "parked")
+	s.get(t)
+	s.scale(t, "1")
+	s.ready(t, "httpbin-v2")
+	s.mirrorBecomes(t, "active")
+
+	t.Log("without the label nothing is copied")
+	kubectl(t, "label", "namespace", s.namespace, "mirrorgate.dev/proxy-")
+	s.leads(t, own)
+	s.kubectl(t, "wait", "--for=delete", "pod", proxies, "--timeout="+wait.String())
+	copies = s.requests(t, "httpbin-v2", shadow)
+	for range 5 {
+		s.get(t)
+	}
+	require.Equal(t, copies, s.requests(t, "httpbin-v2", shadow))
+
+	t.Log("Limpieza")
+	s.kubectl(t, "delete", "httproute", "httpbin")
+	s.kubectl(t, "delete", "svc", "httpbin-v1", "httpbin-v2")
+	s.kubectl(t, "delete", "deploy", "httpbin-v1", "httpbin-v2", "curl")
+	s.kubectl(t, "delete", "svc", "httpbin")
+	eventually(t, func() string {
+		return s.kubectl(t, "get", "all,serviceaccounts,rolebindings,poddisruptionbudgets", "-l=app.kubernetes.io/managed-by=mirrorgate", "-o=name")
+	})
+}
+
+// load is a client that sends all the time.
+type load struct {
+	s     stage
+	began time.Time
+}
+
+// loadLine is a line of its log.
+type loadLine struct {
+	At            float64
+	New, Kept     int
+	FailedNew     int `json:"failed_new"`
+	FailedKept    int `json:"failed_kept"`
+	Ended         bool
+	Failed, Error string
+	Began, Took   float64
+}
+
+func newLoad(t *testing.T, s stage) load {
+	t.Helper()
+	if _, err := node.Kubectl(t.Context(), "", "-n="+s.namespace, "get", "configmap", "load"); err != nil {
+		s.kubectl(t, "create", "configmap", "load", "--from-file=testdata/load.py")
+	}
+	s.kubectl(t, "apply", "-f=testdata/load.yaml")
+	s.kubectl(t, "wait", "--for=condition=Ready", "pod/load", "--timeout="+wait.String())
+	l := load{s, time.Now()}
+	l.flows(t)
+	return l
+}
+
+// lines are those of its log.
+func (l load) lines(t *testing.T) (lines []loadLine) {
+	t.Helper()
+	for text := range strings.Lines(l.s.kubectl(t, "logs", "load")) {
+		var line loadLine
+		require.NoError(t, json.Unmarshal([]byte(text), &line), text)
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// flows waits until it has sent for two seconds more.
+func (l load) flows(t *testing.T) {
+	t.Helper()
+	count := func() int {
+		return len(slices.DeleteFunc(l.lines(t), func(line loadLine) bool { return line.At == 0 }))
+	}
+	enough := count() + 2
+	eventually(t, func() string {
+		if count() < enough {
+			return "the load does not flow"
+		}
+		return ""
+	})
+}
+
+// failures are the requests that failed, of how many.
+func (l load) failures(t *testing.T) (failed []loadLine, sent int) {
+	t.Helper()
+	for _, line := range l.lines(t) {
+		if line.Failed != "" {
+			failed = append(failed, line)
+		}
+		sent = max(sent, line.New+line.Kept)
+	}
+	return failed, sent
+}
+
+// stop ends it and returns what failed.
+func (l load) stop(t *testing.T) (failed []loadLine, sent int) {
+	t.Helper()
+	l.flows(t)
+	failed, sent = l.failures(t)
+	l.s.kubectl(t, "delete", "pod", "load", "--grace-period=0", "--force")
+	t.Logf("%d requests in %s, %d failed", sent, time.Since(l.began).Round(time.Second), len(failed))
+	return failed, sent
+}
+
+// unharmed ends it and requires that nothing failed.
+func (l load) unharmed(t *testing.T) {
+	t.Helper()
+	failed, sent := l.stop(t)
+	for i, f := range failed {
+		if i < 20 {
+			t.Logf("%s at %s after %.2f s: %s", f.Failed, time.UnixMilli(int64(f.Began*1000)).Format("05.000"), f.Took, f.Error)
+		}
+	}
+	assert.Empty(t, failed, "of %d", sent)
+	require.Greater(t, sent, 100)
+}
+
+// mirrored is a stage on which everything of the task is applied.
+func mirrored(t *testing.T, namespace string) stage {
+	t.Helper()
+	s := newFront(t, namespace)
+	s.apply(t, documents+"default-route.yaml", documents+"mirror-route.yaml")
+	s.full(t)
+	return s
+}
+
+// onlyPrimary requires that variant 2, which was there all the time, answered nobody.
+func (s stage) onlyPrimary(t *testing.T) {
+	t.Helper()
+	require.Zero(t, s.requests(t, "httpbin-v2", "httpbin:8000"), "variant 2 answered clients")
+	require.Positive(t, s.requests(t, "httpbin-v2", "httpbin-shadow:8000"))
+}
+
+// Planned changes lose no request, and in none of them variant 2 answers a client: proxies that come and
+// go with bypass in between, proxies that are rolled, and the program away meanwhile.
+func TestPlannedChangesLoseNothing(t *testing.T) {
+	s := mirrored(t, "planned")
+	l := newLoad(t, s)
+	scale := func(replicas string) {
+		s.kubectl(t, "annotate", "service", "httpbin", "--overwrite", "mirrorgate.dev/proxy-replicas="+replicas)
+	}
+	t.Logf("%d rollouts of the proxies", *rolls)
+	for range *rolls {
+		s.kubectl(t, "rollout", "restart", "deployment/httpbin-mirrorgate-proxy")
+		s.ready(t, "httpbin-mirrorgate-proxy")
+	}
+	t.Log("more proxies, and fewer")
+	scale("3")
+	s.ready(t, "httpbin-mirrorgate-proxy")
+	scale("2")
+	s.ready(t, "httpbin-mirrorgate-proxy")
+	t.Log("a port and a key are added")
+	s.kubectl(t, "patch", "service", "httpbin", "--type=merge", `-p={"spec":{"ports":[{"name":"http","port":8000,"targetPort":80},{"name":"more","port":9000,"targetPort":81}]}}`)
+	s.full(t)
+	t.Log("the program is away, and proxies are evicted")
+	replicas := func(n string) {
+		kubectl(t, "-n=mirrorgate-system", "scale", "deployment/mirrorgate", "--replicas="+n)
+	}
+	replicas("0")
+	eventually(t, func() string {
+		return kubectl(t, "-n=mirrorgate-system", "get", "pods", mirrorgatePods, "-o=name")
+	})
+	for _, pod := range strings.Fields(s.kubectl(t, "get", "pods", proxies, "-o=name")) {
+		s.kubectl(t, "delete", pod)
+		s.ready(t, "httpbin-mirrorgate-proxy")
+	}
+	replicas("2")
+	kubectl(t, "-n=mirrorgate-system", "rollout", "status", "deployment/mirrorgate", "--timeout="+wait.String())
+	t.Log("all proxies are told to end at once: bypass, and back")
+	s.kubectl(t, "delete", "pods", proxies, "--wait=false")
+	s.full(t)
+	l.unharmed(t)
+	s.onlyPrimary(t)
+}
+
+// Switching the Service to its proxies and back loses nothing. Without proxies it is the author's own
+// Service, which leads to both variants.
+func TestSwapsLoseNothing(t *testing.T) {
+	s := mirrored(t, "swaps")
+	l := newLoad(t, s)
+	for i := range *swaps {
+		s.kubectl(t, "label", "service", "httpbin", "--overwrite", "mirrorgate.dev/proxy=disabled")
+		s.leads(t, own)
+		l.flows(t)
+		if i%2 == 1 { // every other time its proxies have gone
+			s.kubectl(t, "wait", "--for=delete", "pod", proxies, "--timeout="+wait.String())
+		}
+		s.kubectl(t, "label", "service", "httpbin", "mirrorgate.dev/proxy-")
+		s.full(t)
+		l.flows(t)
+	}
+	l.unharmed(t)
+}
+
+// The Service is applied again while the webhook is away, by every client, as it was and edited: the
+// controller mends what is stored without it, and clients hardly notice.
+func TestServiceIsAppliedWhileTheWebhookIsAway(t *testing.T) {
+	s := mirrored(t, "unhooked")
+	file, err := os.ReadFile(documents + "httpbin.yaml")
+	require.NoError(t, err)
+	manifest := string(file)
+	back := unhook(t)
+	defer back()
+	l := newLoad(t, s)
+	apply := func(text string, args ...string) {
+		require.NoError(t, s.try(t, text, append([]string{"apply", "-f=-"}, args...)...))
+	}
+	for _, step := range []struct {
+		what string
+		do   func()
+	}{
+		{"client-side apply", func() { apply(manifest) }},
+		{"server-side apply", func() { apply(manifest, "--server-side", "--force-conflicts") }},
+		{"a port added", func() {
+			apply(strings.Replace(manifest, "  selector:", "  - {name: more, port: 9000, targetPort: 81}\n  selector:", 1), "--server-side", "--force-conflicts")
+		}},
+		{"and gone, client-side", func() { apply(manifest) }},
+		{"a patch as Helm's", func() {
+			s.kubectl(t, "patch", "service", "httpbin", "--type=merge", `-p={"spec":{"selector":{"app":"httpbin"}}}`)
+		}},
+	} {
+		step.do()
+		s.full(t)
+		failed, _ := l.failures(t)
+		t.Logf("%s: %d failures so far", step.what, len(failed))
+	}
+	failed, sent := l.stop(t)
+	t.Logf("%d of %d failed", len(failed), sent)
+	assert.Less(t, len(failed), sent/100)
+}
+
+// unhook makes the API server not reach the webhooks of Services.
+func unhook(t *testing.T) (back func()) {
+	t.Helper()
+	const name = "mirrorgate"
+	var indexes []int
+	for i, hook := range strings.Fields(kubectl(t, "get", "mutatingwebhookconfiguration", name, "-o=jsonpath={.webhooks[*].name}")) {
+		if strings.Contains(hook, "services.mutate") {
+			indexes = append(indexes, i)
+		}
+	}
+	require.Len(t, indexes, 2)
+	point := func(port int) {
+		var edits []string
+		for _, i := range indexes {
+			edits = append(edits, fmt.Sprintf(`{"op":"replace","path":"/webhooks/%d/clientConfig/service/port","value":%d}`, i, port))
+		}
+		_, err := node.Kubectl(context.WithoutCancel(t.Context()), "", "patch", "mutatingwebhookconfiguration", name, "--type=json", "-p=["+strings.Join(edits, ",")+"]")
+		require.NoError(t, err)
+	}
+	point(1)
+	return func() { point(443) }
+}
+
+// Proxies that crash or freeze cost the requests that they had, and new ones until Kubernetes notices:
+// how many and how long is measured. After that every new request is answered, soon by the primary.
+func TestProxiesThatFail(t *testing.T) {
+	s := mirrored(t, "failing")
+	pids := func() []string { return strings.Fields(s.shell(t, pidsScript)) }
+	for _, c := range []struct {
+		name   string
+		signal string
+		of     int
+	}{
+		{"one is killed", "KILL", 1}, {"both are killed", "KILL", 2}, {"one is frozen", "STOP", 1}, {"both are frozen", "STOP", 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s.full(t)
+			eventually(t, func() string {
+				if n := len(pids()); n != 2 {
+					return strconv.Itoa(n) + " processes"
+				}
+				return ""
+			})
+			l := newLoad(t, s)
+			begin := time.Now()
+			victims := pids()[:c.of]
+			s.shell(t, "kill -"+c.signal+" "+strings.Join(victims, " "))
+			if c.of == 2 {
+				s.leads(t, bypassed)
+				t.Logf("bypassed after %s", time.Since(begin).Round(time.Millisecond))
+			}
+			l.flows(t)
+			l.flows(t)
+			l.flows(t)
+			failed, sent := l.stop(t)
+			last := begin
+			for _, f := range failed {
+				if at := time.UnixMilli(int64(f.Began * 1000)); at.After(last) && f.Failed == "new" {
+					last = at
+				}
+			}
+			t.Logf("%s: %d of %d requests failed, the last new one began after %s", c.name, len(failed), sent, last.Sub(begin).Round(time.Millisecond))
+			assert.Less(t, last.Sub(begin), 8*time.Second)
+			if c.signal == "STOP" {
+				s.shell(t, "kill -KILL "+strings.Join(victims, " "))
+			}
+			s.full(t)
+		})
+	}
+	s.onlyPrimary(t)
+}
+
+// pidsScript prints the processes of the proxies of the stage.
+const pidsScript = `
+for cmdline in $(grep -lzx -e --namespace=failing /proc/[0-9]*/cmdline); do
+	process=${cmdline%/cmdline}
+	if grep -qxz /mirrorgate "$cmdline"; then echo "${process#/proc/}"; fi
+done 2>/dev/null
+true`
+
+func (s stage) shell(t *testing.T, script string) string {
+	t.Helper()
+	out, err := node.shell(t.Context(), script)
+	require.NoError(t, err)
+	return out
+}
+
+// Removed while clients send, mirrorgate leaves every Service as its author wrote it, and nobody notices.
+func TestRemovedWithoutAMesh(t *testing.T) {
+	s := mirrored(t, "left")
+	l := newLoad(t, s)
+	uninstall(t)
+	require.Equal(t, own, s.selector(t))
+	kubectl(t, "delete", "--ignore-not-found", "-k=testdata/no-mesh")
+	isNoMesh = false
+	require.Empty(t, s.kubectl(t, "get", "all,serviceaccounts,rolebindings,poddisruptionbudgets", "-l=app.kubernetes.io/managed-by=mirrorgate", "-o=name"))
+	l.unharmed(t)
+	kinds := "clusterroles,clusterrolebindings,validatingwebhookconfigurations,mutatingwebhookconfigurations,namespaces"
+	require.Empty(t, kubectl(t, "get", kinds, "-l=app.kubernetes.io/part-of=mirrorgate", "-o=name"), "left behind")
+}
