@@ -50,6 +50,7 @@ func TestInspectComparesWithWhatTheDocumentPrints(t *testing.T) {
 	var b bytes.Buffer
 	r := &runner{stage: &stage{documents: documents}, screen: &screen{w: &b}}
 	stored := defaulted(documents["iter8/inspect.yaml"][0])
+	maps(stored.Object, "spec", "parentRefs")[0]["group"] = ""
 	require.NoError(t, r.inspect(stored, "iter8/inspect.yaml"))
 	require.Contains(t, b.String(), "$ kubectl get httproute/httpbin -o yaml")
 	require.ErrorContains(t, r.inspect(stored, "iter8/route.yaml"), "-          name: httpbin-v2")

@@ -111,10 +111,19 @@ func readFilters(rule map[string]node) {
 }
 
 // Route returns the route with all of its mirrors, in a namespace. It may be changed.
+//
+// A parent of kind Service without a group is a Service, as the tutorial means it: the API's default
+// for the group would make it something that exists nowhere, and nobody would serve the route.
 func (p *Policy) Route(namespace string) map[string]any {
+	spec := deepCopy(p.Values)
+	for _, parent := range objects(spec["parentRefs"]) {
+		if _, ok := parent["group"]; !ok && parent["kind"] == "Service" {
+			parent["group"] = ""
+		}
+	}
 	return map[string]any{
 		"apiVersion": route.GatewayGroup + "/v1", "kind": string(route.HTTPRoute),
 		"metadata": map[string]any{"name": p.Owner, "namespace": namespace},
-		"spec":     deepCopy(p.Values),
+		"spec":     spec,
 	}
 }
