@@ -18,6 +18,8 @@ import (
 type Image struct {
 	// Name is the reference that manifests use, with registry and tag.
 	Name string
+	// Aliases are further names of it.
+	Aliases []string
 	// Entrypoint, Env and User are the image's defaults for a container; User "" means root.
 	Entrypoint, Env []string
 	User            string
@@ -66,7 +68,7 @@ func (i Image) Write(path string) error {
 	if err != nil {
 		return err
 	}
-	manifest, err := json.Marshal([]object{{"Config": "config.json", "RepoTags": []string{i.Name}, "Layers": []string{"layer.tar"}}})
+	manifest, err := json.Marshal([]object{{"Config": "config.json", "RepoTags": append([]string{i.Name}, i.Aliases...), "Layers": []string{"layer.tar"}}})
 	if err != nil {
 		return err
 	}

@@ -73,16 +73,16 @@ func TestHttpbinForOtherClustersIsTheSame(t *testing.T) {
 	}
 }
 
-// buildHttpbin builds an image of Debian's httpbin and curl. It is the httpbin that the documents
-// name, and its log shows what they talk about: the host that a request was for.
+// buildHttpbin builds an image of Debian's httpbin and curl, under the names that the documents have
+// for one and the other. It is the httpbin that they mean, and its log shows what they talk about: the host that a request was for.
 func buildHttpbin(ctx context.Context, dir string) error {
 	packages, err := download(ctx, dir, httpbinPackages...)
 	if err != nil {
 		return err
 	}
 	image := cluster.Image{
-		Name: "kennethreitz/httpbin:latest",
-		Env:  append([]string{"PATH=/usr/bin:/bin"}, httpbinEnv...),
+		Name: "kennethreitz/httpbin:latest", Aliases: []string{"curlimages/curl:latest"},
+		Env: append([]string{"PATH=/usr/bin:/bin"}, httpbinEnv...),
 		Fill: func(layer *tar.Writer) error {
 			for _, pkg := range packages {
 				if err := unpack(ctx, layer, pkg); err != nil {
