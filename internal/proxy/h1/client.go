@@ -83,11 +83,15 @@ func connect(to *upstream.Endpoint, limits *Limits, fresh bool, deadline time.Ti
 		return nil, false, err
 	}
 	c = &clientConn{Conn: conn, endpoint: to, limits: limits}
-	c.in.init(conn)
-	c.out.init(conn, c.in.raw)
-	c.body.in, c.body.limits = &c.in, limits
-	c.patience = c.silence
+	c.init()
 	return c, false, nil
+}
+
+func (c *clientConn) init() {
+	c.in.init(c.Conn)
+	c.out.init(c.Conn, c.in.raw)
+	c.body.in, c.body.limits = &c.in, c.limits
+	c.patience = c.silence
 }
 
 // Alive implements upstream.Idle: a look at the socket that takes nothing out of it.
@@ -367,11 +371,9 @@ func (c *clientConn) Finish(complete bool) bool {
 func (c *clientConn) idle(now time.Time) {
 	c.in.release()
 	c.send = nil
-	if c.framing.close {
+	if c.framing.close || !c.endpoint.Put(c, now) {
 		_ = c.Close()
-		return
 	}
-	c.endpoint.Put(c, now)
 }
 
 // destroy closes the connection, so that the backend notices if the request is cut short.

@@ -94,8 +94,13 @@ func (b *reader) fill() error {
 	if b.raw == nil {
 		return b.fillPlain()
 	}
+	return b.fillBy(b.pull)
+}
+
+// fillBy is fill by another function than pull.
+func (b *reader) fillBy(pull func(fd uintptr) bool) error {
 	b.n, b.err = 0, nil
-	if err := b.raw.Read(b.pull); err != nil {
+	if err := b.raw.Read(pull); err != nil {
 		return err
 	}
 	return b.took()

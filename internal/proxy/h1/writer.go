@@ -31,14 +31,24 @@ func (w *writer) init(conn net.Conn, raw syscall.RawConn) {
 
 // write sends up to maxPieces slices.
 func (w *writer) write(pieces ...[]byte) error {
-	w.pieces = w.store[:0]
+	w.load(pieces...)
+	return w.flush()
+}
+
+// load takes slices to be sent.
+func (w *writer) load(pieces ...[]byte) {
+	w.pieces, w.err = w.store[:0], nil
 	for _, p := range pieces {
 		if len(p) > 0 {
 			w.pieces = append(w.pieces, p)
 		}
 	}
+}
+
+// flush sends what was loaded, or is left of it.
+func (w *writer) flush() error {
 	if len(w.pieces) == 0 {
-		return nil
+		return w.err
 	}
 	defer clear(w.store[:])
 	if w.raw == nil {
@@ -46,7 +56,6 @@ func (w *writer) write(pieces ...[]byte) error {
 		_, err := buffers.WriteTo(w.conn)
 		return err
 	}
-	w.err = nil
 	if err := w.raw.Write(w.push); err != nil {
 		return err
 	}

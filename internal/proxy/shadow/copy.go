@@ -6,6 +6,7 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy/buffer"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
 
 // Copy is a shadow request: a head and a body of its own, so that nothing ties it to the request
@@ -16,13 +17,14 @@ type Copy struct {
 	IsHead, Chunked bool
 	// Trailers are copied by Trail.
 	Trailers []message.Field
-	// Until is when the answer must have been read; it is set when the copy is sent.
-	Until time.Time
+	// Begin is when the copy is sent, and Until when the answer must have been read.
+	Begin, Until time.Time
 	// Latency is from the copy sent to the head of its final answer; the Leg sets it. 0 if the
 	// answer came earlier.
 	Latency time.Duration
 
 	target   *Target
+	endpoint *upstream.Endpoint
 	observer Observer
 	compare  *Comparison
 	maxBody  int64
@@ -33,6 +35,9 @@ type Copy struct {
 	next     *Copy
 	answered Answered
 }
+
+// Timed says that Latency is wanted.
+func (c *Copy) Timed() bool { return c.compare != nil }
 
 // Wire is the head in HTTP/1.1's format and the bytes of the body.
 func (c *Copy) Wire() (head, body []byte) { return c.buf[:c.head], c.buf[c.head:] }

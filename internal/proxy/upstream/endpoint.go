@@ -79,16 +79,16 @@ func (e *Endpoint) Take() Idle {
 	}
 }
 
-// Put keeps a connection for the next request, or closes it.
-func (e *Endpoint) Put(conn Idle, now time.Time) {
+// Put keeps a connection for the next request. It returns false if there is no place for it: then it
+// is to be closed.
+func (e *Endpoint) Put(conn Idle, now time.Time) bool {
 	e.mu.Lock()
-	if keep := !e.retired && len(e.idle) < e.pool.MaxIdle; keep {
-		e.idle = append(e.idle, waiting{conn, now})
-		e.mu.Unlock()
-		return
+	defer e.mu.Unlock()
+	if e.retired || len(e.idle) >= e.pool.MaxIdle {
+		return false
 	}
-	e.mu.Unlock()
-	_ = conn.Close()
+	e.idle = append(e.idle, waiting{conn, now})
+	return true
 }
 
 // Enter and Leave count the requests that are under way, which Pick goes by.

@@ -50,17 +50,16 @@ func TestIdle(t *testing.T) {
 	assert.Same(t, e, pool.Endpoint("a:1"))
 	now := time.Now()
 	old, dead, young := &idle{}, &idle{dead: true}, &idle{}
-	e.Put(old, now.Add(-time.Minute))
-	e.Put(dead, now)
-	e.Put(young, now)
-	assert.True(t, young.closed, "more than may wait")
+	assert.True(t, e.Put(old, now.Add(-time.Minute)))
+	assert.True(t, e.Put(dead, now))
+	assert.False(t, e.Put(young, now), "more than may wait")
 	assert.Same(t, old, e.Take(), "the dead one is passed over")
 	assert.True(t, dead.closed)
 	assert.Nil(t, e.Take())
 
-	e.Put(old, now.Add(-time.Minute))
+	assert.True(t, e.Put(old, now.Add(-time.Minute)))
 	young = &idle{}
-	e.Put(young, now)
+	assert.True(t, e.Put(young, now))
 	e.expire(now.Add(-time.Second))
 	assert.True(t, old.closed)
 	assert.False(t, young.closed)
@@ -68,8 +67,7 @@ func TestIdle(t *testing.T) {
 	pool.Keep(func(string) bool { return false })
 	assert.True(t, young.closed, "the address is gone")
 	late := &idle{}
-	e.Put(late, now)
-	assert.True(t, late.closed, "its requests end in peace, its connections do not wait")
+	assert.False(t, e.Put(late, now), "its requests end in peace, its connections do not wait")
 	assert.NotSame(t, e, pool.Endpoint("a:1"))
 }
 
