@@ -69,6 +69,8 @@ type Tunnel interface {
 type Send struct {
 	Out  message.Outgoing
 	Body RequestBody
+	// Now is the time, or zero if it has passed since.
+	Now time.Time
 	// Deadline is when the response must be complete; zero is never.
 	Deadline time.Time
 	// Inform is called for every interim response.

@@ -20,6 +20,8 @@ type Exchange struct {
 	Listener, Remote string
 	Request          message.Request
 	Front            Front
+	// End is when the exchange ended; Core.Serve sets it.
+	End time.Time
 
 	state   *state
 	rule    *rules.Rule

@@ -126,7 +126,7 @@ func (c *Core) attempt(x *Exchange, set upstream.Set) (Answer, error) {
 		back = c.options.H2C
 	}
 	timeouts := &x.rule.Timeouts
-	x.send.Fresh = false
+	x.send.Fresh, x.send.Now = false, x.start
 	for last := upstream.ErrConnect; ; {
 		endpoint := set.Pick(x.tried, x.start)
 		if endpoint == nil {
@@ -155,6 +155,7 @@ func (c *Core) attempt(x *Exchange, set upstream.Set) (Answer, error) {
 		default:
 			return nil, err
 		}
+		x.send.Now = time.Time{}
 		c.options.Metrics.retries.Inc()
 	}
 }

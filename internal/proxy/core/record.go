@@ -34,6 +34,7 @@ type Record struct {
 // record counts and logs a finished exchange.
 func (c *Core) record(x *Exchange) {
 	took := time.Since(x.start)
+	x.End = x.start.Add(took)
 	metrics := c.none
 	if x.rule != nil {
 		metrics = x.state.rules[x.rule.Index]

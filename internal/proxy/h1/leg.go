@@ -6,7 +6,6 @@
 package h1
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -49,9 +48,7 @@ func (l *Leg) Send(to *upstream.Endpoint, copied *shadow.Copy, wait bool) bool {
 	if !wait {
 		return false
 	}
-	ctx, cancel := context.WithDeadline(context.Background(), copied.Until)
-	defer cancel()
-	conn, err := to.Dial(ctx)
+	conn, err := dial(to, copied.Until)
 	if err != nil {
 		copied.Done(0, err)
 		return true
@@ -79,8 +76,7 @@ type legConn struct {
 	// sending half; failure is also run's while there is a copy.
 	mu sync.Mutex
 	// copied is the copy under way, nil between two. failure is why it could not be sent.
-	copied  *shadow.Copy
-	failure error
+	copied *shadow.Copy
 	// ended says that the connection takes no further copy.
 	ended  bool
 	wait   bool
@@ -90,9 +86,6 @@ type legConn struct {
 	done   *shadow.Copy
 	status int
 }
-
-// Alive implements upstream.Idle. Whether it is, post sees when it sends.
-func (c *legConn) Alive() bool { return true }
 
 // post sends a copy on a connection that is idle; run does the rest. It returns false if the
 // connection has ended, or if something arrived that nobody asked for: it would be read as the answer.
@@ -164,6 +157,7 @@ func (c *legConn) run() {
 		status, reusable, err2 := c.answer(copied, err)
 		if !reusable {
 			c.destroy()
+			copied.End = time.Now()
 			copied.Done(status, err2)
 			return
 		}
@@ -229,7 +223,8 @@ func (c *legConn) offerAndPull(fd uintptr) bool {
 	c.mu.Lock()
 	c.copied = nil
 	c.mu.Unlock()
-	kept := c.endpoint.Put(c, time.Now())
+	done.End = time.Now()
+	kept := c.endpoint.Put(c, done.End)
 	done.Done(c.status, nil) // and the next one may be under way here
 	if !kept {
 		c.in.err = io.EOF

@@ -390,10 +390,13 @@ const discardLimit = 256 << 10
 
 // Send implements shadow.Leg. The transport may wait, for a stream or for the window.
 func (l *Leg) Send(to *upstream.Endpoint, c *shadow.Copy, wait bool) bool {
-	if wait {
-		c.Done(l.exchange(to, c))
+	if !wait {
+		return false
 	}
-	return wait
+	status, err := l.exchange(to, c)
+	c.End = time.Now()
+	c.Done(status, err)
+	return true
 }
 
 func (l *Leg) exchange(to *upstream.Endpoint, c *shadow.Copy) (status int, err error) {

@@ -19,6 +19,8 @@ type Copy struct {
 	Trailers []message.Field
 	// Begin is when the copy is sent, and Until when the answer must have been read.
 	Begin, Until time.Time
+	// End is when the answer had been read; the Leg sets it.
+	End time.Time
 	// Latency is from the copy sent to the head of its final answer; the Leg sets it. 0 if the
 	// answer came earlier.
 	Latency time.Duration

@@ -60,7 +60,7 @@ type Answered struct {
 // Leg carries copies in one protocol.
 type Leg interface {
 	// Send sends the copy and calls c.Done, from any goroutine and perhaps before it returns, once the
-	// answer has been read, by c.Until, or there will be none. Unless wait is set it must not wait, and
+	// answer has been read, by c.Until, or there will be none. It sets c.End, and c.Latency if c.Timed. Unless wait is set it must not wait, and
 	// returns false if it would have to: then nothing was sent. It keeps nothing of the copy after Done.
 	Send(to *upstream.Endpoint, c *Copy, wait bool) bool
 }
@@ -240,7 +240,7 @@ func (c *Copy) Done(status int, err error) {
 	if err != nil {
 		c.Discard(reasonOf(err))
 	} else {
-		c.answered = Answered{Copy: c, Status: status, Sent: len(c.buf), Begin: c.Begin, Took: time.Since(c.Begin), Endpoint: c.endpoint.Address}
+		c.answered = Answered{Copy: c, Status: status, Sent: len(c.buf), Begin: c.Begin, Took: c.End.Sub(c.Begin), Endpoint: c.endpoint.Address}
 		c.observer.Answered(&c.answered)
 		if c.compare != nil {
 			c.compare.variant(status, c.Latency)
