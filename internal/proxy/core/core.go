@@ -28,7 +28,8 @@ type Body interface {
 // RequestBody is the body of a request.
 type RequestBody interface {
 	Body
-	// Whole says that all of it has arrived, and is short: Next will not wait until the end.
+	// Whole says that all of it has arrived, and is short: Next will not wait until the end, and what
+	// it returns is valid until the exchange ends.
 	Whole() bool
 }
 

@@ -37,7 +37,7 @@ const (
 
 // Send implements shadow.Leg.
 func (l *Leg) Send(to *upstream.Endpoint, copied *shadow.Copy, wait bool) bool {
-	if !wait && (copied.Chunked || len(copied.Whole()) > buffer.LargeSize) {
+	if !wait && (copied.Chunked || copied.Size() > buffer.LargeSize) {
 		return false
 	}
 	for idle := to.Take(); idle != nil; idle = to.Take() {
@@ -104,7 +104,7 @@ func (c *legConn) post(copied *shadow.Copy, wait bool) bool {
 	}
 	c.copied, c.failure, c.sent, c.wait, c.in.quiet = copied, nil, false, wait, false
 	if !wait {
-		c.out.load(copied.Whole())
+		c.out.load(copied.Wire())
 	}
 	if err := c.in.raw.Control(c.look); err != nil || !c.in.quiet {
 		c.copied, c.ended = nil, true
@@ -116,11 +116,28 @@ func (c *legConn) post(copied *shadow.Copy, wait bool) bool {
 	case wait:
 		c.posted(c.writeCopy(copied))
 	case len(c.out.pieces) > 0 && c.out.err == nil:
+		c.keep(copied)
 		go func() { c.posted(c.out.flush()) }()
 	default:
+		copied.Return()
 		c.posted(c.out.err)
 	}
 	return true
+}
+
+// keep makes what is left to be sent the copy's own.
+func (c *legConn) keep(copied *shadow.Copy) {
+	left := 0
+	for _, p := range c.out.pieces {
+		left += len(p)
+	}
+	copied.Keep()
+	head, body := copied.Wire()
+	if sent := len(head) + len(body) - left; sent < len(head) {
+		c.out.load(head[sent:], body)
+	} else {
+		c.out.load(body[sent-len(head):])
+	}
 }
 
 // lookAndPush sends as much as the socket takes, unless there is something to read.
@@ -233,10 +250,10 @@ func (c *legConn) offerAndPull(fd uintptr) bool {
 }
 
 func (c *clientConn) writeCopy(copied *shadow.Copy) error {
-	if !copied.Chunked {
-		return c.out.write(copied.Whole())
-	}
 	head, body := copied.Wire()
+	if !copied.Chunked {
+		return c.out.write(head, body)
+	}
 	var frame [32]byte
 	if len(body) > 0 {
 		size := append(strconv.AppendInt(frame[:0], int64(len(body)), 16), "\r\n"...)

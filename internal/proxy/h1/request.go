@@ -20,7 +20,7 @@ func (c *clientConn) writeRequest(s *core.Send, reused bool) error {
 	out := message.AppendRequest(buffer.Small()[:0], &s.Out)
 	defer buffer.Recycle(out)
 	if s.Out.Length == 0 {
-		return c.ask(out, reused)
+		return c.ask(reused, out)
 	}
 	if reused && !c.alive() {
 		return errStale
@@ -39,22 +39,26 @@ func (c *clientConn) writeRequest(s *core.Send, reused bool) error {
 		go c.upload(s)
 		return nil
 	}
+	var large []byte
 	for {
 		p, err := s.Body.Next()
 		if err == io.EOF { //nolint:errorlint // by the contract of Body
-			return c.ask(out, false)
+			return c.ask(false, out, large)
 		}
 		if err != nil {
 			return err
 		}
-		if len(out)+len(p) <= cap(out) {
+		if len(large) == 0 && len(out)+len(p) <= cap(out) {
 			out = append(out, p...)
 			continue
 		}
-		if err := c.out.write(out, p); err != nil {
-			return err
+		if len(large) > 0 {
+			if err := c.out.write(out, large); err != nil {
+				return err
+			}
+			out, c.now = out[:0], noDeadline
 		}
-		out, c.now = out[:0], noDeadline
+		large = p
 	}
 }
 
@@ -62,24 +66,24 @@ func (c *clientConn) writeRequest(s *core.Send, reused bool) error {
 type asking uint8
 
 const (
-	asked   asking = iota
-	toLook         // the connection was idle: see whether it is quiet
-	toSend         //
-	stale          // it was not quiet, and nothing was sent
-	partial        // the socket did not take all of it, or failed
+	asked  asking = iota // all of it is sent
+	toLook               // see whether the connection, which was idle, is quiet
+	toSend
+	stale   // it was not quiet, and nothing was sent
+	partial // the socket did not take all of it, or failed
 )
 
 // ask sends the end of a request, and waits for the beginning of the answer, which it leaves to
 // readHead. It does both in one go: as the runtime minds what arrives from before the request is
-// sent, nothing need be read in vain before the wait.
-func (c *clientConn) ask(out []byte, reused bool) error {
-	if len(out) == 0 || c.in.raw == nil {
-		return c.finished(c.out.write(out))
+// sent, nothing need be read in vain before the wait. reused says that the connection was idle.
+func (c *clientConn) ask(reused bool, pieces ...[]byte) error {
+	if c.in.raw == nil {
+		return c.finished(c.out.write(pieces...))
 	}
 	if err := c.body.prepare(); err != nil {
 		return err
 	}
-	c.out.load(out)
+	c.out.load(pieces...)
 	if c.asking = toSend; reused {
 		c.asking = toLook
 	}
@@ -94,7 +98,7 @@ func (c *clientConn) ask(out []byte, reused bool) error {
 		case c.asking == partial:
 			return c.finished(c.out.flush())
 		case c.asking == asked || c.failure != nil:
-			return nil // any other error of the socket's is there to stay
+			return nil //nolint:nilerr // readHead meets any other error of the socket's, too
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return err
 		}

@@ -175,6 +175,7 @@ func (t *Target) submit(c *Copy) {
 		t.dispatch(c)
 	case t.queued < limits.Queue:
 		t.queued++
+		c.Keep()
 		if t.last == nil {
 			t.first = c
 		} else {
@@ -206,6 +207,7 @@ func (t *Target) dispatch(c *Copy) {
 		c.Until, c.endpoint = c.Begin.Add(c.timeout), endpoint
 		endpoint.Enter()
 		if !config.Leg.Send(endpoint, c, false) {
+			c.Keep()
 			go config.Leg.Send(endpoint, c, true)
 		}
 		return
@@ -240,7 +242,7 @@ func (c *Copy) Done(status int, err error) {
 	if err != nil {
 		c.Discard(reasonOf(err))
 	} else {
-		c.answered = Answered{Copy: c, Status: status, Sent: len(c.buf), Begin: c.Begin, Took: c.End.Sub(c.Begin), Endpoint: c.endpoint.Address}
+		c.answered = Answered{Copy: c, Status: status, Sent: len(c.buf) + c.lent, Begin: c.Begin, Took: c.End.Sub(c.Begin), Endpoint: c.endpoint.Address}
 		c.observer.Answered(&c.answered)
 		if c.compare != nil {
 			c.compare.variant(status, c.Latency)
