@@ -1,6 +1,7 @@
 // Package shadow sends copies of requests to variants. Whatever a variant does, nothing here makes
-// the primary wait: a copy is admitted against bounds before anything is copied, sent from a
-// goroutine of its own, once, to one endpoint, and dropped and counted when there is no room for it.
+// the primary wait: a copy is admitted against bounds before anything is copied, sent once, to one
+// endpoint, by the primary's goroutine only as far as that does not wait, and dropped and counted when
+// there is no room for it.
 package shadow
 
 import (
