@@ -35,6 +35,9 @@ type scenario struct {
 
 var scenarios = []scenario{
 	{name: "mirrored, small bodies", path: "/hello", ours: 8201, peer: 8301, bound: 0.4},
+	{name: "mirrored, small bodies, the floor", path: "/hello", ours: 8401, peer: 8301},
+	{name: "mirrored, small bodies from memory", path: "/memory", ours: 8201, peer: 8301, bound: 0.4},
+	{name: "mirrored, small bodies from memory, the floor", path: "/memory", ours: 8401, peer: 8301},
 	{name: "mirrored, small bodies, both log", path: "/hello", ours: 8211, peer: 8311, bound: 0.4},
 	{name: "not mirrored, small bodies", path: "/hello", ours: 8202, peer: 8302, bound: 1.5},
 	{name: "mirrored, GET 64 KiB", path: "/64k", ours: 8201, peer: 8301, bound: 0.6},
@@ -77,8 +80,11 @@ type figures struct{ cpu, wall, p99 float64 }
 // measure runs both in turn and reports the medians.
 func (s *site) measure(ctx context.Context, sc *scenario) error {
 	pids := [2]int{s.pids["ours"], s.pids["front"]}
-	if sc.ours == 8211 {
+	switch sc.ours {
+	case 8211:
 		pids = [2]int{s.pids["ourslog"], s.pids["frontlog"]}
+	case 8401:
+		pids[0] = s.pids["floor"]
 	}
 	var runs [2][]figures
 	for range proxyRounds {

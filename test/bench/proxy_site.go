@@ -35,7 +35,7 @@ func installDebian(ctx context.Context) error {
 }
 
 // sitePorts must be free.
-var sitePorts = []int{8101, 8102, 8103, 8104, 8201, 8202, 8203, 8204, 8211, 8212, 8213, 8214, 8301, 8302, 8303, 8304, 8305, 8311}
+var sitePorts = []int{8101, 8102, 8103, 8104, 8201, 8202, 8203, 8204, 8211, 8212, 8213, 8214, 8301, 8302, 8303, 8304, 8305, 8311, 8401}
 
 // site is every process of the benchmark.
 type site struct {
@@ -79,6 +79,7 @@ func startSite(ctx context.Context) (*site, error) {
 		func() error { return s.nginx(ctx, "backend", "1", nginxBackend) },
 		func() error { return s.nginx(ctx, "front", "0", nginxFront) },
 		func() error { return s.nginx(ctx, "frontlog", "0", nginxFrontLog) },
+		func() error { return s.start(ctx, "floor", "0", os.Args[0], "floor", "8401", "8101", "8102") },
 		func() error { return s.ours(ctx, "ours", 8200, "") },
 		func() error {
 			return s.ours(ctx, "ourslog", 8210, "accessLog: {format: common, path: "+filepath.Join(dir, "ours.log")+"}\n")
@@ -180,6 +181,7 @@ http {
 const nginxBackend = `
   server {
     listen 127.0.0.1:8101; listen 127.0.0.1:8102; root DIR;
+    location = /memory { return 200 "hello\n"; }
     location = /post { client_body_in_single_buffer on; return 200 "ok"; }
   }
   server { listen 127.0.0.1:8103 http2; listen 127.0.0.1:8104 http2; location / { default_type application/grpc; return 200 "ok"; } }

@@ -5,6 +5,7 @@ package accesslog
 import (
 	"net"
 	"strconv"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -18,7 +19,7 @@ import (
 func Common(line []byte, r *core.Record) []byte {
 	line = orDash(line, host(r.Remote))
 	line = append(line, " - - ["...)
-	line = r.Start.AppendFormat(line, "02/Jan/2006:15:04:05 -0700")
+	line = appendSecond(line, r.Start)
 	line = append(line, `] "`...)
 	if r.Method == "" {
 		line = append(line, '-')
@@ -42,6 +43,24 @@ func Common(line []byte, r *core.Record) []byte {
 	line = orDash(line, r.Backend)
 	line = append(append(line, ' '), kind(r)...)
 	return append(line, '\n')
+}
+
+// second is the time of the last line: most lines have the same.
+type second struct {
+	unix     int64
+	location *time.Location
+	text     string
+}
+
+var lastSecond atomic.Pointer[second]
+
+func appendSecond(line []byte, at time.Time) []byte {
+	s := lastSecond.Load()
+	if unix := at.Unix(); s == nil || s.unix != unix || s.location != at.Location() {
+		s = &second{unix, at.Location(), at.Format("02/Jan/2006:15:04:05 -0700")}
+		lastSecond.Store(s)
+	}
+	return append(line, s.text...)
 }
 
 // JSON writes an object a line. Empty strings are left out; duration is in seconds.
@@ -118,14 +137,15 @@ const hex = "0123456789abcdef"
 
 // escape writes what could end a field or a line as \xHH, as nginx does.
 func escape(line []byte, value string) []byte {
+	from := 0
 	for i := range len(value) {
 		if c := value[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			line = append(line, value[from:i]...)
 			line = append(line, '\\', 'x', hex[c>>4], hex[c&15])
-		} else {
-			line = append(line, c)
+			from = i + 1
 		}
 	}
-	return line
+	return append(line, value[from:]...)
 }
 
 // member writes ,"name":"value" unless the value is empty. Bytes that are not UTF-8 become

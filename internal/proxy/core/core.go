@@ -28,7 +28,8 @@ type Body interface {
 // RequestBody is the body of a request.
 type RequestBody interface {
 	Body
-	// Whole says that all of it has arrived, and is short: Next will not wait until the end.
+	// Whole says that all of it has arrived, and is short: Next will not wait until the end, and what
+	// it returns is valid until the exchange ends.
 	Whole() bool
 }
 
@@ -69,6 +70,8 @@ type Tunnel interface {
 type Send struct {
 	Out  message.Outgoing
 	Body RequestBody
+	// Now is the time, or zero if it has passed since.
+	Now time.Time
 	// Deadline is when the response must be complete; zero is never.
 	Deadline time.Time
 	// Inform is called for every interim response.

@@ -20,6 +20,8 @@ type Exchange struct {
 	Listener, Remote string
 	Request          message.Request
 	Front            Front
+	// End is when the exchange ended; Core.Serve sets it.
+	End time.Time
 
 	state   *state
 	rule    *rules.Rule
@@ -45,6 +47,7 @@ type Exchange struct {
 	status         int
 	received, sent int64 // bytes of bodies
 	failure        error // of the client's side of the request's body
+	whole          bool  // the request's body has arrived
 	ready          bool
 }
 
@@ -59,6 +62,7 @@ func (x *Exchange) begin(now time.Time) {
 	x.rule, x.backend, x.endpoint, x.answer = nil, nil, nil, nil
 	x.copies, x.compares, x.tried = x.copies[:0], x.compares[:0], x.tried[:0]
 	x.submitted.Store(false)
+	x.whole = false
 	r := &x.Request
 	x.match = rules.Request{Method: r.Method, Host: r.Authority, Path: r.Path, RawQuery: r.Query, Header: r}
 }
@@ -146,13 +150,22 @@ func (u *upload) Next() ([]byte, error) {
 func (u *upload) tee(p []byte) {
 	kept := u.copies[:0]
 	for _, c := range u.copies {
-		if c.Write(p) {
+		write := c.Write
+		if u.whole {
+			write = c.Borrow
+		}
+		if write(p) {
 			kept = append(kept, c)
 		}
 	}
 	u.copies = kept
 }
 
-func (u *upload) Ready() bool               { return u.Front.Ready() }
-func (u *upload) Whole() bool               { return u.Front.Whole() }
+func (u *upload) Ready() bool { return u.Front.Ready() }
+
+func (u *upload) Whole() bool {
+	u.whole = u.Front.Whole()
+	return u.whole
+}
+
 func (u *upload) Trailers() []message.Field { return u.Front.Trailers() }

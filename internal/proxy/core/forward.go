@@ -130,7 +130,7 @@ func (c *Core) attempt(x *Exchange, set upstream.Set) (Answer, error) {
 		back = c.options.H2C
 	}
 	timeouts := &x.rule.Timeouts
-	x.send.Fresh = false
+	x.send.Fresh, x.send.Now = false, x.start
 	for last := upstream.ErrConnect; ; {
 		endpoint := choose(set, x.affine, x.Remote, x.tried, x.start)
 		if endpoint == nil {
@@ -159,6 +159,7 @@ func (c *Core) attempt(x *Exchange, set upstream.Set) (Answer, error) {
 		default:
 			return nil, err
 		}
+		x.send.Now = time.Time{}
 		c.options.Metrics.retries.Inc()
 	}
 }

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"sync"
 	"time"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy/shadow"
@@ -34,6 +35,7 @@ type Record struct {
 // record counts and logs a finished exchange.
 func (c *Core) record(x *Exchange) {
 	took := time.Since(x.start)
+	x.End = x.start.Add(took)
 	metrics := c.none
 	if x.rule != nil {
 		metrics = x.state.rules[x.rule.Index]
@@ -74,8 +76,14 @@ func (l *logged) Answered(a *shadow.Answered) {
 		return
 	}
 	method, target, host := a.Copy.Line()
-	l.log(&Record{
+	record := records.Get().(*Record)
+	*record = Record{
 		Start: a.Begin, Took: a.Took, Method: method, Target: target, Host: host, Major: 1, Minor: 1,
 		Status: a.Status, Received: int64(a.Sent), Rule: l.rule, Backend: l.target, Endpoint: a.Endpoint, Mirror: l.name, Header: a.Copy,
-	})
+	}
+	l.log(record)
+	*record = Record{}
+	records.Put(record)
 }
+
+var records = sync.Pool{New: func() any { return new(Record) }}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"strconv"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -38,6 +37,7 @@ const most1xx = 64
 var (
 	errInterim = errors.New("too many interim responses")
 	errSwitch  = errors.New("switched to a protocol that was not asked for")
+	errStale   = errors.New("connection is not quiet")
 )
 
 // clientConn is a connection to a backend, and the exchange on it.
@@ -56,13 +56,20 @@ type clientConn struct {
 	uploading bool
 	uploaded  chan struct{}
 	sent      bool
-	// flowing says that upload has not ended, gone that it ended for the client's fault.
-	flowing, gone atomic.Bool
-	lastWrite     time.Time
+	// flowing says that upload has not ended, gone that it ended for the client's fault, cut that it
+	// is to end.
+	flowing, gone, cut atomic.Bool
+	lastWrite          time.Time
+	// now is the time, until a wait.
+	now time.Time
 	// quietEnd is when a backend that is silent now has been so for too long.
 	quietEnd time.Time
-	// patience is silence, made once, for a method's value is an allocation.
+	// patience and exchange are silence and askAndPull, made once, for a method's value is an allocation.
 	patience func() error
+	exchange func(fd uintptr) bool
+	asking   asking
+	// failure is what ask found instead of an answer.
+	failure error
 }
 
 // connect takes an idle connection, unless a fresh one is asked for, or dials.
@@ -72,26 +79,35 @@ func connect(to *upstream.Endpoint, limits *Limits, fresh bool, deadline time.Ti
 			return idle.(*clientConn), true, nil
 		}
 	}
-	ctx := context.Background()
-	if !deadline.IsZero() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, deadline)
-		defer cancel()
-	}
-	conn, err := to.Dial(ctx)
+	conn, err := dial(to, deadline)
 	if err != nil {
 		return nil, false, err
 	}
 	c = &clientConn{Conn: conn, endpoint: to, limits: limits}
-	c.in.init(conn)
-	c.out.init(conn, c.in.raw)
-	c.body.in, c.body.limits = &c.in, limits
-	c.patience = c.silence
+	c.init()
+	c.out.slow = c.writeWithin
 	return c, false, nil
 }
 
-// Alive implements upstream.Idle: a look at the socket that takes nothing out of it.
-func (c *clientConn) Alive() bool {
+func dial(to *upstream.Endpoint, deadline time.Time) (net.Conn, error) {
+	if deadline.IsZero() {
+		return to.Dial(context.Background())
+	}
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	return to.Dial(ctx)
+}
+
+func (c *clientConn) init() {
+	c.in.init(c.Conn)
+	c.out.init(c.Conn, c.in.raw)
+	c.body.in, c.body.limits = &c.in, c.limits
+	c.patience, c.exchange = c.silence, c.askAndPull
+}
+
+// alive says whether the peer of an idle connection has kept quiet: no bytes, no end, no error. It takes
+// nothing out of the socket.
+func (c *clientConn) alive() bool {
 	if c.in.raw == nil {
 		return true
 	}
@@ -101,29 +117,38 @@ func (c *clientConn) Alive() bool {
 
 // Send implements core.Back.
 func (c *Client) Send(to *upstream.Endpoint, s *core.Send) (core.Answer, error) {
-	conn, reused, err := connect(to, &c.limits, s.Fresh, s.Deadline)
-	if err != nil {
-		return nil, err
-	}
-	conn.send, conn.sent = s, false
-	conn.until(s.Deadline)
-	conn.body.wait = nil
-	if s.Deadline.IsZero() {
-		conn.body.wait = conn.patience
-		conn.writeWithin(time.Now())
-	}
-	written := conn.writeRequest(s)
-	if err := conn.readHead(s.Out.Method, s.Out.Upgrade, s.Inform); err != nil {
-		conn.join(0)
-		if conn.in.buffered() == 0 && reused && isClosed(err) {
-			err = core.ErrUnanswered
-		} else if written != nil && isClosed(err) {
-			err = written
+	for {
+		conn, reused, err := connect(to, &c.limits, s.Fresh, s.Deadline)
+		if err != nil {
+			return nil, err
 		}
-		conn.destroy()
-		return nil, err
+		conn.begin(s)
+		written := conn.writeRequest(s, reused)
+		if written == errStale { //nolint:errorlint // our own
+			_ = conn.Close()
+			continue
+		}
+		if err := conn.readHead(s.Out.Method, s.Out.Upgrade, s.Inform); err != nil {
+			conn.join(0)
+			if conn.in.buffered() == 0 && reused && isClosed(err) {
+				err = core.ErrUnanswered
+			} else if written != nil && isClosed(err) {
+				err = written
+			}
+			conn.destroy()
+			return nil, err
+		}
+		return conn, nil
 	}
-	return conn, nil
+}
+
+func (c *clientConn) begin(s *core.Send) {
+	c.send, c.sent, c.now, c.failure, c.quietEnd = s, false, s.Now, nil, noDeadline
+	c.until(s.Deadline)
+	c.body.wait = nil
+	if s.Deadline.IsZero() {
+		c.body.wait = c.patience
+	}
 }
 
 func isClosed(err error) bool {
@@ -141,7 +166,10 @@ func (c *clientConn) until(deadline time.Time) {
 // silence gives the next read its time, coarsely, where no deadline bounds the exchange. It is cut
 // into looks around: a client that has left is not to hold a backend that says nothing.
 func (c *clientConn) silence() error {
-	now := time.Now()
+	now := c.now
+	if c.now = noDeadline; now.IsZero() {
+		now = time.Now()
+	}
 	if c.quietEnd.IsZero() || c.flowing.Load() {
 		c.quietEnd = now.Add(c.limits.BackendTimeout)
 	}
@@ -166,11 +194,17 @@ func (c *clientConn) again(err error) error {
 	return nil
 }
 
-// writeWithin does the same for the next write.
-func (c *clientConn) writeWithin(now time.Time) {
-	if d := c.limits.BackendTimeout; c.lastWrite.Sub(now) < d-d/8 {
+// writeWithin does the same for a write that waits.
+func (c *clientConn) writeWithin() {
+	if c.body.wait == nil {
+		return
+	}
+	if now, d := time.Now(), c.limits.BackendTimeout; c.lastWrite.Sub(now) < d-d/8 {
 		c.lastWrite = now.Add(d)
 		_ = c.SetWriteDeadline(c.lastWrite)
+	}
+	if c.cut.Load() {
+		_ = c.SetWriteDeadline(past)
 	}
 }
 
@@ -179,10 +213,15 @@ const lookAround = time.Second
 
 // firstHead waits for a head.
 func (c *clientConn) firstHead() (head []byte, err error) {
+	if c.failure != nil {
+		return nil, c.failure
+	}
 	c.quietEnd = noDeadline
-	for {
-		if err := c.body.prepare(); err != nil {
-			return nil, err
+	for waits := c.in.buffered() == 0; ; waits = true {
+		if waits {
+			if err := c.body.prepare(); err != nil {
+				return nil, err
+			}
 		}
 		if head, err = c.in.head(c.limits.Head, nil); err == nil {
 			return head, nil
@@ -193,108 +232,12 @@ func (c *clientConn) firstHead() (head []byte, err error) {
 	}
 }
 
-// writeRequest sends the head, and the body too if it is there already; else a goroutine sends the
-// body while the answer is awaited. An error may come with an answer, so that is read anyway.
-func (c *clientConn) writeRequest(s *core.Send) error {
-	out := message.AppendRequest(buffer.Small()[:0], &s.Out)
-	defer buffer.Recycle(out)
-	if s.Out.Length == 0 {
-		return c.finished(c.out.write(out))
-	}
-	if !s.Body.Whole() {
-		if err := c.out.write(out); err != nil {
-			return err
-		}
-		if c.uploaded == nil {
-			c.uploaded = make(chan struct{}, 1)
-		}
-		c.uploading = true
-		c.gone.Store(false)
-		c.flowing.Store(true)
-		go c.upload(s)
-		return nil
-	}
-	for {
-		p, err := s.Body.Next()
-		if err == io.EOF { //nolint:errorlint // by the contract of Body
-			return c.finished(c.out.write(out))
-		}
-		if err != nil {
-			return err
-		}
-		if len(out)+len(p) <= cap(out) {
-			out = append(out, p...)
-			continue
-		}
-		if err := c.out.write(out, p); err != nil {
-			return err
-		}
-		out = out[:0]
-	}
-}
-
-// finished notes that the request is sent.
-func (c *clientConn) finished(err error) error {
-	if err == nil {
-		c.sent = true
-		c.send.Sent()
-	}
-	return err
-}
-
-// upload streams the body. If the client's side fails, nobody waits for an answer any more.
-func (c *clientConn) upload(s *core.Send) {
-	defer func() {
-		c.flowing.Store(false)
-		c.uploaded <- struct{}{}
-	}()
-	var size [20]byte
-	chunked := s.Out.Length == message.Unknown
-	for {
-		p, err := s.Body.Next()
-		if err == io.EOF { //nolint:errorlint // by the contract of Body
-			if chunked {
-				err = c.out.write(appendEnd(nil, s.Body.Trailers()))
-			} else {
-				err = nil
-			}
-			_ = c.finished(err)
-			return
-		}
-		if err != nil {
-			c.gone.Store(true)
-			_ = c.SetReadDeadline(past)
-			return
-		}
-		if s.Deadline.IsZero() {
-			c.writeWithin(time.Now())
-		}
-		if chunked {
-			err = c.out.write(append(strconv.AppendInt(size[:0], int64(len(p)), 16), "\r\n"...), p, crlf)
-		} else {
-			err = c.out.write(p)
-		}
-		if err != nil {
-			return
-		}
-	}
-}
-
 var (
 	crlf = []byte("\r\n")
 	past = time.Unix(1, 0)
 
 	noDeadline time.Time
 )
-
-// appendEnd appends the last chunk and the trailers.
-func appendEnd(dst []byte, trailers []message.Field) []byte {
-	dst = append(dst, "0\r\n"...)
-	for _, f := range trailers {
-		dst = message.AppendField(dst, f.Name, f.Value)
-	}
-	return append(dst, crlf...)
-}
 
 // readHead reads the final head and passes interim ones on. upgrade is the protocol that may be
 // switched to.
@@ -367,11 +310,9 @@ func (c *clientConn) Finish(complete bool) bool {
 func (c *clientConn) idle(now time.Time) {
 	c.in.release()
 	c.send = nil
-	if c.framing.close {
+	if c.framing.close || !c.endpoint.Put(c, now) {
 		_ = c.Close()
-		return
 	}
-	c.endpoint.Put(c, now)
 }
 
 // destroy closes the connection, so that the backend notices if the request is cut short.
@@ -407,6 +348,7 @@ func (c *clientConn) join(wait time.Duration) bool {
 		}
 	}
 	c.send.Interrupt()
+	c.cut.Store(true)
 	_ = c.SetWriteDeadline(past)
 	<-c.uploaded
 	c.framing.close = true // the past deadline would meet the next request

@@ -29,7 +29,8 @@ type serverConn struct {
 	out []byte
 	// lastWrite is the deadline of writes.
 	lastWrite time.Time
-	now       time.Time
+	// now is when the last exchange ended.
+	now time.Time
 	// keep says that another request may follow; begun that a final head was written; chunked that
 	// the response is framed so.
 	keep, begun, chunked, aborted bool
@@ -42,6 +43,7 @@ type serverConn struct {
 func (c *serverConn) init() {
 	c.in.init(c.Conn)
 	c.to.init(c.Conn, c.in.raw)
+	c.to.slow = c.writeWithin
 	c.body.in, c.body.limits = &c.in, &c.server.limits
 	c.body.wait = c.bodyWait
 	c.slow = c.headWait
@@ -54,6 +56,7 @@ func (c *serverConn) init() {
 // serve answers requests until the connection ends, or is taken over.
 func (c *serverConn) serve() (taken bool) {
 	defer c.in.free()
+	c.now = time.Now()
 	for first := true; ; first = false {
 		err := c.readRequest(first)
 		switch {
@@ -64,6 +67,7 @@ func (c *serverConn) serve() (taken bool) {
 			return false
 		}
 		c.server.Core.Serve(&c.x)
+		c.now = c.x.End
 		if !c.finish() {
 			return false
 		}
@@ -78,7 +82,6 @@ const preface = "PRI * HTTP/2.0\r\n\r\n"
 func (c *serverConn) readRequest(first bool) error {
 	limits := &c.server.limits
 	if c.in.buffered() == 0 {
-		c.now = time.Now()
 		c.in.within(limits.IdleTimeout, c.now)
 		c.state.Store(stateIdle)
 		err := io.EOF
@@ -185,7 +188,6 @@ func (c *serverConn) refuse(err error) {
 	out = message.AppendField(out, "Content-Length", strconv.Itoa(len(text)))
 	out = message.AppendField(out, "Connection", "close")
 	out = append(append(out, crlf...), text...)
-	c.writeWithin()
 	_ = c.to.write(out)
 	buffer.Recycle(out)
 	c.linger()

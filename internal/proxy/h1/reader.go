@@ -94,8 +94,13 @@ func (b *reader) fill() error {
 	if b.raw == nil {
 		return b.fillPlain()
 	}
+	return b.fillBy(b.pull)
+}
+
+// fillBy is fill by another function than pull.
+func (b *reader) fillBy(pull func(fd uintptr) bool) error {
 	b.n, b.err = 0, nil
-	if err := b.raw.Read(b.pull); err != nil {
+	if err := b.raw.Read(pull); err != nil {
 		return err
 	}
 	return b.took()
@@ -116,13 +121,10 @@ func (b *reader) skip(n int) (int, error) {
 	return b.dropped, nil
 }
 
-// discardFrom reads with MSG_TRUNC, which Linux takes as: copy nothing (tcp(7)). Elsewhere it means
-// nothing for TCP, and the bytes go into the buffer and no further.
+// discardFrom drops what has arrived, up to what is to be dropped.
 func (b *reader) discardFrom(fd uintptr) bool {
-	scratch := buffer.Large()
-	defer buffer.Recycle(scratch)
 	for {
-		n, _, err := syscall.Recvfrom(int(fd), scratch[:min(b.dropped, len(scratch))], syscall.MSG_TRUNC)
+		n, err := discard(fd, b.dropped)
 		switch err { //nolint:errorlint // straight from the system call
 		case syscall.EINTR:
 		case syscall.EAGAIN:

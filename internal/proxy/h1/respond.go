@@ -94,7 +94,6 @@ func (c *serverConn) Write(p []byte) error {
 }
 
 func (c *serverConn) writeWith(p []byte) error {
-	c.writeWithin()
 	err := c.to.write(c.out, p)
 	c.out = c.out[:0]
 	return err
@@ -105,7 +104,6 @@ func (c *serverConn) Flush() error {
 	if len(c.out) == 0 {
 		return nil
 	}
-	c.writeWithin()
 	err := c.to.write(c.out)
 	c.out = c.out[:0]
 	return err

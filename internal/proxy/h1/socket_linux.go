@@ -21,6 +21,11 @@ func peek(fd uintptr) error {
 	return err
 }
 
+// discard is recv(2) of up to n bytes into nowhere: with MSG_TRUNC Linux copies nothing (tcp(7)).
+func discard(fd uintptr, n int) (int, error) {
+	return result(syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, 0, uintptr(n), syscall.MSG_TRUNC, 0, 0))
+}
+
 // send is send(2), or writev(2) where there are several pieces. None may be empty.
 func send(fd uintptr, pieces [][]byte) (int, error) {
 	if p := pieces[0]; len(pieces) == 1 {

@@ -2,7 +2,11 @@
 
 package h1
 
-import "syscall"
+import (
+	"syscall"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/buffer"
+)
 
 func receive(fd uintptr, p []byte) (int, error) { return syscall.Read(int(fd), p) }
 
@@ -10,6 +14,12 @@ func peek(fd uintptr) error {
 	var one [1]byte
 	_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 	return err
+}
+
+func discard(fd uintptr, n int) (int, error) {
+	scratch := buffer.Large()
+	defer buffer.Recycle(scratch)
+	return syscall.Read(int(fd), scratch[:min(n, len(scratch))])
 }
 
 func send(fd uintptr, pieces [][]byte) (int, error) { return syscall.Write(int(fd), pieces[0]) }

@@ -18,6 +18,9 @@ type writer struct {
 	// raw is nil where the bytes of the connection are not the bytes of the stream: under TLS.
 	raw  syscall.RawConn
 	push func(fd uintptr) bool
+	try  func(fd uintptr)
+	// slow is called before a write that may wait, to give it its time.
+	slow func()
 	// pieces are those that push has not sent.
 	pieces [][]byte
 	store  [maxPieces][]byte
@@ -27,26 +30,43 @@ type writer struct {
 func (w *writer) init(conn net.Conn, raw syscall.RawConn) {
 	w.conn, w.raw = conn, raw
 	w.push = w.pushTo // made once, for a method's value is an allocation
+	w.try = func(fd uintptr) { w.pushTo(fd) }
 }
 
-// write sends up to maxPieces slices.
+// write sends up to maxPieces slices. Most leave at once, and need no deadline.
 func (w *writer) write(pieces ...[]byte) error {
-	w.pieces = w.store[:0]
+	w.load(pieces...)
+	if w.raw != nil && len(w.pieces) > 0 {
+		if err := w.raw.Control(w.try); err != nil {
+			return err
+		}
+	}
+	return w.flush()
+}
+
+// load takes slices to be sent.
+func (w *writer) load(pieces ...[]byte) {
+	w.pieces, w.err = w.store[:0], nil
 	for _, p := range pieces {
 		if len(p) > 0 {
 			w.pieces = append(w.pieces, p)
 		}
 	}
-	if len(w.pieces) == 0 {
-		return nil
+}
+
+// flush sends what was loaded, or is left of it.
+func (w *writer) flush() error {
+	if len(w.pieces) == 0 || w.err != nil {
+		return w.err
 	}
-	defer clear(w.store[:])
+	if w.slow != nil {
+		w.slow()
+	}
 	if w.raw == nil {
 		buffers := net.Buffers(w.pieces)
 		_, err := buffers.WriteTo(w.conn)
 		return err
 	}
-	w.err = nil
 	if err := w.raw.Write(w.push); err != nil {
 		return err
 	}
@@ -68,6 +88,7 @@ func (w *writer) pushTo(fd uintptr) bool {
 			return true
 		}
 	}
+	clear(w.store[:]) // so that buffers are not held by who does not need them
 	return true
 }
 

@@ -388,8 +388,18 @@ type Leg struct {
 // discardLimit is how many bytes of an answer's body are read before the stream is reset.
 const discardLimit = 256 << 10
 
-// Send implements shadow.Leg.
-func (l *Leg) Send(to *upstream.Endpoint, c *shadow.Copy) (int, error) {
+// Send implements shadow.Leg. The transport may wait, for a stream or for the window.
+func (l *Leg) Send(to *upstream.Endpoint, c *shadow.Copy, wait bool) bool {
+	if !wait {
+		return false
+	}
+	status, err := l.exchange(to, c)
+	c.End = time.Now()
+	c.Done(status, err)
+	return true
+}
+
+func (l *Leg) exchange(to *upstream.Endpoint, c *shadow.Copy) (status int, err error) {
 	ctx, cancel := context.WithDeadline(context.WithValue(context.Background(), endpointKey{}, to), c.Until)
 	defer cancel()
 	ctx, sent := timed(ctx)

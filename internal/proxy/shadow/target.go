@@ -1,6 +1,7 @@
 // Package shadow sends copies of requests to variants. Whatever a variant does, nothing here makes
-// the primary wait: a copy is admitted against bounds before anything is copied, sent from a
-// goroutine of its own, once, to one endpoint, and dropped and counted when there is no room for it.
+// the primary wait: a copy is admitted against bounds before anything is copied, sent once, to one
+// endpoint, by the primary's goroutine only as far as that does not wait, and dropped and counted when
+// there is no room for it.
 package shadow
 
 import (
@@ -59,8 +60,10 @@ type Answered struct {
 
 // Leg carries copies in one protocol.
 type Leg interface {
-	// Send sends the copy, reads its answer, by c.Until, and sets c.Latency. It keeps nothing of either.
-	Send(to *upstream.Endpoint, c *Copy) (status int, err error)
+	// Send sends the copy and calls c.Done, from any goroutine and perhaps before it returns, once the
+	// answer has been read, by c.Until, or there will be none. It sets c.End, and c.Latency if c.Timed. Unless wait is set it must not wait, and
+	// returns false if it would have to: then nothing was sent. It keeps nothing of the copy after Done.
+	Send(to *upstream.Endpoint, c *Copy, wait bool) bool
 }
 
 // Config is what a table says about a target.
@@ -170,9 +173,10 @@ func (t *Target) submit(c *Copy) {
 	case t.running < limits.MaxInFlight:
 		t.running++
 		t.mu.Unlock()
-		go t.run(c)
+		t.dispatch(c)
 	case t.queued < limits.Queue:
 		t.queued++
+		c.Keep()
 		if t.last == nil {
 			t.first = c
 		} else {
@@ -186,54 +190,67 @@ func (t *Target) submit(c *Copy) {
 	}
 }
 
-// run sends a copy, and then those that have queued meanwhile.
-func (t *Target) run(c *Copy) {
-	for c != nil {
-		t.send(c)
-		t.mu.Lock()
-		c = t.first
-		if c != nil {
-			t.first = c.next
-			c.next = nil
-			t.queued--
-			if t.first == nil {
-				t.last = nil
-			}
-		} else if t.running--; t.running == 0 {
-			t.idle.Broadcast()
+// dispatch sends a copy, or, if that one cannot be sent, the next that waits. It does not wait itself:
+// what would is left to a goroutine.
+func (t *Target) dispatch(c *Copy) {
+	for ; c != nil; c = t.next() {
+		config := t.config.Load()
+		c.Begin = time.Now()
+		endpoint := config.Endpoints.Pick(nil, c.Begin)
+		if endpoint == nil {
+			c.Discard(NoEndpoint)
+			continue
 		}
-		t.mu.Unlock()
+		if !t.box.claim(c.Begin) {
+			c.Discard(Penalty)
+			continue
+		}
+		c.Until, c.endpoint = c.Begin.Add(c.timeout), endpoint
+		endpoint.Enter()
+		if !config.Leg.Send(endpoint, c, false) {
+			c.Keep()
+			go config.Leg.Send(endpoint, c, true)
+		}
+		return
 	}
 }
 
-func (t *Target) send(c *Copy) {
-	config := t.config.Load()
-	begin := time.Now()
-	endpoint := config.Endpoints.Pick(nil, begin)
-	if endpoint == nil {
-		c.Discard(NoEndpoint)
-		return
+// next returns the copy that takes the place of one that has ended, or nil.
+func (t *Target) next() *Copy {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.first
+	if c == nil {
+		if t.running--; t.running == 0 {
+			t.idle.Broadcast()
+		}
+		return nil
 	}
-	if !t.box.claim(begin) {
-		c.Discard(Penalty)
-		return
+	t.first, c.next = c.next, nil
+	t.queued--
+	if t.first == nil {
+		t.last = nil
 	}
-	c.Until = begin.Add(c.timeout)
-	endpoint.Enter()
-	status, err := config.Leg.Send(endpoint, c)
-	endpoint.Leave()
-	t.box.report(&config.Limits.Penalty, err == nil)
+	return c
+}
+
+// Done tells how sending the copy ended; status is that of its answer unless there is an error. The
+// copy must not be used any more.
+func (c *Copy) Done(status int, err error) {
+	t := c.target
+	c.endpoint.Leave()
+	t.box.report(&t.config.Load().Limits.Penalty, err == nil)
 	if err != nil {
 		c.Discard(reasonOf(err))
-		return
+	} else {
+		c.answered = Answered{Copy: c, Status: status, Sent: len(c.buf) + c.lent, Begin: c.Begin, Took: c.End.Sub(c.Begin), Endpoint: c.endpoint.Address}
+		c.observer.Answered(&c.answered)
+		if c.compare != nil {
+			c.compare.variant(status, c.Latency)
+		}
+		c.free()
 	}
-	took := time.Since(begin)
-	c.answered = Answered{Copy: c, Status: status, Sent: len(c.buf), Begin: begin, Took: took, Endpoint: endpoint.Address}
-	c.observer.Answered(&c.answered)
-	if c.compare != nil {
-		c.compare.variant(status, c.Latency)
-	}
-	c.free()
+	t.dispatch(t.next())
 }
 
 func reasonOf(err error) Reason {

@@ -18,8 +18,6 @@ import (
 
 // Idle is a connection between two requests.
 type Idle interface {
-	// Alive says whether the peer has kept quiet: no bytes, no end, no error. It does not wait.
-	Alive() bool
 	Close() error
 }
 
@@ -62,38 +60,32 @@ func (e *Endpoint) Dial(ctx context.Context) (net.Conn, error) {
 	return conn, nil
 }
 
-// Take returns the connection that waits the shortest, or nil. One that has ended, or on which
-// bytes arrived that nobody asked for, is closed and never returned: those bytes would be read as
-// the answer to the next request.
+// Take returns the connection that waits the shortest, or nil. It may have ended meanwhile, or bytes
+// may have arrived on it that nobody asked for and that would be read as the answer to the next
+// request: who takes it has to look.
 func (e *Endpoint) Take() Idle {
-	for {
-		e.mu.Lock()
-		n := len(e.idle)
-		if n == 0 {
-			e.mu.Unlock()
-			return nil
-		}
-		conn := e.idle[n-1].conn
-		e.idle[n-1] = waiting{}
-		e.idle = e.idle[:n-1]
-		e.mu.Unlock()
-		if conn.Alive() {
-			return conn
-		}
-		_ = conn.Close()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n := len(e.idle)
+	if n == 0 {
+		return nil
 	}
+	conn := e.idle[n-1].conn
+	e.idle[n-1] = waiting{}
+	e.idle = e.idle[:n-1]
+	return conn
 }
 
-// Put keeps a connection for the next request, or closes it.
-func (e *Endpoint) Put(conn Idle, now time.Time) {
+// Put keeps a connection for the next request. It returns false if there is no place for it: then it
+// is to be closed.
+func (e *Endpoint) Put(conn Idle, now time.Time) bool {
 	e.mu.Lock()
-	if keep := !e.retired && len(e.idle) < e.pool.MaxIdle; keep {
-		e.idle = append(e.idle, waiting{conn, now})
-		e.mu.Unlock()
-		return
+	defer e.mu.Unlock()
+	if e.retired || len(e.idle) >= e.pool.MaxIdle {
+		return false
 	}
-	e.mu.Unlock()
-	_ = conn.Close()
+	e.idle = append(e.idle, waiting{conn, now})
+	return true
 }
 
 // Enter and Leave count the requests that are under way, which Pick goes by.

@@ -73,9 +73,8 @@ func TestPickFor(t *testing.T) {
 }
 
 // idle counts what happens to it.
-type idle struct{ dead, closed bool }
+type idle struct{ closed bool }
 
-func (i *idle) Alive() bool  { return !i.dead }
 func (i *idle) Close() error { i.closed = true; return nil }
 
 func TestIdle(t *testing.T) {
@@ -83,18 +82,17 @@ func TestIdle(t *testing.T) {
 	e := pool.Endpoint("a:1")
 	assert.Same(t, e, pool.Endpoint("a:1"))
 	now := time.Now()
-	old, dead, young := &idle{}, &idle{dead: true}, &idle{}
-	e.Put(old, now.Add(-time.Minute))
-	e.Put(dead, now)
-	e.Put(young, now)
-	assert.True(t, young.closed, "more than may wait")
-	assert.Same(t, old, e.Take(), "the dead one is passed over")
-	assert.True(t, dead.closed)
+	old, middle, young := &idle{}, &idle{}, &idle{}
+	assert.True(t, e.Put(old, now.Add(-time.Minute)))
+	assert.True(t, e.Put(middle, now))
+	assert.False(t, e.Put(young, now), "more than may wait")
+	assert.Same(t, middle, e.Take(), "the last first")
+	assert.Same(t, old, e.Take())
 	assert.Nil(t, e.Take())
 
-	e.Put(old, now.Add(-time.Minute))
+	assert.True(t, e.Put(old, now.Add(-time.Minute)))
 	young = &idle{}
-	e.Put(young, now)
+	assert.True(t, e.Put(young, now))
 	e.expire(now.Add(-time.Second))
 	assert.True(t, old.closed)
 	assert.False(t, young.closed)
@@ -102,8 +100,7 @@ func TestIdle(t *testing.T) {
 	pool.Keep(func(string) bool { return false })
 	assert.True(t, young.closed, "the address is gone")
 	late := &idle{}
-	e.Put(late, now)
-	assert.True(t, late.closed, "its requests end in peace, its connections do not wait")
+	assert.False(t, e.Put(late, now), "its requests end in peace, its connections do not wait")
 	assert.NotSame(t, e, pool.Endpoint("a:1"))
 }
 
