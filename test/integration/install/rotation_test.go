@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"net/url"
@@ -106,15 +107,19 @@ func connect(ctx context.Context, api kubernetes.Interface) error {
 	return conn.Close()
 }
 
-// unharmed requires that all went right, and that there was enough of it; on a busy
-// machine less than asked for.
+// unharmed requires that all went right, and that there was enough of it: all that was asked for where
+// rotation is what a machine is there for (`make rotation`), less where it may have much else to do.
 func (l load) unharmed(t *testing.T) {
 	t.Helper()
 	connections, errs := l.hangUp()
 	require.Empty(t, errs, "of %d connections", connections)
 	require.Empty(t, l.writes.Stop(), "of %d writes", l.writes.Done())
 	t.Logf("%d writes, %.0f in a second, and %d connections", l.writes.Done(), l.writes.Rate(), connections)
-	require.Greater(t, l.writes.Rate(), perSecond/8.0)
+	enough := perSecond / 8.0
+	if *rotating >= time.Minute {
+		enough = 0.95 * perSecond
+	}
+	require.Greater(t, l.writes.Rate(), enough)
 	require.Positive(t, connections)
 }
 
@@ -279,11 +284,16 @@ func TestLeaderThatIsKilledInTheMiddleOfARotationIsContinued(t *testing.T) {
 
 	harness.Eventually(t, func() bool { return follows.Metric(t, "leader_election_master_status") == 1 }, "nobody leads")
 	renewed()
-	l.writes.Flows(t, 100)
+	l.writes.Healed(t)
+	refused := 0
 	for _, f := range l.writes.Stop() {
-		require.Less(t, f.Began, gone.Add(time.Second), "not under way when the leader was killed: %s", f)
+		if !errors.Is(f.Err, harness.ErrAsWritten) {
+			require.Less(t, f.Began, gone.Add(time.Second), "not under way when the leader was killed: %s", f)
+			refused++
+		}
 	}
-	t.Logf("of %d writes refused: %v", l.writes.Done(), l.writes.Failures())
+	t.Logf("of %d writes, %.0f in a second, refused: %d", l.writes.Done(), l.writes.Rate(), refused)
+	require.LessOrEqual(t, refused, 2*l.writes.Routes(), "more than a mutating and a validating call of each route")
 	connections, errs := l.hangUp()
 	require.LessOrEqual(t, len(errs), 1, "of %d connections one can be made with the leader when it is killed: %v", connections, errs)
 }
