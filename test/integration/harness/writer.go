@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -74,6 +75,7 @@ type Writer struct {
 	done     atomic.Int64
 	mu       sync.Mutex
 	failures []Failure
+	stalls   []Failure
 	routes   int
 	end      func()
 	began    time.Time
@@ -101,7 +103,11 @@ func (e *Env) Write(t *testing.T, perSecond int, forms ...Form) *Writer {
 		running.Go(func() {
 			for n := 0; limit.Wait(ctx) == nil; n++ {
 				began := time.Now()
-				if err := r.write(context.WithoutCancel(ctx), n); err != nil {
+				err := r.write(context.WithoutCancel(ctx), n)
+				if ended := time.Now(); r.mirror == "" && ended.Sub(began) > stall {
+					w.stalled(Failure{Began: began, Ended: ended})
+				}
+				if err != nil {
 					w.failed(Failure{began, time.Now(), r.gvk.Kind + " " + r.name, err})
 					continue
 				}
@@ -151,6 +157,25 @@ func (w *Writer) failed(f Failure) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.failures = append(w.failures, f)
+}
+
+// stall is how long a write that nobody is asked about takes when the machine has no time for it.
+const stall = time.Second
+
+func (w *Writer) stalled(f Failure) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stalls = append(w.stalls, f)
+}
+
+// TimedOut tells whether a write was stored as written because the machine stood still: it took longer
+// than the API server waits for the mutating webhook, and meanwhile writes that nobody is asked about
+// took long as well.
+func (w *Writer) TimedOut(f Failure) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return errors.Is(f.Err, ErrAsWritten) && f.Ended.Sub(f.Began) > 2*time.Second &&
+		slices.ContainsFunc(w.stalls, func(s Failure) bool { return s.Began.Before(f.Ended) && f.Began.Before(s.Ended) })
 }
 
 // Done is how many writes went right.
