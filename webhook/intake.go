@@ -34,19 +34,21 @@ func newIntake() *intake { return &intake{patience, semaphore.NewWeighted(maxLar
 // begin makes sure that a review can be read, and returns what ends that. It is an
 // error when too many large ones are under way.
 func (in *intake) begin(w http.ResponseWriter, r *http.Request) (end func(), err error) {
-	// Without a connection there is nobody to be slow. The server lifts it for the next call.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(in.patience))
 	size := r.ContentLength
 	if size < 0 || size > maxReview {
 		size = maxReview
 	}
-	if size <= small {
-		return func() {}, nil
+	end = func() {}
+	if size > small {
+		ctx, cancel := context.WithTimeout(r.Context(), in.patience)
+		defer cancel()
+		if err := in.large.Acquire(ctx, size); err != nil {
+			return nil, err
+		}
+		end = func() { in.large.Release(size) }
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), in.patience)
-	defer cancel()
-	if err := in.large.Acquire(ctx, size); err != nil {
-		return nil, err
-	}
-	return func() { in.large.Release(size) }, nil
+	// Only after it had its turn. Without a connection there is nobody to be slow, and the
+	// server lifts it for the next call.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(in.patience))
+	return end, nil
 }
