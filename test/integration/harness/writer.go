@@ -168,13 +168,30 @@ func (w *Writer) stalled(f Failure) {
 	w.stalls = append(w.stalls, f)
 }
 
-// TimedOut tells whether a write was stored as written because the machine stood still: it took longer
-// than the API server waits for the mutating webhook, and meanwhile writes that nobody is asked about
-// took long as well.
-func (w *Writer) TimedOut(f Failure) bool {
+// Harmed ends the writing and returns the failures, without those for which the machine is to blame: what
+// was stored as written because the mutating webhook was waited for in vain while writes that nobody is
+// asked about took long as well, and what came of it.
+func (w *Writer) Harmed(t *testing.T) []Failure {
+	t.Helper()
+	slow := map[string]bool{}
+	return slices.DeleteFunc(w.Stop(), func(f Failure) bool {
+		if !errors.Is(f.Err, ErrAsWritten) {
+			return false
+		}
+		if w.timedOut(f) {
+			t.Logf("the machine stood still: %s", f)
+			slow[f.Route] = true
+		}
+		return slow[f.Route] // until the controller has mended it
+	})
+}
+
+// timedOut tells whether a write took longer than the API server waits for the mutating webhook while
+// others were slow.
+func (w *Writer) timedOut(f Failure) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return errors.Is(f.Err, ErrAsWritten) && f.Ended.Sub(f.Began) > 2*time.Second &&
+	return f.Ended.Sub(f.Began) > 2*time.Second &&
 		slices.ContainsFunc(w.stalls, func(s Failure) bool { return s.Began.Before(f.Ended) && f.Began.Before(s.Ended) })
 }
 

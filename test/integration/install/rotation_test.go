@@ -10,11 +10,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -115,14 +113,8 @@ func (l load) unharmed(t *testing.T) {
 	t.Helper()
 	connections, errs := l.hangUp()
 	require.Empty(t, errs, "of %d connections", connections)
-	slow := map[string]bool{}
-	failures := slices.DeleteFunc(l.writes.Stop(), func(f harness.Failure) bool {
-		slow[f.Route] = slow[f.Route] || l.writes.TimedOut(f)
-		return slow[f.Route] && errors.Is(f.Err, harness.ErrAsWritten) // until the controller has mended it
-	})
-	maps.DeleteFunc(slow, func(_ string, is bool) bool { return !is })
-	require.Empty(t, failures, "of %d writes", l.writes.Done())
-	t.Logf("%d writes, %.0f in a second, and %d connections; the machine stood still for too long: %d", l.writes.Done(), l.writes.Rate(), connections, len(slow))
+	require.Empty(t, l.writes.Harmed(t), "of %d writes", l.writes.Done())
+	t.Logf("%d writes, %.0f in a second, and %d connections", l.writes.Done(), l.writes.Rate(), connections)
 	enough := perSecond / 8.0
 	if *rotating >= time.Minute {
 		enough = 0.95 * perSecond
