@@ -47,8 +47,8 @@ func (in *intake) begin(w http.ResponseWriter, r *http.Request) (end func(), err
 		}
 		end = func() { in.large.Release(size) }
 	}
-	// Only after it had its turn. Without a connection there is nobody to be slow, and the
-	// server lifts it for the next call.
+	// Only after it had its turn. The server lifts it when it has the body. Without a
+	// connection there is nobody to be slow.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(in.patience))
 	return end, nil
 }

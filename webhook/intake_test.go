@@ -3,6 +3,7 @@ package webhook
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -17,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/semaphore"
 	admissionv1 "k8s.io/api/admission/v1"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 )
@@ -24,9 +26,13 @@ import (
 // served is the mutating webhook on a real socket, instrumented as the library does.
 func served(t *testing.T, in *intake) *httptest.Server {
 	t.Helper()
+	return handled(t, in, New(fakeResolver{state: policy.Absent}, Options{}).Mutator())
+}
+
+func handled(t *testing.T, in *intake, handler admission.Handler) *httptest.Server {
+	t.Helper()
 	counted := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "calls_total", Help: "Calls by status."}, []string{"code"})
-	hook := newReviews(New(fakeResolver{state: policy.Absent}, Options{}).Mutator(), in)
-	server := httptest.NewServer(promhttp.InstrumentHandlerCounter(counted, hook))
+	server := httptest.NewServer(promhttp.InstrumentHandlerCounter(counted, newReviews(handler, in)))
 	t.Cleanup(server.Close)
 	return server
 }
@@ -98,6 +104,32 @@ func TestConnectionOutlivesThePatienceWithOneCall(t *testing.T) {
 		<-time.After(100 * time.Millisecond)
 		_, err = fmt.Fprint(conn, "POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 1\r\n\r\n ")
 		require.NoError(t, err)
+	}
+}
+
+// A live read may take long, and a deadline that passes meanwhile would end the context of this call and of
+// all that follow on the connection.
+func TestAnswerMayTakeLongerThanTheReviewHadToArrive(t *testing.T) {
+	server := handled(t, &intake{50 * time.Millisecond, semaphore.NewWeighted(maxLarge)},
+		admission.HandlerFunc(func(ctx context.Context, _ admission.Request) admission.Response {
+			select {
+			case <-ctx.Done():
+				return admission.Denied("the call was ended")
+			case <-time.After(200 * time.Millisecond):
+				return admission.Allowed("")
+			}
+		}))
+	body := reviewJSON(t, request(t, admissionv1.Create, fmt.Sprintf(mirrored, "a", 10), ""))
+	for range 2 {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL, bytes.NewReader(body))
+		require.NoError(t, err)
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		said, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Contains(t, string(said), `"allowed":true`)
 	}
 }
 
