@@ -76,6 +76,9 @@ func (a *Arming) Start(ctx context.Context) error {
 		}, []string{"webhook"})
 		a.Registry.MustRegister(a.armed)
 	}
+	if a.armed != nil {
+		defer a.armed.Reset() // what another leader finds out is its to tell
+	}
 	for {
 		pause := armLater
 		if open := a.look(ctx); open {

@@ -72,8 +72,9 @@ func (g *Gate) Validator() admission.Handler { return g.open(stageValidate, g.va
 
 // Register mounts both handlers on a webhook server.
 func (g *Gate) Register(server interface{ Register(string, http.Handler) }) {
-	server.Register(MutatePath, newReviews(g.Mutator()))
-	server.Register(ValidatePath, newReviews(g.Validator()))
+	in := newIntake()
+	server.Register(MutatePath, newReviews(g.Mutator(), in))
+	server.Register(ValidatePath, newReviews(g.Validator(), in))
 }
 
 // outcome is an answer and what it was counted as.

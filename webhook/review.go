@@ -29,18 +29,28 @@ const maxReview = 7 << 20
 var reviewType = metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "AdmissionReview"}
 
 // reviews answers the API server's calls of one webhook.
-type reviews struct{ hook *admission.Webhook }
+type reviews struct {
+	hook   *admission.Webhook
+	intake *intake
+}
 
-func newReviews(h admission.Handler) reviews {
+func newReviews(h admission.Handler, in *intake) reviews {
 	// Requests get no logger of their own: making one costs more than a
 	// decision, and only faults are logged.
 	quiet := func(base logr.Logger, _ *admission.Request) logr.Logger { return base }
-	return reviews{&admission.Webhook{Handler: h, LogConstructor: quiet}}
+	return reviews{&admission.Webhook{Handler: h, LogConstructor: quiet}, in}
 }
 
 // ServeHTTP answers what is no review with a plain HTTP error: the API server
 // takes that as a failed call, to which the failure policy applies.
 func (s reviews) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	end, err := s.intake.begin(w, r)
+	if err != nil {
+		logf.FromContext(r.Context()).Error(err, "too many large reviews at a time", "path", r.URL.Path)
+		http.Error(w, "too many large reviews at a time", http.StatusServiceUnavailable)
+		return
+	}
+	defer end()
 	in := incoming.Get().(*review)
 	defer func() {
 		in.empty()

@@ -52,7 +52,7 @@ func NewServices(fronts Fronts, metrics *Metrics) *Services {
 
 // Register mounts the handler on a webhook server.
 func (s *Services) Register(server interface{ Register(string, http.Handler) }) {
-	server.Register(ServicesPath, newReviews(s.Mutator()))
+	server.Register(ServicesPath, newReviews(s.Mutator(), newIntake()))
 }
 
 // Mutator returns the handler of the mutating webhook. It fails open: after an error or a panic the

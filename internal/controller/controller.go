@@ -8,7 +8,6 @@ package controller
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"sync"
@@ -81,6 +80,7 @@ type Controller struct {
 
 // pending is a route that may have to be flipped.
 type pending struct {
+	// since is when it was noticed, or will be: when a grace ends.
 	since    time.Time
 	attempts int
 }
@@ -159,13 +159,18 @@ func (c *Controller) resync(ctx context.Context, q Queue) {
 func (c *Controller) Noticed(key route.Key) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.pending[key] == nil {
-		c.pending[key] = &pending{since: time.Now()}
+	if now := time.Now(); c.pending[key] == nil || c.pending[key].since.After(now) {
+		c.pending[key] = &pending{since: now}
 	}
 }
 
-// errNotCarried is a touch after which the stored route is not as decided.
-var errNotCarried = errors.New("the touch was stored, but admission did not move the mirrors")
+// awaits tells that a route may have to be flipped after a grace: what moves a mirror
+// then is that it ends.
+func (c *Controller) awaits(key route.Key, grace time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pending[key] = &pending{since: time.Now().Add(grace)}
+}
 
 // Reconcile touches a route if its stored state is not what policy says.
 func (c *Controller) Reconcile(ctx context.Context, key route.Key) (reconcile.Result, error) {
@@ -182,6 +187,9 @@ func (c *Controller) Reconcile(ctx context.Context, key route.Key) (reconcile.Re
 	again := reconcile.Result{RequeueAfter: snap.Recheck}
 	if len(decision.Arrangement.Operations) == 0 || c.optedOut(ctx, doc) {
 		c.settled(key)
+		if snap.Recheck > 0 {
+			c.awaits(key, snap.Recheck)
+		}
 		return again, nil
 	}
 	if c.opts.Elsewhere != nil && c.opts.Elsewhere(doc) {
@@ -192,9 +200,14 @@ func (c *Controller) Reconcile(ctx context.Context, key route.Key) (reconcile.Re
 	if err != nil {
 		return c.untouched(doc, err)
 	}
-	if err := c.verify(doc, decision, raw); err != nil {
+	carried, err := c.carried(doc, raw)
+	if err != nil {
 		return reconcile.Result{}, err
 	}
+	if !carried {
+		return c.uncarried(doc, decision), nil
+	}
+	c.flipped(doc, decision)
 	return again, nil
 }
 
@@ -218,30 +231,50 @@ func (c *Controller) untouched(doc *route.Document, err error) (reconcile.Result
 	return reconcile.Result{}, fmt.Errorf("touch %s: %w", doc.Key, err)
 }
 
-// verify checks that the object which a touch returned is as decided. It is not
+// carried tells whether the object that a touch returned is as decided. It is not
 // when the webhook is away, or answered from a cache that lags behind ours.
-func (c *Controller) verify(doc *route.Document, decision policy.Decision, raw []byte) error {
+func (c *Controller) carried(doc *route.Document, raw []byte) (bool, error) {
 	after, err := route.Decode(raw, route.Options{ClusterDomain: c.opts.ClusterDomain})
 	if err != nil {
-		return fmt.Errorf("touch %s: %w", doc.Key, err)
+		return false, fmt.Errorf("touch %s: %w", doc.Key, err)
 	}
 	again, err := policy.Decide(after, c.index.Snapshot(after), c.opts.Policy)
 	if err != nil {
-		return err
+		return false, fmt.Errorf("touch %s: %w", doc.Key, err)
 	}
-	if len(again.Arrangement.Operations) > 0 {
-		c.opts.Metrics.touches.WithLabelValues("not_carried").Inc()
-		if c.failed(doc.Key) == 5 { // about a second and a half
-			c.event(doc, warning, "FlipDelayed", "mirrors wait to be moved (%s): is the mutating webhook reachable?", decision.Reason)
-		}
-		return fmt.Errorf("%s: %w", doc.Key, errNotCarried)
+	return len(again.Arrangement.Operations) == 0, nil
+}
+
+// delayed is how many touches in vain are told, after a second and a half or so. Before
+// that it is next to nothing: a replica's cache may be a moment behind.
+const delayed = 5
+
+// uncarried tells when to touch again what a touch did not move.
+func (c *Controller) uncarried(doc *route.Document, decision policy.Decision) reconcile.Result {
+	c.opts.Metrics.touches.WithLabelValues("not_carried").Inc()
+	attempts := c.failed(doc.Key)
+	// Doubled so often it is longer than lastRetry.
+	again := min(firstRetry<<min(attempts-1, 10), lastRetry)
+	level := 1
+	if attempts >= delayed {
+		level = 0
 	}
+	c.opts.Log.V(level).Info("a touch was stored, but admission did not move the mirrors", "route", doc.String(),
+		"reason", decision.Reason, "attempts", attempts, "retry", again.String())
+	if attempts == delayed {
+		c.event(doc, warning, "FlipDelayed", "mirrors wait to be moved (%s): is the mutating webhook reachable?", decision.Reason)
+	}
+	return reconcile.Result{RequeueAfter: again}
+}
+
+// flipped tells of mirrors that moved.
+func (c *Controller) flipped(doc *route.Document, decision policy.Decision) {
 	c.opts.Metrics.touches.WithLabelValues("flipped").Inc()
 	c.announce(doc, decision)
 	if p := c.settled(doc.Key); p != nil {
-		c.opts.Metrics.latency.WithLabelValues(string(doc.Kind), string(decision.Action)).Observe(time.Since(p.since).Seconds())
+		took := max(0, time.Since(p.since))
+		c.opts.Metrics.latency.WithLabelValues(string(doc.Kind), string(decision.Action)).Observe(took.Seconds())
 	}
-	return nil
 }
 
 func (c *Controller) settled(key route.Key) *pending {

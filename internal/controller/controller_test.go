@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-logr/logr/testr"
@@ -186,6 +187,22 @@ func (s *scene) counted(result string) float64 {
 	return testutil.ToFloat64(s.opts.Metrics.touches.WithLabelValues(result))
 }
 
+// durations are how many flips were measured, all of one kind and action, and how long they took together.
+func (s *scene) durations(t *testing.T) (flips uint64, together float64, labels string) {
+	t.Helper()
+	reg := prometheus.NewPedanticRegistry()
+	reg.MustRegister(s.opts.Metrics.latency)
+	families, err := reg.Gather()
+	require.NoError(t, err)
+	require.Len(t, families, 1)
+	require.Len(t, families[0].Metric, 1)
+	have := families[0].Metric[0]
+	for _, label := range have.Label {
+		labels += label.GetName() + "=" + label.GetValue() + " "
+	}
+	return have.Histogram.GetSampleCount(), have.Histogram.GetSampleSum(), labels
+}
+
 func (s *scene) parked(t *testing.T) bool {
 	t.Helper()
 	doc := s.cluster.Route(webKey)
@@ -235,32 +252,66 @@ func TestLatencyIsMeasuredFromTheFirstEventToTheStoredFlip(t *testing.T) {
 	s.Noticed(webKey)
 	s.pending[webKey].since = time.Now().Add(-20 * time.Second)
 	_, err := s.Reconcile(t.Context(), webKey)
-	require.ErrorIs(t, err, errNotCarried)
+	require.NoError(t, err)
 	s.Noticed(webKey) // another event must not start the clock again
 	s.cluster.away = false
 	_, err = s.Reconcile(t.Context(), webKey)
 	require.NoError(t, err)
 
-	reg := prometheus.NewPedanticRegistry()
-	reg.MustRegister(s.opts.Metrics.latency)
-	families, err := reg.Gather()
-	require.NoError(t, err)
-	require.Len(t, families, 1)
-	require.Len(t, families[0].Metric, 1)
-	h := families[0].Metric[0]
-	require.Equal(t, uint64(1), h.Histogram.GetSampleCount())
-	require.Greater(t, h.Histogram.GetSampleSum(), 20.0)
-	require.Equal(t, `name:"action" value:"park" name:"kind" value:"HTTPRoute"`,
-		strings.Join(strings.Fields(h.Label[0].String()+" "+h.Label[1].String()), " "))
+	flips, took, labels := s.durations(t)
+	require.Equal(t, uint64(1), flips)
+	require.Greater(t, took, 20.0)
+	require.Equal(t, "action=park kind=HTTPRoute ", labels)
 }
 
-func TestTouchThatAdmissionDidNotCarryIsAnErrorAndAnEventAfterTheFifth(t *testing.T) {
+func TestFlipAfterAGraceIsMeasuredFromItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, fakeNamespaces{gated: true}, Options{})
+		s.cluster.state, s.cluster.recheck = policy.Ready, 10*time.Second
+		s.Noticed(webKey)
+		result, err := s.Reconcile(t.Context(), webKey)
+		require.NoError(t, err)
+		<-time.After(result.RequeueAfter + 2*time.Second)
+		s.cluster.state, s.cluster.recheck = policy.Absent, 0
+		_, err = s.Reconcile(t.Context(), webKey)
+		require.NoError(t, err)
+		_, took, _ := s.durations(t)
+		require.InDelta(t, 2.0, took, 1e-9)
+
+		// What is deleted in the grace of another flip is no longer waited for, and
+		// what is ready again never was.
+		s.cluster.state, s.cluster.recheck = policy.Ready, 10*time.Second
+		_, err = s.Reconcile(t.Context(), webKey)
+		require.NoError(t, err)
+		_, err = s.Reconcile(t.Context(), webKey)
+		require.NoError(t, err)
+		<-time.After(time.Second)
+		s.Noticed(webKey)
+		<-time.After(3 * time.Second)
+		s.cluster.state, s.cluster.recheck = policy.Absent, 0
+		_, err = s.Reconcile(t.Context(), webKey)
+		require.NoError(t, err)
+		_, took, _ = s.durations(t)
+		require.InDelta(t, 5.0, took, 1e-9)
+		require.Empty(t, s.pending)
+
+		s.cluster.state, s.cluster.recheck = policy.Absent, 10*time.Second
+		_, err = s.Reconcile(t.Context(), webKey)
+		require.NoError(t, err)
+		s.cluster.recheck = 0
+		_, err = s.Reconcile(t.Context(), webKey)
+		require.NoError(t, err)
+		require.Empty(t, s.pending)
+	})
+}
+
+func TestTouchThatAdmissionDidNotCarryIsTriedAgainEverLaterAndAnEventAfterTheFifth(t *testing.T) {
 	s := newScene(t, fakeNamespaces{gated: true}, Options{})
 	s.cluster.away = true
-	for n := 1; n <= 7; n++ {
+	for n := 1; n <= 14; n++ {
 		result, err := s.Reconcile(t.Context(), webKey)
-		require.ErrorIs(t, err, errNotCarried, "the queue backs off on an error")
-		require.Zero(t, result)
+		require.NoError(t, err, "a cache that is a moment behind is none")
+		require.Equal(t, reconcile.Result{RequeueAfter: min(25*time.Millisecond<<n, 30*time.Second)}, result)
 		if n == 5 {
 			require.Equal(t, []string{
 				"Warning FlipDelayed mirrors wait to be moved (ScaledToZero): is the mutating webhook reachable?",
@@ -268,7 +319,7 @@ func TestTouchThatAdmissionDidNotCarryIsAnErrorAndAnEventAfterTheFifth(t *testin
 		}
 		require.Empty(t, s.events(), "attempt %d", n)
 	}
-	require.InDelta(t, 7, s.counted("not_carried"), 0)
+	require.InDelta(t, 14, s.counted("not_carried"), 0)
 
 	s.cluster.away = false
 	_, err := s.Reconcile(t.Context(), webKey)

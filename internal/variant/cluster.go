@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
@@ -196,6 +197,9 @@ func (c *Cluster) Read(ctx context.Context, q Query) ([]any, error) {
 func readPages(ctx context.Context, from feed.Source, q Query, most int) ([]any, error) {
 	var found []any
 	opts := metav1.ListOptions{Limit: feed.PageSize, LabelSelector: q.Selector}
+	if q.Name != "" {
+		opts.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, q.Name).String()
+	}
 	for range most {
 		page, err := from.List(ctx, q.Namespace, opts)
 		if err != nil {

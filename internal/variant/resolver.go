@@ -78,7 +78,12 @@ func (r *Resolver) Resolve(ctx context.Context, doc *route.Document) (policy.Sna
 		}
 		r.answer(ctx, &v, questions, failed)
 	}
-	snap, _ := v.ask(doc, failed)
+	snap, open := v.ask(doc, failed)
+	for key, back := range v.ways {
+		if slices.ContainsFunc(back.over, func(q Query) bool { return slices.Contains(open, q) }) {
+			delete(snap.Loops, key)
+		}
+	}
 	return snap, nil
 }
 
@@ -90,8 +95,21 @@ func (v *view) ask(doc *route.Document, failed map[Query]error) (policy.Snapshot
 	snap := v.snapshot(doc)
 	var open []Query
 	asked := map[Query]bool{}
+	question := func(q Query) {
+		if !v.covered[q] && !asked[q] {
+			asked[q] = true
+			open = append(open, q)
+		}
+	}
 	for _, m := range activeFirst(doc) {
 		key := m.Target.WithoutPort()
+		for _, q := range v.ways[key].over {
+			if _, ok := failed[q]; ok {
+				delete(snap.Loops, key) // as below: it must deny nothing
+			} else {
+				question(q)
+			}
+		}
 		variant := snap.Variants[key]
 		for _, q := range v.doubts(doc, m, variant) {
 			if err, ok := failed[q]; ok {
@@ -101,9 +119,8 @@ func (v *view) ask(doc *route.Document, failed map[Query]error) (policy.Snapshot
 					Detail: fmt.Sprintf("%s of %q could not be looked up: %v", q.Kind, m.Target.Name, err),
 				}
 				snap.Variants[key] = variant
-			} else if !v.covered[q] && !asked[q] {
-				asked[q] = true
-				open = append(open, q)
+			} else {
+				question(q)
 			}
 		}
 	}

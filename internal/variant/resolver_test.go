@@ -139,6 +139,50 @@ func TestAbsenceIsConfirmed(t *testing.T) {
 	assert.Len(t, asked, 1)
 }
 
+func TestALoopIsConfirmed(t *testing.T) {
+	http := func(name, from, to string) *route.Document {
+		return httpRoute("shop/"+name, "shop/"+from, "shop/"+to)
+	}
+	back, gone := http("r2", "b", "a"), http("r2", "b", "c")
+	broken := map[Kind]error{KindHTTPRoute: errors.New("connection refused")}
+	var many []any
+	for n := range 10 {
+		many = append(many, http(fmt.Sprint("s", n), "b", "a"))
+	}
+	for name, tc := range map[string]struct {
+		caches, server []any
+		fail           map[Kind]error
+		way            string
+		reads          int
+	}{
+		"still there":                     {[]any{back}, []any{back}, nil, "shop/b -> shop/a", 1},
+		"its mirror was removed":          {[]any{back}, []any{httpRoute("shop/r2", "shop/b")}, nil, "", 1},
+		"its mirror goes elsewhere":       {[]any{back}, []any{gone}, nil, "", 1},
+		"it stands in front of another":   {[]any{back}, []any{http("r2", "x", "a")}, nil, "", 1},
+		"it was deleted":                  {[]any{back}, nil, nil, "", 1},
+		"another goes the same way":       {[]any{back, http("r3", "b", "a")}, []any{http("r3", "b", "a")}, nil, "shop/b -> shop/a", 2},
+		"another goes a longer way":       {[]any{back, http("r3", "b", "c"), http("r4", "c", "a")}, []any{http("r3", "b", "c"), http("r4", "c", "a")}, nil, "shop/b -> shop/c -> shop/a", 3},
+		"nobody can be asked":             {[]any{back}, []any{back}, broken, "", 1},
+		"more were removed than is asked": {many, nil, nil, "", maxRounds},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ready := append(readyObjects(), tc.caches...)
+			reader := &fakeReader{index: newCluster(t, tc.server...).Index, fail: tc.fail}
+			snap, err := NewResolver(newCluster(t, ready...).Index, reader, func() bool { return true }).Resolve(t.Context(), http("r1", "a", "b"))
+			require.NoError(t, err)
+			assert.Len(t, reader.asked, tc.reads, reader.asked)
+			var ways []string
+			for _, way := range snap.Loops {
+				ways = append(ways, way)
+			}
+			assert.Equal(t, tc.way, strings.Join(ways, ", "))
+			for _, v := range snap.Variants {
+				assert.Equal(t, policy.Ready, v.State, "the mirror itself stays judged")
+			}
+		})
+	}
+}
+
 func TestAFailedReadIsUnknown(t *testing.T) {
 	broken := map[Kind]error{}
 	for kind := range kindCount {

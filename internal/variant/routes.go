@@ -4,6 +4,7 @@ package variant
 // and as a graph of mirrors in which loops are found.
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -93,72 +94,98 @@ func pruneSet[K comparable](sets map[K]routeSet, key K) {
 // route. Real ones are found within a few.
 const maxEdges = 100_000
 
+// way is how copies of a mirror come back to a Service that its route stands in
+// front of.
+type way struct {
+	// text names the Services on it: "default/b -> default/a", "" when there is none.
+	text string
+	// over are other routes by whose mirrors it leads, one from each Service to the next.
+	over []Query
+}
+
 // loopFinder finds the ways that lead from a mirror of a route back to the
 // route. The edges are the mirrors of the other routes.
 type loopFinder struct {
-	index *Index
-	doc   *route.Document
-	left  int
+	view *view
+	doc  *route.Document
+	left int
 }
 
-// wayBack tells how a request that is mirrored to target comes back to a
-// Service that the route stands in front of: "default/b -> default/a", "" when
-// it does not.
-func (f *loopFinder) wayBack(target route.Target) string {
+// wayBack tells how a request that is mirrored to target comes back.
+func (f *loopFinder) wayBack(target route.Target) way {
 	start := target.Service()
 	if f.doc.Kind != route.VirtualService && slices.Contains(f.doc.Serves, start) {
-		return start.String()
+		return way{text: start.String()}
 	}
 	type step struct {
 		at       route.ServiceName
+		by       Query
 		previous *step
 	}
 	seen := map[route.ServiceName]bool{start: true}
 	for queue := []*step{{at: start}}; len(queue) > 0; queue = queue[1:] {
 		here := queue[0]
-		for _, next := range f.mirroredFrom(here.at) {
+		edges := f.mirroredFrom(here.at)
+		// Sorted, so that every replica finds the same way.
+		for _, next := range slices.SortedFunc(maps.Keys(edges), compareNames) {
 			if seen[next] {
 				continue
 			}
 			seen[next] = true
-			there := &step{at: next, previous: here}
-			if slices.Contains(f.doc.Serves, next) {
-				var names []string
-				for s := there; s != nil; s = s.previous {
-					names = append(names, s.at.String())
-				}
-				slices.Reverse(names)
-				return strings.Join(names, " -> ")
+			there := &step{at: next, by: edges[next], previous: here}
+			if !slices.Contains(f.doc.Serves, next) {
+				queue = append(queue, there)
+				continue
 			}
-			queue = append(queue, there)
+			names, back := []string{start.String()}, way{}
+			for s := there; s.previous != nil; s = s.previous {
+				names = slices.Insert(names, 1, s.at.String())
+				back.over = append(back.over, s.by)
+			}
+			back.text = strings.Join(names, " -> ")
+			return back
 		}
 	}
-	return ""
+	return way{}
 }
 
+func compareNames(a, b route.ServiceName) int { return strings.Compare(a.String(), b.String()) }
+
 // mirroredFrom returns the Services to which other routes in front of a Service
-// mirror. A VirtualService that mirrors to a subset of its own host is no edge:
-// the copy goes straight to the endpoints.
-func (f *loopFinder) mirroredFrom(from route.ServiceName) []route.ServiceName {
-	targets := map[route.ServiceName]bool{}
-	for s := range f.index.serving[types.NamespacedName(from)] {
+// mirror, each with one of these routes. A VirtualService that mirrors to a subset of
+// its own host is no edge: the copy goes straight to the endpoints.
+func (f *loopFinder) mirroredFrom(from route.ServiceName) map[route.ServiceName]Query {
+	edges := map[route.ServiceName]Query{}
+	for s := range f.view.base.serving[types.NamespacedName(from)] {
 		if s.key() == f.doc.Key {
 			continue
+		}
+		q := routeQuery(s)
+		if f.view.covered[q] {
+			if s = as[*stored](f.view.live.objects[s.kind][s.NamespacedName]); s == nil || !slices.Contains(s.serves, from) {
+				continue
+			}
 		}
 		for _, m := range s.mirrors {
 			if f.left--; f.left < 0 {
 				return nil
 			}
 			own := s.kind == KindVirtualService && m.Service() == from
-			if m.IsService() && !own && m.sends {
-				targets[m.Service()] = true
+			if m.IsService() && !own && m.sends && f.better(q, edges[m.Service()]) {
+				edges[m.Service()] = q
 			}
 		}
 	}
-	// Sorted, so that every replica finds the same way.
-	return slices.SortedFunc(maps.Keys(targets), func(a, b route.ServiceName) int {
-		return strings.Compare(a.String(), b.String())
-	})
+	return edges
+}
+
+// better tells which of two routes should stand for an edge: one that was read live,
+// else the same on every replica.
+func (f *loopFinder) better(q, than Query) bool {
+	if a, b := f.view.covered[q], f.view.covered[than]; a != b {
+		return a
+	}
+	return than == Query{} || cmp.Or(cmp.Compare(q.Kind, than.Kind), strings.Compare(q.Namespace, than.Namespace), strings.Compare(q.Name, than.Name)) < 0
 }
 
 // managedBy names the tool that rewrites the route on its own.

@@ -22,7 +22,8 @@ func (v *view) snapshot(doc *route.Document) policy.Snapshot {
 		Loops:     map[route.Target]string{},
 		ManagedBy: v.base.managedBy(doc),
 	}
-	loops := loopFinder{index: v.base, doc: doc, left: maxEdges}
+	loops := loopFinder{view: v, doc: doc, left: maxEdges}
+	v.ways = nil
 	for m := range mirrors(doc) {
 		key := m.Target.WithoutPort()
 		known, done := snap.Variants[key]
@@ -34,8 +35,12 @@ func (v *view) snapshot(doc *route.Document) policy.Snapshot {
 		if done || !m.Target.IsService() {
 			continue
 		}
-		if way := loops.wayBack(key); way != "" {
-			snap.Loops[key] = way
+		if back := loops.wayBack(key); back.text != "" {
+			snap.Loops[key] = back.text
+			if v.ways == nil {
+				v.ways = map[route.Target]way{}
+			}
+			v.ways[key] = back
 		}
 	}
 	snap.Recheck = v.recheck

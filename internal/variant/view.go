@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
 // Query asks for objects of one kind. It is comparable.
@@ -25,8 +27,9 @@ type view struct {
 	// live holds the objects that answer the covered queries.
 	live    *Index
 	covered map[Query]bool
-	// recheck is the Snapshot's.
+	// recheck is the Snapshot's, and ways are what its Loops are about.
 	recheck time.Duration
+	ways    map[route.Target]way
 }
 
 // source is the Index that knows the answer to a query.
@@ -39,6 +42,10 @@ func (v *view) source(q Query) *Index {
 
 func serviceQuery(name types.NamespacedName) Query {
 	return Query{Kind: KindService, Namespace: name.Namespace, Name: name.Name}
+}
+
+func routeQuery(s *stored) Query {
+	return Query{Kind: s.kind, Namespace: s.Namespace, Name: s.Name}
 }
 
 func slicesQuery(name types.NamespacedName) Query {

@@ -116,17 +116,7 @@ func TestDrainOfTheNodeDeniesNothing(t *testing.T) {
 	}
 	t.Cleanup(uncordon)
 
-	var enough atomic.Bool
-	var failed []error
-	var writing sync.WaitGroup
-	writes := 0
-	writing.Go(func() {
-		for ; !enough.Load(); writes++ {
-			if err := s.try(t, mirrorTo("httpbin-v2", "written-"+strconv.Itoa(writes)), "create", "-f=-"); err != nil {
-				failed = append(failed, err)
-			}
-		}
-	})
+	stop := s.writing(t)
 	_, err := node.Kubectl(t.Context(), "", "drain", name, "--pod-selector=app.kubernetes.io/name=mirrorgate", "--timeout=15s")
 	require.ErrorContains(t, err, "disruption budget")
 	pods := kubectl(t, "-n=mirrorgate-system", "get", "pods", mirrorgatePods, "-o=jsonpath={.items[*].status.phase}")
@@ -137,9 +127,34 @@ func TestDrainOfTheNodeDeniesNothing(t *testing.T) {
 	kubectl(t, "-n=mirrorgate-system", "rollout", "status", "deployment/mirrorgate", "--timeout="+wait.String())
 	s.scale(t, "1")
 	s.mirrorBecomes(t, "active")
-	enough.Store(true)
-	writing.Wait()
-	t.Logf("%d writes of mirrors", writes)
-	require.Empty(t, failed)
-	require.Greater(t, writes, 20)
+	stop()
+}
+
+// writing creates routes with mirrors, one after the other, until it is stopped: then it requires that none
+// was denied.
+func (s stage) writing(t *testing.T) (stop func()) {
+	t.Helper()
+	var enough atomic.Bool
+	var failed []error
+	var running sync.WaitGroup
+	writes := 0
+	running.Go(func() {
+		for ; !enough.Load(); writes++ {
+			if err := s.try(t, mirrorTo("httpbin-v2", "written-"+strconv.Itoa(writes)), "create", "-f=-"); err != nil {
+				failed = append(failed, err)
+			}
+		}
+	})
+	end := sync.OnceFunc(func() {
+		enough.Store(true)
+		running.Wait()
+	})
+	t.Cleanup(end)
+	return func() {
+		t.Helper()
+		end()
+		t.Logf("%d writes of mirrors", writes)
+		require.Empty(t, failed)
+		require.Greater(t, writes, 20)
+	}
 }

@@ -124,6 +124,12 @@ func warned(t *testing.T, ns, manifest string) []string {
 	return said
 }
 
+// front is a route in front of a Service.
+func front(name, parent, mirror string) string {
+	return strings.NewReplacer("{name: gateway}", `{group: "", kind: Service, name: `+parent+`, port: 80}`, "httpbin-v1", parent).
+		Replace(gatewayRoute(ref{"HTTPRoute", name}, mirror, ""))
+}
+
 func testDenialsNameFieldValueReasonAndRemedyAllAtOnce(t *testing.T, _ *harness.Server) {
 	ns := env.Namespace(t)
 	apply(t, ns, targets, harness.Service("httpbin-v1"), harness.Service("httpbin-v2"))
@@ -132,10 +138,6 @@ func testDenialsNameFieldValueReasonAndRemedyAllAtOnce(t *testing.T, _ *harness.
 	require.Equal(t, strings.ReplaceAll(badHTTPRouteSays, "HTTPRoute", "GRPCRoute"), refusal(t, ns, strings.ReplaceAll(badHTTPRoute, "HTTPRoute", "GRPCRoute")))
 
 	t.Run("loops", func(t *testing.T) {
-		front := func(name, parent, mirror string) string {
-			return strings.NewReplacer("{name: gateway}", `{group: "", kind: Service, name: `+parent+`, port: 80}`, "httpbin-v1", parent).
-				Replace(gatewayRoute(ref{"HTTPRoute", name}, mirror, ""))
-		}
 		apply(t, ns, front("there", "a", "b"))
 		harness.Eventually(t, func() bool {
 			_, stderr, _ := env.Try(t, front("back", "b", "a"), "-n", ns, "apply", "--dry-run=server", "-f", "-")

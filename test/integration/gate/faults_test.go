@@ -150,6 +150,17 @@ func TestStaleCaches(t *testing.T) {
 	require.Empty(t, warned(t, ns, gatewayRoute(ref{"HTTPRoute", "after"}, "httpbin-v2", "")), "a hit is believed")
 	p.Thaw()
 	wait(t, ns, "parked", append(everyKind, ref{"HTTPRoute", "before"}, ref{"HTTPRoute", "after"})...)
+
+	apply(t, ns, front("there", "a", "b"))
+	loops := func() bool {
+		_, stderr, _ := env.Try(t, front("back", "b", "a"), "-n", ns, "apply", "--dry-run=server", "-f", "-")
+		return strings.Contains(stderr, "MirrorsItself")
+	}
+	harness.Eventually(t, loops, "the loop is not seen")
+	p.Freeze()
+	remove(t, ns, "httproute", "there")
+	require.False(t, loops(), "a mirror that is no more denies nothing")
+	p.Thaw()
 	require.Zero(t, server.Metric(t, "mirrorgate_internal_errors_total"))
 }
 

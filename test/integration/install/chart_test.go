@@ -248,7 +248,7 @@ func TestChartIsInstalledUpgradedRolledBackAndRemovedUnderWrites(t *testing.T) {
 			helm(t, append([]string{"rollback", "mirrorgate", "1"}, here...)...)
 			waitArmed(t)
 			writes.Flows(t, 10)
-			require.Empty(t, writes.Stop())
+			require.Empty(t, writes.Harmed(t))
 
 			server.Stop(t)
 			helm(t, append([]string{"uninstall", "mirrorgate", "--wait"}, here...)...)

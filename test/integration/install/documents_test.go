@@ -1,10 +1,15 @@
 package install
 
+// The documents are followed by a reader who believes each word.
+
 import (
+	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,59 +20,105 @@ import (
 	"github.com/mirrorgate/mirrorgate/certs"
 )
 
-// commands are the shell blocks of a document.
-func commands(t *testing.T, document string) []string { return blocks(t, document, "sh") }
+// repository is where the reader is.
+var repository = filepath.Join("..", "..", "..")
+
+func document(t *testing.T, name string) string {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(repository, "docs", name))
+	require.NoError(t, err)
+	return string(raw)
+}
 
 // blocks are those of a document in a language.
-func blocks(t *testing.T, document, language string) []string {
+func blocks(t *testing.T, name, language string) []string {
 	t.Helper()
-	raw, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", document))
-	require.NoError(t, err)
 	var blocks []string
-	for _, part := range strings.Split(string(raw), "\n```"+language+"\n")[1:] {
+	for _, part := range strings.Split(document(t, name), "\n```"+language+"\n")[1:] {
 		block, _, closed := strings.Cut(part, "\n```")
-		require.True(t, closed, document)
+		require.True(t, closed, name)
 		blocks = append(blocks, block)
 	}
 	return blocks
 }
 
-// follow runs a block as a reader would, in the repository.
-func follow(t *testing.T, block string) {
+// follow runs a command as a reader would, in the repository.
+func follow(t *testing.T, text string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "sh", "-ec", block)
-	cmd.Dir = filepath.Join("..", "..", "..")
+	cmd := exec.CommandContext(t.Context(), "sh", "-ec", text)
+	cmd.Dir = repository
 	cmd.Env = append(append(os.Environ(), "HOME="+env.Dir, "KUBECACHEDIR="), env.Env()...)
 	cmd.Env = append(cmd.Env, "PATH="+filepath.Dir(env.Binary)+":"+filepath.Dir(env.KubectlPath)+":"+os.Getenv("PATH"))
 	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, "%s\n%s", block, out)
+	require.NoError(t, err, "%s\n%s", text, out)
+	t.Logf("$ %s\n%s", text, out)
 }
 
-// It follows install.md from the first command to the last, and operations.md on the
-// way, while mirrorgate is installed.
-func TestEveryCommandOfTheDocumentsWorks(t *testing.T) {
+// tour is the order in which a reader could follow the documents: first mirrorgate is installed with
+// kustomize, operated and removed, then with Helm. A section is left out whose commands others run.
+var tour = []struct {
+	document string
+	sections []string // all when there are none
+}{
+	{"install.md", []string{"With kustomize", "What happens then"}},
+	{"operations.md", nil},
+	{"security.md", nil},
+	{"failure.md", nil},
+	{"install.md", []string{"With kustomize", "Remove with kustomize"}},
+	{"install.md", []string{"With Helm", "Remove with Helm"}},
+}
+
+// first are what has to be so for a command to make sense, by a part of it.
+var first = map[string]func(t *testing.T){
+	"--force-conflicts": armAsBefore,
+	"delete secret " + certs.SelfSecret: func(t *testing.T) {
+		env.MustKubectl(t, "", "-n", system, "create", "secret", "generic", certs.SelfSecret)
+	},
+	"mirrorgate-0123abcd": func(t *testing.T) {
+		env.MustKubectl(t, strings.ReplaceAll(registration(t), "\n  name: mirrorgate\n", "\n  name: mirrorgate-0123abcd\n"), "create", "-f", "-")
+	},
+}
+
+// The namespace shop is the reader's own.
+func TestEveryCommandOfTheDocumentsIsRun(t *testing.T) {
 	_, err := buildHelm()
 	require.NoError(t, err)
-	blocks := commands(t, "install.md")
-	require.Len(t, blocks, 5, "install, with cert-manager, with Helm, remove, remove with Helm")
-	follow(t, blocks[0])
-	follow(t, blocks[1])
-
 	env.MustKubectl(t, "", "create", "namespace", "shop")
-	env.MustKubectl(t, "", "-n", system, "create", "secret", "generic", certs.SelfSecret)
-	require.Empty(t, commands(t, "security.md"), "nobody follows them")
-	for _, block := range commands(t, "operations.md") {
-		if strings.Contains(block, "--force-conflicts") {
-			armAsBefore(t)
+	t.Cleanup(func() {
+		_, err := env.Kubectl(context.WithoutCancel(t.Context()), "", "delete", "namespace", "shop", "--wait=false")
+		require.NoError(t, err)
+	})
+	all, ran := map[string][]command{}, map[string]bool{}
+	for _, stop := range tour {
+		if all[stop.document] == nil {
+			all[stop.document] = commandsOf(t, stop.document, document(t, stop.document))
 		}
-		follow(t, block)
+		for _, c := range all[stop.document] {
+			if _, others := elsewhere[c.text]; others || len(stop.sections) > 0 && !slices.Contains(stop.sections, c.section) {
+				continue
+			}
+			for part, prepare := range first {
+				if strings.Contains(c.text, part) {
+					prepare(t)
+				}
+			}
+			follow(t, c.text)
+			ran[c.text] = true
+		}
+		if slices.ContainsFunc(stop.sections, func(section string) bool { return strings.HasPrefix(section, "Remove ") }) {
+			kinds := "clusterroles,clusterrolebindings,validatingwebhookconfigurations,mutatingwebhookconfigurations,namespaces"
+			require.Empty(t, env.MustKubectl(t, "", "get", kinds, "-l", "app.kubernetes.io/part-of=mirrorgate", "-o", "name"), "left behind")
+		}
 	}
-	env.MustKubectl(t, "", "delete", "namespace", "shop", "--wait=false")
-	follow(t, blocks[0])
-	for _, block := range []string{blocks[3], blocks[2] + "\n" + blocks[4]} {
-		follow(t, block)
-		kinds := "clusterroles,clusterrolebindings,validatingwebhookconfigurations,mutatingwebhookconfigurations,namespaces"
-		require.Empty(t, env.MustKubectl(t, "", "get", kinds, "-l", "app.kubernetes.io/part-of=mirrorgate", "-o", "name"), "left behind")
+	for text := range elsewhere {
+		ran[text] = true
+	}
+	for name, commands := range all {
+		require.Empty(t, unrun(commands, ran), "%s tells its reader to run what nobody runs", name)
+	}
+	for text := range elsewhere {
+		said := func(c command) bool { return c.text == text }
+		require.True(t, slices.ContainsFunc(slices.Concat(slices.Collect(maps.Values(all))...), said), "no document tells to run %s any more", text)
 	}
 }
 

@@ -21,7 +21,7 @@ func gates(t *testing.T) {
 	waitArmed(t) // a kind that came later is noticed when the leader looks again
 	writes := env.Write(t, 20, harness.MirroredGateway, harness.MirroredIstio)
 	writes.Flows(t, 20)
-	require.Empty(t, writes.Stop())
+	require.Empty(t, writes.Harmed(t))
 }
 
 func TestFirstInstallInAnyOrderUnderWritesDeniesNone(t *testing.T) {

@@ -1,0 +1,43 @@
+package webhook
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+)
+
+// An alert asks for the least of all replicas: one that leads no more must not go on saying what it saw.
+func TestWhoLeadsNoMoreTellsNothingOfWhatIsArmed(t *testing.T) {
+	registry := prometheus.NewPedanticRegistry()
+	told := func() int {
+		n, err := testutil.GatherAndCount(registry, "mirrorgate_webhook_armed")
+		require.NoError(t, err)
+		return n
+	}
+	a := &Arming{
+		Client: fake.NewClientset(&admissionregistrationv1.ValidatingWebhookConfiguration{
+			ObjectMeta: metav1.ObjectMeta{Name: "mirrorgate"},
+			Webhooks: []admissionregistrationv1.ValidatingWebhook{
+				{Name: "gateway.validate.mirrorgate.dev", FailurePolicy: new(admissionregistrationv1.Fail)},
+				{Name: "of.somebody.else", FailurePolicy: new(admissionregistrationv1.Ignore)},
+			},
+		}),
+		Configuration: "mirrorgate", Namespace: "mirrorgate-probe", Registry: registry,
+	}
+	for range 2 {
+		ctx, end := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- a.Start(ctx) }()
+		require.Eventually(t, func() bool { return told() == 2 }, 10*time.Second, time.Millisecond)
+		end()
+		require.NoError(t, <-ended)
+		require.Zero(t, told())
+	}
+}
