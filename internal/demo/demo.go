@@ -263,7 +263,7 @@ func (r *runner) ended(ctx context.Context, flipped facts) (facts, error) {
 func (st step) missing(f facts, written, answer *unstructured.Unstructured) string {
 	switch {
 	case st.want == noRoute && f.route != nil:
-		return "the route is still there"
+		return "the route is still there; a garbage collector learns of a new cluster's kinds within 30 s"
 	case st.want == noRoute:
 		return ""
 	case f.route == nil, answer != nil && f.route.GetGeneration() < answer.GetGeneration():

@@ -36,7 +36,7 @@ func TestStepMissing(t *testing.T) {
 		"flipped to something else":  {step{want: mirror, since: theVariant}, see(altered, true), parked, "the route has a mirror that differs from the manifest's"},
 		"written, and parked":        {step{want: mirror}, see(parked, true), parked, "variant 2 is ready, the route has no mirror yet"},
 		"the same thing once more":   {step{want: noChange}, see(parked, false), parked, ""},
-		"garbage, not collected":     {step{want: noRoute}, see(parked, false), nil, "the route is still there"},
+		"garbage, not collected":     {step{want: noRoute}, see(parked, false), nil, "the route is still there; a garbage collector learns of a new cluster's kinds within 30 s"},
 		"garbage, collected":         {step{want: noRoute}, see(nil, false), nil, ""},
 		"same, and the watch trails": {step{want: noChange}, see(parked, false), active, "the route is not stored yet"},
 	} {

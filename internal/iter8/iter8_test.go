@@ -234,6 +234,8 @@ var hostile = map[string]struct {
 	"a wide printf":                {`{{printf "%1000000d" 1}}`, errFormat},
 	"a printf of a given width":    {`{{printf "%*d" 999999 1}}`, errFormat},
 	"a printf of many verbs":       {`{{printf "` + strings.Repeat("%d", maxVerbs+1) + `" 1}}`, errFormat},
+	"a text that is too long":      {`{{printf "%.1s" "` + strings.Repeat("#", maxText+1) + `"}}`, errText},
+	"a print of many":              {`{{print` + strings.Repeat(" 1", maxVerbs+1) + `}}`, errText},
 	"too much output":              {`{{range 9000}}` + strings.Repeat("#", 100) + `{{end}}`, errOutput},
 }
 

@@ -40,9 +40,14 @@ func (w *wish) key() route.Key {
 	return route.Key{Kind: route.Kind(u.GetKind()), Namespace: u.GetNamespace(), Name: u.GetName()}
 }
 
-// applied is what is known of a route that a document wants.
+// claim is a route that a document, by its uid, wants.
+type claim struct {
+	by  types.UID
+	key route.Key
+}
+
+// applied is what is known of a claim.
 type applied struct {
-	by types.UID // the document
 	// hash is what was applied last; uid and generation are those of the answer.
 	hash       [sha256.Size]byte
 	uid        types.UID
@@ -51,6 +56,7 @@ type applied struct {
 	out map[string]bool
 	// Of the last attempt, if it failed: what was tried on which object, how often, and when to try again.
 	failed   [sha256.Size]byte
+	result   string
 	on       string
 	attempts int
 	retry    time.Time
@@ -59,10 +65,16 @@ type applied struct {
 // want brings a route to what a document wants.
 func (s *space) want(ctx context.Context, w *wish) {
 	key := w.key()
-	a := s.routes[key]
-	if s.wanted[key] { // by a document that is older, or by another template
-		s.tell(w.document, problemf("RouteTaken", "%s is wanted by another document or template of this namespace, which is older: this one does not get it", key))
+	if s.held[key] {
+		s.tell(w.document, problemf("RouteTaken", "%s is made by another document or template of this namespace, which came first: this one does not get it", key))
 		return
+	}
+	c := claim{w.cm.UID, key}
+	s.wanted[c] = true
+	a := s.routes[c]
+	if a == nil {
+		a = &applied{}
+		s.routes[c] = a
 	}
 	gvr, err := s.term.routes.resource(s.term.kinds, key.Kind)
 	if err != nil {
@@ -74,15 +86,7 @@ func (s *space) want(ctx context.Context, w *wish) {
 		if failure != nil {
 			s.tell(w.document, problemf("CannotWatch", "%s cannot be watched: %v; docs/iter8.md has the rights that mirrorgate needs", gvr.GroupResource(), failure))
 		}
-		if a != nil {
-			s.wanted[key] = true
-		}
 		return
-	}
-	s.wanted[key] = true
-	if a == nil || a.by != w.cm.UID {
-		a = &applied{by: w.cm.UID}
-		s.routes[key] = a
 	}
 	seen := s.watches.get(gvr, key.Name)
 	if w.existing && seen == nil {
@@ -93,6 +97,7 @@ func (s *space) want(ctx context.Context, w *wish) {
 	body := w.body()
 	hash := sha256.Sum256(body)
 	if a.attempts == 0 && a.hash == hash && seen != nil && seen.UID == a.uid && seen.Generation <= a.generation {
+		s.held[key] = true
 		s.term.manage(key, a.uid, true)
 		return
 	}
@@ -101,6 +106,7 @@ func (s *space) want(ctx context.Context, w *wish) {
 		on = fmt.Sprint(seen.UID, seen.Generation, seen.OwnerReferences, seen.DeletionTimestamp)
 	}
 	if a.attempts > 0 && a.failed == hash && a.on == on && time.Now().Before(a.retry) {
+		s.held[key] = a.result != taken
 		s.again(time.Until(a.retry))
 		return
 	}
@@ -116,6 +122,9 @@ func reference(key route.Key, seen *thing) *corev1.ObjectReference {
 	return ref
 }
 
+// taken is the result where a route is somebody else's.
+const taken = "taken"
+
 // attempt is one application of a route.
 type attempt struct {
 	key  route.Key
@@ -128,6 +137,7 @@ type attempt struct {
 
 // settle notes what came of an attempt, and tells of it.
 func (s *space) settle(w *wish, a *applied, f *failure, at attempt) {
+	s.held[at.key] = f == nil || f.result != taken
 	if f == nil {
 		s.announce(w, a, at)
 		a.hash, a.out, a.attempts = at.hash, at.out, 0
@@ -139,7 +149,7 @@ func (s *space) settle(w *wish, a *applied, f *failure, at attempt) {
 	if a.failed != at.hash || a.on != at.on {
 		a.attempts = 0
 	}
-	a.failed, a.on = at.hash, at.on
+	a.failed, a.on, a.result = at.hash, at.on, f.result
 	a.attempts++
 	wait := slowRetry
 	if f.soon {
@@ -148,7 +158,7 @@ func (s *space) settle(w *wish, a *applied, f *failure, at attempt) {
 	a.retry = time.Now().Add(wait)
 	s.again(wait)
 	s.term.opts.Metrics.applies.WithLabelValues(f.result).Inc()
-	if f.result != "error" {
+	if f.result != "error" && f.result != taken { // what is taken is somebody else's to manage
 		s.term.manage(at.key, "", false)
 	}
 	s.term.opts.Log.V(1).Info("a route is not applied", "route", at.key.String(), "document", w.cm.Name, "why", f.note, "again", wait.String())
@@ -298,7 +308,7 @@ func (s *space) apply(ctx context.Context, w *wish, a *applied, body []byte) *fa
 			if err := routes.release(ctx, key, answer.GetUID()); err != nil {
 				return later("%s: %v", key, err)
 			}
-			return failed("taken", "RouteTaken", "%s exists and is not of this document; field managers: %s", key, strings.Join(others, ", "))
+			return failed(taken, "RouteTaken", "%s exists and is not of this document; field managers: %s", key, strings.Join(others, ", "))
 		}
 	}
 	if f := s.clean(ctx, key, answer); f != nil {
@@ -327,9 +337,9 @@ func (s *space) foreign(w *wish, live *unstructured.Unstructured) *failure {
 		if s.read[owner.UID] == nil && appliedByUs(live) { // the garbage collector has not come to it yet
 			return later("%s is of ConfigMap %q, which is gone", key, owner.Name)
 		}
-		return failed("taken", "RouteTaken", "%s is of ConfigMap %q: two documents cannot have the same route", key, owner.Name)
+		return failed(taken, "RouteTaken", "%s is of ConfigMap %q: two documents cannot have the same route", key, owner.Name)
 	}
-	return failed("taken", "RouteTaken", "%s exists and is of nobody's documents; field managers: %s. Delete it, and this document makes its own",
+	return failed(taken, "RouteTaken", "%s exists and is of nobody's documents; field managers: %s. Delete it, and this document makes its own",
 		key, strings.Join(managersOf(live), ", "))
 }
 

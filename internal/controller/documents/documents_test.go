@@ -16,9 +16,11 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/client-go/dynamic/fake"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/yaml"
@@ -243,6 +245,7 @@ func TestAnswersOfTheAPIServer(t *testing.T) {
 
 func TestRetriesSlowDownAndAreToldOnce(t *testing.T) {
 	s, recorder := testSpace(t, fakeIndex{}, policy.Config{})
+	s.held = map[route.Key]bool{}
 	w, a := wishOf(t, mirrored), &applied{}
 	at := attempt{key: w.key(), hash: [32]byte{1}}
 	var waits []time.Duration
@@ -265,6 +268,7 @@ func TestRetriesSlowDownAndAreToldOnce(t *testing.T) {
 	s.settle(w, a, failed("taken", "RouteTaken", "somebody's"), at)
 	require.Len(t, recorder.Events, 1)
 	require.False(t, s.term.manages(at.key, ""))
+	require.False(t, s.held[at.key], "another document may have it")
 
 	a.uid, a.generation = "r", 1
 	s.settle(w, a, nil, at)
@@ -295,6 +299,38 @@ func TestTemplatesAreFilledInForNewWeightsAlone(t *testing.T) {
 	changed := cm.DeepCopy()
 	changed.ResourceVersion = "2"
 	require.NotSame(t, d, s.readAll([]*corev1.ConfigMap{changed})[0])
+}
+
+// A document that comes first in the order, but after the route was made, does not disturb the
+// one that has it.
+func TestWhoHasMadeARouteKeepsIt(t *testing.T) {
+	s, recorder := testSpace(t, fakeIndex{state: policy.Ready}, policy.Config{})
+	holder, challenger := wishOf(t, mirrored), wishOf(t, mirrored)
+	challenger.cm.Name, challenger.cm.UID = "a", "a-uid"
+	live := object(t, mirrored)
+	live.SetUID("r")
+	live.SetGeneration(1)
+	live.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: "p", UID: "p-uid"}})
+	s.read = map[types.UID]*document{"p-uid": holder.document, "a-uid": challenger.document}
+	client := fake.NewSimpleDynamicClient(runtime.NewScheme(), live)
+	s.term.routes = routes{client}
+	httproutes := gvrOf(route.HTTPRoute)
+	s.term.kinds = &kinds{found: map[string]schema.GroupVersionResource{"httproutes.v1." + route.GatewayGroup: httproutes}}
+	s.watches.running[httproutes] = storeOf(t, &thing{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "r", Generation: 1}})
+	key := holder.key()
+	s.routes[claim{"p-uid", key}] = &applied{hash: sha256.Sum256(holder.body()), uid: "r", generation: 1}
+	for range 2 {
+		s.needed, s.wanted, s.held = map[schema.GroupVersionResource]bool{}, map[claim]bool{}, map[route.Key]bool{}
+		s.want(t.Context(), challenger)
+		require.False(t, s.held[key])
+		s.want(t.Context(), holder)
+		require.True(t, s.held[key])
+		require.True(t, s.term.manages(key, "r"))
+		s.tidy()
+	}
+	require.Len(t, recorder.Events, 1)
+	require.Contains(t, <-recorder.Events, `RouteTaken HTTPRoute shop/web is of ConfigMap "p"`)
+	require.Len(t, client.Actions(), 1, "one read, and no write")
 }
 
 func TestOneObjectAlone(t *testing.T) {
@@ -386,7 +422,7 @@ func BenchmarkNamespace(b *testing.B) {
 					continue
 				}
 				w := &wish{document: d, object: d.Policy.Route("shop")}
-				s.routes[w.key()] = &applied{by: d.cm.UID, hash: sha256.Sum256(w.body()), uid: types.UID(strings.TrimPrefix(d.Policy.Owner, "web-")), generation: 1}
+				s.routes[claim{d.cm.UID, w.key()}] = &applied{hash: sha256.Sum256(w.body()), uid: types.UID(strings.TrimPrefix(d.Policy.Owner, "web-")), generation: 1}
 			}
 			for b.Loop() {
 				s.reconcile(b.Context(), docs)

@@ -1,7 +1,8 @@
 package documents
 
 // A space is a namespace with documents in it. They are looked at one after the other, the
-// oldest first, so that of two which want the same route the older has it.
+// oldest first, so that of two which want the same route the older makes it. Who has made it
+// keeps it: it says so itself.
 
 import (
 	"context"
@@ -27,13 +28,14 @@ type space struct {
 	watches   *watches
 	readiness map[types.UID]*readiness
 	read      map[types.UID]*document
-	routes    map[route.Key]*applied
+	routes    map[claim]*applied
 
-	// Of the look that is under way: its number, what is to be watched, what became of routes, and when to
-	// look again (0 for never).
+	// Of the look that is under way: its number, what is to be watched, which claims there are, which
+	// routes have their document, and when to look again (0 for never).
 	look   int
 	needed map[schema.GroupVersionResource]bool
-	wanted map[route.Key]bool
+	wanted map[claim]bool
+	held   map[route.Key]bool
 	next   time.Duration
 }
 
@@ -83,7 +85,7 @@ func newSpace(t *term, namespace string) *space {
 			client: t.objects, namespace: namespace, changed: func() { t.queue.Add(namespace) },
 			running: map[schema.GroupVersionResource]*watch{},
 		},
-		readiness: map[types.UID]*readiness{}, read: map[types.UID]*document{}, routes: map[route.Key]*applied{},
+		readiness: map[types.UID]*readiness{}, read: map[types.UID]*document{}, routes: map[claim]*applied{},
 	}
 }
 
@@ -107,7 +109,7 @@ func oldestFirst(found map[types.UID]*corev1.ConfigMap) []*corev1.ConfigMap {
 // reconcile looks at all documents, and returns when to look again.
 func (s *space) reconcile(ctx context.Context, configmaps []*corev1.ConfigMap) time.Duration {
 	s.look++
-	s.needed, s.wanted, s.next = map[schema.GroupVersionResource]bool{}, map[route.Key]bool{}, 0
+	s.needed, s.wanted, s.held, s.next = map[schema.GroupVersionResource]bool{}, map[claim]bool{}, map[route.Key]bool{}, 0
 	docs := s.readAll(configmaps)
 	subjects := s.subjects(docs)
 	var plans []*plan
@@ -298,9 +300,9 @@ func (s *space) serveRoutemap(ctx context.Context, p *plan) {
 
 // keepRoutes leaves the routes of a document as they are, for now.
 func (s *space) keepRoutes(p *plan) {
-	for key, a := range s.routes {
-		if a.by == p.cm.UID {
-			s.wanted[key] = true
+	for c := range s.routes {
+		if c.by == p.cm.UID {
+			s.wanted[c] = true
 		}
 	}
 }
@@ -308,20 +310,27 @@ func (s *space) keepRoutes(p *plan) {
 // letRoutes leaves the routes of a document that they cannot follow as they are, to be gated
 // like anybody's.
 func (s *space) letRoutes(p *plan) {
-	for key, a := range s.routes {
-		if a.by == p.cm.UID && !s.wanted[key] {
-			s.wanted[key] = true
-			s.term.manage(key, "", false)
+	for c := range s.routes {
+		if c.by == p.cm.UID && !s.wanted[c] {
+			s.wanted[c] = true
+			s.unmanage(c.key)
 		}
+	}
+}
+
+// unmanage gives a route up, unless another document has it.
+func (s *space) unmanage(key route.Key) {
+	if !s.held[key] {
+		s.term.manage(key, "", false)
 	}
 }
 
 // tidy forgets what no document speaks of any more.
 func (s *space) tidy() {
-	for key := range s.routes {
-		if !s.wanted[key] {
-			delete(s.routes, key)
-			s.term.manage(key, "", false)
+	for c := range s.routes {
+		if !s.wanted[c] {
+			delete(s.routes, c)
+			s.unmanage(c.key)
 		}
 	}
 	for uid, r := range s.readiness {
@@ -333,7 +342,7 @@ func (s *space) tidy() {
 
 // forget is for a namespace without documents.
 func (s *space) forget() {
-	s.wanted = nil
+	s.wanted, s.held = nil, nil
 	s.tidy()
 	s.term.opts.Metrics.count(s.namespace, nil)
 }
