@@ -314,6 +314,7 @@ func TestPlannedChangesLoseNothing(t *testing.T) {
 	kubectl(t, "-n=mirrorgate-system", "rollout", "status", "deployment/mirrorgate", "--timeout="+wait.String())
 	t.Log("all proxies are told to end at once: bypass, and back")
 	s.kubectl(t, "delete", "pods", proxies, "--wait=false")
+	s.leads(t, bypassed)
 	s.full(t)
 	l.unharmed(t)
 	s.onlyPrimary(t)
