@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -180,9 +181,9 @@ func (p *serviceProxy) show() {
 		}
 		lines = append(lines, fmt.Sprintf("port %d at %s %s", l.Port, l.Address, way))
 	}
-	if text := fmt.Sprint(lines); text != p.shown {
+	if text := strings.Join(lines, "; "); text != p.shown {
 		p.shown = text
-		p.log.Info("Serving", "service", p.service.String(), "listeners", lines)
+		p.log.Info("Serving", "service", p.service.String(), "listeners", text)
 	}
 }
 

@@ -76,6 +76,7 @@ func feeding(t *testing.T, api *feedtest.API, options Options, opts FeedOptions,
 	var err error
 	f.Feed, err = NewFeed(api.Config(), f.Index, f.log.logger(), opts)
 	require.NoError(t, err)
+	f.doubtAgain = f.doubt
 	f.put(t, manifests...)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
@@ -254,12 +255,12 @@ func TestFeedWaitsForItsRights(t *testing.T) {
 	api.Refuse("/apis/gateway.networking.k8s.io/v1/namespaces/shop/httproutes", http.StatusForbidden)
 	f := proxied(t, api, tutorial)
 	eventually(t, "said", func() bool { return len(f.log.with("waiting until it can be read", "httproutes", "shop")) > 0 })
-	require.Never(t, f.Synced, 2*confirm, 50*time.Millisecond)
+	require.Never(t, f.Synced, 2*time.Second, 50*time.Millisecond)
 	api.Refuse("/apis/gateway.networking.k8s.io/v1/namespaces/shop/httproutes", 0)
 	f.known(t)
 	api.Refuse("/apis/gateway.networking.k8s.io/v1/namespaces/shop/httproutes", http.StatusForbidden)
 	eventually(t, "said", func() bool { return len(f.log.with("going on with what is known", "httproutes")) > 0 })
-	assert.Never(t, func() bool { return !routed(f.Table(name("httpbin"))) }, 2*confirm, 50*time.Millisecond)
+	assert.Never(t, func() bool { return !routed(f.Table(name("httpbin"))) }, 2*time.Second, 50*time.Millisecond)
 }
 
 // An object that cannot be read keeps no other out, and what was known of it stays.
