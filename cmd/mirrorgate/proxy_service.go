@@ -21,6 +21,7 @@ import (
 type serviceProxy struct {
 	*proxyProcess
 	service  dataplane.Name
+	index    *dataplane.Index
 	feed     *dataplane.Feed
 	follower *dataplane.Follower
 	metrics  *tableMetrics
@@ -85,13 +86,13 @@ func (p *serviceProxy) connect() error {
 		namespace = p.opts.Namespace
 	}
 	p.service = dataplane.Name{Namespace: namespace, Name: p.opts.Service}
-	index := dataplane.NewIndex(dataplane.Options{Parent: p.service})
-	p.feed, err = dataplane.NewFeed(cluster, index, p.log, dataplane.FeedOptions{Namespace: namespace})
+	p.index = dataplane.NewIndex(dataplane.Options{Parent: p.service})
+	p.feed, err = dataplane.NewFeed(cluster, p.index, p.log, dataplane.FeedOptions{Namespace: namespace})
 	if err != nil {
 		return err
 	}
 	p.metrics = newTableMetrics(p.registry, p.feed)
-	p.follower = dataplane.Follow(index, p.service, p.server)
+	p.follower = dataplane.Follow(p.index, p.service, p.server)
 	return nil
 }
 
@@ -142,6 +143,8 @@ func (p *serviceProxy) step(now time.Time) (after time.Duration) {
 		p.since = time.Time{}
 	}
 	err := p.follower.Sync()
+	// In bypass whoever keeps a connection would stay here, away from the primary.
+	p.server.Dismiss(!p.index.Swapped(p.service))
 	switch {
 	case err == nil, errors.Is(err, dataplane.ErrNotServed) && p.follower.Listeners() != nil:
 		p.metrics.applied()
