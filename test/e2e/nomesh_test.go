@@ -352,10 +352,24 @@ func TestServiceIsAppliedWhileTheWebhookIsAway(t *testing.T) {
 	apply := func(text string, args ...string) {
 		require.NoError(t, s.try(t, text, append([]string{"apply", "-f=-"}, args...)...))
 	}
+	keyed := strings.Replace(manifest, "  selector:", "  selector:\n    version: v1", 1)
+	const both = `{"app":"mirrorgate-httpbin","version":"mirrorgate-httpbin"}`
 	for _, step := range []struct {
 		what string
 		do   func()
 	}{
+		{"a key added, client-side", func() { // for a moment it leads nowhere
+			apply(keyed)
+			s.leads(t, both)
+			s.ready(t, "httpbin-mirrorgate-proxy")
+		}},
+		{"and gone", func() { apply(manifest) }},
+		{"a key added, server-side", func() {
+			apply(keyed, "--server-side", "--force-conflicts")
+			s.leads(t, both)
+			s.ready(t, "httpbin-mirrorgate-proxy")
+		}},
+		{"and gone, server-side", func() { apply(manifest, "--server-side", "--force-conflicts") }},
 		{"client-side apply", func() { apply(manifest) }},
 		{"server-side apply", func() { apply(manifest, "--server-side", "--force-conflicts") }},
 		{"a port added", func() {
