@@ -15,6 +15,7 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/dataplane"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/config"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
 // serviceProxy is a proxy process with what it follows.
@@ -33,7 +34,9 @@ type serviceProxy struct {
 	// said is what was logged last about the table, and saidAt when.
 	said   string
 	saidAt time.Time
-	shown  string
+	// shown is the table whose listeners were logged, and listeners what was.
+	shown     *spec.Table
+	listeners string
 }
 
 const (
@@ -146,7 +149,7 @@ func (p *serviceProxy) step(now time.Time) (after time.Duration) {
 	// In bypass whoever keeps a connection would stay here, away from the primary.
 	p.server.Dismiss(!p.index.Swapped(p.service))
 	switch {
-	case err == nil, errors.Is(err, dataplane.ErrNotServed) && p.follower.Listeners() != nil:
+	case err == nil, errors.Is(err, dataplane.ErrNotServed) && p.follower.Table() != nil:
 		p.metrics.applied()
 		p.said = ""
 		p.show()
@@ -171,21 +174,22 @@ func (p *serviceProxy) step(now time.Time) (after time.Duration) {
 
 // show logs what is listened at, when that changes.
 func (p *serviceProxy) show() {
-	listeners := p.follower.Listeners()
-	lines := make([]string, 0, len(listeners))
-	for i := range listeners {
-		l := &listeners[i]
+	table := p.follower.Table()
+	if table == p.shown {
+		return
+	}
+	p.shown = table
+	lines := make([]string, 0, len(table.Listeners))
+	for i := range table.Listeners {
+		l := &table.Listeners[i]
 		way := "passes through as TCP"
 		if l.TCP == nil {
-			way = "by"
-			for _, r := range l.Routes {
-				way += " " + r.Name
-			}
+			way = "by " + plural(len(l.Routes), "route")
 		}
 		lines = append(lines, fmt.Sprintf("port %d at %s %s", l.Port, l.Address, way))
 	}
-	if text := strings.Join(lines, "; "); text != p.shown {
-		p.shown = text
+	if text := strings.Join(lines, "; "); text != p.listeners {
+		p.listeners = text
 		p.log.Info("Serving", "service", p.service.String(), "listeners", text)
 	}
 }

@@ -171,6 +171,17 @@ func TestFeedFollowsTheCRD(t *testing.T) {
 
 const foreignRule = `{backendRefs: [{name: v1, namespace: other, port: 80}]}`
 
+// Whoever runs the proxy of a Service knows that it has one, and no other Service has: whatever labels say.
+func TestFeedOfOneParent(t *testing.T) {
+	f := proxied(t, gatewayAPI(t), serviceOf("httpbin", "", "http:8000->80"), serviceOf("second", Enabled, "http:8000->80"), serviceOf("httpbin-v1", "", "http:80"),
+		routeOf("httpbin", parent, "{backendRefs: [{name: httpbin-v1, port: 80}]}"), routeOf("second", strings.Replace(parent, "httpbin", "second", 1), foreignRule))
+	f.known(t)
+	assert.Equal(t, []Name{name("httpbin")}, f.Parents())
+	assert.Nil(t, f.Table(name("second")))
+	assert.Empty(t, f.Foreign(name("httpbin")), "what the other Service's route refers to is not read")
+	assert.True(t, routed(f.Table(name("httpbin"))))
+}
+
 // Another namespace is read while a route refers to it and as far as it may be: a right that is missing
 // means no grant, and is looked for again.
 func TestFeedReadsForeignNamespaces(t *testing.T) {
@@ -198,6 +209,16 @@ func TestFeedReadsForeignNamespaces(t *testing.T) {
 
 			f.put(t, routeOf("httpbin", parent, mirroring))
 			eventually(t, "nothing leads there any more", func() bool { return !api.Watched("/api/v1/namespaces/other/services") })
+			eventually(t, "nothing of it is kept", func() bool {
+				f.Index.mu.RLock()
+				defer f.Index.mu.RUnlock()
+				for of := range f.services {
+					if of.Namespace != "shop" {
+						return false
+					}
+				}
+				return len(f.grants) == 0
+			})
 			f.Feed.mu.Lock()
 			defer f.Feed.mu.Unlock()
 			assert.Len(t, f.streams, 4)
