@@ -306,7 +306,7 @@ func TestPlannedChangesLoseNothing(t *testing.T) {
 	eventually(t, func() string {
 		return kubectl(t, "-n=mirrorgate-system", "get", "pods", mirrorgatePods, "-o=name")
 	})
-	for _, pod := range strings.Fields(s.kubectl(t, "get", "pods", proxies, "-o=name")) {
+	for pod := range strings.FieldsSeq(s.kubectl(t, "get", "pods", proxies, "-o=name")) {
 		s.kubectl(t, "delete", pod)
 		s.ready(t, "httpbin-mirrorgate-proxy")
 	}
@@ -483,7 +483,7 @@ func TestRemovedWithoutAMesh(t *testing.T) {
 	s := mirrored(t, "left")
 	l := newLoad(t, s)
 	uninstall(t)
-	require.Equal(t, own, s.selector(t))
+	require.JSONEq(t, own, s.selector(t))
 	kubectl(t, "delete", "--ignore-not-found", "-k=testdata/no-mesh")
 	isNoMesh = false
 	require.Empty(t, s.kubectl(t, "get", "all,serviceaccounts,rolebindings,poddisruptionbudgets", "-l=app.kubernetes.io/managed-by=mirrorgate", "-o=name"))
