@@ -224,7 +224,7 @@ func (o *serveOptions) Validate() field.ErrorList {
 	if o.NoMesh && !slices.Contains(o.Routes, manifests.GatewayAPI) {
 		bad("no-mesh", o.NoMesh, "needs gateway-api among --routes: proxies serve HTTPRoutes")
 	}
-	if o.NoMesh && o.Proxy.Image == "" && (o.Kubeconfig != "" || o.WebhookURL != "") {
+	if o.NoMesh && o.Proxy.Image == "" && o.WebhookURL != "" {
 		errs = append(errs, field.Required(field.NewPath("proxy-image"), "names the image that proxies run; only a pod can use its own"))
 	}
 	errs = append(errs, o.Proxy.Validate(field.NewPath("proxy"))...)

@@ -60,3 +60,28 @@ func TestListsOfFlagsReplaceThoseOfTheFile(t *testing.T) {
 	opts.Routes = nil
 	require.ErrorContains(t, opts.Validate().ToAggregate(), "routes: Required value")
 }
+
+func TestOptionsWithoutAMesh(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	require.NoError(t, os.WriteFile(file, []byte("no-mesh: true\nproxy: {image: mine, replicas: 3, maxReplicas: 9, resources: {limits: {memory: 1Gi}}}\n"), 0o600))
+	opts := defaultServeOptions()
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	opts.bind(flags)
+	require.NoError(t, flags.Parse([]string{"--proxy-image=theirs", "--config=" + file}))
+	require.NoError(t, opts.load(flags))
+	assert.True(t, opts.NoMesh)
+	assert.Equal(t, "theirs", opts.Proxy.Image, "flags win")
+	assert.Equal(t, int32(3), opts.Proxy.Replicas)
+	assert.Equal(t, "1Gi", opts.Proxy.Resources.Limits.Memory().String())
+	assert.Equal(t, []string{"gateway-api", "istio", "no-mesh"}, opts.components())
+
+	for says, change := range map[string]func(*serveOptions){
+		"no-mesh: Invalid value: true: needs gateway-api among --routes": func(o *serveOptions) { o.Routes = []string{"istio"} },
+		"proxy-image: Required value":                                    func(o *serveOptions) { o.Proxy.Image, o.WebhookURL = "", "https://192.0.2.7:9443" },
+		"proxy.replicas: Invalid value: 0: must be from 1 to 100":        func(o *serveOptions) { o.Proxy.Replicas = 0 },
+	} {
+		o := *opts
+		change(&o)
+		assert.ErrorContains(t, o.Validate().ToAggregate(), says)
+	}
+}

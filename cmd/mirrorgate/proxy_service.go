@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -14,12 +15,14 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/dataplane"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/config"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
 // serviceProxy is a proxy process with what it follows.
 type serviceProxy struct {
 	*proxyProcess
 	service  dataplane.Name
+	index    *dataplane.Index
 	feed     *dataplane.Feed
 	follower *dataplane.Follower
 	metrics  *tableMetrics
@@ -31,7 +34,9 @@ type serviceProxy struct {
 	// said is what was logged last about the table, and saidAt when.
 	said   string
 	saidAt time.Time
-	shown  string
+	// shown is the table whose listeners were logged, and listeners what was.
+	shown     *spec.Table
+	listeners string
 }
 
 const (
@@ -84,13 +89,13 @@ func (p *serviceProxy) connect() error {
 		namespace = p.opts.Namespace
 	}
 	p.service = dataplane.Name{Namespace: namespace, Name: p.opts.Service}
-	index := dataplane.NewIndex(dataplane.Options{Parent: p.service})
-	p.feed, err = dataplane.NewFeed(cluster, index, p.log, dataplane.FeedOptions{Namespace: namespace})
+	p.index = dataplane.NewIndex(dataplane.Options{Parent: p.service})
+	p.feed, err = dataplane.NewFeed(cluster, p.index, p.log, dataplane.FeedOptions{Namespace: namespace})
 	if err != nil {
 		return err
 	}
 	p.metrics = newTableMetrics(p.registry, p.feed)
-	p.follower = dataplane.Follow(index, p.service, p.server)
+	p.follower = dataplane.Follow(p.index, p.service, p.server)
 	return nil
 }
 
@@ -141,8 +146,10 @@ func (p *serviceProxy) step(now time.Time) (after time.Duration) {
 		p.since = time.Time{}
 	}
 	err := p.follower.Sync()
+	// In bypass whoever keeps a connection would stay here, away from the primary.
+	p.server.Dismiss(!p.index.Swapped(p.service))
 	switch {
-	case err == nil, errors.Is(err, dataplane.ErrNotServed) && p.follower.Listeners() != nil:
+	case err == nil, errors.Is(err, dataplane.ErrNotServed) && p.follower.Table() != nil:
 		p.metrics.applied()
 		p.said = ""
 		p.show()
@@ -167,22 +174,23 @@ func (p *serviceProxy) step(now time.Time) (after time.Duration) {
 
 // show logs what is listened at, when that changes.
 func (p *serviceProxy) show() {
-	listeners := p.follower.Listeners()
-	lines := make([]string, 0, len(listeners))
-	for i := range listeners {
-		l := &listeners[i]
+	table := p.follower.Table()
+	if table == p.shown {
+		return
+	}
+	p.shown = table
+	lines := make([]string, 0, len(table.Listeners))
+	for i := range table.Listeners {
+		l := &table.Listeners[i]
 		way := "passes through as TCP"
 		if l.TCP == nil {
-			way = "by"
-			for _, r := range l.Routes {
-				way += " " + r.Name
-			}
+			way = "by " + plural(len(l.Routes), "route")
 		}
 		lines = append(lines, fmt.Sprintf("port %d at %s %s", l.Port, l.Address, way))
 	}
-	if text := fmt.Sprint(lines); text != p.shown {
-		p.shown = text
-		p.log.Info("Serving", "service", p.service.String(), "listeners", lines)
+	if text := strings.Join(lines, "; "); text != p.listeners {
+		p.listeners = text
+		p.log.Info("Serving", "service", p.service.String(), "listeners", text)
 	}
 }
 

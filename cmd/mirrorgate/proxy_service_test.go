@@ -76,11 +76,13 @@ func newInFront(t *testing.T, api *feedtest.API, drain time.Duration) *inFront {
 	return f
 }
 
-// service puts a Service with the two ports; the second is no HTTP.
-func (f *inFront) service(t *testing.T, name string) {
+// service puts a Service with the two ports; the second is no HTTP. Its selector leads to its proxies.
+func (f *inFront) service(t *testing.T, name string) { f.selecting(t, name, dataplane.Sentinel(name)) }
+
+func (f *inFront) selecting(t *testing.T, name, app string) {
 	f.api.Put(t, fmt.Appendf(nil, `{"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "shop", "name": %q}, "spec": {
-		"selector": {"app": "httpbin"}, "clusterIP": "10.0.0.1", "ports": [
-		{"name": "http", "port": 8000, "targetPort": %d}, {"name": "db", "port": 5432, "targetPort": %d, "appProtocol": "postgres"}]}}`, name, f.web, f.db))
+		"selector": {"app": %q}, "clusterIP": "10.0.0.1", "ports": [
+		{"name": "http", "port": 8000, "targetPort": %d}, {"name": "db", "port": 5432, "targetPort": %d, "appProtocol": "postgres"}]}}`, name, app, f.web, f.db))
 }
 
 // pods puts endpoints of a Service: for its port http, and for db.
@@ -94,7 +96,7 @@ func (f *inFront) pods(t *testing.T, service, http, db string) {
 func (f *inFront) route(t *testing.T, backend string) {
 	f.api.Put(t, fmt.Appendf(nil, `{"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"namespace": "shop", "name": "httpbin", "generation": 1},
 		"spec": {"parentRefs": [{"group": "", "kind": "Service", "name": "httpbin", "port": 8000}], "rules": [
-		{"filters": [{"type": "ResponseHeaderModifier", "responseHeaderModifier": {"set": [{"name": "routed", "value": "yes"}]}}], "backendRefs": [{"name": %q, "port": 8000}]}]}}`, backend))
+		{"filters": [{"type": "ResponseHeaderModifier", "responseHeaderModifier": {"set": [{"name": "routed", "value": "yes"}]}}], "backendRefs": [{"name": "%s", "port": 8000}]}]}}`, backend))
 }
 
 // readyz is the status of /readyz.
@@ -133,8 +135,7 @@ func (f *inFront) ask(ctx context.Context) string {
 
 func (f *inFront) becomes(t *testing.T, want string) {
 	t.Helper()
-	last := ""
-	require.Eventually(t, func() bool { last = f.ask(t.Context()); return last == want }, 20*time.Second, 5*time.Millisecond, "%s, not %s", want, &last)
+	require.Eventually(t, func() bool { return f.ask(t.Context()) == want }, 20*time.Second, 5*time.Millisecond, want)
 }
 
 func (f *inFront) ready(t *testing.T, status int) {
@@ -142,8 +143,8 @@ func (f *inFront) ready(t *testing.T, status int) {
 	require.Eventually(t, func() bool { return f.readyz(t.Context()) == status }, 20*time.Second, 5*time.Millisecond, "/readyz becomes %d", status)
 }
 
-// greeter is a backend that says its name and then sends back what comes.
-func greeter(t *testing.T, name string) string {
+// greeter is a backend that says db and then sends back what comes.
+func greeter(t *testing.T) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
@@ -155,7 +156,7 @@ func greeter(t *testing.T, name string) string {
 			}
 			go func() {
 				defer conn.Close()
-				fmt.Fprintln(conn, name)
+				fmt.Fprintln(conn, "db")
 				_, _ = io.Copy(conn, conn)
 			}()
 		}
@@ -173,8 +174,8 @@ func webserver(t *testing.T, name string) string {
 // route, follows routes and endpoints as they come and go, and ends with notice.
 func TestProxyService(t *testing.T) {
 	api := serviceAPI(t)
-	f := newInFront(t, api, 500*time.Millisecond)
-	v1, v2, db := webserver(t, "v1"), webserver(t, "v2"), greeter(t, "db")
+	f := newInFront(t, api, 2*time.Second)
+	v1, v2, db := webserver(t, "v1"), webserver(t, "v2"), greeter(t)
 	f.ready(t, http.StatusServiceUnavailable)
 	f.service(t, "httpbin")
 	require.Never(t, func() bool { return f.readyz(t.Context()) == http.StatusOK }, 300*time.Millisecond, 20*time.Millisecond, "without an origin")
@@ -194,7 +195,7 @@ func TestProxyService(t *testing.T) {
 
 	f.route(t, "httpbin") // which means its origin
 	f.becomes(t, "routed: v1")
-	f.service(t, "v2")
+	f.selecting(t, "v2", "v2")
 	f.route(t, "v2")
 	f.becomes(t, "routed: mirrorgate: no endpoint is ready\n")
 	f.pods(t, "v2", v2, db)
@@ -217,6 +218,8 @@ func TestProxyService(t *testing.T) {
 	f.terminate()
 	f.ready(t, http.StatusServiceUnavailable)
 	assert.Equal(t, "routed: v2", f.ask(t.Context()), "whoever has not noticed is served")
+	f.pods(t, "v2", v1, db)
+	f.becomes(t, "routed: v1") // endpoints are followed to the end
 	_, err = io.WriteString(conn, "still\n")
 	require.NoError(t, err)
 	still, err := in.ReadString('\n')
@@ -227,6 +230,73 @@ func TestProxyService(t *testing.T) {
 	f.ended <- nil
 }
 
+// A route that begins to refer to another namespace is served when that has been read, and its requests
+// are answered by what was there before until then; of what may not be read nothing is waited for long.
+func TestProxyServiceHoldsATable(t *testing.T) {
+	api := serviceAPI(t)
+	f := newInFront(t, api, 0)
+	origin := dataplane.OriginName("httpbin")
+	f.service(t, "httpbin")
+	f.service(t, origin)
+	f.pods(t, origin, webserver(t, "v1"), greeter(t))
+	f.route(t, "httpbin")
+	f.ready(t, http.StatusOK)
+	f.becomes(t, "routed: v1")
+	const elsewhere = "/api/v1/namespaces/elsewhere/"
+	api.Refuse(elsewhere, http.StatusForbidden)
+	api.Put(t, []byte(`{"apiVersion": "gateway.networking.k8s.io/v1", "kind": "ReferenceGrant", "metadata": {"namespace": "elsewhere", "name": "shop"}, "spec": {
+		"from": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": "shop"}], "to": [{"group": "", "kind": "Service"}]}}`))
+	api.Put(t, []byte(`{"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "elsewhere", "name": "v2"}, "spec": {"clusterIP": "10.0.0.2", "selector": {"app": "x"}, "ports": [{"name": "http", "port": 8000}]}}`))
+	api.Put(t, fmt.Appendf(nil, `{"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": {"namespace": "elsewhere", "name": "v2-a", "labels": {"kubernetes.io/service-name": "v2"}},
+		"addressType": "IPv4", "ports": [{"name": "http", "port": %d}], "endpoints": [{"addresses": ["127.0.0.1"]}]}`, port(t, webserver(t, "v2"))))
+	f.route(t, `v2", "namespace": "elsewhere`)
+	require.Never(t, func() bool { return f.ask(t.Context()) != "routed: v1" }, 300*time.Millisecond, time.Millisecond)
+	api.Refuse(elsewhere, 0)
+	var wrong []string
+	require.Eventually(t, func() bool {
+		got := f.ask(t.Context())
+		if got != "routed: v1" && got != "routed: v2" {
+			wrong = append(wrong, got)
+		}
+		return got == "routed: v2"
+	}, 20*time.Second, time.Millisecond)
+	assert.Empty(t, wrong)
+
+	f.route(t, `v3", "namespace": "nowhere`)
+	f.becomes(t, "routed: mirrorgate: no such backend\n")
+}
+
+// Clients that keep their connections are asked to connect anew while the Service leads past its proxies.
+func TestProxyServiceInBypass(t *testing.T) {
+	api := serviceAPI(t)
+	f := newInFront(t, api, 0)
+	origin := dataplane.OriginName("httpbin")
+	f.service(t, origin)
+	f.service(t, "httpbin")
+	f.pods(t, origin, webserver(t, "v1"), greeter(t))
+	f.route(t, "httpbin")
+	f.ready(t, http.StatusOK)
+	f.becomes(t, "routed: v1")
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	dismissed := func() bool {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/", f.web), http.NoBody)
+		require.NoError(t, err)
+		response, err := client.Do(request)
+		require.NoError(t, err)
+		defer response.Body.Close()
+		_, err = io.Copy(io.Discard, response.Body)
+		require.NoError(t, err)
+		return response.Close
+	}
+	for _, app := range []string{"httpbin-v1", dataplane.Sentinel("httpbin"), "httpbin-v1"} {
+		f.selecting(t, "httpbin", app)
+		bypass := app == "httpbin-v1"
+		require.Eventually(t, func() bool { return dismissed() == bypass }, 20*time.Second, 5*time.Millisecond, app)
+	}
+	assert.Equal(t, http.StatusOK, f.readyz(t.Context()))
+}
+
 // A proxy that starts while the API server is away waits, unready, and serves when it is back.
 func TestProxyServiceStartsInAnOutage(t *testing.T) {
 	api := serviceAPI(t)
@@ -235,7 +305,7 @@ func TestProxyServiceStartsInAnOutage(t *testing.T) {
 	f.ready(t, http.StatusServiceUnavailable)
 	f.service(t, "httpbin")
 	f.service(t, dataplane.OriginName("httpbin"))
-	f.pods(t, dataplane.OriginName("httpbin"), webserver(t, "v1"), greeter(t, "db"))
+	f.pods(t, dataplane.OriginName("httpbin"), webserver(t, "v1"), greeter(t))
 	require.Never(t, func() bool { return f.readyz(t.Context()) == http.StatusOK }, 300*time.Millisecond, 20*time.Millisecond)
 	api.Refuse("/", 0)
 	f.ready(t, http.StatusOK)
@@ -249,7 +319,7 @@ func TestProxyServiceWaitsForItsPort(t *testing.T) {
 	l, err := net.Listen("tcp", fmt.Sprintf(":%d", f.web))
 	require.NoError(t, err)
 	f.service(t, dataplane.OriginName("httpbin"))
-	f.pods(t, dataplane.OriginName("httpbin"), webserver(t, "v1"), greeter(t, "db"))
+	f.pods(t, dataplane.OriginName("httpbin"), webserver(t, "v1"), greeter(t))
 	f.service(t, "httpbin")
 	require.Never(t, func() bool { return f.readyz(t.Context()) == http.StatusOK }, 500*time.Millisecond, 20*time.Millisecond)
 	require.NoError(t, l.Close())

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -63,6 +64,49 @@ services: {v1: {80: [%q]}}`, address, backend.Listener.Addr()), 0o600))
 			}
 		})
 	}
+}
+
+// TestProxyPassesThrough reads a listener without rules from a file, and then one with rules of another
+// name at its address: the connection that is open stays, new ones go by the rules.
+func TestProxyPassesThrough(t *testing.T) {
+	address, web, db := freeAddress(t), webserver(t, "v1"), greeter(t)
+	file := filepath.Join(t.TempDir(), "proxy.yaml")
+	write := func(listener string) {
+		require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, "listeners: [{address: %q, %s}]\nservices: {web: {80: [%q]}, db: {5432: [%q]}}\n", address, listener, web, db), 0o600))
+	}
+	write("name: db, tcp: {name: db, port: 5432}")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	opts := &proxyOptions{Config: file, DrainTimeout: time.Minute, LogLevel: "error", LogFormat: "text"}
+	go func() { ended <- runProxy(ctx, opts, io.Discard, io.Discard) }()
+	var conn net.Conn
+	require.Eventually(t, func() (is bool) {
+		var err error
+		conn, err = (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		return err == nil
+	}, 20*time.Second, 5*time.Millisecond)
+	in := bufio.NewReader(conn)
+	say := func(want string) {
+		t.Helper()
+		line, err := in.ReadString('\n')
+		require.NoError(t, err)
+		require.Equal(t, want, line)
+	}
+	say("db\n")
+	write("name: web, rules: [{backendRefs: [{name: web, port: 80}]}]")
+	require.Eventually(t, func() bool {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		require.NoError(t, err)
+		defer conn.Close()
+		fmt.Fprint(conn, "GET / HTTP/1.0\r\nHost: a\r\nConnection: close\r\n\r\n")
+		line, err := bufio.NewReader(conn).ReadString('\n')
+		return err == nil && line == "HTTP/1.1 200 OK\r\n"
+	}, 20*time.Second, 5*time.Millisecond)
+	fmt.Fprintln(conn, "still")
+	say("still\n")
+	require.NoError(t, conn.Close())
+	cancel()
+	assert.NoError(t, <-ended)
 }
 
 func freeAddress(t *testing.T) string {

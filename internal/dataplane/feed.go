@@ -33,6 +33,10 @@ type Feed struct {
 	client *feed.Client
 	log    logr.Logger
 	opts   FeedOptions
+	// doubt is how long an API server has to say of a resource that it is not there, or may not be read,
+	// until it is believed, by a stream that has never read it and by one that has. One that starts says
+	// so of anything, for a second or more.
+	doubt, doubtAgain time.Duration
 	// wake tells Start that foreign namespaces may have come or gone.
 	wake chan struct{}
 	// changed tells who waits for Synced.
@@ -54,7 +58,7 @@ func NewFeed(config *rest.Config, index *Index, log logr.Logger, opts FeedOption
 		return nil, err
 	}
 	f := &Feed{
-		index: index, client: client, log: log, opts: opts,
+		index: index, client: client, log: log, opts: opts, doubt: time.Second, doubtAgain: 10 * time.Second,
 		wake: make(chan struct{}, 1), changed: make(chan struct{}, 1), streams: map[streamKey]*stream{},
 	}
 	index.Subscribe(func(c *Change) {
@@ -202,11 +206,5 @@ type ResourceState struct {
 	Failures uint64
 }
 
-// Pace of what a stream says about itself.
-const (
-	// confirm is how long an API server has to say of a resource that it is not there, or may not be
-	// read, until it is believed: one that starts may say so of anything.
-	confirm = time.Second
-	// remind is how often a failure that stays is logged.
-	remind = time.Minute
-)
+// remind is how often a failure that stays is logged.
+const remind = time.Minute

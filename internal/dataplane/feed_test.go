@@ -76,6 +76,7 @@ func feeding(t *testing.T, api *feedtest.API, options Options, opts FeedOptions,
 	var err error
 	f.Feed, err = NewFeed(api.Config(), f.Index, f.log.logger(), opts)
 	require.NoError(t, err)
+	f.doubtAgain = f.doubt
 	f.put(t, manifests...)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
@@ -170,6 +171,17 @@ func TestFeedFollowsTheCRD(t *testing.T) {
 
 const foreignRule = `{backendRefs: [{name: v1, namespace: other, port: 80}]}`
 
+// Whoever runs the proxy of a Service knows that it has one, and no other Service has: whatever labels say.
+func TestFeedOfOneParent(t *testing.T) {
+	f := proxied(t, gatewayAPI(t), serviceOf("httpbin", "", "http:8000->80"), serviceOf("second", Enabled, "http:8000->80"), serviceOf("httpbin-v1", "", "http:80"),
+		routeOf("httpbin", parent, "{backendRefs: [{name: httpbin-v1, port: 80}]}"), routeOf("second", strings.Replace(parent, "httpbin", "second", 1), foreignRule))
+	f.known(t)
+	assert.Equal(t, []Name{name("httpbin")}, f.Parents())
+	assert.Nil(t, f.Table(name("second")))
+	assert.Empty(t, f.Foreign(name("httpbin")), "what the other Service's route refers to is not read")
+	assert.True(t, routed(f.Table(name("httpbin"))))
+}
+
 // Another namespace is read while a route refers to it and as far as it may be: a right that is missing
 // means no grant, and is looked for again.
 func TestFeedReadsForeignNamespaces(t *testing.T) {
@@ -197,6 +209,16 @@ func TestFeedReadsForeignNamespaces(t *testing.T) {
 
 			f.put(t, routeOf("httpbin", parent, mirroring))
 			eventually(t, "nothing leads there any more", func() bool { return !api.Watched("/api/v1/namespaces/other/services") })
+			eventually(t, "nothing of it is kept", func() bool {
+				f.Index.mu.RLock()
+				defer f.Index.mu.RUnlock()
+				for of := range f.services {
+					if of.Namespace != "shop" {
+						return false
+					}
+				}
+				return len(f.grants) == 0
+			})
 			f.Feed.mu.Lock()
 			defer f.Feed.mu.Unlock()
 			assert.Len(t, f.streams, 4)
@@ -254,12 +276,12 @@ func TestFeedWaitsForItsRights(t *testing.T) {
 	api.Refuse("/apis/gateway.networking.k8s.io/v1/namespaces/shop/httproutes", http.StatusForbidden)
 	f := proxied(t, api, tutorial)
 	eventually(t, "said", func() bool { return len(f.log.with("waiting until it can be read", "httproutes", "shop")) > 0 })
-	require.Never(t, f.Synced, 2*confirm, 50*time.Millisecond)
+	require.Never(t, f.Synced, 2*time.Second, 50*time.Millisecond)
 	api.Refuse("/apis/gateway.networking.k8s.io/v1/namespaces/shop/httproutes", 0)
 	f.known(t)
 	api.Refuse("/apis/gateway.networking.k8s.io/v1/namespaces/shop/httproutes", http.StatusForbidden)
 	eventually(t, "said", func() bool { return len(f.log.with("going on with what is known", "httproutes")) > 0 })
-	assert.Never(t, func() bool { return !routed(f.Table(name("httpbin"))) }, 2*confirm, 50*time.Millisecond)
+	assert.Never(t, func() bool { return !routed(f.Table(name("httpbin"))) }, 2*time.Second, 50*time.Millisecond)
 }
 
 // An object that cannot be read keeps no other out, and what was known of it stays.

@@ -60,14 +60,12 @@ func Follow(index *Index, parent Name, server Server) *Follower {
 // Changed receives when there is something to Sync. Events meanwhile are one.
 func (f *Follower) Changed() <-chan struct{} { return f.wake }
 
-// Listeners are those that the server has, with the routes behind them.
-func (f *Follower) Listeners() []spec.Listener {
+// Table is the one that the server has, nil for none. Its listeners are never changed: another table has
+// others.
+func (f *Follower) Table() *spec.Table {
 	f.serving.Lock()
 	defer f.serving.Unlock()
-	if f.applied == nil {
-		return nil
-	}
-	return f.applied.Listeners
+	return f.applied
 }
 
 // note implements Subscriber.

@@ -380,3 +380,43 @@ func TestFollower(t *testing.T) {
 	assert.Equal(t, []string{"1", "1", "0"}, s.tables)
 	assert.Len(t, s.swaps, 1)
 }
+
+// The proxy of a Service without a route passes through to the origin, whose endpoints it follows. With
+// one, and after it, clients get its primaries: the origin's selector may have the variant's pods as well.
+func TestPassThroughBeforeARoute(t *testing.T) {
+	v1, v2 := newPod(t, "v1"), newPod(t, "v2")
+	w := newWorld(t)
+	w.opts.Parent = name("httpbin")
+	w.apply(serviceOf("httpbin", "", "http:8000->80"), serviceOf("httpbin-v1", "", "http:80"), serviceOf("httpbin-v2", "", "http:80"), v1.slice("httpbin-v1"), v2.slice("httpbin-v2"))
+	f := newFront(t, w)
+	require.ErrorIs(t, f.Sync(), ErrNoOrigin)
+	origin := OriginName("httpbin")
+	w.apply(serviceOf(origin, "", "http:8000->80"), v2.slice(origin))
+	<-f.Changed()
+	require.NoError(t, f.Sync())
+	transport := f.client.Transport.(*http.Transport)
+	transport.DisableKeepAlives = true // what passes through stays where it is
+	f.expect(t, "200 v2")
+	assert.Equal(t, "httpbin:8000", v2.host(t))
+	for answer, pod := range map[string]*pod{"200 v1": v1, "200 v2": v2} {
+		w.apply(pod.slice(origin))
+		require.NoError(t, f.Sync())
+		f.expect(t, answer)
+		pod.host(t)
+	}
+
+	w.apply(routeOf("httpbin", parent, mirroring))
+	require.NoError(t, f.Sync())
+	f.expect(t, "200 v1")
+	assert.Equal(t, "httpbin-shadow:8000", v2.host(t))
+	w.Delete(KindHTTPRoute, "shop", "httpbin")
+	require.ErrorIs(t, f.Sync(), ErrNotServed)
+	for range 20 {
+		f.expect(t, "200 v1")
+	}
+	assert.Empty(t, v2.hosts, "neither requests nor copies")
+	w.apply(routeOf("httpbin", parent, mirroring))
+	require.NoError(t, f.Sync())
+	f.expect(t, "200 v1")
+	assert.Equal(t, "httpbin-shadow:8000", v2.host(t))
+}

@@ -225,11 +225,17 @@ func (x *Index) IsStale(name Name) bool {
 func (x *Index) Foreign(parent Name) []string {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	found := map[string]bool{}
-	for r := range x.attached[parent] {
-		each(r, func(Name) {}, func(namespace string) { found[namespace] = true })
+	var found []string
+	for namespace, routes := range x.crossing {
+		for r := range routes {
+			if _, attached := x.attached[parent][r]; attached {
+				found = append(found, namespace)
+				break
+			}
+		}
 	}
-	return slices.Sorted(maps.Keys(found))
+	slices.Sort(found)
+	return found
 }
 
 // Parents are the Services that a route is attached to: those that want proxies.

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -115,6 +116,8 @@ func TestScale(t *testing.T) {
 	t.Logf("%s of CPU for each change, %.1f MiB", each, used)
 	require.Less(t, each, 5*time.Millisecond)
 	require.Less(t, used, 200.0)
+	// Asked for every change, whatever it is.
+	assert.Zero(t, testing.AllocsPerRun(100, func() { x.Foreign(name("httpbin")) }), "of routes that refer to no other namespace")
 	runtime.KeepAlive(x)
 }
 

@@ -175,7 +175,11 @@ func (s *stream) observe(ctx context.Context, err error) {
 		if s.missing.IsZero() {
 			s.missing = time.Now()
 		}
-		if time.Since(s.missing) >= confirm {
+		doubt := s.feed.doubt
+		if s.synced.Load() {
+			doubt = s.feed.doubtAgain
+		}
+		if time.Since(s.missing) >= doubt {
 			s.sink.Replace(nil)
 			s.know()
 		}

@@ -83,6 +83,14 @@ func (x *Index) enter(table *spec.Table, parent, service Name, b backendPort) {
 	}
 }
 
+// Swapped says whether a Service leads to its proxies.
+func (x *Index) Swapped(parent Name) bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	s := x.services[parent]
+	return s != nil && s.swapped
+}
+
 // HasOrigin says whether the Service is there that keeps a parent's original selector.
 func (x *Index) HasOrigin(parent Name) bool {
 	x.mu.RLock()

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"testing"
 	"time"
 
@@ -125,4 +126,37 @@ func TestDrainGivesNotice(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, 200, status)
 	assert.True(t, last)
+}
+
+// Dismissed clients are asked to connect anew with every answer, and kept otherwise, over both versions;
+// the server stays ready.
+func TestDismiss(t *testing.T) {
+	s := start(t, one(record(t, "").addr()), nil)
+	var protocols http.Protocols
+	protocols.SetUnencryptedHTTP2(true)
+	h2 := &http.Client{Transport: &http.Transport{Protocols: &protocols}}
+	t.Cleanup(h2.CloseIdleConnections)
+	for _, on := range []bool{false, true, false} {
+		s.Dismiss(on)
+		conn := dial(t, s.addr)
+		_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		require.NoError(t, err)
+		_, last, err := answer(bufio.NewReader(conn))
+		require.NoError(t, err)
+		assert.Equal(t, on, last)
+		ports := map[string]bool{}
+		for range 5 {
+			trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { ports[info.Conn.LocalAddr().String()] = true }}
+			request, err := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), http.MethodGet, "http://"+s.addr, http.NoBody)
+			require.NoError(t, err)
+			response, err := h2.Do(request)
+			require.NoError(t, err)
+			_, err = io.Copy(io.Discard, response.Body)
+			require.NoError(t, err)
+			require.NoError(t, response.Body.Close())
+			require.Equal(t, 2, response.ProtoMajor)
+		}
+		assert.Equal(t, on, len(ports) > 2, "connections over HTTP/2: %d", len(ports))
+		assert.True(t, s.Ready())
+	}
 }

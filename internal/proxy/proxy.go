@@ -69,6 +69,8 @@ type Server struct {
 	stop     context.CancelFunc
 	wg       sync.WaitGroup
 	draining atomic.Bool
+	// dismissed says that clients are to connect elsewhere.
+	dismissed atomic.Bool
 
 	mu        sync.Mutex
 	listeners map[string]*listener // by address
@@ -245,6 +247,11 @@ func (s *Server) Drain() {
 	s.draining.Store(true)
 	s.each(func(l *listener) { l.drain() })
 }
+
+// Dismiss makes every response ask the client to open another connection, while the server stays ready, or
+// ends that: whoever leads clients here leads them elsewhere for a while, and those that keep their
+// connections would not notice.
+func (s *Server) Dismiss(on bool) { s.dismissed.Store(on) }
 
 // Shutdown stops listening and waits until every exchange has ended; when ctx ends it breaks off
 // what is left and returns the context's error. Copies that are under way are waited for, within

@@ -34,7 +34,8 @@ func newWeb(s *Server, config *atomic.Pointer[Listener], address net.Addr) *web 
 	if c.H2C && c.Certificate == nil {
 		w.h1.Preface = w.preface
 	}
-	w.front = &h2.Handler{Core: s.core, Listener: c.Name, MaxFields: limits.Fields, BodyTimeout: limits.BodyTimeout}
+	w.h1.Dismissed = &s.dismissed
+	w.front = &h2.Handler{Core: s.core, Listener: c.Name, MaxFields: limits.Fields, BodyTimeout: limits.BodyTimeout, Dismissed: &s.dismissed}
 	var protocols http.Protocols
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)

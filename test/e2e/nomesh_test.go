@@ -306,7 +306,7 @@ func TestPlannedChangesLoseNothing(t *testing.T) {
 	eventually(t, func() string {
 		return kubectl(t, "-n=mirrorgate-system", "get", "pods", mirrorgatePods, "-o=name")
 	})
-	for _, pod := range strings.Fields(s.kubectl(t, "get", "pods", proxies, "-o=name")) {
+	for pod := range strings.FieldsSeq(s.kubectl(t, "get", "pods", proxies, "-o=name")) {
 		s.kubectl(t, "delete", pod)
 		s.ready(t, "httpbin-mirrorgate-proxy")
 	}
@@ -314,6 +314,7 @@ func TestPlannedChangesLoseNothing(t *testing.T) {
 	kubectl(t, "-n=mirrorgate-system", "rollout", "status", "deployment/mirrorgate", "--timeout="+wait.String())
 	t.Log("all proxies are told to end at once: bypass, and back")
 	s.kubectl(t, "delete", "pods", proxies, "--wait=false")
+	s.leads(t, bypassed)
 	s.full(t)
 	l.unharmed(t)
 	s.onlyPrimary(t)
@@ -351,10 +352,20 @@ func TestServiceIsAppliedWhileTheWebhookIsAway(t *testing.T) {
 	apply := func(text string, args ...string) {
 		require.NoError(t, s.try(t, text, append([]string{"apply", "-f=-"}, args...)...))
 	}
+	keyed := strings.Replace(manifest, "  selector:", "  selector:\n    version: v1", 1)
+	const both = `{"app":"mirrorgate-httpbin","version":"mirrorgate-httpbin"}`
 	for _, step := range []struct {
 		what string
 		do   func()
 	}{
+		{"a key added, client-side", func() { // for a moment it leads nowhere
+			apply(keyed)
+		}},
+		{"and gone", func() { apply(manifest) }},
+		{"a key added, server-side", func() {
+			apply(keyed, "--server-side", "--force-conflicts")
+		}},
+		{"and gone, server-side", func() { apply(manifest, "--server-side", "--force-conflicts") }},
 		{"client-side apply", func() { apply(manifest) }},
 		{"server-side apply", func() { apply(manifest, "--server-side", "--force-conflicts") }},
 		{"a port added", func() {
@@ -366,7 +377,12 @@ func TestServiceIsAppliedWhileTheWebhookIsAway(t *testing.T) {
 		}},
 	} {
 		step.do()
-		s.full(t)
+		want := proxied
+		if strings.Contains(step.what, "a key added") {
+			want = both
+		}
+		s.leads(t, want)
+		s.ready(t, "httpbin-mirrorgate-proxy")
 		failed, _ := l.failures(t)
 		t.Logf("%s: %d failures so far", step.what, len(failed))
 	}
@@ -467,7 +483,7 @@ func TestRemovedWithoutAMesh(t *testing.T) {
 	s := mirrored(t, "left")
 	l := newLoad(t, s)
 	uninstall(t)
-	require.Equal(t, own, s.selector(t))
+	require.JSONEq(t, own, s.selector(t))
 	kubectl(t, "delete", "--ignore-not-found", "-k=testdata/no-mesh")
 	isNoMesh = false
 	require.Empty(t, s.kubectl(t, "get", "all,serviceaccounts,rolebindings,poddisruptionbudgets", "-l=app.kubernetes.io/managed-by=mirrorgate", "-o=name"))

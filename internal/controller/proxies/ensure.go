@@ -122,6 +122,8 @@ func (c *Controller) release(ctx context.Context, o *corev1.Service, back bool) 
 
 // grant lets the proxies of a namespace read in those that its routes may refer to, and in no other.
 func (c *Controller) grant(ctx context.Context, namespace string) error {
+	c.granting.Lock()
+	defer c.granting.Unlock()
 	want := map[string]bool{}
 	var parent Name
 	for _, name := range c.state.Names() {
@@ -132,7 +134,10 @@ func (c *Controller) grant(ctx context.Context, namespace string) error {
 			want[foreign], parent = true, name
 		}
 	}
-	on := c.registered(ctx, asking)
+	on, err := c.registered(ctx, asking)
+	if err != nil {
+		return err
+	}
 	if !on {
 		clear(want)
 	}

@@ -65,6 +65,8 @@ type world struct {
 	index      *dataplane.Index
 	controller *Controller
 	registered bool
+	// silent is why nobody knows whether.
+	silent error
 	// down is set while the webhook does not answer, behind what it sees if not what the controller does.
 	down   bool
 	behind *takeover.View
@@ -88,7 +90,7 @@ func newWorld(t *testing.T) *world {
 	w.State = front.New(w.index, func() bool { return true })
 	w.controller = New(w, w, fakeObjects{w}, w.events, Options{
 		Config: takeover.Config{Image: "mirrorgate:test", Replicas: 2}, Settle: time.Minute,
-		Registered: func(context.Context) (bool, error) { return w.registered, nil },
+		Registered: func(context.Context) (bool, error) { return w.registered, w.silent },
 		Log:        testr.New(t),
 	})
 	w.write(httpbinService)

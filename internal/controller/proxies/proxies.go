@@ -9,6 +9,7 @@ package proxies
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"sync"
 	"time"
@@ -79,6 +80,8 @@ type Controller struct {
 	idle map[Name]time.Time
 	// said is the last Event about a Service that would be said at every look.
 	said map[Name]string
+	// granting is held while rights are given and taken, so that no older look undoes a newer one.
+	granting sync.Mutex
 	// granted are the foreign namespaces that a namespace's proxies may read, as they were written.
 	granted map[string]map[string]bool
 	// checked is when Registered was asked, and on what it said.
@@ -171,7 +174,7 @@ func (c *Controller) resync(ctx context.Context, q Queue) {
 			c.mu.Lock()
 			before := c.on
 			c.mu.Unlock()
-			if c.registered(ctx, 0) != before {
+			if on, err := c.registered(ctx, 0); err == nil && on != before {
 				all()
 			}
 		}
@@ -179,26 +182,28 @@ func (c *Controller) resync(ctx context.Context, q Queue) {
 }
 
 // registered asks whether the API server knows our webhook, unless it did so just now. Without an
-// answer the last one holds.
-func (c *Controller) registered(ctx context.Context, fresh time.Duration) bool {
+// answer the last one holds; that there never was one must not lead every Service elsewhere.
+func (c *Controller) registered(ctx context.Context, fresh time.Duration) (bool, error) {
 	c.mu.Lock()
 	on, known := c.on, time.Since(c.checked) < fresh
 	c.mu.Unlock()
 	if known {
-		return on
+		return on, nil
 	}
 	answer, err := c.opts.Registered(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil {
-		c.opts.Log.V(1).Info("cannot ask for the webhook of Services", "error", err.Error())
-		return c.on
+		if c.checked.IsZero() {
+			return false, fmt.Errorf("ask for the webhook of Services: %w", err)
+		}
+		return c.on, nil
 	}
 	if c.on != answer || c.checked.IsZero() {
 		c.opts.Log.Info("webhook of Services", "registered", answer)
 	}
 	c.on, c.checked = answer, time.Now()
-	return answer
+	return answer, nil
 }
 
 // decide is what a Service has to be by what is known now.
@@ -207,7 +212,11 @@ func (c *Controller) decide(ctx context.Context, o *corev1.Service, fresh time.D
 	if err != nil {
 		return takeover.Decision{}, err
 	}
-	view.Wanted = view.Wanted && c.registered(ctx, fresh)
+	on, err := c.registered(ctx, fresh)
+	if err != nil {
+		return takeover.Decision{}, err
+	}
+	view.Wanted = view.Wanted && on
 	s := takeover.Of(o)
 	return takeover.Decide(s, s, &view), nil
 }

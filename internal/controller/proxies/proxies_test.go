@@ -1,6 +1,7 @@
 package proxies
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -275,6 +276,23 @@ func TestCrashBetweenWriteAndGivingBack(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, w.stored.ManagedFields, 1)
 	require.Equal(t, "author", w.stored.ManagedFields[0].Manager)
+}
+
+// An API server that does not answer is no reason to take proxies away.
+func TestNobodyKnowsWhetherTheWebhookIsRegistered(t *testing.T) {
+	w := newWorld(t)
+	w.feed(httpRoute)
+	w.proxy("p", "ready")
+	_, err := w.reconcile()
+	require.NoError(t, err)
+	w.silent = errors.New("timeout")
+	_, err = w.reconcile()
+	require.ErrorContains(t, err, "timeout", "a new leader waits")
+	require.Equal(t, sentinel, w.stored.Spec.Selector)
+	w.controller.checked = time.Now().Add(-time.Hour)
+	_, err = w.controller.Reconcile(t.Context(), httpbin)
+	require.NoError(t, err, "the last answer holds")
+	require.Equal(t, sentinel, w.stored.Spec.Selector)
 }
 
 func TestGrantsFollowRoutes(t *testing.T) {

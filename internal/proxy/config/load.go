@@ -101,6 +101,9 @@ func (c *Config) Follows(before *Config) error {
 		for _, was := range before.Listeners {
 			switch {
 			case was.Address != l.Address:
+			case was.TCP != l.TCP && was.Name != l.Name: // it takes the address over
+			case was.TCP != l.TCP:
+				found = append(found, Problem{Line: c.lines.line(at), Path: at, Message: "must have another name than what was there: one passes connections on, the other does not"})
 			case was.Name != l.Name:
 				differs(at+".name", was.Name+" at "+was.Address)
 			case was.H2C != l.H2C:

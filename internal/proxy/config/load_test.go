@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -91,7 +92,11 @@ func TestFollows(t *testing.T) {
 	before := parse(small)
 	require.NoError(t, parse(strings.ReplaceAll(small, "percent: 25", "percent: 50")).Follows(before))
 	require.NoError(t, parse(strings.Replace(small, ":8000", ":8001", 1)).Follows(before))
+	through := "listeners: [{address: '127.0.0.1:8000', %s tcp: {name: httpbin-v1, port: 80}}]\n" + small[strings.Index(small, "services:"):]
+	require.NoError(t, parse(fmt.Sprintf(through, "name: tcp,")).Follows(before))
+	require.NoError(t, before.Follows(parse(fmt.Sprintf(through, "name: tcp,"))))
 	for text, want := range map[string]string{
+		fmt.Sprintf(through, ""): `f:1: listeners[0]: must have another name than what was there: one passes connections on, the other does not`,
 		strings.Replace(small, "- address", "- name: web\n  address", 1):                    `f:3: listeners[0].name: cannot change without a restart; was 127.0.0.1:8000 at 127.0.0.1:8000`,
 		strings.Replace(small, "  rules:", "  h2c: false\n  rules:", 1):                     `f:4: listeners[0].h2c: cannot change without a restart; was true`,
 		strings.Replace(small, "  rules:", "  tls: {certFile: a, keyFile: b}\n  rules:", 1): `f:3: listeners[0].h2c: cannot change without a restart; was true`,

@@ -43,7 +43,7 @@ func (c *serverConn) Begin(r *message.Reply) error {
 	c.begun = true
 	req := &c.x.Request
 	c.chunked = r.Length == message.Unknown && !r.Bodyless && req.Minor > 0
-	if c.server.draining.Load() || !c.whole.Load() ||
+	if c.server.last() || !c.whole.Load() ||
 		r.Length == message.Unknown && !r.Bodyless && !c.chunked {
 		c.keep = false
 	}

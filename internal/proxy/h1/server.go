@@ -19,6 +19,8 @@ type Server struct {
 	// Preface takes over a connection that begins with HTTP/2's preface, which is in prefix with
 	// whatever follows it. Without one such a connection is refused.
 	Preface func(conn net.Conn, prefix []byte)
+	// Dismissed, while it is set, makes every response the last of its connection.
+	Dismissed *atomic.Bool
 	// Scheme is what clients use: "http" or "https".
 	Scheme string
 
@@ -75,6 +77,11 @@ func (s *Server) Connections() int {
 
 // Drain makes every response from now on the last of its connection.
 func (s *Server) Drain() { s.draining.Store(true) }
+
+// last says that clients are to open another connection.
+func (s *Server) last() bool {
+	return s.draining.Load() || s.Dismissed != nil && s.Dismissed.Load()
+}
 
 // CloseIdle drains, and closes connections between two requests, once what has arrived is answered.
 func (s *Server) CloseIdle() {

@@ -25,6 +25,9 @@ type Handler struct {
 	// BodyTimeout is how long a body, in either direction, may stand still.
 	BodyTimeout time.Duration
 
+	// Dismissed, while it is set, does what Drain does.
+	Dismissed *atomic.Bool
+
 	draining atomic.Bool
 }
 
@@ -204,7 +207,7 @@ func (s *stream) Begin(r *message.Reply) error {
 	if r.Length == message.Unknown || r.Status == http.StatusNoContent {
 		delete(header, "Content-Length")
 	}
-	if s.handler.draining.Load() {
+	if s.handler.draining.Load() || s.handler.Dismissed != nil && s.handler.Dismissed.Load() {
 		header.Set("Connection", "close") // becomes a GOAWAY
 	}
 	s.w.WriteHeader(r.Status)

@@ -116,9 +116,12 @@ func (c *compiler) listeners(specs []spec.Listener) {
 // passthrough compiles a listener that has no rules.
 func (c *compiler) passthrough(l *Listener, s *spec.Listener, at string) {
 	l.Passes, l.TCP = true, c.ref(&spec.BackendRef{Name: s.TCP.Name, Port: s.TCP.Port}, at+".tcp")
-	for field, set := range map[string]bool{"rules": len(s.Rules) > 0, "routes": len(s.Routes) > 0, "tls": s.TLS != nil, "h2c": s.H2C != nil} {
-		if set {
-			c.bad(at+"."+field, nil, "must not be set beside tcp, which passes connections on as they are")
+	for _, beside := range []struct {
+		field string
+		set   bool
+	}{{"rules", len(s.Rules) > 0}, {"routes", len(s.Routes) > 0}, {"tls", s.TLS != nil}, {"h2c", s.H2C != nil}} {
+		if beside.set {
+			c.bad(at+"."+beside.field, nil, "must not be set beside tcp, which passes connections on as they are")
 		}
 	}
 }

@@ -146,3 +146,42 @@ func BenchmarkCompile(b *testing.B) {
 		table.Inherit(before)
 	}
 }
+
+// A listener that passes connections on has a port to pass them to, and nothing to look into them for.
+func TestPassthrough(t *testing.T) {
+	on := true
+	s := &spec.Table{
+		Services: map[string]spec.Service{"db": {5432: {Endpoints: []spec.Endpoint{{Address: "127.0.0.1:1"}}}}},
+		Listeners: []spec.Listener{
+			{Address: ":1", TCP: &spec.Passthrough{Name: "db", Port: 5432}, SessionAffinity: "ClientIP"},
+			{Address: ":2", TCP: &spec.Passthrough{Name: "db", Port: 1}, SessionAffinity: "None"},
+		},
+	}
+	table, problems := Compile(s)
+	require.NotNil(t, table, problems)
+	assert.Equal(t, []Problem{{Path: "listeners[1].tcp", Message: "service db has no port 1 in services", Warning: true}}, problems)
+	assert.True(t, table.Listeners[0].Passes)
+	assert.True(t, table.Listeners[0].Affinity)
+	assert.Same(t, table.Port("db", 5432), table.Listeners[0].TCP)
+	assert.True(t, table.Listeners[1].Passes)
+	assert.False(t, table.Listeners[1].Affinity)
+	assert.Nil(t, table.Listeners[1].TCP)
+
+	s.Listeners = []spec.Listener{
+		{Address: ":1", TCP: &spec.Passthrough{Port: 5432}, SessionAffinity: "Cookie"},
+		{Address: ":2", TCP: &spec.Passthrough{Name: "db", Port: 70000}, Rules: []spec.Rule{{}}, Routes: []spec.Route{{}}, TLS: &spec.TLS{}, H2C: &on},
+	}
+	table, problems = Compile(s)
+	assert.Nil(t, table)
+	var lines []string
+	for _, p := range problems {
+		lines = append(lines, p.String())
+	}
+	const beside = ": must not be set beside tcp, which passes connections on as they are"
+	assert.Equal(t, []string{
+		`listeners[0].sessionAffinity: "Cookie": must be ClientIP or None`,
+		"listeners[0].tcp.name: must name a service",
+		"listeners[1].tcp.port: 70000: must be a port of service db, from 1 to 65535",
+		"listeners[1].rules" + beside, "listeners[1].routes" + beside, "listeners[1].tls" + beside, "listeners[1].h2c" + beside,
+	}, lines)
+}

@@ -37,7 +37,7 @@ def run(kind, offset):
         began = time.time()
         try:
             if connection is None:
-                connection = http.client.HTTPConnection(address, int(port), timeout=10)
+                connection = http.client.HTTPConnection(address, int(port), timeout=3)
                 connection.connect()
                 connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.request("GET", "/headers?by=" + kind, headers={"Host": f"{host}:{port}"})

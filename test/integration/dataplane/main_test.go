@@ -24,7 +24,9 @@ import (
 
 var env *harness.Env
 
-func TestMain(m *testing.M) { harness.Main(m, &env, cluster.Options{}) }
+func TestMain(m *testing.M) {
+	harness.Main(m, &env, cluster.Options{Users: []cluster.User{{Name: "proxy"}}})
+}
 
 // workload is a Deployment whose port has a name, as which Services refer to it.
 func workload(name string) string {

@@ -163,20 +163,21 @@ func TestChartInstallsIntoAnyNamespace(t *testing.T) {
 
 func TestChartRefusesBadValuesAndSaysWhichAndWhy(t *testing.T) {
 	for value, says := range map[string]string{
-		"certs.source=vault":           "at '/certs/source': value must be one of 'self', 'cert-manager'",
-		"replica=3":                    "at '': additional properties 'replica' not allowed",
-		"replicas=0":                   "at '/replicas': minimum: got 0, want 1",
-		"replicas=many":                "at '/replicas': got string, want integer",
-		"image.digest=sha256:12":       "at '/image/digest': 'sha256:12' does not match pattern",
-		"image.tagg=v1":                "at '/image': additional properties 'tagg' not allowed",
-		"prometheus=true":              "at '/prometheus': got boolean, want object",
-		"networkPolicy.enabled=please": "at '/networkPolicy/enabled': got string, want boolean",
-		"extraArgs[0]=debug":           "at '/extraArgs/0': 'debug' does not match pattern",
-		"noMesh.on=true":               "at '/noMesh': additional properties 'on' not allowed",
-		"routes={ingress}":             "at '/routes/0': value must be one of 'gateway-api', 'istio'",
-		"config=none":                  "at '/config': got string, want object",
-		"iter8=true":                   "at '/iter8': got boolean, want object",
-		"resources.limit.memory=1Gi":   "at '/resources': additional properties 'limit' not allowed",
+		"certs.source=vault":                 "at '/certs/source': value must be one of 'self', 'cert-manager'",
+		"replica=3":                          "at '': additional properties 'replica' not allowed",
+		"replicas=0":                         "at '/replicas': minimum: got 0, want 1",
+		"replicas=many":                      "at '/replicas': got string, want integer",
+		"image.digest=sha256:12":             "at '/image/digest': 'sha256:12' does not match pattern",
+		"image.tagg=v1":                      "at '/image': additional properties 'tagg' not allowed",
+		"prometheus=true":                    "at '/prometheus': got boolean, want object",
+		"networkPolicy.enabled=please":       "at '/networkPolicy/enabled': got string, want boolean",
+		"extraArgs[0]=debug":                 "at '/extraArgs/0': 'debug' does not match pattern",
+		"noMesh.on=true":                     "at '/noMesh': additional properties 'on' not allowed",
+		"routes={ingress}":                   "at '/routes/0': value must be one of 'gateway-api', 'istio'",
+		"config=none":                        "at '/config': got string, want object",
+		"resources.limit.memory=1Gi":         "at '/resources': additional properties 'limit' not allowed",
+		"routes={istio},noMesh.enabled=true": "at '/routes': no items match contains schema",
+		"iter8=true":                         "at '/iter8': got boolean, want object",
 	} {
 		_, err := tryHelm(t.Context(), t, "template", "mirrorgate", chartFolder, "--set", value)
 		require.ErrorContains(t, err, says, value)

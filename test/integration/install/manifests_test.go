@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -181,13 +182,18 @@ func TestRoleGrantsWhatTheProgramDoesAndNothingElse(t *testing.T) {
 		"gateway-api": {overlay(t, "self-cert", "gateway-api"), "self", []string{manifests.GatewayAPI}},
 		"istio":       {overlay(t, "self-cert", "istio"), "self", []string{manifests.Istio}},
 		"iter8":       {overlay(t, "self-cert", "gateway-api", "istio", "iter8"), "self", manifests.Routes()},
+		"no-mesh":     {render(t, "overlays/no-mesh"), "self", []string{manifests.GatewayAPI}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			components, flags := c.routes, []string(nil)
+			if name == "no-mesh" {
+				components, flags = append(slices.Clone(c.routes), manifests.NoMesh), []string{"--no-mesh"}
+			}
 			source := c.source
 			_, before := auditLog(t, 0)
 			install(t, c.text, "Deployment", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
 			f := newFront(t)
-			register(t, f, c.routes...)
+			register(t, f, components...)
 			if source == "cert-manager" {
 				env.MustKubectl(t, "", "annotate", "mutatingwebhookconfiguration/mirrorgate", "validatingwebhookconfiguration/mirrorgate",
 					certs.InjectAnnotation+"="+system+"/"+certs.IssuedSecret)
@@ -196,8 +202,11 @@ func TestRoleGrantsWhatTheProgramDoesAndNothingElse(t *testing.T) {
 			require.NoError(t, err)
 			// Older API servers have no streaming lists: one replica lists.
 			t.Setenv("KUBE_FEATURE_WatchListClient", "false")
-			server := env.LaunchInstalled(t, kubeconfig, "--namespace", system, "--leader-elect", "--cert-names", "127.0.0.1", "--cert-life", "6h", "--resync", "1s",
-				"--routes", strings.Join(c.routes, ","), fmt.Sprintf("--iter8=%t", name == "iter8"))
+			ownPod(t)
+			server := env.LaunchInstalled(t, kubeconfig, append([]string{
+				"--namespace", system, "--leader-elect", "--cert-names", "127.0.0.1", "--cert-life", "6h", "--resync", "1s", "--routes", strings.Join(c.routes, ","),
+				fmt.Sprintf("--iter8=%t", name == "iter8"),
+			}, flags...)...)
 			if source == "cert-manager" {
 				i := newIssuer(t, system)
 				i.issue(t.Context(), t, i.wanted(t).Spec)
@@ -215,16 +224,21 @@ func TestRoleGrantsWhatTheProgramDoesAndNothingElse(t *testing.T) {
 			f.use(server)
 			waitArmed(t)
 			exercise(t, server, c.routes)
-			if name == "iter8" {
+			switch name {
+			case "iter8":
 				exerciseDocuments(t)
+			case "no-mesh":
+				exerciseProxies(t)
 			}
 
 			unused := granted(t, c.text)
 			harness.Eventually(t, func() bool {
 				made := requests(t, before)
 				unused = slices.DeleteFunc(unused, func(g grant) bool {
-					return slices.ContainsFunc(made, func(r request) bool {
-						return r.Verb == g.verb && r.ObjectRef.Resource == g.resource && r.ObjectRef.APIGroup == g.group && (g.name == "" || r.ObjectRef.Name == g.name)
+					// What binding it takes is no request, and without it one of RoleBindings is refused.
+					return g.verb == "bind" || slices.ContainsFunc(made, func(r request) bool {
+						applied := g.verb == "create" && r.Verb == "patch" && r.ResponseStatus.Code == http.StatusCreated
+						return (r.Verb == g.verb || applied) && resourceOf(r) == g.resource && r.ObjectRef.APIGroup == g.group && (g.name == "" || r.ObjectRef.Name == g.name)
 					})
 				})
 				return len(unused) == 0
@@ -386,4 +400,90 @@ spec: {policyName: NS, validationActions: [Deny]}
 		_, stderr, err := env.Try(t, "", "-n", ns, "label", kind, "r", "try=1", "--dry-run=server", "--overwrite")
 		return err != nil && strings.Contains(stderr, "refused by a test")
 	}, "the policy is not in force")
+}
+
+// resourceOf is a request's, with its subresource, as a role names it.
+func resourceOf(r request) string {
+	if r.ObjectRef.Subresource != "" {
+		return r.ObjectRef.Resource + "/" + r.ObjectRef.Subresource
+	}
+	return r.ObjectRef.Resource
+}
+
+// ownPod is the pod that the program takes for its own, by this machine's name.
+func ownPod(t *testing.T) {
+	t.Helper()
+	name, err := os.Hostname()
+	require.NoError(t, err)
+	env.MustKubectl(t, fmt.Sprintf(`
+apiVersion: v1
+kind: Pod
+metadata: {name: %s, namespace: %s}
+spec:
+  securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}
+  containers:
+  - name: mirrorgate
+    image: mirrorgate/mirrorgate:own
+    securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+`, name, system), "apply", "-f", "-")
+}
+
+const frontedService = `
+apiVersion: v1
+kind: Service
+metadata:
+  name: httpbin
+  labels: {mirrorgate.dev/proxy: enabled}
+  annotations: {mirrorgate.dev/proxy-max-replicas: "5"}
+spec: {ports: [{name: http, port: 8000, targetPort: 80}], selector: {app: httpbin}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: fronted}
+spec:
+  parentRefs: [{group: "", kind: Service, name: httpbin}]
+  rules: [{backendRefs: [{name: far, namespace: FAR, port: 80}]}]
+`
+
+const grantFar = `
+apiVersion: gateway.networking.k8s.io/v1
+kind: ReferenceGrant
+metadata: {name: g}
+spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: NS}], to: [{group: "", kind: Service}]}
+`
+
+// exerciseProxies lets proxies come, be scaled, be given a namespace to read, and go.
+func exerciseProxies(t *testing.T) {
+	t.Helper()
+	ns, far := env.Namespace(t), env.Namespace(t)
+	kubectl := func(stdin string, args ...string) string {
+		return env.MustKubectl(t, stdin, append([]string{"-n", ns}, args...)...)
+	}
+	env.MustKubectl(t, strings.Replace(grantFar, "NS", ns, 1), "-n", far, "apply", "-f", "-")
+	kubectl(strings.Replace(frontedService, "FAR", far, 1), "apply", "-f", "-")
+	selector := func(want string) {
+		harness.Eventually(t, func() bool {
+			return kubectl("", "get", "service", "httpbin", "-o=jsonpath={.spec.selector}") == want
+		}, "the selector does not become %s", want)
+	}
+	there := func(namespace, resource string, want bool) {
+		harness.Eventually(t, func() bool {
+			found := env.MustKubectl(t, "", "-n", namespace, "get", resource, "-l=app.kubernetes.io/managed-by=mirrorgate", "-o=name")
+			return (found != "") == want
+		}, "%s in %s", resource, namespace)
+	}
+	selector(`{"app":"mirrorgate-httpbin"}`)
+	require.Equal(t, "mirrorgate/mirrorgate:own", kubectl("", "get", "deployment", "httpbin-mirrorgate-proxy", "-o=jsonpath={.spec.template.spec.containers[0].image}"))
+	there(ns, "horizontalpodautoscalers", true)
+	kubectl("", "annotate", "service", "httpbin", "mirrorgate.dev/proxy-max-replicas-")
+	there(ns, "horizontalpodautoscalers", false)
+	there(far, "rolebindings", true)
+	env.MustKubectl(t, "", "-n", far, "delete", "referencegrant", "g")
+	there(far, "rolebindings", false)
+	harness.Eventually(t, func() bool {
+		return kubectl("", "get", "httproute", "fronted", "-o=jsonpath={.status.parents[*].conditions[?(@.type=='ResolvedRefs')].reason}") == "RefNotPermitted"
+	}, "the route is not told")
+	kubectl("", "delete", "httproute", "fronted")
+	selector(`{"app":"httpbin"}`)
+	there(ns, "deployments,services,serviceaccounts,rolebindings,poddisruptionbudgets", false)
 }

@@ -28,9 +28,9 @@ var env *harness.Env
 func TestMain(m *testing.M) { harness.Main(m, &env, cluster.Options{CRDs: []string{"gateway-api"}}) }
 
 // serve starts mirrorgate without a mesh.
-func serve(t *testing.T, flags ...string) *harness.Server {
+func serve(t *testing.T) *harness.Server {
 	t.Helper()
-	return env.Serve(t, append([]string{"--no-mesh", "--routes=gateway-api", "--proxy-image=mirrorgate:test"}, flags...)...)
+	return env.Serve(t, "--no-mesh", "--routes=gateway-api", "--proxy-image=mirrorgate:test")
 }
 
 // site is a namespace with a Service, its primary, and a route when it is told.
@@ -118,7 +118,7 @@ func means(t *testing.T, o *corev1.Service) map[string]string {
 }
 
 // becomes waits until the Service leads somewhere, and its author means a selector.
-func (s *site) becomes(mode product.Mode, selector map[string]string) *corev1.Service {
+func (s *site) becomes(mode product.Mode, selector map[string]string) {
 	s.t.Helper()
 	var o *corev1.Service
 	harness.Eventually(s.t, func() bool {
@@ -133,18 +133,18 @@ func (s *site) becomes(mode product.Mode, selector map[string]string) *corev1.Se
 			return out != "" && json.Unmarshal([]byte(out), &origin) == nil && maps.Equal(origin.Spec.Selector, selector)
 		}, "the origin follows")
 	}
-	return o
 }
 
 const unready = "cluster.test/ready"
 
 // mode puts the Service in a mode: by its route, and by proxies that are ready or not.
-func (s *site) mode(mode product.Mode, selector map[string]string) *corev1.Service {
+func (s *site) mode(mode product.Mode, selector map[string]string) {
 	s.t.Helper()
 	deployment := "deployment/" + dataplane.ProxyName("httpbin")
 	if mode == product.Own {
 		s.kubectl("", "delete", "httproute", "httpbin", "--ignore-not-found")
-		return s.becomes(mode, selector)
+		s.becomes(mode, selector)
+		return
 	}
 	s.kubectl(httpRoute, "apply", "-f=-")
 	harness.Eventually(s.t, func() bool {
@@ -155,17 +155,18 @@ func (s *site) mode(mode product.Mode, selector map[string]string) *corev1.Servi
 		if leads(s.service()) != mode { // what was spoiled stays so
 			s.kubectl("", "delete", "pods", "-l", dataplane.ParentLabel, "--wait=false")
 		}
-		return s.becomes(mode, selector)
+		s.becomes(mode, selector)
+		return
 	}
 	s.kubectl("", "patch", deployment, "--type=merge", "-p", `{"spec":{"template":{"metadata":{"annotations":{"`+unready+`":"false"}}}}}`)
 	s.spoil()
-	return s.becomes(mode, selector)
+	s.becomes(mode, selector)
 }
 
 // spoil makes every proxy unready that is there.
 func (s *site) spoil() {
 	s.t.Helper()
-	for _, pod := range strings.Fields(s.kubectl("", "get", "pods", "-l", dataplane.ParentLabel, "-o=name")) {
+	for pod := range strings.FieldsSeq(s.kubectl("", "get", "pods", "-l", dataplane.ParentLabel, "-o=name")) {
 		_, err := env.Kubectl(s.t.Context(), "", "-n", s.ns, "patch", pod, "--subresource=status", "--type=strategic",
 			"-p", `{"status":{"conditions":[{"type":"Ready","status":"False"}]}}`)
 		if err != nil {
