@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -140,7 +139,7 @@ var (
 )
 
 func (s *site) wrk(ctx context.Context, port int, sc *scenario) (n int, p99 time.Duration, err error) {
-	args := []string{"-c", "1", "wrk", "-t1", "-c32", "--latency", "--timeout", "20s", "-d" + proxyDuration}
+	args := []string{"-t1", "-c32", "--latency", "--timeout", "20s", "-d" + proxyDuration}
 	if sc.post > 0 {
 		script := filepath.Join(s.dir, "post.lua")
 		lua := fmt.Sprintf("wrk.method = \"POST\"\nwrk.body = string.rep(\"x\", %d)\n", sc.post)
@@ -149,7 +148,7 @@ func (s *site) wrk(ctx context.Context, port int, sc *scenario) (n int, p99 time
 		}
 		args = append(args, "-s", script)
 	}
-	out, err := exec.CommandContext(ctx, "taskset", append(args, url(port, sc))...).CombinedOutput()
+	out, err := pinned(ctx, "1", "wrk", append(args, url(port, sc))...).CombinedOutput()
 	if err != nil || strings.Contains(string(out), "Non-2xx") || strings.Contains(string(out), "Socket errors") {
 		return 0, 0, fmt.Errorf("wrk: %w: %s", err, out)
 	}
@@ -174,7 +173,7 @@ var (
 func (s *site) h2load(ctx context.Context, port int, sc *scenario) (n int, p99 time.Duration, err error) {
 	logged := filepath.Join(s.dir, "h2load.log")
 	defer os.Remove(logged)
-	args := []string{"-c", "1", "h2load", "-t1", "-c32", "-m1", "-D", strings.TrimSuffix(proxyDuration, "s"), "--log-file", logged}
+	args := []string{"-t1", "-c32", "-m1", "-D", strings.TrimSuffix(proxyDuration, "s"), "--log-file", logged}
 	if sc.grpc {
 		body := filepath.Join(s.dir, "body")
 		if err := os.WriteFile(body, make([]byte, sc.post), 0o600); err != nil {
@@ -182,7 +181,7 @@ func (s *site) h2load(ctx context.Context, port int, sc *scenario) (n int, p99 t
 		}
 		args = append(args, "-d", body, "-H", "content-type: application/grpc", "-H", "te: trailers")
 	}
-	out, err := exec.CommandContext(ctx, "taskset", append(args, url(port, sc))...).CombinedOutput()
+	out, err := pinned(ctx, "1", "h2load", append(args, url(port, sc))...).CombinedOutput()
 	if err != nil {
 		return 0, 0, fmt.Errorf("h2load: %w: %s", err, out)
 	}

@@ -114,9 +114,19 @@ func listening(ctx context.Context, port int) error {
 	}
 }
 
+// pinned is a command on one core, with real-time priority if BENCH_REALTIME is set: then what else the
+// machine does neither interrupts it nor makes it wait for its turn when it wakes.
+func pinned(ctx context.Context, core, program string, args ...string) *exec.Cmd {
+	args = append([]string{"-c", core, program}, args...)
+	if os.Getenv("BENCH_REALTIME") != "" {
+		return exec.CommandContext(ctx, "chrt", append([]string{"--rr", "1", "taskset"}, args...)...)
+	}
+	return exec.CommandContext(ctx, "taskset", args...)
+}
+
 // start runs a command pinned to a core.
 func (s *site) start(ctx context.Context, name, core, program string, args ...string) error {
-	cmd := exec.CommandContext(ctx, "taskset", append([]string{"-c", core, program}, args...)...)
+	cmd := pinned(ctx, core, program, args...)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		return err
