@@ -15,6 +15,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
@@ -77,6 +78,11 @@ func (s *space) want(ctx context.Context, w *wish) {
 		s.routes[c] = a
 	}
 	gvr, err := s.term.routes.resource(s.term.kinds, key.Kind)
+	if err != nil && !meta.IsNoMatchError(err) { // a moment's
+		s.term.opts.Log.V(1).Info("cannot discover routes", "kind", string(key.Kind), "error", err.Error())
+		s.again(time.Second)
+		return
+	}
 	if err != nil {
 		s.tell(w.document, problemf("RouteRefused", "the cluster has no %s of %s/v1", key.Kind, key.Kind.Group()))
 		s.again(slowRetry)
