@@ -189,7 +189,8 @@ func (x *Index) EnableNamespace(namespace string, enabled bool) {
 }
 
 // Status returns the entries of an HTTPRoute's status.parents that are ours, and the generation they
-// are about; none where no parent of it is ours, so that entries with our ControllerName have to go.
+// are about; none where no parent of it is ours, so that entries with our ControllerName have to go. They are
+// shared, and must not be changed.
 func (x *Index) Status(name Name) (parents []ParentStatus, generation int64) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
