@@ -429,8 +429,9 @@ func (x *Index) putRoute(name Name, r *route, d *dirt) {
 		return
 	}
 	if r != nil && old != nil && r.same(old) {
-		if old.stored = r.stored; old.stale() {
-			d.routes[name] = true // somebody else wrote
+		wrote := !reflect.DeepEqual(old.stored, r.stored)
+		if old.stored = r.stored; wrote && old.stale() {
+			d.routes[name] = true // it was somebody else
 		}
 		return
 	}
