@@ -72,12 +72,23 @@ func gatewayAPI(t *testing.T) *feedtest.API {
 }
 
 func feeding(t *testing.T, api *feedtest.API, options Options, opts FeedOptions, manifests ...string) *fed {
+	f := unfed(t, api, options, opts, manifests...)
+	f.doubtAgain = f.doubt
+	f.run(t)
+	return f
+}
+
+// unfed is a feed that does not run yet.
+func unfed(t *testing.T, api *feedtest.API, options Options, opts FeedOptions, manifests ...string) *fed {
 	f := &fed{Index: NewIndex(options), api: api, log: &lines{}}
 	var err error
 	f.Feed, err = NewFeed(api.Config(), f.Index, f.log.logger(), opts)
 	require.NoError(t, err)
-	f.doubtAgain = f.doubt
 	f.put(t, manifests...)
+	return f
+}
+
+func (f *fed) run(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- f.Start(ctx) }()
@@ -85,7 +96,6 @@ func feeding(t *testing.T, api *feedtest.API, options Options, opts FeedOptions,
 		cancel()
 		assert.NoError(t, <-done)
 	})
-	return f
 }
 
 // proxied is the feed of a proxy of shop/httpbin, which finds these objects.
@@ -238,6 +248,30 @@ func TestFeedForgetsWhatItMayNotReadAnyMore(t *testing.T) {
 	require.Equal(t, "10.9.0.1:80|", f.backends("other/v1"))
 	api.Refuse("/apis/gateway.networking.k8s.io/v1/namespaces/other/referencegrants", http.StatusForbidden)
 	eventually(t, "no grant", func() bool { return f.backends("other/v1") == "none" })
+}
+
+// An API server that starts says of anything that it may not be read, or is not there. What was known by
+// then is not given up for that.
+func TestFeedDoubts(t *testing.T) {
+	t.Parallel()
+	api := gatewayAPI(t)
+	f := unfed(t, api, Options{Parent: name("httpbin")}, FeedOptions{Namespace: "shop"},
+		serviceOf("httpbin", Enabled, "http:8000->80"), routeOf("httpbin", parent, foreignRule),
+		grantOf("other/shop", "{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}", `{group: "", kind: Service}`),
+		serviceOf("other/v1", "", "http:80"), sliceOf("other/v1-a", "v1", "http:80", "10.9.0.1"))
+	require.Greater(t, f.doubtAgain, 5*time.Second)
+	f.run(t)
+	f.known(t)
+	before := f.Table(name("httpbin"))
+	require.Equal(t, "10.9.0.1:80|", at(before.Services["other/v1"][80]))
+	const routesHere = "/apis/gateway.networking.k8s.io/v1/namespaces/shop/httproutes"
+	api.Refuse("/", http.StatusForbidden)
+	api.Refuse(routesHere, http.StatusNotFound)
+	assert.Never(t, func() bool { return !assert.ObjectsAreEqual(before, f.Table(name("httpbin"))) }, 4*time.Second, 20*time.Millisecond)
+	api.Refuse("/", 0)
+	api.Refuse(routesHere, 0)
+	f.put(t, sliceOf("other/v1-a", "v1", "http:80", "10.9.0.2"))
+	eventually(t, "read again", func() bool { return f.backends("other/v1") == "10.9.0.2:80|" })
 }
 
 // While the API server is away the Index stays as it is; whoever starts then waits, and says why. Events

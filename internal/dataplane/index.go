@@ -191,7 +191,8 @@ func (x *Index) EnableNamespace(namespace string, enabled bool) {
 }
 
 // Status returns the entries of an HTTPRoute's status.parents that are ours, and the generation they
-// are about; none where no parent of it is ours, so that entries with our ControllerName have to go.
+// are about; none where no parent of it is ours, so that entries with our ControllerName have to go. They are
+// shared, and must not be changed.
 func (x *Index) Status(name Name) (parents []ParentStatus, generation int64) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -439,8 +440,9 @@ func (x *Index) putRoute(name Name, r *route, d *dirt) {
 		return
 	}
 	if r != nil && old != nil && r.same(old) {
-		if old.stored = r.stored; old.stale() {
-			d.routes[name] = true // somebody else wrote
+		wrote := !reflect.DeepEqual(old.stored, r.stored)
+		if old.stored = r.stored; wrote && old.stale() {
+			d.routes[name] = true // it was somebody else
 		}
 		return
 	}

@@ -150,9 +150,8 @@ func TestStatusWriterConflict(t *testing.T) {
 	live, err := w.writer.get(t.Context(), name("httpbin"))
 	require.NoError(t, err)
 	w.put(t, strings.Replace(routeOf("httpbin", parent, mirroring), "generation: 7", "generation: 8", 1))
-	wanted, _ := w.Status(name("httpbin"))
-	wanted[0].Conditions[0].Reason = "Other"
-	assert.True(t, apierrors.IsConflict(w.writer.patch(t.Context(), name("httpbin"), live, wanted)))
+	other := []ParentStatus{wantedFor("httpbin", "False")}
+	assert.True(t, apierrors.IsConflict(w.writer.patch(t.Context(), name("httpbin"), live, other)))
 	w.becomes(t, accepted)
 
 	stopped := newWorld(t, tutorial) // an Index that does not know of generation 8

@@ -92,7 +92,8 @@ func TestFollows(t *testing.T) {
 	before := parse(small)
 	require.NoError(t, parse(strings.ReplaceAll(small, "percent: 25", "percent: 50")).Follows(before))
 	require.NoError(t, parse(strings.Replace(small, ":8000", ":8001", 1)).Follows(before))
-	through := "listeners: [{address: '127.0.0.1:8000', %s tcp: {name: httpbin-v1, port: 80}}]\n" + small[strings.Index(small, "services:"):]
+	_, services, _ := strings.Cut(small, "services:")
+	through := "listeners: [{address: '127.0.0.1:8000', %s tcp: {name: httpbin-v1, port: 80}}]\nservices:" + services
 	require.NoError(t, parse(fmt.Sprintf(through, "name: tcp,")).Follows(before))
 	require.NoError(t, before.Follows(parse(fmt.Sprintf(through, "name: tcp,"))))
 	for text, want := range map[string]string{
