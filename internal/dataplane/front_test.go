@@ -108,3 +108,13 @@ func TestRefusesByWhatTheAuthorWrote(t *testing.T) {
 	s.Annotations = nil
 	require.Contains(t, Refused(s), "Argo Rollouts")
 }
+
+// What a leader has left behind is found by the next: the origin goes last.
+func TestFrontsWithAnOrigin(t *testing.T) {
+	w := newWorld(t, serviceOf("web", "", "80"))
+	require.Empty(t, w.Fronts())
+	require.NoError(t, w.Upsert(&corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: OriginName("web"), Labels: map[string]string{ParentLabel: ParentValue("web")}},
+	}))
+	require.Equal(t, []Name{name("web")}, w.Fronts())
+}
