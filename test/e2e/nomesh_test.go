@@ -22,6 +22,7 @@ import (
 
 var (
 	swaps = flag.Int("swaps", 2, "how often a Service is switched to its proxies and back under load")
+	phase = flag.Duration("phase", 5*time.Second, "how long clients are timed while variant 2 is well, is rolled, and crashes")
 	rolls = flag.Int("rolls", 2, "how often its proxies are rolled under load")
 )
 
@@ -186,6 +187,7 @@ type loadLine struct {
 	Ended         bool
 	Failed, Error string
 	Began, Took   float64
+	Ms            []float64
 }
 
 func newLoad(t *testing.T, s stage) load {
@@ -328,6 +330,61 @@ func TestPlannedChangesLoseNothing(t *testing.T) {
 	s.full(t)
 	l.unharmed(t)
 	s.onlyPrimary(t)
+}
+
+// percentile99 is that of the requests of a phase, in milliseconds.
+func (l load) percentile99(t *testing.T) float64 {
+	t.Helper()
+	before := len(l.lines(t))
+	begin := time.Now()
+	eventually(t, func() string {
+		if time.Since(begin) < *phase {
+			return "the phase has not passed"
+		}
+		return ""
+	})
+	var took []float64
+	for _, line := range l.lines(t)[before:] {
+		took = append(took, line.Ms...)
+	}
+	slices.Sort(took)
+	require.NotEmpty(t, took)
+	return took[len(took)*99/100]
+}
+
+// What becomes of variant 2 costs clients nothing: it is rolled, and it crashes again and again, some
+// seconds after it began to take copies. How long they wait is told, and judged by nobody here: on a
+// machine where its restarts take the same cores a bound would be one for the machine.
+func TestVariantThatCrashesCostsClientsNothing(t *testing.T) {
+	s := mirrored(t, "crashes")
+	l := newLoad(t, s)
+	told := func(what string) {
+		t.Logf("p99 %.1f ms while variant 2 %s", l.percentile99(t), what)
+	}
+	told("is well")
+	s.kubectl(t, "rollout", "restart", "deployment/httpbin-v2")
+	told("is rolled")
+	s.ready(t, "httpbin-v2")
+	told("is well")
+	s.onlyPrimary(t)
+	s.kubectl(t, "patch", "deployment", "httpbin-v2", "--type=json", `-p=[
+		{"op":"replace","path":"/spec/strategy","value":{"type":"Recreate"}},
+		{"op":"replace","path":"/spec/template/spec/containers/0/command","value":
+			["timeout","-s","KILL","2","gunicorn","--access-logfile","-","-b","0.0.0.0:80","httpbin:app"]}]`)
+	crashes := func() string {
+		return s.kubectl(t, "get", "pods", "-l=version=v2", "-o=jsonpath={.items[*].status.containerStatuses[0].restartCount}")
+	}
+	eventually(t, func() string {
+		if n := crashes(); n == "" || n == "0" {
+			return "variant 2 does not crash"
+		}
+		return ""
+	})
+	told("crashes")
+	told("crashes")
+	t.Logf("it was started again %s times", crashes())
+	l.unharmed(t)
+	require.Zero(t, s.requests(t, "httpbin-v2", "httpbin:8000"), "variant 2 answered clients")
 }
 
 // Switching the Service to its proxies and back loses nothing. Without proxies it is the author's own

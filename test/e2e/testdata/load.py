@@ -1,5 +1,6 @@
 """Sends requests to http://HOST:PORT/headers at a steady rate, on new connections and on ones that are
-kept, until it is told to end. Every failure is a line of JSON, and a line each second says how many there were."""
+kept, until it is told to end. Every failure is a line of JSON, and a line each second says how many there were, and
+how many milliseconds each of that second's took."""
 
 import http.client
 import json
@@ -21,6 +22,7 @@ while address is None:
 lock = threading.Lock()
 sent = {"new": 0, "kept": 0}
 failed = {"new": 0, "kept": 0}
+took = []  # milliseconds, since the last line
 end = threading.Event()
 
 
@@ -34,7 +36,7 @@ def run(kind, offset):
     while not end.is_set():
         due += WORKERS / rate
         time.sleep(max(0, due - time.monotonic()))
-        began = time.time()
+        began, begin = time.time(), time.monotonic()
         try:
             if connection is None:
                 connection = http.client.HTTPConnection(address, int(port), timeout=3)
@@ -47,6 +49,7 @@ def run(kind, offset):
                 raise ValueError(f"status {answer.status}: {body[:200]!r}")
             with lock:
                 sent[kind] += 1
+                took.append(round((time.monotonic() - begin) * 1000, 2))
             if kind == "new" or answer.will_close:
                 connection.close()
                 connection = None
@@ -67,7 +70,8 @@ for thread in threads:
 while not end.is_set():
     end.wait(1)
     with lock:
-        now = {"at": time.time(), "new": sent["new"], "kept": sent["kept"], "failed_new": failed["new"], "failed_kept": failed["kept"]}
+        now = {"at": time.time(), "new": sent["new"], "kept": sent["kept"], "failed_new": failed["new"], "failed_kept": failed["kept"], "ms": took}
+        took = []
     say(now)
 for thread in threads:
     thread.join(15)
