@@ -44,8 +44,8 @@ unit: ## Unit tests with the race detector, and without it what that would disto
 
 .PHONY: integration $(TEST_MODULES)
 integration: $(TEST_MODULES) ## Tests against a real control plane
-$(TEST_MODULES):
-	go -C $@ test -count=1 -p 1 -timeout 20m ./...
+$(TEST_MODULES): # two clusters at once: most of a test's time is spent waiting
+	go -C $@ test -count=1 -p 2 -timeout 20m ./...
 
 .PHONY: e2e
 e2e: ## The installation on a real node: pods, Services, traffic; needs root and Debian's packages

@@ -554,6 +554,7 @@ func TestRemovedWithoutAMesh(t *testing.T) {
 	uninstall(t)
 	require.JSONEq(t, own, s.selector(t))
 	kubectl(t, "delete", "--ignore-not-found", "-k=testdata/no-mesh")
+	kubectl(t, "delete", "--ignore-not-found", "-k=testdata/install") // tests before had this one
 	isNoMesh = false
 	require.Empty(t, s.kubectl(t, "get", "all,serviceaccounts,rolebindings,poddisruptionbudgets", "-l=app.kubernetes.io/managed-by=mirrorgate", "-o=name"))
 	l.unharmed(t)

@@ -125,7 +125,7 @@ func TestMonitoringIsTakenByItsCRDsAndAsksForMetricsThatThereAre(t *testing.T) {
 
 	f := newFront(t)
 	register(t, f)
-	server := launch(t, env.Namespace(t), "--certs", "self", "--resync", "1s")
+	server := launch(t, env.Namespace(t), "--certs", "self", "--resync", "1s", "--no-mesh", "--proxy-image", "mirrorgate:test")
 	waitReady(t, server)
 	f.use(server)
 	waitArmed(t)
