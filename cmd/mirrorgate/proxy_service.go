@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"k8s.io/klog/v2"
 
 	"github.com/mirrorgate/mirrorgate/internal/dataplane"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/config"
@@ -50,7 +49,7 @@ const (
 // serveService serves what routes say of a Service, until ctx ends.
 func serveService(ctx context.Context, opts *proxyOptions) (err error) {
 	p := &serviceProxy{proxyProcess: newProxyProcess(opts)}
-	klog.SetLogger(p.log)
+	logLibraries(p.log)
 	if err := p.assemble(&config.Config{AccessLog: config.AccessLog{Format: opts.AccessLog, Path: "-"}}); err != nil { //nolint:contextcheck // a server ends by Shutdown, not with a context
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -97,7 +98,7 @@ type gateway struct {
 func serve(ctx context.Context, opts *serveOptions) error {
 	g := &gateway{opts: opts, log: newLogger(opts.level(), opts.LogFormat), clock: certs.NewServerClock(ownClock)}
 	ctrl.SetLogger(g.log)
-	klog.SetLogger(g.log)
+	logLibraries(g.log)
 	certificate := func() error { return g.certificate(ctx) }
 	for _, step := range []func() error{g.connect, certificate, g.assemble} {
 		if err := step(); err != nil {
@@ -106,6 +107,12 @@ func serve(ctx context.Context, opts *serveOptions) error {
 	}
 	return g.run(ctx)
 }
+
+var librariesLog sync.Once
+
+// logLibraries makes a logger that of the Kubernetes client library: for a process once, since goroutines of
+// the library read it without a lock.
+func logLibraries(log logr.Logger) { librariesLog.Do(func() { klog.SetLogger(log) }) }
 
 func newLogger(level slog.Level, format string) logr.Logger {
 	opts := &slog.HandlerOptions{Level: level}
