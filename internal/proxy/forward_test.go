@@ -464,6 +464,49 @@ func TestStaleConnections(t *testing.T) {
 	}
 }
 
+// A backend that ends breaks off what it has accepted and not read. What can be sent again goes to
+// another endpoint, over a new connection as well; a POST does not.
+func TestBackendThatEndsIsAskedNoMore(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var wg sync.WaitGroup
+	t.Cleanup(func() { _ = l.Close(); wg.Wait() })
+	wg.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = bufio.NewReader(conn).ReadString('\n')
+			_ = conn.(*net.TCPConn).SetLinger(0)
+			_ = conn.Close()
+		}
+	})
+	alive := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "alive") })
+	table := one("")
+	table.Services["primary"] = spec.Service{80: endpoints(l.Addr().String(), alive)}
+	s := start(t, table, nil)
+	c := client(t)
+	for range 30 {
+		status, body := ask(t, c, http.MethodGet, "http://"+s.addr+"/", "")
+		assert.Equal(t, "200 alive", fmt.Sprint(status, " ", body))
+	}
+	require.Positive(t, s.counter(t, "retries_total"))
+	eventually(t, func() bool {
+		status, _ := ask(t, c, http.MethodPost, "http://"+s.addr+"/", "x")
+		return status == http.StatusBadGateway
+	}, "a POST that was sent twice, or never to the backend that ends")
+
+	// Alone it is asked once.
+	table.Services["primary"] = spec.Service{80: endpoints(l.Addr().String())}
+	table.Listeners[0].Address = "127.0.0.1:0"
+	require.NoError(t, s.Apply(setup(t, table)))
+	before := s.counter(t, "retries_total")
+	status, _ := ask(t, c, http.MethodGet, "http://"+s.addr+"/", "")
+	assert.Equal(t, http.StatusBadGateway, status)
+	assert.InDelta(t, 1, s.counter(t, "retries_total")-before, 0, "and looked for another")
+}
+
 // Half closed is not gone.
 func TestHalfClosedClient(t *testing.T) {
 	release := make(chan struct{})

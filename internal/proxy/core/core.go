@@ -86,6 +86,8 @@ type Send struct {
 	Interrupt func()
 	// Fresh forbids to use a connection that was used before.
 	Fresh bool
+	// Reused is set by the Back if it used one.
+	Reused bool
 }
 
 // Back sends requests in one protocol.

@@ -13,8 +13,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
 
-// ErrUnanswered is a connection that was used before and ended before a byte of an answer came:
-// most likely the peer had closed it meanwhile.
+// ErrUnanswered is a connection that ended before a byte of an answer came: most likely the peer had
+// closed it meanwhile, or is ending.
 var ErrUnanswered = errors.New("connection closed before an answer")
 
 // ErrNoEndpoint is a service that has none that is ready.
@@ -122,15 +122,16 @@ func (c *Core) admit(x *Exchange, mirrors []*rules.Mirror) {
 	}
 }
 
-// attempt sends the request, to another endpoint of the set if one cannot be connected to, and once
-// more if a connection turned out to be dead and sending twice does no harm.
+// attempt sends the request, to another endpoint of the set if one cannot be connected to. Where
+// sending twice does no harm it is sent again if a connection turned out to be dead: anew if it had
+// been used before, to another endpoint if it was new.
 func (c *Core) attempt(x *Exchange, set upstream.Set) (Answer, error) {
 	back := c.options.HTTP
 	if x.backend.Port.Protocol == rules.H2C {
 		back = c.options.H2C
 	}
 	timeouts := &x.rule.Timeouts
-	x.send.Fresh, x.send.Now = false, x.start
+	x.send.Fresh, x.send.Reused, x.send.Now = false, false, x.start
 	for last := upstream.ErrConnect; ; {
 		endpoint := choose(set, x.affine, x.Remote, x.tried, x.start)
 		if endpoint == nil {
@@ -149,13 +150,16 @@ func (c *Core) attempt(x *Exchange, set upstream.Set) (Answer, error) {
 		if errors.Is(err, ErrGone) {
 			x.failure = err
 		}
+		unanswered := errors.Is(err, ErrUnanswered) && x.Request.Length == 0 && message.Idempotent(x.Request.Method)
 		switch {
 		case x.failure != nil, expired(x.start, timeouts.Request):
 			return nil, err
-		case errors.Is(err, upstream.ErrConnect) && len(x.tried)+1 < c.options.MaxAttempts:
-			x.tried = append(x.tried, endpoint)
-		case errors.Is(err, ErrUnanswered) && !x.send.Fresh && x.Request.Length == 0 && message.Idempotent(x.Request.Method):
+		case unanswered && x.send.Reused:
 			x.send.Fresh = true
+		case (unanswered || errors.Is(err, upstream.ErrConnect)) && len(x.tried)+1 < c.options.MaxAttempts:
+			x.tried = append(x.tried, endpoint)
+			// Who has come since knows of those that are ending.
+			set = *x.state.ports[x.backend.Port.Index].set.Load()
 		default:
 			return nil, err
 		}

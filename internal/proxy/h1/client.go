@@ -122,6 +122,7 @@ func (c *Client) Send(to *upstream.Endpoint, s *core.Send) (core.Answer, error) 
 		if err != nil {
 			return nil, err
 		}
+		s.Reused = reused
 		conn.begin(s)
 		written := conn.writeRequest(s, reused)
 		if written == errStale { //nolint:errorlint // our own
@@ -130,9 +131,10 @@ func (c *Client) Send(to *upstream.Endpoint, s *core.Send) (core.Answer, error) 
 		}
 		if err := conn.readHead(s.Out.Method, s.Out.Upgrade, s.Inform); err != nil {
 			conn.join(0)
-			if conn.in.buffered() == 0 && reused && isClosed(err) {
+			switch closed := isClosed(err); {
+			case closed && conn.in.buffered() == 0 && (reused || written == nil || isClosed(written)):
 				err = core.ErrUnanswered
-			} else if written != nil && isClosed(err) {
+			case closed && written != nil:
 				err = written
 			}
 			conn.destroy()
