@@ -362,8 +362,11 @@ func TestVariantThatCrashesCostsClientsNothing(t *testing.T) {
 		t.Logf("p99 %.1f ms while variant 2 %s", l.percentile99(t), what)
 	}
 	told("is well")
-	s.kubectl(t, "rollout", "restart", "deployment/httpbin-v2")
-	told("is rolled")
+	roll := func(what string) {
+		s.kubectl(t, "rollout", "restart", "deployment/httpbin-v2")
+		told(what)
+	}
+	roll("is rolled")
 	s.ready(t, "httpbin-v2")
 	told("is well")
 	s.onlyPrimary(t)
@@ -383,6 +386,10 @@ func TestVariantThatCrashesCostsClientsNothing(t *testing.T) {
 	told("crashes")
 	told("crashes")
 	t.Logf("it was started again %s times", crashes())
+	t.Log("and without copies, on the same machine")
+	s.apply(t, documents+"default-route.yaml", documents+"httpbin-v2.yaml")
+	told("is applied anew, and gets nothing")
+	roll("is rolled, and gets nothing")
 	l.unharmed(t)
 	require.Zero(t, s.requests(t, "httpbin-v2", "httpbin:8000"), "variant 2 answered clients")
 }
