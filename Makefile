@@ -78,8 +78,8 @@ soak: ## 100,000 requests for every fault that a variant can have
 	go test -count=1 -timeout 60m -run 'TestIsolation' ./internal/proxy -soak 100000 -v
 
 .PHONY: rotation
-rotation: ## Certificates that rotate for two minutes under writes, in each mode
-	go -C test/integration test -count=1 -timeout 30m -run 'TestRotation' ./install -rotating 2m -v
+rotation: ## Certificates that rotate for two minutes under writes, in each mode, with faults and without
+	go -C test/integration test -count=1 -timeout 45m -run 'TestRotation' ./install -rotating 2m -released -v
 
 .PHONY: fuzz
 fuzz: ## Each fuzz target for FUZZTIME (20s)

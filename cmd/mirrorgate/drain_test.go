@@ -21,6 +21,8 @@ func TestReplicaThatEndsClosesConnectionsBehindAnAnswer(t *testing.T) {
 			return w.Header().Get("Connection")
 		}
 		require.Empty(t, call())
+		require.NoError(t, d.ready(nil))
+		time.Sleep(10 * quiet) //nolint:forbidigo // inside the bubble: nobody called for long
 		began := time.Now()
 		ended := make(chan time.Duration)
 		go func() {
@@ -28,6 +30,7 @@ func TestReplicaThatEndsClosesConnectionsBehindAnAnswer(t *testing.T) {
 			ended <- time.Since(began)
 		}()
 		synctest.Wait()
+		require.Error(t, d.ready(nil))
 		for range 4 { // the API server calls less and less
 			require.Equal(t, "close", call())
 			time.Sleep(quiet / 2) //nolint:forbidigo // inside the bubble

@@ -199,6 +199,7 @@ func (g *gateway) assemble() (err error) {
 		g.manager.AddReadyzCheck("certificate", func(*http.Request) error { return g.source.Ready() }),
 		g.manager.AddReadyzCheck("caches", func(*http.Request) error { return g.synced() }),
 		g.manager.AddReadyzCheck("webhook", hooks.StartedChecker()),
+		g.manager.AddReadyzCheck("ending", g.drain.ready),
 	)
 }
 

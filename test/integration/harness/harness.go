@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -34,13 +35,14 @@ const Wait = 30 * time.Second
 // Env is a running cluster with a built mirrorgate.
 type Env struct {
 	*cluster.Cluster
-	// Binary is the path of the mirrorgate program, built with -race.
+	// Binary is the path of the mirrorgate program that Build made.
 	Binary string
 	names  atomic.Int64
 }
 
 // Main is a TestMain: it starts a cluster, runs the tests, and ends it.
 func Main(m *testing.M, env **Env, opts cluster.Options) {
+	flag.Parse()
 	os.Exit(func() int {
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
@@ -71,10 +73,16 @@ func Root() string {
 	return filepath.Join(filepath.Dir(file), "..", "..", "..")
 }
 
+var released = flag.Bool("released", false, "build the program as it is released, without the race detector, where a rate is what is shown")
+
 // Build builds the program of a source folder with the race detector: a race ends
 // it with exit code 66, which Server.Stop reports.
 func Build(ctx context.Context, source, binary string, flags ...string) error {
-	cmd := exec.CommandContext(ctx, "go", append(append([]string{"build", "-race", "-o", binary}, flags...), "./cmd/mirrorgate")...)
+	args := append([]string{"build", "-o", binary}, flags...)
+	if !*released {
+		args = append(args, "-race")
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, "./cmd/mirrorgate")...)
 	cmd.Dir = source
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build mirrorgate: %w\n%s", err, out)

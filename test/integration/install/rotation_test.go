@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,9 +36,11 @@ var rotating = flag.Duration("rotating", 10*time.Second, "how long certificates 
 const (
 	// perSecond is how many routes are written in a second.
 	perSecond = 200
-	// life makes a leaf rotate every six seconds, and the CA every 24. A renewal has
+	// short makes a leaf rotate every six seconds, and the CA every 24. A renewal has
 	// three seconds, on a machine that may have much else to do.
-	life = "9s"
+	short = "9s"
+	// long lasts until another replica leads when the leader has ended, which makes the certificates.
+	long = "1m"
 )
 
 // renewal returns a function that waits until every replica serves another
@@ -119,7 +122,7 @@ func (l load) unharmed(t *testing.T) {
 }
 
 // steady requires that as much was written as was asked for, where rotation is what a machine is there for
-// (`make rotation`) and nothing else happens.
+// (`make rotation`).
 func (l load) steady(t *testing.T) {
 	t.Helper()
 	if *rotating >= time.Minute {
@@ -129,7 +132,10 @@ func (l load) steady(t *testing.T) {
 
 // rotated is an installation of two replicas whose certificate changes.
 type rotated struct {
+	front   *front
 	servers [2]*harness.Server
+	// launch starts the replica of that place.
+	launch func(n int) *harness.Server
 	// rotate lets the certificate be renewed, where that does not happen by itself. remove takes away
 	// what the replicas have it from, and corrupt spoils it.
 	rotate, remove, corrupt func()
@@ -157,48 +163,48 @@ func (l load) unharmedBut(t *testing.T, kill, more func()) {
 }
 
 // The sources of a certificate, each with a program to install.
-var modes = map[string]func(t *testing.T, program string) rotated{
-	"self": func(t *testing.T, program string) (r rotated) {
-		ns, f := env.Namespace(t), newFront(t)
-		register(t, f)
-		for n := range r.servers {
-			r.servers[n] = launchProgram(t, program, ns, "--certs", "self", "--cert-life", life)
+var modes = map[string]func(t *testing.T, program, life string) *rotated{
+	"self": func(t *testing.T, program, life string) *rotated {
+		r, ns := &rotated{front: newFront(t)}, env.Namespace(t)
+		register(t, r.front)
+		r.launch = func(int) *harness.Server {
+			return launchProgram(t, program, ns, "--certs", "self", "--cert-life", life)
 		}
-		f.use(r.servers[:]...)
-		waitReady(t, r.servers[:]...)
-		r.rotate = func() {}
+		r.start(t)
 		r.remove = func() { env.MustKubectl(t, "", "-n", ns, "delete", "secret", certs.SelfSecret) }
 		r.corrupt = func() {
 			env.MustKubectl(t, "", "-n", ns, "patch", "secret", certs.SelfSecret, "--type=merge", "-p", `{"data":{"tls.crt":"bm8=","ca.key":"bm8="}}`)
 		}
+		if r.rotate = r.remove; life == short {
+			r.rotate = func() {}
+		}
 		return r
 	},
-	"cert-manager, with an issuer of ours": func(t *testing.T, program string) (r rotated) {
+	"cert-manager, with an issuer of ours": func(t *testing.T, program, _ string) *rotated {
 		require.NoError(t, env.InstallCRDs(t.Context(), "cert-manager"))
-		ns, f := env.Namespace(t), newFront(t)
-		register(t, f)
+		r, ns := &rotated{front: newFront(t)}, env.Namespace(t)
+		register(t, r.front)
 		env.MustKubectl(t, "", "annotate", "mutatingwebhookconfiguration/mirrorgate", "validatingwebhookconfiguration/mirrorgate",
 			certs.InjectAnnotation+"="+ns+"/"+certs.IssuedSecret)
-		for n := range r.servers {
-			r.servers[n] = launchProgram(t, program, ns, "--certs", "auto", "--cert-life", "24h")
+		r.launch = func(int) *harness.Server {
+			return launchProgram(t, program, ns, "--certs", "auto", "--cert-life", "24h")
 		}
+		r.start(t)
 		i := newIssuer(t, ns)
 		leaf := i.wanted(t)
 		r.rotate = func() { i.issue(t.Context(), t, leaf.Spec) }
 		r.rotate()
 		i.condition(t, certmanagerv1.CertificateConditionReady, cmmeta.ConditionTrue, "Ready", "issued")
 		i.inject(t)
-		waitReady(t, r.servers[:]...)
-		f.use(r.servers[:]...)
 		r.remove = func() { env.MustKubectl(t, "", "-n", ns, "delete", "secret", certs.IssuedSecret) }
 		r.corrupt = func() {
 			env.MustKubectl(t, "", "-n", ns, "patch", "secret", certs.IssuedSecret, "--type=merge", "-p", `{"data":{"tls.crt":"bm8="}}`)
 		}
 		return r
 	},
-	"files": func(t *testing.T, program string) (r rotated) {
-		f := newFront(t)
-		register(t, f)
+	"files": func(t *testing.T, program, _ string) *rotated {
+		r := &rotated{front: newFront(t)}
+		register(t, r.front)
 		i := newIssuer(t, "")
 		dirs := [2]string{t.TempDir(), t.TempDir()}
 		in := func(do func(dir string)) func() {
@@ -213,14 +219,32 @@ var modes = map[string]func(t *testing.T, program string) rotated{
 		r.corrupt = in(func(dir string) { mount(t, dir, map[string]string{"tls.crt": "no", "tls.key": "no"}) })
 		r.rotate()
 		ns := env.Namespace(t)
-		for n, dir := range dirs {
-			r.servers[n] = launchProgram(t, program, ns, "--certs", "files", "--cert-dir", dir)
+		r.launch = func(n int) *harness.Server {
+			return launchProgram(t, program, ns, "--certs", "files", "--cert-dir", dirs[n])
 		}
+		r.start(t)
 		i.inject(t)
-		waitReady(t, r.servers[:]...)
-		f.use(r.servers[:]...)
 		return r
 	},
+}
+
+func (r *rotated) start(t *testing.T) {
+	t.Helper()
+	for n := range r.servers {
+		r.servers[n] = r.launch(n)
+	}
+	r.front.use(r.servers[:]...)
+}
+
+// endLeader ends the leader as Kubernetes ends a pod, and starts another in its place.
+func (r *rotated) endLeader(t *testing.T) {
+	t.Helper()
+	leads, _ := leader(t, r.servers[:]...)
+	leads.Stop(t)
+	n := slices.Index(r.servers[:], leads)
+	r.servers[n] = r.launch(n)
+	r.front.use(r.servers[:]...)
+	waitReady(t, r.servers[:]...)
 }
 
 // renewFiles writes a certificate as kubelet updates a mounted Secret.
@@ -233,7 +257,8 @@ func renewFiles(t *testing.T, i *issuer, dir string, life time.Duration) {
 func TestRotationUnderWritesLosesNone(t *testing.T) {
 	for mode, start := range modes {
 		t.Run(mode, func(t *testing.T) {
-			r := start(t, env.Binary)
+			r := start(t, env.Binary, short)
+			waitReady(t, r.servers[:]...)
 			waitArmed(t)
 			l := newLoad(t)
 			pace := rate.NewLimiter(rate.Every(3*time.Second), 1)
@@ -279,9 +304,11 @@ func TestRotationSurvivesWhatHappensToItsSourceItsClockAndItsLeader(t *testing.T
 	binary, set := clocked(t)
 	for mode, start := range modes {
 		t.Run(mode, func(t *testing.T) {
-			r := start(t, binary)
+			r := start(t, binary, long)
+			waitReady(t, r.servers[:]...)
 			waitArmed(t)
 			l := newLoad(t)
+			rotations := 0
 			after := func(what string, happens func()) {
 				t.Log(what)
 				renewed := renewal(t, r.servers[:]...)
@@ -289,14 +316,25 @@ func TestRotationSurvivesWhatHappensToItsSourceItsClockAndItsLeader(t *testing.T
 				l.writes.Flows(t, 50)
 				r.rotate()
 				renewed()
+				rotations++
 			}
-			after("what it is read from is gone", r.remove)
-			after("what it is read from is corrupted", r.corrupt)
-			for _, wrong := range jumps {
-				after(fmt.Sprintf("the clocks of all replicas are wrong by %s", wrong), func() { set(wrong) })
+			for began := time.Now(); ; {
+				after("what it is read from is gone", r.remove)
+				after("what it is read from is corrupted", r.corrupt)
+				for _, wrong := range jumps {
+					after(fmt.Sprintf("the clocks of all replicas are wrong by %s", wrong), func() { set(wrong) })
+				}
+				set(0)
+				t.Log("the leader is ended, and another started")
+				r.endLeader(t)
+				after("and certificates rotate", r.rotate)
+				if time.Since(began) >= *rotating {
+					break
+				}
 			}
-			set(0)
+			t.Logf("%d rotations", rotations)
 			l.unharmed(t)
+			l.steady(t)
 
 			if mode == "self" {
 				return // it has a test of its own, as there the leader makes the certificate
