@@ -71,13 +71,18 @@ manifests again where somebody applies them by server-side apply.`,
 func uninstall(ctx context.Context, out io.Writer, r removal.Removal) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
-	if err := r.Webhooks(ctx); err != nil {
+	registered, err := r.Webhooks(ctx)
+	if err != nil {
 		return err // a route that is restored now would be parked again
 	}
 	if r.DryRun {
 		fmt.Fprintln(out, "dry run: nothing is changed")
 	}
-	fmt.Fprintf(out, "webhook configurations %s: deleted\n", r.Name)
+	became := "deleted"
+	if !registered {
+		became = "there are none"
+	}
+	fmt.Fprintf(out, "webhook configurations %s: %s\n", r.Name, became)
 	if err := withoutProxies(ctx, out, r); err != nil {
 		return err
 	}

@@ -55,21 +55,28 @@ var routes = [][]schema.GroupVersionResource{
 	},
 }
 
-// Webhooks deletes both configurations; what is not there is no error. The
-// validating one goes first: it is the one that can block a write.
-func (r Removal) Webhooks(ctx context.Context) error {
+// Webhooks deletes both configurations and says whether there was one; what is not there is no error.
+// The validating one goes first: it is the one that can block a write.
+func (r Removal) Webhooks(ctx context.Context) (found bool, err error) {
 	options := metav1.DeleteOptions{}
 	if r.DryRun {
 		options.DryRun = []string{metav1.DryRunAll}
 	}
 	api := r.Client.AdmissionregistrationV1()
-	if err := api.ValidatingWebhookConfigurations().Delete(ctx, r.Name, options); err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("delete ValidatingWebhookConfiguration %q: %w", r.Name, err)
+	for _, c := range []struct {
+		kind   string
+		remove func(context.Context, string, metav1.DeleteOptions) error
+	}{
+		{"ValidatingWebhookConfiguration", api.ValidatingWebhookConfigurations().Delete},
+		{"MutatingWebhookConfiguration", api.MutatingWebhookConfigurations().Delete},
+	} {
+		err := c.remove(ctx, r.Name, options)
+		if err != nil && !apierrors.IsNotFound(err) {
+			return found, fmt.Errorf("delete %s %q: %w", c.kind, r.Name, err)
+		}
+		found = found || err == nil
 	}
-	if err := api.MutatingWebhookConfigurations().Delete(ctx, r.Name, options); err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("delete MutatingWebhookConfiguration %q: %w", r.Name, err)
-	}
-	return nil
+	return found, nil
 }
 
 // Parked goes through all routes with parked mirrors, and restores them if told

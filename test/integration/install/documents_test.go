@@ -64,6 +64,7 @@ var tour = []struct {
 	{"operations.md", nil},
 	{"security.md", nil},
 	{"failure.md", nil},
+	{"nomesh.md", nil},
 	{"install.md", []string{"With kustomize", "Remove with kustomize"}},
 	{"install.md", []string{"With Helm", "Remove with Helm"}},
 }

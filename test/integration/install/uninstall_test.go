@@ -72,6 +72,7 @@ func TestUninstallLeavesNothingBehind(t *testing.T) {
 	require.NotEmpty(t, env.MustKubectl(t, "", "get", "validatingwebhookconfiguration", "mirrorgate", "-o", "name"))
 
 	said := uninstall(t)
+	require.Contains(t, said, "webhook configurations mirrorgate: deleted\n")
 	for _, kind := range []string{"HTTPRoute", "GRPCRoute", "VirtualService"} {
 		require.Contains(t, said, kind+" "+ns+"/r: keeps parked absent\n")
 	}
@@ -89,5 +90,7 @@ func TestUninstallLeavesNothingBehind(t *testing.T) {
 		require.Equal(t, original[kind].Object["spec"], have.Object["spec"], kind)
 		require.Equal(t, original[kind].GetAnnotations(), have.GetAnnotations(), kind)
 	}
-	require.Contains(t, uninstall(t, "--restore-parked"), "no mirror is parked")
+	said = uninstall(t, "--restore-parked")
+	require.Contains(t, said, "webhook configurations mirrorgate: there are none\n")
+	require.Contains(t, said, "no mirror is parked")
 }

@@ -1,0 +1,209 @@
+package dataplane
+
+// Changes: what each kind of object makes different when it comes, changes or goes, so that only that is
+// worked out anew and told.
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+
+	"github.com/mirrorgate/mirrorgate/internal/grant"
+)
+
+// dirt collects what a change concerns.
+type dirt struct {
+	tables    map[Name]bool
+	endpoints map[Backend]bool
+	routes    map[Name]bool
+	fronts    map[Name]bool
+}
+
+// update runs fn under the lock and tells subscribers afterwards.
+func (x *Index) update(fn func(*dirt)) {
+	d := &dirt{map[Name]bool{}, map[Backend]bool{}, map[Name]bool{}, map[Name]bool{}}
+	x.mu.Lock()
+	fn(d)
+	subscribers := x.subscribers
+	x.mu.Unlock()
+	if len(d.tables)+len(d.endpoints)+len(d.routes)+len(d.fronts) == 0 {
+		return
+	}
+	maps.DeleteFunc(d.fronts, func(name Name, _ bool) bool { return d.tables[name] })
+	change := &Change{
+		Tables:    slices.SortedFunc(maps.Keys(d.tables), compareNames),
+		Endpoints: slices.Collect(maps.Keys(d.endpoints)),
+		Routes:    slices.SortedFunc(maps.Keys(d.routes), compareNames),
+		Fronts:    slices.SortedFunc(maps.Keys(d.fronts), compareNames),
+	}
+	for _, s := range subscribers {
+		s(change)
+	}
+}
+
+func (x *Index) names(kind Kind) []Name {
+	switch kind {
+	case KindService:
+		return slices.Collect(maps.Keys(x.services))
+	case KindEndpointSlice:
+		return slices.Collect(maps.Keys(x.slices))
+	case KindHTTPRoute:
+		return slices.Collect(maps.Keys(x.routes))
+	}
+	var out []Name
+	for namespace, grants := range x.grants {
+		for name := range grants {
+			out = append(out, Name{Namespace: namespace, Name: name})
+		}
+	}
+	return out
+}
+
+func (x *Index) remove(kind Kind, name Name, d *dirt) {
+	switch kind {
+	case KindService:
+		x.putService(name, nil, d)
+	case KindEndpointSlice:
+		x.putSlice(name, nil, d)
+	case KindHTTPRoute:
+		x.putRoute(name, nil, d)
+	case KindReferenceGrant:
+		x.putGrant(name, nil, d)
+	}
+}
+
+func (x *Index) putService(name Name, s *service, d *dirt) {
+	old := x.services[name]
+	if s == nil && old == nil {
+		return
+	}
+	if s == nil || old == nil || !s.selects.equal(&old.selects) {
+		x.selected(name, s, old, d)
+	}
+	if delete(x.services, name); s != nil {
+		x.services[name] = s
+	}
+	if s != nil && s.equal(old) {
+		return
+	}
+	if own := x.opts.Parent; name == own || name == originOf(own) {
+		d.tables[own] = true // with a route or without
+	}
+	for r := range x.naming[name] {
+		d.parents(r) // its ports and families are in the table
+		x.settle(r, d)
+	}
+}
+
+func (x *Index) putSlice(name Name, s *slice, d *dirt) {
+	old := x.slices[name]
+	if s == nil && old == nil || s != nil && s.equal(old) {
+		return
+	}
+	if old != nil {
+		delete(x.slices, name)
+		x.endpoints[old.service] = slices.DeleteFunc(x.endpoints[old.service], func(o *slice) bool { return o == old })
+		if len(x.endpoints[old.service]) == 0 {
+			delete(x.endpoints, old.service)
+		}
+		x.touch(old.service, d)
+	}
+	if s != nil {
+		x.slices[name] = s
+		x.endpoints[s.service] = append(x.endpoints[s.service], s)
+		x.touch(s.service, d)
+	}
+}
+
+// touch notes the backends whose endpoints are those of a Service.
+func (x *Index) touch(source Name, d *dirt) {
+	for b := range x.uses[source] {
+		d.endpoints[b] = true
+	}
+	if own := x.opts.Parent; source == originOf(own) {
+		d.endpoints[Backend{own, own.String()}] = true // of ports that are passed through
+	}
+}
+
+func (x *Index) putGrant(name Name, g *grant.Grant, d *dirt) {
+	if g.Equal(x.grants[name.Namespace][name.Name]) {
+		return
+	}
+	if g != nil {
+		in(x.grants, name.Namespace)[name.Name] = g
+	} else {
+		drop(x.grants, name.Namespace, name.Name)
+	}
+	for r := range x.crossing[name.Namespace] {
+		x.settle(r, d)
+	}
+}
+
+func (x *Index) putRoute(name Name, r *route, d *dirt) {
+	old := x.routes[name]
+	if r == nil && old == nil {
+		return
+	}
+	if r != nil && old != nil && r.same(old) {
+		wrote := !reflect.DeepEqual(old.stored, r.stored)
+		if old.stored = r.stored; wrote && old.stale() {
+			d.routes[name] = true // it was somebody else
+		}
+		return
+	}
+	if old != nil {
+		d.parents(old)
+		if len(old.status) > 0 {
+			d.routes[name] = true
+		}
+		x.unlink(old)
+		delete(x.routes, name)
+		each(old, func(name Name) { drop(x.naming, name, old) }, func(ns string) { drop(x.crossing, ns, old) })
+	}
+	if r == nil {
+		return
+	}
+	x.routes[name] = r
+	each(r, func(name Name) { in(x.naming, name)[r] = struct{}{} }, func(ns string) { in(x.crossing, ns)[r] = struct{}{} })
+	x.settle(r, d)
+	d.parents(r)
+	if len(r.status) > 0 || r.stale() {
+		d.routes[name] = true
+	}
+}
+
+// each calls the functions for the Services that a route names, and for foreign namespaces it refers to.
+func each(r *route, named func(Name), foreign func(string)) {
+	for name := range r.names() {
+		named(name)
+		if name.Namespace != r.name.Namespace {
+			foreign(name.Namespace)
+		}
+	}
+}
+
+// settle resolves a route again and notes what that changed.
+func (x *Index) settle(r *route, d *dirt) {
+	before, next := r.resolution, x.resolve(r)
+	if !reflect.DeepEqual(before.status, next.status) {
+		d.routes[r.name] = true
+	}
+	served := !reflect.DeepEqual(before.ports, next.ports) ||
+		!reflect.DeepEqual(before.backends, next.backends) || !reflect.DeepEqual(before.resolved, next.resolved)
+	if served {
+		d.parents(r)
+	}
+	x.unlink(r)
+	r.resolution = next
+	x.link(r)
+	if served {
+		d.parents(r)
+	}
+}
+
+// parents notes the tables that a route is in.
+func (d *dirt) parents(r *route) {
+	for parent := range r.ports {
+		d.tables[parent] = true
+	}
+}
