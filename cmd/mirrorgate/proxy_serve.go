@@ -95,7 +95,7 @@ func (p *proxyProcess) assemble(c *config.Config) error {
 			HeadTimeout: c.Limits.HeaderTimeout, IdleTimeout: c.Limits.IdleTimeout, BodyTimeout: c.Limits.BodyTimeout,
 			BackendTimeout: c.Limits.BackendTimeout,
 		},
-		Connections: c.Limits.Connections, Registry: p.registry,
+		Connections: c.Limits.Connections, VariantConnects: c.Limits.VariantConnects, Registry: p.registry,
 	}
 	if c.AccessLog.Format != "" {
 		format, err := accesslog.ByName(c.AccessLog.Format)

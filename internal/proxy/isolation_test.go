@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/mirrorgate/mirrorgate/internal/proxy"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/faulty"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
@@ -168,6 +169,34 @@ func (s *site) leftAlone(t *testing.T) {
 	t.Helper()
 	assert.Zero(t, s.counter(t, "shadows_sent_total"))
 	assert.Positive(t, s.counter(t, "shadows_dropped_total", "reason", "penalty"), "left alone")
+}
+
+// A variant that takes a new connection for every copy gets so many of them and no more, and is not taken
+// for one that fails.
+func TestVariantThatEndsItsConnections(t *testing.T) {
+	for protocol, table := range map[string]*spec.Table{
+		"http": one(record(t, "").addr(), record(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").addr()),
+		"h2c": overH2C(one(record(t, "").addr(), serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Connection", "close")
+		})), "variant0"),
+	} {
+		t.Run(protocol, func(t *testing.T) {
+			const connects, requests = 10, 200
+			s := start(t, table, &proxy.Options{VariantConnects: connects})
+			begin := time.Now()
+			for range requests {
+				assert.Equal(t, []int{200}, statuses(t, talk(t, s.addr, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"), "GET"))
+			}
+			var sent, dropped float64
+			eventually(t, func() bool {
+				sent, dropped = s.counter(t, "shadows_sent_total"), s.counter(t, "shadows_dropped_total", "reason", "churn")
+				return sent+dropped == requests
+			}, "every copy is accounted for")
+			assert.GreaterOrEqual(t, sent, float64(connects))
+			assert.LessOrEqual(t, sent, connects+connects*time.Since(begin).Seconds())
+			assert.Positive(t, dropped)
+		})
+	}
 }
 
 // A client that goes away as soon as it has sent its request does not take the copy with it.

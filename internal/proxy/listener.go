@@ -14,7 +14,7 @@ import (
 // open.
 type socket struct {
 	net.Listener
-	slots chan struct{}
+	slots *slots
 	wg    sync.WaitGroup // of accept
 
 	mu      sync.Mutex
@@ -47,14 +47,20 @@ func (s *socket) leadsTo(l *listener) bool {
 	return s.current == l
 }
 
+// slots are what clients' connections take, over all sockets.
+type slots struct {
+	free chan struct{}
+	open atomic.Int64
+}
+
 // accept takes connections while there are slots for them.
 func (s *socket) accept() {
 	pause := time.Millisecond
 	for {
-		s.slots <- struct{}{}
+		s.slots.free <- struct{}{}
 		conn, err := s.Accept()
 		if err != nil {
-			<-s.slots
+			<-s.slots.free
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
@@ -64,6 +70,7 @@ func (s *socket) accept() {
 			continue
 		}
 		pause = time.Millisecond
+		s.slots.open.Add(1)
 		s.give(&slotted{TCPConn: conn.(*net.TCPConn), slots: s.slots})
 	}
 }
@@ -179,13 +186,16 @@ func (l *listener) kill() {
 // It embeds the concrete type, whose system calls the terminators use.
 type slotted struct {
 	*net.TCPConn
-	slots chan struct{}
+	slots *slots
 	once  sync.Once
 }
 
 // Close implements net.Conn.
 func (c *slotted) Close() error {
 	err := c.TCPConn.Close()
-	c.once.Do(func() { <-c.slots })
+	c.once.Do(func() {
+		c.slots.open.Add(-1)
+		<-c.slots.free
+	})
 	return err
 }

@@ -29,6 +29,9 @@ type Options struct {
 	// Connections is how many clients' connections are open at once; further ones wait to be
 	// accepted: 65536 if 0.
 	Connections int
+	// VariantConnects is how many new connections an endpoint of a variant gets in a second: 250 if 0.
+	// One that ends its connections costs the primary's clients what opening new ones costs.
+	VariantConnects int
 	// Registry gets the metrics: a registry of its own if nil.
 	Registry prometheus.Registerer
 	// AccessLog is called after every exchange and every copy that was answered; see core.Options.
@@ -65,7 +68,7 @@ type Server struct {
 	core     *core.Core
 	back     *h2.Transport
 	leg      *h2.Transport
-	slots    chan struct{}
+	slots    *slots
 	stop     context.CancelFunc
 	wg       sync.WaitGroup
 	draining atomic.Bool
@@ -86,6 +89,9 @@ func New(o *Options) *Server {
 	if s.options.Connections == 0 {
 		s.options.Connections = 65536
 	}
+	if s.options.VariantConnects == 0 {
+		s.options.VariantConnects = 250
+	}
 	if s.options.PassIdle == 0 {
 		s.options.PassIdle = 24 * time.Hour
 	}
@@ -93,10 +99,10 @@ func New(o *Options) *Server {
 		s.options.Registry = prometheus.NewRegistry()
 	}
 	limits := &s.options.Limits
-	s.slots = make(chan struct{}, s.options.Connections)
+	s.slots = &slots{free: make(chan struct{}, s.options.Connections)}
 	s.back, s.leg = h2.NewTransport(limits.Head, 256<<10), h2.NewTransport(limits.Head, 64<<10)
 	pool := upstream.NewPool(&upstream.Pool{Timeout: o.ConnectTimeout})
-	shadows := upstream.NewPool(&upstream.Pool{Timeout: o.ConnectTimeout})
+	shadows := upstream.NewPool(&upstream.Pool{Timeout: o.ConnectTimeout, Connects: s.options.VariantConnects})
 	s.core = core.New(&core.Options{
 		HTTP: h1.NewClient(limits), H2C: s.back,
 		ShadowHTTP: h1.NewLeg(limits), ShadowH2C: &h2.Leg{Transport: s.leg},
@@ -105,7 +111,7 @@ func New(o *Options) *Server {
 	})
 	s.options.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "mirrorgate_proxy_connections", Help: "Clients' connections that are open.",
-	}, func() float64 { return float64(len(s.slots)) }))
+	}, func() float64 { return float64(s.slots.open.Load()) }))
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.wg.Go(func() { pool.Run(ctx) })

@@ -47,7 +47,10 @@ func main() {
 var children = map[string]func(context.Context, []string) error{
 	"serve":  func(ctx context.Context, args []string) error { return serveAdmission(ctx, args[0]) },
 	"faulty": func(ctx context.Context, args []string) error { return serveFaulty(ctx, args[0]) },
-	"floor":  func(_ context.Context, args []string) error { return serveFloor(args) },
+	"floor": func(_ context.Context, args []string) error {
+		signal.Reset() // it never looks up from its sockets
+		return serveFloor(args)
+	},
 	"paced": func(ctx context.Context, args []string) error {
 		if len(args) != 2 {
 			return errors.New("paced wants a target and a rate")

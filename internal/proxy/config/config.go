@@ -82,12 +82,15 @@ type Limits struct {
 	BackendTimeout time.Duration
 	// Connections is how many clients' connections are open at once; further ones wait.
 	Connections int
+	// VariantConnects is how many new connections an endpoint of a variant gets in a second; copies
+	// that want more are dropped.
+	VariantConnects int
 }
 
 // String is the limits as they are written.
 func (l Limits) String() string {
-	return fmt.Sprintf("{headerBytes: %d, headers: %d, targetBytes: %d, headerTimeout: %s, idleTimeout: %s, bodyTimeout: %s, backendTimeout: %s, connections: %d}",
-		l.HeaderBytes, l.Headers, l.TargetBytes, l.HeaderTimeout, l.IdleTimeout, l.BodyTimeout%forever, l.BackendTimeout%forever, l.Connections)
+	return fmt.Sprintf("{headerBytes: %d, headers: %d, targetBytes: %d, headerTimeout: %s, idleTimeout: %s, bodyTimeout: %s, backendTimeout: %s, connections: %d, variantConnects: %d}",
+		l.HeaderBytes, l.Headers, l.TargetBytes, l.HeaderTimeout, l.IdleTimeout, l.BodyTimeout%forever, l.BackendTimeout%forever, l.Connections, l.VariantConnects)
 }
 
 // forever stands for no limit, which is written 0s.
@@ -156,14 +159,15 @@ type accessLog struct {
 }
 
 type limits struct {
-	HeaderBytes    spec.Size `json:"headerBytes"`
-	Headers        *int      `json:"headers"`
-	TargetBytes    spec.Size `json:"targetBytes"`
-	HeaderTimeout  string    `json:"headerTimeout"`
-	IdleTimeout    string    `json:"idleTimeout"`
-	BodyTimeout    string    `json:"bodyTimeout"`
-	BackendTimeout string    `json:"backendTimeout"`
-	Connections    *int      `json:"connections"`
+	HeaderBytes     spec.Size `json:"headerBytes"`
+	Headers         *int      `json:"headers"`
+	TargetBytes     spec.Size `json:"targetBytes"`
+	HeaderTimeout   string    `json:"headerTimeout"`
+	IdleTimeout     string    `json:"idleTimeout"`
+	BodyTimeout     string    `json:"bodyTimeout"`
+	BackendTimeout  string    `json:"backendTimeout"`
+	Connections     *int      `json:"connections"`
+	VariantConnects *int      `json:"variantConnects"`
 }
 
 // Parse reads a file that is called name. The error is a *Problems.
@@ -310,14 +314,15 @@ func (d *decoder) process(c *Config, f *file) {
 	}
 	l := &f.Limits
 	c.Limits = Limits{
-		HeaderBytes:    int(d.size("limits.headerBytes", l.HeaderBytes, 64<<10, 1<<10, 16<<20)),
-		Headers:        d.number("limits.headers", l.Headers, 128, 1, 100_000),
-		TargetBytes:    int(d.size("limits.targetBytes", l.TargetBytes, 16<<10, 256, 16<<20)),
-		HeaderTimeout:  d.duration("limits.headerTimeout", l.HeaderTimeout, 10*time.Second),
-		IdleTimeout:    d.duration("limits.idleTimeout", l.IdleTimeout, time.Minute),
-		BodyTimeout:    d.durationOrNone("limits.bodyTimeout", l.BodyTimeout, time.Minute),
-		BackendTimeout: d.durationOrNone("limits.backendTimeout", l.BackendTimeout, time.Minute),
-		Connections:    d.number("limits.connections", l.Connections, 65536, 1, 10_000_000),
+		HeaderBytes:     int(d.size("limits.headerBytes", l.HeaderBytes, 64<<10, 1<<10, 16<<20)),
+		Headers:         d.number("limits.headers", l.Headers, 128, 1, 100_000),
+		TargetBytes:     int(d.size("limits.targetBytes", l.TargetBytes, 16<<10, 256, 16<<20)),
+		HeaderTimeout:   d.duration("limits.headerTimeout", l.HeaderTimeout, 10*time.Second),
+		IdleTimeout:     d.duration("limits.idleTimeout", l.IdleTimeout, time.Minute),
+		BodyTimeout:     d.durationOrNone("limits.bodyTimeout", l.BodyTimeout, time.Minute),
+		BackendTimeout:  d.durationOrNone("limits.backendTimeout", l.BackendTimeout, time.Minute),
+		Connections:     d.number("limits.connections", l.Connections, 65536, 1, 10_000_000),
+		VariantConnects: d.number("limits.variantConnects", l.VariantConnects, 250, 1, 1_000_000),
 	}
 }
 

@@ -44,6 +44,13 @@ func (b *box) claim(now time.Time) bool {
 	return true
 }
 
+// unclaim gives back what claim granted: the copy was not sent after all.
+func (b *box) unclaim() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.probing = false
+}
+
 // report tells how sending a copy ended.
 func (b *box) report(p *rules.Penalty, ok bool) {
 	if ok && b.failures.Load() == 0 {

@@ -28,6 +28,8 @@ func TestBox(t *testing.T) {
 		assert.False(t, b.shut(time.Now()), "a copy may be made")
 		sent(true, "one probe, though another copy was made that may never be sent")
 		sent(false, "and no more")
+		b.unclaim()
+		sent(true, "it was not sent after all: another probe")
 		b.report(p, false)
 		sent(false, "it failed as well")
 		time.Sleep(p.Pause) //nolint:forbidigo // inside the bubble

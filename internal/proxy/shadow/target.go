@@ -31,6 +31,7 @@ const (
 	Loop       Reason = "loop"       // the request is a copy itself
 	NoEndpoint Reason = "no_endpoint"
 	Connect    Reason = "connect"    // no connection
+	Churn      Reason = "churn"      // no connection either: the variant ends them, and had as many as it gets
 	Reset      Reason = "reset"      // the connection broke, or what came was no answer
 	Timeout    Reason = "timeout"    // no answer in time
 	Incomplete Reason = "incomplete" // the client did not send its request to the end
@@ -39,7 +40,7 @@ const (
 )
 
 // Reasons lists them all.
-var Reasons = []Reason{QueueFull, Budget, TooLarge, Penalty, Loop, NoEndpoint, Connect, Reset, Timeout, Incomplete, Primary, Shutdown}
+var Reasons = []Reason{QueueFull, Budget, TooLarge, Penalty, Loop, NoEndpoint, Connect, Churn, Reset, Timeout, Incomplete, Primary, Shutdown}
 
 // Observer is told what becomes of the copies of one mirror. It is called from many goroutines.
 type Observer interface {
@@ -239,7 +240,11 @@ func (t *Target) next() *Copy {
 func (c *Copy) Done(status int, err error) {
 	t := c.target
 	c.endpoint.Leave()
-	t.box.report(&t.config.Load().Limits.Penalty, err == nil)
+	if errors.Is(err, upstream.ErrChurn) {
+		t.box.unclaim() // nothing was tried
+	} else {
+		t.box.report(&t.config.Load().Limits.Penalty, err == nil)
+	}
 	if err != nil {
 		c.Discard(reasonOf(err))
 	} else {
@@ -256,6 +261,8 @@ func (c *Copy) Done(status int, err error) {
 func reasonOf(err error) Reason {
 	var timeout net.Error
 	switch {
+	case errors.Is(err, upstream.ErrChurn):
+		return Churn
 	case errors.Is(err, upstream.ErrConnect):
 		return Connect
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded),

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
+	"golang.org/x/time/rate"
 )
 
 // Idle is a connection between two requests.
@@ -30,7 +31,9 @@ type Endpoint struct {
 	inFlight atomic.Int64
 	// failed is when connecting failed last, in Unix nanoseconds.
 	failed atomic.Int64
-	pool   *Pool
+	// connects is nil if any number of connections may be opened.
+	connects *rate.Limiter
+	pool     *Pool
 
 	mu      sync.Mutex
 	idle    []waiting
@@ -49,8 +52,14 @@ type connectError struct{ error }
 
 func (e connectError) Unwrap() []error { return []error{ErrConnect, e.error} }
 
+// ErrChurn is the error of Dial when the endpoint was connected to as often as the pool allows.
+var ErrChurn = errors.New("connected to too often")
+
 // Dial opens a connection within the pool's timeout and the deadline of ctx.
 func (e *Endpoint) Dial(ctx context.Context) (net.Conn, error) {
+	if e.connects != nil && !e.connects.Allow() {
+		return nil, connectError{ErrChurn}
+	}
 	dialer := net.Dialer{Timeout: e.pool.Timeout}
 	conn, err := dialer.DialContext(ctx, "tcp", e.Address)
 	if err != nil {

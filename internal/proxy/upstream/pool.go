@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
+	"golang.org/x/time/rate"
 )
 
 // Pool keeps endpoints by their address, so that connections survive a change of the table. Fields
@@ -18,6 +19,8 @@ type Pool struct {
 	// IdleTimeout is how long they wait: 55 s if 0, less than the 60 s after which many servers
 	// close.
 	IdleTimeout time.Duration
+	// Connects is how many new connections one endpoint gets in a second, and at once: any number if 0.
+	Connects int
 
 	mu        sync.Mutex
 	endpoints map[string]*Endpoint
@@ -25,7 +28,7 @@ type Pool struct {
 
 // NewPool returns a pool with its zero fields filled.
 func NewPool(p *Pool) *Pool {
-	pool := &Pool{Timeout: p.Timeout, MaxIdle: p.MaxIdle, IdleTimeout: p.IdleTimeout}
+	pool := &Pool{Timeout: p.Timeout, MaxIdle: p.MaxIdle, IdleTimeout: p.IdleTimeout, Connects: p.Connects}
 	if pool.Timeout == 0 {
 		pool.Timeout = 2 * time.Second
 	}
@@ -46,6 +49,9 @@ func (p *Pool) Endpoint(address string) *Endpoint {
 	e := p.endpoints[address]
 	if e == nil {
 		e = &Endpoint{Address: address, hash: xxhash.Sum64String(address), pool: p}
+		if p.Connects > 0 {
+			e.connects = rate.NewLimiter(rate.Limit(p.Connects), p.Connects)
+		}
 		p.endpoints[address] = e
 	}
 	return e
