@@ -56,6 +56,13 @@ type Front interface {
 	Tunnel(r *message.Reply) (Tunnel, error)
 }
 
+// Relayer is a Front that may know a shorter way for a body.
+type Relayer interface {
+	// Relay sends of an answer's body, after Begin, what goes the shorter way: all or nothing of what
+	// is left, as a rule. It returns how many bytes that were; what is left then goes on as others do.
+	Relay(from Answer) (sent int64, err error)
+}
+
 // Tunnel is one side of a connection that changed its protocol.
 type Tunnel interface {
 	// Next returns the bytes that follow, valid until the next call; io.EOF when the peer has

@@ -213,6 +213,9 @@ func (c *Core) deliver(x *Exchange, answer Answer) {
 		return
 	}
 	err := x.Front.Begin(&x.reply)
+	if relayer, ok := x.Front.(Relayer); ok && err == nil {
+		x.sent, err = relayer.Relay(answer)
+	}
 	for err == nil {
 		if !answer.Ready() {
 			if err = x.Front.Flush(); err != nil {

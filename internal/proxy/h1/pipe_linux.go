@@ -1,0 +1,143 @@
+package h1
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync/atomic"
+	"syscall"
+)
+
+// pipe holds bytes on their way from one socket to another.
+type pipe struct {
+	r, w int
+	// held is how many bytes are in it. fill needs an empty one.
+	held int
+
+	limit        int
+	n            int
+	err          error
+	pull         func(fd uintptr) bool
+	push         func(fd uintptr) bool
+	pushWhatGoes func(fd uintptr)
+}
+
+const (
+	// pipeSize has room for more than is put into a pipe at once, since what comes from a network takes
+	// a page for each packet.
+	pipeSize = 4 * atOnce
+	// maxPipes bounds the descriptors, and the pages: half of what the system lets a user have (pipe(7)).
+	maxPipes = 128
+
+	setPipeSize    = 1031 // F_SETPIPE_SZ
+	spliceMove     = 1
+	spliceNonblock = 2
+)
+
+var (
+	// openPipes is how many there are, unused those that nobody uses.
+	openPipes   atomic.Int64
+	unusedPipes = make(chan *pipe, maxPipes)
+)
+
+// takePipe returns an empty pipe, or nil if there is none to be had.
+func takePipe() *pipe {
+	select {
+	case p := <-unusedPipes:
+		return p
+	default:
+	}
+	if openPipes.Add(1) > maxPipes {
+		openPipes.Add(-1)
+		return nil
+	}
+	var fds [2]int
+	if syscall.Pipe2(fds[:], syscall.O_CLOEXEC|syscall.O_NONBLOCK) != nil {
+		openPipes.Add(-1)
+		return nil
+	}
+	p := &pipe{r: fds[0], w: fds[1]}
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(p.w), setPipeSize, pipeSize); errno != 0 {
+		p.close() // the user has so many that this one would hold two packets
+		return nil
+	}
+	// Made once, for a function that is made for every call is an allocation.
+	p.pull = func(fd uintptr) bool { return p.splice(int(fd), p.w, p.limit) }
+	p.push = func(fd uintptr) bool {
+		for p.held > 0 {
+			if !p.splice(p.r, int(fd), p.held) {
+				return false
+			}
+			if p.err == nil && p.n == 0 {
+				p.err = syscall.EIO // or this would never end
+			}
+			if p.err != nil {
+				break
+			}
+			p.held -= p.n
+		}
+		return true
+	}
+	p.pushWhatGoes = func(fd uintptr) { p.push(fd) }
+	return p
+}
+
+// put keeps a pipe for the next, if nothing is left in it.
+func (p *pipe) put() {
+	if p.held == 0 {
+		unusedPipes <- p // which has room for all
+		return
+	}
+	p.close()
+}
+
+func (p *pipe) close() {
+	_, _ = syscall.Close(p.r), syscall.Close(p.w)
+	openPipes.Add(-1)
+}
+
+// splice moves up to n bytes, and returns false if it would have to wait.
+func (p *pipe) splice(from, to, n int) bool {
+	for {
+		p.n, p.err = result(syscall.RawSyscall6(syscall.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n), spliceMove|spliceNonblock))
+		if !errors.Is(p.err, syscall.EINTR) {
+			return !errors.Is(p.err, syscall.EAGAIN)
+		}
+	}
+}
+
+// fill waits for bytes of a socket and takes up to limit of them. At the end it returns io.EOF.
+func (p *pipe) fill(from syscall.RawConn, limit int64) error {
+	p.limit = int(min(limit, atOnce))
+	if err := from.Read(p.pull); err != nil {
+		return err
+	}
+	if p.err != nil {
+		return os.NewSyscallError("splice", p.err)
+	}
+	if p.held = p.n; p.n == 0 {
+		return io.EOF
+	}
+	return nil
+}
+
+// empty sends what the pipe holds. It does not say that more will follow (SPLICE_F_MORE): if the
+// backend pauses, the kernel would keep a piece for 200 ms.
+func (p *pipe) empty(to *writer) error {
+	p.err = nil
+	if err := to.raw.Control(p.pushWhatGoes); err != nil {
+		return err
+	}
+	if p.held > 0 && errors.Is(p.err, syscall.EAGAIN) {
+		if to.slow != nil {
+			to.slow()
+		}
+		if err := to.raw.Write(p.push); err != nil {
+			return err
+		}
+	}
+	if p.err != nil {
+		return os.NewSyscallError("splice", p.err)
+	}
+	return nil
+}

@@ -1,0 +1,244 @@
+package proxy_test
+
+// Long answers take a shorter way than others: these are what could go wrong on it.
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/faulty"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/h1"
+)
+
+// long is the body of a long answer.
+var long = func() []byte {
+	source := rand.NewChaCha8([32]byte{})
+	body := make([]byte, 3<<20)
+	_, _ = source.Read(body)
+	return body
+}()
+
+// speaks is a backend that answers each request by send, after the head, and counts its connections.
+func speaks(t *testing.T, length int, send func(conn net.Conn) error) (addr string, conns *atomic.Int64) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	conns = &atomic.Int64{}
+	done := make(chan struct{})
+	t.Cleanup(func() { _ = l.Close(); <-done })
+	go func() {
+		defer close(done)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conns.Add(1)
+			go func() {
+				defer conn.Close()
+				in := bufio.NewReader(conn)
+				for faulty.ReadHead(in) == nil {
+					if _, err := fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", length); err != nil || send(conn) != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return l.Addr().String(), conns
+}
+
+// answered asks on a connection and returns what came of the body.
+func answered(t *testing.T, conn net.Conn, in *bufio.Reader) ([]byte, error) {
+	t.Helper()
+	_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	require.NoError(t, err)
+	resp, err := http.ReadResponse(in, nil)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	require.EqualValues(t, len(long), resp.ContentLength)
+	return io.ReadAll(resp.Body)
+}
+
+func write(conn net.Conn, pieces ...[]byte) error {
+	for _, p := range pieces {
+		if _, err := conn.Write(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Whole, in pieces and with pauses: the bytes arrive, and both connections are good for the next request.
+func TestLongAnswers(t *testing.T) {
+	var pause atomic.Int64
+	addr, conns := speaks(t, len(long), func(conn net.Conn) error {
+		for at := 0; at < len(long); at += 1 << 20 {
+			if err := write(conn, long[at:at+100], long[at+100:at+(1<<20)]); err != nil {
+				return err
+			}
+			time.Sleep(time.Duration(pause.Load())) //nolint:forbidigo // a backend that is silent
+		}
+		return nil
+	})
+	s := start(t, one(addr, addr), nil)
+	conn := dial(t, s.addr)
+	in := bufio.NewReader(conn)
+	for n := range 4 {
+		if pause.Store(0); n == 2 {
+			pause.Store(int64(1200 * time.Millisecond)) // longer than the proxy waits at a time
+		}
+		body, err := answered(t, conn, in)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(long, body))
+	}
+	assert.InDelta(t, 4*len(long), s.counter(t, "body_bytes_total", "direction", "sent"), 0)
+	eventually(t, func() bool { return s.counter(t, "shadows_in_flight") == 0 }, "copies end")
+	if runtime.GOOS == "linux" {
+		assert.Positive(t, pipes(t), "it went through the kernel")
+	}
+	assert.LessOrEqual(t, conns.Load(), int64(1+4), "one for the primary, and one for each copy, whose answer is broken off")
+}
+
+// A client that reads slowly gets everything: more than sockets hold.
+func TestLongAnswerToASlowClient(t *testing.T) {
+	const times = 16
+	addr, _ := speaks(t, times*len(long), func(conn net.Conn) error {
+		return write(conn, slices.Repeat([][]byte{long}, times)...)
+	})
+	s := start(t, one(addr), nil)
+	conn := dial(t, s.addr)
+	require.NoError(t, conn.(*net.TCPConn).SetReadBuffer(64<<10))
+	_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	require.NoError(t, err)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 1 }, "it waits")
+	body := make([]byte, len(long))
+	for range times {
+		_, err := io.ReadFull(resp.Body, body)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(long, body))
+	}
+}
+
+// A client that leaves in the middle ends the exchange.
+func TestClientLeavesALongAnswer(t *testing.T) {
+	broken := make(chan error, 1)
+	addr, _ := speaks(t, 1<<40, func(conn net.Conn) error {
+		for {
+			if err := write(conn, long); err != nil {
+				broken <- err
+				return err
+			}
+		}
+	})
+	s := start(t, one(addr), nil)
+	conn := dial(t, s.addr)
+	_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	require.NoError(t, err)
+	_, err = io.ReadFull(conn, make([]byte, 1<<20))
+	require.NoError(t, err)
+	require.NoError(t, conn.Close())
+	eventually(t, func() bool { return len(broken) == 1 }, "the backend hears of it")
+	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 0 }, "and nothing is left")
+}
+
+// A backend that ends, or falls silent, in the middle: the client must not take it for the whole.
+func TestLongAnswerThatIsBrokenOff(t *testing.T) {
+	silence := time.Second // also until the head
+	for name, after := range map[string]func(conn net.Conn) error{
+		"ended":  func(net.Conn) error { return io.EOF },
+		"reset":  func(conn net.Conn) error { _ = conn.(*net.TCPConn).SetLinger(0); return io.EOF },
+		"silent": func(conn net.Conn) error { _, err := conn.Read(make([]byte, 1)); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			half := len(long) / 2
+			addr, _ := speaks(t, len(long), func(conn net.Conn) error {
+				if err := write(conn, long[:half]); err != nil {
+					return err
+				}
+				return after(conn)
+			})
+			s := start(t, one(addr), &proxy.Options{Limits: h1.Limits{BackendTimeout: silence}})
+			for range 3 { // what is left of one is not found by the next
+				conn := dial(t, s.addr)
+				body, err := answered(t, conn, bufio.NewReader(conn))
+				require.Error(t, err)
+				require.LessOrEqual(t, len(body), half)
+				require.True(t, bytes.Equal(long[:len(body)], body))
+			}
+		})
+	}
+}
+
+// A piece of a long answer whose backend pauses leaves at once: nothing holds it back for what will follow.
+func TestPieceOfALongAnswerLeavesAtOnce(t *testing.T) {
+	var wrote atomic.Int64
+	const head, piece = 40 << 10, 1000
+	addr, _ := speaks(t, len(long), func(conn net.Conn) error {
+		if err := write(conn, long[:head]); err != nil {
+			return err
+		}
+		for at := head; at < head+10*piece; at += piece {
+			time.Sleep(50 * time.Millisecond) //nolint:forbidigo // a backend that pauses
+			wrote.Store(time.Now().UnixNano())
+			if err := write(conn, long[at:at+piece]); err != nil {
+				return err
+			}
+		}
+		return io.EOF
+	})
+	s := start(t, one(addr), nil)
+	conn := dial(t, s.addr)
+	_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	require.NoError(t, err)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	_, err = io.ReadFull(resp.Body, make([]byte, head))
+	require.NoError(t, err)
+	soonest := time.Hour
+	for range 10 {
+		_, err = io.ReadFull(resp.Body, make([]byte, piece))
+		require.NoError(t, err)
+		soonest = min(soonest, time.Since(time.Unix(0, wrote.Load())))
+	}
+	assert.Less(t, soonest, 20*time.Millisecond, "the kernel would hold it for 200 ms")
+}
+
+// pipes are those of this process that have both ends here.
+func pipes(t *testing.T) int {
+	t.Helper()
+	const fds = "/proc/self/fd"
+	all, err := os.ReadDir(fds)
+	require.NoError(t, err)
+	ends := map[string]int{}
+	for _, fd := range all {
+		if to, err := os.Readlink(fds + "/" + fd.Name()); err == nil && len(fd.Name()) > 1 && strings.HasPrefix(to, "pipe:") {
+			ends[to]++
+		}
+	}
+	both := 0
+	for _, n := range ends {
+		both += n / 2
+	}
+	return both
+}
