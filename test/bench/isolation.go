@@ -45,7 +45,7 @@ func benchIsolation(ctx context.Context) error {
 		rate, rounds int
 	}{
 		{"what many a Service sees", 5000, 5},
-		{"half of what it can do with a mirror that works", n / 3 / 2, proxyRounds},
+		{"a quarter of what it can do with a mirror that works", n / 3 / 4, proxyRounds},
 	} {
 		fmt.Printf("%d requests a second, %s\n", run.rate, run.what)
 		for _, name := range slices.Sorted(maps.Keys(faulty.Faults)) {

@@ -46,6 +46,7 @@ func (l *Leg) Send(to *upstream.Endpoint, copied *shadow.Copy, wait bool) bool {
 		}
 	}
 	if !wait {
+		copied.Spent = to.Spent()
 		return false
 	}
 	conn, err := dial(to, copied.Until)

@@ -46,6 +46,9 @@ func (b *box) claim(now time.Time) bool {
 
 // unclaim gives back what claim granted: the copy was not sent after all.
 func (b *box) unclaim() {
+	if b.failures.Load() == 0 {
+		return
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.probing = false

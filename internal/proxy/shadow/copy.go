@@ -25,6 +25,8 @@ type Copy struct {
 	// Latency is from the copy sent to the head of its final answer; the Leg sets it. 0 if the
 	// answer came earlier.
 	Latency time.Duration
+	// Spent says that there is no connection, and may be no further one; the Leg sets it.
+	Spent bool
 
 	target   *Target
 	endpoint *upstream.Endpoint

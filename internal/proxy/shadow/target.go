@@ -63,7 +63,7 @@ type Answered struct {
 type Leg interface {
 	// Send sends the copy and calls c.Done, from any goroutine and perhaps before it returns, once the
 	// answer has been read, by c.Until, or there will be none. It sets c.End, and c.Latency if c.Timed. Unless wait is set it must not wait, and
-	// returns false if it would have to: then nothing was sent. It keeps nothing of the copy after Done.
+	// returns false if it would have to: then nothing was sent, nor will be if it sets c.Spent. It keeps nothing of the copy after Done.
 	Send(to *upstream.Endpoint, c *Copy, wait bool) bool
 }
 
@@ -208,11 +208,17 @@ func (t *Target) dispatch(c *Copy) {
 		}
 		c.Until, c.endpoint = c.Begin.Add(c.timeout), endpoint
 		endpoint.Enter()
-		if !config.Leg.Send(endpoint, c, false) {
+		if config.Leg.Send(endpoint, c, false) {
+			return
+		}
+		if !c.Spent {
 			c.Keep()
 			go config.Leg.Send(endpoint, c, true)
+			return
 		}
-		return
+		endpoint.Leave()
+		t.box.unclaim()
+		c.Discard(Churn)
 	}
 }
 

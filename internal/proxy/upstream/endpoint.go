@@ -55,6 +55,9 @@ func (e connectError) Unwrap() []error { return []error{ErrConnect, e.error} }
 // ErrChurn is the error of Dial when the endpoint was connected to as often as the pool allows.
 var ErrChurn = errors.New("connected to too often")
 
+// Spent says that Dial would fail with ErrChurn.
+func (e *Endpoint) Spent() bool { return e.connects != nil && e.connects.Tokens() < 1 }
+
 // Dial opens a connection within the pool's timeout and the deadline of ctx.
 func (e *Endpoint) Dial(ctx context.Context) (net.Conn, error) {
 	if e.connects != nil && !e.connects.Allow() {
