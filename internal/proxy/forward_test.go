@@ -469,18 +469,9 @@ func TestStaleConnections(t *testing.T) {
 func TestBackendThatEndsIsAskedNoMore(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	var wg sync.WaitGroup
-	t.Cleanup(func() { _ = l.Close(); wg.Wait() })
-	wg.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = bufio.NewReader(conn).ReadString('\n')
-			_ = conn.(*net.TCPConn).SetLinger(0)
-			_ = conn.Close()
-		}
+	serveConns(t, l, func(_ context.Context, conn net.Conn) {
+		_, _ = bufio.NewReader(conn).ReadString('\n')
+		_ = conn.(*net.TCPConn).SetLinger(0)
 	})
 	alive := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "alive") })
 	table := one("")

@@ -34,13 +34,19 @@ func variantWith(t *testing.T, name string) string {
 		require.NoError(t, l.Close())
 		return l.Addr().String()
 	}
+	serveConns(t, l, faulty.Faults[name])
+	return l.Addr().String()
+}
+
+// serveConns gives a function every connection, until the test ends.
+func serveConns(t *testing.T, l net.Listener, serve faulty.Fault) {
+	t.Helper()
 	done := make(chan struct{})
 	t.Cleanup(func() { <-done; _ = l.Close() })
 	go func() {
 		defer close(done)
-		faulty.Serve(t.Context(), l, faulty.Faults[name])
+		faulty.Serve(t.Context(), l, serve)
 	}()
-	return l.Addr().String()
 }
 
 // load sends so many requests over 16 connections and returns how many failed, and the p99.

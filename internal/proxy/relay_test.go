@@ -5,6 +5,7 @@ package proxy_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -40,27 +41,15 @@ func speaks(t *testing.T, length int, send func(conn net.Conn) error) (addr stri
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	conns = &atomic.Int64{}
-	done := make(chan struct{})
-	t.Cleanup(func() { _ = l.Close(); <-done })
-	go func() {
-		defer close(done)
-		for {
-			conn, err := l.Accept()
-			if err != nil {
+	serveConns(t, l, func(_ context.Context, conn net.Conn) {
+		conns.Add(1)
+		in := bufio.NewReader(conn)
+		for faulty.ReadHead(in) == nil {
+			if _, err := fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", length); err != nil || send(conn) != nil {
 				return
 			}
-			conns.Add(1)
-			go func() {
-				defer conn.Close()
-				in := bufio.NewReader(conn)
-				for faulty.ReadHead(in) == nil {
-					if _, err := fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", length); err != nil || send(conn) != nil {
-						return
-					}
-				}
-			}()
 		}
-	}()
+	})
 	return l.Addr().String(), conns
 }
 
@@ -85,25 +74,20 @@ func write(conn net.Conn, pieces ...[]byte) error {
 	return nil
 }
 
-// Whole, in pieces and with pauses: the bytes arrive, and both connections are good for the next request.
+// In pieces: the bytes arrive, and both connections are good for the next request.
 func TestLongAnswers(t *testing.T) {
-	var pause atomic.Int64
 	addr, conns := speaks(t, len(long), func(conn net.Conn) error {
 		for at := 0; at < len(long); at += 1 << 20 {
 			if err := write(conn, long[at:at+100], long[at+100:at+(1<<20)]); err != nil {
 				return err
 			}
-			time.Sleep(time.Duration(pause.Load())) //nolint:forbidigo // a backend that is silent
 		}
 		return nil
 	})
 	s := start(t, one(addr, addr), nil)
 	conn := dial(t, s.addr)
 	in := bufio.NewReader(conn)
-	for n := range 4 {
-		if pause.Store(0); n == 2 {
-			pause.Store(int64(1200 * time.Millisecond)) // longer than the proxy waits at a time
-		}
+	for range 4 {
 		body, err := answered(t, conn, in)
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(long, body))
@@ -190,19 +174,16 @@ func TestLongAnswerThatIsBrokenOff(t *testing.T) {
 }
 
 // A piece of a long answer whose backend pauses leaves at once: nothing holds it back for what will follow.
-func TestPieceOfALongAnswerLeavesAtOnce(t *testing.T) {
-	var wrote atomic.Int64
-	const head, piece = 40 << 10, 1000
+// However long it pauses, it goes on.
+func TestLongAnswerWithPauses(t *testing.T) {
+	const head, piece, pieces = 40 << 10, 1000, 10
+	next := make(chan struct{})
+	defer close(next)
 	addr, _ := speaks(t, len(long), func(conn net.Conn) error {
-		if err := write(conn, long[:head]); err != nil {
-			return err
-		}
-		for at := head; at < head+10*piece; at += piece {
-			time.Sleep(50 * time.Millisecond) //nolint:forbidigo // a backend that pauses
-			wrote.Store(time.Now().UnixNano())
-			if err := write(conn, long[at:at+piece]); err != nil {
-				return err
-			}
+		err := write(conn, long[:head])
+		for at := head; err == nil && at < head+pieces*piece; at += piece {
+			<-next
+			err = write(conn, long[at:at+piece])
 		}
 		return io.EOF
 	})
@@ -213,14 +194,19 @@ func TestPieceOfALongAnswerLeavesAtOnce(t *testing.T) {
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	require.NoError(t, err)
 	defer resp.Body.Close()
-	_, err = io.ReadFull(resp.Body, make([]byte, head))
+	body := make([]byte, head+pieces*piece)
+	_, err = io.ReadFull(resp.Body, body[:head])
 	require.NoError(t, err)
-	soonest := time.Hour
-	for range 10 {
-		_, err = io.ReadFull(resp.Body, make([]byte, piece))
+	soonest, silent := time.Hour, time.Now()
+	eventually(t, func() bool { return time.Since(silent) > 1200*time.Millisecond }, "longer than the proxy waits at a time")
+	for at := head; at < len(body); at += piece {
+		now := time.Now()
+		next <- struct{}{}
+		_, err = io.ReadFull(resp.Body, body[at:at+piece])
 		require.NoError(t, err)
-		soonest = min(soonest, time.Since(time.Unix(0, wrote.Load())))
+		soonest = min(soonest, time.Since(now))
 	}
+	assert.True(t, bytes.Equal(long[:len(body)], body))
 	assert.Less(t, soonest, 20*time.Millisecond, "the kernel would hold it for 200 ms")
 }
 

@@ -62,8 +62,9 @@ type Answered struct {
 // Leg carries copies in one protocol.
 type Leg interface {
 	// Send sends the copy and calls c.Done, from any goroutine and perhaps before it returns, once the
-	// answer has been read, by c.Until, or there will be none. It sets c.End, and c.Latency if c.Timed. Unless wait is set it must not wait, and
-	// returns false if it would have to: then nothing was sent, nor will be if it sets c.Spent. It keeps nothing of the copy after Done.
+	// answer has been read, by c.Until, or there will be none. It sets c.End, and c.Latency if c.Timed.
+	// Unless wait is set it must not wait, and returns false if it would have to: then nothing was sent,
+	// nor will be if it sets c.Spent. It keeps nothing of the copy after Done.
 	Send(to *upstream.Endpoint, c *Copy, wait bool) bool
 }
 
