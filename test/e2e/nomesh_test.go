@@ -381,6 +381,7 @@ func TestVariantThatCrashesCostsClientsNothing(t *testing.T) {
 		}
 	}
 	inTurn("is well", func() { s.ready(t, "httpbin-v2") })
+	s.onlyPrimary(t) // and copies came
 	inTurn("is rolled", func() { s.kubectl(t, "rollout", "restart", "deployment/httpbin-v2") })
 	s.ready(t, "httpbin-v2")
 	command("timeout -s KILL 2 gunicorn")
