@@ -37,7 +37,7 @@ const (
 
 // resolver finds out what the cluster knows about a route's mirrors.
 type resolver interface {
-	Resolve(ctx context.Context, doc *route.Document) (policy.Snapshot, error)
+	Resolve(ctx context.Context, doc *route.Route) (policy.Snapshot, error)
 }
 
 // Options configure a Gate. The zero value, with a resolver, is valid.
@@ -139,8 +139,8 @@ func cause(err error) string {
 
 // read decodes a request's object. The second result is set when there is
 // nothing to decide.
-func (g *Gate) read(req *admission.Request) (*route.Document, *outcome) {
-	done := func(reason policy.Reason) (*route.Document, *outcome) {
+func (g *Gate) read(req *admission.Request) (*route.Route, *outcome) {
+	done := func(reason policy.Reason) (*route.Route, *outcome) {
 		out := allow(policy.None, reason)
 		return nil, &out
 	}
@@ -149,7 +149,7 @@ func (g *Gate) read(req *admission.Request) (*route.Document, *outcome) {
 	}
 	doc, err := route.Decode(req.Object.Raw, route.Options{
 		ClusterDomain: g.opts.ClusterDomain, Namespace: req.Namespace,
-		Previous: sync.OnceValue(func() *route.Document { return g.readOld(req) }),
+		Previous: sync.OnceValue(func() *route.Route { return g.readOld(req) }),
 	})
 	switch {
 	case err != nil:
@@ -168,7 +168,7 @@ func (g *Gate) read(req *admission.Request) (*route.Document, *outcome) {
 
 // readOld decodes the stored version of the route. One that cannot be read, or
 // that never had a mirror, has nothing to add.
-func (g *Gate) readOld(req *admission.Request) *route.Document {
+func (g *Gate) readOld(req *admission.Request) *route.Route {
 	if req.Operation != admissionv1.Update || !route.MayMirror(req.OldObject.Raw) {
 		return nil
 	}
@@ -180,7 +180,7 @@ func (g *Gate) readOld(req *admission.Request) *route.Document {
 }
 
 // decide resolves a route's variants and applies policy.
-func (g *Gate) decide(ctx context.Context, stage string, req *admission.Request, doc *route.Document) (policy.Decision, error) {
+func (g *Gate) decide(ctx context.Context, stage string, req *admission.Request, doc *route.Route) (policy.Decision, error) {
 	snap, err := g.resolver.Resolve(ctx, doc)
 	if err != nil {
 		return policy.Decision{}, err

@@ -33,7 +33,7 @@ type fakeResolver struct {
 	panic string
 }
 
-func (f fakeResolver) Resolve(_ context.Context, doc *route.Document) (policy.Snapshot, error) {
+func (f fakeResolver) Resolve(_ context.Context, doc *route.Route) (policy.Snapshot, error) {
 	if f.panic != "" {
 		panic(f.panic)
 	}
@@ -113,7 +113,7 @@ type forgetful struct {
 	raw []byte
 }
 
-func (f forgetful) Resolve(ctx context.Context, doc *route.Document) (policy.Snapshot, error) {
+func (f forgetful) Resolve(ctx context.Context, doc *route.Route) (policy.Snapshot, error) {
 	copy(f.raw, "{}"+strings.Repeat(" ", len(f.raw)))
 	return f.fakeResolver.Resolve(ctx, doc)
 }

@@ -37,11 +37,11 @@ func (g *Gate) mutate(ctx context.Context, req *admission.Request) (outcome, err
 		return outcome{}, err
 	}
 	out := allow(d.Action, d.Reason, d.Warnings...)
-	ops := d.Arrangement.Operations
+	ops := d.Plan.Operations
 	if len(ops) == 0 {
 		return out, nil
 	}
-	if len(d.Arrangement.Parked) > 0 && doc.FromConfigMap() && touched(req) {
+	if len(d.Plan.Parked) > 0 && doc.FromConfigMap() && touched(req) {
 		return notYet(req, d), nil
 	}
 	if err := patch.Check(req.Object.Raw, ops); err != nil {

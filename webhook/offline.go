@@ -59,7 +59,7 @@ func offline(opts Options) variant.Options {
 // snapshots resolves from an index alone, without a live read.
 type snapshots struct{ index *variant.Index }
 
-func (s snapshots) Resolve(_ context.Context, doc *route.Document) (policy.Snapshot, error) {
+func (s snapshots) Resolve(_ context.Context, doc *route.Route) (policy.Snapshot, error) {
 	return s.index.Snapshot(doc), nil
 }
 

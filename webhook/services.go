@@ -21,9 +21,9 @@ import (
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
-	"github.com/mirrorgate/mirrorgate/internal/dataplane"
+	"github.com/mirrorgate/mirrorgate/internal/intercept"
 	"github.com/mirrorgate/mirrorgate/internal/policy"
-	"github.com/mirrorgate/mirrorgate/internal/takeover"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 	"github.com/mirrorgate/mirrorgate/patch"
 )
 
@@ -33,7 +33,7 @@ const ServicesPath = "/mutate-services"
 // Fronts tells what the cluster says about a Service and the proxies in front of it.
 type Fronts interface {
 	// View is about a Service as it would be stored. It fails while not everything is known.
-	View(*corev1.Service) (takeover.View, error)
+	View(*corev1.Service) (intercept.View, error)
 }
 
 // Services steers the selectors of Services that have a proxy in front of them.
@@ -92,18 +92,18 @@ func (s *Services) mutate(req *admission.Request) (admission.Response, error) {
 		return allow(policy.None, policy.Deleting).Response, nil
 	}
 	object.Namespace = req.Namespace
-	var stored *takeover.Service
+	var stored *intercept.Service
 	if req.Operation == admissionv1.Update {
 		if err := json.Unmarshal(req.OldObject.Raw, &old); err != nil {
 			return admission.Response{}, fmt.Errorf("read the stored Service: %w", err)
 		}
-		stored = takeover.Of(&old)
+		stored = intercept.Of(&old)
 	}
 	view, err := s.fronts.View(&object)
 	if err != nil {
 		return admission.Response{}, err
 	}
-	d := takeover.Decide(takeover.Of(&object), stored, &view)
+	d := intercept.Decide(intercept.Of(&object), stored, &view)
 	s.metrics.steered.WithLabelValues(string(d.Mode), strconv.FormatBool(req.DryRun != nil && *req.DryRun)).Inc()
 	var warnings []string
 	if d.Lost {
@@ -144,19 +144,19 @@ func (s *Services) Admit(ctx context.Context, object, old []byte) (Admission, er
 }
 
 // selectorEdits make a Service what was decided.
-func selectorEdits(o *corev1.Service, d *takeover.Decision) []patch.Operation {
+func selectorEdits(o *corev1.Service, d *intercept.Decision) []patch.Operation {
 	var edits []patch.Operation
 	if !maps.Equal(o.Spec.Selector, d.Selector) {
 		edits = append(edits, patch.Add("/spec/selector", d.Selector))
 	}
-	at := patch.Pointer("/metadata/annotations").Key(dataplane.SelectorAnnotation)
-	_, recorded := o.Annotations[dataplane.SelectorAnnotation]
+	at := patch.Pointer("/metadata/annotations").Key(wellknown.SelectorAnnotation)
+	_, recorded := o.Annotations[wellknown.SelectorAnnotation]
 	switch {
-	case d.Recorded == o.Annotations[dataplane.SelectorAnnotation] && (d.Recorded != "" || !recorded):
+	case d.Recorded == o.Annotations[wellknown.SelectorAnnotation] && (d.Recorded != "" || !recorded):
 	case d.Recorded == "":
 		edits = append(edits, patch.Remove(at))
 	case o.Annotations == nil:
-		edits = append(edits, patch.Add("/metadata/annotations", map[string]string{dataplane.SelectorAnnotation: d.Recorded}))
+		edits = append(edits, patch.Add("/metadata/annotations", map[string]string{wellknown.SelectorAnnotation: d.Recorded}))
 	default:
 		edits = append(edits, patch.Add(at, d.Recorded))
 	}

@@ -14,19 +14,19 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 	"sigs.k8s.io/yaml"
 
-	"github.com/mirrorgate/mirrorgate/internal/dataplane"
-	"github.com/mirrorgate/mirrorgate/internal/takeover"
+	"github.com/mirrorgate/mirrorgate/internal/intercept"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 	"github.com/mirrorgate/mirrorgate/patch"
 )
 
 // fakeFronts answers with one view for every Service, or fails.
 type fakeFronts struct {
-	view  takeover.View
+	view  intercept.View
 	err   error
 	panic string
 }
 
-func (f *fakeFronts) View(*corev1.Service) (takeover.View, error) {
+func (f *fakeFronts) View(*corev1.Service) (intercept.View, error) {
 	if f.panic != "" {
 		panic(f.panic)
 	}
@@ -60,11 +60,11 @@ func admit(t *testing.T, s *Services, object, old string) (stored []byte, resp a
 	return stored, resp
 }
 
-func serving() takeover.View {
+func serving() intercept.View {
 	s := &corev1.Service{}
 	_ = yaml.Unmarshal([]byte(httpbin), s)
-	return takeover.View{Wanted: true, Primary: map[string]string{"app": "httpbin", "version": "v1"}, Proxies: []takeover.Proxy{{
-		Labels: map[string]string{"app": dataplane.Sentinel("httpbin")}, Serves: takeover.ServesOf(s.Spec.Selector, s.Spec.Ports),
+	return intercept.View{Wanted: true, Primary: map[string]string{"app": "httpbin", "version": "v1"}, Proxies: []intercept.Proxy{{
+		Labels: map[string]string{"app": wellknown.Sentinel("httpbin")}, Serves: intercept.ServesOf(s.Spec.Selector, s.Spec.Ports),
 	}}}
 }
 
@@ -106,7 +106,7 @@ func TestServiceWebhookFailsOpen(t *testing.T) {
 		object string
 		cause  string
 	}{
-		"not synced":    {fakeFronts{err: takeover.ErrNotSynced}, httpbin, "caches"},
+		"not synced":    {fakeFronts{err: intercept.ErrNotSynced}, httpbin, "caches"},
 		"an error":      {fakeFronts{err: errors.New("boom")}, httpbin, "internal error"},
 		"a panic":       {fakeFronts{panic: "boom"}, httpbin, "panic"},
 		"no Service":    {fakeFronts{}, `{spec: {ports: 1}}`, "internal error"},

@@ -8,19 +8,19 @@ import (
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
-	"github.com/mirrorgate/mirrorgate/internal/controller"
-	"github.com/mirrorgate/mirrorgate/internal/controller/documents"
+	"github.com/mirrorgate/mirrorgate/internal/controller/iter8"
+	"github.com/mirrorgate/mirrorgate/internal/controller/mirrors"
 )
 
 // documents returns what serves Iter8's documents, nil where nobody asked for it. The
 // options are told that it decides on routes of its own.
-func (g *gateway) documents(recorder events.EventRecorder, opts *controller.Options) (*documents.Controller, error) {
+func (g *gateway) documents(recorder events.EventRecorder, opts *mirrors.Options) (*iter8.Controller, error) {
 	if !g.opts.Iter8 {
 		return nil, nil
 	}
-	c, err := documents.New(g.config, g.index, documents.Options{
+	c, err := iter8.New(g.config, g.index, iter8.Options{
 		Policy: g.opts.Policy, ClusterDomain: g.opts.ClusterDomain, Grace: g.opts.UnreadyGrace.Duration,
-		Recorder: recorder, Metrics: documents.NewMetrics(metrics.Registry), Log: g.log.WithName("iter8"),
+		Recorder: recorder, Metrics: iter8.NewMetrics(metrics.Registry), Log: g.log.WithName("iter8"),
 	})
 	if err != nil {
 		return nil, err
@@ -30,7 +30,7 @@ func (g *gateway) documents(recorder events.EventRecorder, opts *controller.Opti
 }
 
 // followDocuments is their loop, which waits until the caches are filled.
-func (g *gateway) followDocuments(c *documents.Controller) func(context.Context) error {
+func (g *gateway) followDocuments(c *iter8.Controller) func(context.Context) error {
 	return func(ctx context.Context) error {
 		if !poll(ctx, flipPoll, g.cluster.HasSynced) {
 			return nil

@@ -21,10 +21,10 @@ import (
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
-	"github.com/mirrorgate/mirrorgate/internal/controller/proxies"
+	"github.com/mirrorgate/mirrorgate/internal/controller/intercept"
 	"github.com/mirrorgate/mirrorgate/internal/dataplane"
 	"github.com/mirrorgate/mirrorgate/internal/front"
-	"github.com/mirrorgate/mirrorgate/internal/takeover"
+	interception "github.com/mirrorgate/mirrorgate/internal/intercept"
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
 
@@ -79,9 +79,9 @@ func (g *gateway) proxies(recorder events.EventRecorder) ([]func(context.Context
 	if err != nil {
 		return nil, err
 	}
-	observed := proxies.NewMetrics(metrics.Registry)
-	var queue atomic.Pointer[proxies.Queue] // nil while another replica leads
-	add := func(names ...proxies.Name) {
+	observed := intercept.NewMetrics(metrics.Registry)
+	var queue atomic.Pointer[intercept.Queue] // nil while another replica leads
+	add := func(names ...intercept.Name) {
 		if q := queue.Load(); q != nil {
 			for _, name := range names {
 				(*q).Add(name)
@@ -104,12 +104,12 @@ func (g *gateway) proxies(recorder events.EventRecorder) ([]func(context.Context
 		if !poll(ctx, 20*time.Millisecond, g.noMesh.synced) {
 			return nil
 		}
-		c := proxies.New(g.noMesh.state, proxies.NewServices(client.CoreV1()), proxies.NewObjects(objects), recorder, proxies.Options{
+		c := intercept.New(g.noMesh.state, intercept.NewServices(client.CoreV1()), intercept.NewObjects(objects), recorder, intercept.Options{
 			Config: config, Registered: g.registered, Workers: g.opts.Workers, Resync: g.opts.Resync.Duration,
 			Metrics: observed, Log: g.log.WithName("proxies"),
 		})
 		defer queue.Store(nil)
-		return c.Start(ctx, func(_ context.Context, q proxies.Queue) error {
+		return c.Start(ctx, func(_ context.Context, q intercept.Queue) error {
 			queue.Store(&q)
 			return nil
 		})
@@ -141,7 +141,7 @@ func (g *gateway) registered(ctx context.Context) (bool, error) {
 }
 
 // ownImage fills in the image of the pod that the process runs in, unless another is told.
-func (g *gateway) ownImage(ctx context.Context, config *takeover.Config) error {
+func (g *gateway) ownImage(ctx context.Context, config *interception.Config) error {
 	if config.Image != "" {
 		return nil
 	}

@@ -21,8 +21,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/mirrorgate/mirrorgate/internal/dataplane"
 	"github.com/mirrorgate/mirrorgate/internal/feed/feedtest"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 const httpRoutes = "/apis/gateway.networking.k8s.io/v1/httproutes"
@@ -77,7 +77,7 @@ func newInFront(t *testing.T, api *feedtest.API, drain time.Duration) *inFront {
 }
 
 // service puts a Service with the two ports; the second is no HTTP. Its selector leads to its proxies.
-func (f *inFront) service(t *testing.T, name string) { f.selecting(t, name, dataplane.Sentinel(name)) }
+func (f *inFront) service(t *testing.T, name string) { f.selecting(t, name, wellknown.Sentinel(name)) }
 
 func (f *inFront) selecting(t *testing.T, name, app string) {
 	f.api.Put(t, fmt.Appendf(nil, `{"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "shop", "name": %q}, "spec": {
@@ -179,7 +179,7 @@ func TestProxyService(t *testing.T) {
 	f.ready(t, http.StatusServiceUnavailable)
 	f.service(t, "httpbin")
 	require.Never(t, func() bool { return f.readyz(t.Context()) == http.StatusOK }, 300*time.Millisecond, 20*time.Millisecond, "without an origin")
-	origin := dataplane.OriginName("httpbin")
+	origin := wellknown.OriginName("httpbin")
 	f.service(t, origin)
 	f.pods(t, origin, v1, db)
 	f.ready(t, http.StatusOK)
@@ -235,7 +235,7 @@ func TestProxyService(t *testing.T) {
 func TestProxyServiceHoldsATable(t *testing.T) {
 	api := serviceAPI(t)
 	f := newInFront(t, api, 0)
-	origin := dataplane.OriginName("httpbin")
+	origin := wellknown.OriginName("httpbin")
 	f.service(t, "httpbin")
 	f.service(t, origin)
 	f.pods(t, origin, webserver(t, "v1"), greeter(t))
@@ -270,7 +270,7 @@ func TestProxyServiceHoldsATable(t *testing.T) {
 func TestProxyServiceInBypass(t *testing.T) {
 	api := serviceAPI(t)
 	f := newInFront(t, api, 0)
-	origin := dataplane.OriginName("httpbin")
+	origin := wellknown.OriginName("httpbin")
 	f.service(t, origin)
 	f.service(t, "httpbin")
 	f.pods(t, origin, webserver(t, "v1"), greeter(t))
@@ -289,7 +289,7 @@ func TestProxyServiceInBypass(t *testing.T) {
 		require.NoError(t, err)
 		return response.Close
 	}
-	for _, app := range []string{"httpbin-v1", dataplane.Sentinel("httpbin"), "httpbin-v1"} {
+	for _, app := range []string{"httpbin-v1", wellknown.Sentinel("httpbin"), "httpbin-v1"} {
 		f.selecting(t, "httpbin", app)
 		bypass := app == "httpbin-v1"
 		require.Eventually(t, func() bool { return dismissed() == bypass }, 20*time.Second, 5*time.Millisecond, app)
@@ -304,8 +304,8 @@ func TestProxyServiceStartsInAnOutage(t *testing.T) {
 	f := newInFront(t, api, 0)
 	f.ready(t, http.StatusServiceUnavailable)
 	f.service(t, "httpbin")
-	f.service(t, dataplane.OriginName("httpbin"))
-	f.pods(t, dataplane.OriginName("httpbin"), webserver(t, "v1"), greeter(t))
+	f.service(t, wellknown.OriginName("httpbin"))
+	f.pods(t, wellknown.OriginName("httpbin"), webserver(t, "v1"), greeter(t))
 	require.Never(t, func() bool { return f.readyz(t.Context()) == http.StatusOK }, 300*time.Millisecond, 20*time.Millisecond)
 	api.Refuse("/", 0)
 	f.ready(t, http.StatusOK)
@@ -318,8 +318,8 @@ func TestProxyServiceWaitsForItsPort(t *testing.T) {
 	f := newInFront(t, api, 0)
 	l, err := net.Listen("tcp", fmt.Sprintf(":%d", f.web))
 	require.NoError(t, err)
-	f.service(t, dataplane.OriginName("httpbin"))
-	f.pods(t, dataplane.OriginName("httpbin"), webserver(t, "v1"), greeter(t))
+	f.service(t, wellknown.OriginName("httpbin"))
+	f.pods(t, wellknown.OriginName("httpbin"), webserver(t, "v1"), greeter(t))
 	f.service(t, "httpbin")
 	require.Never(t, func() bool { return f.readyz(t.Context()) == http.StatusOK }, 500*time.Millisecond, 20*time.Millisecond)
 	require.NoError(t, l.Close())

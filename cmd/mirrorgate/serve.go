@@ -27,7 +27,8 @@ import (
 	ctrlwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"github.com/mirrorgate/mirrorgate/certs"
-	"github.com/mirrorgate/mirrorgate/internal/controller"
+	"github.com/mirrorgate/mirrorgate/internal/controller/events"
+	"github.com/mirrorgate/mirrorgate/internal/controller/mirrors"
 	"github.com/mirrorgate/mirrorgate/internal/heap"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 	"github.com/mirrorgate/mirrorgate/internal/variant"
@@ -227,7 +228,7 @@ const flipPoll = 20 * time.Millisecond
 // controller returns the controller's loop, which with --leader-elect runs on
 // one replica at a time.
 func (g *gateway) controller() (func(context.Context) error, error) {
-	toucher, err := controller.NewToucher(g.config)
+	toucher, err := mirrors.NewToucher(g.config)
 	if err != nil {
 		return nil, err
 	}
@@ -235,21 +236,21 @@ func (g *gateway) controller() (func(context.Context) error, error) {
 	if err != nil {
 		return nil, err
 	}
-	observed := controller.NewMetrics(metrics.Registry)
-	events := controller.NewEvents(g.manager.GetEventRecorder("mirrorgate"), observed)
-	if err := g.manager.Add(everywhere(events.Start)); err != nil {
+	observed := mirrors.NewMetrics(metrics.Registry)
+	recorder := events.New(g.manager.GetEventRecorder("mirrorgate"), metrics.Registry)
+	if err := g.manager.Add(everywhere(recorder.Start)); err != nil {
 		return nil, err
 	}
-	opts := controller.Options{
+	opts := mirrors.Options{
 		Policy: g.opts.Policy, ClusterDomain: g.opts.ClusterDomain, Workers: g.opts.Workers,
 		Resync: g.opts.Resync.Duration, Metrics: observed, Log: g.log.WithName("controller"),
 	}
-	docs, err := g.documents(events, &opts)
+	docs, err := g.documents(recorder, &opts)
 	if err != nil {
 		return nil, err
 	}
-	c := controller.New(g.index, toucher, controller.NewNamespaces(g.client.CoreV1(), selector), events, opts)
-	var queue atomic.Pointer[controller.Queue] // nil while another replica leads
+	c := mirrors.New(g.index, toucher, mirrors.NewNamespaces(g.client.CoreV1(), selector), recorder, opts)
+	var queue atomic.Pointer[mirrors.Queue] // nil while another replica leads
 	g.index.Subscribe(func(keys []route.Key) {
 		q := queue.Load()
 		if q == nil {
@@ -265,7 +266,7 @@ func (g *gateway) controller() (func(context.Context) error, error) {
 			return nil
 		}
 		defer queue.Store(nil)
-		return c.Start(ctx, func(_ context.Context, q controller.Queue) error {
+		return c.Start(ctx, func(_ context.Context, q mirrors.Queue) error {
 			queue.Store(&q)
 			return nil
 		})
@@ -275,7 +276,7 @@ func (g *gateway) controller() (func(context.Context) error, error) {
 		loops = append(loops, g.followDocuments(docs))
 	}
 	if g.opts.NoMesh {
-		more, err := g.proxies(events)
+		more, err := g.proxies(recorder)
 		if err != nil {
 			return nil, err
 		}

@@ -13,7 +13,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
-	"github.com/mirrorgate/mirrorgate/internal/controller"
+	"github.com/mirrorgate/mirrorgate/internal/controller/mirrors"
 	"github.com/mirrorgate/mirrorgate/internal/status"
 	"github.com/mirrorgate/mirrorgate/internal/variant"
 	"github.com/mirrorgate/mirrorgate/webhook"
@@ -120,7 +120,7 @@ func namespacesOf(config *rest.Config) (status.Namespaces, error) {
 	if err != nil {
 		return nil, err
 	}
-	return controller.NewNamespaces(client.CoreV1(), selector), nil
+	return mirrors.NewNamespaces(client.CoreV1(), selector), nil
 }
 
 func place(namespace string) string {

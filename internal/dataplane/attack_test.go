@@ -6,18 +6,20 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // victim is a namespace that a route of another one would like to reach or to steer.
 var victim = []string{
-	serviceOf("victim/api", Enabled, "8000"), serviceOf("victim/api-v1", "", "80"), serviceOf("victim/secret", "", "80"),
+	serviceOf("victim/api", wellknown.Enabled, "8000"), serviceOf("victim/api-v1", "", "80"), serviceOf("victim/secret", "", "80"),
 	sliceOf("victim/api-v1", "api-v1", "80", "10.9.0.1"), sliceOf("victim/secret", "secret", "80", "10.9.0.2"),
 	routeOf("victim/api", `{group: "", kind: Service, name: api}`, "{backendRefs: [{name: api-v1, port: 80}]}"),
 }
 
 // own is what the attacker has: the right to write everything in a namespace of his.
 var own = []string{
-	serviceOf("evil/web", Enabled, "80"), serviceOf("evil/v1", "", "80"), sliceOf("evil/v1", "v1", "80", "10.6.6.6"),
+	serviceOf("evil/web", wellknown.Enabled, "80"), serviceOf("evil/v1", "", "80"), sliceOf("evil/v1", "v1", "80", "10.6.6.6"),
 }
 
 const evilParent = `{group: "", kind: Service, name: web}`
@@ -145,7 +147,7 @@ func TestAttackEnable(t *testing.T) {
 	w := newWorld(t, serviceOf("victim/api", "", "8000"), serviceOf("victim/v1", "", "80"),
 		routeOf("victim/api", `{group: "", kind: Service, name: api}`, "{backendRefs: [{name: v1, port: 80}]}"))
 	w.EnableNamespace("evil", true)
-	w.apply(serviceOf("evil/api", Enabled, "8000"))
+	w.apply(serviceOf("evil/api", wellknown.Enabled, "8000"))
 	assert.Nil(t, w.Table(name("victim/api")))
 	assert.Empty(t, w.conditions("victim/api"))
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/feed/feedtest"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 const (
@@ -166,7 +167,7 @@ func TestFeedFollows(t *testing.T) {
 // Gateway API may be installed later, and removed, without a restart.
 func TestFeedFollowsTheCRD(t *testing.T) {
 	t.Parallel()
-	f := proxied(t, feedtest.New(t), serviceOf("httpbin", Enabled, "http:8000->80"), serviceOf("httpbin-v1", "", "http:80"), serviceOf("httpbin-v2", "", "http:80"))
+	f := proxied(t, feedtest.New(t), serviceOf("httpbin", wellknown.Enabled, "http:8000->80"), serviceOf("httpbin-v1", "", "http:80"), serviceOf("httpbin-v2", "", "http:80"))
 	f.known(t)
 	routed := func() bool { return routed(f.Table(name("httpbin"))) }
 	assert.False(t, routed())
@@ -183,7 +184,7 @@ const foreignRule = `{backendRefs: [{name: v1, namespace: other, port: 80}]}`
 
 // Whoever runs the proxy of a Service knows that it has one, and no other Service has: whatever labels say.
 func TestFeedOfOneParent(t *testing.T) {
-	f := proxied(t, gatewayAPI(t), serviceOf("httpbin", "", "http:8000->80"), serviceOf("second", Enabled, "http:8000->80"), serviceOf("httpbin-v1", "", "http:80"),
+	f := proxied(t, gatewayAPI(t), serviceOf("httpbin", "", "http:8000->80"), serviceOf("second", wellknown.Enabled, "http:8000->80"), serviceOf("httpbin-v1", "", "http:80"),
 		routeOf("httpbin", parent, "{backendRefs: [{name: httpbin-v1, port: 80}]}"), routeOf("second", strings.Replace(parent, "httpbin", "second", 1), foreignRule))
 	f.known(t)
 	assert.Equal(t, []Name{name("httpbin")}, f.Parents())
@@ -205,7 +206,7 @@ func TestFeedReadsForeignNamespaces(t *testing.T) {
 			api.Refuse("/apis/discovery.k8s.io/v1/namespaces/other/", http.StatusForbidden)
 			api.Refuse(strings.Replace(path, "/referencegrants", "/namespaces/other/", 1), http.StatusForbidden)
 			grant := strings.Replace(grantOf("other/shop", "{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}", `{group: "", kind: Service}`), gatewayV1, "gateway.networking.k8s.io/"+version, 1)
-			f := proxied(t, api, serviceOf("httpbin", Enabled, "http:8000->80"), routeOf("httpbin", parent, foreignRule), grant,
+			f := proxied(t, api, serviceOf("httpbin", wellknown.Enabled, "http:8000->80"), routeOf("httpbin", parent, foreignRule), grant,
 				serviceOf("other/v1", "", "http:80"), sliceOf("other/v1-a", "v1", "http:80", "10.9.0.1"))
 			f.known(t)
 			assert.Equal(t, "none", f.backends("other/v1"))
@@ -241,7 +242,7 @@ func TestFeedReadsForeignNamespaces(t *testing.T) {
 func TestFeedForgetsWhatItMayNotReadAnyMore(t *testing.T) {
 	t.Parallel()
 	api := gatewayAPI(t)
-	f := proxied(t, api, serviceOf("httpbin", Enabled, "http:8000->80"), routeOf("httpbin", parent, foreignRule),
+	f := proxied(t, api, serviceOf("httpbin", wellknown.Enabled, "http:8000->80"), routeOf("httpbin", parent, foreignRule),
 		grantOf("other/shop", "{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}", `{group: "", kind: Service}`),
 		serviceOf("other/v1", "", "http:80"), sliceOf("other/v1-a", "v1", "http:80", "10.9.0.1"))
 	f.known(t)
@@ -256,7 +257,7 @@ func TestFeedDoubts(t *testing.T) {
 	t.Parallel()
 	api := gatewayAPI(t)
 	f := unfed(t, api, Options{Parent: name("httpbin")}, FeedOptions{Namespace: "shop"},
-		serviceOf("httpbin", Enabled, "http:8000->80"), routeOf("httpbin", parent, foreignRule),
+		serviceOf("httpbin", wellknown.Enabled, "http:8000->80"), routeOf("httpbin", parent, foreignRule),
 		grantOf("other/shop", "{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}", `{group: "", kind: Service}`),
 		serviceOf("other/v1", "", "http:80"), sliceOf("other/v1-a", "v1", "http:80", "10.9.0.1"))
 	require.Greater(t, f.doubtAgain, 5*time.Second)
@@ -343,10 +344,10 @@ func TestFeedOfTheWholeCluster(t *testing.T) {
 	api := gatewayAPI(t)
 	label := func(value string) {
 		api.Put(t, map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{
-			"name": "shop", "labels": map[string]any{Label: value},
+			"name": "shop", "labels": map[string]any{wellknown.Label: value},
 		}})
 	}
-	f := feeding(t, api, Options{}, FeedOptions{WithoutEndpoints: true}, serviceOf("httpbin", "", "http:8000->80"), serviceOf("other/httpbin", Enabled, "http:8000->80"), serviceOf("httpbin-v1", "", "http:80"),
+	f := feeding(t, api, Options{}, FeedOptions{WithoutEndpoints: true}, serviceOf("httpbin", "", "http:8000->80"), serviceOf("other/httpbin", wellknown.Enabled, "http:8000->80"), serviceOf("httpbin-v1", "", "http:80"),
 		routeOf("httpbin", parent, "{backendRefs: [{name: httpbin-v1, port: 80}]}"), routeOf("other/httpbin", parent, "{backendRefs: [{name: httpbin-v1, port: 80}]}"))
 	parents := func(want ...string) func() bool {
 		return func() bool {
@@ -358,11 +359,11 @@ func TestFeedOfTheWholeCluster(t *testing.T) {
 		}
 	}
 	eventually(t, "one parent", parents("other/httpbin"))
-	label(Enabled)
+	label(wellknown.Enabled)
 	eventually(t, "two parents", parents("other/httpbin", "shop/httpbin"))
 	label("disabled")
 	eventually(t, "one parent again", parents("other/httpbin"))
-	label(Enabled)
+	label(wellknown.Enabled)
 	eventually(t, "two parents again", parents("other/httpbin", "shop/httpbin"))
 	api.Away()
 	api.Delete(t, "v1", "Namespace", "", "shop")
@@ -379,8 +380,8 @@ func TestFeedAttackFromAnotherNamespace(t *testing.T) {
 	f.known(t)
 	before := f.Table(name("httpbin"))
 	f.put(t, routeOf("evil/httpbin", `{group: "", kind: Service, namespace: shop, name: httpbin, port: 8000}`, "{backendRefs: [{name: evil, port: 80}]}"),
-		serviceOf("evil/evil", Enabled, "http:80"), sliceOf("evil/a", "evil", "http:80", "10.66.0.1"),
-		sliceOf("evil/httpbin-v1-a", "httpbin-v1", "http:80", "10.66.0.1"), serviceOf("evil/httpbin-v1", Enabled, "http:80"),
+		serviceOf("evil/evil", wellknown.Enabled, "http:80"), sliceOf("evil/a", "evil", "http:80", "10.66.0.1"),
+		sliceOf("evil/httpbin-v1-a", "httpbin-v1", "http:80", "10.66.0.1"), serviceOf("evil/httpbin-v1", wellknown.Enabled, "http:80"),
 		grantOf("evil/all", "{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}", `{group: "", kind: Service}`))
 	f.put(t, sliceOf("httpbin-v2-a", "httpbin-v2", "http:80", "10.2.0.2")) // everything before it has been seen by now
 	eventually(t, "the last event", func() bool { return f.backends("shop/httpbin-v2") == "10.2.0.2:80|" })
@@ -395,7 +396,7 @@ func TestFeedAttackFromAnotherNamespace(t *testing.T) {
 // A route that refers to another namespace to which a mirror goes as well: both are unresolved as long
 // as nothing is granted, and a Service is not looked at before it is.
 func TestFeedAttackOnAnotherNamespace(t *testing.T) {
-	f := proxied(t, gatewayAPI(t), serviceOf("httpbin", Enabled, "http:8000->80"), serviceOf("bank/vault", "", "http:80"), sliceOf("bank/vault-a", "vault", "http:80", "10.5.0.1"),
+	f := proxied(t, gatewayAPI(t), serviceOf("httpbin", wellknown.Enabled, "http:8000->80"), serviceOf("bank/vault", "", "http:80"), sliceOf("bank/vault-a", "vault", "http:80", "10.5.0.1"),
 		routeOf("httpbin", parent, `{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: vault, namespace: bank, port: 80}}}], backendRefs: [{name: vault, namespace: bank, port: 80}]}`),
 		grantOf("bank/other", "{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: elsewhere}", `{group: "", kind: Service}`))
 	f.known(t)

@@ -10,7 +10,7 @@ import (
 	"sync"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy"
-	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
@@ -164,7 +164,7 @@ func passes(table *spec.Table) bool {
 }
 
 func (f *Follower) apply(table *spec.Table) error {
-	compiled, problems := rules.Compile(table)
+	compiled, problems := routing.Compile(table)
 	if compiled == nil {
 		return fmt.Errorf("the routes of Service %s do not fit together: %s", f.parent, problems[0])
 	}

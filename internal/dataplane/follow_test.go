@@ -21,6 +21,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -112,7 +113,7 @@ func (f *front) expect(t *testing.T, want string) {
 
 // world of the tutorial, with real servers as pods.
 func tutorialWith(t *testing.T, v1, v2 *pod) *world {
-	return newWorld(t, serviceOf("httpbin", Enabled, "http:8000->80"),
+	return newWorld(t, serviceOf("httpbin", wellknown.Enabled, "http:8000->80"),
 		serviceOf("httpbin-v1", "", "http:80"), serviceOf("httpbin-v2", "", "http:80"),
 		v1.slice("httpbin-v1"), v2.slice("httpbin-v2"), routeOf("httpbin", parent, mirroring))
 }
@@ -240,12 +241,12 @@ func TestPortChanges(t *testing.T) {
 	f := newFront(t, w)
 	require.NoError(t, f.Sync())
 	f.expect(t, "200 v1")
-	w.apply(serviceOf("httpbin", Enabled, "http:8001->80"))
+	w.apply(serviceOf("httpbin", wellknown.Enabled, "http:8001->80"))
 	require.ErrorIs(t, f.Sync(), ErrNotServed)
 	w.apply(routeOf("httpbin", `{group: "", kind: Service, name: httpbin, port: 8001}`, mirroring, "generation: 8"))
 	require.NoError(t, f.Sync())
 	f.expect(t, "200 v1")
-	w.apply(serviceOf("httpbin", Enabled, "alias:8002->80 http:8001->80"), routeOf("httpbin", `{group: "", kind: Service, name: httpbin}`, mirroring, "generation: 9"))
+	w.apply(serviceOf("httpbin", wellknown.Enabled, "alias:8002->80 http:8001->80"), routeOf("httpbin", `{group: "", kind: Service, name: httpbin}`, mirroring, "generation: 9"))
 	require.NoError(t, f.Sync())
 	f.expect(t, "200 v1")
 }
@@ -365,7 +366,7 @@ func TestFollower(t *testing.T) {
 	assert.Equal(t, []string{"shop/httpbin-v2:80 [10.2.0.3:80] [10.2.0.1:80]"}, s.swaps)
 	assert.Len(t, s.tables, 1)
 
-	w.apply(serviceOf("other", Enabled, "80"), routeOf("other", `{group: "", kind: Service, name: other}`, "{backendRefs: [{name: other, port: 80}]}"))
+	w.apply(serviceOf("other", wellknown.Enabled, "80"), routeOf("other", `{group: "", kind: Service, name: other}`, "{backendRefs: [{name: other, port: 80}]}"))
 	w.apply(sliceOf("other", "other-mirrorgate-origin", "80", "10.3.0.1"))
 	assert.Equal(t, []*Change{{Endpoints: []Backend{{name("other"), "shop/other"}}}}, w.changes)
 	assert.False(t, woken())
@@ -390,7 +391,7 @@ func TestPassThroughBeforeARoute(t *testing.T) {
 	w.apply(serviceOf("httpbin", "", "http:8000->80"), serviceOf("httpbin-v1", "", "http:80"), serviceOf("httpbin-v2", "", "http:80"), v1.slice("httpbin-v1"), v2.slice("httpbin-v2"))
 	f := newFront(t, w)
 	require.ErrorIs(t, f.Sync(), ErrNoOrigin)
-	origin := OriginName("httpbin")
+	origin := wellknown.OriginName("httpbin")
 	w.apply(serviceOf(origin, "", "http:8000->80"), v2.slice(origin))
 	<-f.Changed()
 	require.NoError(t, f.Sync())

@@ -12,6 +12,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // Selects is what a stored Service selects.
@@ -74,7 +75,7 @@ func (x *Index) Front(parent Name) Front {
 	for r := range x.naming[parent] {
 		f.Named = f.Named || r.name.Namespace == parent.Namespace && slices.ContainsFunc(r.parents, func(p parentRef) bool { return p.service == parent })
 	}
-	if origin := x.services[Name{Namespace: parent.Namespace, Name: OriginName(parent.Name)}]; origin != nil {
+	if origin := x.services[Name{Namespace: parent.Namespace, Name: wellknown.OriginName(parent.Name)}]; origin != nil {
 		f.Origin = &origin.selects
 	}
 	routes := slices.SortedFunc(maps.Keys(x.attached[parent]), (*route).precedes)

@@ -7,6 +7,9 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mirrorgate/mirrorgate/internal/intercept"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // primaryOf is the selector of a front's primary, "" for none.
@@ -20,7 +23,7 @@ func primaryOf(w *world, parent string) string {
 
 func TestFrontPrimary(t *testing.T) {
 	base := []string{
-		serviceOf("web", Enabled, "http:8000->80 9000->90"),
+		serviceOf("web", wellknown.Enabled, "http:8000->80 9000->90"),
 		serviceOf("v1", "", "80", "selector: {app: v1}"), serviceOf("v2", "", "80", "selector: {app: v2}"),
 		serviceOf("other", "", "80->8080", "selector: {app: other}"), serviceOf("far/v1", "", "80", "selector: {app: far}"),
 	}
@@ -67,7 +70,7 @@ func TestFrontFollowsItsParts(t *testing.T) {
 	w.apply(grantOf("far/g", "{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}", "{group: '', kind: Service}"))
 	require.Equal(t, []string{"far"}, front().Foreign)
 
-	w.apply(serviceOf(OriginName("web"), "", "80", "selector: {app: mine}"))
+	w.apply(serviceOf(wellknown.OriginName("web"), "", "80", "selector: {app: mine}"))
 	require.Equal(t, "mine", front().Origin.Selector["app"])
 
 	w.apply(serviceOf("web", "", "80", "clusterIP: None"))
@@ -76,7 +79,7 @@ func TestFrontFollowsItsParts(t *testing.T) {
 	require.Equal(t, []Name{name("web")}, w.Fronts(), "refused, and to be told so")
 	w.apply(serviceOf("web", "disabled", "80"))
 	require.Empty(t, w.Fronts())
-	w.apply(serviceOf("web", "disabled", "80", "selector: {app: "+Sentinel("web")+"}"))
+	w.apply(serviceOf("web", "disabled", "80", "selector: {app: "+wellknown.Sentinel("web")+"}"))
 	require.Equal(t, []Name{name("web")}, w.Fronts(), "we hold its selector")
 	w.Delete(KindService, "shop", "web")
 	require.False(t, front().Exists)
@@ -87,26 +90,26 @@ func TestRefusesWhatProxiesCannotCarry(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Name: "web"},
 		Spec:       corev1.ServiceSpec{ClusterIP: "10.0.0.1", Selector: map[string]string{"app": "x"}},
 	}
-	require.Empty(t, Refused(s))
-	for key, says := range map[string]string{"pod-template-hash": "pod-template-hash", ParentLabel: ParentLabel} {
+	require.Empty(t, intercept.Refused(s))
+	for key, says := range map[string]string{"pod-template-hash": "pod-template-hash", wellknown.ParentLabel: wellknown.ParentLabel} {
 		s.Spec.Selector = map[string]string{key: "x"}
-		require.Contains(t, Refused(s), says)
+		require.Contains(t, intercept.Refused(s), says)
 	}
-	s.Spec.Selector, s.Labels = map[string]string{"app": "x"}, map[string]string{ParentLabel: "web"}
-	require.Contains(t, Refused(s), "mirrorgate's own")
+	s.Spec.Selector, s.Labels = map[string]string{"app": "x"}, map[string]string{wellknown.ParentLabel: "web"}
+	require.Contains(t, intercept.Refused(s), "mirrorgate's own")
 }
 
 // In bypass a Service has its primary's selector, which may be one that Argo Rollouts swaps.
 func TestRefusesByWhatTheAuthorWrote(t *testing.T) {
 	s := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: "web", Annotations: map[string]string{
-			SelectorAnnotation: `{"original":{"app":"x"},"written":{"rollouts-pod-template-hash":"5d"}}`,
+			wellknown.SelectorAnnotation: `{"original":{"app":"x"},"written":{"rollouts-pod-template-hash":"5d"}}`,
 		}},
 		Spec: corev1.ServiceSpec{ClusterIP: "10.0.0.1", Selector: map[string]string{"rollouts-pod-template-hash": "5d"}},
 	}
-	require.Empty(t, Refused(s))
+	require.Empty(t, intercept.Refused(s))
 	s.Annotations = nil
-	require.Contains(t, Refused(s), "Argo Rollouts")
+	require.Contains(t, intercept.Refused(s), "Argo Rollouts")
 }
 
 // What a leader has left behind is found by the next: the origin goes last.
@@ -114,7 +117,7 @@ func TestFrontsWithAnOrigin(t *testing.T) {
 	w := newWorld(t, serviceOf("web", "", "80"))
 	require.Empty(t, w.Fronts())
 	require.NoError(t, w.Upsert(&corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: OriginName("web"), Labels: map[string]string{ParentLabel: ParentValue("web")}},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: wellknown.OriginName("web"), Labels: map[string]string{wellknown.ParentLabel: wellknown.ParentValue("web")}},
 	}))
 	require.Equal(t, []Name{name("web")}, w.Fronts())
 }

@@ -13,8 +13,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // world is an Index that notes its changes.
@@ -81,7 +82,7 @@ func meta(full, more string) string {
 func serviceOf(full, label, ports string, more ...string) string {
 	labels := ""
 	if label != "" {
-		labels = fmt.Sprintf("labels: {%s: %q}", Label, label)
+		labels = fmt.Sprintf("labels: {%s: %q}", wellknown.Label, label)
 	}
 	var list []string
 	for p := range strings.FieldsSeq(ports) {
@@ -164,7 +165,7 @@ func grantOf(full, from, to string) string {
 
 // tutorial is what Istio's task and Iter8's tutorial have: a Service, two variants and a mirror.
 var tutorial = strings.Join([]string{
-	serviceOf("httpbin", Enabled, "http:8000->80"),
+	serviceOf("httpbin", wellknown.Enabled, "http:8000->80"),
 	serviceOf("httpbin-v1", "", "http:80"), serviceOf("httpbin-v2", "", "http:80"),
 	sliceOf("httpbin-v1-a", "httpbin-v1", "http:80", "10.1.0.1"), sliceOf("httpbin-v2-a", "httpbin-v2", "http:80", "10.2.0.1"),
 	routeOf("httpbin", parent, mirroring),
@@ -177,7 +178,7 @@ func (w *world) conditions(route string) string {
 	parents, generation := w.Status(name(route))
 	var lines []string
 	for _, p := range parents {
-		assert.Equal(w.t, ControllerName, p.ControllerName)
+		assert.Equal(w.t, wellknown.ControllerName, p.ControllerName)
 		var words []string
 		for _, c := range p.Conditions {
 			assert.Equal(w.t, generation, c.ObservedGeneration)
@@ -208,13 +209,13 @@ func (w *world) message(route, condition string) string {
 }
 
 // compiled is the table of a parent as the proxy would serve it.
-func (w *world) compiled(parent string) *rules.Table {
+func (w *world) compiled(parent string) *routing.Table {
 	w.t.Helper()
 	table := w.Table(name(parent))
 	if table == nil {
 		return nil
 	}
-	out, problems := rules.Compile(table)
+	out, problems := routing.Compile(table)
 	require.NotNil(w.t, out, problems)
 	return out
 }
@@ -224,8 +225,8 @@ type noHeader struct{}
 func (noHeader) Get(string) (string, bool) { return "", false }
 
 // ask says what happens to a GET: "backend status", then mirrors; with endpoints in brackets.
-func ask(t *rules.Table, listener int, path string) string {
-	rule := t.Match(listener, &rules.Request{Method: "GET", Host: "httpbin:8000", Path: path, Header: noHeader{}})
+func ask(t *routing.Table, listener int, path string) string {
+	rule := t.Match(listener, &routing.Request{Method: "GET", Host: "httpbin:8000", Path: path, Header: noHeader{}})
 	if rule == nil {
 		return "404"
 	}

@@ -4,22 +4,20 @@ package dataplane
 // Nothing of them holds on to the object.
 
 import (
-	"encoding/json"
-	"fmt"
 	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
-	"strings"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
+	"github.com/mirrorgate/mirrorgate/internal/intercept"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // Name is the name of an object with its namespace.
@@ -48,11 +46,11 @@ type service struct {
 func fromService(o *corev1.Service) *service {
 	return &service{
 		ports:    slices.Clone(o.Spec.Ports),
-		label:    o.Labels[Label],
-		refused:  Refused(o),
+		label:    o.Labels[wellknown.Label],
+		refused:  intercept.Refused(o),
 		swapped:  swapped(o),
-		parent:   o.Labels[ParentLabel],
-		selects:  Selects{Selector: maps.Clone(o.Spec.Selector), Recorded: o.Annotations[SelectorAnnotation]},
+		parent:   o.Labels[wellknown.ParentLabel],
+		selects:  Selects{Selector: maps.Clone(o.Spec.Selector), Recorded: o.Annotations[wellknown.SelectorAnnotation]},
 		external: o.Spec.Type == corev1.ServiceTypeExternalName,
 		affinity: string(o.Spec.SessionAffinity),
 		families: slices.Clone(o.Spec.IPFamilies),
@@ -71,81 +69,19 @@ func (s *service) equal(other *service) bool {
 
 func swapped(o *corev1.Service) bool {
 	for _, value := range o.Spec.Selector {
-		if value != Sentinel(o.Name) {
+		if value != wellknown.Sentinel(o.Name) {
 			return false
 		}
 	}
 	return len(o.Spec.Selector) > 0
 }
 
-// Refused says why no proxy can stand in front of a Service, in words for its author; it is empty if
-// one can.
-func Refused(o *corev1.Service) string {
-	s, selector := &o.Spec, author(o)
-	switch {
-	case s.Type == corev1.ServiceTypeExternalName:
-		return "it is an ExternalName"
-	case s.ClusterIP == corev1.ClusterIPNone:
-		return "it is headless: its clients connect to pods, not to the Service"
-	case len(selector) == 0:
-		return "it has no selector that could lead to proxies"
-	case o.Labels[ParentLabel] != "":
-		return "it is one of mirrorgate's own"
-	case s.PublishNotReadyAddresses:
-		return "it publishes addresses that are not ready"
-	case ptr.Deref(s.InternalTrafficPolicy, "") == corev1.ServiceInternalTrafficPolicyLocal,
-		s.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal:
-		return "its traffic policy is Local, and a proxy may be on another node"
-	}
-	for _, key := range slices.Sorted(maps.Keys(selector)) {
-		if strings.HasPrefix(key, Prefix) || key == appsv1.DefaultDeploymentUniqueLabelKey {
-			return fmt.Sprintf("its selector has the key %s, which proxies cannot carry", key)
-		}
-	}
-	for _, p := range s.Ports {
-		if !isTCP(&p) {
-			return fmt.Sprintf("its port %d is %s; a proxy carries TCP alone", p.Port, p.Protocol)
-		}
-	}
-	if by := owner(o, selector); by != "" {
-		return "its selector belongs to " + by
-	}
-	return ""
-}
-
-// author is the selector that a Service's author wrote: what we wrote in its place says nothing about
-// the Service.
-func author(o *corev1.Service) map[string]string {
-	var record struct {
-		Original map[string]string `json:"original"`
-	}
-	if json.Unmarshal([]byte(o.Annotations[SelectorAnnotation]), &record) == nil && len(record.Original) > 0 {
-		return record.Original
-	}
-	return o.Spec.Selector
-}
-
-// owner names a tool that swaps selectors itself.
-func owner(o *corev1.Service, selector map[string]string) string {
-	_, selects := selector["rollouts-pod-template-hash"]
-	_, managed := o.Annotations["argo-rollouts.argoproj.io/managed-by-rollouts"]
-	if selects || managed {
-		return "Argo Rollouts"
-	}
-	if slices.ContainsFunc(o.OwnerReferences, func(r metav1.OwnerReference) bool { return r.Kind == "Canary" }) {
-		return "Flagger"
-	}
-	return ""
-}
-
-func isTCP(p *corev1.ServicePort) bool { return p.Protocol == "" || p.Protocol == corev1.ProtocolTCP }
-
 // port returns the Service's port of that number, nil if there is none. Of two with one number the
 // one that carries TCP counts.
 func (s *service) port(number int) *corev1.ServicePort {
 	var found *corev1.ServicePort
 	for i := range s.ports {
-		if p := &s.ports[i]; int(p.Port) == number && (found == nil || isTCP(p)) {
+		if p := &s.ports[i]; int(p.Port) == number && (found == nil || intercept.IsTCP(p)) {
 			found = p
 		}
 	}
@@ -156,9 +92,9 @@ func (s *service) port(number int) *corev1.ServicePort {
 func protocol(p *corev1.ServicePort) (word string, ok bool) {
 	switch ptr.Deref(p.AppProtocol, "") {
 	case "", "http", "kubernetes.io/ws":
-		return "http", isTCP(p)
+		return "http", intercept.IsTCP(p)
 	case "kubernetes.io/h2c", "h2c", "http2", "grpc":
-		return "h2c", isTCP(p)
+		return "h2c", intercept.IsTCP(p)
 	}
 	return "", false
 }

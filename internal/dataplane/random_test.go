@@ -9,8 +9,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 func pick[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
@@ -27,7 +28,7 @@ func randomObject(r *rand.Rand) (kind Kind, full, manifest string) {
 	switch kind {
 	case KindService:
 		n := name(full).Name
-		manifest = serviceOf(full, pick(r, Enabled, Enabled, Enabled, Enabled, "", "disabled"),
+		manifest = serviceOf(full, pick(r, wellknown.Enabled, wellknown.Enabled, wellknown.Enabled, wellknown.Enabled, "", "disabled"),
 			pick(r, "80", "80", "web:80 admin:81", "web:80 admin:81", "web:80->x admin:81->x", "web:81/h2c", "80/mysql"),
 			pick(r, "type: NodePort", "type: NodePort", "type: NodePort", "type: NodePort", "type: NodePort", "type: NodePort", "type: NodePort", "clusterIP: None", "selector: {app: mirrorgate-"+n+"}", "ipFamilies: [IPv6, IPv4]", "type: ExternalName"))
 	case KindEndpointSlice:
@@ -105,7 +106,7 @@ func TestRandomHistories(t *testing.T) {
 					continue
 				}
 				served++
-				compiled, problems := rules.Compile(table)
+				compiled, problems := routing.Compile(table)
 				require.NotNil(t, compiled, "seed %d: %v", seed, problems)
 			}
 			before = after

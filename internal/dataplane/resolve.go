@@ -13,8 +13,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mirrorgate/mirrorgate/internal/grant"
+	"github.com/mirrorgate/mirrorgate/internal/intercept"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 	routes "github.com/mirrorgate/mirrorgate/internal/route"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // The conditions and reasons of Gateway API that occur here.
@@ -104,7 +106,7 @@ func (x *Index) enabled(name Name) bool {
 		return name == x.opts.Parent
 	}
 	if s := x.services[name]; s != nil && s.label != "" {
-		return s.label == Enabled
+		return s.label == wellknown.Enabled
 	}
 	return x.namespaces[name.Namespace]
 }
@@ -166,7 +168,7 @@ func (p *parentRef) which() string {
 // sharing are the ports with the target port of this one, itself included.
 func (s *service) sharing(port *corev1.ServicePort) (out []*corev1.ServicePort) {
 	for i := range s.ports {
-		if isTCP(&s.ports[i]) && TargetPort(&s.ports[i]) == TargetPort(port) {
+		if intercept.IsTCP(&s.ports[i]) && wellknown.TargetPort(&s.ports[i]) == wellknown.TargetPort(port) {
 			out = append(out, &s.ports[i])
 		}
 	}
@@ -285,7 +287,7 @@ func (r *route) statusOf(p *parentRef, why fault, refs metav1.Condition) ParentS
 	for i := range conditions {
 		conditions[i].ObservedGeneration = r.generation
 	}
-	return ParentStatus{ParentRef: p.written, ControllerName: ControllerName, Conditions: conditions}
+	return ParentStatus{ParentRef: p.written, ControllerName: wellknown.ControllerName, Conditions: conditions}
 }
 
 // names are the Services that a route is about: its parents and what its rules name.

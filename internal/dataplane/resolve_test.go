@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // The seeds' documents: accepted, resolved, served.
@@ -39,37 +41,37 @@ func TestParents(t *testing.T) {
 		namespace              bool // enabled
 		want                   string
 	}{
-		{"whole Service", serviceOf("httpbin", Enabled, "8000"), `{group: "", kind: Service, name: httpbin}`, false, fine},
+		{"whole Service", serviceOf("httpbin", wellknown.Enabled, "8000"), `{group: "", kind: Service, name: httpbin}`, false, fine},
 		{"by namespace", serviceOf("httpbin", "", "8000"), parent, true, fine},
 		{"no label", serviceOf("httpbin", "", "8000"), parent, false, ""},
 		{"other value", serviceOf("httpbin", "disabled", "8000"), parent, true, ""},
-		{"Gateway by default", serviceOf("httpbin", Enabled, "8000"), `{name: httpbin}`, false, ""},
-		{"Service of the default group", serviceOf("httpbin", Enabled, "8000"), `{kind: Service, name: httpbin}`, false, ""},
-		{"other kind", serviceOf("httpbin", Enabled, "8000"), `{group: "", kind: ConfigMap, name: httpbin}`, false, ""},
-		{"Gateway and Service", serviceOf("httpbin", Enabled, "8000"), `{name: gateway}, ` + parent, false, fine},
-		{"no such Service, not ours", serviceOf("other", Enabled, "8000"), parent, false, ""},
+		{"Gateway by default", serviceOf("httpbin", wellknown.Enabled, "8000"), `{name: httpbin}`, false, ""},
+		{"Service of the default group", serviceOf("httpbin", wellknown.Enabled, "8000"), `{kind: Service, name: httpbin}`, false, ""},
+		{"other kind", serviceOf("httpbin", wellknown.Enabled, "8000"), `{group: "", kind: ConfigMap, name: httpbin}`, false, ""},
+		{"Gateway and Service", serviceOf("httpbin", wellknown.Enabled, "8000"), `{name: gateway}, ` + parent, false, fine},
+		{"no such Service, not ours", serviceOf("other", wellknown.Enabled, "8000"), parent, false, ""},
 		{"no such Service", serviceOf("other", "", "8000"), parent, true, fmt.Sprintf(refused, "NoMatchingParent")},
-		{"no such port", serviceOf("httpbin", Enabled, "8001"), parent, false, fmt.Sprintf(refused, "NoMatchingParent")},
-		{"port by name", serviceOf("httpbin", Enabled, "http:8000 admin:9000"), `{group: "", kind: Service, name: httpbin, sectionName: http}`, false, fine},
-		{"no such name", serviceOf("httpbin", Enabled, "http:8000"), `{group: "", kind: Service, name: httpbin, sectionName: grpc}`, false, fmt.Sprintf(refused, "NoMatchingParent")},
-		{"name and number differ", serviceOf("httpbin", Enabled, "http:8000 admin:9000"), `{group: "", kind: Service, name: httpbin, sectionName: admin, port: 8000}`, false, fmt.Sprintf(refused, "NoMatchingParent")},
-		{"a good and a bad one", serviceOf("httpbin", Enabled, "8000"), `{group: "", kind: Service, name: httpbin, port: 1}, ` + parent, false, fmt.Sprintf(refused, "NoMatchingParent") + "\n" + fine},
-		{"no HTTP", serviceOf("httpbin", Enabled, "8000/mysql"), parent, false, fmt.Sprintf(refused, "NoMatchingParent")},
-		{"TLS", serviceOf("httpbin", Enabled, "8000/https"), parent, false, fmt.Sprintf(refused, "NoMatchingParent")},
-		{"shared target port", serviceOf("httpbin", Enabled, "a:8000->80 b:80"), parent, false, fmt.Sprintf(refused, "UnsupportedValue")},
-		{"shared target port, all of it", serviceOf("httpbin", Enabled, "a:8000->80 b:80"), `{group: "", kind: Service, name: httpbin}`, false, fine},
-		{"shared with what is no HTTP", serviceOf("httpbin", Enabled, "a:8000->80 b:80/mysql"), `{group: "", kind: Service, name: httpbin}`, false, fmt.Sprintf(refused, "UnsupportedValue")},
-		{"headless", serviceOf("httpbin", Enabled, "8000", "clusterIP: None"), parent, false, fmt.Sprintf(refused, "UnsupportedValue")},
-		{"ExternalName", serviceOf("httpbin", Enabled, "8000", "type: ExternalName", "externalName: example.com"), parent, false, fmt.Sprintf(refused, "UnsupportedValue")},
-		{"no selector", serviceOf("httpbin", Enabled, "8000", "selector: {}"), parent, false, fmt.Sprintf(refused, "UnsupportedValue")},
-		{"UDP", serviceOf("httpbin", Enabled, "a:8000 b:53/UDP"), parent, false, fmt.Sprintf(refused, "UnsupportedValue")},
-		{"not ready addresses", serviceOf("httpbin", Enabled, "8000", "publishNotReadyAddresses: true"), parent, false, fmt.Sprintf(refused, "UnsupportedValue")},
-		{"traffic policy", serviceOf("httpbin", Enabled, "8000", "internalTrafficPolicy: Local"), parent, false, fmt.Sprintf(refused, "UnsupportedValue")},
-		{"traffic policy from outside", serviceOf("httpbin", Enabled, "8000", "type: NodePort", "externalTrafficPolicy: Local"), parent, false, fmt.Sprintf(refused, "UnsupportedValue")},
-		{"NodePort", serviceOf("httpbin", Enabled, "8000", "type: NodePort"), parent, false, fine},
-		{"LoadBalancer", serviceOf("httpbin", Enabled, "8000", "type: LoadBalancer", "sessionAffinity: ClientIP"), parent, false, fine},
-		{"Argo Rollouts", serviceOf("httpbin", Enabled, "8000", "selector: {app: x, rollouts-pod-template-hash: abc}"), parent, false, fmt.Sprintf(refused, "UnsupportedValue")},
-		{"Flagger", strings.Replace(serviceOf("httpbin", Enabled, "8000"), "name: httpbin,", "name: httpbin, ownerReferences: [{apiVersion: flagger.app/v1beta1, kind: Canary, name: httpbin, uid: u}],", 1), parent, false, fmt.Sprintf(refused, "UnsupportedValue")},
+		{"no such port", serviceOf("httpbin", wellknown.Enabled, "8001"), parent, false, fmt.Sprintf(refused, "NoMatchingParent")},
+		{"port by name", serviceOf("httpbin", wellknown.Enabled, "http:8000 admin:9000"), `{group: "", kind: Service, name: httpbin, sectionName: http}`, false, fine},
+		{"no such name", serviceOf("httpbin", wellknown.Enabled, "http:8000"), `{group: "", kind: Service, name: httpbin, sectionName: grpc}`, false, fmt.Sprintf(refused, "NoMatchingParent")},
+		{"name and number differ", serviceOf("httpbin", wellknown.Enabled, "http:8000 admin:9000"), `{group: "", kind: Service, name: httpbin, sectionName: admin, port: 8000}`, false, fmt.Sprintf(refused, "NoMatchingParent")},
+		{"a good and a bad one", serviceOf("httpbin", wellknown.Enabled, "8000"), `{group: "", kind: Service, name: httpbin, port: 1}, ` + parent, false, fmt.Sprintf(refused, "NoMatchingParent") + "\n" + fine},
+		{"no HTTP", serviceOf("httpbin", wellknown.Enabled, "8000/mysql"), parent, false, fmt.Sprintf(refused, "NoMatchingParent")},
+		{"TLS", serviceOf("httpbin", wellknown.Enabled, "8000/https"), parent, false, fmt.Sprintf(refused, "NoMatchingParent")},
+		{"shared target port", serviceOf("httpbin", wellknown.Enabled, "a:8000->80 b:80"), parent, false, fmt.Sprintf(refused, "UnsupportedValue")},
+		{"shared target port, all of it", serviceOf("httpbin", wellknown.Enabled, "a:8000->80 b:80"), `{group: "", kind: Service, name: httpbin}`, false, fine},
+		{"shared with what is no HTTP", serviceOf("httpbin", wellknown.Enabled, "a:8000->80 b:80/mysql"), `{group: "", kind: Service, name: httpbin}`, false, fmt.Sprintf(refused, "UnsupportedValue")},
+		{"headless", serviceOf("httpbin", wellknown.Enabled, "8000", "clusterIP: None"), parent, false, fmt.Sprintf(refused, "UnsupportedValue")},
+		{"ExternalName", serviceOf("httpbin", wellknown.Enabled, "8000", "type: ExternalName", "externalName: example.com"), parent, false, fmt.Sprintf(refused, "UnsupportedValue")},
+		{"no selector", serviceOf("httpbin", wellknown.Enabled, "8000", "selector: {}"), parent, false, fmt.Sprintf(refused, "UnsupportedValue")},
+		{"UDP", serviceOf("httpbin", wellknown.Enabled, "a:8000 b:53/UDP"), parent, false, fmt.Sprintf(refused, "UnsupportedValue")},
+		{"not ready addresses", serviceOf("httpbin", wellknown.Enabled, "8000", "publishNotReadyAddresses: true"), parent, false, fmt.Sprintf(refused, "UnsupportedValue")},
+		{"traffic policy", serviceOf("httpbin", wellknown.Enabled, "8000", "internalTrafficPolicy: Local"), parent, false, fmt.Sprintf(refused, "UnsupportedValue")},
+		{"traffic policy from outside", serviceOf("httpbin", wellknown.Enabled, "8000", "type: NodePort", "externalTrafficPolicy: Local"), parent, false, fmt.Sprintf(refused, "UnsupportedValue")},
+		{"NodePort", serviceOf("httpbin", wellknown.Enabled, "8000", "type: NodePort"), parent, false, fine},
+		{"LoadBalancer", serviceOf("httpbin", wellknown.Enabled, "8000", "type: LoadBalancer", "sessionAffinity: ClientIP"), parent, false, fine},
+		{"Argo Rollouts", serviceOf("httpbin", wellknown.Enabled, "8000", "selector: {app: x, rollouts-pod-template-hash: abc}"), parent, false, fmt.Sprintf(refused, "UnsupportedValue")},
+		{"Flagger", strings.Replace(serviceOf("httpbin", wellknown.Enabled, "8000"), "name: httpbin,", "name: httpbin, ownerReferences: [{apiVersion: flagger.app/v1beta1, kind: Canary, name: httpbin, uid: u}],", 1), parent, false, fmt.Sprintf(refused, "UnsupportedValue")},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := newWorld(t, backend, test.service)
@@ -90,7 +92,7 @@ func TestParents(t *testing.T) {
 // Where references lead: what the conditions say, and what happens to a request.
 func TestRefs(t *testing.T) {
 	services := []string{
-		serviceOf("httpbin", Enabled, "8000"), serviceOf("v1", "", "80"), serviceOf("v2", "", "80"),
+		serviceOf("httpbin", wellknown.Enabled, "8000"), serviceOf("v1", "", "80"), serviceOf("v2", "", "80"),
 		serviceOf("external", "", "80", "type: ExternalName", "externalName: example.com"),
 		serviceOf("odd", "", "http:80 tls:443/https db:5432/mysql grpc:90/kubernetes.io~1h2c dns:53/UDP"),
 		sliceOf("v1", "v1", "80", "10.1.0.1"), sliceOf("v2", "v2", "80", "10.2.0.1"), sliceOf("odd", "odd", "grpc:9090", "10.3.0.1"),
@@ -196,7 +198,7 @@ func TestGrants(t *testing.T) {
 		{"in a third namespace", grantOf("third/g", from, to), false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := newWorld(t, serviceOf("httpbin", Enabled, "8000"), routeOf("r", parent, rule), serviceOf("other/svc", "", "80"), sliceOf("other/s", "svc", "80", "10.9.0.1"))
+			w := newWorld(t, serviceOf("httpbin", wellknown.Enabled, "8000"), routeOf("r", parent, rule), serviceOf("other/svc", "", "80"), sliceOf("other/s", "svc", "80", "10.9.0.1"))
 			no := fmt.Sprintf(dangles, "RefNotPermitted")
 			assert.Equal(t, no, w.conditions("r"))
 			w.apply(test.grant)

@@ -16,7 +16,7 @@ import (
 	"k8s.io/utils/ptr"
 	kjson "sigs.k8s.io/json"
 
-	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 	routes "github.com/mirrorgate/mirrorgate/internal/route"
 )
@@ -229,7 +229,7 @@ var mirrorPath = regexp.MustCompile(`^(?:\.backendRefs\[([0-9]+)\])?\.filters\[(
 // instead), so that anything else that is wrong beside the matches makes the rule answer 500.
 func sound(rule *spec.Rule) (notes []string, v verdict) {
 	for {
-		table, problems := rules.Compile(&spec.Table{Listeners: []spec.Listener{{Address: ":1", Rules: []spec.Rule{*rule}}}})
+		table, problems := routing.Compile(&spec.Table{Listeners: []spec.Listener{{Address: ":1", Rules: []spec.Rule{*rule}}}})
 		if table != nil {
 			return notes, v
 		}

@@ -15,7 +15,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy"
-	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // The size that bounds of time and memory are promised for: 5 endpoints for each Service.
@@ -29,12 +30,12 @@ const (
 func fill(t testing.TB, x *Index, onParent bool) {
 	t.Helper()
 	put := func(objs ...any) { require.NoError(t, x.Upsert(objs...)) }
-	service := object(t, serviceOf("shop/svc", Enabled, "http:80->8080")).(*corev1.Service)
+	service := object(t, serviceOf("shop/svc", wellknown.Enabled, "http:80->8080")).(*corev1.Service)
 	for n := range scaleServices {
 		service.Name = fmt.Sprintf("svc-%d", n)
 		put(service, scaleSlice(n, 0))
 	}
-	put(object(t, serviceOf("shop/httpbin", Enabled, "http:8000->80")))
+	put(object(t, serviceOf("shop/httpbin", wellknown.Enabled, "http:8000->80")))
 	for n := range scaleRoutes {
 		to := "httpbin"
 		if !onParent {
@@ -178,9 +179,9 @@ func BenchmarkLookup(b *testing.B) {
 			for i := n; i < scaleRoutes; i++ {
 				x.Delete(KindHTTPRoute, "shop", fmt.Sprintf("route-%d", i))
 			}
-			table, problems := rules.Compile(x.Table(name("httpbin")))
+			table, problems := routing.Compile(x.Table(name("httpbin")))
 			require.NotNil(b, table, problems)
-			r := &rules.Request{Method: "GET", Host: "httpbin:8000", Path: fmt.Sprintf("/api/v1/route-%d/x", n-1), Header: noHeader{}}
+			r := &routing.Request{Method: "GET", Host: "httpbin:8000", Path: fmt.Sprintf("/api/v1/route-%d/x", n-1), Header: noHeader{}}
 			b.ReportAllocs()
 			for b.Loop() {
 				if table.Match(0, r) == nil {

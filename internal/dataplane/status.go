@@ -10,6 +10,8 @@ import (
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kjson "sigs.k8s.io/json"
+
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // maxParents is how many entries status.parents may have.
@@ -37,7 +39,7 @@ func ours(status json.RawMessage) (entries []ParentStatus) {
 // entry reads an entry of status.parents, and says whether it is ours.
 func entry(raw json.RawMessage) (p ParentStatus, is bool) {
 	err := kjson.UnmarshalCaseSensitivePreserveInts(raw, &p)
-	return p, err == nil && p.ControllerName == ControllerName
+	return p, err == nil && p.ControllerName == wellknown.ControllerName
 }
 
 // stale says that the object of a route does not say what it should.

@@ -9,6 +9,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 var (
@@ -18,7 +20,7 @@ var (
 
 func wantedFor(name string, status metav1.ConditionStatus) ParentStatus {
 	return ParentStatus{
-		ParentRef: fmt.Appendf(nil, `{"kind": "Service", "name": %q}`, name), ControllerName: ControllerName,
+		ParentRef: fmt.Appendf(nil, `{"kind": "Service", "name": %q}`, name), ControllerName: wellknown.ControllerName,
 		Conditions: []metav1.Condition{{Type: "Accepted", Status: status, Reason: "R", Message: "m", ObservedGeneration: 3}},
 	}
 }
@@ -106,7 +108,7 @@ func withStatus(t *testing.T, route string, parents ...ParentStatus) map[string]
 // order, and whenever conditions came to be.
 func TestStale(t *testing.T) {
 	route := routeOf("httpbin", parent+", "+`{group: "", kind: Service, name: second}`, mirroring)
-	w := newWorld(t, tutorial, serviceOf("second", Enabled, "80"), route)
+	w := newWorld(t, tutorial, serviceOf("second", wellknown.Enabled, "80"), route)
 	put := func(parents ...ParentStatus) {
 		w.changes = nil
 		raw, err := json.Marshal(withStatus(t, route, parents...))
@@ -130,7 +132,7 @@ func TestStale(t *testing.T) {
 	assert.False(t, stale())
 	assert.Empty(t, w.changes, "our own write, and others'")
 
-	wrong := ParentStatus{ControllerName: ControllerName, ParentRef: right[0].ParentRef, Conditions: right[0].Conditions[:1]}
+	wrong := ParentStatus{ControllerName: wellknown.ControllerName, ParentRef: right[0].ParentRef, Conditions: right[0].Conditions[:1]}
 	for what, parents := range map[string][]ParentStatus{
 		"one is missing": {written[0]}, "one is wrong": {written[0], wrong}, "one is there twice": {written[0], written[1], written[0]}, "nothing": nil,
 	} {
@@ -171,9 +173,9 @@ func TestIgnoredFields(t *testing.T) {
 func TestAffinity(t *testing.T) {
 	w := newWorld(t, tutorial)
 	assert.False(t, w.compiled("httpbin").Listeners[0].Affinity)
-	w.apply(serviceOf("httpbin", Enabled, "http:8000->80", "sessionAffinity: ClientIP"))
+	w.apply(serviceOf("httpbin", wellknown.Enabled, "http:8000->80", "sessionAffinity: ClientIP"))
 	assert.Equal(t, []Name{name("httpbin")}, w.changes[0].Tables)
 	assert.True(t, w.compiled("httpbin").Listeners[0].Affinity)
-	w.apply(serviceOf("httpbin", Enabled, "http:8000->80", "sessionAffinity: None"), serviceOf("httpbin-v1", "", "http:80", "sessionAffinity: ClientIP"))
+	w.apply(serviceOf("httpbin", wellknown.Enabled, "http:8000->80", "sessionAffinity: None"), serviceOf("httpbin-v1", "", "http:80", "sessionAffinity: ClientIP"))
 	assert.False(t, w.compiled("httpbin").Listeners[0].Affinity, "a backend's is not")
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/feed"
 	routes "github.com/mirrorgate/mirrorgate/internal/route"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // streamKind is what streams of one resource have in common.
@@ -106,7 +107,7 @@ func (s *stream) sources() (out []feed.Source) {
 		switch {
 		case s.streamKind == namespaces:
 			out = append(out, &feed.Metadata{Client: s.feed.client.Metadata.Resource(resource), Convert: func(object any) any {
-				return object.(*metav1.PartialObjectMetadata).Labels[Label] == Enabled
+				return object.(*metav1.PartialObjectMetadata).Labels[wellknown.Label] == wellknown.Enabled
 			}})
 		case s.newObject != nil:
 			out = append(out, &feed.Typed{Resource: at, NewObject: s.newObject, NewList: s.newList, Convert: s.convert})

@@ -9,7 +9,11 @@ import (
 	"strconv"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/mirrorgate/mirrorgate/internal/intercept"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // Table returns what the proxies of a Service serve, nil if that is nothing: no such Service, or no route
@@ -45,7 +49,7 @@ func (x *Index) Table(parent Name) *spec.Table {
 		l := listeners[int(p.Port)]
 		if len(l.Routes) > 0 {
 			table.Listeners = append(table.Listeners, *l)
-		} else if taken := open[l.Address]; !taken && isTCP(p) {
+		} else if taken := open[l.Address]; !taken && intercept.IsTCP(p) {
 			open[l.Address] = true
 			l.Name += "/tcp" // what looks into connections has another name
 			l.TCP = &spec.Passthrough{Name: parent.String(), Port: l.Port}
@@ -64,7 +68,7 @@ func (x *Index) listeners(parent Name, s *service) map[int]*spec.Listener {
 		out[int(p.Port)] = &spec.Listener{
 			// A server keeps the name of a listener as long as its address: neither may follow the
 			// number that clients use.
-			Name: portName(parent.String(), TargetPort(p)), Address: x.opts.Listen(parent, p), Port: int(p.Port),
+			Name: portName(parent.String(), wellknown.TargetPort(p)), Address: x.opts.Listen(parent, p), Port: int(p.Port),
 			SessionAffinity: s.affinity,
 		}
 	}
@@ -131,7 +135,7 @@ func (x *Index) source(parent, name Name) Name {
 }
 
 func originOf(parent Name) Name {
-	return Name{Namespace: parent.Namespace, Name: OriginName(parent.Name)}
+	return Name{Namespace: parent.Namespace, Name: wellknown.OriginName(parent.Name)}
 }
 
 // link enters a route's resolution into the indexes; unlink takes it out.
@@ -192,3 +196,8 @@ func drop[K, L comparable, V any](m map[K]map[L]V, key K, inner L) {
 }
 
 func portName(name string, port int) string { return name + ":" + strconv.Itoa(port) }
+
+// listenAddress is the default of Options.Listen.
+func listenAddress(_ Name, p *corev1.ServicePort) string {
+	return ":" + strconv.Itoa(wellknown.TargetPort(p))
+}

@@ -9,6 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // Rules of several routes are one table: the better match first, then the older route, then the name,
@@ -19,7 +21,7 @@ func TestPrecedence(t *testing.T) {
 			fmt.Sprintf("creationTimestamp: %q", created))
 	}
 	objects := []string{
-		serviceOf("httpbin", Enabled, "8000"), serviceOf("a", "", "80"), serviceOf("b", "", "80"), serviceOf("c", "", "80"), serviceOf("d", "", "80"),
+		serviceOf("httpbin", wellknown.Enabled, "8000"), serviceOf("a", "", "80"), serviceOf("b", "", "80"), serviceOf("c", "", "80"), serviceOf("d", "", "80"),
 		route("a", "2026-02-01T00:00:00Z", "/"), route("b", "2026-01-01T00:00:00Z", "/"),
 		route("c", "2026-03-01T00:00:00Z", "/long"), route("d", "2026-03-01T00:00:00Z", "/long"),
 	}
@@ -49,7 +51,7 @@ func TestHostnames(t *testing.T) {
 func TestPorts(t *testing.T) {
 	const to = "backendRefs: [{name: v1, port: 80}]"
 	refer := func(more string) string { return `{group: "", kind: Service, name: httpbin` + more + `}` }
-	w := newWorld(t, serviceOf("httpbin", Enabled, "http:80->8080 named:81->web same:82 alias:83->8080 tcp:5432/postgres more:5433->5432/postgres"), serviceOf("v1", "", "80"),
+	w := newWorld(t, serviceOf("httpbin", wellknown.Enabled, "http:80->8080 named:81->web same:82 alias:83->8080 tcp:5432/postgres more:5433->5432/postgres"), serviceOf("v1", "", "80"),
 		routeOf("all", refer(""), "{matches: [{path: {value: /all}}], "+to+"}"),
 		routeOf("one", refer(", sectionName: named"), "{matches: [{path: {value: /one}}], "+to+"}"),
 		routeOf("twice", refer(", port: 82")+", "+refer(", sectionName: same"), "{matches: [{path: {value: /twice}}], "+to+"}"),
@@ -63,7 +65,7 @@ func TestPorts(t *testing.T) {
 	for i, l := range table.Listeners {
 		got = append(got, fmt.Sprint(l.Name, " ", l.Address, " ", l.Port, ": ", ask(table, i, "/all"), " ", ask(table, i, "/one"), " ", ask(table, i, "/twice")))
 	}
-	web := TargetPort(&corev1.ServicePort{TargetPort: intstr.FromString("web")})
+	web := wellknown.TargetPort(&corev1.ServicePort{TargetPort: intstr.FromString("web")})
 	assert.Equal(t, []string{
 		"shop/httpbin:8080 :8080 80: shop/v1:80[] 404 404",
 		fmt.Sprintf("shop/httpbin:%d :%d 81: shop/v1:80[] shop/v1:80[] 404", web, web),
@@ -77,7 +79,7 @@ func TestPorts(t *testing.T) {
 
 // A reference to the parent means its origin, and so does one to any Service whose selector is swapped.
 func TestOrigin(t *testing.T) {
-	w := newWorld(t, serviceOf("httpbin", Enabled, "web:8000"), serviceOf("v1", "", "80"), serviceOf("v2", "", "80"),
+	w := newWorld(t, serviceOf("httpbin", wellknown.Enabled, "web:8000"), serviceOf("v1", "", "80"), serviceOf("v2", "", "80"),
 		sliceOf("proxies", "httpbin", "web:8000", "10.0.0.1"), sliceOf("origin", "httpbin-mirrorgate-origin", "web:80", "10.1.0.1"),
 		sliceOf("v1", "v1", "80", "10.2.0.1"), sliceOf("v1-origin", "v1-mirrorgate-origin", "80", "10.2.0.9"),
 		sliceOf("v2", "v2", "80", "10.3.0.1"),
@@ -95,7 +97,7 @@ func TestOrigin(t *testing.T) {
 	assert.Equal(t, "10.2.0.9:80|", at(w.Table(name("httpbin")).Services["shop/v1"][80]))
 	w.apply(serviceOf("v1", "", "80", "selector: {app: mirrorgate-v1, also: y}"))
 	assert.Equal(t, "10.2.0.1:80|", at(w.Table(name("httpbin")).Services["shop/v1"][80]), "its own again")
-	w.apply(serviceOf("httpbin", Enabled, "web:8000", "selector: {app: mirrorgate-httpbin}"))
+	w.apply(serviceOf("httpbin", wellknown.Enabled, "web:8000", "selector: {app: mirrorgate-httpbin}"))
 	assert.Equal(t, "10.1.0.2:80|", at(w.Table(name("httpbin")).Services["shop/httpbin"][8000]), "the parent, swapped or not")
 }
 
@@ -133,7 +135,7 @@ func TestEndpoints(t *testing.T) {
 		{"second address", serviceOf("v1", "", "80"), []string{strings.Replace(sliceOf("a", "v1", "80", "10.0.0.1"), `["10.0.0.1"]`, `["10.0.0.1", "10.0.0.2"]`, 1)}, "10.0.0.1:80|"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := newWorld(t, serviceOf("httpbin", Enabled, "8000"), test.service, routeOf("r", parent, "{backendRefs: [{name: v1, port: 80}]}"))
+			w := newWorld(t, serviceOf("httpbin", wellknown.Enabled, "8000"), test.service, routeOf("r", parent, "{backendRefs: [{name: v1, port: 80}]}"))
 			w.apply(test.slices...)
 			assert.Equal(t, test.want, at(w.Table(name("httpbin")).Services["shop/v1"][80]))
 			port, ok := w.Port(Backend{name("httpbin"), "shop/v1"}, 80)
@@ -144,7 +146,7 @@ func TestEndpoints(t *testing.T) {
 }
 
 func TestProtocols(t *testing.T) {
-	w := newWorld(t, serviceOf("httpbin", Enabled, "8000"), serviceOf("v1", "", "a:80/grpc b:81/kubernetes.io/ws c:82/kubernetes.io/h2c"),
+	w := newWorld(t, serviceOf("httpbin", wellknown.Enabled, "8000"), serviceOf("v1", "", "a:80/grpc b:81/kubernetes.io/ws c:82/kubernetes.io/h2c"),
 		routeOf("r", parent, "{backendRefs: [{name: v1, port: 80}, {name: v1, port: 81}, {name: v1, port: 82}]}"))
 	ports := w.Table(name("httpbin")).Services["shop/v1"]
 	assert.Equal(t, "h2c http h2c", ports[80].Protocol+" "+ports[81].Protocol+" "+ports[82].Protocol)
@@ -207,7 +209,7 @@ func TestChanges(t *testing.T) {
 // Replace is a list: what is not in it is gone.
 func TestReplace(t *testing.T) {
 	w := newWorld(t, tutorial)
-	require.NoError(t, w.Replace(KindService, object(t, serviceOf("httpbin", Enabled, "http:8000->80")), object(t, serviceOf("httpbin-v1", "", "http:80"))))
+	require.NoError(t, w.Replace(KindService, object(t, serviceOf("httpbin", wellknown.Enabled, "http:8000->80")), object(t, serviceOf("httpbin-v1", "", "http:80"))))
 	assert.Equal(t, fmt.Sprintf(dangles, "BackendNotFound"), w.conditions("httpbin"))
 	require.NoError(t, w.Replace(KindEndpointSlice, object(t, sliceOf("new", "httpbin-v1", "http:80", "10.1.0.7"))))
 	assert.Equal(t, "shop/httpbin-v1:80[10.1.0.7:80]", ask(w.compiled("httpbin"), 0, "/"))
@@ -222,18 +224,18 @@ func TestReplace(t *testing.T) {
 
 // Names fit where they go, however long the Service's is, and stay apart.
 func TestNames(t *testing.T) {
-	assert.Equal(t, "httpbin-mirrorgate-origin", OriginName("httpbin"))
-	assert.Equal(t, "mirrorgate-httpbin", Sentinel("httpbin"))
+	assert.Equal(t, "httpbin-mirrorgate-origin", wellknown.OriginName("httpbin"))
+	assert.Equal(t, "mirrorgate-httpbin", wellknown.Sentinel("httpbin"))
 	seen := map[string]bool{}
 	for _, last := range []string{"a", "b"} {
-		for _, derived := range []string{OriginName(strings.Repeat("x", 62) + last), Sentinel(strings.Repeat("x", 62) + last)} {
+		for _, derived := range []string{wellknown.OriginName(strings.Repeat("x", 62) + last), wellknown.Sentinel(strings.Repeat("x", 62) + last)} {
 			assert.LessOrEqual(t, len(derived), 63)
 			assert.False(t, seen[derived])
 			seen[derived] = true
 		}
 	}
 	port := func(number int32, target intstr.IntOrString) int {
-		return TargetPort(&corev1.ServicePort{Port: number, TargetPort: target})
+		return wellknown.TargetPort(&corev1.ServicePort{Port: number, TargetPort: target})
 	}
 	assert.Equal(t, 8080, port(80, intstr.FromInt32(8080)))
 	assert.Equal(t, 80, port(80, intstr.IntOrString{}))

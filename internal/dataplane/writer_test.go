@@ -19,6 +19,7 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/mirrorgate/mirrorgate/internal/feed/feedtest"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // writing is a feed of the whole cluster and a StatusWriter of it.
@@ -81,7 +82,7 @@ func (w *writing) becomes(t *testing.T, want ...string) {
 	}, 20*time.Second, 2*time.Millisecond, "%v", &last)
 }
 
-const accepted = ControllerName + " " + fine
+const accepted = wellknown.ControllerName + " " + fine
 
 // Conditions are written once, follow what changes, and go when the route is not ours any more.
 func TestStatusWriter(t *testing.T) {
@@ -93,8 +94,8 @@ func TestStatusWriter(t *testing.T) {
 	assert.Equal(t, "application/merge-patch+json", written[0].Type)
 
 	w.api.Delete(t, "v1", "Service", "shop", "httpbin-v2")
-	w.becomes(t, ControllerName+" Accepted=True:Accepted ResolvedRefs=False:BackendNotFound")
-	assert.Equal(t, accepted, ControllerName+" "+fine)
+	w.becomes(t, wellknown.ControllerName+" Accepted=True:Accepted ResolvedRefs=False:BackendNotFound")
+	assert.Equal(t, accepted, wellknown.ControllerName+" "+fine)
 	w.put(t, sliceOf("httpbin-v1-a", "httpbin-v1", "http:80", "10.1.0.9"), serviceOf("elsewhere/x", "", "80"))
 	w.put(t, serviceOf("httpbin-v2", "", "http:80"))
 	w.becomes(t, accepted)
@@ -115,7 +116,7 @@ func TestStatusWriterTakesOver(t *testing.T) {
 	eventually(t, "seen", func() bool { return w.IsStale(name("httpbin")) })
 	assert.Len(t, api.Patches(), 1, "it does not run")
 	w.run(t)
-	w.becomes(t, ControllerName+" Accepted=True:Accepted ResolvedRefs=False:BackendNotFound")
+	w.becomes(t, wellknown.ControllerName+" Accepted=True:Accepted ResolvedRefs=False:BackendNotFound")
 	w.stop()
 	second := newWriting(t, api)
 	second.known(t)

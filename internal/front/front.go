@@ -15,7 +15,8 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/dataplane"
 	"github.com/mirrorgate/mirrorgate/internal/feed"
-	"github.com/mirrorgate/mirrorgate/internal/takeover"
+	"github.com/mirrorgate/mirrorgate/internal/intercept"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // Name is the name of a Service with its namespace.
@@ -36,7 +37,7 @@ type State struct {
 
 // pod is what matters of a proxy pod.
 type pod struct {
-	takeover.Proxy
+	intercept.Proxy
 	// serves is set while it is ready and not ending.
 	serves bool
 }
@@ -80,18 +81,18 @@ func (s *State) Start(ctx context.Context, config *rest.Config, log logr.Logger)
 type proxiesOnly struct{ feed.Source }
 
 func (p proxiesOnly) List(ctx context.Context, namespace string, opts metav1.ListOptions) (*feed.List, error) {
-	opts.LabelSelector = dataplane.ParentLabel
+	opts.LabelSelector = wellknown.ParentLabel
 	return p.Source.List(ctx, namespace, opts)
 }
 
 func (p proxiesOnly) Watch(ctx context.Context, namespace string, opts metav1.ListOptions) (watch.Interface, error) {
-	opts.LabelSelector = dataplane.ParentLabel
+	opts.LabelSelector = wellknown.ParentLabel
 	return p.Source.Watch(ctx, namespace, opts)
 }
 
 // read makes a record of a pod.
 func read(o *corev1.Pod) *pod {
-	p := &pod{Proxy: takeover.Proxy{Labels: o.Labels, Serves: takeover.ParseServes(o.Annotations[dataplane.ServesAnnotation])}}
+	p := &pod{Proxy: intercept.Proxy{Labels: o.Labels, Serves: intercept.ParseServes(o.Annotations[wellknown.ServesAnnotation])}}
 	for _, c := range o.Status.Conditions {
 		if c.Type == corev1.PodReady {
 			p.serves = c.Status == corev1.ConditionTrue && o.DeletionTimestamp == nil
@@ -148,7 +149,7 @@ func (s *State) put(name Name, p *pod) {
 		delete(s.parents, name)
 	}
 	if p != nil {
-		parent = Name{Namespace: name.Namespace, Name: p.Labels[dataplane.ParentLabel]}
+		parent = Name{Namespace: name.Namespace, Name: p.Labels[wellknown.ParentLabel]}
 		s.parents[name] = parent
 		if s.pods[parent] == nil {
 			s.pods[parent] = map[string]pod{}
@@ -173,20 +174,20 @@ func (s *State) Synced() bool {
 }
 
 // View says what concerns a Service as it would be stored. It fails while not everything is known.
-func (s *State) View(o *corev1.Service) (takeover.View, error) {
+func (s *State) View(o *corev1.Service) (intercept.View, error) {
 	if !s.Synced() {
-		return takeover.View{}, takeover.ErrNotSynced
+		return intercept.View{}, intercept.ErrNotSynced
 	}
 	return s.Look(o), nil
 }
 
 // Look is View by what is known so far.
-func (s *State) Look(o *corev1.Service) takeover.View {
+func (s *State) Look(o *corev1.Service) intercept.View {
 	name := Name{Namespace: o.Namespace, Name: o.Name}
 	f := s.index.Front(name)
-	v := takeover.View{Wanted: takeover.Wants(o, &f)}
+	v := intercept.View{Wanted: intercept.Wants(o, f.Namespace, f.Routed)}
 	if f.Primary != nil {
-		v.Primary = takeover.Stored(f.Primary)
+		v.Primary = intercept.Stored(f.Primary.Selector, f.Primary.Recorded)
 	}
 	if f.Origin != nil {
 		v.Origin = f.Origin.Selector

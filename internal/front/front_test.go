@@ -11,7 +11,8 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/dataplane"
 	"github.com/mirrorgate/mirrorgate/internal/feed"
-	"github.com/mirrorgate/mirrorgate/internal/takeover"
+	"github.com/mirrorgate/mirrorgate/internal/intercept"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -21,8 +22,8 @@ var web = Name{Namespace: "shop", Name: "web"}
 func proxy(parent string, change func(*corev1.Pod)) *corev1.Pod {
 	p := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Labels:      map[string]string{dataplane.ParentLabel: parent, "app": dataplane.Sentinel(parent)},
-			Annotations: map[string]string{dataplane.ServesAnnotation: `{"keys":["app"],"ports":[{"number":80}]}`},
+			Labels:      map[string]string{wellknown.ParentLabel: parent, "app": wellknown.Sentinel(parent)},
+			Annotations: map[string]string{wellknown.ServesAnnotation: `{"keys":["app"],"ports":[{"number":80}]}`},
 		},
 		Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
 			{Type: corev1.PodInitialized, Status: corev1.ConditionTrue}, {Type: corev1.PodReady, Status: corev1.ConditionTrue},
@@ -36,7 +37,7 @@ func proxy(parent string, change func(*corev1.Pod)) *corev1.Pod {
 
 func service(name string) *corev1.Service {
 	return &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, Labels: map[string]string{dataplane.Label: dataplane.Enabled}},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, Labels: map[string]string{wellknown.Label: wellknown.Enabled}},
 		Spec:       corev1.ServiceSpec{ClusterIP: "10.0.0.1", Selector: map[string]string{"app": name}, Ports: []corev1.ServicePort{{Port: 80}}},
 	}
 }
@@ -55,7 +56,7 @@ func TestWhichProxiesServe(t *testing.T) {
 	s.Put(Name{Namespace: "elsewhere", Name: "ready"}, proxy("web", nil))
 	v := s.Look(service("web"))
 	require.Len(t, v.Proxies, 1)
-	assert.Equal(t, []takeover.Port{{Number: 80}}, v.Proxies[0].Serves.Ports)
+	assert.Equal(t, []intercept.Port{{Number: 80}}, v.Proxies[0].Serves.Ports)
 	assert.Equal(t, 4, s.Pods(web))
 	assert.Len(t, told, 6)
 	assert.Contains(t, s.Names(), web)
@@ -90,5 +91,5 @@ func TestListOfPods(t *testing.T) {
 func TestNothingIsSaidBeforeAllIsKnown(t *testing.T) {
 	s := New(dataplane.NewIndex(dataplane.Options{}), func() bool { return true })
 	_, err := s.View(service("web"))
-	require.ErrorIs(t, err, takeover.ErrNotSynced)
+	require.ErrorIs(t, err, intercept.ErrNotSynced)
 }

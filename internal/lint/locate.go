@@ -16,7 +16,7 @@ const parkedField = "metadata.annotations[" + route.ParkedAnnotation + "]"
 
 // parkedAt notes where the mirrors would stand that our annotation keeps: what
 // is said about them must not point at what stands there now.
-func (m *manifest) parkedAt(doc *route.Document) {
+func (m *manifest) parkedAt(doc *route.Route) {
 	for _, mirror := range doc.Every {
 		if mirror.Parked {
 			m.parked = append(m.parked, mirror.Path)

@@ -53,7 +53,7 @@ spec:
 		require.NoError(b, err)
 		d, err := Decide(doc, snap, Config{})
 		require.NoError(b, err)
-		out, err := patch.Apply(raw, d.Arrangement.Operations)
+		out, err := patch.Apply(raw, d.Plan.Operations)
 		require.NoError(b, err)
 		return out
 	}

@@ -68,9 +68,9 @@ type Decision struct {
 	Action   Action
 	Reason   Reason
 	Verdicts []Verdict
-	// Arrangement carries the decision out; it has no operations when the
+	// Plan carries the decision out; it has no operations when the
 	// stored state is as it should be.
-	Arrangement route.Arrangement
+	Plan route.Plan
 	// Findings are contradictions. Whether one denies a write depends on
 	// whether the write made it: see Made.
 	Findings []Finding
@@ -82,7 +82,7 @@ type Decision struct {
 
 // Decide says what should happen to a route's mirrors. It is a function of its
 // arguments alone. The error is internal: it never concerns the user's input.
-func Decide(doc *route.Document, snap Snapshot, cfg Config) (Decision, error) {
+func Decide(doc *route.Route, snap Snapshot, cfg Config) (Decision, error) {
 	if doc.Deleting {
 		return Decision{Action: Skip, Reason: Deleting}, nil
 	}
@@ -116,7 +116,7 @@ func Decide(doc *route.Document, snap Snapshot, cfg Config) (Decision, error) {
 }
 
 // verdict says where one mirror belongs.
-func verdict(doc *route.Document, m *route.Mirror, snap Snapshot) Verdict {
+func verdict(doc *route.Route, m *route.Mirror, snap Snapshot) Verdict {
 	stay := func(reason Reason, detail string) Verdict {
 		return Verdict{Mirror: m, Park: m.Parked, Reason: reason, Detail: detail}
 	}
@@ -146,13 +146,13 @@ func verdict(doc *route.Document, m *route.Mirror, snap Snapshot) Verdict {
 	}
 }
 
-func (d *Decision) arrange(doc *route.Document) error {
+func (d *Decision) arrange(doc *route.Route) error {
 	park := map[*route.Mirror]bool{}
 	for _, v := range d.Verdicts {
 		park[v.Mirror] = v.Park
 	}
 	var err error
-	d.Arrangement, err = doc.Arrange(func(m *route.Mirror) bool { return park[m] })
+	d.Plan, err = doc.Plan(func(m *route.Mirror) bool { return park[m] })
 	if err != nil {
 		return fmt.Errorf("arrange the mirrors of %s: %w", doc.Key, err)
 	}
@@ -162,7 +162,7 @@ func (d *Decision) arrange(doc *route.Document) error {
 // conclude sums the decision up in one action and one reason.
 func (d *Decision) conclude(managed string) {
 	moved := map[string]bool{}
-	for _, id := range slices.Concat(d.Arrangement.Parked, d.Arrangement.Restored) {
+	for _, id := range slices.Concat(d.Plan.Parked, d.Plan.Restored) {
 		moved[id] = true
 	}
 	switch {
@@ -172,11 +172,11 @@ func (d *Decision) conclude(managed string) {
 	case len(d.Verdicts) == 0:
 		d.Action, d.Reason = None, NoMirror
 		return
-	case len(d.Arrangement.Parked) > 0:
+	case len(d.Plan.Parked) > 0:
 		d.Action = Park
-	case len(d.Arrangement.Restored) > 0:
+	case len(d.Plan.Restored) > 0:
 		d.Action = Restore
-	case len(d.Arrangement.Misfits) > 0:
+	case len(d.Plan.Misfits) > 0:
 		d.Action, d.Reason = None, WouldNotFit
 		return
 	default:
@@ -194,10 +194,10 @@ func (d *Decision) conclude(managed string) {
 // maxTouch is how long the list of variants may get.
 const maxTouch = 4 << 10
 
-// Touch returns the value of the variants annotation that tells admission, and
+// VariantsValue returns the value of the variants annotation that tells admission, and
 // a reader of the route, what the decision was made on: "httpbin-v2=Ready". Of
 // a list that is too long for an annotation a hash takes the place of the rest.
-func Touch(doc *route.Document, snap Snapshot) string {
+func VariantsValue(doc *route.Route, snap Snapshot) string {
 	seen := map[string]bool{}
 	for _, m := range doc.Every {
 		state := snap.Variants[m.Target.WithoutPort()].State
@@ -215,7 +215,7 @@ func Touch(doc *route.Document, snap Snapshot) string {
 	return text
 }
 
-func shortTarget(doc *route.Document, t route.Target) string {
+func shortTarget(doc *route.Route, t route.Target) string {
 	name := t.Name
 	if t.Namespace != "" && t.Namespace != doc.Namespace {
 		name += "." + t.Namespace

@@ -13,7 +13,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-func virtualService(t *testing.T, http string) *route.Document {
+func virtualService(t *testing.T, http string) *route.Route {
 	t.Helper()
 	doc, err := route.Decode([]byte(`{"apiVersion":"networking.istio.io/v1","kind":"VirtualService","metadata":{"name":"web","namespace":"shop"},"spec":{"http":[`+http+`]}}`), route.Options{})
 	require.NoError(t, err)
@@ -44,7 +44,7 @@ func TestLimitsForANamespace(t *testing.T) {
 func TestTouch(t *testing.T) {
 	doc := virtualService(t, `{"mirrors":[{"destination":{"host":"b","subset":"x"}},{"destination":{"host":"a"}},{"destination":{"host":"a","port":{"number":80}}},{"destination":{"host":"a.other.svc.cluster.local"}}]}`)
 	snap := Snapshot{Variants: map[route.Target]Variant{{Kind: route.TargetService, Namespace: "shop", Name: "a"}: {State: Ready}}}
-	assert.Equal(t, "a.other=Unknown,a=Ready,b/x=Unknown", Touch(doc, snap))
+	assert.Equal(t, "a.other=Unknown,a=Ready,b/x=Unknown", VariantsValue(doc, snap))
 }
 
 // An annotation has its limits, and so have lists of variants; a change at the
@@ -56,11 +56,11 @@ func TestTouchOfManyVariants(t *testing.T) {
 	}
 	doc := virtualService(t, `{"mirrors":[`+strings.Join(mirrors, ",")+`]}`)
 	variants := map[route.Target]Variant{}
-	before := Touch(doc, Snapshot{Variants: variants})
+	before := VariantsValue(doc, Snapshot{Variants: variants})
 	assert.Less(t, len(before), 5000)
 	assert.True(t, strings.HasPrefix(before, "v0000=Unknown,v0001=Unknown,"))
 	variants[route.Target{Kind: route.TargetService, Namespace: "shop", Name: "v2999"}] = Variant{State: Ready}
-	assert.NotEqual(t, before, Touch(doc, Snapshot{Variants: variants}))
+	assert.NotEqual(t, before, VariantsValue(doc, Snapshot{Variants: variants}))
 }
 
 // A route of a megabyte makes no answer of megabytes.
@@ -84,8 +84,8 @@ func TestMessagesStayShort(t *testing.T) {
 	}
 }
 
-// Documents are shared between the webhook and the controller.
-func TestDecideOnOneDocumentFromEverywhere(t *testing.T) {
+// Routes are shared between the webhook and the controller.
+func TestDecideOnOneRouteFromEverywhere(t *testing.T) {
 	doc := virtualService(t, `{"mirror":{"host":"v1"}},{"mirrors":[{"destination":{"host":"v1"}},{"destination":{"host":"v2"}}]}`)
 	snap := anyCluster(1, doc)
 	want := decide(t, doc, snap, Config{})

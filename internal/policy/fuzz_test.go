@@ -16,7 +16,7 @@ import (
 )
 
 // anyCluster is a cluster in which every target is in some state.
-func anyCluster(bits uint64, docs ...*route.Document) Snapshot {
+func anyCluster(bits uint64, docs ...*route.Route) Snapshot {
 	snap := Snapshot{Variants: map[route.Target]Variant{}, Loops: map[route.Target]string{}}
 	for _, doc := range docs {
 		for _, m := range doc.Every {
@@ -71,7 +71,7 @@ func FuzzDecide(f *testing.F) {
 		opts := route.Options{Namespace: "shop"}
 		old, err := route.Decode(oldRaw, opts)
 		if err == nil {
-			opts.Previous = func() *route.Document { return old }
+			opts.Previous = func() *route.Route { return old }
 		}
 		doc, err := route.Decode(raw, opts)
 		if err != nil || !utf8.Valid(raw) {
@@ -83,12 +83,12 @@ func FuzzDecide(f *testing.F) {
 		d := decide(t, doc, snap, cfg)
 		Touch(doc, snap)
 
-		stored, err := patch.Apply(raw, d.Arrangement.Operations)
+		stored, err := patch.Apply(raw, d.Plan.Operations)
 		require.NoError(t, err)
 		result, err := route.Decode(stored, route.Options{Namespace: "shop"})
 		require.NoError(t, err)
 		again := decide(t, result, snap, cfg)
-		require.Empty(t, again.Arrangement.Operations, "before: %s\nafter: %s", raw, stored)
+		require.Empty(t, again.Plan.Operations, "before: %s\nafter: %s", raw, stored)
 
 		made, known := Made(d.Findings, d.Findings)
 		assert.Empty(t, made)

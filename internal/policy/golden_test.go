@@ -185,7 +185,7 @@ func decideCase(t *testing.T, dir string, seen map[Reason]bool) outcome {
 		require.NoError(t, err)
 		d, err := Decide(doc, snap, c.Config)
 		require.NoError(t, err)
-		before, opts.Previous = d.Findings, func() *route.Document { return doc }
+		before, opts.Previous = d.Findings, func() *route.Route { return doc }
 	}
 	var raw json.RawMessage
 	require.True(t, read(t, filepath.Join(dir, "route.yaml"), &raw), "%s has no route.yaml", dir)
@@ -195,14 +195,14 @@ func decideCase(t *testing.T, dir string, seen map[Reason]bool) outcome {
 		return outcome{Error: err.Error()}
 	}
 	d := decide(t, doc, snap, c.Config)
-	stored, err := patch.Apply(raw, d.Arrangement.Operations)
+	stored, err := patch.Apply(raw, d.Plan.Operations)
 	require.NoError(t, err, "operations must apply")
 	wantNeighboursUntouched(t, raw, stored)
 
 	result, err := route.Decode(stored, opts)
 	require.NoError(t, err)
 	final := decide(t, result, snap, c.Config)
-	require.Empty(t, final.Arrangement.Operations, "a second decision must be empty")
+	require.Empty(t, final.Plan.Operations, "a second decision must be empty")
 	denied, known := Made(final.Findings, before)
 	note(seen, &d, &final)
 	return describe(t, &d, outcome{
@@ -211,7 +211,7 @@ func decideCase(t *testing.T, dir string, seen map[Reason]bool) outcome {
 }
 
 // decide decides twice and checks what holds for every decision.
-func decide(t *testing.T, doc *route.Document, snap Snapshot, cfg Config) Decision {
+func decide(t *testing.T, doc *route.Route, snap Snapshot, cfg Config) Decision {
 	t.Helper()
 	d, err := Decide(doc, snap, cfg)
 	require.NoError(t, err)
@@ -235,7 +235,7 @@ func checkDecision(t *testing.T, d *Decision) {
 		assert.NotEmpty(t, f.Message)
 		assert.Less(t, len(f.Error()), 1000)
 	}
-	for _, op := range d.Arrangement.Operations {
+	for _, op := range d.Plan.Operations {
 		assert.Regexp(t, `^/(spec/(rules|http)/\d+/|metadata/annotations$|metadata/annotations/mirrorgate\.dev~1parked$)`, op.Path)
 	}
 }
@@ -340,22 +340,22 @@ func describe(t *testing.T, d *Decision, out outcome) outcome {
 	for _, v := range d.Verdicts {
 		m := v.Mirror
 		to := place[v.Park]
-		misfit := d.Arrangement.Misfits[m.ID]
+		misfit := d.Plan.Misfits[m.ID]
 		if misfit != "" {
 			to = place[m.Parked]
 		}
 		out.Mirrors = append(out.Mirrors, outcomeMirror{
 			ID: m.ID, Path: m.Path, Target: fmt.Sprintf("%s %s %s", m.Target.Kind, m.Target.Namespace, TargetName(m)),
-			Share: fmt.Sprintf("%v %%", m.Share.Percent()), From: place[m.Parked], To: to,
+			Share: fmt.Sprintf("%v %%", m.Percentage.Percent()), From: place[m.Parked], To: to,
 			Reason: v.Reason, Detail: v.Detail, Misfit: misfit,
 		})
 	}
-	for _, op := range d.Arrangement.Operations {
+	for _, op := range d.Plan.Operations {
 		text, err := json.Marshal([]patch.Operation{op})
 		require.NoError(t, err)
 		out.Operations = append(out.Operations, string(text[1:len(text)-1]))
 	}
-	if len(d.Arrangement.Operations) == 0 {
+	if len(d.Plan.Operations) == 0 {
 		out.Route = nil // as it was
 	}
 	return out

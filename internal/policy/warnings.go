@@ -75,7 +75,7 @@ func warnings(notices []Notice) []string {
 
 // notices tells the author of a route what mirrorgate did, and what is doubtful
 // but not wrong.
-func notices(doc *route.Document, d *Decision, snap Snapshot) []Notice {
+func notices(doc *route.Route, d *Decision, snap Snapshot) []Notice {
 	var out []Notice
 	add := func(path string, reason Reason, format string, args ...any) {
 		out = append(out, Notice{Field: path, Reason: reason, Message: fmt.Sprintf(format, args...)})
@@ -84,11 +84,11 @@ func notices(doc *route.Document, d *Decision, snap Snapshot) []Notice {
 	if managed != "" && len(d.Verdicts) > 0 {
 		add("", ManagedRoute, "mirrors of %s are left alone: %s manages the route", doc.Name, managed)
 	}
-	if doc.ParkedError != nil && len(d.Arrangement.Operations) > 0 {
+	if doc.ParkedError != nil && len(d.Plan.Operations) > 0 {
 		add("", ParkedInvalid, "%s is replaced, for nothing needs it: %v", route.ParkedAnnotation, doc.ParkedError)
 	}
 	for _, v := range d.Verdicts {
-		switch why := d.Arrangement.Misfits[v.Mirror.ID]; {
+		switch why := d.Plan.Misfits[v.Mirror.ID]; {
 		case why != "" && v.Mirror.Parked:
 			add(v.Mirror.Path, WouldNotFit, "stays parked: %s", why)
 		case why != "":
@@ -106,7 +106,7 @@ func notices(doc *route.Document, d *Decision, snap Snapshot) []Notice {
 	return out
 }
 
-func ruleNotices(doc *route.Document, rule *route.Rule, snap Snapshot) []Notice {
+func ruleNotices(doc *route.Route, rule *route.Rule, snap Snapshot) []Notice {
 	var out []Notice
 	add := func(path string, reason Reason, format string, args ...any) {
 		out = append(out, Notice{Field: path, Reason: reason, Message: fmt.Sprintf(format, args...)})
@@ -115,9 +115,9 @@ func ruleNotices(doc *route.Document, rule *route.Rule, snap Snapshot) []Notice 
 	for i := range rule.Mirrors {
 		m := &rule.Mirrors[i]
 		if b := m.Backend(); b >= 0 {
-			under[b] += m.Share.Percent()
+			under[b] += m.Percentage.Percent()
 		} else {
-			sum += m.Share.Percent()
+			sum += m.Percentage.Percent()
 		}
 		if m.ShortHost && !snap.Variants[m.Target.WithoutPort()].External {
 			rest := ".svc and the cluster's domain"
@@ -126,7 +126,7 @@ func ruleNotices(doc *route.Document, rule *route.Rule, snap Snapshot) []Notice 
 			}
 			add(m.TargetPath, ShortHost, "Istio does not expand %q; append %s", m.Host, rest)
 		}
-		for _, f := range m.Share.Fields {
+		for _, f := range m.Percentage.Fields {
 			switch {
 			case f.Name == "mirrorPercent", f.Name == "mirror_percent":
 				add(f.Path, DeprecatedField, "use mirrorPercentage")

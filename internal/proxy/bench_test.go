@@ -12,7 +12,7 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/faulty"
-	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
@@ -56,7 +56,7 @@ func answerer(b *testing.B) string {
 // allocated is the proxy's. TestAllocations holds the bound.
 func benchmark(b *testing.B, table *spec.Table) {
 	table.Listeners[0].Name, table.Listeners[0].Address = "main", "127.0.0.1:0"
-	compiled, problems := rules.Compile(table)
+	compiled, problems := routing.Compile(table)
 	require.Empty(b, problems)
 	s := proxy.New(&proxy.Options{})
 	require.NoError(b, s.Apply(&proxy.Setup{Table: compiled, Listeners: []proxy.Listener{{Name: "main", Address: "127.0.0.1:0"}}}))

@@ -19,7 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy"
-	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
@@ -54,7 +54,7 @@ func start(t *testing.T, table *spec.Table, options *proxy.Options) *site {
 
 func setup(t *testing.T, table *spec.Table) *proxy.Setup {
 	t.Helper()
-	compiled, problems := rules.Compile(table)
+	compiled, problems := routing.Compile(table)
 	for _, p := range problems {
 		require.True(t, p.Warning, p.String())
 	}

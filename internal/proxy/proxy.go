@@ -19,7 +19,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/core"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/h1"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/h2"
-	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
 
@@ -58,7 +58,7 @@ type Listener struct {
 
 // Setup is everything that may change while the server runs.
 type Setup struct {
-	Table     *rules.Table
+	Table     *routing.Table
 	Listeners []Listener
 }
 

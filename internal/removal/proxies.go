@@ -13,9 +13,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 
-	"github.com/mirrorgate/mirrorgate/internal/controller/proxies"
-	"github.com/mirrorgate/mirrorgate/internal/dataplane"
-	"github.com/mirrorgate/mirrorgate/internal/takeover"
+	"github.com/mirrorgate/mirrorgate/internal/controller/intercept"
+	interception "github.com/mirrorgate/mirrorgate/internal/intercept"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // settle is how long kube-proxies may take until nobody is led to proxies any more.
@@ -26,8 +26,8 @@ const ended = 2 * time.Minute
 
 // ofProxies selects what belongs to one Service, ofGrants what lets proxies of another namespace read.
 const (
-	ofProxies = takeover.ManagedByLabel + "=" + takeover.ManagedBy + "," + dataplane.ParentLabel
-	ofGrants  = takeover.ManagedByLabel + "=" + takeover.ManagedBy + "," + takeover.SourceLabel
+	ofProxies = interception.ManagedByLabel + "=" + interception.ManagedBy + "," + wellknown.ParentLabel
+	ofGrants  = interception.ManagedByLabel + "=" + interception.ManagedBy + "," + interception.SourceLabel
 )
 
 // Services gives every Service that leads to proxies, or past them, its own selector back, and returns
@@ -41,12 +41,12 @@ func (r Removal) Services(ctx context.Context) ([]string, error) {
 	var errs []error
 	for i := range list.Items {
 		o := &list.Items[i]
-		if !proxies.Held(o) {
+		if !intercept.Held(o) {
 			continue
 		}
-		name := proxies.Name{Namespace: o.Namespace, Name: o.Name}
+		name := intercept.Name{Namespace: o.Namespace, Name: o.Name}
 		if !r.DryRun {
-			if err := proxies.Restore(ctx, proxies.NewServices(r.Client.CoreV1()), name); err != nil {
+			if err := intercept.Restore(ctx, intercept.NewServices(r.Client.CoreV1()), name); err != nil {
 				errs = append(errs, err)
 				continue
 			}
@@ -66,7 +66,7 @@ func (r Removal) Proxies(ctx context.Context) ([]string, error) {
 	}
 	var found []string
 	for i := range list.Items {
-		found = append(found, list.Items[i].Namespace+"/"+list.Items[i].Labels[dataplane.ParentLabel])
+		found = append(found, list.Items[i].Namespace+"/"+list.Items[i].Labels[wellknown.ParentLabel])
 	}
 	if r.DryRun {
 		return found, nil
@@ -86,7 +86,7 @@ func (r Removal) Proxies(ctx context.Context) ([]string, error) {
 	}
 	// Until they have ended they need what their Services select.
 	err = wait.PollUntilContextTimeout(ctx, 250*time.Millisecond, ended, true, func(ctx context.Context) (bool, error) {
-		pods, err := r.Client.CoreV1().Pods("").List(ctx, metav1.ListOptions{LabelSelector: dataplane.ParentLabel, Limit: 1})
+		pods, err := r.Client.CoreV1().Pods("").List(ctx, metav1.ListOptions{LabelSelector: wellknown.ParentLabel, Limit: 1})
 		return err == nil && len(pods.Items) == 0, err
 	})
 	if err != nil && !wait.Interrupted(err) {

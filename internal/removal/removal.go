@@ -164,7 +164,7 @@ func (r Removal) route(ctx context.Context, gvr schema.GroupVersionResource, u *
 // plan is what it takes to bring every mirror back and to remove our
 // annotations; it fails when the route was written meanwhile, and is one
 // operation when there is nothing to do.
-func plan(u *unstructured.Unstructured) (*route.Document, []patch.Operation, error) {
+func plan(u *unstructured.Unstructured) (*route.Route, []patch.Operation, error) {
 	raw, err := u.MarshalJSON()
 	if err != nil {
 		return nil, nil, err
@@ -173,24 +173,24 @@ func plan(u *unstructured.Unstructured) (*route.Document, []patch.Operation, err
 	if err != nil {
 		return nil, nil, err
 	}
-	arrangement, err := doc.Arrange(func(*route.Mirror) bool { return false })
+	plan, err := doc.Plan(func(*route.Mirror) bool { return false })
 	if err != nil {
 		return nil, nil, err
 	}
-	edits := append([]patch.Operation{{Operation: "test", Path: "/metadata/resourceVersion", Value: u.GetResourceVersion()}}, arrangement.Operations...)
-	if u.GetAnnotations()[route.VariantsAnnotation] != "" && len(arrangement.Misfits) == 0 {
+	edits := append([]patch.Operation{{Operation: "test", Path: "/metadata/resourceVersion", Value: u.GetResourceVersion()}}, plan.Operations...)
+	if u.GetAnnotations()[route.VariantsAnnotation] != "" && len(plan.Misfits) == 0 {
 		at := patch.Pointer("/metadata/annotations").Key(route.VariantsAnnotation)
 		// First, while the annotations are as they were read.
 		edits = slices.Insert(edits, 1, patch.Remove(at))
 	}
-	for id, why := range arrangement.Misfits {
+	for id, why := range plan.Misfits {
 		return nil, nil, fmt.Errorf("mirror %s cannot be restored: %s", id, why)
 	}
 	return doc, edits, nil
 }
 
 // targets names the parked mirrors of a route.
-func targets(doc *route.Document) string {
+func targets(doc *route.Route) string {
 	var names []string
 	for _, m := range doc.Every {
 		if m.Parked {

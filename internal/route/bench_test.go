@@ -43,20 +43,20 @@ func BenchmarkDecode(b *testing.B) {
 func BenchmarkArrange(b *testing.B) {
 	for name, raw := range benchmarked(b) {
 		doc := decode(b, raw, nil)
-		a, err := doc.Arrange(all)
+		a, err := doc.Plan(all)
 		require.NoError(b, err)
 		require.Empty(b, a.Misfits)
 		stored, err := patch.Apply(raw, a.Operations)
 		require.NoError(b, err)
 		parked := decode(b, stored, nil)
 		for what, bench := range map[string]struct {
-			doc  *Document
+			doc  *Route
 			park func(*Mirror) bool
 		}{"park": {doc, all}, "restore": {parked, none}, "no-op": {doc, none}} {
 			b.Run(name+"/"+what, func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
-					if _, err := bench.doc.Arrange(bench.park); err != nil {
+					if _, err := bench.doc.Plan(bench.park); err != nil {
 						b.Fatal(err)
 					}
 				}

@@ -24,7 +24,7 @@ type Options struct {
 	// Previous returns the same route before the write that is being judged, nil
 	// when there was none. It is asked only for entries that the write has lost,
 	// and may be nil.
-	Previous func() *Document
+	Previous func() *Route
 }
 
 // ErrKind is returned for an object that is no route.
@@ -71,7 +71,7 @@ type spec struct {
 
 // Decode reads one route. It fails on JSON that is not of a route's form; it
 // does not judge values.
-func Decode(raw []byte, opts Options) (*Document, error) {
+func Decode(raw []byte, opts Options) (*Route, error) {
 	var o object
 	if err := unmarshal(raw, &o); err != nil {
 		return nil, unusable("decode route", err)
@@ -79,7 +79,7 @@ func Decode(raw []byte, opts Options) (*Document, error) {
 	if opts.ClusterDomain == "" {
 		opts.ClusterDomain = DefaultClusterDomain
 	}
-	d := &Document{
+	d := &Route{
 		Key:             Key{Kind: Kind(o.Kind), Namespace: o.Metadata.Namespace, Name: o.Metadata.Name},
 		APIVersion:      o.APIVersion,
 		UID:             o.Metadata.UID,
@@ -114,7 +114,7 @@ func Decode(raw []byte, opts Options) (*Document, error) {
 	return d, nil
 }
 
-func (d *Document) readMetadata(o *object) {
+func (d *Route) readMetadata(o *object) {
 	for _, ref := range o.Metadata.OwnerReferences {
 		group, _, _ := strings.Cut(ref.APIVersion, "/")
 		d.Owners = append(d.Owners, Owner{Group: group, Kind: ref.Kind, Name: ref.Name})
@@ -127,7 +127,7 @@ func (d *Document) readMetadata(o *object) {
 }
 
 // readParked reads the parked annotation.
-func (d *Document) readParked() {
+func (d *Route) readParked() {
 	if d.Parked == "" {
 		return
 	}
@@ -148,7 +148,7 @@ func (d *Document) readParked() {
 
 // entry finds what is kept under an id. What the annotation has lost, a previous
 // version of the route may still know: an entry lives as long as its placeholder.
-func (d *Document) entry(id string) (entry, bool) {
+func (d *Route) entry(id string) (entry, bool) {
 	e, ok := d.entries[id]
 	if !ok && d.previous != nil {
 		if previous := d.previous(); previous != nil {
@@ -159,7 +159,7 @@ func (d *Document) entry(id string) (entry, bool) {
 }
 
 // Every yields the document's mirrors in declared order with their rules.
-func (d *Document) Every(yield func(*Rule, *Mirror) bool) {
+func (d *Route) Every(yield func(*Rule, *Mirror) bool) {
 	for i := range d.Rules {
 		for j := range d.Rules[i].Mirrors {
 			if !yield(&d.Rules[i], &d.Rules[i].Mirrors[j]) {
@@ -170,7 +170,7 @@ func (d *Document) Every(yield func(*Rule, *Mirror) bool) {
 }
 
 // Concerns tells whether mirrorgate has anything to say about the route.
-func (d *Document) Concerns() bool {
+func (d *Route) Concerns() bool {
 	if d.annotations.hasParked || d.Gate != "" || d.Variants != "" {
 		return true
 	}

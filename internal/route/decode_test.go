@@ -147,7 +147,7 @@ func TestWhatConcernsUs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			asked := false
-			d, err := Decode(tc.raw, Options{Previous: func() *Document { asked = true; return nil }})
+			d, err := Decode(tc.raw, Options{Previous: func() *Route { asked = true; return nil }})
 			require.NoError(t, err)
 			assert.Equal(t, tc.concerns, d.Concerns())
 			assert.Equal(t, tc.asks, asked)

@@ -132,7 +132,7 @@ func (e entry) checkStanza() error {
 
 // EntryError tells why the entry behind a placeholder that is an orphan cannot
 // be used; nil when there is no entry at all.
-func (d *Document) EntryError(id string) error {
+func (d *Route) EntryError(id string) error {
 	text, ok := d.stored[id]
 	if !ok {
 		return nil
@@ -169,7 +169,7 @@ func encodeEntry(e entry) (json.RawMessage, error) {
 // settle gives the entry of an inline mirror the text that is stored for it
 // already, when it means the same: the API server adds defaults to what it
 // stores, and an apply that leaves them out must not look like a change.
-func (d *Document) settle(m *Mirror, e entry) entry {
+func (d *Route) settle(m *Mirror, e entry) entry {
 	if m.Parked || d.linked[m.ID] {
 		return e
 	}
@@ -216,7 +216,7 @@ func fill(object any, name string, value any) {
 // name gives every mirror its canonical id. It depends on nothing but the
 // document, so dry run, every replica and every repeat agree. The id of an
 // orphan is not given to another mirror: the placeholder would become its.
-func (d *Document) name() {
+func (d *Route) name() {
 	seen := map[Target]int{}
 	taken := map[string]bool{}
 	for i := range d.Rules {

@@ -45,7 +45,7 @@ func readable(raw []byte) bool {
 
 // withoutPrevious returns the document without its function, since no function
 // equals another.
-func withoutPrevious(d *Document) Document {
+func withoutPrevious(d *Route) Route {
 	plain := *d
 	plain.previous = nil
 	return plain
@@ -56,7 +56,7 @@ func samePacked(t *testing.T, raw []byte, opts Options) {
 	t.Helper()
 	packed, err := Pack(raw)
 	require.NoError(t, err)
-	got, err := packed.Document(opts)
+	got, err := packed.Route(opts)
 	require.NoError(t, err)
 	compact := jsontext.Value(slices.Clone(raw))
 	require.NoError(t, compact.Compact(lenient))
@@ -71,7 +71,7 @@ func FuzzDecode(f *testing.F) {
 	seed(f, func(raw []byte) { f.Add(raw, raw) })
 	f.Fuzz(func(t *testing.T, raw, old []byte) {
 		previous, _ := Decode(old, Options{})
-		opts := Options{Namespace: "shop", Previous: func() *Document { return previous }}
+		opts := Options{Namespace: "shop", Previous: func() *Route { return previous }}
 		scratch := slices.Clone(raw)
 		d, err := Decode(scratch, opts)
 		again, err2 := Decode(raw, opts)
@@ -128,7 +128,7 @@ func FuzzParkRestore(f *testing.F) {
 				raw, stored = encode(t, author), encode(t, edited)
 			}
 			park := m.some()
-			var a Arrangement
+			var a Plan
 			stored, a = arrange(t, stored, park)
 			same(t, declared(t, tree(t, raw)), declared(t, tree(t, stored)), "no mirror may be lost")
 			if m.oneIn(4) && len(a.Misfits) == 0 {

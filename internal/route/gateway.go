@@ -96,7 +96,7 @@ func (l *gatewayLayout) ours() bool {
 	return l.modifier >= 0 && len(l.marks.linked) > 0 && l.marks.vacant() <= 2 && l.marks.keep < 2
 }
 
-func (d *Document) readGateway(s *spec) {
+func (d *Route) readGateway(s *spec) {
 	for _, ref := range s.ParentRefs {
 		if ref.Kind == nil {
 			continue // a Gateway
@@ -111,7 +111,7 @@ func (d *Document) readGateway(s *spec) {
 	}
 }
 
-func (d *Document) readGatewayRule(in *gatewayRule, path string) Rule {
+func (d *Route) readGatewayRule(in *gatewayRule, path string) Rule {
 	rule := Rule{Path: path}
 	if d.Kind == HTTPRoute {
 		for _, m := range in.Matches {
@@ -180,7 +180,7 @@ func (l *gatewayLayout) readMarks(heads []filterHead, raws []json.RawMessage) {
 
 // linkGateway returns the rule's parked mirrors by the place that they return
 // to: a backend's index, onRule or backendGone.
-func (d *Document) linkGateway(rule *Rule, lay *gatewayLayout, heads [][]filterHead) map[int][]Mirror {
+func (d *Route) linkGateway(rule *Rule, lay *gatewayLayout, heads [][]filterHead) map[int][]Mirror {
 	inline := map[group]bool{}
 	for i, list := range heads {
 		for _, h := range list {
@@ -234,7 +234,7 @@ func (l *gatewayLayout) follow(parked []Mirror, stood int) {
 }
 
 // parkedGateway reads an entry. index holds where the rule's backendRefs are.
-func (d *Document) parkedGateway(e entry, path string, index map[backendPlace]int) Mirror {
+func (d *Route) parkedGateway(e entry, path string, index map[backendPlace]int) Mirror {
 	var head filterHead
 	_ = unmarshal(e.Filter, &head) // checked when the entry was read
 	m := gatewayMirror(head, e.Filter, d.Namespace)
@@ -251,9 +251,9 @@ func (d *Document) parkedGateway(e entry, path string, index map[backendPlace]in
 
 func gatewayMirror(head filterHead, raw json.RawMessage, namespace string) Mirror {
 	return Mirror{
-		Target: head.RequestMirror.BackendRef.target(namespace),
-		Share:  gatewayShare(head.RequestMirror.Percent, head.RequestMirror.Fraction),
-		text:   raw,
+		Target:     head.RequestMirror.BackendRef.target(namespace),
+		Percentage: gatewayPercentage(head.RequestMirror.Percent, head.RequestMirror.Fraction),
+		text:       raw,
 	}
 }
 
@@ -300,7 +300,7 @@ func (l *gatewayLayout) lay(rule *Rule, backend int, heads []filterHead, parked 
 func (m *Mirror) setGatewayPath(path string) {
 	m.PortPath = path + ".backendRef.port"
 	m.Path, m.TargetPath = m.PortPath[:len(path)], m.PortPath[:len(path+".backendRef")]
-	for i := range m.Share.Fields {
-		m.Share.Fields[i].Path = path + "." + m.Share.Fields[i].Name
+	for i := range m.Percentage.Fields {
+		m.Percentage.Fields[i].Path = path + "." + m.Percentage.Fields[i].Name
 	}
 }

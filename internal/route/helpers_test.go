@@ -37,36 +37,36 @@ func fromYAML(t testing.TB, text string) []byte {
 	return raw
 }
 
-func decode(t testing.TB, raw []byte, previous *Document) *Document {
+func decode(t testing.TB, raw []byte, previous *Route) *Route {
 	t.Helper()
 	var opts Options
 	if previous != nil {
-		opts.Previous = func() *Document { return previous }
+		opts.Previous = func() *Route { return previous }
 	}
 	d, err := Decode(raw, opts)
 	require.NoError(t, err, "%s", raw)
 	return d
 }
 
-// arrange applies Arrange and checks what must hold for every route.
-func arrange(t testing.TB, raw []byte, park func(*Mirror) bool) ([]byte, Arrangement) {
+// arrange applies Plan and checks what must hold for every route.
+func arrange(t testing.TB, raw []byte, park func(*Mirror) bool) ([]byte, Plan) {
 	t.Helper()
 	return arrangeAfter(t, raw, nil, park)
 }
 
 // arrangeAfter is arrange for a write on top of a previous version.
-func arrangeAfter(t testing.TB, raw []byte, previous *Document, park func(*Mirror) bool) ([]byte, Arrangement) {
+func arrangeAfter(t testing.TB, raw []byte, previous *Route, park func(*Mirror) bool) ([]byte, Plan) {
 	t.Helper()
 	doc := decode(t, raw, previous)
-	a, err := doc.Arrange(park)
+	a, err := doc.Plan(park)
 	require.NoError(t, err)
-	repeat, err := doc.Arrange(park)
+	repeat, err := doc.Plan(park)
 	require.NoError(t, err)
 	require.Equal(t, a, repeat, "the same document must give the same arrangement")
 
 	out, err := patch.Apply(raw, a.Operations)
 	require.NoError(t, err, "operations must apply to %s", raw)
-	settled, err := decode(t, out, nil).Arrange(park)
+	settled, err := decode(t, out, nil).Plan(park)
 	require.NoError(t, err)
 	require.Empty(t, settled.Operations, "a second decision must be empty\nfirst:  %v\nbefore: %s\nafter:  %s", a.Operations, raw, out)
 

@@ -118,17 +118,17 @@ func TestLargeRoutesTakeAsLongAsTheirSizeSays(t *testing.T) {
 			raw := encode(t, r)
 			yardstick := cpu(t, func() { tree(t, raw) })
 			for _, park := range []func(*Mirror) bool{all, odd} {
-				var a Arrangement
+				var a Plan
 				var out []byte
 				took := cpu(t, func() {
 					var err error
-					a, err = decode(t, raw, nil).Arrange(park)
+					a, err = decode(t, raw, nil).Plan(park)
 					require.NoError(t, err)
 					out, err = patch.Apply(raw, a.Operations)
 					require.NoError(t, err)
 				})
 				require.Less(t, took, 100*max(yardstick, time.Millisecond))
-				settled, err := decode(t, out, nil).Arrange(park)
+				settled, err := decode(t, out, nil).Plan(park)
 				require.NoError(t, err)
 				if n := len(settled.Operations); n > 0 {
 					t.Fatalf("a second decision must be empty, not %d operations", n)

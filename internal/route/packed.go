@@ -1,6 +1,6 @@
 package route
 
-// Routes at rest. A Document holds many times the memory of the text that it was
+// Routes at rest. A Route holds many times the memory of the text that it was
 // read from, most of it for a decision that is rarely made; who keeps thousands
 // of routes keeps them packed.
 
@@ -64,8 +64,8 @@ func Pack(raw []byte) (Packed, error) {
 	return p, nil
 }
 
-// Document unpacks the route.
-func (p Packed) Document(opts Options) (*Document, error) {
+// Route unpacks the route.
+func (p Packed) Route(opts Options) (*Route, error) {
 	d, err := Decode([]byte(p.text), opts)
 	if err != nil {
 		return nil, err

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestPackedRoutesDifferWhereDocumentsDo(t *testing.T) {
+func TestPackedRoutesDifferWhereRoutesDo(t *testing.T) {
 	pack := func(metadata, rest string) Packed {
 		t.Helper()
 		p, err := Pack([]byte(`{"apiVersion":"gateway.networking.k8s.io/v1","kind":"HTTPRoute","metadata":{"name":"web",` + metadata + `},` + rest + `}`))

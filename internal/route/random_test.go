@@ -261,7 +261,7 @@ func TestEveryOrderEndsTheSame(t *testing.T) {
 		for range 4 {
 			park := m.some()
 			direct, _ := arrange(t, raw, park)
-			var a Arrangement
+			var a Plan
 			stored, a = arrange(t, stored, park)
 			require.Empty(t, a.Misfits)
 			sameJSON(t, direct, stored, "the way must not matter")
@@ -303,7 +303,7 @@ func TestMirrorsMoveWithTheirRules(t *testing.T) {
 			m.edit(author, edited)
 		}
 		// A write that has lost the annotation finds its entries in the old version.
-		var previous *Document
+		var previous *Route
 		if m.oneIn(3) {
 			previous = decode(t, stored, nil)
 			delete(objectOf(at(edited, "metadata", "annotations")), ParkedAnnotation)

@@ -62,7 +62,7 @@ type istioLayout struct {
 	list   filterList // of mirrors
 }
 
-func (d *Document) readVirtualService(s *spec, domain string) {
+func (d *Route) readVirtualService(s *spec, domain string) {
 	for _, host := range s.Hosts {
 		if t, _ := hostTarget(host, d.Namespace, domain); t.IsService() {
 			d.Serves = append(d.Serves, t.Service())
@@ -73,7 +73,7 @@ func (d *Document) readVirtualService(s *spec, domain string) {
 	}
 }
 
-func (d *Document) readIstioRule(in *istioRule, path, domain string) Rule {
+func (d *Route) readIstioRule(in *istioRule, path, domain string) Rule {
 	rule := Rule{Path: path, BothForms: !isNull(in.Mirror) && len(in.Mirrors) > 0}
 	for _, m := range in.Match {
 		if m.Method.Exact != "" {
@@ -193,7 +193,7 @@ func hostTarget(host, namespace, domain string) (t Target, short bool) {
 }
 
 func stanzaMirror(stanza map[string]json.RawMessage, namespace, domain string) Mirror {
-	m := Mirror{stanza: stanza, Share: stanzaShare(stanza), place: place{backend: onRule, single: true}}
+	m := Mirror{stanza: stanza, Percentage: stanzaPercentage(stanza), place: place{backend: onRule, single: true}}
 	var dst istioDestination
 	if unmarshal(stanza["mirror"], &dst) != nil {
 		m.pointAt(nil, namespace, domain)
@@ -211,7 +211,7 @@ func elementMirror(raw json.RawMessage, namespace, domain string) Mirror {
 	}
 	m.pointAt(e.Destination, namespace, domain)
 	if !isNull(e.Percentage) {
-		m.Share.Fields = []ShareField{istioPercent("percentage", e.Percentage)}
+		m.Percentage.Fields = []PercentageField{istioPercent("percentage", e.Percentage)}
 	}
 	return m
 }
@@ -239,14 +239,14 @@ func parkedIstio(e entry, namespace, domain string) Mirror {
 	return m
 }
 
-func stanzaShare(stanza map[string]json.RawMessage) Share {
-	var s Share
+func stanzaPercentage(stanza map[string]json.RawMessage) Percentage {
+	var s Percentage
 	if raw, ok := stanza["mirrorPercentage"]; ok {
 		s.Fields = append(s.Fields, istioPercent("mirrorPercentage", raw))
 	}
 	for _, key := range []string{"mirrorPercent", "mirror_percent"} {
 		if raw, ok := stanza[key]; ok {
-			f := ShareField{Name: key}
+			f := PercentageField{Name: key}
 			f.readPercent(raw, true)
 			s.Fields = append(s.Fields, f)
 		}
@@ -254,8 +254,8 @@ func stanzaShare(stanza map[string]json.RawMessage) Share {
 	return s
 }
 
-func loosePercent(stanza map[string]json.RawMessage, path string) *ShareField {
-	share := stanzaShare(stanza)
+func loosePercent(stanza map[string]json.RawMessage, path string) *PercentageField {
+	share := stanzaPercentage(stanza)
 	if len(share.Fields) == 0 {
 		return nil
 	}
@@ -266,8 +266,8 @@ func loosePercent(stanza map[string]json.RawMessage, path string) *ShareField {
 
 func (m *Mirror) setStanzaPath(rule string) {
 	m.Path, m.TargetPath, m.PortPath = rule+".mirror", rule+".mirror", rule+".mirror.port.number"
-	for i := range m.Share.Fields {
-		f := &m.Share.Fields[i]
+	for i := range m.Percentage.Fields {
+		f := &m.Percentage.Fields[i]
 		f.Path = rule + "." + f.Name
 		if f.Name == "mirrorPercentage" {
 			f.Path += ".value"
@@ -277,7 +277,7 @@ func (m *Mirror) setStanzaPath(rule string) {
 
 func (m *Mirror) setElementPath(path string) {
 	m.Path, m.TargetPath, m.PortPath = path, path+".destination", path+".destination.port.number"
-	for i := range m.Share.Fields {
-		m.Share.Fields[i].Path = path + ".percentage.value"
+	for i := range m.Percentage.Fields {
+		m.Percentage.Fields[i].Path = path + ".percentage.value"
 	}
 }

@@ -17,8 +17,8 @@ import (
 
 // Cluster is what status needs to know of a cluster.
 type Cluster interface {
-	Routes() iter.Seq[*route.Document]
-	Resolve(ctx context.Context, doc *route.Document) (policy.Snapshot, error)
+	Routes() iter.Seq[*route.Route]
+	Resolve(ctx context.Context, doc *route.Route) (policy.Snapshot, error)
 }
 
 // Namespaces tells where admission decides on routes.
@@ -127,7 +127,7 @@ func Of(ctx context.Context, c Cluster, namespaces Namespaces, q Query) ([]Route
 
 // of decides on one route. Limits and strictness do not matter: they deny writes
 // and move no mirror.
-func of(ctx context.Context, c Cluster, doc *route.Document) (Route, error) {
+func of(ctx context.Context, c Cluster, doc *route.Route) (Route, error) {
 	snap, err := c.Resolve(ctx, doc)
 	if err != nil {
 		return Route{}, err
@@ -138,15 +138,15 @@ func of(ctx context.Context, c Cluster, doc *route.Document) (Route, error) {
 	}
 	r := Route{
 		Kind: doc.Kind, Namespace: doc.Namespace, Name: doc.Name,
-		AsDecided: len(d.Arrangement.Operations) == 0 && len(d.Arrangement.Misfits) == 0,
+		AsDecided: len(d.Plan.Operations) == 0 && len(d.Plan.Misfits) == 0,
 		Action:    d.Action, Reason: d.Reason,
 	}
 	for _, v := range d.Verdicts {
 		m, known := v.Mirror, snap.Variants[v.Mirror.Target.WithoutPort()]
 		r.Mirrors = append(r.Mirrors, Mirror{
-			Field: m.Path, Target: policy.TargetName(m), Percent: m.Share.Percent(),
+			Field: m.Path, Target: policy.TargetName(m), Percent: m.Percentage.Percent(),
 			State: state(m.Parked), Wanted: state(v.Park),
-			Variant: known.State.String(), Reason: v.Reason, Detail: v.Detail, Misfit: d.Arrangement.Misfits[m.ID],
+			Variant: known.State.String(), Reason: v.Reason, Detail: v.Detail, Misfit: d.Plan.Misfits[m.ID],
 		})
 	}
 	return r, nil

@@ -17,14 +17,14 @@ import (
 
 // cluster has routes, and one answer about every variant.
 type cluster struct {
-	routes  []*route.Document
+	routes  []*route.Route
 	variant policy.Variant
 	err     error
 }
 
-func (c cluster) Routes() iter.Seq[*route.Document] { return slices.Values(c.routes) }
+func (c cluster) Routes() iter.Seq[*route.Route] { return slices.Values(c.routes) }
 
-func (c cluster) Resolve(_ context.Context, doc *route.Document) (policy.Snapshot, error) {
+func (c cluster) Resolve(_ context.Context, doc *route.Route) (policy.Snapshot, error) {
 	snap := policy.Snapshot{Variants: map[route.Target]policy.Variant{}}
 	for _, m := range doc.Every {
 		snap.Variants[m.Target.WithoutPort()] = c.variant
@@ -35,7 +35,7 @@ func (c cluster) Resolve(_ context.Context, doc *route.Document) (policy.Snapsho
 // Gated implements Namespaces for somebody who may not look at them.
 func (cluster) Gated(context.Context, string) (bool, error) { return false, errors.New("forbidden") }
 
-func mirrored(t *testing.T, name, more string) *route.Document {
+func mirrored(t *testing.T, name, more string) *route.Route {
 	t.Helper()
 	doc, err := route.Decode([]byte(`{"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
 		"metadata": {"name": "`+name+`", "namespace": "shop"},
@@ -57,7 +57,7 @@ func TestTable(t *testing.T) {
 	full := strings.Repeat(`{"type": "ExtensionRef"},`, 15) + `{"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": [` +
 		strings.TrimSuffix(strings.Repeat(`"x",`, 16), ",") + `]}},`
 	c := cluster{
-		routes:  []*route.Document{mirrored(t, "web", ""), mirrored(t, "full", full)},
+		routes:  []*route.Route{mirrored(t, "web", ""), mirrored(t, "full", full)},
 		variant: policy.Variant{State: policy.Present, Exists: true, Reason: policy.NoReadyEndpoints, Ports: []policy.Port{{Number: 80}}},
 	}
 	assert.Equal(t, `

@@ -54,7 +54,7 @@ func (c *cluster) apply(objs ...any) {
 			require.NoError(c.t, c.Load(raw))
 			continue
 		}
-		if doc, ok := obj.(*route.Document); ok {
+		if doc, ok := obj.(*route.Route); ok {
 			obj = textOf(doc)
 		}
 		require.NoError(c.t, c.Upsert(obj))
@@ -68,7 +68,7 @@ func (c *cluster) notified() []string {
 	return events
 }
 
-func (c *cluster) variant(doc *route.Document) policy.Variant {
+func (c *cluster) variant(doc *route.Route) policy.Variant {
 	c.t.Helper()
 	for m := range mirrors(doc) {
 		return c.Snapshot(doc).Variants[m.Target.WithoutPort()]
@@ -155,12 +155,12 @@ func deleting[T metav1.Object](obj T) T {
 // texts are what the documents of a test were decoded from.
 var texts sync.Map
 
-func textOf(doc *route.Document) json.RawMessage {
+func textOf(doc *route.Route) json.RawMessage {
 	text, _ := texts.Load(doc)
 	return text.(json.RawMessage)
 }
 
-func decode(object map[string]any) *route.Document {
+func decode(object map[string]any) *route.Route {
 	raw, err := json.Marshal(object)
 	if err != nil {
 		panic(err)
@@ -180,7 +180,7 @@ func metaOf(name string) map[string]any {
 
 // gatewayRoute returns a route in front of a Service that mirrors to others,
 // named namespace/name.
-func gatewayRoute(kind route.Kind, name, serves string, targets ...string) *route.Document {
+func gatewayRoute(kind route.Kind, name, serves string, targets ...string) *route.Route {
 	var filters []any
 	for _, target := range targets {
 		ref := metaOf(target)
@@ -200,12 +200,12 @@ func gatewayRoute(kind route.Kind, name, serves string, targets ...string) *rout
 	})
 }
 
-func httpRoute(name, serves string, targets ...string) *route.Document {
+func httpRoute(name, serves string, targets ...string) *route.Route {
 	return gatewayRoute(route.HTTPRoute, name, serves, targets...)
 }
 
 // virtualService returns one for a host that mirrors to "host" or "host#subset".
-func virtualService(name, host, target string) *route.Document {
+func virtualService(name, host, target string) *route.Route {
 	to, subset, _ := strings.Cut(target, "#")
 	mirror := map[string]any{"host": to}
 	if subset != "" {

@@ -295,7 +295,7 @@ func (i *Index) intern(namespace string) string {
 }
 
 // Snapshot tells what the cluster looks like to the mirrors of a route.
-func (i *Index) Snapshot(doc *route.Document) policy.Snapshot {
+func (i *Index) Snapshot(doc *route.Route) policy.Snapshot {
 	i.mu.RLock()
 	defer i.mu.RUnlock()
 	v := view{base: i}
@@ -304,7 +304,7 @@ func (i *Index) Snapshot(doc *route.Document) policy.Snapshot {
 
 // Route returns a stored route, nil when there is none or mirrorgate has
 // nothing to say about it.
-func (i *Index) Route(key route.Key) *route.Document {
+func (i *Index) Route(key route.Key) *route.Route {
 	i.mu.RLock()
 	defer i.mu.RUnlock()
 	rec := i.objects[kindOfRoute(key.Kind)][types.NamespacedName{Namespace: key.Namespace, Name: key.Name}]
@@ -315,8 +315,8 @@ func (i *Index) Route(key route.Key) *route.Document {
 }
 
 // Routes yields all stored routes, as they are when the iteration starts.
-func (i *Index) Routes() iter.Seq[*route.Document] {
-	return func(yield func(*route.Document) bool) {
+func (i *Index) Routes() iter.Seq[*route.Route] {
+	return func(yield func(*route.Route) bool) {
 		for _, s := range i.routes() {
 			i.mu.RLock()
 			doc := s.document(i.opts)
@@ -377,7 +377,7 @@ func (i *Index) Counts() Counts {
 }
 
 // mirrors yields the mirrors of a route.
-func mirrors(doc *route.Document) iter.Seq[*route.Mirror] {
+func mirrors(doc *route.Route) iter.Seq[*route.Mirror] {
 	return func(yield func(*route.Mirror) bool) {
 		for r := range doc.Rules {
 			for m := range doc.Rules[r].Mirrors {

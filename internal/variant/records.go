@@ -215,7 +215,7 @@ type target struct {
 }
 
 func newTarget(m *route.Mirror) target {
-	t := target{Target: m.Target, parked: m.Parked, sends: m.Share.Percent() > 0}
+	t := target{Target: m.Target, parked: m.Parked, sends: m.Percentage.Percent() > 0}
 	if m.ShortHost {
 		t.host = m.Host
 	}
@@ -235,8 +235,8 @@ func (s *stored) equal(other record) bool { return s.packed == other.(*stored).p
 
 // document unpacks the route. What is packed was read before, so that it can be read
 // again; if it could not, there would be nothing to say about the route.
-func (s *stored) document(opts Options) *route.Document {
-	doc, err := s.packed.Document(route.Options{ClusterDomain: opts.ClusterDomain})
+func (s *stored) document(opts Options) *route.Route {
+	doc, err := s.packed.Route(route.Options{ClusterDomain: opts.ClusterDomain})
 	if err != nil {
 		return nil
 	}

@@ -58,7 +58,7 @@ func NewResolver(index *Index, live Reader, synced func() bool) *Resolver {
 
 // Resolve returns the state of everything that a decision about the route
 // depends on. A target whose absence could not be confirmed is Unknown.
-func (r *Resolver) Resolve(ctx context.Context, doc *route.Document) (policy.Snapshot, error) {
+func (r *Resolver) Resolve(ctx context.Context, doc *route.Route) (policy.Snapshot, error) {
 	if !r.synced() {
 		return policy.Snapshot{}, ErrNotSynced
 	}
@@ -89,7 +89,7 @@ func (r *Resolver) Resolve(ctx context.Context, doc *route.Document) (policy.Sna
 
 // ask returns what is known, and the queries without which it cannot be relied
 // on.
-func (v *view) ask(doc *route.Document, failed map[Query]error) (policy.Snapshot, []Query) {
+func (v *view) ask(doc *route.Route, failed map[Query]error) (policy.Snapshot, []Query) {
 	v.base.mu.RLock()
 	defer v.base.mu.RUnlock()
 	snap := v.snapshot(doc)
@@ -130,7 +130,7 @@ func (v *view) ask(doc *route.Document, failed map[Query]error) (policy.Snapshot
 // activeFirst returns a route's mirrors in the order in which they are looked up:
 // when there are more than one decision may ask about, those that are parked
 // already can wait, so that the next decision on the route gets further.
-func activeFirst(doc *route.Document) []*route.Mirror {
+func activeFirst(doc *route.Route) []*route.Mirror {
 	all := slices.Collect(mirrors(doc))
 	slices.SortStableFunc(all, func(a, b *route.Mirror) int {
 		switch {
@@ -147,7 +147,7 @@ func activeFirst(doc *route.Document) []*route.Mirror {
 
 // doubts returns the queries that confirm what is not there, be it a reason to
 // park or to deny.
-func (v *view) doubts(doc *route.Document, m *route.Mirror, variant policy.Variant) []Query {
+func (v *view) doubts(doc *route.Route, m *route.Mirror, variant policy.Variant) []Query {
 	var queries []Query
 	name := types.NamespacedName(m.Target.Service())
 	switch variant.Reason {
@@ -178,7 +178,7 @@ func (v *view) doubts(doc *route.Document, m *route.Mirror, variant policy.Varia
 }
 
 // rulesQueries ask for the DestinationRules that concern a mirror.
-func (v *view) rulesQueries(doc *route.Document, m *route.Mirror) []Query {
+func (v *view) rulesQueries(doc *route.Route, m *route.Mirror) []Query {
 	namespace := m.Target.Namespace
 	if !m.Target.IsService() {
 		if e := v.entry(covering(m.Target.Name), doc.Namespace); e != nil {
@@ -206,7 +206,7 @@ func lacksPort(variant policy.Variant, port int32) bool {
 
 // workloadQueries ask for what runs behind a mirror. Pods stand for workloads:
 // they can be selected by label, and without one nothing is ready anyway.
-func (v *view) workloadQueries(doc *route.Document, m *route.Mirror) []Query {
+func (v *view) workloadQueries(doc *route.Route, m *route.Mirror) []Query {
 	name := types.NamespacedName(m.Target.Service())
 	s := v.service(name)
 	if s == nil {

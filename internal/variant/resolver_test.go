@@ -62,7 +62,7 @@ func (f *fakeReader) Read(_ context.Context, q Query) ([]any, error) {
 }
 
 // resolve answers from caches while the API server has other objects.
-func resolve(t *testing.T, doc *route.Document, caches, server []any, fail map[Kind]error) (policy.Variant, []Query) {
+func resolve(t *testing.T, doc *route.Route, caches, server []any, fail map[Kind]error) (policy.Variant, []Query) {
 	t.Helper()
 	c := newCluster(t, caches...)
 	reader := &fakeReader{index: newCluster(t, server...).Index, fail: fail}
@@ -99,7 +99,7 @@ func TestAbsenceIsConfirmed(t *testing.T) {
 	port := serviceOf("shop/b", "app=b")
 	port.Spec.Ports[0].Port = 80
 	cases := map[string]struct {
-		doc            *route.Document
+		doc            *route.Route
 		caches, server []any
 		state          policy.State
 		reason         policy.Reason
@@ -140,7 +140,7 @@ func TestAbsenceIsConfirmed(t *testing.T) {
 }
 
 func TestALoopIsConfirmed(t *testing.T) {
-	http := func(name, from, to string) *route.Document {
+	http := func(name, from, to string) *route.Route {
 		return httpRoute("shop/"+name, "shop/"+from, "shop/"+to)
 	}
 	back, gone := http("r2", "b", "a"), http("r2", "b", "c")
@@ -189,7 +189,7 @@ func TestAFailedReadIsUnknown(t *testing.T) {
 		broken[kind] = errors.New("connection refused")
 	}
 	for name, tc := range map[string]struct {
-		doc    *route.Document
+		doc    *route.Route
 		caches []any
 	}{
 		"service":  {httpRoute("shop/gw", "shop/a", "shop/b"), nil},
@@ -242,9 +242,9 @@ func TestEveryDecisionGetsFurther(t *testing.T) {
 		require.NoError(t, err)
 		d, err := policy.Decide(doc, snap, policy.Config{})
 		require.NoError(t, err)
-		object, err = patch.Apply(object, d.Arrangement.Operations)
+		object, err = patch.Apply(object, d.Plan.Operations)
 		require.NoError(t, err)
-		parked = append(parked, len(d.Arrangement.Parked))
+		parked = append(parked, len(d.Plan.Parked))
 	}
 	assert.Equal(t, []int{maxReads, maxReads, 1}, parked)
 }
@@ -266,7 +266,7 @@ func TestContradictionsAreConfirmed(t *testing.T) {
 	external.Spec.Type, external.Spec.ExternalName = corev1.ServiceTypeExternalName, "x.io"
 	entry := entryOf("shop/e", "api.x.io", "")
 	for name, tc := range map[string]struct {
-		doc            *route.Document
+		doc            *route.Route
 		caches, server []any
 	}{
 		"subset of a missing Service": {virtualService("shop/vs", "a", "b#v2"),

@@ -107,7 +107,7 @@ type way struct {
 // route. The edges are the mirrors of the other routes.
 type loopFinder struct {
 	view *view
-	doc  *route.Document
+	doc  *route.Route
 	left int
 }
 
@@ -189,7 +189,7 @@ func (f *loopFinder) better(q, than Query) bool {
 }
 
 // managedBy names the tool that rewrites the route on its own.
-func (i *Index) managedBy(doc *route.Document) string {
+func (i *Index) managedBy(doc *route.Route) string {
 	for _, owner := range doc.Owners {
 		switch {
 		case owner.Group == flaggerGroup && owner.Kind == "Canary":

@@ -11,12 +11,12 @@ import (
 )
 
 func TestLoops(t *testing.T) {
-	http := func(name, from, to string) *route.Document {
+	http := func(name, from, to string) *route.Route {
 		return httpRoute("shop/"+name, "shop/"+from, "shop/"+to)
 	}
 	cases := map[string]struct {
 		stored []any
-		doc    *route.Document
+		doc    *route.Route
 		want   string
 	}{
 		"none":                     {[]any{http("r2", "b", "c")}, http("r1", "a", "b"), ""},
@@ -73,8 +73,8 @@ spec:
 
 func TestManagedBy(t *testing.T) {
 	c := newCluster(t, istioRollout)
-	managed := func(doc *route.Document) string { return c.Snapshot(doc).ManagedBy }
-	for _, doc := range []*route.Document{
+	managed := func(doc *route.Route) string { return c.Snapshot(doc).ManagedBy }
+	for _, doc := range []*route.Route{
 		virtualService("shop/one", "a", "b"), virtualService("shop/two", "a", "b"), virtualService("web/three", "a", "b"),
 		httpRoute("edge/h1", "edge/a", "edge/b"), httpRoute("edge/h2", "edge/a", "edge/b"),
 		gatewayRoute(route.GRPCRoute, "edge/g1", "edge/a", "edge/b"), gatewayRoute(route.GRPCRoute, "edge/g2", "edge/a", "edge/b"),
@@ -106,7 +106,7 @@ func TestOnlyRoutesThatConcernUsAreKept(t *testing.T) {
 	c.apply(mirrored)
 	assert.Equal(t, mirrored, c.Route(plain.Key))
 	assert.Equal(t, []route.Key{plain.Key}, slices.Collect(c.Keys()))
-	assert.Equal(t, []*route.Document{mirrored}, slices.Collect(c.Routes()))
+	assert.Equal(t, []*route.Route{mirrored}, slices.Collect(c.Routes()))
 	counts := c.Counts()
 	assert.Equal(t, 2, counts.Active[route.HTTPRoute])
 	assert.Equal(t, 0, counts.Parked[route.HTTPRoute])

@@ -23,7 +23,7 @@ const (
 func fill(tb testing.TB, i *Index, one string) {
 	tb.Helper()
 	put := func(obj any) {
-		if doc, ok := obj.(*route.Document); ok {
+		if doc, ok := obj.(*route.Route); ok {
 			obj = textOf(doc)
 			texts.Delete(doc)
 		}

@@ -16,7 +16,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-func (v *view) snapshot(doc *route.Document) policy.Snapshot {
+func (v *view) snapshot(doc *route.Route) policy.Snapshot {
 	snap := policy.Snapshot{
 		Variants:  map[route.Target]policy.Variant{},
 		Loops:     map[route.Target]string{},
@@ -47,7 +47,7 @@ func (v *view) snapshot(doc *route.Document) policy.Snapshot {
 	return snap
 }
 
-func (v *view) variant(doc *route.Document, m *route.Mirror) policy.Variant {
+func (v *view) variant(doc *route.Route, m *route.Mirror) policy.Variant {
 	switch {
 	case m.Target.IsService():
 		return v.ofService(doc, m)
@@ -60,7 +60,7 @@ func (v *view) variant(doc *route.Document, m *route.Mirror) policy.Variant {
 }
 
 // ofHost judges a host outside the cluster.
-func (v *view) ofHost(doc *route.Document, m *route.Mirror) policy.Variant {
+func (v *view) ofHost(doc *route.Route, m *route.Mirror) policy.Variant {
 	host := m.Target.Name
 	e := v.entry(covering(host), doc.Namespace)
 	if e == nil {
@@ -73,7 +73,7 @@ func (v *view) ofHost(doc *route.Document, m *route.Mirror) policy.Variant {
 	return variant
 }
 
-func (v *view) ofService(doc *route.Document, m *route.Mirror) policy.Variant {
+func (v *view) ofService(doc *route.Route, m *route.Mirror) policy.Variant {
 	name := types.NamespacedName(m.Target.Service())
 	var rules []*rule
 	if doc.Kind == route.VirtualService {

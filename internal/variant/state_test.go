@@ -238,7 +238,7 @@ func TestFactsBesideTheState(t *testing.T) {
 	assert.True(t, c.variant(httpRoute("shop/a", "shop/a", "shop/e")).ExternalName)
 
 	foreign := route.Target{Group: "multicluster.x-k8s.io", Kind: "ServiceImport", Namespace: "shop", Name: "b"}
-	doc := &route.Document{
+	doc := &route.Route{
 		Key:   route.Key{Kind: route.HTTPRoute, Namespace: "shop", Name: "a"},
 		Rules: []route.Rule{{Mirrors: []route.Mirror{{Target: foreign}}}},
 	}

@@ -129,7 +129,7 @@ func reason(err error) error {
 
 // Routes yields the routes that Look found and mirrorgate has something to say
 // about, in no order.
-func (s *Survey) Routes() iter.Seq[*route.Document] { return s.index.Routes() }
+func (s *Survey) Routes() iter.Seq[*route.Route] { return s.index.Routes() }
 
 // Unread tells, by namespace ("" for all), which Services, workloads and
 // endpoints could not be listed there.
@@ -138,7 +138,7 @@ func (s *Survey) Unread() map[string]error { return s.unread }
 // Resolve returns the state of everything that a decision about a route depends
 // on. What was not found is looked up once more; a variant is Unknown where it is
 // not seen to be ready and endpoints could not be read.
-func (s *Survey) Resolve(ctx context.Context, doc *route.Document) (policy.Snapshot, error) {
+func (s *Survey) Resolve(ctx context.Context, doc *route.Route) (policy.Snapshot, error) {
 	snap, err := s.resolver.Resolve(ctx, doc)
 	for target, v := range snap.Variants {
 		err := errors.Join(s.blind[""], s.blind[target.Namespace])

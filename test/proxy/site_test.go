@@ -21,7 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy"
-	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
@@ -46,7 +46,7 @@ func table(protocol, primary, variant string) *spec.Table {
 
 func setup(t *testing.T, written *spec.Table, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *proxy.Setup {
 	t.Helper()
-	compiled, problems := rules.Compile(written)
+	compiled, problems := routing.Compile(written)
 	for _, p := range problems {
 		require.True(t, p.Warning, p.String())
 	}

@@ -21,13 +21,13 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
 // Config is a file that is in order.
 type Config struct {
-	Table     *rules.Table
+	Table     *routing.Table
 	Listeners []Listener
 	// Admin is the address of metrics, /healthz and /readyz; empty for none.
 	Admin     string
@@ -183,8 +183,8 @@ func Parse(name string, data []byte) (*Config, error) {
 	d.compare(&f)
 	c := &Config{name: name, lines: d}
 	unread := slices.Clone(d.problems)
-	var found []rules.Problem
-	c.Table, found = rules.Compile(&f.Table)
+	var found []routing.Problem
+	c.Table, found = routing.Compile(&f.Table)
 	for _, p := range found {
 		d.problems = append(d.problems, Problem{Line: d.line(p.Path), Path: p.Path, Message: p.Message, Warning: p.Warning})
 	}
@@ -335,7 +335,7 @@ func (d *decoder) size(at string, value spec.Size, byDefault, least, most int64)
 	if value == "" {
 		return byDefault
 	}
-	n, err := rules.ParseSize(string(value))
+	n, err := routing.ParseSize(string(value))
 	switch {
 	case err != nil:
 		d.wrong(at, "%q: %s", value, err)
@@ -368,7 +368,7 @@ func (d *decoder) durationOrNone(at, value string, byDefault time.Duration) time
 	if value == "" {
 		return byDefault
 	}
-	t, err := rules.ParseDuration(value)
+	t, err := routing.ParseDuration(value)
 	switch {
 	case err != nil:
 		d.wrong(at, "%q: %s", value, err)

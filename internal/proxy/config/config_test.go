@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
 )
 
 var update = flag.Bool("update", false, "rewrite golden files")
@@ -59,7 +59,7 @@ func TestSmall(t *testing.T) {
 	assert.Equal(t, Limits{HeaderBytes: 64 << 10, Headers: 128, TargetBytes: 16 << 10, HeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, BodyTimeout: time.Minute, BackendTimeout: time.Minute, Connections: 65536, VariantConnects: 250}, c.Limits)
 	assert.Zero(t, c.AccessLog)
 	assert.Empty(t, c.Admin)
-	rule := c.Table.Match(0, &rules.Request{Method: "GET", Host: "h", Path: "/"})
+	rule := c.Table.Match(0, &routing.Request{Method: "GET", Host: "h", Path: "/"})
 	require.NotNil(t, rule)
 	b, status := rule.Pick()
 	assert.Zero(t, status)
@@ -91,20 +91,20 @@ func TestFull(t *testing.T) {
 	m := cart.Mirrors[0]
 	assert.False(t, m.Compare, "said so itself")
 	assert.EqualValues(t, 64<<10, m.MaxBody)
-	assert.Equal(t, rules.Limits{MaxInFlight: 64, Queue: 128, Budget: 16 << 20, Penalty: rules.Penalty{
+	assert.Equal(t, routing.Limits{MaxInFlight: 64, Queue: 128, Budget: 16 << 20, Penalty: routing.Penalty{
 		Failures: 5, Pause: 200 * time.Millisecond, LongFailures: 50, LongPause: 5 * time.Second,
 	}}, m.Target.Limits)
 	assert.True(t, c.Table.Mirrors[1].Compare, "that of the file")
-	assert.Equal(t, rules.Limits{
-		MaxInFlight: rules.DefaultMaxInFlight, Queue: rules.DefaultQueue, Budget: rules.DefaultBudget, Penalty: rules.DefaultPenalty,
+	assert.Equal(t, routing.Limits{
+		MaxInFlight: routing.DefaultMaxInFlight, Queue: routing.DefaultQueue, Budget: routing.DefaultBudget, Penalty: routing.DefaultPenalty,
 	}, c.Table.Mirrors[1].Target.Limits)
-	var ports []rules.Port
+	var ports []routing.Port
 	for _, p := range c.Table.Ports {
 		ports = append(ports, *p)
 	}
-	assert.Equal(t, []rules.Port{
+	assert.Equal(t, []routing.Port{
 		{Index: 0, Service: "cart-v1", Number: 80, Ready: []string{"127.0.0.1:9001"}, Unready: []string{"127.0.0.1:9002"}},
-		{Index: 1, Service: "cart-v1", Number: 81, Protocol: rules.H2C, Ready: []string{"localhost:9003"}},
+		{Index: 1, Service: "cart-v1", Number: 81, Protocol: routing.H2C, Ready: []string{"localhost:9003"}},
 		{Index: 2, Service: "cart-v2", Number: 80, Ready: []string{"127.0.0.1:9004"}},
 		{Index: 3, Service: "cart-v3", Number: 80},
 	}, ports)
@@ -135,7 +135,7 @@ func FuzzParse(f *testing.F) {
 			require.NotNil(t, c.Table)
 			require.Len(t, c.Listeners, len(c.Table.Listeners))
 			for i := range c.Table.Listeners {
-				c.Table.Match(i, &rules.Request{Method: "GET", Host: "a.b", Path: "/a/b", RawQuery: "c=d", Header: none{}})
+				c.Table.Match(i, &routing.Request{Method: "GET", Host: "a.b", Path: "/a/b", RawQuery: "c=d", Header: none{}})
 			}
 			return
 		}

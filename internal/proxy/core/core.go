@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
-	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/shadow"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
@@ -147,7 +147,7 @@ type Core struct {
 
 // state is a table and everything that is looked up by the indexes of its entries.
 type state struct {
-	table     *rules.Table
+	table     *routing.Table
 	listeners map[string]int
 	ports     []port
 	targets   []*shadow.Target
@@ -166,7 +166,7 @@ func New(o *Options) *Core {
 
 // SetTable makes every request that comes from now on follow the table. It is not safe for
 // concurrent use with itself.
-func (c *Core) SetTable(table *rules.Table) {
+func (c *Core) SetTable(table *routing.Table) {
 	before := c.state.Load()
 	if before != nil {
 		table.Inherit(before.table)
@@ -230,7 +230,7 @@ func (c *Core) ForgetListener(name string) {
 }
 
 // target returns the one of that name, which may have copies under way.
-func (c *Core) target(t *rules.Target) *shadow.Target {
+func (c *Core) target(t *routing.Target) *shadow.Target {
 	var ready []string
 	if t.Port != nil {
 		ready = t.Port.Ready

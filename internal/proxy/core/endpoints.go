@@ -7,7 +7,7 @@ import (
 	"slices"
 	"sync/atomic"
 
-	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/shadow"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
@@ -17,12 +17,12 @@ type port struct {
 	// set is what requests that begin now choose from.
 	set atomic.Pointer[upstream.Set]
 	// target is where mirrors to this port send; nil if there are none.
-	target *rules.Target
+	target *routing.Target
 	// known are all its addresses. Only SetTable and SetEndpoints use it.
 	known []string
 }
 
-func (c *Core) ports(table *rules.Table) []port {
+func (c *Core) ports(table *routing.Table) []port {
 	ports := make([]port, len(table.Ports))
 	for i, p := range table.Ports {
 		set := c.options.Pool.Set(p.Ready)
@@ -59,9 +59,9 @@ func (c *Core) SetEndpoints(service string, number int, ready, unready []string)
 }
 
 // config is what a target is configured with for the endpoints it has now.
-func (c *Core) config(t *rules.Target, ready []string) *shadow.Config {
+func (c *Core) config(t *routing.Target, ready []string) *shadow.Config {
 	config := &shadow.Config{Limits: t.Limits, Leg: c.options.ShadowHTTP, Endpoints: c.options.ShadowPool.Set(ready)}
-	if t.Port != nil && t.Port.Protocol == rules.H2C {
+	if t.Port != nil && t.Port.Protocol == routing.H2C {
 		config.Leg = c.options.ShadowH2C
 	}
 	return config

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
-	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/shadow"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
@@ -24,9 +24,9 @@ type Exchange struct {
 	End time.Time
 
 	state   *state
-	rule    *rules.Rule
-	backend *rules.Backend
-	match   rules.Request
+	rule    *routing.Rule
+	backend *routing.Backend
+	match   routing.Request
 	// submitted says that the whole request has been sent on.
 	submitted atomic.Bool
 	send      Send
@@ -64,11 +64,11 @@ func (x *Exchange) begin(now time.Time) {
 	x.submitted.Store(false)
 	x.whole = false
 	r := &x.Request
-	x.match = rules.Request{Method: r.Method, Host: r.Authority, Path: r.Path, RawQuery: r.Query, Header: r}
+	x.match = routing.Request{Method: r.Method, Host: r.Authority, Path: r.Path, RawQuery: r.Query, Header: r}
 }
 
 // outgoing fills in what a rewrite leaves of target and authority.
-func (x *Exchange) outgoing(out *message.Outgoing, rewrite *rules.Rewrite, edits *rules.HeaderEdits) {
+func (x *Exchange) outgoing(out *message.Outgoing, rewrite *routing.Rewrite, edits *routing.HeaderEdits) {
 	r := &x.Request
 	out.Request, out.Edits, out.Target, out.Authority = r, edits, r.Target, r.Authority
 	if rewrite.Hostname != "" {

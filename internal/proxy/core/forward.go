@@ -8,7 +8,7 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy/buffer"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
-	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/shadow"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
@@ -58,7 +58,7 @@ func (c *Core) forward(x *Exchange) {
 		c.respond(x, http.StatusServiceUnavailable, "no endpoint is ready")
 		return
 	}
-	if x.Request.Upgrade != "" && backend.Port.Protocol == rules.H2C {
+	if x.Request.Upgrade != "" && backend.Port.Protocol == routing.H2C {
 		if x.Request.Method == http.MethodConnect {
 			c.respond(x, http.StatusNotImplemented, "the backend speaks HTTP/2, which has no tunnels here")
 			return
@@ -87,7 +87,7 @@ func (c *Core) forward(x *Exchange) {
 }
 
 // admit begins a copy for every mirror that wants one and has room for it.
-func (c *Core) admit(x *Exchange, mirrors []*rules.Mirror) {
+func (c *Core) admit(x *Exchange, mirrors []*routing.Mirror) {
 	if len(mirrors) == 0 {
 		return
 	}
@@ -127,7 +127,7 @@ func (c *Core) admit(x *Exchange, mirrors []*rules.Mirror) {
 // been used before, to another endpoint if it was new.
 func (c *Core) attempt(x *Exchange, set upstream.Set) (Answer, error) {
 	back := c.options.HTTP
-	if x.backend.Port.Protocol == rules.H2C {
+	if x.backend.Port.Protocol == routing.H2C {
 		back = c.options.H2C
 	}
 	timeouts := &x.rule.Timeouts
@@ -177,7 +177,7 @@ func choose(set upstream.Set, affine bool, remote string, tried []*upstream.Endp
 }
 
 // deadline is the earlier one of the whole request's and of an attempt that begins now.
-func deadline(start time.Time, t *rules.Timeouts) (at time.Time) {
+func deadline(start time.Time, t *routing.Timeouts) (at time.Time) {
 	if t.Request > 0 {
 		at = start.Add(t.Request)
 	}

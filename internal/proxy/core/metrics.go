@@ -8,7 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/shadow"
 )
 
@@ -159,7 +159,7 @@ type ruleMetrics struct {
 	received, out prometheus.Counter
 }
 
-func (m *Metrics) rule(r *rules.Rule) *ruleMetrics {
+func (m *Metrics) rule(r *routing.Rule) *ruleMetrics {
 	name := ""
 	if r != nil {
 		name = r.Name
@@ -196,7 +196,7 @@ type mirrorMetrics struct {
 	ratio     prometheus.Observer
 }
 
-func (m *Metrics) mirror(x *rules.Mirror) *mirrorMetrics {
+func (m *Metrics) mirror(x *routing.Mirror) *mirrorMetrics {
 	out := &mirrorMetrics{
 		name:      x.Name,
 		rule:      x.Rule.Name,

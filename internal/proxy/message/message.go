@@ -8,12 +8,12 @@ package message
 import (
 	"strings"
 
-	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
 )
 
 // Field is one header or trailer field: name and value as received, without the optional
 // whitespace around the value (RFC 9110 section 5).
-type Field = rules.Field
+type Field = routing.Field
 
 // Unknown is the length of a body that ends by its framing.
 const Unknown int64 = -1
@@ -44,7 +44,7 @@ type Request struct {
 	Expect bool
 }
 
-// Get implements rules.Header.
+// Get implements routing.Header.
 func (r *Request) Get(name string) (string, bool) {
 	first := ""
 	found := 0

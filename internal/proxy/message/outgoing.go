@@ -6,7 +6,7 @@ package message
 import (
 	"strconv"
 
-	"github.com/mirrorgate/mirrorgate/internal/proxy/rules"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
 )
 
 // Marker is the field that says that a request is a copy. Who receives one mirrors it no further.
@@ -18,7 +18,7 @@ type Outgoing struct {
 	// Target and Authority replace those of the request.
 	Target, Authority string
 	// Edits may be nil.
-	Edits *rules.HeaderEdits
+	Edits *routing.HeaderEdits
 	// Shadow makes it a copy: marked, without Expect, for its body is complete already.
 	Shadow bool
 }
@@ -109,7 +109,7 @@ func AppendField(dst []byte, name, value string) []byte {
 type Reply struct {
 	*Response
 	// Edits may be nil.
-	Edits *rules.HeaderEdits
+	Edits *routing.HeaderEdits
 }
 
 // Each yields the fields to send, without Transfer-Encoding and without what is for this hop.

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mirrorgate/mirrorgate/internal/dataplane"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 	"github.com/mirrorgate/mirrorgate/test/cluster"
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
@@ -131,8 +132,8 @@ func TestModel(t *testing.T) {
 	parent := types.NamespacedName{Namespace: ns, Name: "httpbin"}
 	const enabled = `mirrorgate.dev/proxy: enabled`
 	env.MustKubectl(t, workload("v1")+"---"+workload("v2")+"---"+
-		service("httpbin", "app: "+dataplane.Sentinel("httpbin"), 8000, enabled)+
-		service(dataplane.OriginName("httpbin"), "app: httpbin, version: v1", 8000, "")+
+		service("httpbin", "app: "+wellknown.Sentinel("httpbin"), 8000, enabled)+
+		service(wellknown.OriginName("httpbin"), "app: httpbin, version: v1", 8000, "")+
 		service("httpbin-v2", "app: httpbin, version: v2", 80, "")+
 		fmt.Sprintf(httpRoute, ns), "-n", ns, "apply", "-f", "-")
 	x := dataplane.NewIndex(dataplane.Options{})

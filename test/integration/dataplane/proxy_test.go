@@ -21,7 +21,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/mirrorgate/mirrorgate/internal/dataplane"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
@@ -213,7 +213,7 @@ func TestProxyProcess(t *testing.T) {
 	env.MustKubectl(t, ports("httpbin", p.web, p.db), "-n", ns, "apply", "-f", "-")
 	p.says(t, "there is no origin yet")
 	assert.Equal(t, http.StatusServiceUnavailable, p.readyz(t))
-	env.MustKubectl(t, ports(dataplane.OriginName("httpbin"), p.web, p.db), "-n", ns, "apply", "-f", "-")
+	env.MustKubectl(t, ports(wellknown.OriginName("httpbin"), p.web, p.db), "-n", ns, "apply", "-f", "-")
 	harness.Eventually(t, func() bool { return p.readyz(t) == http.StatusOK }, "ready")
 	assert.Equal(t, "error", p.ask(t.Context()), "it passes through, to nobody")
 
@@ -241,7 +241,7 @@ func TestProxyNamespacesApart(t *testing.T) {
 	env.MustKubectl(t, rights, "apply", "-f", "-")
 	env.MustKubectl(t, roleBinding, "-n", ns, "apply", "-f", "-")
 	p := startProxy(t, ns)
-	env.MustKubectl(t, ports("httpbin", p.web, p.db)+ports(dataplane.OriginName("httpbin"), p.web, p.db), "-n", ns, "apply", "-f", "-")
+	env.MustKubectl(t, ports("httpbin", p.web, p.db)+ports(wellknown.OriginName("httpbin"), p.web, p.db), "-n", ns, "apply", "-f", "-")
 	env.MustKubectl(t, ports("vault", 80, 81), "-n", other, "apply", "-f", "-")
 	env.MustKubectl(t, fmt.Sprintf(`
 apiVersion: gateway.networking.k8s.io/v1

@@ -12,21 +12,21 @@ import (
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
-	"github.com/mirrorgate/mirrorgate/internal/controller"
+	"github.com/mirrorgate/mirrorgate/internal/controller/mirrors"
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
 // fakeIndex knows one route, and keeps to it whatever happens to the real one.
-type fakeIndex struct{ doc *route.Document }
+type fakeIndex struct{ doc *route.Route }
 
-func (f fakeIndex) Route(route.Key) *route.Document { return f.doc }
+func (f fakeIndex) Route(route.Key) *route.Route { return f.doc }
 
 func (f fakeIndex) Keys() iter.Seq[route.Key] {
 	return func(yield func(route.Key) bool) { yield(f.doc.Key) }
 }
 
-func (f fakeIndex) Snapshot(doc *route.Document) policy.Snapshot {
+func (f fakeIndex) Snapshot(doc *route.Route) policy.Snapshot {
 	snap := policy.Snapshot{Variants: map[route.Target]policy.Variant{}}
 	for _, m := range doc.Every {
 		snap.Variants[m.Target.WithoutPort()] = policy.Variant{State: policy.Absent, Reason: policy.ServiceNotFound}
@@ -41,16 +41,16 @@ func TestTouchOfARouteThatIsGoneDoesNothing(t *testing.T) {
 	server := env.Serve(t)
 	apply(t, ns, routesOfEveryKind())
 	config := env.Config(t)
-	toucher, err := controller.NewToucher(config)
+	toucher, err := mirrors.NewToucher(config)
 	require.NoError(t, err)
 
 	// reconcile lets a controller act on what it saw, and returns how its touch
 	// was counted.
-	reconcileOnce := func(t *testing.T, doc *route.Document) (counted map[string]float64) {
+	reconcileOnce := func(t *testing.T, doc *route.Route) (counted map[string]float64) {
 		t.Helper()
 		reg := prometheus.NewRegistry()
 		recorder := events.NewFakeRecorder(10)
-		c := controller.New(fakeIndex{doc}, toucher, everywhere{}, recorder, controller.Options{Metrics: controller.NewMetrics(reg)})
+		c := mirrors.New(fakeIndex{doc}, toucher, everywhere{}, recorder, mirrors.Options{Metrics: mirrors.NewMetrics(reg)})
 		result, err := c.Reconcile(t.Context(), doc.Key)
 		require.NoError(t, err, "what is gone is no error")
 		require.Equal(t, reconcile.Result{}, result, "and is not tried again")

@@ -1,0 +1,293 @@
+package intercept
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
+)
+
+type selector = map[string]string
+
+var (
+	http     = corev1.ServicePort{Name: "http", Port: 8000, TargetPort: intstr.FromInt32(80)}
+	named    = corev1.ServicePort{Name: "named", Port: 9000, TargetPort: intstr.FromString("grpc")}
+	sentinel = wellknown.Sentinel("httpbin")
+)
+
+func service(s selector, recorded string, ports ...corev1.ServicePort) *Service {
+	if len(ports) == 0 {
+		ports = []corev1.ServicePort{http}
+	}
+	return &Service{Name: "httpbin", Selector: s, Recorded: recorded, Ports: ports}
+}
+
+// proxies are pods for a selector and ports.
+func proxies(original selector, ports ...corev1.ServicePort) []Proxy {
+	if len(ports) == 0 {
+		ports = []corev1.ServicePort{http}
+	}
+	return []Proxy{{Labels: sentinels("httpbin", original), Serves: ServesOf(original, ports)}}
+}
+
+func TestModes(t *testing.T) {
+	own, primary := selector{"app": "httpbin"}, selector{"app": "httpbin", "version": "v1"}
+	for name, c := range map[string]struct {
+		service *Service
+		view    View
+		mode    Mode
+		want    selector
+		why     string
+	}{
+		"nobody wants it":               {service(own, ""), View{Proxies: proxies(own), Primary: primary}, Own, own, ""},
+		"a proxy serves":                {service(own, ""), View{Wanted: true, Proxies: proxies(own), Primary: primary}, Proxied, selector{"app": sentinel}, ""},
+		"no proxy is ready":             {service(own, ""), View{Wanted: true, Primary: primary}, Bypass, primary, "no proxy is ready"},
+		"no proxy and no primary":       {service(own, ""), View{Wanted: true}, Bypass, own, "no proxy is ready"},
+		"a key that no proxy has":       {service(selector{"app": "httpbin", "tier": "web"}, ""), View{Wanted: true, Proxies: proxies(own), Primary: primary}, Bypass, primary, "no ready proxy has all keys of the selector yet"},
+		"a key less than the proxies":   {service(selector{"app": "httpbin"}, ""), View{Wanted: true, Proxies: proxies(selector{"app": "", "tier": ""})}, Proxied, selector{"app": sentinel}, ""},
+		"a port that no proxy has":      {service(own, "", http, named), View{Wanted: true, Proxies: proxies(own), Primary: primary}, Bypass, primary, "a proxy does not listen for port 9000 yet"},
+		"a port that one proxy has":     {service(own, "", http, named), View{Wanted: true, Proxies: append(proxies(own), proxies(own, http, named)...), Primary: primary}, Bypass, primary, "a proxy does not listen for port 9000 yet"},
+		"a port that all have":          {service(own, "", http, named), View{Wanted: true, Proxies: proxies(own, named, http)}, Proxied, selector{"app": sentinel}, ""},
+		"a port that has gone":          {service(own, "", http), View{Wanted: true, Proxies: proxies(own, named, http)}, Proxied, selector{"app": sentinel}, ""},
+		"old proxies without a new key": {service(selector{"app": "x", "tier": "y"}, ""), View{Wanted: true, Proxies: append(proxies(own), proxies(selector{"app": "", "tier": ""})...)}, Proxied, selector{"app": sentinel, "tier": sentinel}, ""},
+		"pods that only say they serve": {service(own, ""), View{Wanted: true, Proxies: []Proxy{{Serves: ServesOf(own, []corev1.ServicePort{http})}}}, Bypass, own, "no ready proxy has all keys of the selector yet"},
+		"no selector at all":            {service(nil, ""), View{Wanted: true, Proxies: proxies(own)}, Own, selector{}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := Decide(c.service, nil, &c.view)
+			assert.Equal(t, c.mode, d.Mode)
+			assert.Equal(t, c.want, d.Selector)
+			assert.Equal(t, c.why, d.Why)
+			assert.Equal(t, maps.Equal(c.want, c.service.Selector), d.Recorded == "", "recorded exactly while it is another: %s", d.Recorded)
+		})
+	}
+}
+
+// client is how a tool writes a new manifest where before was the last it wrote, over what is stored.
+type client func(before, after, stored selector) selector
+
+var clients = map[string]client{
+	// The selector is one field to it.
+	"server-side apply": func(_, after, _ selector) selector { return maps.Clone(after) },
+	"kubectl replace":   func(_, after, _ selector) selector { return maps.Clone(after) },
+	// Keys that differ from what is stored, and null for keys that have gone.
+	"kubectl apply, helm": func(before, after, stored selector) selector {
+		out := maps.Clone(stored)
+		maps.Copy(out, after)
+		maps.DeleteFunc(out, func(key, _ string) bool { return gone(before, after, key) })
+		return out
+	},
+	// Keys that differ from the last manifest.
+	"a patch of what changed": func(before, after, stored selector) selector {
+		out := maps.Clone(stored)
+		for key, value := range after {
+			if before[key] != value {
+				out[key] = value
+			}
+		}
+		maps.DeleteFunc(out, func(key, _ string) bool { return gone(before, after, key) })
+		return out
+	},
+}
+
+func gone(before, after selector, key string) bool {
+	_, was := before[key]
+	_, is := after[key]
+	return was && !is
+}
+
+var edits = map[string]struct{ before, after selector }{
+	"nothing":                   {selector{"app": "httpbin"}, selector{"app": "httpbin"}},
+	"a value":                   {selector{"app": "httpbin"}, selector{"app": "other"}},
+	"a key added":               {selector{"app": "httpbin"}, selector{"app": "httpbin", "tier": "web"}},
+	"a key removed":             {selector{"app": "httpbin", "tier": "web"}, selector{"app": "httpbin"}},
+	"a key replaced":            {selector{"app": "httpbin"}, selector{"name": "httpbin"}},
+	"everything":                {selector{"app": "httpbin", "tier": "web"}, selector{"name": "x", "app": "y"}},
+	"nothing of two keys":       {selector{"app": "httpbin", "tier": "web"}, selector{"app": "httpbin", "tier": "web"}},
+	"one of two values":         {selector{"app": "httpbin", "tier": "web"}, selector{"app": "httpbin", "tier": "db"}},
+	"to the primary's and more": {selector{"app": "httpbin"}, selector{"app": "httpbin", "version": "v2"}},
+}
+
+var views = map[string]func(original selector) View{
+	"own": func(selector) View { return View{} },
+	"proxied": func(s selector) View {
+		return View{Wanted: true, Proxies: proxies(s), Primary: selector{"app": "httpbin", "version": "v1"}}
+	},
+	"bypass to the primary": func(s selector) View {
+		primary := selector{"version": "v1"}
+		maps.Copy(primary, s)
+		return View{Wanted: true, Primary: primary}
+	},
+	"bypass to a primary without a key": func(selector) View { return View{Wanted: true, Primary: selector{"app": "httpbin", "version": "v1"}} },
+	"bypass to a primary of other keys": func(selector) View { return View{Wanted: true, Primary: selector{"version": "v1"}} },
+	"bypass to nobody":                  func(selector) View { return View{Wanted: true} },
+}
+
+// Whatever client writes, whatever it changes and in whatever mode: what its author means is what the
+// manifest says.
+func TestEveryClientMeansItsManifest(t *testing.T) {
+	// What docs/design/intercept.md says cannot be told, all of it patches of single keys in bypass to a
+	// primary that lacks a key of the Service's: to take out that key changes nothing of what is stored,
+	// and to give the primary's only key another value leaves nothing of ours.
+	unseen := map[string][]string{
+		"kubectl apply, helm/bypass to a primary without a key":     {"a key removed", "everything"},
+		"a patch of what changed/bypass to a primary without a key": {"a key removed", "everything"},
+		"kubectl apply, helm/bypass to a primary of other keys":     {"a key removed", "a key replaced", "everything"},
+		"a patch of what changed/bypass to a primary of other keys": {"a key removed", "a key replaced", "everything", "to the primary's and more"},
+	}
+	seen := 0
+	for clientName, write := range clients {
+		for editName, edit := range edits {
+			for viewName, view := range views {
+				for _, annotation := range []string{"kept", "stripped"} {
+					t.Run(strings.Join([]string{clientName, editName, viewName, annotation}, "/"), func(t *testing.T) {
+						v := view(edit.before)
+						first := Decide(service(edit.before, ""), nil, &v)
+						stored := service(first.Selector, first.Recorded)
+						incoming := service(write(edit.before, edit.after, stored.Selector), stored.Recorded)
+						if annotation == "stripped" {
+							incoming.Recorded = ""
+						}
+						got, err := Original(incoming, stored, nil)
+						require.NoError(t, err)
+						if slices.Contains(unseen[clientName+"/"+viewName], editName) {
+							seen++
+							return
+						}
+						assert.Equal(t, edit.after, got)
+					})
+				}
+			}
+		}
+	}
+	require.NotZero(t, seen)
+}
+
+// A touch, a dry run, a second round of admission and the same object applied again: deciding on what
+// was decided changes nothing; and when nobody wants it any more, nothing of ours is left.
+func TestDecidingAgainChangesNothing(t *testing.T) {
+	for editName, edit := range edits {
+		for from, first := range views {
+			for to, second := range views {
+				t.Run(fmt.Sprintf("%s from %s to %s", editName, from, to), func(t *testing.T) {
+					v, w := first(edit.before), second(edit.before)
+					one := Decide(service(edit.before, ""), nil, &v)
+					stored := service(one.Selector, one.Recorded)
+					two := Decide(stored, stored, &w)
+					assert.Equal(t, edit.before, two.Original)
+					again := service(two.Selector, two.Recorded)
+					assert.Equal(t, two, Decide(again, stored, &w), "reinvoked")
+					assert.Equal(t, two, Decide(again, again, &w), "touched")
+					last := Decide(again, again, &View{})
+					assert.Equal(t, edit.before, last.Selector)
+					assert.Empty(t, last.Recorded)
+				})
+			}
+		}
+	}
+}
+
+func TestLostRecords(t *testing.T) {
+	swapped := selector{"app": sentinel}
+	v := View{Wanted: true, Proxies: proxies(swapped)}
+	d := Decide(service(swapped, ""), nil, &v)
+	assert.True(t, d.Lost)
+	assert.Equal(t, swapped, d.Selector, "stays as it is")
+	assert.Contains(t, d.Why, "recorded nowhere")
+
+	v.Origin = selector{"app": "httpbin"}
+	d = Decide(service(swapped, ""), nil, &v)
+	assert.False(t, d.Lost, "the origin knows")
+	assert.Equal(t, selector{"app": "httpbin"}, d.Original)
+	v.Wanted = false
+	assert.Equal(t, selector{"app": "httpbin"}, Decide(service(swapped, ""), nil, &v).Selector)
+
+	mixed := Decide(service(selector{"app": "mine", "tier": sentinel}, ""), nil, &v)
+	assert.True(t, mixed.Lost, "no origin has that key")
+	_, err := Original(service(selector{"app": "mine"}, ""), nil, v.Origin)
+	require.NoError(t, err)
+}
+
+func TestForgedRecordsAreNone(t *testing.T) {
+	good := `{"original":{"app":"httpbin"},"written":{"app":"` + sentinel + `"}}`
+	require.NotNil(t, parse(good))
+	for name, text := range map[string]string{
+		"no JSON": `{`, "a list": `[]`, "null": `null`, "a number": `{"original":1}`, "nothing": `{}`,
+		"no original":     `{"written":{"app":"x"}}`,
+		"an empty one":    `{"original":{},"written":{"app":"x"}}`,
+		"a bad key":       `{"original":{"a b":"x"},"written":{"app":"x"}}`,
+		"a bad value":     `{"original":{"app":"x y"},"written":{"app":"x"}}`,
+		"a long value":    `{"original":{"app":"` + strings.Repeat("x", 64) + `"},"written":{"app":"x"}}`,
+		"a bad written":   `{"original":{"app":"x"},"written":{"app":"/"}}`,
+		"a nested object": `{"original":{"app":{"x":"y"}},"written":{"app":"x"}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Nil(t, parse(text))
+			stored := service(selector{"app": sentinel}, good)
+			got, err := Original(service(selector{"app": sentinel}, text), stored, nil)
+			require.NoError(t, err)
+			assert.Equal(t, selector{"app": "httpbin"}, got, "the stored object's counts")
+		})
+	}
+}
+
+// Another Service's export under a new name: its sentinel is not ours, its record says what it meant.
+func TestExportUnderAnotherName(t *testing.T) {
+	v := View{Wanted: true, Proxies: proxies(selector{"app": "httpbin"})}
+	d := Decide(service(selector{"app": "httpbin"}, ""), nil, &v)
+	other := &Service{Name: "other", Selector: d.Selector, Recorded: d.Recorded, Ports: []corev1.ServicePort{http}}
+	assert.Equal(t, selector{"app": "httpbin"}, Decide(other, nil, &View{}).Selector)
+}
+
+func TestServes(t *testing.T) {
+	s := ServesOf(selector{"b": "", "a": ""}, []corev1.ServicePort{named, http, {Port: 81, TargetPort: intstr.FromInt32(80)}})
+	assert.Equal(t, Serves{Keys: []string{"a", "b"}, Ports: []Port{{Number: 80}, {Name: "grpc", Number: wellknown.TargetPort(&named)}}}, s)
+	assert.Equal(t, s, ParseServes(s.String()))
+	for _, text := range []string{"", "{", "[]", `{"ports":1}`} {
+		assert.Equal(t, Serves{}, ParseServes(text), text)
+	}
+	assert.True(t, s.port(&named))
+	other := named
+	other.TargetPort = intstr.FromString("web")
+	assert.False(t, s.port(&other))
+}
+
+// FuzzDecide: whatever is written, deciding on the result again changes nothing, and giving up leaves
+// nothing of ours.
+func FuzzDecide(f *testing.F) {
+	f.Add(`{"app":"httpbin"}`, `{"original":{"app":"httpbin"},"written":{"app":"mirrorgate-httpbin"}}`, `{"version":"v1"}`, true, true)
+	f.Add(`{"app":"mirrorgate-httpbin"}`, ``, `{}`, true, false)
+	f.Add(`{"app":"httpbin","version":"v1"}`, `{"original":{"app":"httpbin","tier":"x"},"written":{"app":"httpbin","version":"v1"}}`, `{"app":"httpbin","version":"v1"}`, true, false)
+	f.Fuzz(func(t *testing.T, in, recorded, primary string, wanted, ready bool) {
+		var s, p selector
+		if json.Unmarshal([]byte(in), &s) != nil || json.Unmarshal([]byte(primary), &p) != nil {
+			return
+		}
+		v := View{Wanted: wanted, Primary: p}
+		if ready {
+			v.Proxies = proxies(s)
+		}
+		d := Decide(service(s, recorded), nil, &v)
+		if d.Lost {
+			require.Equal(t, s, d.Selector)
+			return
+		}
+		if parse(d.Recorded) == nil && d.Recorded != "" {
+			return // a selector that no API server would store
+		}
+		again := service(d.Selector, d.Recorded)
+		require.Equal(t, d, Decide(again, again, &v))
+		last := Decide(again, again, &View{})
+		require.True(t, maps.Equal(d.Original, last.Selector))
+		require.Empty(t, last.Recorded)
+	})
+}

@@ -1,0 +1,237 @@
+package intercept
+
+// The objects that stand in front of a Service.
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
+)
+
+// The labels of what is ours, beside wellknown.ParentLabel.
+const (
+	ManagedByLabel = "app.kubernetes.io/managed-by"
+	ManagedBy      = "mirrorgate"
+	// SourceLabel is on a RoleBinding in a namespace that grants references: the namespace of the
+	// proxies that it is for.
+	SourceLabel = wellknown.Prefix + "proxies-of"
+)
+
+// How a proxy ends. Kubernetes sends to it until kube-proxies everywhere have heard that it does, and
+// requests under way get time to end.
+const (
+	drainMin     = 8
+	drainTimeout = 20
+	grace        = drainMin + drainTimeout + 7
+)
+
+// adminPort is where a proxy answers probes, unless a Service has a target port of that number.
+const adminPort = 15020
+
+// Parent is a Service that gets proxies.
+type Parent struct {
+	Service *corev1.Service
+	// Original is the selector that its author means.
+	Original map[string]string
+	Config   Config
+}
+
+func (p *Parent) meta(name string, owner metav1.OwnerReference) metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Namespace: p.Service.Namespace, Name: name,
+		Labels:          map[string]string{ManagedByLabel: ManagedBy, wellknown.ParentLabel: wellknown.ParentValue(p.Service.Name)},
+		OwnerReferences: []metav1.OwnerReference{owner},
+	}
+}
+
+func (p *Parent) self() metav1.OwnerReference {
+	return metav1.OwnerReference{APIVersion: "v1", Kind: "Service", Name: p.Service.Name, UID: p.Service.UID}
+}
+
+// Origin is the Service that keeps the original selector: what proxies send to that means the Service
+// itself. It owns what all of its namespace's proxies share, so that this goes with the last.
+func (p *Parent) Origin() *corev1.Service {
+	o := &corev1.Service{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
+		ObjectMeta: p.meta(wellknown.OriginName(p.Service.Name), p.self()),
+		Spec: corev1.ServiceSpec{
+			ClusterIP: corev1.ClusterIPNone, Selector: p.Original,
+			IPFamilies: p.Service.Spec.IPFamilies, IPFamilyPolicy: p.Service.Spec.IPFamilyPolicy,
+		},
+	}
+	for i := range p.Service.Spec.Ports {
+		from := &p.Service.Spec.Ports[i]
+		o.Spec.Ports = append(o.Spec.Ports, corev1.ServicePort{
+			Name: from.Name, Protocol: corev1.ProtocolTCP, AppProtocol: from.AppProtocol, Port: from.Port, TargetPort: from.TargetPort,
+		})
+	}
+	return o
+}
+
+// Account is the identity of all proxies of the namespace.
+func (p *Parent) Account(origin metav1.OwnerReference) *corev1.ServiceAccount {
+	a := &corev1.ServiceAccount{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"}, ObjectMeta: p.meta(wellknown.ProxyAccount, origin)}
+	delete(a.Labels, wellknown.ParentLabel)
+	return a
+}
+
+// Binding lets the proxies read in their own namespace.
+func (p *Parent) Binding(origin metav1.OwnerReference) *rbacv1.RoleBinding {
+	b := p.Grant(p.Service.Namespace)
+	b.ObjectMeta = p.meta(wellknown.ProxyAccount, origin)
+	delete(b.Labels, wellknown.ParentLabel)
+	return b
+}
+
+// Grant lets them read in a namespace that permits references from theirs.
+func (p *Parent) Grant(namespace string) *rbacv1.RoleBinding {
+	return &rbacv1.RoleBinding{
+		TypeMeta: metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "RoleBinding"},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: namespace, Name: wellknown.GrantName(p.Service.Namespace),
+			Labels: map[string]string{ManagedByLabel: ManagedBy, SourceLabel: p.Service.Namespace},
+		},
+		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: wellknown.ProxyAccount},
+		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: wellknown.ProxyAccount, Namespace: p.Service.Namespace}},
+	}
+}
+
+// Deployment runs the proxies.
+func (p *Parent) Deployment() *appsv1.Deployment {
+	serves := ServesOf(p.Original, p.Service.Spec.Ports)
+	labels := sentinels(p.Service.Name, p.Original)
+	labels[wellknown.ParentLabel] = wellknown.ParentValue(p.Service.Name)
+	only := &metav1.LabelSelector{MatchLabels: map[string]string{wellknown.ParentLabel: wellknown.ParentValue(p.Service.Name)}}
+	replicas := p.Config.Replicas
+	return &appsv1.Deployment{
+		TypeMeta:   metav1.TypeMeta{APIVersion: appsv1.SchemeGroupVersion.String(), Kind: "Deployment"},
+		ObjectMeta: p.meta(wellknown.ProxyName(p.Service.Name), p.self()),
+		Spec: appsv1.DeploymentSpec{
+			Replicas: &replicas, Selector: only,
+			// A new proxy is ready before an old one goes.
+			Strategy: appsv1.DeploymentStrategy{
+				Type:          appsv1.RollingUpdateDeploymentStrategyType,
+				RollingUpdate: &appsv1.RollingUpdateDeployment{MaxUnavailable: new(intstr.FromInt32(0)), MaxSurge: new(intstr.FromInt32(1))},
+			},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: map[string]string{wellknown.ServesAnnotation: serves.String()}},
+				Spec: corev1.PodSpec{
+					ServiceAccountName:            wellknown.ProxyAccount,
+					TerminationGracePeriodSeconds: new(int64(grace)),
+					SecurityContext:               serves.securityContext(),
+					Containers:                    []corev1.Container{p.container(&serves)},
+					TopologySpreadConstraints: []corev1.TopologySpreadConstraint{{
+						TopologyKey: corev1.LabelHostname, MaxSkew: 1, WhenUnsatisfiable: corev1.ScheduleAnyway,
+						LabelSelector: only, MatchLabelKeys: []string{appsv1.DefaultDeploymentUniqueLabelKey},
+					}},
+				},
+			},
+		},
+	}
+}
+
+func (p *Parent) container(serves *Serves) corev1.Container {
+	admin := serves.admin()
+	probe := func(path string, period, failures int32) *corev1.Probe {
+		return &corev1.Probe{
+			ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(admin), Scheme: corev1.URISchemeHTTP}},
+			PeriodSeconds: period, FailureThreshold: failures, TimeoutSeconds: 1,
+		}
+	}
+	c := corev1.Container{
+		Name: "proxy", Image: p.Config.Image, ImagePullPolicy: p.Config.PullPolicy,
+		Args: []string{
+			"proxy", "--service=" + p.Service.Name, "--namespace=" + p.Service.Namespace,
+			"--admin-bind=:" + strconv.Itoa(int(admin)),
+			fmt.Sprintf("--drain-min=%ds", drainMin), fmt.Sprintf("--drain-timeout=%ds", drainTimeout),
+			"--log-format=json",
+		},
+		// What a frozen proxy costs is new connections until the third second.
+		ReadinessProbe: probe("/readyz", 1, 2),
+		LivenessProbe:  probe("/healthz", 10, 3),
+		Resources:      p.Config.Resources,
+		// The collector works harder before the kubelet ends us.
+		Env: []corev1.EnvVar{{Name: "GOMEMLIMIT", ValueFrom: &corev1.EnvVarSource{
+			ResourceFieldRef: &corev1.ResourceFieldSelector{Resource: "limits.memory"},
+		}}},
+		SecurityContext: &corev1.SecurityContext{
+			AllowPrivilegeEscalation: new(false), ReadOnlyRootFilesystem: new(true),
+			Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+		},
+	}
+	for _, port := range serves.Ports {
+		if i := len(c.Ports); i > 0 && int(c.Ports[i-1].ContainerPort) == port.Number {
+			continue // a list of ports has each number once
+		}
+		c.Ports = append(c.Ports, corev1.ContainerPort{Name: port.Name, ContainerPort: int32(port.Number), Protocol: corev1.ProtocolTCP}) //nolint:gosec // a port
+	}
+	return c
+}
+
+// admin is a port that no port of the Service takes.
+func (s *Serves) admin() int32 {
+	port := adminPort
+	for slices.ContainsFunc(s.Ports, func(p Port) bool { return p.Number == port }) {
+		port++
+	}
+	return int32(port) //nolint:gosec // a Service has no more than 100 ports
+}
+
+// securityContext is what Pod Security "restricted" wants, and lets a proxy listen on low ports.
+func (s *Serves) securityContext() *corev1.PodSecurityContext {
+	c := &corev1.PodSecurityContext{
+		RunAsNonRoot: new(true), RunAsUser: new(int64(65532)), RunAsGroup: new(int64(65532)),
+		SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+	}
+	if slices.ContainsFunc(s.Ports, func(p Port) bool { return p.Number < 1024 }) {
+		c.Sysctls = []corev1.Sysctl{{Name: "net.ipv4.ip_unprivileged_port_start", Value: "0"}}
+	}
+	return c
+}
+
+// Budget keeps a drain from ending more than one proxy at a time.
+func (p *Parent) Budget(origin metav1.OwnerReference) *policyv1.PodDisruptionBudget {
+	return &policyv1.PodDisruptionBudget{
+		TypeMeta:   metav1.TypeMeta{APIVersion: policyv1.SchemeGroupVersion.String(), Kind: "PodDisruptionBudget"},
+		ObjectMeta: p.meta(wellknown.ProxyName(p.Service.Name), origin),
+		Spec: policyv1.PodDisruptionBudgetSpec{
+			MaxUnavailable:             new(intstr.FromInt32(1)),
+			UnhealthyPodEvictionPolicy: new(policyv1.AlwaysAllow),
+			Selector:                   p.Deployment().Spec.Selector,
+		},
+	}
+}
+
+// Scaled says whether their number follows the load.
+func (p *Parent) Scaled() bool { return p.Config.MaxReplicas > p.Config.Replicas }
+
+// Scaler lets the number of proxies follow their load.
+func (p *Parent) Scaler(origin metav1.OwnerReference) *autoscalingv2.HorizontalPodAutoscaler {
+	return &autoscalingv2.HorizontalPodAutoscaler{
+		TypeMeta:   metav1.TypeMeta{APIVersion: autoscalingv2.SchemeGroupVersion.String(), Kind: "HorizontalPodAutoscaler"},
+		ObjectMeta: p.meta(wellknown.ProxyName(p.Service.Name), origin),
+		Spec: autoscalingv2.HorizontalPodAutoscalerSpec{
+			ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{
+				APIVersion: appsv1.SchemeGroupVersion.String(), Kind: "Deployment", Name: wellknown.ProxyName(p.Service.Name),
+			},
+			MinReplicas: &p.Config.Replicas, MaxReplicas: p.Config.MaxReplicas,
+			Metrics: []autoscalingv2.MetricSpec{{
+				Type: autoscalingv2.ResourceMetricSourceType,
+				Resource: &autoscalingv2.ResourceMetricSource{
+					Name:   corev1.ResourceCPU,
+					Target: autoscalingv2.MetricTarget{Type: autoscalingv2.UtilizationMetricType, AverageUtilization: new(int32(80))},
+				},
+			}},
+		},
+	}
+}

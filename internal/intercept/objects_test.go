@@ -1,0 +1,120 @@
+package intercept
+
+import (
+	"flag"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/yaml"
+
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
+)
+
+var update = flag.Bool("update", false, "rewrite golden files")
+
+func parent(ports ...corev1.ServicePort) *Parent {
+	config := DefaultConfig()
+	config.Image, config.MaxReplicas = "mirrorgate:test", 5
+	return &Parent{
+		Service: &corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "httpbin", UID: "u1"},
+			Spec:       corev1.ServiceSpec{Ports: ports, IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol}},
+		},
+		Original: map[string]string{"app": "httpbin", "tier": "web"}, Config: config,
+	}
+}
+
+// The golden file holds all objects of one Service; its diff is the review.
+func TestObjects(t *testing.T) {
+	p := parent(http, named, corev1.ServicePort{Name: "again", Port: 81, TargetPort: intstr.FromInt32(80), AppProtocol: new("http")})
+	owner := metav1.OwnerReference{APIVersion: "v1", Kind: "Service", Name: "httpbin-mirrorgate-origin", UID: "u2"}
+	var parts []string
+	for _, o := range []any{p.Origin(), p.Account(owner), p.Binding(owner), p.Grant("far"), p.Deployment(), p.Budget(owner), p.Scaler(owner)} {
+		raw, err := yaml.Marshal(o)
+		require.NoError(t, err)
+		parts = append(parts, string(raw))
+	}
+	have := strings.Join(parts, "---\n")
+	const golden = "testdata/objects.golden.yaml"
+	if *update {
+		require.NoError(t, os.MkdirAll("testdata", 0o750))
+		require.NoError(t, os.WriteFile(golden, []byte(have), 0o600))
+	}
+	want, err := os.ReadFile(golden)
+	require.NoError(t, err)
+	require.Equal(t, string(want), have)
+}
+
+func TestAdminPortIsNoPortOfTheService(t *testing.T) {
+	s := ServesOf(nil, []corev1.ServicePort{{Port: adminPort}, {Port: adminPort + 1}})
+	assert.Equal(t, int32(adminPort+2), s.admin())
+	p := parent(corev1.ServicePort{Port: adminPort})
+	c := p.Deployment().Spec.Template.Spec.Containers[0]
+	assert.Contains(t, c.Args, "--admin-bind=:15021")
+	assert.Equal(t, 15021, c.ReadinessProbe.HTTPGet.Port.IntValue())
+}
+
+// Only proxies that need low ports ask for the sysctl.
+func TestLowPorts(t *testing.T) {
+	assert.NotEmpty(t, parent(http).Deployment().Spec.Template.Spec.SecurityContext.Sysctls)
+	assert.Empty(t, parent(corev1.ServicePort{Port: 8080}, named).Deployment().Spec.Template.Spec.SecurityContext.Sysctls)
+}
+
+// Proxies drain before the kubelet ends them.
+func TestGraceCoversTheDrain(t *testing.T) {
+	assert.Greater(t, *parent(http).Deployment().Spec.Template.Spec.TerminationGracePeriodSeconds, int64(drainMin+drainTimeout))
+}
+
+// What the Deployment runs takes over the Service that it was made for.
+func TestProxiesOfADeploymentServe(t *testing.T) {
+	p := parent(http, named)
+	template := p.Deployment().Spec.Template
+	proxy := Proxy{Labels: template.Labels, Serves: ParseServes(template.Annotations[wellknown.ServesAnnotation])}
+	d := Decide(service(p.Original, "", http, named), nil, &View{Wanted: true, Proxies: []Proxy{proxy}})
+	assert.Equal(t, Proxied, d.Mode, d.Why)
+}
+
+func TestConfigOfAService(t *testing.T) {
+	base := DefaultConfig()
+	for name, c := range map[string]struct {
+		annotations map[string]string
+		want        func(*Config)
+		says        string
+	}{
+		"nothing": {nil, func(*Config) {}, ""},
+		"numbers": {map[string]string{ReplicasAnnotation: "3", MaxReplicasAnnotation: "10"}, func(c *Config) { c.Replicas, c.MaxReplicas = 3, 10 }, ""},
+		"resources": {map[string]string{ResourcesAnnotation: `{"requests":{"cpu":"1"}}`}, func(c *Config) {
+			c.Resources = corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1")}}
+		}, ""},
+		"no number":   {map[string]string{ReplicasAnnotation: "many"}, func(*Config) {}, `metadata.annotations[mirrorgate.dev/proxy-replicas]: Invalid value: "many": must be a number from 1 to 100`},
+		"none":        {map[string]string{ReplicasAnnotation: "0"}, func(*Config) {}, "must be a number from 1 to 100"},
+		"too many":    {map[string]string{MaxReplicasAnnotation: "101"}, func(*Config) {}, "must be a number from 0 to 100"},
+		"no JSON":     {map[string]string{ResourcesAnnotation: "{"}, func(*Config) {}, "must be JSON of a container's resources"},
+		"a misnomer":  {map[string]string{ResourcesAnnotation: `{"limit":{"cpu":1}}`}, func(*Config) {}, `unknown field "limit"`},
+		"no quantity": {map[string]string{ResourcesAnnotation: `{"limits":{"cpu":"much"}}`}, func(*Config) {}, "quantities must match"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			want := base
+			c.want(&want)
+			got, errs := base.For(c.annotations)
+			assert.Equal(t, want, got)
+			if c.says == "" {
+				assert.Empty(t, errs)
+				return
+			}
+			require.Len(t, errs, 1)
+			assert.Contains(t, errs[0].Error(), c.says)
+		})
+	}
+	bad := Config{Replicas: 0, MaxReplicas: -1}
+	assert.Len(t, bad.Validate(field.NewPath("proxy")), 2)
+	assert.Empty(t, base.Validate(field.NewPath("proxy")))
+}

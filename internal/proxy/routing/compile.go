@@ -1,0 +1,333 @@
+package routing
+
+// From what is written to a table: defaults, checks, names.
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
+)
+
+// Problem is something wrong in a specification.
+type Problem struct {
+	// Path is the field, as in listeners[0].rules[1].matches[0].path.value.
+	Path string
+	// Message says what is wrong with its value, and what would be right.
+	Message string
+	// Warning says that it works, but hardly as it is meant.
+	Warning bool
+}
+
+func (p Problem) String() string { return p.Path + ": " + p.Message }
+
+// Compile makes a table of a specification. It reports all problems at once; the table is
+// nil if any of them is more than a warning.
+func Compile(s *spec.Table) (*Table, []Problem) {
+	c := &compiler{
+		table:   &Table{ports: map[string]*Port{}},
+		targets: map[string]*target{},
+		names:   map[string]string{},
+		mirrors: map[string]int{},
+	}
+	c.services(s.Services)
+	c.listeners(s.Listeners)
+	slices.SortStableFunc(c.problems, func(a, b Problem) int { return cmp.Compare(b2i(a.Warning), b2i(b.Warning)) })
+	if len(c.problems) > 0 && !c.problems[0].Warning {
+		return nil, c.problems
+	}
+	return c.table, c.problems
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+type compiler struct {
+	table    *Table
+	problems []Problem
+	targets  map[string]*target
+	names    map[string]string // of rules, with their path
+	mirrors  map[string]int    // how many a rule has to a target
+}
+
+// bad reports a value; fix says what it must be.
+func (c *compiler) bad(at string, value any, fix string, args ...any) {
+	message := fmt.Sprintf(fix, args...)
+	switch v := value.(type) {
+	case nil:
+	case string:
+		message = strconv.Quote(v) + ": " + message
+	default:
+		message = fmt.Sprint(v) + ": " + message
+	}
+	c.problems = append(c.problems, Problem{Path: at, Message: message})
+}
+
+func (c *compiler) warn(at, format string, args ...any) {
+	c.problems = append(c.problems, Problem{Path: at, Message: fmt.Sprintf(format, args...), Warning: true})
+}
+
+func index(at, field string, i int) string { return at + "." + field + "[" + strconv.Itoa(i) + "]" }
+
+func (c *compiler) listeners(specs []spec.Listener) {
+	if len(specs) == 0 {
+		c.bad("listeners", nil, "must have at least one listener, like {address: 127.0.0.1:8000, rules: [...]}")
+	}
+	names := map[string]bool{}
+	for i, s := range specs {
+		at := "listeners[" + strconv.Itoa(i) + "]"
+		l := &Listener{Name: cmp.Or(s.Name, s.Address), Address: s.Address, Port: s.Port, TLS: s.TLS != nil}
+		if names[l.Name] {
+			c.bad(at+".name", l.Name, "another listener has this name; names must be unique (the address is the default)")
+		}
+		names[l.Name] = true
+		if port, ok := c.address(at+".address", s.Address, 0); ok && l.Port == 0 {
+			l.Port = port
+		}
+		if s.Port < 0 || s.Port > 65535 {
+			c.bad(at+".port", s.Port, "must be from 1 to 65535")
+		}
+		switch s.SessionAffinity {
+		case "", "None":
+		case "ClientIP":
+			l.Affinity = true
+		default:
+			c.bad(at+".sessionAffinity", s.SessionAffinity, "must be ClientIP or None")
+		}
+		if s.TCP != nil {
+			c.passthrough(l, &s, at)
+		} else {
+			c.listener(l, &s, at)
+		}
+		c.table.Listeners = append(c.table.Listeners, l)
+	}
+}
+
+// passthrough compiles a listener that has no rules.
+func (c *compiler) passthrough(l *Listener, s *spec.Listener, at string) {
+	l.Passes, l.TCP = true, c.ref(&spec.BackendRef{Name: s.TCP.Name, Port: s.TCP.Port}, at+".tcp")
+	for _, beside := range []struct {
+		field string
+		set   bool
+	}{{"rules", len(s.Rules) > 0}, {"routes", len(s.Routes) > 0}, {"tls", s.TLS != nil}, {"h2c", s.H2C != nil}} {
+		if beside.set {
+			c.bad(at+"."+beside.field, nil, "must not be set beside tcp, which passes connections on as they are")
+		}
+	}
+}
+
+func (c *compiler) listener(l *Listener, s *spec.Listener, at string) {
+	for i := range s.Rules {
+		c.rule(l, nil, &s.Rules[i], index(at, "rules", i), l.Name, i)
+	}
+	for j, route := range s.Routes {
+		at := index(at, "routes", j)
+		for i, name := range route.Hostnames {
+			if !wildcardHostname.MatchString(name) || len(name) > 253 || net.ParseIP(name) != nil {
+				c.bad(index(at, "hostnames", i), name, "must be a host name in lower case, without port, like example.com or *.example.com")
+			}
+		}
+		if len(route.Rules) == 0 {
+			c.bad(at+".rules", nil, "must have at least one rule")
+		}
+		name := cmp.Or(route.Name, fmt.Sprintf("%s/route-%d", l.Name, j))
+		for i := range route.Rules {
+			c.rule(l, route.Hostnames, &route.Rules[i], index(at, "rules", i), name, i)
+		}
+	}
+	if len(s.Rules)+len(s.Routes) == 0 {
+		c.warn(at+".rules", "there are none: every request is answered 404")
+	}
+	l.hosts.sort()
+}
+
+// rule compiles a rule for the given host names; none means all.
+func (c *compiler) rule(l *Listener, hostnames []string, s *spec.Rule, at, owner string, i int) {
+	r := &Rule{Index: len(c.table.Rules), Name: owner + "/" + cmp.Or(s.Name, strconv.Itoa(i)), picked: new(atomic.Uint64)}
+	if other, taken := c.names[r.Name]; taken {
+		c.bad(at+".name", r.Name, "%s has this name; names must be unique", other)
+	}
+	c.names[r.Name] = at
+	c.table.Rules = append(c.table.Rules, r)
+
+	prefix := solePrefix(s.Matches)
+	f := c.filters(s.Filters, at, prefix)
+	r.Redirect, r.ResponseHeaders = f.redirect, f.response
+	for _, m := range f.mirrors {
+		r.Mirrors = append(r.Mirrors, c.mirror(r, m, &f.request, &f.rewrite))
+	}
+	c.backends(r, s, &f, at, prefix)
+	c.timeouts(r, s.Timeouts, at+".timeouts")
+	c.loops(s, at)
+
+	matches := s.Matches
+	if len(matches) == 0 {
+		matches = []spec.Match{{}}
+	}
+	for i := range matches {
+		e := &entry{rule: r}
+		put := c.match(e, &matches[i], index(at, "matches", i))
+		if put == nil {
+			continue
+		}
+		if len(hostnames) == 0 {
+			put(&l.hosts.any)
+		}
+		for _, name := range hostnames {
+			l.hosts.add(name, put)
+		}
+	}
+}
+
+// backends compiles the backendRefs of a rule whose filters are f.
+func (c *compiler) backends(r *Rule, s *spec.Rule, f *filters, at string, prefix *string) {
+	if f.redirect != nil {
+		if len(s.BackendRefs) > 0 {
+			c.bad(at+".backendRefs", nil, "must be empty beside a RequestRedirect, which answers every request")
+		}
+		return
+	}
+	if len(s.BackendRefs) == 0 {
+		c.warn(at+".backendRefs", "there are none: every request is answered 500")
+	}
+	var backends []*Backend
+	var weights []uint64
+	for i, ref := range s.BackendRefs {
+		at := index(at, "backendRefs", i)
+		weight := 1
+		if ref.Weight != nil {
+			weight = *ref.Weight
+		}
+		if weight < 0 || weight > 1_000_000 {
+			c.bad(at+".weight", weight, "must be from 0 to 1000000")
+			weight = 0
+		}
+		own := c.filters(ref.Filters, at, prefix)
+		if own.redirect != nil {
+			c.bad(at+".filters", "RequestRedirect", "belongs to the filters of the rule, not to those of a backend")
+		}
+		b := &Backend{
+			Port: c.ref(&ref, at), Name: portName(ref.Name, ref.Port),
+			RequestHeaders:  f.request.then(&own.request),
+			ResponseHeaders: own.response.then(&f.response),
+			Rewrite:         f.rewrite.then(&own.rewrite),
+		}
+		for _, m := range own.mirrors {
+			b.Mirrors = append(b.Mirrors, c.mirror(r, m, &b.RequestHeaders, &b.Rewrite))
+		}
+		backends, weights = append(backends, b), append(weights, uint64(weight))
+	}
+	r.spread(backends, weights)
+}
+
+// loops reports mirrors that send to a backend of the same rule.
+func (c *compiler) loops(s *spec.Rule, at string) {
+	c.loopsOf(s, s.Filters, at)
+	for i, ref := range s.BackendRefs {
+		c.loopsOf(s, ref.Filters, index(at, "backendRefs", i))
+	}
+}
+
+func (c *compiler) loopsOf(s *spec.Rule, filters []spec.Filter, owner string) {
+	for i, f := range filters {
+		if f.RequestMirror == nil {
+			continue
+		}
+		to := f.RequestMirror.BackendRef
+		for j, ref := range s.BackendRefs {
+			if ref.Name == to.Name && ref.Port == to.Port {
+				c.bad(index(owner, "filters", i)+".requestMirror.backendRef", portName(to.Name, to.Port),
+					"is backendRefs[%d] of this rule, which would get requests and their copies; mirror to another service or port", j)
+			}
+		}
+	}
+}
+
+func (c *compiler) timeouts(r *Rule, s *spec.Timeouts, at string) {
+	if s == nil {
+		return
+	}
+	r.Timeouts.Request = c.duration(at+".request", s.Request)
+	r.Timeouts.BackendRequest = c.duration(at+".backendRequest", s.BackendRequest)
+	if r.Timeouts.Request > 0 && r.Timeouts.BackendRequest > r.Timeouts.Request {
+		c.bad(at+".backendRequest", s.BackendRequest, "must not be longer than request (%s)", s.Request)
+	}
+}
+
+// ref finds the port that is referred to; a missing one is nil, and answered 500.
+func (c *compiler) ref(ref *spec.BackendRef, at string) *Port {
+	if ref.Name == "" {
+		c.bad(at+".name", nil, "must name a service")
+		return nil
+	}
+	if ref.Port < 1 || ref.Port > 65535 {
+		c.bad(at+".port", ref.Port, "must be a port of service %s, from 1 to 65535", ref.Name)
+		return nil
+	}
+	port := c.table.Port(ref.Name, ref.Port)
+	if port == nil {
+		c.warn(at, "service %s has no port %d in services", ref.Name, ref.Port)
+	}
+	return port
+}
+
+func portName(service string, port int) string { return service + ":" + strconv.Itoa(port) }
+
+func (c *compiler) services(specs map[string]spec.Service) {
+	for _, name := range slices.Sorted(maps.Keys(specs)) {
+		ports := specs[name]
+		for _, number := range slices.Sorted(maps.Keys(ports)) {
+			at := fmt.Sprintf("services[%s][%d]", name, number)
+			if number < 1 || number > 65535 {
+				c.bad(at, number, "must be a port from 1 to 65535")
+			}
+			c.port(&Port{Index: len(c.table.Ports), Service: name, Number: number}, ports[number], at)
+		}
+		if strings.ContainsAny(name, ":[]") || name == "" {
+			c.bad("services["+name+"]", name, "must be a name without : and brackets")
+		}
+	}
+}
+
+func (c *compiler) port(p *Port, s spec.Port, at string) {
+	switch s.Protocol {
+	case "", "http":
+	case "h2c":
+		p.Protocol = H2C
+	default:
+		c.bad(at+".protocol", s.Protocol, "must be http or h2c")
+	}
+	seen := map[string]bool{}
+	for i, e := range s.Endpoints {
+		at := index(at, "endpoints", i)
+		c.address(at+".address", e.Address, 1)
+		if seen[e.Address] {
+			c.bad(at+".address", e.Address, "is there twice; an endpoint has no weight")
+		}
+		seen[e.Address] = true
+	}
+	p.Ready, p.Unready = s.Addresses()
+	c.table.Ports = append(c.table.Ports, p)
+	c.table.ports[portName(p.Service, p.Number)] = p
+}
+
+// address checks host:port; the port must be at least lowest.
+func (c *compiler) address(at, address string, lowest int) (port int, ok bool) {
+	host, number, err := net.SplitHostPort(address)
+	port, atoi := strconv.Atoi(number)
+	if err != nil || atoi != nil || port < lowest || port > 65535 || (lowest > 0 && host == "") {
+		c.bad(at, address, "must be HOST:PORT, like 127.0.0.1:8000 or [::1]:8000")
+		return 0, false
+	}
+	return port, true
+}

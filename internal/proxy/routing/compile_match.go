@@ -1,0 +1,197 @@
+package routing
+
+// From the matches of a rule to entries in the index of a listener.
+
+import (
+	"cmp"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
+)
+
+// The patterns are those of Gateway API's types.
+var (
+	wildcardHostname = regexp.MustCompile(`^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+	hostname         = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+	pathCharacters   = regexp.MustCompile(`^(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|[%][0-9a-fA-F]{2})*$`)
+	methodToken      = regexp.MustCompile(`^[A-Z][-A-Z]*$`)
+	fieldName        = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+\\-.^_\x60|~]+$")
+)
+
+// match fills e and returns how it is put into the index; nil if the path is wrong.
+func (c *compiler) match(e *entry, s *spec.Match, at string) func(**paths) {
+	e.method = s.Method
+	if s.Method != "" && !methodToken.MatchString(s.Method) {
+		c.bad(at+".method", s.Method, "must be a method in capitals, like GET")
+	}
+	e.headers = c.values(s.Headers, at, "headers", true)
+	e.query = c.values(s.QueryParams, at, "queryParams", false)
+	kind, value := "PathPrefix", "/"
+	if s.Path != nil {
+		kind = cmp.Or(s.Path.Type, kind)
+		if s.Path.Value != nil {
+			value = *s.Path.Value
+		}
+		at += ".path"
+	}
+	switch kind {
+	case "Exact", "PathPrefix":
+		if !c.path(at+".value", value) {
+			return nil
+		}
+	case "RegularExpression":
+		if e.path = c.regex(at+".value", value); e.path == nil {
+			return nil
+		}
+	default:
+		c.bad(at+".type", kind, "must be Exact, PathPrefix or RegularExpression")
+		return nil
+	}
+	return func(at **paths) {
+		if *at == nil {
+			*at = &paths{exact: map[string][]*entry{}, prefix: map[string][]*entry{}}
+		}
+		p := *at
+		switch kind {
+		case "Exact":
+			p.exact[value] = append(p.exact[value], e)
+		case "PathPrefix":
+			prefix := strings.TrimSuffix(value, "/")
+			p.prefix[prefix] = append(p.prefix[prefix], e)
+		default:
+			p.regex = append(p.regex, e)
+		}
+	}
+}
+
+// path checks the value of an exact or prefix match.
+func (c *compiler) path(at, value string) bool {
+	fix := ""
+	for _, wrong := range []string{"//", "/./", "/../", "%2f", "%2F"} {
+		if strings.Contains(value, wrong) {
+			fix = "must not contain " + wrong
+		}
+	}
+	for _, wrong := range []string{"/.", "/.."} {
+		if strings.HasSuffix(value, wrong) {
+			fix = "must not end with " + wrong
+		}
+	}
+	if !pathCharacters.MatchString(value) {
+		fix = "must consist of characters that may stand in a path, the others percent-encoded"
+	}
+	if !strings.HasPrefix(value, "/") {
+		fix = "must begin with /"
+	}
+	if fix == "" && len(value) > 1024 {
+		fix = "must not be longer than 1024 bytes"
+	}
+	if fix != "" {
+		c.bad(at, value, "%s", fix)
+	}
+	return fix == ""
+}
+
+// regex compiles an RE2 expression that has to match the whole value.
+func (c *compiler) regex(at, value string) *regexp.Regexp {
+	// On its own first: "a)|(b" is only correct in parentheses.
+	_, err := regexp.Compile(value)
+	if err == nil {
+		var re *regexp.Regexp
+		if re, err = regexp.Compile(`\A(?:` + value + `)\z`); err == nil {
+			return re
+		}
+	}
+	c.bad(at, value, "must be a regular expression in RE2's syntax: %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+	return nil
+}
+
+// values compiles header or query matches. Of several with one name only the first
+// counts, as the specification wants it.
+func (c *compiler) values(specs []spec.ValueMatch, at, field string, header bool) []valueMatch {
+	var out []valueMatch
+	for i, s := range specs {
+		at := index(at, field, i)
+		v := valueMatch{name: s.Name, exact: s.Value}
+		if header {
+			v.name = lower(s.Name)
+			if !fieldName.MatchString(s.Name) {
+				c.bad(at+".name", s.Name, "must be the name of a header field")
+			}
+		} else if s.Name == "" {
+			c.bad(at+".name", s.Name, "must be the name of a query parameter")
+		}
+		switch s.Type {
+		case "", "Exact":
+		case "RegularExpression":
+			v.regex = c.regex(at+".value", s.Value)
+		default:
+			c.bad(at+".type", s.Type, "must be Exact or RegularExpression")
+		}
+		if slices.ContainsFunc(out, func(o valueMatch) bool { return o.name == v.name }) {
+			c.warn(at+".name", "%s is matched above already; only the first match of a name counts", s.Name)
+			continue
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+// solePrefix is the prefix that the only match of a rule is about, or nil: only then the
+// prefix can be replaced.
+func solePrefix(matches []spec.Match) *string {
+	slash := "/"
+	switch {
+	case len(matches) == 0:
+		return &slash
+	case len(matches) > 1:
+		return nil
+	}
+	p := matches[0].Path
+	switch {
+	case p == nil:
+		return &slash
+	case p.Type != "" && p.Type != "PathPrefix":
+		return nil
+	case p.Value == nil:
+		return &slash
+	}
+	return p.Value
+}
+
+// add puts an entry into the index of a host name, which may be a wildcard.
+func (h *hosts) add(name string, put func(**paths)) {
+	names := &h.exact
+	if strings.HasPrefix(name, "*") {
+		names, name = &h.wildcard, name[1:]
+	}
+	if *names == nil {
+		*names = map[string]*paths{}
+	}
+	p := (*names)[name]
+	put(&p)
+	(*names)[name] = p
+}
+
+// sort brings entries of the same path into the order of precedence; what is equal stays
+// in the order of the rules.
+func (h *hosts) sort() {
+	all := []*paths{h.any}
+	for _, names := range []map[string]*paths{h.exact, h.wildcard} {
+		for _, p := range names {
+			all = append(all, p)
+		}
+	}
+	for _, p := range all {
+		if p == nil {
+			continue
+		}
+		for _, lists := range []map[string][]*entry{p.exact, p.prefix, {"": p.regex}} {
+			for _, entries := range lists {
+				slices.SortStableFunc(entries, (*entry).precedes)
+			}
+		}
+	}
+}

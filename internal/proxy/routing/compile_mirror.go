@@ -1,0 +1,227 @@
+package routing
+
+// From RequestMirror filters to mirrors and their targets.
+
+import (
+	"cmp"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
+)
+
+// target is a target and what mirrors have said about it so far.
+type target struct {
+	*Target
+	said map[string]said
+}
+
+type said struct{ value, at string }
+
+// mirror compiles a filter of a rule. edits and rewrite are what comes before the copy.
+func (c *compiler) mirror(r *Rule, s mirrorSpec, edits *HeaderEdits, rewrite *Rewrite) *Mirror {
+	t := c.target(s)
+	own := &s.Mirrorgate
+	at := s.at + ".mirrorgate"
+	m := &Mirror{
+		Index: len(c.table.Mirrors), Rule: r, Target: t.Target,
+		Name:    fmt.Sprintf("%s>%s#%d", r.Name, t.Name, c.ordinal(r, t.Target)),
+		Headers: *edits, Rewrite: *rewrite,
+		MaxBody: DefaultMaxBody, Timeout: DefaultTimeout,
+		Compare:  own.Compare != nil && *own.Compare,
+		keepHost: own.ShadowHost != nil && !*own.ShadowHost,
+		methods:  own.Methods,
+	}
+	c.table.Mirrors = append(c.table.Mirrors, m)
+	if own.Headers != nil {
+		copied := c.headers(own.Headers, at+".headers")
+		m.Headers = edits.then(&copied)
+	}
+	for i, method := range own.Methods {
+		if !methodToken.MatchString(method) {
+			c.bad(index(at, "methods", i), method, "must be a method in capitals, like GET")
+		}
+	}
+	if own.MaxBody != "" {
+		m.MaxBody = c.size(at+".maxBody", own.MaxBody)
+	}
+	if own.Timeout != "" {
+		if m.Timeout = c.duration(at+".timeout", own.Timeout); m.Timeout == 0 {
+			c.bad(at+".timeout", own.Timeout, "must be more than 0")
+		}
+	}
+	num, den := c.share(s)
+	seed := m.Name
+	if own.Keyed != nil {
+		seed = cmp.Or(own.Keyed.Seed, t.Name)
+	}
+	m.sampler = newSampler(num, den, seed, c.key(own.Keyed, at+".keyed"))
+	return m
+}
+
+// ordinal tells mirrors of one rule to one target apart.
+func (c *compiler) ordinal(r *Rule, t *Target) int {
+	name := r.Name + ">" + t.Name
+	c.mirrors[name]++
+	return c.mirrors[name] - 1
+}
+
+// share is the fraction of requests that are copied, never more than 1 and sane even if
+// it is wrong.
+func (c *compiler) share(s mirrorSpec) (num, den uint64) {
+	n, d := 100, 100
+	switch {
+	case s.Percent != nil && s.Fraction != nil:
+		c.bad(s.at+".fraction", nil, "must not be set beside percent; use one of them")
+	case s.Percent != nil:
+		n = *s.Percent
+		if n < 0 || n > 100 {
+			c.bad(s.at+".percent", n, "must be from 0 to 100")
+		}
+	case s.Fraction != nil:
+		n = s.Fraction.Numerator
+		if s.Fraction.Denominator != nil {
+			d = *s.Fraction.Denominator
+		}
+		if d < 1 || d > 1<<31-1 {
+			c.bad(s.at+".fraction.denominator", d, "must be from 1 to 2147483647")
+		}
+		if n < 0 || n > d {
+			c.bad(s.at+".fraction.numerator", n, "must be from 0 to the denominator, %d", d)
+		}
+	}
+	if d < 1 || n < 0 || n > d {
+		return 0, 1
+	}
+	return uint64(n), uint64(d)
+}
+
+func (c *compiler) key(s *spec.Keyed, at string) key {
+	if s == nil {
+		return key{}
+	}
+	switch {
+	case (s.Header == "") == (s.Cookie == ""):
+		c.bad(at, nil, "must have either header or cookie")
+	case s.Header != "" && !fieldName.MatchString(s.Header):
+		c.bad(at+".header", s.Header, "must be the name of a header field")
+	case s.Cookie != "" && !fieldName.MatchString(s.Cookie):
+		c.bad(at+".cookie", s.Cookie, "must be the name of a cookie")
+	}
+	return key{header: lower(s.Header), cookie: s.Cookie}
+}
+
+// target finds or makes the target of a mirror, and adds what this one says about it.
+func (c *compiler) target(s mirrorSpec) *target {
+	at := s.at + ".backendRef"
+	if s.BackendRef.Weight != nil || len(s.BackendRef.Filters) > 0 {
+		c.bad(at, nil, "must have name and port only; a mirror has no weight and no filters")
+	}
+	port := c.ref(&s.BackendRef, at)
+	name := portName(s.BackendRef.Name, s.BackendRef.Port)
+	t := c.targets[name]
+	if t == nil {
+		t = &target{said: map[string]said{}, Target: &Target{
+			Index: len(c.table.Targets), Name: name, Port: port,
+			Limits: Limits{
+				MaxInFlight: DefaultMaxInFlight, Queue: DefaultQueue, Budget: DefaultBudget, Penalty: DefaultPenalty,
+			},
+		}}
+		c.targets[name] = t
+		c.table.Targets = append(c.table.Targets, t.Target)
+	}
+	c.limits(t, &s.Mirrorgate, s.at+".mirrorgate")
+	return t
+}
+
+func (c *compiler) limits(t *target, s *spec.Mirror, at string) {
+	c.count(t, at+".maxInFlight", s.MaxInFlight, 1, &t.Limits.MaxInFlight)
+	c.count(t, at+".queue", s.Queue, 0, &t.Limits.Queue)
+	if s.Budget != "" && c.agree(t, at+".budget", string(s.Budget)) {
+		t.Limits.Budget = c.size(at+".budget", s.Budget)
+	}
+	if s.Penalty == nil {
+		return
+	}
+	p, at := &t.Limits.Penalty, at+".penalty"
+	c.count(t, at+".failures", s.Penalty.Failures, 1, &p.Failures)
+	c.count(t, at+".longFailures", s.Penalty.LongFailures, 1, &p.LongFailures)
+	for _, d := range []struct {
+		name, value string
+		to          *time.Duration
+	}{{".pause", s.Penalty.Pause, &p.Pause}, {".longPause", s.Penalty.LongPause, &p.LongPause}} {
+		if d.value != "" && c.agree(t, at+d.name, d.value) {
+			*d.to = c.duration(at+d.name, d.value)
+		}
+	}
+}
+
+func (c *compiler) count(t *target, at string, value *int, least int, to *int) {
+	if value == nil || !c.agree(t, at, strconv.Itoa(*value)) {
+		return
+	}
+	if *to = *value; *to < least || *to > 1_000_000 {
+		c.bad(at, *to, "must be from %d to 1000000", least)
+	}
+}
+
+// agree notes what is said about a target, and reports a contradiction.
+func (c *compiler) agree(t *target, at, value string) bool {
+	name := at[strings.LastIndex(at, ".mirrorgate.")+1:]
+	before, ok := t.said[name]
+	if ok && before.value != value {
+		c.bad(at, value, "must be %s as in %s: mirrors to one target share its limits", before.value, before.at)
+		return false
+	}
+	t.said[name] = said{value, at}
+	return true
+}
+
+var durationPattern = regexp.MustCompile(`^([0-9]{1,5}(h|m|s|ms)){1,4}$`)
+
+// ParseDuration reads a duration of Gateway API (GEP-2257), like 10s or 1m30s.
+func ParseDuration(s string) (time.Duration, error) {
+	if d, err := time.ParseDuration(s); err == nil && durationPattern.MatchString(s) {
+		return d, nil
+	}
+	return 0, fmt.Errorf("must be a duration, like 10s, 500ms or 1m30s")
+}
+
+// ParseSize reads a number of bytes, like 65536, 64Ki or 64KiB.
+func ParseSize(s string) (int64, error) {
+	number := strings.TrimSuffix(s, "B")
+	shift := 0
+	for suffix, bits := range map[string]int{"Ki": 10, "Mi": 20, "Gi": 30} {
+		if n, ok := strings.CutSuffix(number, suffix); ok {
+			number, shift = n, bits
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n < 0 || n > 1<<40>>shift || number[0] < '0' || shift == 0 && number != s {
+		return 0, fmt.Errorf("must be a size, like 65536, 64Ki or 1Mi, of at most 1024Gi")
+	}
+	return n << shift, nil
+}
+
+// duration is 0 if it is not set or wrong.
+func (c *compiler) duration(at, value string) time.Duration {
+	if value == "" {
+		return 0
+	}
+	d, err := ParseDuration(value)
+	if err != nil {
+		c.bad(at, value, "%s", err)
+	}
+	return d
+}
+
+func (c *compiler) size(at string, value spec.Size) int64 {
+	n, err := ParseSize(string(value))
+	if err != nil {
+		c.bad(at, string(value), "%s", err)
+	}
+	return n
+}

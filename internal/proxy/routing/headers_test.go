@@ -1,0 +1,64 @@
+package routing
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+// edit applies edits to a head like the data plane does.
+func edit(e *HeaderEdits, fields ...string) string {
+	var out []string
+	for _, f := range fields {
+		if name, _, _ := strings.Cut(f, ": "); !e.Drops(name) {
+			out = append(out, f)
+		}
+	}
+	for _, f := range e.Add {
+		out = append(out, f.Name+": "+f.Value)
+	}
+	return strings.Join(out, "\n")
+}
+
+func TestHeaderEdits(t *testing.T) {
+	_, r := rule(t, `
+	  "filters": [
+	    {"type": "RequestHeaderModifier", "requestHeaderModifier": {
+	      "set": [{"name": "X-Set", "value": "rule"}, {"name": "x-both", "value": "set"}],
+	      "add": [{"name": "X-Add", "value": "rule"}, {"name": "x-both", "value": "added"}],
+	      "remove": ["X-Gone"]}},
+	    {"type": "ResponseHeaderModifier", "responseHeaderModifier": {"add": [{"name": "x-res", "value": "rule"}], "remove": ["x-inner"]}},
+	    {"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "v2", "port": 80}, "mirrorgate": {
+	      "headers": {"remove": ["authorization", "x-add"], "set": [{"name": "x-copy", "value": "yes"}]}}}}],
+	  "backendRefs": [{"name": "v1", "port": 80, "filters": [
+	    {"type": "RequestHeaderModifier", "requestHeaderModifier": {
+	      "set": [{"name": "x-set", "value": "backend"}], "add": [{"name": "x-gone", "value": "back"}], "remove": ["x-sent"]}},
+	    {"type": "ResponseHeaderModifier", "responseHeaderModifier": {"set": [{"name": "x-inner", "value": "dropped by the rule"}]}},
+	    {"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "v2", "port": 80}}}]}]`)
+	b := r.backends[0]
+	sent := []string{"Accept: */*", "x-sent: 1", "x-set: client", "X-GONE: 1", "x-add: client", "Authorization: secret", "X-Set: again"}
+
+	assert.Equal(t, `Accept: */*
+x-add: client
+Authorization: secret
+x-both: set
+X-Add: rule
+x-both: added
+x-set: backend
+x-gone: back`, edit(&b.RequestHeaders, sent...))
+	assert.Equal(t, `Accept: */*
+x-sent: 1
+X-Set: rule
+x-both: set
+x-both: added
+x-copy: yes`, edit(&r.Mirrors[0].Headers, sent...), "the copy has the edits of the rule, then its own")
+	assert.Equal(t, edit(&b.RequestHeaders, sent...), edit(&b.Mirrors[0].Headers, sent...))
+	assert.Equal(t, "Date: now\nx-res: rule", edit(&b.ResponseHeaders, "Date: now", "X-Inner: 1"))
+	assert.Equal(t, "Date: now\nx-res: rule", edit(&r.ResponseHeaders, "Date: now", "X-Inner: 1"))
+	assert.False(t, b.RequestHeaders.Empty())
+
+	_, r = rule(t, `"backendRefs": [{"name": "v1", "port": 80}]`)
+	assert.True(t, r.backends[0].RequestHeaders.Empty())
+	assert.Equal(t, "a: b", edit(&r.backends[0].RequestHeaders, "a: b"))
+}

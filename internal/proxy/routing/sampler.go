@@ -1,0 +1,94 @@
+package routing
+
+// Which requests a percentage means: exactly as many as it says, not so many on average.
+
+import (
+	"math/bits"
+	"strings"
+	"sync/atomic"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// sampler chooses num of every den requests. Without a key it counts: of den consecutive
+// requests, wherever they begin, it takes exactly num, so concurrency cannot change totals.
+// They are spread evenly, but not in lockstep: den is cut into blocks of den/gcd requests,
+// each with num/gcd samples, and each block starts at another phase. Otherwise two mirrors
+// of 50 % would copy the same requests, and a client that alternates between two would
+// have one of them copied always, the other never.
+//
+// With a key its hash decides, so that the requests of a session are copied all or none,
+// on every replica and after a restart. A request without the key is not copied.
+type sampler struct {
+	num, den uint64
+	block    uint64 // den / gcd(num, den)
+	seed     uint64
+	counter  *atomic.Uint64
+	key      key
+}
+
+// key says which part of a request is its session: a header or a cookie.
+type key struct{ header, cookie string }
+
+// newSampler prepares a sampler; num <= den, den > 0. Equal seeds give equal choices.
+func newSampler(num, den uint64, seed string, k key) sampler {
+	return sampler{
+		num: num, den: den, block: den / gcd(num, den), key: k,
+		seed: mix(xxhash.Sum64String(seed)), counter: new(atomic.Uint64),
+	}
+}
+
+func (s *sampler) sample(r *Request) bool {
+	switch {
+	case s.num == 0:
+		return false
+	case s.num == s.den:
+		return true
+	case s.key != key{}:
+		value, ok := s.key.of(r)
+		return ok && s.verdict(value)
+	}
+	n := (s.counter.Add(1) - 1) % s.den
+	share := s.num / (s.den / s.block)
+	phase := mix(s.seed+n/s.block) % s.block
+	// Bresenham's line through the block.
+	return (n+phase)%s.block*share%s.block < share
+}
+
+// verdict compares the hash of a key, as a fraction of 1, with num/den.
+func (s *sampler) verdict(value string) bool {
+	limit, _ := bits.Div64(s.num, 0, s.den)
+	return mix(xxhash.Sum64String(value)^s.seed) < limit
+}
+
+func (k key) of(r *Request) (string, bool) {
+	if k.header != "" {
+		return r.field(k.header)
+	}
+	cookies, _ := r.field("cookie")
+	for cookies != "" {
+		var pair string
+		pair, cookies, _ = strings.Cut(cookies, ";")
+		if name, value, ok := strings.Cut(strings.Trim(pair, " \t"), "="); ok && name == k.cookie {
+			return value, true
+		}
+	}
+	return "", false
+}
+
+// field looks up a header field. Host is one to whoever writes a rule, wherever the
+// protocol has it.
+func (r *Request) field(name string) (string, bool) {
+	if name == "host" {
+		return r.Host, r.Host != ""
+	}
+	return r.Header.Get(name)
+}
+
+// mix makes all bits of x depend on all others (the finalizer of SplitMix64).
+func mix(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}

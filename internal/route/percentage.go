@@ -1,0 +1,110 @@
+package route
+
+import (
+	"encoding/json"
+	"math"
+	"strconv"
+)
+
+// PercentageField is one way in which a mirror's share of the traffic is written.
+type PercentageField struct {
+	// Name is the field's name: percent, fraction, percentage,
+	// mirrorPercentage, mirrorPercent or mirror_percent.
+	Name string
+	// Path is the field path.
+	Path string
+	// Value is the field as written, for messages.
+	Value string
+	// Percent is the share, 0 to 100.
+	Percent float64
+	// Problem tells why Value is no share, "" when it is one.
+	Problem string
+}
+
+// Percentage is how much of the traffic a mirror copies. No field at all means 100 %.
+type Percentage struct{ Fields []PercentageField }
+
+// Percent returns the share that takes effect, 0 to 100. Of several fields the
+// first wins, as in Istio; none means 100.
+func (s Percentage) Percent() float64 {
+	if len(s.Fields) == 0 {
+		return 100
+	}
+	return s.Fields[0].Percent
+}
+
+const (
+	wantPercent      = "must be a number from 0 to 100"
+	wantWholePercent = "must be a whole number from 0 to 100"
+)
+
+func (f *PercentageField) readPercent(raw json.RawMessage, whole bool) {
+	f.Value = string(raw)
+	n, err := strconv.ParseFloat(f.Value, 64)
+	switch {
+	case whole && (err != nil || n != math.Trunc(n) || n < 0 || n > 100):
+		f.Problem = wantWholePercent
+	case err != nil || math.IsNaN(n) || n < 0 || n > 100:
+		f.Problem = wantPercent
+	default:
+		f.Percent = n
+	}
+}
+
+// gatewayPercentage reads percent (int32, 0 to 100) and fraction of a RequestMirror
+// filter (Gateway API, HTTPRequestMirrorFilter). The CRD refuses both together.
+func gatewayPercentage(percent, fraction json.RawMessage) Percentage {
+	var s Percentage
+	if !isNull(fraction) {
+		s.Fields = append(s.Fields, fractionField(fraction))
+	}
+	if !isNull(percent) {
+		f := PercentageField{Name: "percent"}
+		f.readPercent(percent, true)
+		s.Fields = append(s.Fields, f)
+	}
+	return s
+}
+
+func fractionField(raw json.RawMessage) PercentageField {
+	f := PercentageField{Name: "fraction", Value: string(raw)}
+	var v struct {
+		Numerator   *int64 `json:"numerator"`
+		Denominator *int64 `json:"denominator"`
+	}
+	if err := unmarshal(raw, &v); err != nil || v.Numerator == nil {
+		f.Problem = "must have a whole numerator, and a whole denominator where it is not 100"
+		return f
+	}
+	den := int64(100)
+	if v.Denominator != nil {
+		den = *v.Denominator
+	}
+	switch {
+	case *v.Numerator < 0:
+		f.Problem = "numerator must be 0 or more"
+	case den < 1:
+		f.Problem = "denominator must be 1 or more"
+	case *v.Numerator > den:
+		f.Problem = "numerator must be less than or equal to denominator"
+	default:
+		f.Percent = 100 * float64(*v.Numerator) / float64(den)
+	}
+	return f
+}
+
+// istioPercent reads an Istio Percent message: {value: 12.5}. A message without
+// a value means 0, as in protobuf.
+func istioPercent(name string, raw json.RawMessage) PercentageField {
+	f := PercentageField{Name: name, Value: string(raw)}
+	var v struct {
+		Value json.RawMessage `json:"value"`
+	}
+	switch {
+	case unmarshal(raw, &v) != nil:
+		f.Problem = wantPercent
+	case !isNull(v.Value):
+		f.readPercent(v.Value, false)
+	}
+	return f
+}

@@ -1,0 +1,231 @@
+// Package intercept tests, against a real API server and with the clients that people use, that a Service
+// with proxies in front of it leads where it should and means what its author wrote. Pods only claim to
+// run here; that traffic follows is test/e2e's to show.
+package intercept
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+
+	product "github.com/mirrorgate/mirrorgate/internal/intercept"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
+	"github.com/mirrorgate/mirrorgate/test/cluster"
+	"github.com/mirrorgate/mirrorgate/test/integration/harness"
+	"github.com/mirrorgate/mirrorgate/webhook"
+)
+
+var env *harness.Env
+
+func TestMain(m *testing.M) { harness.Main(m, &env, cluster.Options{CRDs: []string{"gateway-api"}}) }
+
+// serve starts mirrorgate without a mesh.
+func serve(t *testing.T) *harness.Server {
+	t.Helper()
+	return env.Serve(t, "--no-mesh", "--routes=gateway-api", "--proxy-image=mirrorgate:test")
+}
+
+// site is a namespace with a Service, its primary, and a route when it is told.
+type site struct {
+	t  *testing.T
+	ns string
+}
+
+const primary = `
+apiVersion: v1
+kind: Service
+metadata: {name: httpbin-v1}
+spec: {ports: [{name: http, port: 80}], selector: {app: httpbin, version: v1}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: httpbin-v2}
+spec: {ports: [{name: http, port: 80}], selector: {app: httpbin, version: v2}}
+`
+
+const httpRoute = `
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: httpbin}
+spec:
+  parentRefs: [{group: "", kind: Service, name: httpbin, port: 8000}]
+  rules: [{backendRefs: [{name: httpbin-v1, port: 80}]}]
+`
+
+// manifest is the Service with a selector, and ports behind the first.
+func manifest(selector string, ports ...string) string {
+	more := ""
+	for _, p := range ports {
+		more += ", " + p
+	}
+	return fmt.Sprintf(`
+apiVersion: v1
+kind: Service
+metadata: {name: httpbin, labels: {app: httpbin}}
+spec:
+  ports: [{name: http, port: 8000, targetPort: 80, protocol: TCP}%s]
+  selector: {%s}
+`, more, selector)
+}
+
+// newSite makes a namespace that asks for proxies.
+func newSite(t *testing.T) *site {
+	t.Helper()
+	s := &site{t, env.Namespace(t)}
+	env.MustKubectl(t, "", "label", "namespace", s.ns, wellknown.Label+"="+wellknown.Enabled)
+	s.kubectl(primary, "apply", "-f=-")
+	return s
+}
+
+func (s *site) kubectl(stdin string, args ...string) string {
+	s.t.Helper()
+	return env.MustKubectl(s.t, stdin, append([]string{"-n", s.ns}, args...)...)
+}
+
+// service is the stored Service.
+func (s *site) service() *corev1.Service {
+	s.t.Helper()
+	var o corev1.Service
+	require.NoError(s.t, json.Unmarshal([]byte(s.kubectl("", "get", "service", "httpbin", "-o=json", "--show-managed-fields")), &o))
+	return &o
+}
+
+// leads says where a Service leads.
+func leads(o *corev1.Service) product.Mode {
+	switch {
+	case o.Spec.Selector["app"] == wellknown.Sentinel("httpbin") || o.Spec.Selector["name"] == wellknown.Sentinel("httpbin"):
+		return product.Proxied
+	case o.Annotations[wellknown.SelectorAnnotation] != "":
+		return product.Bypass
+	}
+	return product.Own
+}
+
+// means is the selector of the Service's author.
+func means(t *testing.T, o *corev1.Service) map[string]string {
+	t.Helper()
+	selector, err := product.Original(product.Of(o), nil, nil)
+	require.NoError(t, err)
+	return selector
+}
+
+// becomes waits until the Service leads somewhere, and its author means a selector.
+func (s *site) becomes(mode product.Mode, selector map[string]string) {
+	s.t.Helper()
+	var o *corev1.Service
+	harness.Eventually(s.t, func() bool {
+		o = s.service()
+		return leads(o) == mode && maps.Equal(means(s.t, o), selector)
+	}, "leads to %s with %v", mode, selector)
+	require.Equal(s.t, selector, means(s.t, o))
+	if mode != product.Own {
+		harness.Eventually(s.t, func() bool {
+			out := s.kubectl("", "get", "service", wellknown.OriginName("httpbin"), "-o=json", "--ignore-not-found")
+			var origin corev1.Service
+			return out != "" && json.Unmarshal([]byte(out), &origin) == nil && maps.Equal(origin.Spec.Selector, selector)
+		}, "the origin follows")
+	}
+}
+
+const unready = "cluster.test/ready"
+
+// mode puts the Service in a mode: by its route, and by proxies that are ready or not.
+func (s *site) mode(mode product.Mode, selector map[string]string) {
+	s.t.Helper()
+	deployment := "deployment/" + wellknown.ProxyName("httpbin")
+	if mode == product.Own {
+		s.kubectl("", "delete", "httproute", "httpbin", "--ignore-not-found")
+		s.becomes(mode, selector)
+		return
+	}
+	s.kubectl(httpRoute, "apply", "-f=-")
+	harness.Eventually(s.t, func() bool {
+		return s.kubectl("", "get", deployment, "-o=name", "--ignore-not-found") != ""
+	}, "the Deployment of the proxies")
+	if mode == product.Proxied {
+		s.kubectl("", "patch", deployment, "--type=merge", "-p", `{"spec":{"template":{"metadata":{"annotations":{"`+unready+`":null}}}}}`)
+		if leads(s.service()) != mode { // what was spoiled stays so
+			s.kubectl("", "delete", "pods", "-l", wellknown.ParentLabel, "--wait=false")
+		}
+		s.becomes(mode, selector)
+		return
+	}
+	s.kubectl("", "patch", deployment, "--type=merge", "-p", `{"spec":{"template":{"metadata":{"annotations":{"`+unready+`":"false"}}}}}`)
+	s.spoil()
+	s.becomes(mode, selector)
+}
+
+// spoil makes every proxy unready that is there.
+func (s *site) spoil() {
+	s.t.Helper()
+	for pod := range strings.FieldsSeq(s.kubectl("", "get", "pods", "-l", wellknown.ParentLabel, "-o=name")) {
+		_, err := env.Kubectl(s.t.Context(), "", "-n", s.ns, "patch", pod, "--subresource=status", "--type=strategic",
+			"-p", `{"status":{"conditions":[{"type":"Ready","status":"False"}]}}`)
+		if err != nil {
+			require.ErrorContains(s.t, err, "not found") // a rollout goes on
+		}
+	}
+}
+
+// owners are the managers of a field of the spec, sorted.
+func owners(t *testing.T, o *corev1.Service, field string) (names []string) {
+	t.Helper()
+	for _, entry := range o.ManagedFields {
+		var fields struct {
+			Spec map[string]json.RawMessage `json:"f:spec"`
+		}
+		require.NoError(t, json.Unmarshal(entry.FieldsV1.GetRawBytes(), &fields))
+		if fields.Spec[field] != nil {
+			names = append(names, entry.Manager)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// uninstall runs the verb.
+func uninstall(t *testing.T) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), env.Binary, "uninstall", "--kubeconfig", env.Kubeconfig).CombinedOutput()
+	require.NoError(t, err, string(out))
+	return string(out)
+}
+
+// events are the reasons that were told about the Service, with their notes.
+func (s *site) events() string {
+	s.t.Helper()
+	return s.kubectl("", "get", "events.events.k8s.io", "-o=jsonpath={range .items[?(@.regarding.name==\"httpbin\")]}{.reason}: {.note}{\"\\n\"}{end}")
+}
+
+// away makes the API server not reach the webhook of Services, as if all replicas were gone, while the
+// controller runs.
+func away(t *testing.T, server *harness.Server) (back func()) {
+	t.Helper()
+	name := server.Registration(t)
+	var indexes []int
+	for i, url := range strings.Fields(env.MustKubectl(t, "", "get", "mutatingwebhookconfiguration", name, "-o=jsonpath={.webhooks[*].clientConfig.url}")) {
+		if strings.HasSuffix(url, webhook.ServicesPath) {
+			indexes = append(indexes, i)
+		}
+	}
+	require.Len(t, indexes, 2)
+	point := func(url string) {
+		var edits []string
+		for _, i := range indexes {
+			edits = append(edits, fmt.Sprintf(`{"op":"replace","path":"/webhooks/%d/clientConfig/url","value":%q}`, i, url+webhook.ServicesPath))
+		}
+		ctx := context.WithoutCancel(t.Context())
+		_, err := env.Kubectl(ctx, "", "patch", "mutatingwebhookconfiguration", name, "--type=json", "-p=["+strings.Join(edits, ",")+"]")
+		require.NoError(t, err)
+	}
+	point("https://127.0.0.1:1")
+	return func() { point(server.URL) }
+}
