@@ -8,8 +8,11 @@ FUZZTIME ?= 20s
 
 # Every Go module here that holds code of ours, the root first.
 MODULES      := $(sort $(patsubst %/,%,$(dir $(shell find . -name go.mod -not -path './tools/*' -not -path '*/components/*' -not -path '*/testdata/*'))))
-# The modules whose tests start a real control plane, or run real clients against the proxy.
-TEST_MODULES := $(patsubst %/go.mod,%,$(wildcard test/cluster/go.mod test/integration/go.mod test/proxy/go.mod))
+# go test with a line a package, the output of tests that fail, and the times of all for the summary.
+# $(call gotest,FOLDER,NAME,ARGUMENTS). Deadlines belong to tests, each of which bounds its own waits: the
+# timeout of a package is there only for one that hangs.
+gotest = mkdir -p "$(CURDIR)/bin/results" && cd "$(1)" && "$(CURDIR)/bin/tools/gotestsum" --format pkgname-and-test-fails \
+	--hide-summary skipped --jsonfile-timing-events "$(CURDIR)/bin/results/$(2).json" -- -timeout 80m $(3)
 
 .PHONY: help
 help: ## Show this help
@@ -19,16 +22,27 @@ help: ## Show this help
 build: ## Build bin/mirrorgate
 	go build -ldflags '-X main.version=$(VERSION)' -o bin/mirrorgate ./cmd/mirrorgate
 
+# steps runs targets one after the other, whatever fails, and ends with how long each took and the ten
+# slowest tests.
+define steps
+@failed=0; summary=; rm -rf bin/results; \
+for step in $(1); do \
+	echo; echo "== $$step"; begin=$$SECONDS; result=pass; \
+	$(MAKE) --no-print-directory $$step || { result=FAIL; failed=1; }; \
+	summary+=$$(printf '\n  %-4s  %5ds  %s' $$result $$((SECONDS - begin)) $$step); \
+done; \
+printf '\n== the ten slowest tests\n'; cat bin/results/*.json | bin/tools/gotestsum tool slowest --threshold 1s --num 10; \
+printf '\n== summary%s\n' "$$summary"; \
+exit $$failed
+endef
+
 .PHONY: test
-test: ## Vet, unit tests, then the tests against a real control plane; ends in a summary
-	@failed=0; summary=; \
-	for step in vet unit $(TEST_MODULES); do \
-		echo; echo "== $$step"; begin=$$SECONDS; result=pass; \
-		$(MAKE) --no-print-directory $$step || { result=FAIL; failed=1; }; \
-		summary+=$$(printf '\n  %-4s  %5ds  %s' $$result $$((SECONDS - begin)) $$step); \
-	done; \
-	printf '\n== summary%s\n' "$$summary"; \
-	exit $$failed
+test: bin/tools/gotestsum ## The tests for every change: about ten minutes on two cores, once the control plane is built
+	$(call steps,unit test/proxy integration)
+
+.PHONY: test-long
+test-long: bin/tools/gotestsum ## The tests that take their time: installation, rotation for minutes, soaks, the control plane's own
+	$(call steps,test/cluster install rotation soak)
 
 .PHONY: vet
 vet: ## go vet in every module
@@ -37,15 +51,38 @@ vet: ## go vet in every module
 	exit $$failed
 
 .PHONY: unit
-unit: ## Unit tests with the race detector, and without it what that would distort
-	go test -race -p 2 ./...
-	go test -count=1 -run TestAllocations ./internal/proxy
-	go -C release test ./...
+unit: bin/tools/gotestsum ## Unit tests with the race detector, and without it what that would distort
+	$(call gotest,.,unit,-race -p 2 ./...)
+	$(call gotest,.,allocations,-count=1 -run TestAllocations ./internal/proxy)
+	$(call gotest,release,release,./...)
 
-.PHONY: integration $(TEST_MODULES)
-integration: $(TEST_MODULES) ## Tests against a real control plane
-$(TEST_MODULES): # two clusters at once: most of a test's time is spent waiting
-	go -C $@ test -count=1 -p 2 -timeout 20m ./...
+# Packages that leave a cluster as they found it share one, and take turns in it. Those that stop parts of
+# their cluster, or need one of their own making, have one each. Two clusters run at a time, since most of a
+# test's time is spent waiting.
+SHARING := ./intent ./intercept ./iter8 ./verbs
+ALONE   := ./crds ./dataplane ./gate ./schema
+
+.PHONY: integration integration-sharing integration-alone
+integration: bin/tools/gotestsum cluster ## Tests against a real control plane
+	@$(MAKE) --no-print-directory -j 2 integration-sharing integration-alone
+integration-sharing:
+	go -C test/cluster run ./cmd/cluster up -- $(SHELL) -euo pipefail -c '$(call gotest,$(CURDIR)/test/integration,$@,-count=1 -p 1 $(SHARING))'
+integration-alone:
+	$(call gotest,test/integration,$@,-count=1 -p 1 $(ALONE))
+
+.PHONY: cluster
+cluster: ## Build the control plane that tests run against, unless it is built
+	@go -C test/cluster run ./cmd/cluster build
+
+.PHONY: test/cluster test/proxy
+test/cluster: bin/tools/gotestsum cluster
+	$(call gotest,$@,cluster,-count=1 ./...)
+test/proxy: bin/tools/gotestsum
+	$(call gotest,$@,proxy,-count=1 ./...)
+
+.PHONY: install
+install: bin/tools/gotestsum cluster ## The installation on a real control plane: manifests, chart, documents, certificates, upgrades
+	$(call gotest,test/integration,install,-count=1 ./install)
 
 .PHONY: e2e
 e2e: ## The installation on a real node: pods, Services, traffic; needs root and Debian's packages
@@ -74,12 +111,12 @@ bench-proxy: ## The proxy against nginx; installs Debian's nginx and wrk if they
 	go -C test/bench run . proxy
 
 .PHONY: soak
-soak: ## 100,000 requests for every fault that a variant can have
-	go test -count=1 -timeout 60m -run 'TestIsolation' ./internal/proxy -soak 100000 -v
+soak: bin/tools/gotestsum ## 100,000 requests for every fault that a variant can have
+	$(call gotest,.,soak,-count=1 -run TestIsolation ./internal/proxy -soak 100000 -v)
 
 .PHONY: rotation
-rotation: ## Certificates that rotate for two minutes under writes, in each mode, with faults and without
-	go -C test/integration test -count=1 -timeout 45m -run 'TestRotation' ./install -rotating 2m -released -v
+rotation: bin/tools/gotestsum cluster ## Certificates that rotate for two minutes under writes, in each mode, with faults and without
+	$(call gotest,test/integration,rotation,-count=1 -run TestRotation ./install -rotating 2m -released -v)
 
 .PHONY: fuzz
 fuzz: ## Each fuzz target for FUZZTIME (20s)
@@ -107,6 +144,7 @@ clean: ## Remove what was built
 # Tools are built once, and again when tools/go.mod changes.
 bin/tools/golangci-lint: TOOL := github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 bin/tools/benchstat:     TOOL := golang.org/x/perf/cmd/benchstat
-bin/tools/golangci-lint bin/tools/benchstat: tools/go.mod
+bin/tools/gotestsum:     TOOL := gotest.tools/gotestsum
+bin/tools/golangci-lint bin/tools/benchstat bin/tools/gotestsum: tools/go.mod
 	nice -n 10 go -C tools build -p 2 -o $(CURDIR)/$@ $(TOOL)
 	@touch $@

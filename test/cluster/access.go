@@ -33,9 +33,10 @@ func isTrue(conditions []condition, kind string) bool {
 }
 
 // Env is what a command needs to use the cluster, as "NAME=value" to be appended to os.Environ():
-// KUBECONFIG, KUBECTL (the path of our kubectl) and a PATH that finds it first.
+// KUBECONFIG, KUBECTL (the path of the cluster's kubectl), a PATH that finds it first, and JoinEnv.
 func (c *Cluster) Env() []string {
 	return []string{
+		JoinEnv + "=" + c.Dir,
 		"KUBECONFIG=" + c.Kubeconfig,
 		"KUBECTL=" + c.KubectlPath,
 		"PATH=" + c.path("bin") + string(os.PathListSeparator) + os.Getenv("PATH"),

@@ -187,3 +187,32 @@ func TestKnownCRDsContainDefaults(t *testing.T) {
 		}
 	}
 }
+
+func TestJoinedClusterAnswersAndIsNotEnded(t *testing.T) {
+	joined, err := Join(shared.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := joined.Kubectl(t.Context(), "", "get", "namespace", "default", "-o=name")
+	if err != nil || strings.TrimSpace(out) != "namespace/default" {
+		t.Errorf("kubectl in the joined cluster: %q, %v", out, err)
+	}
+	if _, err := joined.KubeconfigFor(t.Context(), "jane"); err != nil {
+		t.Error(err)
+	}
+	if err := joined.StartAPIServer(t.Context()); err == nil {
+		t.Error("a joined cluster starts components of its owner's")
+	}
+	if err := joined.StopAPIServer(); err == nil {
+		t.Error("a joined cluster ends components of its owner's")
+	}
+	if err := joined.Stop(); err != nil {
+		t.Error(err)
+	}
+	if _, err := shared.Kubectl(t.Context(), "", "get", "namespaces"); err != nil {
+		t.Errorf("the owner's cluster has gone: %v", err)
+	}
+	if _, err := Join(t.TempDir()); err == nil {
+		t.Error("joined a cluster that does not exist")
+	}
+}

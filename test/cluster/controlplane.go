@@ -74,6 +74,7 @@ func (c *Cluster) writeFiles() error {
 	}
 	c.KubectlPath = c.path("bin", "kubectl")
 	return errors.Join(
+		c.describe(),
 		os.Symlink(c.binaries["kubectl"], c.KubectlPath),
 		os.WriteFile(c.path("stages.yaml"), stages, 0o600))
 }

@@ -29,8 +29,9 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/cluster"
 )
 
-// Wait bounds every wait for something that the cluster does by itself.
-const Wait = 30 * time.Second
+// Wait bounds every wait for something that the cluster does by itself. It is long, since a machine may have
+// much else to do, and costs time only where a test fails.
+const Wait = 2 * time.Minute
 
 // Env is a running cluster with a built mirrorgate.
 type Env struct {
@@ -42,12 +43,27 @@ type Env struct {
 
 // Main is a TestMain: it starts a cluster, runs the tests, and ends it.
 func Main(m *testing.M, env **Env, opts cluster.Options) {
+	main(m, env, func(ctx context.Context) (*cluster.Cluster, error) {
+		opts.Progress = os.Stderr
+		return cluster.Start(ctx, opts)
+	})
+}
+
+// MainShared is Main for tests that leave the cluster as they found it. They run in the cluster that
+// cluster.JoinEnv names, one package after the other, and in one of their own where it names none.
+func MainShared(m *testing.M, env **Env) {
+	if dir := os.Getenv(cluster.JoinEnv); dir != "" {
+		main(m, env, func(context.Context) (*cluster.Cluster, error) { return cluster.Join(dir) })
+	}
+	Main(m, env, cluster.Options{})
+}
+
+func main(m *testing.M, env **Env, start func(context.Context) (*cluster.Cluster, error)) {
 	flag.Parse()
 	os.Exit(func() int {
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
-		opts.Progress = os.Stderr
-		c, err := cluster.Start(ctx, opts)
+		c, err := start(ctx)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
@@ -58,7 +74,7 @@ func Main(m *testing.M, env **Env, opts cluster.Options) {
 			}
 		}()
 		binary := filepath.Join(c.Dir, "mirrorgate")
-		if err := Build(ctx, Root(), binary); err != nil {
+		if err := Build(ctx, Root(), binary); err != nil { // in a shared cluster an earlier package's, if it is up to date
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}

@@ -27,13 +27,12 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/mirrorgate/mirrorgate/internal/route"
-	"github.com/mirrorgate/mirrorgate/test/cluster"
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
 var env *harness.Env
 
-func TestMain(m *testing.M) { harness.Main(m, &env, cluster.Options{}) }
+func TestMain(m *testing.M) { harness.MainShared(m, &env) }
 
 // connect holds the client for everything that no user's own tool does. There is
 // one for all tests, since it learns the cluster's resources once.

@@ -18,14 +18,13 @@ import (
 
 	product "github.com/mirrorgate/mirrorgate/internal/intercept"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
-	"github.com/mirrorgate/mirrorgate/test/cluster"
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
 
 var env *harness.Env
 
-func TestMain(m *testing.M) { harness.Main(m, &env, cluster.Options{CRDs: []string{"gateway-api"}}) }
+func TestMain(m *testing.M) { harness.MainShared(m, &env) }
 
 // serve starts mirrorgate without a mesh.
 func serve(t *testing.T) *harness.Server {

@@ -20,15 +20,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
-	"github.com/mirrorgate/mirrorgate/test/cluster"
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
 var env *harness.Env
 
-func TestMain(m *testing.M) {
-	harness.Main(m, &env, cluster.Options{CRDs: []string{"gateway-api", "istio"}})
-}
+func TestMain(m *testing.M) { harness.MainShared(m, &env) }
 
 var connect = sync.OnceValues(func() (client.Client, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", env.Kubeconfig)

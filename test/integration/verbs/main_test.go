@@ -10,13 +10,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/mirrorgate/mirrorgate/test/cluster"
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
 var env *harness.Env
 
-func TestMain(m *testing.M) { harness.Main(m, &env, cluster.Options{}) }
+func TestMain(m *testing.M) { harness.MainShared(m, &env) }
 
 // run runs mirrorgate with a kubeconfig and returns both outputs and the exit
 // code.
