@@ -23,7 +23,6 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/controller/intercept"
 	"github.com/mirrorgate/mirrorgate/internal/dataplane"
-	"github.com/mirrorgate/mirrorgate/internal/front"
 	interception "github.com/mirrorgate/mirrorgate/internal/intercept"
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
@@ -32,27 +31,29 @@ import (
 type noMesh struct {
 	index *dataplane.Index
 	feed  *dataplane.Feed
-	state *front.State
 }
 
 // synced says whether everything is known that Services are decided by.
-func (n *noMesh) synced() bool { return n == nil || n.state.Synced() }
+func (n *noMesh) synced() bool { return n == nil || n.feed.Synced() }
+
+// parents answers about Services with proxies once everything is known.
+func (n *noMesh) parents() dataplane.Synced {
+	return dataplane.Synced{Index: n.index, HasSynced: n.feed.Synced}
+}
 
 // fronts assembles what every replica needs: the model, and the webhook of Services.
 func (g *gateway) fronts(counted *webhook.Metrics) error {
 	n := &noMesh{index: dataplane.NewIndex(dataplane.Options{})}
 	var err error
-	log := g.log.WithName("proxies")
-	if n.feed, err = dataplane.NewFeed(g.config, n.index, log, dataplane.FeedOptions{WithoutEndpoints: true}); err != nil {
+	opts := dataplane.FeedOptions{WithoutEndpoints: true, WithProxies: true}
+	if n.feed, err = dataplane.NewFeed(g.config, n.index, g.log.WithName("proxies"), opts); err != nil {
 		return err
 	}
-	n.state = front.New(n.index, n.feed.Synced)
-	webhook.NewServices(n.state, counted).Register(g.drain.on(g.manager.GetWebhookServer()))
+	webhook.NewServices(n.parents(), counted).Register(g.drain.on(g.manager.GetWebhookServer()))
 	metrics.Registry.MustRegister(feedMetrics{n.feed})
 	g.noMesh = n
 	return errors.Join(
 		g.manager.Add(everywhere(n.feed.Start)),
-		g.manager.Add(everywhere(func(ctx context.Context) error { return n.state.Start(ctx, g.config, log) })),
 		g.manager.AddReadyzCheck("proxies", func(*http.Request) error {
 			if !n.synced() {
 				return errNotSynced
@@ -88,10 +89,9 @@ func (g *gateway) proxies(recorder events.EventRecorder) ([]func(context.Context
 			}
 		}
 	}
-	g.noMesh.state.Subscribe(func(parent front.Name) { add(parent) })
 	g.noMesh.index.Subscribe(func(c *dataplane.Change) {
 		add(c.Tables...)
-		add(c.Fronts...)
+		add(c.Parents...)
 		for _, route := range c.Routes {
 			add(g.noMesh.index.ParentsOf(route)...)
 		}
@@ -104,7 +104,7 @@ func (g *gateway) proxies(recorder events.EventRecorder) ([]func(context.Context
 		if !poll(ctx, 20*time.Millisecond, g.noMesh.synced) {
 			return nil
 		}
-		c := intercept.New(g.noMesh.state, intercept.NewServices(client.CoreV1()), intercept.NewObjects(objects), recorder, intercept.Options{
+		c := intercept.New(g.noMesh.parents(), intercept.NewServices(client.CoreV1()), intercept.NewObjects(objects), recorder, intercept.Options{
 			Config: config, Registered: g.registered, Workers: g.opts.Workers, Resync: g.opts.Resync.Duration,
 			Metrics: observed, Log: g.log.WithName("proxies"),
 		})
