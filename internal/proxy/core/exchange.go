@@ -68,7 +68,7 @@ func (x *Exchange) begin(now time.Time) {
 }
 
 // outgoing fills in what a rewrite leaves of target and authority.
-func (x *Exchange) outgoing(out *message.Outgoing, rewrite *routing.Rewrite, edits *routing.HeaderEdits) {
+func (x *Exchange) outgoing(out *message.Outgoing, rewrite *routing.Rewrite, edits *message.HeaderEdits) {
 	r := &x.Request
 	out.Request, out.Edits, out.Target, out.Authority = r, edits, r.Target, r.Authority
 	if rewrite.Hostname != "" {
