@@ -18,7 +18,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
 
-// Client sends requests over HTTP/1.1. It implements core.Back.
+// Client sends requests over HTTP/1.1. It implements core.Transport.
 type Client struct {
 	limits Limits
 }
@@ -115,7 +115,7 @@ func (c *clientConn) alive() bool {
 	return c.in.raw.Control(c.in.peek) == nil && c.in.quiet
 }
 
-// Send implements core.Back.
+// Send implements core.Transport.
 func (c *Client) Send(to *upstream.Endpoint, s *core.Send) (core.Answer, error) {
 	for {
 		conn, reused, err := connect(to, &c.limits, s.Fresh, s.Deadline)

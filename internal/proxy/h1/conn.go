@@ -15,7 +15,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
 
-// serverConn is a client's connection and the exchange on it. It implements core.Front.
+// serverConn is a client's connection and the exchange on it. It implements core.Downstream.
 type serverConn struct {
 	net.Conn
 	server  *Server
@@ -47,7 +47,7 @@ func (c *serverConn) init() {
 	c.body.in, c.body.limits = &c.in, &c.server.limits
 	c.body.wait = c.bodyWait
 	c.slow = c.headWait
-	c.x.Front = c
+	c.x.Downstream = c
 	c.x.Listener = c.server.Listener
 	c.x.Remote = c.RemoteAddr().String()
 	c.x.Request.Fields = make([]message.Field, 0, 16)
@@ -260,13 +260,13 @@ func (c *serverConn) Whole() bool { return c.body.Whole() }
 // Trailers are the fields after the request's body.
 func (c *serverConn) Trailers() []message.Field { return c.body.Trailers() }
 
-// Interrupt implements core.Front.
+// Interrupt implements core.Downstream.
 func (c *serverConn) Interrupt() {
 	c.interrupted.Store(true)
 	_ = c.SetReadDeadline(past)
 }
 
-// Gone implements core.Front: a reset is an error that waits at the socket, once; a half-close is none.
+// Gone implements core.Downstream: a reset is an error that waits at the socket, once; a half-close is none.
 func (c *serverConn) Gone() bool {
 	code := 0
 	err := c.socket(func(fd uintptr) { code, _ = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ERROR) })

@@ -14,7 +14,7 @@ import (
 
 func reason(status int) string { return http.StatusText(status) }
 
-// Inform implements core.Front. HTTP/1.0 knows no interim responses.
+// Inform implements core.Downstream. HTTP/1.0 knows no interim responses.
 func (c *serverConn) Inform(r *message.Reply) error {
 	if c.x.Request.Minor == 0 {
 		return nil
@@ -36,7 +36,7 @@ func (c *serverConn) ownBuffer() {
 	}
 }
 
-// Begin implements core.Front. The head leaves with the first bytes of the body. An answer before
+// Begin implements core.Downstream. The head leaves with the first bytes of the body. An answer before
 // the request's end is the connection's last: what is still to come would be read as a request.
 func (c *serverConn) Begin(r *message.Reply) error {
 	c.ownBuffer()
@@ -73,7 +73,7 @@ func (c *serverConn) Begin(r *message.Reply) error {
 	return nil
 }
 
-// Write implements core.Front: small pieces are collected, large ones leave together with what was
+// Write implements core.Downstream: small pieces are collected, large ones leave together with what was
 // collected.
 func (c *serverConn) Write(p []byte) error {
 	if len(p) == 0 {
@@ -99,7 +99,7 @@ func (c *serverConn) writeWith(p []byte) error {
 	return err
 }
 
-// Flush implements core.Front.
+// Flush implements core.Downstream.
 func (c *serverConn) Flush() error {
 	if len(c.out) == 0 {
 		return nil
@@ -109,7 +109,7 @@ func (c *serverConn) Flush() error {
 	return err
 }
 
-// End implements core.Front.
+// End implements core.Downstream.
 func (c *serverConn) End(trailers []message.Field) error {
 	if c.chunked {
 		c.out = appendEnd(c.out, trailers)
@@ -117,14 +117,14 @@ func (c *serverConn) End(trailers []message.Field) error {
 	return c.Flush()
 }
 
-// Abort implements core.Front: without a proper end, the connection is reset.
+// Abort implements core.Downstream: without a proper end, the connection is reset.
 func (c *serverConn) Abort() {
 	c.aborted, c.keep = true, false
 }
 
 var errTunnelVersion = errors.New("no upgrade in HTTP/1.0")
 
-// Tunnel implements core.Front.
+// Tunnel implements core.Downstream.
 func (c *serverConn) Tunnel(r *message.Reply) (core.Tunnel, error) {
 	if c.x.Request.Minor == 0 && r.Status == http.StatusSwitchingProtocols {
 		return nil, errTunnelVersion

@@ -19,7 +19,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
 
-// Leg sends copies over HTTP/1.1. It implements shadow.Leg.
+// Leg sends copies over HTTP/1.1. It implements shadow.Sender.
 type Leg struct {
 	limits Limits
 }
@@ -35,7 +35,7 @@ const (
 	closeLimit   = 8 << 10
 )
 
-// Send implements shadow.Leg.
+// Send implements shadow.Sender.
 func (l *Leg) Send(to *upstream.Endpoint, copied *shadow.Copy, wait bool) bool {
 	if !wait && (copied.Chunked || copied.Size() > buffer.LargeSize) {
 		return false
