@@ -89,7 +89,7 @@ func showStatus(cmd *cobra.Command, opts *serveOptions, config *rest.Config, que
 	if err != nil {
 		return fmt.Errorf("status: %w", err)
 	}
-	unlisted := survey.Look(cmd.Context(), query.Namespace)
+	unlisted := survey.List(cmd.Context(), query.Namespace)
 	for _, ns := range slices.Sorted(maps.Keys(survey.Unread())) {
 		fmt.Fprintf(os.Stderr, "mirrorgate: not seen:\n%v\n", survey.Unread()[ns])
 	}

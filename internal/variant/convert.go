@@ -1,7 +1,7 @@
 package variant
 
-// From objects to records. Whatever a record keeps is either a string of its
-// own or shared by all records; nothing holds on to the object.
+// From typed objects to records. A record copies the few values that it needs, so that the object itself
+// can be freed.
 
 import (
 	"encoding/json"
@@ -23,7 +23,7 @@ import (
 
 const serviceLabel = discoveryv1.LabelServiceName
 
-// toRecord converts an object; kinds that the Index does not model give nil.
+// toRecord converts an object of a type that Upsert takes. A kind that the Index does not model gives nil.
 func (i *Index) toRecord(obj any) (record, error) {
 	switch o := obj.(type) {
 	case record:
@@ -41,7 +41,7 @@ func (i *Index) toRecord(obj any) (record, error) {
 	}
 }
 
-// fromObject is fromTyped for a feed, where no record is nil.
+// fromObject is fromTyped for a feed, which expects an untyped nil where there is no record.
 func fromObject(obj any) any {
 	if rec := fromTyped(obj); rec != nil {
 		return rec
@@ -49,6 +49,7 @@ func fromObject(obj any) any {
 	return nil
 }
 
+// fromTyped converts a typed object, or a pod's metadata; anything else gives nil.
 func fromTyped(obj any) record {
 	switch o := obj.(type) {
 	case *corev1.Service:
@@ -61,7 +62,7 @@ func fromTyped(obj any) record {
 		return fromWorkload(KindDaemonSet, o, &o.Spec.Template, nil)
 	case *appsv1.ReplicaSet:
 		w := fromWorkload(KindReplicaSet, o, &o.Spec.Template, o.Spec.Replicas)
-		w.controlled = runBy(o, KindDeployment, KindRollout)
+		w.controlled = controlledBy(o, KindDeployment, KindRollout)
 		return w
 	case *corev1.Pod:
 		return fromPod(o)
@@ -102,21 +103,21 @@ func fromWorkload(kind Kind, o metav1.Object, template *corev1.PodTemplateSpec, 
 	}
 }
 
-// fromPod converts a pod, or its metadata. Readiness comes from EndpointSlices.
-// That a controlled pod is being deleted matters where it was read live, and
-// stands for its workload: the pods of a deleted one may take minutes to end.
+// fromPod converts a pod, or its metadata. Readiness comes from EndpointSlices. Whether a controlled pod is
+// being deleted matters only for a pod that was read live and stands for its workload: the pods of a deleted
+// workload may take minutes to end.
 func fromPod(o metav1.Object) *workload {
 	return &workload{
 		id:         idOf(KindPod, o),
 		labels:     newLabels(o.GetLabels()),
-		controlled: runBy(o, KindReplicaSet, KindStatefulSet, KindDaemonSet),
+		controlled: controlledBy(o, KindReplicaSet, KindStatefulSet, KindDaemonSet),
 		deleting:   o.GetDeletionTimestamp() != nil,
 		since:      o.GetCreationTimestamp().Time,
 	}
 }
 
-// runBy tells whether a workload of one of these kinds controls the object.
-func runBy(o metav1.Object, by ...Kind) bool {
+// controlledBy reports whether a workload of one of these kinds controls the object.
+func controlledBy(o metav1.Object, by ...Kind) bool {
 	owner := metav1.GetControllerOfNoCopy(o)
 	if owner == nil {
 		return false
@@ -143,7 +144,7 @@ func fromSlice(o *discoveryv1.EndpointSlice) *slice {
 	}
 	slices.Sort(s.ready)
 	s.ready = slices.Clip(slices.Compact(s.ready))
-	// Zero where there is none, or where somebody wrote it who is no controller.
+	// The time stays zero where the annotation is missing or malformed.
 	s.changed, _ = time.Parse(time.RFC3339Nano, o.Annotations[corev1.EndpointsLastChangeTriggerTime])
 	return s
 }

@@ -1,35 +1,36 @@
 package variant
 
-// Readiness: which pods of a Service have ready endpoints, and which had until
-// just now.
+// Readiness: which pods of a Service have ready endpoints, and which lost them less than the grace ago.
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// endpoints is what all EndpointSlices of one Service say.
+// endpoints are all EndpointSlices of one Service.
 type endpoints struct {
 	slices []*slice
-	// lost are the endpoints that stopped being ready less than the grace ago,
-	// oldest first.
+	// lost are the endpoints that stopped being ready less than the grace ago, oldest first.
 	lost []loss
 }
 
-// loss remembers the labels of a pod that was ready: the pod itself may be gone
-// by the time somebody asks for its subset.
+// loss is an endpoint that stopped being ready. It has the labels of the pod, because the pod may be gone
+// when a decision needs to know whether it belonged to a subset.
 type loss struct {
 	labels labels
 	at     time.Time
 }
 
-type lossOf struct {
+// serviceLoss is when a Service lost an endpoint.
+type serviceLoss struct {
 	service types.NamespacedName
 	at      time.Time
 }
 
+// count returns the number of ready endpoints and of all endpoints.
 func (e *endpoints) count() (ready, total int32) {
 	if e == nil {
 		return 0, 0
@@ -41,12 +42,12 @@ func (e *endpoints) count() (ready, total int32) {
 	return ready, total
 }
 
-func (i *Index) changeSlice(old, s *slice, t *touched) {
+func (i *Index) changeSlice(old, s *slice, a *affected) {
 	if old != nil && s != nil && old.service != s.service {
-		i.changeSlice(old, nil, t)
+		i.changeSlice(old, nil, a)
 		old = nil
 	}
-	service := serviceOfEither(old, s)
+	service := cmp.Or(s, old).of()
 	e := i.endpoints[service]
 	if e == nil {
 		e = &endpoints{}
@@ -56,48 +57,39 @@ func (i *Index) changeSlice(old, s *slice, t *touched) {
 	if old != nil {
 		removeItem(&e.slices, old)
 		for _, pod := range old.ready {
-			removeFrom(i.listing, types.NamespacedName{Namespace: old.Namespace, Name: pod}, old)
+			removeFrom(i.slicesByPod, types.NamespacedName{Namespace: old.Namespace, Name: pod}, old)
 		}
 	}
 	if s != nil {
 		e.slices = append(e.slices, s)
 		for _, pod := range s.ready {
-			name := types.NamespacedName{Namespace: s.Namespace, Name: pod}
-			i.listing[name] = append(i.listing[name], s)
+			addTo(i.slicesByPod, types.NamespacedName{Namespace: s.Namespace, Name: pod}, s)
 		}
 	}
 	ready, total := e.count()
 	changed := i.compareReady(service, old, s)
-	if old == nil && s != nil {
-		i.recall(service, s)
-	}
 	if s != nil {
+		if old == nil {
+			i.recordEarlierLosses(service, s)
+		}
 		s.unready = nil
 	}
-	i.tidy(service)
+	i.dropIfEmpty(service)
 
 	switch {
 	case (readyBefore == 0) != (ready == 0), (totalBefore == 0) != (total == 0) && ready == readyBefore:
-		i.touchService(service, t, anyMirror)
+		i.affectService(service, a, anyMirror)
 	case changed:
-		i.touchService(service, t, subsetMirror)
+		i.affectService(service, a, subsetMirror)
 	}
 }
 
-func serviceOfEither(old, s *slice) types.NamespacedName {
-	if s != nil {
-		return s.of()
-	}
-	return old.of()
-}
-
-// compareReady tells whether an EndpointSlice gained or lost ready endpoints, and
-// remembers what was lost.
+// compareReady reports whether an EndpointSlice gained or lost ready endpoints, and records the losses.
 func (i *Index) compareReady(service types.NamespacedName, old, s *slice) (changed bool) {
-	gone := difference(old, s)
-	for _, pod := range gone {
-		known, _ := i.podLabels(types.NamespacedName{Namespace: service.Namespace, Name: pod})
-		i.lose(service, known)
+	now := i.opts.Clock.Now()
+	lost := difference(old, s)
+	for _, pod := range lost {
+		i.recordPodLoss(service, pod, now)
 	}
 	var before, after int32
 	if old != nil {
@@ -107,12 +99,12 @@ func (i *Index) compareReady(service types.NamespacedName, old, s *slice) (chang
 		after = s.anonymous
 	}
 	if after < before {
-		i.lose(service, nil)
+		i.recordLoss(service, nil, now)
 	}
-	return after != before || len(gone) > 0 || len(difference(s, old)) > 0
+	return after != before || len(lost) > 0 || len(difference(s, old)) > 0
 }
 
-// difference returns the pods that are ready in a and not in b.
+// difference returns the pods that are ready in a and not in b. Both may be nil.
 func difference(a, b *slice) []string {
 	if a == nil {
 		return nil
@@ -129,45 +121,44 @@ func difference(a, b *slice) []string {
 	return pods
 }
 
-// recall takes the pods of a slice that is seen for the first time for lost when
-// they became unready less than the grace ago: whoever starts in the middle of
-// somebody else's restart decides as those who saw it begin.
-func (i *Index) recall(service types.NamespacedName, s *slice) {
+// recordEarlierLosses records the pods of a new EndpointSlice that became unready less than the grace ago, so
+// that a replica that starts during a restart of the variant decides like the replicas that saw it begin.
+func (i *Index) recordEarlierLosses(service types.NamespacedName, s *slice) {
 	now := i.opts.Clock.Now()
-	if s.changed.After(now) || !i.within(s.changed, now) {
+	if s.changed.After(now) || !i.withinGrace(s.changed, now) {
 		return
 	}
 	for _, pod := range s.unready {
-		known, _ := i.podLabels(types.NamespacedName{Namespace: service.Namespace, Name: pod})
-		i.loseAt(service, known, s.changed)
+		i.recordPodLoss(service, pod, s.changed)
 	}
 }
 
-// lose remembers that a ready endpoint of the Service went away.
-func (i *Index) lose(service types.NamespacedName, pod labels) {
-	i.loseAt(service, pod, i.opts.Clock.Now())
+func (i *Index) recordPodLoss(service types.NamespacedName, pod string, at time.Time) {
+	known, _ := i.podLabels(types.NamespacedName{Namespace: service.Namespace, Name: pod})
+	i.recordLoss(service, known, at)
 }
 
-func (i *Index) loseAt(service types.NamespacedName, pod labels, at time.Time) {
+// recordLoss records that the Service lost a ready endpoint whose pod had these labels, nil for unknown ones.
+func (i *Index) recordLoss(service types.NamespacedName, pod labels, at time.Time) {
 	e := i.endpoints[service]
 	if i.opts.Grace < 0 || e == nil {
 		return
 	}
 	e.lost = append(e.lost, loss{labels: pod, at: at})
-	i.losses = append(i.losses, lossOf{service: service, at: at})
+	i.losses = append(i.losses, serviceLoss{service: service, at: at})
 }
 
-// forget drops the losses whose grace is over.
-func (i *Index) forget() {
+// expireLosses drops the losses whose grace is over.
+func (i *Index) expireLosses() {
 	now := i.opts.Clock.Now()
 	n := 0
-	for ; n < len(i.losses) && !i.within(i.losses[n].at, now); n++ {
+	for ; n < len(i.losses) && !i.withinGrace(i.losses[n].at, now); n++ {
 		service := i.losses[n].service
 		if e := i.endpoints[service]; e != nil && len(e.lost) > 0 {
 			if e.lost = e.lost[1:]; len(e.lost) == 0 {
 				e.lost = nil
 			}
-			i.tidy(service)
+			i.dropIfEmpty(service)
 		}
 	}
 	if i.losses = i.losses[n:]; len(i.losses) == 0 {
@@ -175,10 +166,10 @@ func (i *Index) forget() {
 	}
 }
 
-func (i *Index) within(at, now time.Time) bool { return now.Sub(at) < i.opts.Grace }
+func (i *Index) withinGrace(at, now time.Time) bool { return now.Sub(at) < i.opts.Grace }
 
-// tidy drops what is known of a Service without slices and losses.
-func (i *Index) tidy(service types.NamespacedName) {
+// dropIfEmpty drops the endpoints of a Service that has neither EndpointSlices nor losses.
+func (i *Index) dropIfEmpty(service types.NamespacedName) {
 	if e := i.endpoints[service]; e != nil && len(e.slices) == 0 && len(e.lost) == 0 {
 		delete(i.endpoints, service)
 	}

@@ -11,8 +11,8 @@ import (
 // sinkOf writes the objects of a kind into the Index.
 func (i *Index) sinkOf(kind Kind) feed.Sink {
 	remove := func(it *feed.Item) {
-		i.update(func(t *touched) {
-			i.remove(kind, types.NamespacedName{Namespace: it.Namespace, Name: it.Name}, t)
+		i.update(func(a *affected) {
+			i.remove(kind, types.NamespacedName{Namespace: it.Namespace, Name: it.Name}, a)
 		})
 	}
 	return feed.Sink{
@@ -23,7 +23,7 @@ func (i *Index) sinkOf(kind Kind) feed.Sink {
 				remove(it)
 				return
 			}
-			i.update(func(t *touched) { i.put(rec, t) })
+			i.update(func(a *affected) { i.put(rec, a) })
 		},
 		Replace: func(items []*feed.Item) {
 			records := make([]record, 0, len(items))

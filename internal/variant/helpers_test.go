@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/yaml"
@@ -54,8 +55,8 @@ func (c *cluster) apply(objs ...any) {
 			require.NoError(c.t, c.Load(raw))
 			continue
 		}
-		if doc, ok := obj.(*route.Route); ok {
-			obj = textOf(doc)
+		if rt, ok := obj.(*route.Route); ok {
+			obj = textOf(rt)
 		}
 		require.NoError(c.t, c.Upsert(obj))
 	}
@@ -68,10 +69,10 @@ func (c *cluster) notified() []string {
 	return events
 }
 
-func (c *cluster) variant(doc *route.Route) policy.Variant {
+func (c *cluster) variant(rt *route.Route) policy.Variant {
 	c.t.Helper()
-	for m := range mirrors(doc) {
-		return c.Snapshot(doc).Variants[m.Target.WithoutPort()]
+	for m := range mirrors(rt) {
+		return c.Snapshot(rt).Variants[m.Target.WithoutPort()]
 	}
 	c.t.Fatal("the route has no mirror")
 	return policy.Variant{}
@@ -155,8 +156,8 @@ func deleting[T metav1.Object](obj T) T {
 // texts are what the documents of a test were decoded from.
 var texts sync.Map
 
-func textOf(doc *route.Route) json.RawMessage {
-	text, _ := texts.Load(doc)
+func textOf(rt *route.Route) json.RawMessage {
+	text, _ := texts.Load(rt)
 	return text.(json.RawMessage)
 }
 
@@ -165,12 +166,12 @@ func decode(object map[string]any) *route.Route {
 	if err != nil {
 		panic(err)
 	}
-	doc, err := route.Decode(raw, route.Options{})
+	rt, err := route.Decode(raw, route.Options{})
 	if err != nil {
 		panic(err)
 	}
-	texts.Store(doc, json.RawMessage(raw))
-	return doc
+	texts.Store(rt, json.RawMessage(raw))
+	return rt
 }
 
 func metaOf(name string) map[string]any {
@@ -227,4 +228,25 @@ func ruleOf(name, host, exportTo, subset, labels string) string {
 	namespace, name, _ := strings.Cut(name, "/")
 	return `{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {namespace: ` + namespace + `, name: ` + name + `},
 spec: {host: "` + host + `", exportTo: [` + exportTo + `], subsets: [{name: ` + subset + `, labels: {` + labels + `}}]}}`
+}
+
+// Delete removes an object from the Index, as a watch does; one that is not there is no error.
+func (i *Index) Delete(kind Kind, namespace, name string) {
+	i.update(func(a *affected) { i.remove(kind, types.NamespacedName{Namespace: namespace, Name: name}, a) })
+}
+
+// Replace makes objs all the objects of a kind, as a list does.
+func (i *Index) Replace(kind Kind, objs ...any) error {
+	var records []record
+	for _, obj := range objs {
+		rec, err := i.toRecord(obj)
+		if err != nil {
+			return err
+		}
+		if rec != nil && rec.ident().kind == kind {
+			records = append(records, rec)
+		}
+	}
+	i.replace(kind, records)
+	return nil
 }

@@ -1,7 +1,7 @@
 package variant
 
-// Istio's hosts: how DestinationRules and ServiceEntries are found by the host
-// that a VirtualService names, and which of them a client sees.
+// Istio's hosts: how DestinationRules and ServiceEntries are found by the host that a VirtualService names,
+// and which of them a client sees.
 
 import (
 	"slices"
@@ -10,8 +10,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// covering returns the hosts whose rules apply to a host, best first: itself,
-// then the wildcards from long to short.
+// covering returns the hosts whose DestinationRules and ServiceEntries apply to a host, best first: the host
+// itself, then the wildcards from the longest to the shortest.
 func covering(host string) []string {
 	hosts := []string{host}
 	for rest := strings.TrimPrefix(host, "*."); ; {
@@ -28,13 +28,13 @@ func covering(host string) []string {
 	return append(hosts, "*")
 }
 
-// fqdn is the host name of a Service.
+// fqdn returns the fully qualified host name of a Service.
 func (i *Index) fqdn(name route.ServiceName) string {
 	return name.Name + "." + name.Namespace + ".svc." + i.opts.ClusterDomain
 }
 
-// hostsOf returns the hosts by which Istio may know a VirtualService's mirror.
-func (i *Index) hostsOf(m target) []string {
+// hostsOf returns the hosts by which Istio may know the target of a VirtualService's mirror.
+func (i *Index) hostsOf(m storedMirror) []string {
 	if !m.IsService() {
 		return []string{m.Name}
 	}
@@ -45,8 +45,7 @@ func (i *Index) hostsOf(m target) []string {
 	return hosts
 }
 
-// qualify resolves the host of a DestinationRule: a short name is one of its
-// own namespace.
+// qualify returns the full host of a DestinationRule: a short name is a Service of the rule's namespace.
 func (i *Index) qualify(host, namespace string) string {
 	if host == "*" || strings.Contains(host, ".") {
 		return host
@@ -54,30 +53,37 @@ func (i *Index) qualify(host, namespace string) string {
 	return i.fqdn(route.ServiceName{Namespace: namespace, Name: host})
 }
 
-// visibleRules returns the DestinationRules of a namespace that apply to a host
-// for clients in another: those of the most specific host.
-func (i *Index) visibleRules(namespace, host, client string) []*rule {
+// visible reports whether a client namespace sees an Istio object with this exportTo in the namespace own.
+func visible(exportTo []string, own, client string) bool {
+	return len(exportTo) == 0 || slices.ContainsFunc(exportTo, func(to string) bool {
+		return to == "*" || to == client || (to == "." && own == client)
+	})
+}
+
+// visibleDestinationRules returns the DestinationRules of a namespace that apply to a host for clients in
+// another namespace: those with the most specific host.
+func (i *Index) visibleDestinationRules(namespace, host, client string) []*destinationRule {
 	for _, name := range covering(host) {
-		var found []*rule
-		for _, r := range i.rules[namespacedHost{namespace, name}] {
+		var found []*destinationRule
+		for _, r := range i.destinationRules[namespacedHost{namespace, name}] {
 			if visible(r.exportTo, namespace, client) {
 				found = append(found, r)
 			}
 		}
 		if len(found) > 0 {
-			slices.SortFunc(found, (*rule).compare)
+			slices.SortFunc(found, (*destinationRule).compare)
 			return found
 		}
 	}
 	return nil
 }
 
-// visibleEntry returns the ServiceEntry that defines a host for clients in a
-// namespace: of several, one of that namespace.
-func (i *Index) visibleEntry(hosts []string, client string) *entry {
+// visibleServiceEntry returns the ServiceEntry that defines the first of the hosts that has one for clients in
+// a namespace. Of several for a host, it prefers one of that namespace.
+func (i *Index) visibleServiceEntry(hosts []string, client string) *serviceEntry {
 	for _, host := range hosts {
-		var best *entry
-		for _, e := range i.entries[host] {
+		var best *serviceEntry
+		for _, e := range i.serviceEntries[host] {
 			if visible(e.exportTo, e.Namespace, client) && (best == nil || e.before(best, client)) {
 				best = e
 			}
@@ -89,66 +95,43 @@ func (i *Index) visibleEntry(hosts []string, client string) *entry {
 	return nil
 }
 
-func (i *Index) changeRule(old, r *rule, t *touched) {
-	for _, each := range []*rule{old, r} {
-		if each == nil {
-			continue
-		}
-		key := namespacedHost{each.Namespace, each.host}
-		if each == old {
-			removeFrom(i.rules, key, old)
-		} else {
-			i.rules[key] = append(i.rules[key], r)
-		}
-		i.touchHost(each.host, t.set())
+func (i *Index) changeDestinationRule(old, r *destinationRule, a *affected) {
+	if old != nil {
+		removeFrom(i.destinationRules, namespacedHost{old.Namespace, old.host}, old)
+		i.affectHost(old.host, a)
+	}
+	if r != nil {
+		addTo(i.destinationRules, namespacedHost{r.Namespace, r.host}, r)
+		i.affectHost(r.host, a)
 	}
 }
 
-func (i *Index) changeEntry(old, e *entry, t *touched) {
-	for _, each := range []*entry{old, e} {
-		if each == nil {
-			continue
+func (i *Index) changeServiceEntry(old, e *serviceEntry, a *affected) {
+	if old != nil {
+		for _, host := range old.hosts {
+			removeFrom(i.serviceEntries, host, old)
+			i.affectHost(host, a)
 		}
-		for _, host := range each.hosts {
-			if each == old {
-				removeFrom(i.entries, host, old)
-			} else {
-				i.entries[host] = append(i.entries[host], e)
-			}
-			i.touchHost(host, t.set())
+	}
+	if e != nil {
+		for _, host := range e.hosts {
+			addTo(i.serviceEntries, host, e)
+			i.affectHost(host, a)
 		}
 	}
 }
 
-func (i *Index) changeGrant(old, g *grant, t *touched) {
-	for _, each := range []*grant{old, g} {
-		if each == nil {
-			continue
-		}
-		if each == old {
-			removeFrom(i.grants, old.Namespace, old)
-		} else {
-			i.grants[g.Namespace] = append(i.grants[g.Namespace], g)
-		}
-		for _, from := range each.From() {
-			for s := range i.crossing[crossing{each.Namespace, from}] {
-				t.set().add(s.key())
-			}
-		}
-	}
-}
-
-// subsetsOf returns the names of the subsets that rules define, sorted, and
-// the labels of one of them.
-func subsetsOf(rules []*rule, name string) (names []string, of labels, found bool) {
+// subsetsOf returns the names of the subsets that DestinationRules define, sorted, and the labels of the
+// subset with the given name.
+func subsetsOf(rules []*destinationRule, name string) (names []string, subsetLabels labels, found bool) {
 	for _, r := range rules {
 		for _, s := range r.subsets {
 			names = append(names, s.name)
 			if s.name == name && !found {
-				of, found = s.labels, true
+				subsetLabels, found = s.labels, true
 			}
 		}
 	}
 	slices.Sort(names)
-	return slices.Compact(names), of, found
+	return slices.Compact(names), subsetLabels, found
 }

@@ -97,14 +97,14 @@ func TestHosts(t *testing.T) {
 }
 
 func TestShortHosts(t *testing.T) {
-	doc := virtualService("web/v", "v", "b.shop")
-	for m := range mirrors(doc) {
+	rt := virtualService("web/v", "v", "b.shop")
+	for m := range mirrors(rt) {
 		require.True(t, m.ShortHost)
 	}
 	c := newCluster(t, serviceOf("shop/b", "app=b"))
-	assert.False(t, c.variant(doc).External)
+	assert.False(t, c.variant(rt).External)
 	c.apply(entryOf("shop/e", "b.shop", ""))
-	assert.True(t, c.variant(doc).External)
+	assert.True(t, c.variant(rt).External)
 
 	full := virtualService("web/v", "v", "c.shop.svc.cluster.local")
 	assert.Equal(t, policy.ServiceNotFound, c.variant(full).Reason)
@@ -121,9 +121,9 @@ func TestClusterDomain(t *testing.T) {
 	c := &cluster{Index: i, t: t}
 	assert.True(t, c.variant(virtualService("shop/v", "v", "b")).Exists)
 	assert.Empty(t, c.variant(virtualService("shop/v", "v", "b")).Subsets)
-	doc := virtualService("web/v", "v", "x")
-	doc.Rules[0].Mirrors[0].Target = route.Target{Kind: route.TargetService, Namespace: "shop", Name: "b"}
-	assert.Equal(t, []string{"s"}, c.variant(doc).Subsets)
+	rt := virtualService("web/v", "v", "x")
+	rt.Rules[0].Mirrors[0].Target = route.Target{Kind: route.TargetService, Namespace: "shop", Name: "b"}
+	assert.Equal(t, []string{"s"}, c.variant(rt).Subsets)
 }
 
 func grantOf(name, group, kind, from, to string) string {
@@ -147,10 +147,10 @@ func TestReferenceGrants(t *testing.T) {
 		"another group":      {grantOf("shop/g", "example.com", "HTTPRoute", "web", all), true},
 		"in the wrong place": {grantOf("web/g", gw, "HTTPRoute", "web", all), true},
 	}
-	doc := httpRoute("web/a", "web/a", "shop/b")
+	rt := httpRoute("web/a", "web/a", "shop/b")
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			got := newCluster(t, append(readyObjects(), tc.grant)...).variant(doc)
+			got := newCluster(t, append(readyObjects(), tc.grant)...).variant(rt)
 			assert.Equal(t, tc.want, got.Ungranted)
 			assert.Equal(t, policy.Ready, got.State, "the state is kept")
 		})

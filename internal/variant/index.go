@@ -1,14 +1,12 @@
-// Package variant knows the cluster: which Services, workloads, endpoints and
-// rules stand behind the target of a mirror, and which mirrors an object
-// concerns.
+// Package variant models the part of a cluster that decides whether the variant of a mirror is there: Services,
+// workloads, endpoints and Istio's DestinationRules and ServiceEntries. It also finds the routes that a change
+// of one of these objects affects.
 //
-// Index is the model, fed by Cluster from an API server or by FromObjects from
-// manifests. Resolver answers the admission path from it, and confirms by live
-// reads what the model says is not there.
+// Index is the model. Cluster feeds it from an API server, FromYAML and FromObjects from manifests. Resolver
+// answers admission from it, and confirms an absence by a live read before a mirror is parked or denied over it.
 package variant
 
 import (
-	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -23,27 +21,27 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// DefaultGrace is how long a variant that was ready counts as ready after its
-// last endpoint became unready, so that a restart does not flap routes.
-const DefaultGrace = 10 * time.Second
+// defaultGrace is how long a variant counts as ready after its last endpoint became unready, so that a restart
+// does not flap routes.
+const defaultGrace = 10 * time.Second
 
-// Options steer an Index. The zero value is valid.
+// Options configure an Index. The zero value is valid.
 type Options struct {
 	// ClusterDomain is the cluster's DNS domain, "cluster.local" when empty.
 	ClusterDomain string
 	// RootNamespace is Istio's root namespace, "istio-system" when empty.
 	RootNamespace string
-	// Grace is the unready grace: DefaultGrace when 0, none when negative.
+	// Grace is how long a variant counts as ready after its last endpoint became unready: 10 s when 0, not at
+	// all when negative.
 	Grace time.Duration
-	// Without are API groups that are left alone in a cluster, so that it takes no right
-	// to read them.
+	// Without are API groups whose kinds are not read from a cluster, so that no permission for them is needed.
 	Without []string
 	// Clock is the real clock when nil.
 	Clock clock.PassiveClock
-	// AssumeReady is for manifests, which have no status: a Service that has a
-	// workload with replicas and no EndpointSlice at all counts as ready.
+	// AssumeReady is for manifests, which have no status: a Service that selects a workload with replicas and
+	// has no EndpointSlice counts as ready.
 	AssumeReady bool
-	// Namespace is that of manifests that name none, "default" when empty.
+	// Namespace is the namespace of manifests that name none, "default" when empty.
 	Namespace string
 }
 
@@ -58,7 +56,7 @@ func (o Options) withDefaults() Options {
 		o.Namespace = metav1.NamespaceDefault
 	}
 	if o.Grace == 0 {
-		o.Grace = DefaultGrace
+		o.Grace = defaultGrace
 	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
@@ -66,7 +64,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Subscriber is told of the routes whose mirrors an event may concern.
+// Subscriber is called with the routes whose decision an event may change.
 type Subscriber func(keys []route.Key)
 
 type (
@@ -75,7 +73,6 @@ type (
 		label     label
 	}
 	namespacedHost struct{ namespace, host string }
-	routeSet       map[*stored]struct{}
 )
 
 // Index is a compact model of the cluster. It is safe for concurrent use.
@@ -87,44 +84,44 @@ type Index struct {
 	// namespaces makes all records of a namespace share one string.
 	namespaces map[string]string
 
-	postings  map[namespacedLabel][]*workload // workloads by each label of their pods
-	selecting map[namespacedLabel][]*service  // services by one label of their selector
-	followers map[id][]*workload              // Rollouts by the workload they refer to
-	endpoints map[types.NamespacedName]*endpoints
-	listing   map[types.NamespacedName][]*slice // EndpointSlices by the pods that are ready in them
-	losses    []lossOf                          // in the order in which they were seen
-	rules     map[namespacedHost][]*rule
-	entries   map[string][]*entry
-	grants    map[string][]*grant
-	managed   map[route.Key]int // routes that Rollouts name
+	workloadsByLabel map[namespacedLabel][]*workload // by each label of their pods
+	servicesByLabel  map[namespacedLabel][]*service  // by one label of their selector
+	rolloutsByRef    map[id][]*workload              // by the workload that a Rollout refers to
+	endpoints        map[types.NamespacedName]*endpoints
+	slicesByPod      map[types.NamespacedName][]*slice // by the pods that are ready in them
+	losses           []serviceLoss                     // in the order in which they were seen
+	destinationRules map[namespacedHost][]*destinationRule
+	serviceEntries   map[string][]*serviceEntry
+	referenceGrants  map[string][]*referenceGrant // by their namespace
+	managedRoutes    map[route.Key]int            // the number of Rollouts that name a route
 
-	targeting map[types.NamespacedName]routeSet // by mirror target
-	naming    map[string]routeSet               // by host and the wildcards that cover it
-	crossing  map[crossing]routeSet             // by need of a ReferenceGrant
-	serving   map[types.NamespacedName]routeSet // by the Service in front of which they stand
+	routesByTarget   map[types.NamespacedName]routeSet // by the Services to which they mirror
+	routesByHost     map[string]routeSet               // by the hosts to which they mirror, and the wildcards that cover these
+	routesByCrossing map[crossing]routeSet             // by the ReferenceGrants that they need
+	routesByParent   map[types.NamespacedName]routeSet // by the Services in front of which they stand
 
-	subscribers []Subscriber
-	listeners   []func([]types.NamespacedName)
+	subscribers        []Subscriber
+	serviceSubscribers []func([]types.NamespacedName)
 }
 
 // NewIndex returns an empty Index.
 func NewIndex(opts Options) *Index {
 	i := &Index{
-		opts:       opts.withDefaults(),
-		namespaces: map[string]string{},
-		postings:   map[namespacedLabel][]*workload{},
-		selecting:  map[namespacedLabel][]*service{},
-		followers:  map[id][]*workload{},
-		endpoints:  map[types.NamespacedName]*endpoints{},
-		listing:    map[types.NamespacedName][]*slice{},
-		rules:      map[namespacedHost][]*rule{},
-		entries:    map[string][]*entry{},
-		grants:     map[string][]*grant{},
-		managed:    map[route.Key]int{},
-		targeting:  map[types.NamespacedName]routeSet{},
-		naming:     map[string]routeSet{},
-		crossing:   map[crossing]routeSet{},
-		serving:    map[types.NamespacedName]routeSet{},
+		opts:             opts.withDefaults(),
+		namespaces:       map[string]string{},
+		workloadsByLabel: map[namespacedLabel][]*workload{},
+		servicesByLabel:  map[namespacedLabel][]*service{},
+		rolloutsByRef:    map[id][]*workload{},
+		endpoints:        map[types.NamespacedName]*endpoints{},
+		slicesByPod:      map[types.NamespacedName][]*slice{},
+		destinationRules: map[namespacedHost][]*destinationRule{},
+		serviceEntries:   map[string][]*serviceEntry{},
+		referenceGrants:  map[string][]*referenceGrant{},
+		managedRoutes:    map[route.Key]int{},
+		routesByTarget:   map[types.NamespacedName]routeSet{},
+		routesByHost:     map[string]routeSet{},
+		routesByCrossing: map[crossing]routeSet{},
+		routesByParent:   map[types.NamespacedName]routeSet{},
 	}
 	for k := range i.objects {
 		i.objects[k] = map[types.NamespacedName]record{}
@@ -132,28 +129,25 @@ func NewIndex(opts Options) *Index {
 	return i
 }
 
-// Subscribe registers a function for change notifications. It is called
-// without a lock held, from the goroutine that feeds the Index, and must not
-// block.
+// Subscribe registers a function for change notifications. It is called without a lock held, from the
+// goroutine that feeds the Index, and must not block.
 func (i *Index) Subscribe(s Subscriber) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.subscribers = append(i.subscribers, s)
 }
 
-// SubscribeServices registers a function that hears of the Services whose state as a variant
-// may have changed, whether or not a stored route mirrors to them. It is called like a
-// Subscriber.
+// SubscribeServices registers a function that is called with the Services whose state as a variant may have
+// changed, whether or not a stored route mirrors to them. It is called in the same way as a Subscriber.
 func (i *Index) SubscribeServices(f func(names []types.NamespacedName)) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.listeners = append(i.listeners, f)
+	i.serviceSubscribers = append(i.serviceSubscribers, f)
 }
 
-// Upsert adds or replaces objects: typed Kubernetes objects,
-// *metav1.PartialObjectMetadata for pods, *unstructured.Unstructured and
-// json.RawMessage. Kinds that the Index does not model are ignored; a malformed
-// object is an error that names it, and the ones before it are kept.
+// Upsert adds or replaces objects: typed Kubernetes objects, *metav1.PartialObjectMetadata for pods,
+// *unstructured.Unstructured and json.RawMessage. Kinds that the Index does not model are ignored. A malformed
+// object is an error that names it, and the objects before it are kept.
 func (i *Index) Upsert(objs ...any) error {
 	for _, obj := range objs {
 		rec, err := i.toRecord(obj)
@@ -161,125 +155,104 @@ func (i *Index) Upsert(objs ...any) error {
 			return err
 		}
 		if rec != nil {
-			i.update(func(t *touched) { i.put(rec, t) })
+			i.update(func(a *affected) { i.put(rec, a) })
 		}
 	}
 	return nil
 }
 
-// Delete removes an object; one that is not there is no error.
-func (i *Index) Delete(kind Kind, namespace, name string) {
-	i.update(func(t *touched) {
-		i.remove(kind, types.NamespacedName{Namespace: namespace, Name: name}, t)
-	})
-}
-
-// Replace makes objs all the objects of a kind, as a list does.
-func (i *Index) Replace(kind Kind, objs ...any) error {
-	records := make([]record, 0, len(objs))
-	for _, obj := range objs {
-		rec, err := i.toRecord(obj)
-		if err != nil {
-			return err
-		}
-		if rec != nil && rec.ident().kind == kind {
-			records = append(records, rec)
-		}
-	}
-	i.replace(kind, records)
-	return nil
-}
-
+// replace makes records all the objects of a kind, as a list does.
 func (i *Index) replace(kind Kind, records []record) {
-	i.update(func(t *touched) {
+	i.update(func(a *affected) {
 		keep := make(map[types.NamespacedName]bool, len(records))
 		for _, rec := range records {
 			keep[rec.ident().NamespacedName] = true
-			i.put(rec, t)
+			i.put(rec, a)
 		}
 		for _, name := range slices.Collect(maps.Keys(i.objects[kind])) {
 			if !keep[name] {
-				i.remove(kind, name, t)
+				i.remove(kind, name, a)
 			}
 		}
 	})
 }
 
-// update runs fn under the lock and tells subscribers afterwards.
-func (i *Index) update(fn func(*touched)) {
-	t := &touched{}
+// update runs fn under the lock and calls the subscribers afterwards.
+func (i *Index) update(fn func(*affected)) {
+	a := &affected{}
 	i.mu.Lock()
-	i.forget()
-	fn(t)
-	subscribers, listeners := i.subscribers, i.listeners
+	i.expireLosses()
+	fn(a)
+	subscribers, serviceSubscribers := i.subscribers, i.serviceSubscribers
 	i.mu.Unlock()
-	if len(t.routes) > 0 {
+	if len(a.routes) > 0 {
 		for _, s := range subscribers {
-			s(slices.Collect(maps.Keys(t.routes)))
+			s(slices.Collect(maps.Keys(a.routes)))
 		}
 	}
-	if len(t.services) > 0 {
-		for _, f := range listeners {
-			f(slices.Collect(maps.Keys(t.services)))
+	if len(a.services) > 0 {
+		for _, f := range serviceSubscribers {
+			f(slices.Collect(maps.Keys(a.services)))
 		}
 	}
 }
 
-func (i *Index) put(rec record, t *touched) {
+func (i *Index) put(rec record, a *affected) {
 	key := rec.ident()
 	if r, ok := rec.(interface{ kept() bool }); ok && !r.kept() {
-		i.remove(key.kind, key.NamespacedName, t)
+		i.remove(key.kind, key.NamespacedName, a)
 		return
 	}
 	key.Namespace = i.intern(key.Namespace)
 	old := i.objects[key.kind][key.NamespacedName]
 	if old != nil && old.equal(rec) {
-		if s, ok := old.(*stored); ok {
-			s.version = rec.(*stored).version
+		if s, ok := old.(*storedRoute); ok {
+			s.version = rec.(*storedRoute).version
 		}
 		return
 	}
-	if s, ok := rec.(*stored); ok {
+	if s, ok := rec.(*storedRoute); ok {
 		s.shareNames(i.intern)
 	}
-	// The key's strings must be those of the record that is kept.
+	// Deleted first, so that the key shares its strings with the record that is kept.
 	delete(i.objects[key.kind], key.NamespacedName)
 	i.objects[key.kind][key.NamespacedName] = rec
-	i.change(key.kind, old, rec, t)
+	i.change(key.kind, old, rec, a)
 }
 
-func (i *Index) remove(kind Kind, name types.NamespacedName, t *touched) {
+func (i *Index) remove(kind Kind, name types.NamespacedName, a *affected) {
 	old := i.objects[kind][name]
 	if old == nil {
 		return
 	}
 	delete(i.objects[kind], name)
-	i.change(kind, old, nil, t)
+	i.change(kind, old, nil, a)
 }
 
-// change brings the secondary indexes from old to rec (either may be nil) and
-// notes the routes that this concerns.
-func (i *Index) change(kind Kind, old, rec record, t *touched) {
+// change updates the secondary indexes from old to rec, of which either may be nil, and collects the routes and
+// Services that this affects.
+func (i *Index) change(kind Kind, old, rec record, a *affected) {
 	switch kind {
 	case KindService:
-		i.changeService(as[*service](old), as[*service](rec), t)
+		i.changeService(as[*service](old), as[*service](rec), a)
 	case KindPod:
-		i.changePod(as[*workload](old), as[*workload](rec), t)
+		i.changePod(as[*workload](old), as[*workload](rec), a)
 	case KindDeployment, KindStatefulSet, KindDaemonSet, KindReplicaSet, KindRollout:
-		i.changeWorkload(as[*workload](old), as[*workload](rec), t)
+		i.changeWorkload(as[*workload](old), as[*workload](rec), a)
 	case KindEndpointSlice:
-		i.changeSlice(as[*slice](old), as[*slice](rec), t)
+		i.changeSlice(as[*slice](old), as[*slice](rec), a)
 	case KindDestinationRule:
-		i.changeRule(as[*rule](old), as[*rule](rec), t)
+		i.changeDestinationRule(as[*destinationRule](old), as[*destinationRule](rec), a)
 	case KindServiceEntry:
-		i.changeEntry(as[*entry](old), as[*entry](rec), t)
+		i.changeServiceEntry(as[*serviceEntry](old), as[*serviceEntry](rec), a)
 	case KindReferenceGrant:
-		i.changeGrant(as[*grant](old), as[*grant](rec), t)
+		i.changeReferenceGrant(as[*referenceGrant](old), as[*referenceGrant](rec), a)
 	default:
-		i.changeRoute(as[*stored](old), as[*stored](rec), t)
+		i.changeRoute(as[*storedRoute](old), as[*storedRoute](rec), a)
 	}
 }
 
+// as returns the record as its own type, nil for nil.
 func as[T record](rec record) T {
 	typed, _ := rec.(T)
 	return typed
@@ -294,69 +267,23 @@ func (i *Index) intern(namespace string) string {
 	return namespace
 }
 
-// Snapshot tells what the cluster looks like to the mirrors of a route.
-func (i *Index) Snapshot(doc *route.Route) policy.Snapshot {
+// Snapshot returns the state of everything that a decision about a route depends on, from the Index alone.
+func (i *Index) Snapshot(rt *route.Route) policy.Snapshot {
 	i.mu.RLock()
 	defer i.mu.RUnlock()
 	v := view{base: i}
-	return v.snapshot(doc)
-}
-
-// Route returns a stored route, nil when there is none or mirrorgate has
-// nothing to say about it.
-func (i *Index) Route(key route.Key) *route.Route {
-	i.mu.RLock()
-	defer i.mu.RUnlock()
-	rec := i.objects[kindOfRoute(key.Kind)][types.NamespacedName{Namespace: key.Namespace, Name: key.Name}]
-	if rec == nil {
-		return nil
-	}
-	return rec.(*stored).document(i.opts)
-}
-
-// Routes yields all stored routes, as they are when the iteration starts.
-func (i *Index) Routes() iter.Seq[*route.Route] {
-	return func(yield func(*route.Route) bool) {
-		for _, s := range i.routes() {
-			i.mu.RLock()
-			doc := s.document(i.opts)
-			i.mu.RUnlock()
-			if doc != nil && !yield(doc) {
-				return
-			}
-		}
-	}
-}
-
-// Keys yields the names of all stored routes.
-func (i *Index) Keys() iter.Seq[route.Key] {
-	return func(yield func(route.Key) bool) {
-		for _, s := range i.routes() {
-			if !yield(s.key()) {
-				return
-			}
-		}
-	}
-}
-
-func (i *Index) routes() (all []*stored) {
-	i.mu.RLock()
-	defer i.mu.RUnlock()
-	for kind := KindHTTPRoute; kind < kindCount; kind++ {
-		for _, rec := range i.objects[kind] {
-			all = append(all, rec.(*stored))
-		}
-	}
-	return all
+	return v.snapshot(rt)
 }
 
 // Counts are the sizes of the model, for metrics.
 type Counts struct {
-	Objects        map[Kind]int
+	// Objects is the number of objects of each kind.
+	Objects map[Kind]int
+	// Active and Parked are the numbers of mirrors in each kind of route.
 	Active, Parked map[route.Kind]int
 }
 
-// Counts counts objects by kind, and mirrors by kind of route.
+// Counts counts the objects and the mirrors.
 func (i *Index) Counts() Counts {
 	c := Counts{Objects: map[Kind]int{}, Active: map[route.Kind]int{}, Parked: map[route.Kind]int{}}
 	i.mu.RLock()
@@ -364,7 +291,7 @@ func (i *Index) Counts() Counts {
 		c.Objects[kind] = len(i.objects[kind])
 	}
 	i.mu.RUnlock()
-	for _, s := range i.routes() {
+	for _, s := range i.storedRoutes() {
 		for _, m := range s.mirrors {
 			if m.parked {
 				c.Parked[s.key().Kind]++
@@ -376,15 +303,24 @@ func (i *Index) Counts() Counts {
 	return c
 }
 
-// mirrors yields the mirrors of a route.
-func mirrors(doc *route.Route) iter.Seq[*route.Mirror] {
-	return func(yield func(*route.Mirror) bool) {
-		for r := range doc.Rules {
-			for m := range doc.Rules[r].Mirrors {
-				if !yield(&doc.Rules[r].Mirrors[m]) {
-					return
-				}
-			}
-		}
+func addTo[K comparable, V any](lists map[K][]V, key K, v V) { lists[key] = append(lists[key], v) }
+
+// removeFrom deletes v from the list of key, and the list with its last item.
+func removeFrom[K, V comparable](lists map[K][]V, key K, v V) {
+	list := lists[key]
+	if removeItem(&list, v); len(list) == 0 {
+		delete(lists, key)
+		return
+	}
+	lists[key] = list
+}
+
+// removeItem deletes v from a list whose order has no meaning.
+func removeItem[V comparable](list *[]V, v V) {
+	l := *list
+	if at := slices.Index(l, v); at >= 0 {
+		l[at] = l[len(l)-1]
+		clear(l[len(l)-1:])
+		*list = l[:len(l)-1]
 	}
 }

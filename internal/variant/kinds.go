@@ -1,7 +1,6 @@
 package variant
 
-// The kinds of objects a variant's state depends on: one table that the Index,
-// the parser and the reflectors share.
+// The kinds of objects that a variant's state depends on: one table for the Index, the parser and the feeds.
 
 import (
 	"strings"
@@ -11,11 +10,11 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// Kind is a kind of object that the Index models. It is a small number because
-// every record carries one.
+// Kind is a kind of object that the Index models. It is a small number because every record has one.
 type Kind uint8
 
-// The kinds that the Index models.
+// The kinds that the Index models. Those from KindRollout on are optional, those from KindHTTPRoute on are
+// routes.
 const (
 	KindService Kind = iota
 	KindDeployment
@@ -35,16 +34,14 @@ const (
 )
 
 const (
-	appsGroup    = "apps"
-	argoGroup    = "argoproj.io"
-	flaggerGroup = "flagger.app"
+	appsGroup = "apps"
+	argoGroup = "argoproj.io"
 )
 
 type kindInfo struct {
 	name, group string
-	// versions are the API versions that we understand, best first. Routes are
-	// gated in v1 alone (matchPolicy Equivalent converts the others), so a route of
-	// a cluster without v1 must not be touched either.
+	// versions are the API versions that mirrorgate reads, best first. Admission sees routes in v1 alone
+	// (matchPolicy Equivalent converts the others), so the controller must not touch routes of another version.
 	versions []string
 }
 
@@ -71,7 +68,7 @@ func (k Kind) String() string { return kinds[k].name }
 // Group returns the kind's API group, "" for the core group.
 func (k Kind) Group() string { return kinds[k].group }
 
-// Resource returns the plural, lower-case resource name.
+// Resource returns the resource name: the plural in lower case.
 func (k Kind) Resource() string {
 	name := strings.ToLower(kinds[k].name)
 	if strings.HasSuffix(name, "y") {
@@ -80,20 +77,19 @@ func (k Kind) Resource() string {
 	return name + "s"
 }
 
-// at is the kind's resource at a version.
+// at returns the kind's resource in a version.
 func (k Kind) at(version string) schema.GroupVersionResource {
 	return schema.GroupVersionResource{Group: k.Group(), Version: version, Resource: k.Resource()}
 }
 
-// Optional tells whether a CustomResourceDefinition brings the kind, so that a
-// cluster may lack it.
+// Optional reports whether the kind comes from a CustomResourceDefinition, so that a cluster may lack it.
 func (k Kind) Optional() bool { return k >= KindRollout }
 
-// crd is the name of the kind's CustomResourceDefinition.
+// crd returns the name of the kind's CustomResourceDefinition.
 func (k Kind) crd() string { return k.Resource() + "." + k.Group() }
 
-// kindOf finds the kind of a group and kind name. Versions do not matter: the
-// fields we read are the same in all of them.
+// kindOf returns the kind with a group and a name, false for one that the Index does not model. The version
+// does not matter: the fields that records need are the same in all versions.
 func kindOf(group, name string) (Kind, bool) {
 	for k, info := range kinds {
 		if info.name == name && info.group == group {

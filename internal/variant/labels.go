@@ -1,8 +1,7 @@
 package variant
 
-// Labels are most of what the Index keeps, and the same few pairs come again
-// on thousands of objects. Each distinct pair is stored once and compared by
-// its address.
+// Sets of labels. Labels take most of the Index's memory, and thousands of objects carry the same few pairs,
+// so each distinct pair is stored once and compared by its address.
 
 import (
 	"slices"
@@ -31,7 +30,7 @@ func newLabels(m map[string]string) labels {
 
 func (ls labels) has(l label) bool { return slices.Contains(ls, l) }
 
-// contain tells whether every label of want is among ls.
+// contain reports whether ls has every label of want.
 func (ls labels) contain(want labels) bool {
 	for _, l := range want {
 		if !ls.has(l) {
@@ -41,8 +40,7 @@ func (ls labels) contain(want labels) bool {
 	return true
 }
 
-// merge returns the union of both sets, and false when they contradict each
-// other.
+// merge returns the union of both sets, and false when they have different values for one key.
 func (ls labels) merge(other labels) (labels, bool) {
 	if len(other) == 0 {
 		return ls, true
@@ -60,7 +58,7 @@ func (ls labels) merge(other labels) (labels, bool) {
 	return union, true
 }
 
-// String writes the labels as a selector: a=b,c=d.
+// String formats the labels as a selector: a=b,c=d.
 func (ls labels) String() string {
 	parts := make([]string, len(ls))
 	for i, l := range ls {
@@ -69,8 +67,8 @@ func (ls labels) String() string {
 	return strings.Join(parts, ",")
 }
 
-// generatedKeys are labels that controllers put on pods and that no pod
-// template has. Argo Rollouts and per-pod Services select by them.
+// generatedKeys are the keys of labels that controllers add to pods and that no pod template has. Argo
+// Rollouts and Services for single pods select by them.
 var generatedKeys = []string{
 	"apps.kubernetes.io/pod-index",
 	"controller-revision-hash",
@@ -82,7 +80,7 @@ var generatedKeys = []string{
 
 func isGenerated(l label) bool { return slices.Contains(generatedKeys, l.Value().key) }
 
-// declared returns the labels that a pod template can have.
+// declared returns the labels that a pod template can have, without the generated ones.
 func (ls labels) declared() labels {
 	if !slices.ContainsFunc(ls, isGenerated) {
 		return ls

@@ -1,7 +1,6 @@
 package variant
 
-// An Index without a cluster: from objects in tests, from manifests for the
-// offline tools.
+// An Index without a cluster: from manifests for the offline tools, from objects for tests.
 
 import (
 	"bufio"
@@ -16,8 +15,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// FromObjects returns an Index filled with objects of the types that Upsert
-// takes. A malformed object is an error that names it.
+// FromObjects returns an Index filled with objects of the types that Upsert takes. A malformed object is an
+// error that names it.
 func FromObjects(opts Options, objs ...any) (*Index, error) {
 	i := NewIndex(opts)
 	if err := i.Upsert(objs...); err != nil {
@@ -26,23 +25,22 @@ func FromObjects(opts Options, objs ...any) (*Index, error) {
 	return i, nil
 }
 
-// FromYAML returns an Index filled from manifests, each of one or several YAML
-// or JSON documents. Each is read as by Load. Manifests have no status: with
-// Options.AssumeReady a workload with replicas counts as ready unless an
-// EndpointSlice of its Service says otherwise.
+// FromYAML returns an Index filled from manifests, each of one or several YAML or JSON documents, which are
+// read as Load does. Manifests have no status: with Options.AssumeReady a workload with replicas counts as
+// ready unless an EndpointSlice of its Service is among the manifests and has no ready endpoint.
 func FromYAML(opts Options, manifests ...[]byte) (*Index, error) {
 	i := NewIndex(opts)
 	for _, manifest := range manifests {
 		reader := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(manifest)))
 		for {
-			doc, err := reader.Read()
+			document, err := reader.Read()
 			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {
 				return nil, fmt.Errorf("read manifest: %w", err)
 			}
-			raw, err := yaml.YAMLToJSON(doc)
+			raw, err := yaml.YAMLToJSON(document)
 			if err != nil {
 				return nil, fmt.Errorf("read manifest: %w", err)
 			}
@@ -54,9 +52,8 @@ func FromYAML(opts Options, manifests ...[]byte) (*Index, error) {
 	return i, nil
 }
 
-// Load adds an object in JSON, or the items of a list. Objects without a
-// namespace are in Options.Namespace; kinds that the Index does not model are
-// ignored. A malformed object is an error that names it.
+// Load adds an object in JSON, or the items of a list. An object without a namespace is in Options.Namespace.
+// Kinds that the Index does not model are ignored. A malformed object is an error that names it.
 func (i *Index) Load(raw []byte) error {
 	if len(raw) == 0 || string(raw) == "null" {
 		return nil
@@ -78,44 +75,36 @@ func (i *Index) Load(raw []byte) error {
 	}
 	raw, err := withNamespace(raw, i.opts.Namespace)
 	if err != nil {
-		return err
+		return fmt.Errorf("read object: %w", err)
 	}
-	rec, err := i.parse(raw)
-	if err != nil || rec == nil {
-		return err
-	}
-	i.update(func(t *touched) { i.put(rec, t) })
-	return nil
+	return i.Upsert(json.RawMessage(raw))
 }
 
-// withNamespace fills in the namespace that kubectl would.
+// withNamespace adds the namespace to an object that names none, as kubectl does.
 func withNamespace(raw []byte, namespace string) ([]byte, error) {
 	var h header
-	if err := unmarshal(raw, &h); err != nil {
-		return nil, fmt.Errorf("read object: %w", err)
-	}
-	if h.Metadata.Namespace != "" {
-		return raw, nil
+	if err := unmarshal(raw, &h); err != nil || h.Metadata.Namespace != "" {
+		return raw, err
 	}
 	var object map[string]json.RawMessage
 	if err := unmarshal(raw, &object); err != nil {
-		return nil, fmt.Errorf("read object: %w", err)
+		return nil, err
 	}
-	metadata := map[string]json.RawMessage{}
+	var metadata map[string]json.RawMessage
 	if len(object["metadata"]) > 0 {
 		if err := unmarshal(object["metadata"], &metadata); err != nil {
-			return nil, fmt.Errorf("read object: %w", err)
+			return nil, err
 		}
 	}
-	if metadata == nil { // metadata: null
+	if metadata == nil { // missing or null
 		metadata = map[string]json.RawMessage{}
 	}
 	var err error
 	if metadata["namespace"], err = json.Marshal(namespace); err != nil {
-		return nil, fmt.Errorf("read object: %w", err)
+		return nil, err
 	}
 	if object["metadata"], err = json.Marshal(metadata); err != nil {
-		return nil, fmt.Errorf("read object: %w", err)
+		return nil, err
 	}
 	return json.Marshal(object)
 }

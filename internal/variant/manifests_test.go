@@ -48,23 +48,23 @@ func TestFromYAML(t *testing.T) {
 	require.NoError(t, err)
 	counts := i.Counts().Objects
 	assert.Equal(t, 1, counts[KindService], "Knative's Services are none")
-	doc := i.Route(route.Key{Kind: route.HTTPRoute, Namespace: "default", Name: "r"})
-	require.NotNil(t, doc)
+	rt := i.Route(route.Key{Kind: route.HTTPRoute, Namespace: "default", Name: "r"})
+	require.NotNil(t, rt)
 	c := &cluster{Index: i, t: t}
-	assert.Equal(t, policy.Ready, c.variant(doc).State, "assumed")
+	assert.Equal(t, policy.Ready, c.variant(rt).State, "assumed")
 
 	require.NoError(t, i.Upsert(sliceOf("default/b-x", "b", "!b-1")))
-	assert.Equal(t, policy.Present, c.variant(doc).State, "a slice that is given decides")
+	assert.Equal(t, policy.Present, c.variant(rt).State, "a slice that is given decides")
 	require.NoError(t, i.Upsert(sliceOf("default/b-x", "b", "b-1")))
-	assert.Equal(t, policy.Ready, c.variant(doc).State)
+	assert.Equal(t, policy.Ready, c.variant(rt).State)
 	i.Delete(KindEndpointSlice, "default", "b-x")
 	require.NoError(t, i.Upsert(deployment("default/b", "app=b", 0)))
-	assert.Equal(t, policy.ScaledToZero, c.variant(doc).Reason)
+	assert.Equal(t, policy.ScaledToZero, c.variant(rt).Reason)
 
 	i, err = FromYAML(Options{}, []byte(manifests))
 	require.NoError(t, err)
 	c.Index = i
-	assert.Equal(t, policy.Present, c.variant(doc).State, "not assumed unless asked for")
+	assert.Equal(t, policy.Present, c.variant(rt).State, "not assumed unless asked for")
 }
 
 func TestMalformedManifests(t *testing.T) {

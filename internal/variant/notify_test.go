@@ -85,16 +85,16 @@ func TestNotifications(t *testing.T) {
 
 func TestAChangeThatIsNotOfMirrorsIsNone(t *testing.T) {
 	c := notifyCluster(t)
-	doc := httpRoute("shop/gw", "shop/a", "shop/b")
+	rt := httpRoute("shop/gw", "shop/a", "shop/b")
 	var object map[string]any
-	require.NoError(t, json.Unmarshal(textOf(doc), &object))
+	require.NoError(t, json.Unmarshal(textOf(rt), &object))
 	object["status"] = map[string]any{"parents": []any{}}
 	maps.Copy(object["metadata"].(map[string]any), map[string]any{"resourceVersion": "7", "generation": 3, "labels": map[string]any{"a": "b"}})
 	c.apply(decode(object))
 	assert.Empty(t, c.notified())
-	assert.Equal(t, "7", c.Route(doc.Key).ResourceVersion)
-	doc.ResourceVersion = "7"
-	assert.Equal(t, doc, c.Route(doc.Key))
+	assert.Equal(t, "7", c.Route(rt.Key).ResourceVersion)
+	rt.ResourceVersion = "7"
+	assert.Equal(t, rt, c.Route(rt.Key))
 	c.Delete(KindService, "shop", "b")
 	assert.Len(t, c.notified(), 3, "still indexed")
 }
@@ -102,18 +102,18 @@ func TestAChangeThatIsNotOfMirrorsIsNone(t *testing.T) {
 // The end of the grace is no event; a look at the route tells when to look again.
 func TestTheEndOfTheGraceIsForetold(t *testing.T) {
 	c := notifyCluster(t)
-	doc := c.Route(route.Key{Kind: route.VirtualService, Namespace: "shop", Name: "vs"})
-	assert.Zero(t, c.Snapshot(doc).Recheck, "an endpoint is ready")
+	rt := c.Route(route.Key{Kind: route.VirtualService, Namespace: "shop", Name: "vs"})
+	assert.Zero(t, c.Snapshot(rt).Recheck, "an endpoint is ready")
 	c.apply(sliceOf("shop/b-x", "b", "b-2", "b-1"))
 	c.apply(sliceOf("shop/b-x", "b", "b-1"))
-	c.clock.Step(DefaultGrace / 2)
+	c.clock.Step(defaultGrace / 2)
 	c.apply(sliceOf("shop/b-x", "b", "!b-1"))
-	assert.Contains(t, c.notified(), doc.String())
-	assert.Equal(t, policy.Ready, c.variant(doc).State)
-	assert.Equal(t, DefaultGrace, c.Snapshot(doc).Recheck, "the last endpoint counts, not the first")
-	c.clock.Step(DefaultGrace)
-	assert.Equal(t, policy.Present, c.variant(doc).State)
-	assert.Zero(t, c.Snapshot(doc).Recheck)
+	assert.Contains(t, c.notified(), rt.String())
+	assert.Equal(t, policy.Ready, c.variant(rt).State)
+	assert.Equal(t, defaultGrace, c.Snapshot(rt).Recheck, "the last endpoint counts, not the first")
+	c.clock.Step(defaultGrace)
+	assert.Equal(t, policy.Present, c.variant(rt).State)
+	assert.Zero(t, c.Snapshot(rt).Recheck)
 }
 
 func TestRolloutWithWorkloadRef(t *testing.T) {
@@ -125,17 +125,17 @@ spec:
   selector: {matchLabels: {app: b}}
   workloadRef: {apiVersion: apps/v1, kind: Deployment, name: b}
 `
-	doc := httpRoute("shop/gw", "shop/a", "shop/b")
-	c := newCluster(t, doc, serviceOf("shop/b", "app=b,tier=x"), sliceOf("shop/b-x", "b", "?"), ref)
-	assert.Equal(t, policy.WorkloadNotFound, c.variant(doc).Reason, "the Rollout's own selector says less")
+	rt := httpRoute("shop/gw", "shop/a", "shop/b")
+	c := newCluster(t, rt, serviceOf("shop/b", "app=b,tier=x"), sliceOf("shop/b-x", "b", "?"), ref)
+	assert.Equal(t, policy.WorkloadNotFound, c.variant(rt).Reason, "the Rollout's own selector says less")
 	c.notified()
 
 	c.apply(deployment("shop/b", "app=b,tier=x", 0))
-	assert.Equal(t, policy.Ready, c.variant(doc).State, "the template is the Deployment's, the replicas are not")
-	assert.Equal(t, []string{doc.String()}, c.notified())
+	assert.Equal(t, policy.Ready, c.variant(rt).State, "the template is the Deployment's, the replicas are not")
+	assert.Equal(t, []string{rt.String()}, c.notified())
 
 	c.apply(deployment("shop/b", "app=b", 0))
-	assert.Equal(t, policy.WorkloadNotFound, c.variant(doc).Reason)
+	assert.Equal(t, policy.WorkloadNotFound, c.variant(rt).Reason)
 	c.Delete(KindDeployment, "shop", "b")
 	c.Delete(KindRollout, "shop", "b")
 	c.Delete(KindService, "shop", "b")

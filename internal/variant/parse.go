@@ -1,7 +1,7 @@
 package variant
 
-// From JSON to records. Custom resources are read through structs of the few
-// fields that matter, so that a newer CRD cannot break anything.
+// From JSON to records. Custom resources are read through structs of the few fields that matter, so that
+// changes of other fields in a newer CRD cannot break anything.
 
 import (
 	"fmt"
@@ -19,6 +19,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
+// header is the part that objects of all kinds have in common.
 type header struct {
 	metav1.TypeMeta `json:",inline"`
 	Metadata        struct {
@@ -34,6 +35,7 @@ func (h *header) id(kind Kind) id {
 	return id{kind, types.NamespacedName{Namespace: h.Metadata.Namespace, Name: h.Metadata.Name}}
 }
 
+// groupOf returns the group of an apiVersion, "" for the core group.
 func groupOf(apiVersion string) string {
 	group, _, ok := strings.Cut(apiVersion, "/")
 	if !ok {
@@ -42,8 +44,7 @@ func groupOf(apiVersion string) string {
 	return group
 }
 
-// parse converts an object in JSON; kinds that the Index does not model give
-// nil, and so do routes without any trace of a mirror.
+// parse converts an object in JSON. A kind that the Index does not model gives nil.
 func (i *Index) parse(raw []byte) (record, error) {
 	var h header
 	if err := unmarshal(raw, &h); err != nil {
@@ -65,11 +66,11 @@ func (i *Index) parseKind(kind Kind, h *header, raw []byte) (record, error) {
 	case KindRollout:
 		return parseRollout(h, raw)
 	case KindDestinationRule:
-		return i.parseRule(h, raw)
+		return i.parseDestinationRule(h, raw)
 	case KindServiceEntry:
-		return parseEntry(h, raw)
+		return parseServiceEntry(h, raw)
 	case KindReferenceGrant:
-		return parseGrant(h, raw)
+		return parseReferenceGrant(h, raw)
 	case KindHTTPRoute, KindGRPCRoute, KindVirtualService:
 		return i.parseRoute(kind, h, raw)
 	default:
@@ -77,24 +78,25 @@ func (i *Index) parseKind(kind Kind, h *header, raw []byte) (record, error) {
 	}
 }
 
+// parseRoute converts a route. One that has nothing to do with mirrors gives an empty record, which is not kept.
 func (i *Index) parseRoute(kind Kind, h *header, raw []byte) (record, error) {
-	s := &stored{id: h.id(kind)}
+	s := &storedRoute{id: h.id(kind)}
 	if !route.MayMirror(raw) {
 		return s, nil
 	}
-	doc, err := route.Decode(raw, route.Options{ClusterDomain: i.opts.ClusterDomain})
+	rt, err := route.Decode(raw, route.Options{ClusterDomain: i.opts.ClusterDomain})
 	if err != nil {
 		return nil, err
 	}
-	if !doc.Concerns() {
+	if !rt.Concerns() {
 		return s, nil
 	}
 	if s.packed, err = route.Pack(raw); err != nil {
 		return nil, err
 	}
-	s.serves, s.version = doc.Serves, doc.ResourceVersion
-	for m := range mirrors(doc) {
-		s.mirrors = append(s.mirrors, newTarget(m))
+	s.serves, s.version = rt.Serves, rt.ResourceVersion
+	for m := range mirrors(rt) {
+		s.mirrors = append(s.mirrors, newStoredMirror(m))
 	}
 	return s, nil
 }
@@ -123,7 +125,7 @@ func parseBuiltin(kind Kind, raw []byte) (record, error) {
 	return fromTyped(into), nil
 }
 
-func (i *Index) parseRule(h *header, raw []byte) (record, error) {
+func (i *Index) parseDestinationRule(h *header, raw []byte) (record, error) {
 	var o struct {
 		Spec struct {
 			Host     string   `json:"host"`
@@ -137,7 +139,7 @@ func (i *Index) parseRule(h *header, raw []byte) (record, error) {
 	if err := unmarshal(raw, &o); err != nil {
 		return nil, err
 	}
-	r := &rule{id: h.id(KindDestinationRule), exportTo: o.Spec.ExportTo, created: h.Metadata.CreationTimestamp}
+	r := &destinationRule{id: h.id(KindDestinationRule), exportTo: o.Spec.ExportTo, created: h.Metadata.CreationTimestamp}
 	r.host = i.qualify(strings.ToLower(o.Spec.Host), r.Namespace)
 	for _, s := range o.Spec.Subsets {
 		r.subsets = append(r.subsets, subset{name: s.Name, labels: newLabels(s.Labels)})
@@ -145,7 +147,7 @@ func (i *Index) parseRule(h *header, raw []byte) (record, error) {
 	return r, nil
 }
 
-func parseEntry(h *header, raw []byte) (record, error) {
+func parseServiceEntry(h *header, raw []byte) (record, error) {
 	var o struct {
 		Spec struct {
 			Hosts    []string `json:"hosts"`
@@ -155,7 +157,7 @@ func parseEntry(h *header, raw []byte) (record, error) {
 	if err := unmarshal(raw, &o); err != nil {
 		return nil, err
 	}
-	e := &entry{id: h.id(KindServiceEntry), exportTo: o.Spec.ExportTo}
+	e := &serviceEntry{id: h.id(KindServiceEntry), exportTo: o.Spec.ExportTo}
 	for _, host := range o.Spec.Hosts {
 		e.hosts = append(e.hosts, strings.ToLower(host))
 	}
@@ -164,12 +166,12 @@ func parseEntry(h *header, raw []byte) (record, error) {
 	return e, nil
 }
 
-func parseGrant(h *header, raw []byte) (record, error) {
+func parseReferenceGrant(h *header, raw []byte) (record, error) {
 	g, err := grants.Parse(raw)
 	if err != nil {
 		return nil, err
 	}
-	return &grant{h.id(KindReferenceGrant), g}, nil
+	return &referenceGrant{h.id(KindReferenceGrant), g}, nil
 }
 
 func unmarshal(raw []byte, into any) error {

@@ -18,7 +18,7 @@ func TestConcurrentUse(t *testing.T) {
 		}
 	})
 	resolver := NewResolver(i, &fakeReader{index: NewIndex(Options{})}, func() bool { return true })
-	doc := httpRoute("n1/x", "n1/a", "n1/b", "n2/c")
+	rt := httpRoute("n1/x", "n1/a", "n1/b", "n2/c")
 	var wg sync.WaitGroup
 	for seed := range uint64(4) {
 		c := &cluster{Index: i, t: t}
@@ -33,7 +33,7 @@ func TestConcurrentUse(t *testing.T) {
 		})
 		wg.Go(func() {
 			for range 200 {
-				if _, err := resolver.Resolve(t.Context(), doc); err != nil {
+				if _, err := resolver.Resolve(t.Context(), rt); err != nil {
 					t.Error(err)
 				}
 				i.Counts()

@@ -100,8 +100,8 @@ func TestRandomHistories(t *testing.T) {
 		for _, o := range live {
 			fresh.apply(o.obj)
 		}
-		for doc := range c.Routes() {
-			require.Equal(t, fresh.Snapshot(doc), c.Snapshot(doc), "seed %d, %s", seed, doc.Key)
+		for rt := range c.Routes() {
+			require.Equal(t, fresh.Snapshot(rt), c.Snapshot(rt), "seed %d, %s", seed, rt.Key)
 		}
 		require.Equal(t, fresh.Counts(), c.Counts())
 		for _, o := range live {
@@ -120,16 +120,16 @@ func checkAnnounced(t *testing.T, c *cluster, before map[route.Key]policy.Snapsh
 		announced[e] = true
 	}
 	after := map[route.Key]policy.Snapshot{}
-	for doc := range c.Routes() {
-		snap := c.Snapshot(doc)
+	for rt := range c.Routes() {
+		snap := c.Snapshot(rt)
 		snap.Loops = nil
 		for target, v := range snap.Variants {
 			v.Detail = "" // names of workloads come and go
 			snap.Variants[target] = v
 		}
-		after[doc.Key] = snap
-		if old, ok := before[doc.Key]; ok && !announced[doc.String()] {
-			require.Equal(t, old, snap, "%s was not announced", doc.Key)
+		after[rt.Key] = snap
+		if old, ok := before[rt.Key]; ok && !announced[rt.String()] {
+			require.Equal(t, old, snap, "%s was not announced", rt.Key)
 		}
 	}
 	return after

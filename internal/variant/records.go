@@ -1,8 +1,7 @@
 package variant
 
-// The records that the Index keeps instead of objects: what a variant's state
-// is computed from, and nothing else. A field that is not here cannot cause a
-// notification.
+// The records that the Index keeps instead of objects. A record has just the fields from which the state of a
+// variant is computed, so that a change of any other field does not cause a notification.
 
 import (
 	"cmp"
@@ -18,6 +17,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
+// id identifies an object.
 type id struct {
 	kind Kind
 	types.NamespacedName
@@ -25,11 +25,11 @@ type id struct {
 
 func (i *id) ident() *id { return i }
 
-// record is one object of the model. Records are not changed once they are in
-// the Index, except for the bookkeeping fields that say so.
+// record is one object of the model. A record in the Index does not change, except for the bookkeeping fields
+// whose comments say so.
 type record interface {
 	ident() *id
-	// equal tells whether the other record of the same object says the same.
+	// equal reports whether another record of the same object leads to the same states.
 	equal(other record) bool
 }
 
@@ -47,33 +47,35 @@ func (s *service) equal(other record) bool {
 		slices.Equal(s.ports, o.ports) && slices.Equal(s.selector, o.selector)
 }
 
-// workload is anything that runs pods, or a pod.
+// workload is an object that runs pods, or a pod.
 type workload struct {
 	id
 	// labels are the labels of the workload's pods.
 	labels labels
-	// idle is set when the workload is scaled to 0. How many replicas there are
-	// otherwise does not matter.
+	// idle is set when the workload is scaled to 0. Any other number of replicas does not matter.
 	idle     bool
 	deleting bool
-	// controlled marks a pod or ReplicaSet that another workload runs; only
-	// the labels of such a pod matter.
+	// controlled is set for a pod or ReplicaSet that another workload runs. Of such a pod only the labels
+	// matter.
 	controlled bool
 	rollout    *rollout
-	// since is when the workload was last deployed, or scaled up from 0: what
-	// was lost before then says nothing about it. Zero for one read live.
+	// since is when the workload was last deployed, or scaled up from 0: endpoints that were lost before then
+	// were not its own. Zero for a workload that was read live. It is set when the record comes into the Index.
 	since time.Time
 
-	// places tells where in the Index's postings the workload stands, by label.
+	// places are the positions of the workload in the Index's lists by label, in the order of labels. They
+	// change while the record is in the Index.
 	places []int32
 }
 
-// rollout is what only an Argo Rollout has.
+// rollout are the fields that only an Argo Rollout has.
 type rollout struct {
-	// own are the labels that the Rollout itself names; with a workloadRef, the
-	// template of the workload it refers to knows more.
-	own    labels
-	ref    id
+	// own are the labels that the Rollout itself names. With a workloadRef these are the labels of its
+	// selector, and the template of the workload that it refers to has more.
+	own labels
+	// ref is the workload of a workloadRef, zero without one.
+	ref id
+	// routes are the routes that the Rollout rewrites.
 	routes []route.Key
 }
 
@@ -88,11 +90,11 @@ func (w *workload) equal(other record) bool {
 	return slices.Equal(w.labels, o.labels)
 }
 
-// kept tells whether the Index has a use for the record. Old ReplicaSets of
-// Deployments are many, and their owners speak for them.
+// kept reports whether the Index keeps the record. Deployments have many old ReplicaSets, for which the record
+// of the Deployment is enough.
 func (w *workload) kept() bool { return w.kind != KindReplicaSet || !w.controlled }
 
-// alive tells whether the workload is meant to run pods.
+// alive reports whether the workload is meant to run pods.
 func (w *workload) alive() bool { return !w.deleting && !w.idle }
 
 // slice is an EndpointSlice.
@@ -101,11 +103,10 @@ type slice struct {
 	service string
 	// ready are the names of the pods behind ready endpoints, sorted.
 	ready []string
-	// anonymous counts ready endpoints without a pod; total counts all.
+	// anonymous is the number of ready endpoints without a pod, total the number of all endpoints.
 	anonymous, total int32
-	// unready are the names of the other pods, and changed is when something last
-	// happened to one of them: they matter to a slice that is seen for the first
-	// time, and are dropped then.
+	// unready are the names of the other pods, and changed is when a pod of the slice last changed. They matter
+	// when the slice comes into the Index; unready is dropped then.
 	unready []string
 	changed time.Time
 }
@@ -116,6 +117,7 @@ func (s *slice) equal(other record) bool {
 		slices.Equal(s.ready, o.ready)
 }
 
+// of returns the Service of the slice.
 func (s *slice) of() types.NamespacedName {
 	return types.NamespacedName{Namespace: s.Namespace, Name: s.service}
 }
@@ -125,127 +127,112 @@ type subset struct {
 	labels labels
 }
 
-// rule is a DestinationRule.
-type rule struct {
+// destinationRule is a DestinationRule.
+type destinationRule struct {
 	id
 	// host is fully qualified, or a wildcard.
 	host     string
 	subsets  []subset
 	exportTo []string
-	// created is in RFC 3339: of two rules that say different things about a
-	// subset, Istio takes the older.
+	// created is a time in RFC 3339: of two DestinationRules that define the same subset, Istio takes the older.
 	created string
 }
 
-func (r *rule) compare(other *rule) int {
+func (r *destinationRule) compare(other *destinationRule) int {
 	return cmp.Or(strings.Compare(r.created, other.created), strings.Compare(r.Name, other.Name))
 }
 
-func (r *rule) equal(other record) bool {
-	o := other.(*rule)
+func (r *destinationRule) equal(other record) bool {
+	o := other.(*destinationRule)
 	return r.host == o.host && r.created == o.created && slices.Equal(r.exportTo, o.exportTo) &&
 		slices.EqualFunc(r.subsets, o.subsets, func(a, b subset) bool {
 			return a.name == b.name && slices.Equal(a.labels, b.labels)
 		})
 }
 
-// entry is a ServiceEntry.
-type entry struct {
+// serviceEntry is a ServiceEntry.
+type serviceEntry struct {
 	id
 	hosts    []string
 	exportTo []string
 }
 
-func (e *entry) equal(other record) bool {
-	o := other.(*entry)
+func (e *serviceEntry) equal(other record) bool {
+	o := other.(*serviceEntry)
 	return slices.Equal(e.hosts, o.hosts) && slices.Equal(e.exportTo, o.exportTo)
 }
 
-func (e *entry) before(other *entry, client string) bool {
+// before reports whether a client in a namespace prefers e to another ServiceEntry for the same host.
+func (e *serviceEntry) before(other *serviceEntry, client string) bool {
 	if own := e.Namespace == client; own != (other.Namespace == client) {
 		return own
 	}
 	return e.String() < other.String()
 }
 
-// visible tells whether an Istio object with this exportTo, in namespace own,
-// counts for a client namespace.
-func visible(exportTo []string, own, client string) bool {
-	if len(exportTo) == 0 {
-		return true
-	}
-	for _, to := range exportTo {
-		if to == "*" || to == client || (to == "." && own == client) {
-			return true
-		}
-	}
-	return false
-}
-
-// grant is a ReferenceGrant.
-type grant struct {
+// referenceGrant is a ReferenceGrant.
+type referenceGrant struct {
 	id
 	*grants.Grant
 }
 
-type grantee = grants.Source
+func (g *referenceGrant) equal(other record) bool { return g.Equal(other.(*referenceGrant).Grant) }
 
-func (g *grant) equal(other record) bool { return g.Equal(other.(*grant).Grant) }
-
-// stored is a route.
-type stored struct {
+// storedRoute is a route.
+type storedRoute struct {
 	id
-	// packed is zero when mirrorgate has nothing to say about the route.
+	// packed is the route itself, zero when it has nothing to do with mirrors.
 	packed route.Packed
 	// version is the resourceVersion. It changes while the record is in the Index.
 	version string
-	// serves and mirrors are those of the Document, by which it is found.
+	// serves are the Services in front of which the route stands. By these and by its mirrors it is found.
 	serves  []route.ServiceName
-	mirrors []target
+	mirrors []storedMirror
 }
 
-// target is a mirror as far as it can be found, or leads on to other routes.
-type target struct {
+// storedMirror has the fields of a mirror by which its route is found and loops are followed.
+type storedMirror struct {
 	route.Target
-	// host is that of a VirtualService whose meaning is open: see route.Mirror's
-	// ShortHost. "" for others.
-	host string
-	// sends is set when the mirror sends any copies.
-	parked, sends bool
+	// host is the host as written in a VirtualService where it may name another host as well as the target:
+	// see ShortHost of route.Mirror. "" for other mirrors.
+	host   string
+	parked bool
+	// sends is set when the mirror's percentage is above 0.
+	sends bool
 }
 
-func newTarget(m *route.Mirror) target {
-	t := target{Target: m.Target, parked: m.Parked, sends: m.Percentage.Percent() > 0}
+func newStoredMirror(m *route.Mirror) storedMirror {
+	stored := storedMirror{Target: m.Target, parked: m.Parked, sends: m.Percentage.Percent() > 0}
 	if m.ShortHost {
-		t.host = m.Host
+		stored.host = m.Host
 	}
-	if t.Kind == route.TargetService {
-		t.Kind = route.TargetService // the constant, not a string of the route's own
+	if stored.Kind == route.TargetService {
+		stored.Kind = route.TargetService // the constant shares its bytes, the route's own string does not
 	}
-	return t
+	return stored
 }
 
-func (s *stored) key() route.Key {
+func (s *storedRoute) key() route.Key {
 	return route.Key{Kind: route.Kind(s.kind.String()), Namespace: s.Namespace, Name: s.Name}
 }
 
-func (s *stored) kept() bool { return s.packed != route.Packed{} }
+func (s *storedRoute) kept() bool { return s.packed != route.Packed{} }
 
-func (s *stored) equal(other record) bool { return s.packed == other.(*stored).packed }
+func (s *storedRoute) equal(other record) bool { return s.packed == other.(*storedRoute).packed }
 
-// document unpacks the route. What is packed was read before, so that it can be read
-// again; if it could not, there would be nothing to say about the route.
-func (s *stored) document(opts Options) *route.Route {
-	doc, err := s.packed.Route(route.Options{ClusterDomain: opts.ClusterDomain})
+// unpack returns the route. It was decoded before it was packed, so decoding does not fail; if it did, the result
+// would be nil.
+func (s *storedRoute) unpack(opts Options) *route.Route {
+	rt, err := s.packed.Route(route.Options{ClusterDomain: opts.ClusterDomain})
 	if err != nil {
 		return nil
 	}
-	doc.ResourceVersion = s.version
-	return doc
+	rt.ResourceVersion = s.version
+	return rt
 }
 
-// shareNames makes all records of a namespace share one string.
-func (s *stored) shareNames(intern func(string) string) {
+// shareNames makes the names of namespaces share their bytes with other records.
+func (s *storedRoute) shareNames(intern func(string) string) {
 	for n := range s.serves {
 		s.serves[n].Namespace = intern(s.serves[n].Namespace)
 	}

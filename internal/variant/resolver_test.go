@@ -62,11 +62,11 @@ func (f *fakeReader) Read(_ context.Context, q Query) ([]any, error) {
 }
 
 // resolve answers from caches while the API server has other objects.
-func resolve(t *testing.T, doc *route.Route, caches, server []any, fail map[Kind]error) (policy.Variant, []Query) {
+func resolve(t *testing.T, rt *route.Route, caches, server []any, fail map[Kind]error) (policy.Variant, []Query) {
 	t.Helper()
 	c := newCluster(t, caches...)
 	reader := &fakeReader{index: newCluster(t, server...).Index, fail: fail}
-	snap, err := NewResolver(c.Index, reader, func() bool { return true }).Resolve(t.Context(), doc)
+	snap, err := NewResolver(c.Index, reader, func() bool { return true }).Resolve(t.Context(), rt)
 	require.NoError(t, err)
 	for _, v := range snap.Variants {
 		return v, reader.asked
@@ -99,7 +99,7 @@ func TestAbsenceIsConfirmed(t *testing.T) {
 	port := serviceOf("shop/b", "app=b")
 	port.Spec.Ports[0].Port = 80
 	cases := map[string]struct {
-		doc            *route.Route
+		rt             *route.Route
 		caches, server []any
 		state          policy.State
 		reason         policy.Reason
@@ -125,7 +125,7 @@ func TestAbsenceIsConfirmed(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			got, asked := resolve(t, tc.doc, tc.caches, tc.server, nil)
+			got, asked := resolve(t, tc.rt, tc.caches, tc.server, nil)
 			assert.Equal(t, tc.state, got.State, got.Detail)
 			assert.Equal(t, tc.reason, got.Reason)
 			assert.False(t, got.Ungranted)
@@ -189,7 +189,7 @@ func TestAFailedReadIsUnknown(t *testing.T) {
 		broken[kind] = errors.New("connection refused")
 	}
 	for name, tc := range map[string]struct {
-		doc    *route.Route
+		rt     *route.Route
 		caches []any
 	}{
 		"service":  {httpRoute("shop/gw", "shop/a", "shop/b"), nil},
@@ -200,7 +200,7 @@ func TestAFailedReadIsUnknown(t *testing.T) {
 		"host":     {virtualService("shop/vs", "a", "api.x.io"), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, _ := resolve(t, tc.doc, tc.caches, nil, broken)
+			got, _ := resolve(t, tc.rt, tc.caches, nil, broken)
 			assert.Equal(t, policy.Unknown, got.State)
 			assert.Equal(t, policy.VariantUnknown, got.Reason)
 			assert.Contains(t, got.Detail, "connection refused")
@@ -214,9 +214,9 @@ func TestReadsAreBounded(t *testing.T) {
 	for n := range 100 {
 		targets = append(targets, fmt.Sprintf("shop/b%d", n))
 	}
-	doc := httpRoute("shop/gw", "shop/a", targets...)
+	rt := httpRoute("shop/gw", "shop/a", targets...)
 	reader := &fakeReader{index: NewIndex(Options{})}
-	snap, err := NewResolver(NewIndex(Options{}), reader, func() bool { return true }).Resolve(t.Context(), doc)
+	snap, err := NewResolver(NewIndex(Options{}), reader, func() bool { return true }).Resolve(t.Context(), rt)
 	require.NoError(t, err)
 	assert.Len(t, reader.asked, maxReads)
 	states := map[policy.State]int{}
@@ -236,11 +236,11 @@ func TestEveryDecisionGetsFurther(t *testing.T) {
 	r := NewResolver(NewIndex(Options{}), &fakeReader{index: NewIndex(Options{})}, func() bool { return true })
 	var parked []int
 	for range 3 {
-		doc, err := route.Decode(object, route.Options{})
+		rt, err := route.Decode(object, route.Options{})
 		require.NoError(t, err)
-		snap, err := r.Resolve(t.Context(), doc)
+		snap, err := r.Resolve(t.Context(), rt)
 		require.NoError(t, err)
-		d, err := policy.Decide(doc, snap, policy.Config{})
+		d, err := policy.Decide(rt, snap, policy.Config{})
 		require.NoError(t, err)
 		object, err = patch.Apply(object, d.Plan.Operations)
 		require.NoError(t, err)
@@ -266,7 +266,7 @@ func TestContradictionsAreConfirmed(t *testing.T) {
 	external.Spec.Type, external.Spec.ExternalName = corev1.ServiceTypeExternalName, "x.io"
 	entry := entryOf("shop/e", "api.x.io", "")
 	for name, tc := range map[string]struct {
-		doc            *route.Route
+		rt             *route.Route
 		caches, server []any
 	}{
 		"subset of a missing Service": {virtualService("shop/vs", "a", "b#v2"),
@@ -278,12 +278,12 @@ func TestContradictionsAreConfirmed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			findings := func(server []any) []policy.Finding {
-				v, _ := resolve(t, tc.doc, tc.caches, server, nil)
+				v, _ := resolve(t, tc.rt, tc.caches, server, nil)
 				snap := policy.Snapshot{Variants: map[route.Target]policy.Variant{}}
-				for m := range mirrors(tc.doc) {
+				for m := range mirrors(tc.rt) {
 					snap.Variants[m.Target.WithoutPort()] = v
 				}
-				d, err := policy.Decide(tc.doc, snap, policy.Config{})
+				d, err := policy.Decide(tc.rt, snap, policy.Config{})
 				require.NoError(t, err)
 				return d.Findings
 			}
@@ -296,5 +296,5 @@ func TestContradictionsAreConfirmed(t *testing.T) {
 func TestNotSynced(t *testing.T) {
 	_, err := NewResolver(NewIndex(Options{}), nil, func() bool { return false }).
 		Resolve(t.Context(), httpRoute("shop/gw", "shop/a", "shop/b"))
-	assert.ErrorIs(t, err, ErrNotSynced)
+	assert.ErrorIs(t, err, errNotSynced)
 }

@@ -1,7 +1,7 @@
 package variant
 
-// Argo Rollouts: workloads that may take their template from another one, and
-// that name the routes they rewrite.
+// Argo Rollouts: workloads that may take their template from another workload, and that name the routes which
+// they rewrite.
 
 import (
 	"encoding/json"
@@ -46,7 +46,7 @@ type trafficRouting struct {
 		VirtualService  reference   `json:"virtualService"`
 		VirtualServices []reference `json:"virtualServices"`
 	} `json:"istio"`
-	// Plugins have a form of their own each; we read one.
+	// Plugins have a schema each; only that of gatewayPlugin is read.
 	Plugins map[string]json.RawMessage `json:"plugins"`
 }
 
@@ -86,7 +86,7 @@ func parseRollout(h *header, raw []byte) (record, error) {
 	return w, nil
 }
 
-// routes are the routes that a Rollout in the namespace rewrites.
+// routes returns the routes that a Rollout in the namespace rewrites.
 func (t trafficRouting) routes(namespace string) ([]route.Key, error) {
 	var keys []route.Key
 	add := func(kind route.Kind, namespace string, names ...reference) {
@@ -98,7 +98,7 @@ func (t trafficRouting) routes(namespace string) ([]route.Key, error) {
 	}
 	for _, vs := range append(t.Istio.VirtualServices, t.Istio.VirtualService) {
 		add(route.VirtualService, namespace, vs)
-		// Argo reads a dot as the separator of name and namespace.
+		// Argo Rollouts reads a dot as the separator of name and namespace.
 		if fields := strings.Split(vs.Name, "."); len(fields) > 1 {
 			add(route.VirtualService, fields[1], reference{fields[0]})
 		}
@@ -115,4 +115,37 @@ func (t trafficRouting) routes(namespace string) ([]route.Key, error) {
 		add(route.GRPCRoute, namespace, append(plugin.GRPCRoutes, reference{plugin.GRPCRoute})...)
 	}
 	return keys, nil
+}
+
+// changeRollout enters a Rollout in the lists by route and by workloadRef when by is 1, and removes it when by
+// is -1. It does nothing for other workloads.
+func (i *Index) changeRollout(w *workload, by int, a *affected) {
+	r := w.rollout
+	if r == nil {
+		return
+	}
+	for _, key := range r.routes {
+		if i.managedRoutes[key] += by; i.managedRoutes[key] == 0 {
+			delete(i.managedRoutes, key)
+		}
+		a.addRoute(key)
+	}
+	switch {
+	case r.ref == id{}:
+		w.labels = r.own
+	case by > 0:
+		addTo(i.rolloutsByRef, r.ref, w)
+		w.labels = i.rolloutLabels(r)
+	default:
+		removeFrom(i.rolloutsByRef, r.ref, w)
+	}
+}
+
+// rolloutLabels returns the labels of a Rollout's pods. The template of the workload that it refers to has at
+// least the labels of the Rollout's selector.
+func (i *Index) rolloutLabels(r *rollout) labels {
+	if ref, ok := i.objects[r.ref.kind][r.ref.NamespacedName].(*workload); ok {
+		return ref.labels
+	}
+	return r.own
 }

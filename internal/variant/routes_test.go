@@ -16,7 +16,7 @@ func TestLoops(t *testing.T) {
 	}
 	cases := map[string]struct {
 		stored []any
-		doc    *route.Route
+		rt     *route.Route
 		want   string
 	}{
 		"none":                     {[]any{http("r2", "b", "c")}, http("r1", "a", "b"), ""},
@@ -36,7 +36,7 @@ func TestLoops(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			loops := newCluster(t, tc.stored...).Snapshot(tc.doc).Loops
+			loops := newCluster(t, tc.stored...).Snapshot(tc.rt).Loops
 			if tc.want == "" {
 				assert.Empty(t, loops)
 				return
@@ -73,13 +73,13 @@ spec:
 
 func TestManagedBy(t *testing.T) {
 	c := newCluster(t, istioRollout)
-	managed := func(doc *route.Route) string { return c.Snapshot(doc).ManagedBy }
-	for _, doc := range []*route.Route{
+	managed := func(rt *route.Route) string { return c.Snapshot(rt).ManagedBy }
+	for _, rt := range []*route.Route{
 		virtualService("shop/one", "a", "b"), virtualService("shop/two", "a", "b"), virtualService("web/three", "a", "b"),
 		httpRoute("edge/h1", "edge/a", "edge/b"), httpRoute("edge/h2", "edge/a", "edge/b"),
 		gatewayRoute(route.GRPCRoute, "edge/g1", "edge/a", "edge/b"), gatewayRoute(route.GRPCRoute, "edge/g2", "edge/a", "edge/b"),
 	} {
-		assert.Equal(t, "Argo Rollouts", managed(doc), doc.Key)
+		assert.Equal(t, "Argo Rollouts", managed(rt), rt.Key)
 	}
 	assert.Empty(t, managed(virtualService("web/one", "a", "b")))
 	assert.Empty(t, managed(httpRoute("shop/h1", "shop/a", "shop/b")))
@@ -94,7 +94,7 @@ func TestManagedBy(t *testing.T) {
 
 	c.Delete(KindRollout, "shop", "b")
 	assert.Empty(t, managed(virtualService("shop/one", "a", "b")))
-	assert.Empty(t, c.managed)
+	assert.Empty(t, c.managedRoutes)
 }
 
 func TestOnlyRoutesThatConcernUsAreKept(t *testing.T) {
@@ -120,18 +120,18 @@ func TestOnlyRoutesThatConcernUsAreKept(t *testing.T) {
 // assertEmpty checks that nothing is left in any secondary index.
 func assertEmpty(t *testing.T, i *Index) {
 	t.Helper()
-	assert.Empty(t, i.postings)
-	assert.Empty(t, i.selecting)
-	assert.Empty(t, i.followers)
-	assert.Empty(t, i.listing)
-	assert.Empty(t, i.rules)
-	assert.Empty(t, i.entries)
-	assert.Empty(t, i.grants)
-	assert.Empty(t, i.managed)
-	assert.Empty(t, i.targeting)
-	assert.Empty(t, i.naming)
-	assert.Empty(t, i.crossing)
-	assert.Empty(t, i.serving)
+	assert.Empty(t, i.workloadsByLabel)
+	assert.Empty(t, i.servicesByLabel)
+	assert.Empty(t, i.rolloutsByRef)
+	assert.Empty(t, i.slicesByPod)
+	assert.Empty(t, i.destinationRules)
+	assert.Empty(t, i.serviceEntries)
+	assert.Empty(t, i.referenceGrants)
+	assert.Empty(t, i.managedRoutes)
+	assert.Empty(t, i.routesByTarget)
+	assert.Empty(t, i.routesByHost)
+	assert.Empty(t, i.routesByCrossing)
+	assert.Empty(t, i.routesByParent)
 	for _, e := range i.endpoints {
 		assert.Empty(t, e.slices)
 	}

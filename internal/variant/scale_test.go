@@ -23,9 +23,9 @@ const (
 func fill(tb testing.TB, i *Index, one string) {
 	tb.Helper()
 	put := func(obj any) {
-		if doc, ok := obj.(*route.Route); ok {
-			obj = textOf(doc)
-			texts.Delete(doc)
+		if rt, ok := obj.(*route.Route); ok {
+			obj = textOf(rt)
+			texts.Delete(rt)
 		}
 		require.NoError(tb, i.Upsert(obj))
 	}
@@ -88,12 +88,12 @@ func BenchmarkEvents(b *testing.B) {
 		if at == "" {
 			at = "team-7"
 		}
-		doc := httpRoute(at+"/r", at+"/app-7", at+"/app-1057")
+		rt := httpRoute(at+"/r", at+"/app-7", at+"/app-1057")
 		i.Subscribe(func([]route.Key) {})
 		b.Run(name+"/Snapshot", func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				i.Snapshot(doc)
+				i.Snapshot(rt)
 			}
 		})
 		labels := "app.kubernetes.io/name=app-1057,app.kubernetes.io/managed-by=Helm,app.kubernetes.io/part-of=shop,version=v0"

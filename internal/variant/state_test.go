@@ -88,20 +88,20 @@ func TestTransitionsOfAService(t *testing.T) {
 		}, policy.Present, policy.NoReadyEndpoints, `Pod "b-1" is not ready`},
 		"unready within the grace": {func(c *cluster) {
 			c.apply(sliceOf("shop/b-x", "b", "!b-1"))
-			c.clock.Step(DefaultGrace - 1)
+			c.clock.Step(defaultGrace - 1)
 		}, policy.Ready, policy.NoReadyEndpoints, `Deployment "b" has no ready pod`},
 		"unready after the grace": {func(c *cluster) {
 			c.apply(sliceOf("shop/b-x", "b", "!b-1"))
-			c.clock.Step(DefaultGrace)
+			c.clock.Step(defaultGrace)
 		}, policy.Present, policy.NoReadyEndpoints, `Deployment "b" has no ready pod`},
 		"ready again": {func(c *cluster) {
 			c.apply(sliceOf("shop/b-x", "b", "!b-1"))
-			c.clock.Step(DefaultGrace)
+			c.clock.Step(defaultGrace)
 			c.apply(sliceOf("shop/b-x", "b", "b-1"))
 		}, policy.Ready, "", ""},
 		"endpoints gone after the grace": {func(c *cluster) {
 			c.Delete(KindEndpointSlice, "shop", "b-x")
-			c.clock.Step(DefaultGrace)
+			c.clock.Step(defaultGrace)
 		}, policy.Present, policy.NoReadyEndpoints, `Deployment "b" has no ready pod`},
 		"scaled to 0 within the grace": {func(c *cluster) {
 			c.apply(sliceOf("shop/b-x", "b", "!b-1"), deployment("shop/b", "app=b", 0))
@@ -110,12 +110,12 @@ func TestTransitionsOfAService(t *testing.T) {
 			policy.Ready, "", ""},
 		"without a selector, unready": {func(c *cluster) {
 			c.apply(serviceOf("shop/b", ""), sliceOf("shop/b-x", "b", "!?"))
-			c.clock.Step(DefaultGrace)
+			c.clock.Step(defaultGrace)
 		}, policy.Present, policy.NoReadyEndpoints, `Service "shop/b" has no ready endpoint`},
 		"without a selector or endpoints": {func(c *cluster) {
 			c.apply(serviceOf("shop/b", ""))
 			c.Delete(KindEndpointSlice, "shop", "b-x")
-			c.clock.Step(DefaultGrace)
+			c.clock.Step(defaultGrace)
 		}, policy.Absent, policy.WorkloadNotFound, `Service "shop/b" has no endpoints`},
 		"selecting one pod of a StatefulSet": {func(c *cluster) {
 			c.apply(serviceOf("shop/b", "statefulset.kubernetes.io/pod-name=b-1"))
@@ -125,12 +125,12 @@ func TestTransitionsOfAService(t *testing.T) {
 			c.apply(deployment("other/b", "app=b", 1))
 		}, policy.Absent, policy.WorkloadNotFound, `no workload in namespace "shop" has pods with app=b`},
 	}
-	doc := httpRoute("shop/a", "shop/a", "shop/b")
+	rt := httpRoute("shop/a", "shop/a", "shop/b")
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			c := newCluster(t, readyObjects()...)
 			tc.change(c)
-			got := c.variant(doc)
+			got := c.variant(rt)
 			assert.Equal(t, tc.state, got.State)
 			assert.Equal(t, tc.reason, got.Reason)
 			assert.Equal(t, tc.detail, got.Detail)
@@ -157,7 +157,7 @@ func TestTransitionsOfASubset(t *testing.T) {
 		"subset without labels": {"b#v2", func(c *cluster) { c.apply(ruleOf("shop/b", "b", "", "v2", "")) }, policy.Ready, "", ""},
 		"only pods of another version are ready": {"b#v2", func(c *cluster) {
 			c.apply(podOf("shop/b-3", "app=b,version=v1", replicaSet), sliceOf("shop/b-x", "b", "b-3"))
-			c.clock.Step(DefaultGrace)
+			c.clock.Step(defaultGrace)
 		}, policy.Present, policy.NoReadyEndpoints, `Deployment "b" has no ready pod`},
 		"lost within the grace": {"b#v2", func(c *cluster) { c.apply(sliceOf("shop/b-x", "b", "!b-1")) }, policy.Ready, policy.NoReadyEndpoints, `Deployment "b" has no ready pod`},
 		"scaled to 0 and back within the grace": {"b#v2", func(c *cluster) {
@@ -168,11 +168,11 @@ func TestTransitionsOfASubset(t *testing.T) {
 		"pod gone before its endpoint": {"b#v2", func(c *cluster) { c.Delete(KindPod, "shop", "b-1") }, policy.Ready, policy.NoReadyEndpoints, `Deployment "b" has no ready pod`},
 		"pod gone before its endpoint, after the grace": {"b#v2", func(c *cluster) {
 			c.Delete(KindPod, "shop", "b-1")
-			c.clock.Step(DefaultGrace)
+			c.clock.Step(defaultGrace)
 		}, policy.Present, policy.NoReadyEndpoints, `Deployment "b" has no ready pod`},
 		"pod relabelled into the subset": {"b#v2", func(c *cluster) {
 			c.apply(podOf("shop/b-1", "app=b", replicaSet))
-			c.clock.Step(DefaultGrace)
+			c.clock.Step(defaultGrace)
 			c.apply(podOf("shop/b-1", "app=b,version=v2", replicaSet))
 		}, policy.Ready, "", ""},
 		"workload of another version": {"b#v2", func(c *cluster) { c.apply(deployment("shop/b", "app=b,version=v1", 1)) },
@@ -191,20 +191,20 @@ func TestTransitionsOfASubset(t *testing.T) {
 }
 
 func TestASelectorThatMovesIsNoRestart(t *testing.T) {
-	doc := httpRoute("shop/gw", "shop/a", "shop/b")
+	rt := httpRoute("shop/gw", "shop/a", "shop/b")
 	c := newCluster(t, serviceOf("shop/b", "app=old"), deployment("shop/old", "app=old", 1), deployment("shop/new", "app=new", 1),
-		podOf("shop/old-1", "app=old", replicaSet), sliceOf("shop/b-1", "b", "old-1"), doc)
-	assert.Equal(t, policy.Ready, c.variant(doc).State)
+		podOf("shop/old-1", "app=old", replicaSet), sliceOf("shop/b-1", "b", "old-1"), rt)
+	assert.Equal(t, policy.Ready, c.variant(rt).State)
 	c.apply(serviceOf("shop/b", "app=new"))
 	c.apply(sliceOf("shop/b-1", "b", "!new-1"))
-	assert.Equal(t, policy.Present, c.variant(doc).State, "the new one was never ready")
+	assert.Equal(t, policy.Present, c.variant(rt).State, "the new one was never ready")
 }
 
 func TestGraceIsForgotten(t *testing.T) {
 	c := newCluster(t, readyObjects()...)
 	c.Delete(KindEndpointSlice, "shop", "b-x")
 	assert.Len(t, c.losses, 1)
-	c.clock.Step(DefaultGrace)
+	c.clock.Step(defaultGrace)
 	c.apply(serviceOf("shop/c", "app=c"))
 	assert.Empty(t, c.losses)
 	assert.Empty(t, c.endpoints)
@@ -238,35 +238,35 @@ func TestFactsBesideTheState(t *testing.T) {
 	assert.True(t, c.variant(httpRoute("shop/a", "shop/a", "shop/e")).ExternalName)
 
 	foreign := route.Target{Group: "multicluster.x-k8s.io", Kind: "ServiceImport", Namespace: "shop", Name: "b"}
-	doc := &route.Route{
+	rt := &route.Route{
 		Key:   route.Key{Kind: route.HTTPRoute, Namespace: "shop", Name: "a"},
 		Rules: []route.Rule{{Mirrors: []route.Mirror{{Target: foreign}}}},
 	}
-	assert.Equal(t, policy.Variant{State: policy.Ready, Exists: true}, c.variant(doc))
+	assert.Equal(t, policy.Variant{State: policy.Ready, Exists: true}, c.variant(rt))
 }
 
 // Whoever starts in the middle of a restart decides as those who saw it begin.
 func TestGraceOfALossThatNobodySaw(t *testing.T) {
-	doc := httpRoute("shop/gw", "shop/a", "shop/b")
+	rt := httpRoute("shop/gw", "shop/a", "shop/b")
 	c := newCluster(t)
 	old := deployment("shop/b", "app=b", 1)
 	old.CreationTimestamp = metav1.NewTime(c.clock.Now().Add(-time.Hour))
-	c.apply(serviceOf("shop/b", "app=b"), old, podOf("shop/p", "app=b", replicaSet), doc)
+	c.apply(serviceOf("shop/b", "app=b"), old, podOf("shop/p", "app=b", replicaSet), rt)
 	lost := func(ago time.Duration) *discoveryv1.EndpointSlice {
 		s := sliceOf("shop/b-1", "b", "!p")
 		s.Annotations = map[string]string{corev1.EndpointsLastChangeTriggerTime: c.clock.Now().Add(-ago).Format(time.RFC3339Nano)}
 		return s
 	}
-	c.apply(lost(DefaultGrace / 2))
-	assert.Equal(t, policy.Ready, c.variant(doc).State)
-	assert.True(t, c.variant(doc).InGrace)
-	assert.Equal(t, DefaultGrace/2, c.Snapshot(doc).Recheck)
-	c.clock.Step(DefaultGrace / 2)
-	assert.Equal(t, policy.Present, c.variant(doc).State)
+	c.apply(lost(defaultGrace / 2))
+	assert.Equal(t, policy.Ready, c.variant(rt).State)
+	assert.True(t, c.variant(rt).InGrace)
+	assert.Equal(t, defaultGrace/2, c.Snapshot(rt).Recheck)
+	c.clock.Step(defaultGrace / 2)
+	assert.Equal(t, policy.Present, c.variant(rt).State)
 
-	for name, ago := range map[string]time.Duration{"long ago": DefaultGrace, "by a clock that is ahead": -time.Minute} {
+	for name, ago := range map[string]time.Duration{"long ago": defaultGrace, "by a clock that is ahead": -time.Minute} {
 		c.Delete(KindEndpointSlice, "shop", "b-1")
 		c.apply(lost(ago))
-		assert.Equal(t, policy.Present, c.variant(doc).State, name)
+		assert.Equal(t, policy.Present, c.variant(rt).State, name)
 	}
 }

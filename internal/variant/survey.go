@@ -1,8 +1,7 @@
 package variant
 
-// A Survey is one look at a cluster, for a tool that does not stay. It lists and
-// gets, watches nothing, and makes do with the rights that it has: what it may
-// not read is Unknown, and said to be.
+// A Survey reads a cluster once, for a command that ends after its answer. It lists and gets objects, watches
+// nothing, and works with the permissions that it has: a variant whose objects it may not read is Unknown.
 
 import (
 	"context"
@@ -22,23 +21,23 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// ErrNoRoutes is returned for a cluster that has no kind of route.
-var ErrNoRoutes = errors.New("the cluster has none of the kinds HTTPRoute, GRPCRoute and VirtualService: install the CRDs of the Gateway API or of Istio")
+var errNoRoutes = errors.New("the cluster has none of the kinds HTTPRoute, GRPCRoute and VirtualService: install the CRDs of the Gateway API or of Istio")
 
-// Survey is one look at a cluster. It is not safe for concurrent use.
+// Survey is the state of a cluster at one time. It is not safe for concurrent use.
 type Survey struct {
 	index    *Index
 	cluster  *Cluster
 	sources  map[Kind]feed.Source
 	resolver *Resolver
-	// unread tells, by namespace, which Services, workloads and endpoints could
-	// not be listed; blind, where that hides what is ready.
-	unread, blind map[string]error
+	// unread are the errors, by namespace, of listing Services, workloads and endpoints; unreadReadiness are
+	// those of the kinds without which a ready variant cannot be seen.
+	unread, unreadReadiness map[string]error
 }
 
-// NewSurvey finds out which kinds a cluster has.
+// NewSurvey returns an empty Survey of the kinds that the cluster serves. It fails when the cluster serves no kind
+// of route.
 func NewSurvey(ctx context.Context, config *rest.Config, opts Options, log logr.Logger) (*Survey, error) {
-	s := &Survey{index: NewIndex(opts), sources: map[Kind]feed.Source{}, unread: map[string]error{}, blind: map[string]error{}}
+	s := &Survey{index: NewIndex(opts), sources: map[Kind]feed.Source{}, unread: map[string]error{}, unreadReadiness: map[string]error{}}
 	var err error
 	if s.cluster, err = NewCluster(config, s.index, log); err != nil {
 		return nil, err
@@ -58,7 +57,7 @@ func NewSurvey(ctx context.Context, config *rest.Config, opts Options, log logr.
 		}
 	}
 	if !slices.ContainsFunc(routeKinds, s.has) {
-		return nil, ErrNoRoutes
+		return nil, errNoRoutes
 	}
 	return s, nil
 }
@@ -67,18 +66,17 @@ var routeKinds = []Kind{KindHTTPRoute, KindGRPCRoute, KindVirtualService}
 
 func (s *Survey) has(kind Kind) bool { return s.sources[kind] != nil }
 
-// Look lists the routes of a namespace, "" for all, and whatever stands behind
-// their mirrors. The error joins the kinds of routes that could not be listed,
-// each with why; the others are there all the same.
-func (s *Survey) Look(ctx context.Context, namespace string) error {
+// List lists the routes of a namespace, "" for all, and the objects behind their mirrors. The error joins the
+// errors of the kinds of routes that could not be listed; routes of the other kinds are there all the same.
+func (s *Survey) List(ctx context.Context, namespace string) error {
 	var failures []error
 	for _, kind := range routeKinds {
 		failures = append(failures, s.list(ctx, kind, namespace))
 	}
 	namespaces := map[string]bool{}
-	for doc := range s.index.Routes() {
+	for rt := range s.index.Routes() {
 		namespaces[namespace] = true
-		for m := range mirrors(doc) {
+		for m := range mirrors(rt) {
 			if namespace != "" && m.Target.IsService() {
 				namespaces[m.Target.Namespace] = true
 			}
@@ -86,20 +84,22 @@ func (s *Survey) Look(ctx context.Context, namespace string) error {
 	}
 	for _, ns := range slices.Sorted(maps.Keys(namespaces)) {
 		for kind := range KindHTTPRoute {
-			s.note(kind, ns, s.list(ctx, kind, ns))
+			if err := s.list(ctx, kind, ns); err != nil {
+				s.noteUnread(kind, ns, err)
+			}
 		}
 	}
 	return errors.Join(failures...)
 }
 
-// note keeps what could not be listed. Of the other kinds the Resolver asks again
-// when it matters, and pods stand for workloads.
-func (s *Survey) note(kind Kind, namespace string, err error) {
-	if err != nil && kind <= KindRollout {
+// noteUnread notes that a kind could not be listed in a namespace. It ignores the kinds behind KindRollout, which
+// the Resolver reads again if it needs them.
+func (s *Survey) noteUnread(kind Kind, namespace string, err error) {
+	if kind <= KindRollout {
 		s.unread[namespace] = errors.Join(s.unread[namespace], err)
 	}
-	if err != nil && (kind == KindEndpointSlice || kind == KindPod) {
-		s.blind[namespace] = errors.Join(s.blind[namespace], err)
+	if kind == KindEndpointSlice || kind == KindPod {
+		s.unreadReadiness[namespace] = errors.Join(s.unreadReadiness[namespace], err)
 	}
 }
 
@@ -113,13 +113,13 @@ func (s *Survey) list(ctx context.Context, kind Kind, namespace string) error {
 		err = s.index.Upsert(records...)
 	}
 	if err != nil {
-		return fmt.Errorf("list %s: %w", kind.Resource(), reason(err))
+		return fmt.Errorf("list %s: %w", kind.Resource(), serverMessage(err))
 	}
 	return nil
 }
 
-// reason is what an API server says about an error, without the request.
-func reason(err error) error {
+// serverMessage returns the message of the API server in an error, without the request; another error as it is.
+func serverMessage(err error) error {
 	var status apierrors.APIStatus
 	if errors.As(err, &status) && status.Status().Message != "" {
 		return errors.New(status.Status().Message)
@@ -127,21 +127,18 @@ func reason(err error) error {
 	return err
 }
 
-// Routes yields the routes that Look found and mirrorgate has something to say
-// about, in no order.
+// Routes yields the listed routes that have to do with mirrors, in no order.
 func (s *Survey) Routes() iter.Seq[*route.Route] { return s.index.Routes() }
 
-// Unread tells, by namespace ("" for all), which Services, workloads and
-// endpoints could not be listed there.
+// Unread returns the errors, by namespace ("" for all), of listing Services, workloads and endpoints.
 func (s *Survey) Unread() map[string]error { return s.unread }
 
-// Resolve returns the state of everything that a decision about a route depends
-// on. What was not found is looked up once more; a variant is Unknown where it is
-// not seen to be ready and endpoints could not be read.
-func (s *Survey) Resolve(ctx context.Context, doc *route.Route) (policy.Snapshot, error) {
-	snap, err := s.resolver.Resolve(ctx, doc)
+// Resolve returns the state of everything that a decision about a route depends on. An object that was not found is
+// read once more. A variant is Unknown if it does not seem ready and endpoints or pods could not be listed.
+func (s *Survey) Resolve(ctx context.Context, rt *route.Route) (policy.Snapshot, error) {
+	snap, err := s.resolver.Resolve(ctx, rt)
 	for target, v := range snap.Variants {
-		err := errors.Join(s.blind[""], s.blind[target.Namespace])
+		err := errors.Join(s.unreadReadiness[""], s.unreadReadiness[target.Namespace])
 		if err != nil && (v.State == policy.Present || v.Reason == policy.WorkloadNotFound) {
 			snap.Variants[target] = policy.Variant{Reason: policy.VariantUnknown, Detail: err.Error()}
 		}

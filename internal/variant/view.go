@@ -1,7 +1,7 @@
 package variant
 
-// A view is the Index as one decision sees it: what was read live for that
-// decision covers what the caches say.
+// A view is the Index as one decision sees it: the objects that were read live for the decision replace those in
+// the caches.
 
 import (
 	"time"
@@ -11,55 +11,22 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// Query asks for objects of one kind. It is comparable.
-type Query struct {
-	Kind Kind
-	// Namespace is "" for all namespaces.
-	Namespace string
-	// Name is set to ask for one object.
-	Name string
-	// Selector is a label selector.
-	Selector string
-}
-
 type view struct {
 	base *Index
-	// live holds the objects that answer the covered queries.
+	// live holds the objects that answer the covered queries, nil before the first live read.
 	live    *Index
 	covered map[Query]bool
-	// recheck is the Snapshot's, and ways are what its Loops are about.
+	// recheck and loops are those of the latest Snapshot.
 	recheck time.Duration
-	ways    map[route.Target]way
+	loops   map[route.Target]loop
 }
 
-// source is the Index that knows the answer to a query.
+// source returns the Index that knows the answer to a query.
 func (v *view) source(q Query) *Index {
 	if v.covered[q] {
 		return v.live
 	}
 	return v.base
-}
-
-func serviceQuery(name types.NamespacedName) Query {
-	return Query{Kind: KindService, Namespace: name.Namespace, Name: name.Name}
-}
-
-func routeQuery(s *stored) Query {
-	return Query{Kind: s.kind, Namespace: s.Namespace, Name: s.Name}
-}
-
-func slicesQuery(name types.NamespacedName) Query {
-	return Query{Kind: KindEndpointSlice, Namespace: name.Namespace, Selector: serviceLabel + "=" + name.Name}
-}
-
-func rulesQuery(namespace string) Query {
-	return Query{Kind: KindDestinationRule, Namespace: namespace}
-}
-
-func entriesQuery() Query { return Query{Kind: KindServiceEntry} }
-
-func grantsQuery(namespace string) Query {
-	return Query{Kind: KindReferenceGrant, Namespace: namespace}
 }
 
 func (v *view) service(name types.NamespacedName) *service {
@@ -77,18 +44,18 @@ func (v *view) lost(name types.NamespacedName) []loss {
 	return nil
 }
 
-// rulesFor returns the DestinationRules that a client's proxies use for a host.
-func (v *view) rulesFor(host, namespace, client string) []*rule {
-	for _, ns := range v.ruleNamespaces(namespace, client) {
-		if found := v.source(rulesQuery(ns)).visibleRules(ns, host, client); len(found) > 0 {
+// destinationRulesFor returns the DestinationRules that the proxies of a client namespace use for a host.
+func (v *view) destinationRulesFor(host, namespace, client string) []*destinationRule {
+	for _, ns := range v.destinationRuleNamespaces(namespace, client) {
+		if found := v.source(destinationRulesQuery(ns)).visibleDestinationRules(ns, host, client); len(found) > 0 {
 			return found
 		}
 	}
 	return nil
 }
 
-// ruleNamespaces are where Istio looks for DestinationRules, in its order.
-func (v *view) ruleNamespaces(namespace, client string) []string {
+// destinationRuleNamespaces returns the namespaces where Istio looks for DestinationRules, in its order.
+func (v *view) destinationRuleNamespaces(namespace, client string) []string {
 	namespaces := []string{client}
 	for _, ns := range []string{namespace, v.base.opts.RootNamespace} {
 		if ns != "" && ns != client && ns != namespaces[len(namespaces)-1] {
@@ -98,12 +65,13 @@ func (v *view) ruleNamespaces(namespace, client string) []string {
 	return namespaces
 }
 
-func (v *view) entry(hosts []string, client string) *entry {
-	return v.source(entriesQuery()).visibleEntry(hosts, client)
+func (v *view) serviceEntry(hosts []string, client string) *serviceEntry {
+	return v.source(serviceEntriesQuery()).visibleServiceEntry(hosts, client)
 }
 
+// granted reports whether a ReferenceGrant lets the grantee refer to a Service in the namespace into.
 func (v *view) granted(into, name string, from grantee) bool {
-	for _, g := range v.source(grantsQuery(into)).grants[into] {
+	for _, g := range v.source(referenceGrantsQuery(into)).referenceGrants[into] {
 		if g.Allows(from, name) {
 			return true
 		}
@@ -111,8 +79,8 @@ func (v *view) granted(into, name string, from grantee) bool {
 	return false
 }
 
-// workloads returns the workloads that can run pods with these labels. Pods
-// that were read live stand for workloads that the caches do not know yet.
+// workloads returns the workloads that can run pods with these labels. Pods that were read live stand for
+// workloads that are not in the caches yet.
 func (v *view) workloads(namespace string, want labels) []*workload {
 	found := v.base.workloads(namespace, want)
 	if len(found) == 0 && v.live != nil {

@@ -1,0 +1,135 @@
+package variant
+
+// Live reads: which queries confirm that an object which the caches lack is really missing.
+
+import (
+	"context"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mirrorgate/mirrorgate/internal/policy"
+	"github.com/mirrorgate/mirrorgate/internal/route"
+)
+
+// Query selects objects of one kind. It is comparable.
+type Query struct {
+	Kind Kind
+	// Namespace is "" for all namespaces.
+	Namespace string
+	// Name is "" unless the query is for one object.
+	Name string
+	// Selector is a label selector, "" for all objects.
+	Selector string
+}
+
+// Reader reads objects from the API server, past the caches. An object that is not there, or a kind that the
+// cluster does not have, is no error. The objects are of the types that Index.Upsert takes.
+type Reader interface {
+	Read(ctx context.Context, q Query) ([]any, error)
+}
+
+func serviceQuery(name types.NamespacedName) Query {
+	return Query{Kind: KindService, Namespace: name.Namespace, Name: name.Name}
+}
+
+func routeQuery(s *storedRoute) Query {
+	return Query{Kind: s.kind, Namespace: s.Namespace, Name: s.Name}
+}
+
+func slicesQuery(name types.NamespacedName) Query {
+	return Query{Kind: KindEndpointSlice, Namespace: name.Namespace, Selector: serviceLabel + "=" + name.Name}
+}
+
+func destinationRulesQuery(namespace string) Query {
+	return Query{Kind: KindDestinationRule, Namespace: namespace}
+}
+
+func serviceEntriesQuery() Query { return Query{Kind: KindServiceEntry} }
+
+func referenceGrantsQuery(namespace string) Query {
+	return Query{Kind: KindReferenceGrant, Namespace: namespace}
+}
+
+// confirming returns the queries that confirm that objects are missing which would have kept a mirror from being
+// parked or denied.
+func (v *view) confirming(rt *route.Route, m *route.Mirror, variant policy.Variant) []Query {
+	var queries []Query
+	name := types.NamespacedName(m.Target.Service())
+	switch variant.Reason {
+	case policy.ServiceNotFound:
+		queries = append(queries, serviceQuery(name))
+		if m.ShortHost {
+			queries = append(queries, serviceEntriesQuery())
+		}
+	case policy.DestinationRuleNotFound:
+		queries = append(queries, v.destinationRulesQueries(rt, m)...)
+	case policy.WorkloadNotFound:
+		queries = append(queries, v.workloadQueries(rt, m)...)
+	case policy.HostNotFound:
+		if m.Target.Name != "*" {
+			queries = append(queries, serviceEntriesQuery())
+		}
+	}
+	if m.Target.Subset != "" && variant.HasRules && !slices.Contains(variant.Subsets, m.Target.Subset) {
+		queries = append(queries, v.destinationRulesQueries(rt, m)...)
+	}
+	if variant.ExternalName || lacksPort(variant, m.Target.Port) {
+		queries = append(queries, serviceQuery(name))
+	}
+	if variant.Ungranted {
+		queries = append(queries, referenceGrantsQuery(name.Namespace))
+	}
+	return queries
+}
+
+// destinationRulesQueries returns the queries for the DestinationRules that apply to a mirror.
+func (v *view) destinationRulesQueries(rt *route.Route, m *route.Mirror) []Query {
+	namespace := m.Target.Namespace
+	if !m.Target.IsService() {
+		if e := v.serviceEntry(covering(m.Target.Name), rt.Namespace); e != nil {
+			namespace = e.Namespace
+		}
+	}
+	var queries []Query
+	for _, ns := range v.destinationRuleNamespaces(namespace, rt.Namespace) {
+		queries = append(queries, destinationRulesQuery(ns))
+	}
+	return queries
+}
+
+// lacksPort reports whether a Service exists and lacks the port of a mirror, or has several where the mirror
+// names none: both would be denied.
+func lacksPort(variant policy.Variant, port int32) bool {
+	if !variant.Exists || variant.External {
+		return false
+	}
+	if port == 0 {
+		return len(variant.Ports) > 1
+	}
+	return !slices.ContainsFunc(variant.Ports, func(p policy.Port) bool { return p.Number == port })
+}
+
+// workloadQueries returns the queries for the workloads behind a mirror. Pods stand for workloads: they can be
+// selected by label, and a workload without pods has nothing ready anyway.
+func (v *view) workloadQueries(rt *route.Route, m *route.Mirror) []Query {
+	name := types.NamespacedName(m.Target.Service())
+	s := v.service(name)
+	if s == nil {
+		return nil
+	}
+	var subsetLabels labels
+	if m.Target.Subset != "" {
+		rules := v.destinationRulesFor(v.base.fqdn(m.Target.Service()), name.Namespace, rt.Namespace)
+		_, subsetLabels, _ = subsetsOf(rules, m.Target.Subset)
+	}
+	want, ok := s.selector.merge(subsetLabels)
+	switch {
+	case !ok: // no workload can have both sets of labels
+		return nil
+	case len(want) == 0:
+		return []Query{slicesQuery(name)}
+	default:
+		return []Query{slicesQuery(name), {Kind: KindPod, Namespace: name.Namespace, Selector: want.String()}}
+	}
+}
