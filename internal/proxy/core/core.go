@@ -1,6 +1,6 @@
 // Package core is what happens to a request between the client's side and a backend's: the rule it
 // belongs to, filters, copies, attempts, timeouts, counting. It knows neither HTTP/1.1 nor HTTP/2;
-// terminators hand it requests through Front, and carry them on through Back.
+// terminators hand it requests through Downstream, and carry them on through Transport.
 package core
 
 import (
@@ -33,8 +33,8 @@ type RequestBody interface {
 	Whole() bool
 }
 
-// Front is the client's side of one exchange.
-type Front interface {
+// Downstream is the client's side of one exchange.
+type Downstream interface {
 	RequestBody
 	// Inform sends an interim response.
 	Inform(r *message.Reply) error
@@ -56,7 +56,7 @@ type Front interface {
 	Tunnel(r *message.Reply) (Tunnel, error)
 }
 
-// Relayer is a Front that may know a shorter way for a body.
+// Relayer is a Downstream that may know a shorter way for a body.
 type Relayer interface {
 	// Relay sends of an answer's body, after Begin, what goes the shorter way: all or nothing of what
 	// is left, as a rule. It returns how many bytes that were; what is left then goes on as others do.
@@ -85,7 +85,7 @@ type Send struct {
 	Inform func(*message.Response) error
 	// Sent is called when the request has been written to its end.
 	Sent func()
-	// SentAt is when that was, if the Back learns of it only later; else zero.
+	// SentAt is when that was, if the Transport learns of it only later; else zero.
 	SentAt time.Time
 	// Gone says that nobody waits for the answer any more.
 	Gone func() bool
@@ -93,12 +93,12 @@ type Send struct {
 	Interrupt func()
 	// Fresh forbids to use a connection that was used before.
 	Fresh bool
-	// Reused is set by the Back if it used one.
+	// Reused is set by the Transport if it used one.
 	Reused bool
 }
 
-// Back sends requests in one protocol.
-type Back interface {
+// Transport sends requests in one protocol.
+type Transport interface {
 	// Send sends the request and returns when the head of the final response is there. Errors:
 	// upstream.ErrConnect, ErrUnanswered, ErrGone, a timeout, or anything else for an answer that is none.
 	// After an error nothing of s is used any more.
@@ -120,9 +120,9 @@ type Answer interface {
 
 // Options are what a Core needs beside its table.
 type Options struct {
-	HTTP, H2C  Back
-	ShadowHTTP shadow.Leg
-	ShadowH2C  shadow.Leg
+	HTTP, H2C  Transport
+	ShadowHTTP shadow.Sender
+	ShadowH2C  shadow.Sender
 	Pool       *upstream.Pool // of primaries
 	ShadowPool *upstream.Pool // of variants, apart so that neither takes the other's connections
 	Metrics    *Metrics
@@ -137,7 +137,7 @@ type Options struct {
 type Core struct {
 	options Options
 	state   atomic.Pointer[state]
-	targets map[string]*shadow.Target
+	queues  map[string]*shadow.Queue
 	// addresses counts the ports of the current table that have an endpoint there.
 	addresses map[string]int
 	none      *ruleMetrics // of requests that match no rule
@@ -150,14 +150,14 @@ type state struct {
 	table     *routing.Table
 	listeners map[string]int
 	ports     []port
-	targets   []*shadow.Target
+	queues    []*shadow.Queue
 	rules     []*ruleMetrics
 	mirrors   []*logged
 }
 
 // New returns a core that answers 503 until it gets a table.
 func New(o *Options) *Core {
-	c := &Core{options: *o, targets: map[string]*shadow.Target{}, addresses: map[string]int{}, none: o.Metrics.rule(nil)}
+	c := &Core{options: *o, queues: map[string]*shadow.Queue{}, addresses: map[string]int{}, none: o.Metrics.rule(nil)}
 	if c.options.MaxAttempts == 0 {
 		c.options.MaxAttempts = 3
 	}
@@ -185,7 +185,7 @@ func (c *Core) SetTable(table *routing.Table) {
 	names := map[string]bool{}
 	for _, t := range table.Targets {
 		names[t.Name] = true
-		s.targets = append(s.targets, c.target(t))
+		s.queues = append(s.queues, c.queue(t))
 		if t.Port != nil {
 			s.ports[t.Port.Index].target = t
 		}
@@ -229,22 +229,22 @@ func (c *Core) ForgetListener(name string) {
 	c.options.Metrics.passages.forget(name)
 }
 
-// target returns the one of that name, which may have copies under way.
-func (c *Core) target(t *routing.Target) *shadow.Target {
+// queue returns the queue of a target, which may have copies under way from the table before.
+func (c *Core) queue(t *routing.Target) *shadow.Queue {
 	var ready []string
 	if t.Port != nil {
 		ready = t.Port.Ready
 	}
 	config := c.config(t, ready)
-	target := c.targets[t.Name]
-	if target == nil {
-		target = shadow.NewTarget(config)
-		c.targets[t.Name] = target
-		c.options.Metrics.target(t.Name, target)
-		return target
+	queue := c.queues[t.Name]
+	if queue == nil {
+		queue = shadow.NewQueue(config)
+		c.queues[t.Name] = queue
+		c.options.Metrics.queue(t.Name, queue)
+		return queue
 	}
-	target.Configure(config)
-	return target
+	queue.Configure(config)
+	return queue
 }
 
 // forget drops what only the table before needed. Targets that are gone finish what they have.
@@ -256,11 +256,11 @@ func (c *Core) forget(before, now *state, targets map[string]bool) {
 	known := func(address string) bool { return c.addresses[address] > 0 }
 	c.options.Pool.Keep(known)
 	c.options.ShadowPool.Keep(known)
-	for name, target := range c.targets {
+	for name, queue := range c.queues {
 		if !targets[name] {
-			delete(c.targets, name)
-			c.options.Metrics.forgetTarget(name)
-			go target.Close()
+			delete(c.queues, name)
+			c.options.Metrics.forgetQueue(name)
+			go queue.Close()
 		}
 	}
 	if before != nil {
@@ -270,14 +270,14 @@ func (c *Core) forget(before, now *state, targets map[string]bool) {
 
 // Close drops copies that wait and waits for those under way. Exchanges must have ended.
 func (c *Core) Close() {
-	for _, target := range c.targets {
-		target.Close()
+	for _, queue := range c.queues {
+		queue.Close()
 	}
 }
 
 // Abandon drops copies that wait, and waits for nothing.
 func (c *Core) Abandon() {
-	for _, target := range c.targets {
-		target.Drop()
+	for _, queue := range c.queues {
+		queue.Drop()
 	}
 }

@@ -52,7 +52,7 @@ func (c *Core) SetEndpoints(service string, number int, ready, unready []string)
 	set := c.options.Pool.Set(ready)
 	p.set.Store(&set)
 	if p.target != nil {
-		s.targets[p.target.Index].Configure(c.config(p.target, ready))
+		s.queues[p.target.Index].Configure(c.config(p.target, ready))
 	}
 	c.vacate(before)
 	return nil
@@ -60,9 +60,9 @@ func (c *Core) SetEndpoints(service string, number int, ready, unready []string)
 
 // config is what a target is configured with for the endpoints it has now.
 func (c *Core) config(t *routing.Target, ready []string) *shadow.Config {
-	config := &shadow.Config{Limits: t.Limits, Leg: c.options.ShadowHTTP, Endpoints: c.options.ShadowPool.Set(ready)}
+	config := &shadow.Config{Limits: t.Limits, Sender: c.options.ShadowHTTP, Endpoints: c.options.ShadowPool.Set(ready)}
 	if t.Port != nil && t.Port.Protocol == routing.H2C {
-		config.Leg = c.options.ShadowH2C
+		config.Sender = c.options.ShadowH2C
 	}
 	return config
 }

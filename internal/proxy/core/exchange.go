@@ -19,7 +19,7 @@ type Exchange struct {
 	// Listener is the name of the listener, and Remote the client's address for the access log.
 	Listener, Remote string
 	Request          message.Request
-	Front            Front
+	Downstream       Downstream
 	// End is when the exchange ended; Core.Serve sets it.
 	End time.Time
 
@@ -55,8 +55,8 @@ type Exchange struct {
 func (x *Exchange) begin(now time.Time) {
 	if !x.ready {
 		x.ready = true
-		x.send.Inform, x.send.Sent, x.send.Interrupt = x.inform, x.submit, x.Front.Interrupt
-		x.send.Body, x.send.Gone = (*upload)(x), x.Front.Gone
+		x.send.Inform, x.send.Sent, x.send.Interrupt = x.inform, x.submit, x.Downstream.Interrupt
+		x.send.Body, x.send.Gone = (*upload)(x), x.Downstream.Gone
 	}
 	x.start, x.status, x.received, x.sent, x.failure, x.mirrored = now, 0, 0, 0, nil, 0
 	x.rule, x.backend, x.endpoint, x.answer = nil, nil, nil, nil
@@ -68,7 +68,7 @@ func (x *Exchange) begin(now time.Time) {
 }
 
 // outgoing fills in what a rewrite leaves of target and authority.
-func (x *Exchange) outgoing(out *message.Outgoing, rewrite *routing.Rewrite, edits *routing.HeaderEdits) {
+func (x *Exchange) outgoing(out *message.Outgoing, rewrite *routing.Rewrite, edits *message.HeaderEdits) {
 	r := &x.Request
 	out.Request, out.Edits, out.Target, out.Authority = r, edits, r.Target, r.Authority
 	if rewrite.Hostname != "" {
@@ -101,7 +101,7 @@ func agree(out *message.Outgoing) {
 
 func (x *Exchange) inform(r *message.Response) error {
 	x.reply = message.Reply{Response: r}
-	return x.Front.Inform(&x.reply)
+	return x.Downstream.Inform(&x.reply)
 }
 
 // submit hands over the copies: the primary has its request.
@@ -130,7 +130,7 @@ func (x *Exchange) discard(why shadow.Reason) {
 type upload Exchange
 
 func (u *upload) Next() ([]byte, error) {
-	p, err := u.Front.Next()
+	p, err := u.Downstream.Next()
 	switch {
 	case err == nil:
 		u.received += int64(len(p))
@@ -139,7 +139,7 @@ func (u *upload) Next() ([]byte, error) {
 		}
 	case errors.Is(err, io.EOF):
 		for _, c := range u.copies {
-			c.Trail(u.Front.Trailers())
+			c.Trail(u.Downstream.Trailers())
 		}
 	default:
 		u.failure = err
@@ -161,11 +161,11 @@ func (u *upload) tee(p []byte) {
 	u.copies = kept
 }
 
-func (u *upload) Ready() bool { return u.Front.Ready() }
+func (u *upload) Ready() bool { return u.Downstream.Ready() }
 
 func (u *upload) Whole() bool {
-	u.whole = u.Front.Whole()
+	u.whole = u.Downstream.Whole()
 	return u.whole
 }
 
-func (u *upload) Trailers() []message.Field { return u.Front.Trailers() }
+func (u *upload) Trailers() []message.Field { return u.Downstream.Trailers() }

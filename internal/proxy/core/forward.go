@@ -110,7 +110,7 @@ func (c *Core) admit(x *Exchange, mirrors []*routing.Mirror) {
 		if m.Compare {
 			compare = &shadow.Comparison{Report: observer.compared}
 		}
-		copied := x.state.targets[m.Target.Index].Admit(&x.shadow, m, observer, compare, x.start)
+		copied := x.state.queues[m.Target.Index].Admit(&x.shadow, m, observer, compare, x.start)
 		if copied == nil {
 			continue
 		}
@@ -126,9 +126,9 @@ func (c *Core) admit(x *Exchange, mirrors []*routing.Mirror) {
 // sending twice does no harm it is sent again if a connection turned out to be dead: anew if it had
 // been used before, to another endpoint if it was new.
 func (c *Core) attempt(x *Exchange, set upstream.Set) (Answer, error) {
-	back := c.options.HTTP
+	transport := c.options.HTTP
 	if x.backend.Port.Protocol == routing.H2C {
-		back = c.options.H2C
+		transport = c.options.H2C
 	}
 	timeouts := &x.rule.Timeouts
 	x.send.Fresh, x.send.Reused, x.send.Now = false, false, x.start
@@ -140,7 +140,7 @@ func (c *Core) attempt(x *Exchange, set upstream.Set) (Answer, error) {
 		x.endpoint = endpoint
 		x.send.Deadline, x.send.SentAt = deadline(x.start, timeouts), time.Time{}
 		endpoint.Enter()
-		answer, err := back.Send(endpoint, &x.send)
+		answer, err := transport.Send(endpoint, &x.send)
 		if err == nil {
 			x.answer = answer
 			return answer, nil
@@ -212,29 +212,29 @@ func (c *Core) deliver(x *Exchange, answer Answer) {
 		c.tunnel(x, answer)
 		return
 	}
-	err := x.Front.Begin(&x.reply)
-	if relayer, ok := x.Front.(Relayer); ok && err == nil {
+	err := x.Downstream.Begin(&x.reply)
+	if relayer, ok := x.Downstream.(Relayer); ok && err == nil {
 		x.sent, err = relayer.Relay(answer)
 	}
 	for err == nil {
 		if !answer.Ready() {
-			if err = x.Front.Flush(); err != nil {
+			if err = x.Downstream.Flush(); err != nil {
 				break
 			}
 		}
 		var p []byte
 		if p, err = answer.Next(); err == nil {
 			x.sent += int64(len(p))
-			err = x.Front.Write(p)
+			err = x.Downstream.Write(p)
 		}
 	}
 	if err != io.EOF { //nolint:errorlint // by the contract of Body
 		answer.Finish(false)
-		x.Front.Abort()
+		x.Downstream.Abort()
 		return
 	}
-	if err = x.Front.End(answer.Trailers()); err != nil {
-		x.Front.Abort()
+	if err = x.Downstream.End(answer.Trailers()); err != nil {
+		x.Downstream.Abort()
 	}
 	answer.Finish(true)
 }

@@ -31,7 +31,7 @@ type Metrics struct {
 
 	inFlight atomic.Int64
 	mu       sync.Mutex
-	targets  map[string]*shadow.Target
+	queues   map[string]*shadow.Queue
 	gauges   [2]*prometheus.Desc
 }
 
@@ -61,49 +61,49 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		ratio: histogram("comparison_latency_ratio", "Latency of the variant divided by that of the primary, both from the request sent to the head of the final answer.",
 			[]float64{.25, .5, .75, .9, 1, 1.1, 1.25, 1.5, 2, 4, 10}, "mirror"),
 		passages: newPassages(registry),
-		targets:  map[string]*shadow.Target{},
+		queues:   map[string]*shadow.Queue{},
 		gauges: [2]*prometheus.Desc{
 			prometheus.NewDesc(namespace+"shadows_in_flight", "Shadow requests being sent.", []string{"target"}, nil),
 			prometheus.NewDesc(namespace+"shadows_held_bytes", "Memory of shadow requests waiting and being sent.", []string{"target"}, nil),
 		},
 	}
 	registry.MustRegister(m.requests, m.durations, m.bytes, m.retries, m.tunnels, m.shadows, m.dropped,
-		m.shadowSize, m.shadowTime, m.agreement, m.ratio, (*targetGauges)(m),
+		m.shadowSize, m.shadowTime, m.agreement, m.ratio, (*queueGauges)(m),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: namespace + "requests_in_flight", Help: "Requests being answered."},
 			func() float64 { return float64(m.inFlight.Load()) }))
 	return m
 }
 
-// targetGauges reads what targets know when somebody asks.
-type targetGauges Metrics
+// queueGauges reads the gauges of all queues when metrics are collected.
+type queueGauges Metrics
 
 // Describe implements prometheus.Collector.
-func (g *targetGauges) Describe(out chan<- *prometheus.Desc) {
+func (g *queueGauges) Describe(out chan<- *prometheus.Desc) {
 	for _, desc := range g.gauges {
 		out <- desc
 	}
 }
 
 // Collect implements prometheus.Collector.
-func (g *targetGauges) Collect(out chan<- prometheus.Metric) {
+func (g *queueGauges) Collect(out chan<- prometheus.Metric) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for name, t := range g.targets {
-		out <- prometheus.MustNewConstMetric(g.gauges[0], prometheus.GaugeValue, float64(t.InFlight()), name)
-		out <- prometheus.MustNewConstMetric(g.gauges[1], prometheus.GaugeValue, float64(t.Held()), name)
+	for name, q := range g.queues {
+		out <- prometheus.MustNewConstMetric(g.gauges[0], prometheus.GaugeValue, float64(q.InFlight()), name)
+		out <- prometheus.MustNewConstMetric(g.gauges[1], prometheus.GaugeValue, float64(q.Held()), name)
 	}
 }
 
-func (m *Metrics) target(name string, t *shadow.Target) {
+func (m *Metrics) queue(name string, q *shadow.Queue) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.targets[name] = t
+	m.queues[name] = q
 }
 
-func (m *Metrics) forgetTarget(name string) {
+func (m *Metrics) forgetQueue(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.targets, name)
+	delete(m.queues, name)
 }
 
 // forget deletes the series of rules and mirrors that are no more.

@@ -37,16 +37,16 @@ func (c *Core) own(x *Exchange, status int, fields []message.Field, body string)
 	if x.rule != nil {
 		x.reply.Edits = &x.rule.ResponseHeaders
 	}
-	err := x.Front.Begin(&x.reply)
+	err := x.Downstream.Begin(&x.reply)
 	if err == nil && !head.Bodyless && body != "" {
 		x.sent = int64(len(body))
-		err = x.Front.Write([]byte(body))
+		err = x.Downstream.Write([]byte(body))
 	}
 	if err == nil {
-		err = x.Front.End(nil)
+		err = x.Downstream.End(nil)
 	}
 	if err != nil {
-		x.Front.Abort()
+		x.Downstream.Abort()
 	}
 }
 
@@ -66,7 +66,7 @@ func (c *Core) fail(x *Exchange, err error) {
 		c.respond(x, http.StatusRequestTimeout, "the request's body did not arrive in time")
 	case x.failure != nil:
 		x.status = statusGone
-		x.Front.Abort()
+		x.Downstream.Abort()
 	case isTimeout(err):
 		c.respond(x, http.StatusGatewayTimeout, "the backend did not answer in time")
 	default:

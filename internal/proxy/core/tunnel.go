@@ -15,10 +15,10 @@ func (c *Core) tunnel(x *Exchange, answer Answer) {
 		c.respond(x, http.StatusBadGateway, "the backend's connection cannot become a tunnel")
 		return
 	}
-	client, err := x.Front.Tunnel(&x.reply)
+	client, err := x.Downstream.Tunnel(&x.reply)
 	if err != nil {
 		answer.Finish(false)
-		x.Front.Abort()
+		x.Downstream.Abort()
 		return
 	}
 	c.options.Metrics.tunnels.Inc()

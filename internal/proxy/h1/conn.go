@@ -52,7 +52,7 @@ func (c *serverConn) init() {
 	c.body.in, c.body.limits = &c.in, &c.server.limits
 	c.body.wait = c.bodyWait
 	c.headWaitFunc = c.headWait
-	c.x.Front = c
+	c.x.Downstream = c
 	c.x.Listener = c.server.Listener
 	c.x.Remote = c.RemoteAddr().String()
 	c.x.Request.Fields = make([]message.Field, 0, 16)

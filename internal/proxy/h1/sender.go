@@ -18,7 +18,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
 
-// Sender sends copies over HTTP/1.1. It implements shadow.Leg.
+// Sender sends copies over HTTP/1.1. It implements shadow.Sender.
 type Sender struct {
 	limits Limits
 }
@@ -34,7 +34,7 @@ const (
 	closeLimit   = 8 << 10
 )
 
-// Send implements shadow.Leg.
+// Send implements shadow.Sender.
 func (s *Sender) Send(to *upstream.Endpoint, copied *shadow.Copy, wait bool) bool {
 	if !wait && (copied.Chunked || copied.Size() > buffer.LargeSize) {
 		return false

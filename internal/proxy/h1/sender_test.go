@@ -101,15 +101,15 @@ func (o outcomes) Dropped(why shadow.Reason) { o <- string(why) }
 
 func (o outcomes) Answered(a *shadow.Answered) { o <- http.StatusText(a.Status) }
 
-func target(endpoint *upstream.Endpoint, limits *Limits) *shadow.Target {
-	return shadow.NewTarget(&shadow.Config{
+func queue(endpoint *upstream.Endpoint, limits *Limits) *shadow.Queue {
+	return shadow.NewQueue(&shadow.Config{
 		Limits:    routing.Limits{MaxInFlight: 8, Queue: 8, Budget: 1 << 20},
-		Endpoints: upstream.Set{endpoint}, Leg: NewSender(limits),
+		Endpoints: upstream.Set{endpoint}, Sender: NewSender(limits),
 	})
 }
 
 // mirrored submits a copy of a request whose buffer is used for something else afterwards.
-func mirrored(t *testing.T, to *shadow.Target, observer outcomes, timeout time.Duration, body string) {
+func mirrored(t *testing.T, to *shadow.Queue, observer outcomes, timeout time.Duration, body string) {
 	t.Helper()
 	out := &message.Outgoing{Request: &message.Request{Method: "POST", Length: int64(len(body))}, Target: "/", Authority: "a"}
 	out.Fields = []message.Field{{Name: "Content-Length", Value: itoa(len(body))}}
@@ -137,7 +137,7 @@ func idleConn(t *testing.T, endpoint *upstream.Endpoint) upstream.Idle {
 func TestCopyOutlivesItsRequest(t *testing.T) {
 	read := make(chan struct{}, 1)
 	p, endpoint := newPeer(t, func(net.Conn) { <-read })
-	to, done := target(endpoint, &Limits{}), make(outcomes, 8)
+	to, done := queue(endpoint, &Limits{}), make(outcomes, 8)
 	mirrored(t, to, done, time.Minute, "")
 	assert.Empty(t, p.next(t))
 	assert.Equal(t, "OK", <-done)
@@ -168,7 +168,7 @@ func TestCopyAfterEnd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			told := make(chan struct{}, 8)
 			p, endpoint := newPeer(t, func(conn net.Conn) { then(conn); told <- struct{}{} })
-			to, done := target(endpoint, &Limits{}), make(outcomes, 8)
+			to, done := queue(endpoint, &Limits{}), make(outcomes, 8)
 			for i := range 3 {
 				mirrored(t, to, done, time.Minute, "")
 				assert.Empty(t, p.next(t))
@@ -183,7 +183,7 @@ func TestCopyAfterEnd(t *testing.T) {
 // A deadline that passes while a connection is idle was another copy's.
 func TestCopyAfterIdleDeadline(t *testing.T) {
 	p, endpoint := newPeer(t, nil)
-	to, done := target(endpoint, &Limits{}), make(outcomes, 8)
+	to, done := queue(endpoint, &Limits{}), make(outcomes, 8)
 	for range 3 {
 		mirrored(t, to, done, 200*time.Millisecond, "")
 		assert.Empty(t, p.next(t))
@@ -198,7 +198,7 @@ func TestCopyTimeout(t *testing.T) {
 	stop := make(chan struct{})
 	p, endpoint := newPeer(t, func(net.Conn) { <-stop })
 	defer close(stop)
-	to, done := target(endpoint, &Limits{}), make(outcomes, 8)
+	to, done := queue(endpoint, &Limits{}), make(outcomes, 8)
 	mirrored(t, to, done, time.Minute, "")
 	assert.Empty(t, p.next(t))
 	assert.Equal(t, "OK", <-done)

@@ -37,7 +37,7 @@ func (h *Handler) Drain() { h.draining.Store(true) }
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s := &stream{w: w, r: r, handler: h, control: http.NewResponseController(w)}
-	s.x = core.Exchange{Listener: h.Listener, Remote: r.RemoteAddr, Front: s}
+	s.x = core.Exchange{Listener: h.Listener, Remote: r.RemoteAddr, Downstream: s}
 	defer s.leave()
 	if status := s.head(h.MaxFields); status != 0 {
 		http.Error(w, "mirrorgate: "+strings.ToLower(http.StatusText(status)), status)
@@ -49,7 +49,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// stream is one request of an HTTP/2 connection. It implements core.Front.
+// stream is one request of an HTTP/2 connection. It implements core.Downstream.
 type stream struct {
 	w       http.ResponseWriter
 	r       *http.Request
@@ -168,13 +168,13 @@ func fieldsOf(header http.Header) []message.Field {
 	return fields
 }
 
-// Interrupt implements core.Front. A deadline that has passed cannot be moved any more.
+// Interrupt implements core.Downstream. A deadline that has passed cannot be moved any more.
 func (s *stream) Interrupt() { _ = s.control.SetReadDeadline(time.Unix(1, 0)) }
 
-// Gone implements core.Front.
+// Gone implements core.Downstream.
 func (s *stream) Gone() bool { return s.r.Context().Err() != nil }
 
-// Inform implements core.Front. net/http answers 100 itself when the body is read.
+// Inform implements core.Downstream. net/http answers 100 itself when the body is read.
 func (s *stream) Inform(r *message.Reply) error {
 	if r.Status == http.StatusContinue {
 		return nil
@@ -197,7 +197,7 @@ func (s *stream) fields(r *message.Reply) {
 	}
 }
 
-// Begin implements core.Front.
+// Begin implements core.Downstream.
 func (s *stream) Begin(r *message.Reply) error {
 	s.fields(r)
 	header := s.w.Header()
@@ -214,7 +214,7 @@ func (s *stream) Begin(r *message.Reply) error {
 	return nil
 }
 
-// Write implements core.Front.
+// Write implements core.Downstream.
 func (s *stream) Write(p []byte) error {
 	return s.within(s.control.SetWriteDeadline, func() error {
 		_, err := s.w.Write(p)
@@ -222,10 +222,10 @@ func (s *stream) Write(p []byte) error {
 	})
 }
 
-// Flush implements core.Front.
+// Flush implements core.Downstream.
 func (s *stream) Flush() error { return s.within(s.control.SetWriteDeadline, s.control.Flush) }
 
-// End implements core.Front.
+// End implements core.Downstream.
 func (s *stream) End(trailers []message.Field) error {
 	for _, f := range trailers {
 		key := http.TrailerPrefix + strings.Clone(f.Name)
@@ -234,8 +234,8 @@ func (s *stream) End(trailers []message.Field) error {
 	return nil
 }
 
-// Abort implements core.Front: the stream is reset.
+// Abort implements core.Downstream: the stream is reset.
 func (s *stream) Abort() { s.aborted = true }
 
-// Tunnel implements core.Front. HTTP/2 has no upgrades, and CONNECT is refused before.
+// Tunnel implements core.Downstream. HTTP/2 has no upgrades, and CONNECT is refused before.
 func (s *stream) Tunnel(*message.Reply) (core.Tunnel, error) { return nil, http.ErrNotSupported }

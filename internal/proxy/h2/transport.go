@@ -21,7 +21,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
 
-// Transport sends requests over HTTP/2 without TLS, by prior knowledge. It implements core.Back.
+// Transport sends requests over HTTP/2 without TLS, by prior knowledge. It implements core.Transport.
 type Transport struct {
 	transport *http.Transport
 }
@@ -58,7 +58,7 @@ func dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	return ctx.Value(endpointKey{}).(*upstream.Endpoint).Dial(ctx)
 }
 
-// Send implements core.Back.
+// Send implements core.Transport.
 func (t *Transport) Send(to *upstream.Endpoint, s *core.Send) (core.Answer, error) {
 	ctx, sent := timed(context.WithValue(context.Background(), endpointKey{}, to))
 	a := &answer{}
@@ -380,7 +380,7 @@ func (b *copyBody) detach() {
 	b.rest = nil
 }
 
-// Leg sends copies over a Transport. It implements shadow.Leg.
+// Leg sends copies over a Transport. It implements shadow.Sender.
 type Leg struct {
 	Transport *Transport
 }
@@ -388,7 +388,7 @@ type Leg struct {
 // discardLimit is how many bytes of an answer's body are read before the stream is reset.
 const discardLimit = 256 << 10
 
-// Send implements shadow.Leg. The transport may wait, for a stream or for the window.
+// Send implements shadow.Sender. The transport may wait, for a stream or for the window.
 func (l *Leg) Send(to *upstream.Endpoint, c *shadow.Copy, wait bool) bool {
 	if !wait {
 		return false

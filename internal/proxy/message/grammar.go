@@ -95,3 +95,17 @@ func ValidHost(host string) bool {
 }
 
 func digit(c byte) bool { return '0' <= c && c <= '9' }
+
+// SplitPort splits an authority into its host and its port. The port keeps its colon, and is empty if the
+// authority has none. IPv6 literals keep their brackets.
+func SplitPort(authority string) (host, port string) {
+	for i := len(authority) - 1; i >= 0; i-- {
+		switch c := authority[i]; {
+		case c == ':':
+			return authority[:i], authority[i:]
+		case c < '0' || c > '9':
+			return authority, ""
+		}
+	}
+	return authority, ""
+}

@@ -5,15 +5,11 @@
 // the exchange ends; whoever keeps one for longer clones it.
 package message
 
-import (
-	"strings"
-
-	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
-)
+import "strings"
 
 // Field is one header or trailer field: name and value as received, without the optional
 // whitespace around the value (RFC 9110 section 5).
-type Field = routing.Field
+type Field struct{ Name, Value string }
 
 // Unknown is the length of a body that ends by its framing.
 const Unknown int64 = -1
@@ -118,14 +114,15 @@ func EqualFold(a, b string) bool {
 		return false
 	}
 	for i := range len(a) {
-		if a[i] != b[i] && lower(a[i]) != lower(b[i]) {
+		if a[i] != b[i] && LowerByte(a[i]) != LowerByte(b[i]) {
 			return false
 		}
 	}
 	return true
 }
 
-func lower(c byte) byte {
+// LowerByte returns c in lower case if it is an ASCII letter, else c.
+func LowerByte(c byte) byte {
 	if 'A' <= c && c <= 'Z' {
 		return c | 0x20
 	}

@@ -3,14 +3,7 @@
 
 package message
 
-import (
-	"strconv"
-
-	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
-)
-
-// Marker is the field that says that a request is a copy. Who receives one mirrors it no further.
-const Marker = "x-mirrorgate-shadow"
+import "strconv"
 
 // Outgoing is a request on its way to a backend or, as a copy, to a variant.
 type Outgoing struct {
@@ -18,7 +11,7 @@ type Outgoing struct {
 	// Target and Authority replace those of the request.
 	Target, Authority string
 	// Edits may be nil.
-	Edits *routing.HeaderEdits
+	Edits *HeaderEdits
 	// Shadow makes it a copy: marked, without Expect, for its body is complete already.
 	Shadow bool
 }
@@ -109,7 +102,7 @@ func AppendField(dst []byte, name, value string) []byte {
 type Reply struct {
 	*Response
 	// Edits may be nil.
-	Edits *routing.HeaderEdits
+	Edits *HeaderEdits
 }
 
 // Each yields the fields to send, without Transfer-Encoding and without what is for this hop.

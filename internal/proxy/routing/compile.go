@@ -218,8 +218,8 @@ func (c *compiler) backends(r *Rule, s *spec.Rule, f *filters, at string, prefix
 		}
 		b := &Backend{
 			Port: c.ref(&ref, at), Name: portName(ref.Name, ref.Port),
-			RequestHeaders:  f.request.then(&own.request),
-			ResponseHeaders: own.response.then(&f.response),
+			RequestHeaders:  f.request.Then(&own.request),
+			ResponseHeaders: own.response.Then(&f.response),
 			Rewrite:         f.rewrite.then(&own.rewrite),
 		}
 		for _, m := range own.mirrors {

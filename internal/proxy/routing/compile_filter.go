@@ -11,12 +11,13 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
 // filters is what the filters of a rule, or of a backend, add up to.
 type filters struct {
-	request, response HeaderEdits
+	request, response message.HeaderEdits
 	rewrite           Rewrite
 	redirect          *Redirect
 	mirrors           []mirrorSpec
@@ -92,9 +93,9 @@ func (c *compiler) filterType(s *spec.Filter, at string) bool {
 	return known && ok
 }
 
-func (c *compiler) headers(s *spec.HeaderModifier, at string) HeaderEdits {
-	fields := func(specs []spec.Header, list string) []Field {
-		var out []Field
+func (c *compiler) headers(s *spec.HeaderModifier, at string) message.HeaderEdits {
+	fields := func(specs []spec.Header, list string) []message.Field {
+		var out []message.Field
 		seen := map[string]bool{}
 		for i, h := range specs {
 			at := index(at, list, i)
@@ -102,18 +103,18 @@ func (c *compiler) headers(s *spec.HeaderModifier, at string) HeaderEdits {
 			if !httpguts.ValidHeaderFieldValue(h.Value) || strings.Trim(h.Value, " \t") != h.Value {
 				c.bad(at+".value", h.Value, "must be the value of a header field: one line, without space around it")
 			}
-			if seen[lower(h.Name)] {
+			if seen[strings.ToLower(h.Name)] {
 				c.bad(at+".name", h.Name, "is in %s already; write one value, with commas", list)
 			}
-			seen[lower(h.Name)] = true
-			out = append(out, Field(h))
+			seen[strings.ToLower(h.Name)] = true
+			out = append(out, message.Field(h))
 		}
 		return out
 	}
 	for i, name := range s.Remove {
 		c.editable(index(at, "remove", i), name)
 	}
-	return newHeaderEdits(fields(s.Set, "set"), fields(s.Add, "add"), s.Remove)
+	return message.NewHeaderEdits(fields(s.Set, "set"), fields(s.Add, "add"), s.Remove)
 }
 
 // framing are the fields that say where a message ends or what the connection does; the
@@ -124,7 +125,7 @@ var framing = []string{
 
 // editable checks the name of a field that a filter changes.
 func (c *compiler) editable(at, name string) {
-	switch l := lower(name); {
+	switch l := strings.ToLower(name); {
 	case !fieldName.MatchString(name):
 		c.bad(at, name, "must be the name of a header field")
 	case l == "host":
@@ -183,7 +184,7 @@ func (c *compiler) pathModifier(s *spec.PathModifier, at string, prefix *string)
 			kind: replacePrefix, value: strings.TrimSuffix(*s.ReplacePrefixMatch, "/"), match: strings.TrimSuffix(*prefix, "/"),
 		}
 	case s.Type == "ReplaceFullPath" || s.Type == "ReplacePrefixMatch":
-		c.bad(at, nil, "must have the field %s, and no other, beside type %s", lower(s.Type[:1])+s.Type[1:], s.Type)
+		c.bad(at, nil, "must have the field %s, and no other, beside type %s", strings.ToLower(s.Type[:1])+s.Type[1:], s.Type)
 	default:
 		c.bad(at+".type", s.Type, "must be ReplaceFullPath or ReplacePrefixMatch")
 	}

@@ -116,7 +116,7 @@ func (c *compiler) values(specs []spec.ValueMatch, at, field string, header bool
 		at := index(at, field, i)
 		v := valueMatch{name: s.Name, exact: s.Value}
 		if header {
-			v.name = lower(s.Name)
+			v.name = strings.ToLower(s.Name)
 			if !fieldName.MatchString(s.Name) {
 				c.bad(at+".name", s.Name, "must be the name of a header field")
 			}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
@@ -22,7 +23,7 @@ type target struct {
 type said struct{ value, at string }
 
 // mirror compiles a filter of a rule. edits and rewrite are what comes before the copy.
-func (c *compiler) mirror(r *Rule, s mirrorSpec, edits *HeaderEdits, rewrite *Rewrite) *Mirror {
+func (c *compiler) mirror(r *Rule, s mirrorSpec, edits *message.HeaderEdits, rewrite *Rewrite) *Mirror {
 	t := c.target(s)
 	own := &s.Mirrorgate
 	at := s.at + ".mirrorgate"
@@ -38,7 +39,7 @@ func (c *compiler) mirror(r *Rule, s mirrorSpec, edits *HeaderEdits, rewrite *Re
 	c.table.Mirrors = append(c.table.Mirrors, m)
 	if own.Headers != nil {
 		copied := c.headers(own.Headers, at+".headers")
-		m.Headers = edits.then(&copied)
+		m.Headers = edits.Then(&copied)
 	}
 	for i, method := range own.Methods {
 		if !methodToken.MatchString(method) {
@@ -111,7 +112,7 @@ func (c *compiler) key(s *spec.Keyed, at string) key {
 	case s.Cookie != "" && !fieldName.MatchString(s.Cookie):
 		c.bad(at+".cookie", s.Cookie, "must be the name of a cookie")
 	}
-	return key{header: lower(s.Header), cookie: s.Cookie}
+	return key{header: strings.ToLower(s.Header), cookie: s.Cookie}
 }
 
 // target finds or makes the target of a mirror, and adds what this one says about it.

@@ -5,10 +5,12 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
 
 // edit applies edits to a head like the data plane does.
-func edit(e *HeaderEdits, fields ...string) string {
+func edit(e *message.HeaderEdits, fields ...string) string {
 	var out []string
 	for _, f := range fields {
 		if name, _, _ := strings.Cut(f, ": "); !e.Drops(name) {

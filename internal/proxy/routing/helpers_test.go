@@ -7,11 +7,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
 // header is a Header for tests: pairs in their order.
-type header []Field
+type header []message.Field
 
 func (h header) Get(name string) (string, bool) {
 	var values []string
@@ -31,7 +32,7 @@ func request(line string, fields ...string) *Request {
 	var h header
 	for _, f := range fields {
 		name, value, _ := strings.Cut(f, ": ")
-		h = append(h, Field{name, value})
+		h = append(h, message.Field{Name: name, Value: value})
 	}
 	r.Header = h
 	return r

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
 
 // hosts finds the paths of a host, the most specific name first. A host that is found
@@ -31,14 +33,14 @@ func (h *hosts) match(r *Request) *Rule {
 func (h *hosts) named(r *Request) *Rule {
 	// Host names are at most 253 bytes; a longer one is none of ours.
 	var buf [256]byte
-	host, _ := splitPort(r.Host)
+	host, _ := message.SplitPort(r.Host)
 	host = strings.TrimSuffix(host, ".")
 	if len(host) > len(buf) {
 		return nil
 	}
 	name := buf[:len(host)]
 	for i := range name {
-		name[i] = lowerByte(host[i])
+		name[i] = message.LowerByte(host[i])
 	}
 	if rule := h.exact[string(name)].match(r); rule != nil {
 		return rule

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
@@ -183,7 +184,7 @@ func BenchmarkMatch(b *testing.B) {
 	}
 }
 
-type oneField Field
+type oneField message.Field
 
 func (f oneField) Get(name string) (string, bool) { return f.Value, name == f.Name }
 
@@ -202,7 +203,7 @@ func FuzzMatch(f *testing.F) {
 		if table == nil {
 			return
 		}
-		r := &Request{Method: method, Host: host, Path: path, RawQuery: query, Header: header{{"x", "1"}, {"y", "1"}}}
+		r := &Request{Method: method, Host: host, Path: path, RawQuery: query, Header: header{{Name: "x", Value: "1"}, {Name: "y", Value: "1"}}}
 		got, want := "", oracle(s, r)
 		if rule := table.Match(0, r); rule != nil {
 			got = rule.Name

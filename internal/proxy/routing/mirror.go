@@ -5,6 +5,8 @@ package routing
 import (
 	"slices"
 	"time"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
 
 // Mirror copies a share of the requests of a rule, or of one of its backends, to a target.
@@ -19,7 +21,7 @@ type Mirror struct {
 	Target *Target
 	// Headers are all edits between the request as it was sent and the copy: those of
 	// the rule (and the backend, if the mirror is the backend's), then the mirror's own.
-	Headers HeaderEdits
+	Headers message.HeaderEdits
 	// Rewrite of host and path, that of the rule (and backend). Host comes after it.
 	Rewrite Rewrite
 	// MaxBody is the most bytes of a body that is copied; a request with more is not
@@ -94,17 +96,11 @@ func (m *Mirror) Sample(r *Request) bool {
 	return m.sampler.sample(r)
 }
 
-// AppendHost appends the Host of the copy, made of that of the primary's request (after
-// Rewrite): -shadow is inserted before the port, unless the mirror keeps hosts as they are.
-// An IPv6 address stays as it is: nothing may follow its bracket (RFC 3986, 3.2.2), and a
-// strict variant would answer 400.
+// AppendHost appends the Host of the copy. host is that of the primary's request after Rewrite; it gets the
+// suffix -shadow, unless the mirror keeps hosts as they are.
 func (m *Mirror) AppendHost(dst []byte, host string) []byte {
-	name, port := splitPort(host)
-	if m.keepHost || name == "" || name[len(name)-1] == ']' {
+	if m.keepHost {
 		return append(dst, host...)
 	}
-	return append(append(append(dst, name...), ShadowSuffix...), port...)
+	return message.AppendShadowHost(dst, host)
 }
-
-// ShadowSuffix is what Envoy appends to the host of a copy, and so do we.
-const ShadowSuffix = "-shadow"

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
 
 // Rule is what happens to the requests of one rule. Either Redirect is set, or Pick says
@@ -19,7 +21,7 @@ type Rule struct {
 	Redirect *Redirect
 	// ResponseHeaders apply to an answer that the proxy gives itself for this rule
 	// (a redirect). For that of a backend use [Backend.ResponseHeaders].
-	ResponseHeaders HeaderEdits
+	ResponseHeaders message.HeaderEdits
 	// Mirrors are those of the rule; a backend may have more.
 	Mirrors  []*Mirror
 	Timeouts Timeouts
@@ -47,9 +49,9 @@ type Backend struct {
 	// Port is where the endpoints are. Nil if the service or its port is missing.
 	Port *Port
 	// RequestHeaders are the edits of rule and backend in one.
-	RequestHeaders HeaderEdits
+	RequestHeaders message.HeaderEdits
 	// ResponseHeaders are the edits of backend and rule in one.
-	ResponseHeaders HeaderEdits
+	ResponseHeaders message.HeaderEdits
 	// Rewrite of host and path by rule and backend.
 	Rewrite Rewrite
 	// Mirrors of this backend alone, beside those of the rule.

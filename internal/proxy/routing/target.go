@@ -2,7 +2,11 @@ package routing
 
 // Rewrites and redirects: what filters do to the request target.
 
-import "strconv"
+import (
+	"strconv"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
+)
 
 // Rewrite changes host and path of a request on its way to a backend. The zero Rewrite
 // changes nothing.
@@ -64,7 +68,7 @@ func (d *Redirect) AppendLocation(dst []byte, l *Listener, r *Request) []byte {
 	}
 	hostname := d.hostname
 	if hostname == "" {
-		hostname, _ = splitPort(r.Host)
+		hostname, _ = message.SplitPort(r.Host)
 	}
 	dst = append(append(append(dst, scheme...), "://"...), hostname...)
 	implied := port == 0 || port == 80 && scheme == "http" || port == 443 && scheme == "https"
@@ -109,18 +113,4 @@ func (p *pathModifier) append(dst []byte, path string) []byte {
 		dst = append(dst, rest...)
 	}
 	return dst
-}
-
-// splitPort splits an authority into host and port, if it ends in one (with its colon
-// kept). IPv6 literals keep their brackets.
-func splitPort(authority string) (host, port string) {
-	for i := len(authority) - 1; i >= 0; i-- {
-		switch c := authority[i]; {
-		case c == ':':
-			return authority[:i], authority[i:]
-		case c < '0' || c > '9':
-			return authority, ""
-		}
-	}
-	return authority, ""
 }

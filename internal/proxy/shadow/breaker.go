@@ -8,9 +8,9 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
 )
 
-// box is the penalty box of one target: after failures in a row nothing is sent for a while, then
+// breaker is the circuit breaker of one target: after failures in a row nothing is sent for a while, then
 // one probe; a success lets everything through again.
-type box struct {
+type breaker struct {
 	// failures in a row; while it is 0 nobody takes the lock.
 	failures atomic.Int64
 
@@ -21,7 +21,7 @@ type box struct {
 
 // shut says whether a copy need not be made. It claims nothing: it may take long until the client
 // has sent its request.
-func (b *box) shut(now time.Time) bool {
+func (b *breaker) shut(now time.Time) bool {
 	if b.failures.Load() == 0 {
 		return false
 	}
@@ -31,7 +31,7 @@ func (b *box) shut(now time.Time) bool {
 }
 
 // claim says whether a copy may be sent now; after a pause it becomes the probe, until report.
-func (b *box) claim(now time.Time) bool {
+func (b *breaker) claim(now time.Time) bool {
 	if b.failures.Load() == 0 {
 		return true
 	}
@@ -45,7 +45,7 @@ func (b *box) claim(now time.Time) bool {
 }
 
 // unclaim gives back what claim granted: the copy was not sent after all.
-func (b *box) unclaim() {
+func (b *breaker) unclaim() {
 	if b.failures.Load() == 0 {
 		return
 	}
@@ -55,7 +55,7 @@ func (b *box) unclaim() {
 }
 
 // report tells how sending a copy ended.
-func (b *box) report(p *routing.Penalty, ok bool) {
+func (b *breaker) report(p *routing.Penalty, ok bool) {
 	if ok && b.failures.Load() == 0 {
 		return
 	}

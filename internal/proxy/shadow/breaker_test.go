@@ -10,10 +10,10 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
 )
 
-func TestBox(t *testing.T) {
+func TestBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &routing.DefaultPenalty
-		var b box
+		var b breaker
 		sent := func(ok bool, why string) {
 			t.Helper()
 			assert.Equal(t, !ok, b.shut(time.Now()), why)

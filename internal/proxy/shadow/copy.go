@@ -20,15 +20,15 @@ type Copy struct {
 	Trailers []message.Field
 	// Begin is when the copy is sent, and Until when the answer must have been read.
 	Begin, Until time.Time
-	// End is when the answer had been read; the Leg sets it.
+	// End is when the answer had been read; the Sender sets it.
 	End time.Time
-	// Latency is from the copy sent to the head of its final answer; the Leg sets it. 0 if the
+	// Latency is from the copy sent to the head of its final answer; the Sender sets it. 0 if the
 	// answer came earlier.
 	Latency time.Duration
-	// Spent says that there is no connection, and may be no further one; the Leg sets it.
+	// Spent says that there is no connection, and may be no further one; the Sender sets it.
 	Spent bool
 
-	target   *Target
+	queue    *Queue
 	endpoint *upstream.Endpoint
 	observer Observer
 	compare  *Comparison
@@ -47,7 +47,7 @@ type Copy struct {
 // Timed says that Latency is wanted.
 func (c *Copy) Timed() bool { return c.compare != nil }
 
-// Wire is the head in HTTP/1.1's format and the bytes of the body. Of a Leg that must not wait, they
+// Wire is the head in HTTP/1.1's format and the bytes of the body. Of a Sender that must not wait, they
 // may be the request's: what is not sent when Send returns is to be kept first.
 func (c *Copy) Wire() (head, body []byte) {
 	if c.borrowed != nil {
@@ -159,7 +159,7 @@ func (c *Copy) grow(size int) bool {
 	if size > want {
 		want = max(size, min(2*cap(c.buf), c.head+int(c.maxBody)))
 	}
-	if !c.target.reserve(int64(want)) {
+	if !c.queue.reserve(int64(want)) {
 		return false
 	}
 	var bigger []byte
@@ -170,13 +170,13 @@ func (c *Copy) grow(size int) bool {
 	}
 	bigger = bigger[:copy(bigger, c.buf)]
 	buffer.Recycle(c.buf)
-	c.target.held.Add(-c.reserved)
+	c.queue.held.Add(-c.reserved)
 	c.buf, c.reserved = bigger, int64(want)
 	return true
 }
 
 // Submit hands the copy over to be sent. It never waits.
-func (c *Copy) Submit() { c.target.submit(c) }
+func (c *Copy) Submit() { c.queue.submit(c) }
 
 // Discard drops the copy.
 func (c *Copy) Discard(why Reason) {
@@ -185,7 +185,7 @@ func (c *Copy) Discard(why Reason) {
 }
 
 func (c *Copy) free() {
-	c.target.held.Add(-c.reserved)
+	c.queue.held.Add(-c.reserved)
 	buffer.Recycle(c.buf)
 	trailers := c.Trailers[:0]
 	clear(c.Trailers)

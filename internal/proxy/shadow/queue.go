@@ -59,8 +59,8 @@ type Answered struct {
 	Endpoint string
 }
 
-// Leg carries copies in one protocol.
-type Leg interface {
+// Sender carries copies in one protocol.
+type Sender interface {
 	// Send sends the copy and calls c.Done, from any goroutine and perhaps before it returns, once the
 	// answer has been read, by c.Until, or there will be none. It sets c.End, and c.Latency if c.Timed.
 	// Unless wait is set it must not wait, and returns false if it would have to: then nothing was sent,
@@ -72,14 +72,14 @@ type Leg interface {
 type Config struct {
 	Limits    routing.Limits
 	Endpoints upstream.Set
-	Leg       Leg
+	Sender    Sender
 }
 
-// Target is where copies go. It outlives tables.
-type Target struct {
-	config atomic.Pointer[Config]
-	held   atomic.Int64
-	box    box
+// Queue sends the copies for one target, and holds those that wait for their turn. It outlives tables.
+type Queue struct {
+	config  atomic.Pointer[Config]
+	held    atomic.Int64
+	breaker breaker
 
 	mu          sync.Mutex
 	idle        sync.Cond
@@ -91,31 +91,31 @@ type Target struct {
 
 var copies = sync.Pool{New: func() any { return new(Copy) }}
 
-// NewTarget returns a target; Configure may be called again at any time.
-func NewTarget(c *Config) *Target {
-	t := &Target{}
-	t.idle.L = &t.mu
-	t.Configure(c)
-	return t
+// NewQueue returns a queue; Configure may be called again at any time.
+func NewQueue(c *Config) *Queue {
+	q := &Queue{}
+	q.idle.L = &q.mu
+	q.Configure(c)
+	return q
 }
 
 // Configure replaces limits and endpoints for all copies that are not being sent yet.
-func (t *Target) Configure(c *Config) { t.config.Store(c) }
+func (q *Queue) Configure(c *Config) { q.config.Store(c) }
 
 // InFlight is how many copies are being sent.
-func (t *Target) InFlight() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.running
+func (q *Queue) InFlight() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.running
 }
 
 // Held is how many bytes all copies hold that wait or are under way.
-func (t *Target) Held() int64 { return t.held.Load() }
+func (q *Queue) Held() int64 { return q.held.Load() }
 
 // Admit makes a copy of a request, its body still to be written, or drops it before any work is
 // done for it and returns nil.
-func (t *Target) Admit(out *message.Outgoing, mirror *routing.Mirror, observer Observer, compare *Comparison, now time.Time) *Copy {
-	config := t.config.Load()
+func (q *Queue) Admit(out *message.Outgoing, mirror *routing.Mirror, observer Observer, compare *Comparison, now time.Time) *Copy {
+	config := q.config.Load()
 	if out.Length > mirror.MaxBody {
 		observer.Dropped(TooLarge)
 		return nil
@@ -124,21 +124,21 @@ func (t *Target) Admit(out *message.Outgoing, mirror *routing.Mirror, observer O
 		observer.Dropped(NoEndpoint)
 		return nil
 	}
-	if t.full(&config.Limits) {
+	if q.full(&config.Limits) {
 		observer.Dropped(QueueFull)
 		return nil
 	}
-	if t.box.shut(now) {
+	if q.breaker.shut(now) {
 		observer.Dropped(Penalty)
 		return nil
 	}
 	c := copies.Get().(*Copy)
-	c.target, c.observer, c.compare = t, observer, compare
+	c.queue, c.observer, c.compare = q, observer, compare
 	c.maxBody, c.timeout = mirror.MaxBody, mirror.Timeout
 	c.Chunked, c.IsHead = out.Length == message.Unknown, out.Method == "HEAD"
 	c.buf = message.AppendRequest(buffer.Small()[:0], out)
 	c.head = len(c.buf)
-	if !t.reserve(int64(cap(c.buf))) {
+	if !q.reserve(int64(cap(c.buf))) {
 		c.Discard(Budget)
 		return nil
 	}
@@ -150,94 +150,94 @@ func (t *Target) Admit(out *message.Outgoing, mirror *routing.Mirror, observer O
 	return c
 }
 
-func (t *Target) reserve(n int64) bool {
-	if t.held.Add(n) > t.config.Load().Limits.Budget {
-		t.held.Add(-n)
+func (q *Queue) reserve(n int64) bool {
+	if q.held.Add(n) > q.config.Load().Limits.Budget {
+		q.held.Add(-n)
 		return false
 	}
 	return true
 }
 
-func (t *Target) full(limits *routing.Limits) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.running >= limits.MaxInFlight && t.queued >= limits.Queue
+func (q *Queue) full(limits *routing.Limits) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.running >= limits.MaxInFlight && q.queued >= limits.Queue
 }
 
 // submit starts to send the copy if there is room, or else queues it.
-func (t *Target) submit(c *Copy) {
-	limits := &t.config.Load().Limits
-	t.mu.Lock()
+func (q *Queue) submit(c *Copy) {
+	limits := &q.config.Load().Limits
+	q.mu.Lock()
 	switch {
-	case t.closed:
-		t.mu.Unlock()
+	case q.closed:
+		q.mu.Unlock()
 		c.Discard(Shutdown)
-	case t.running < limits.MaxInFlight:
-		t.running++
-		t.mu.Unlock()
-		t.dispatch(c)
-	case t.queued < limits.Queue:
-		t.queued++
+	case q.running < limits.MaxInFlight:
+		q.running++
+		q.mu.Unlock()
+		q.dispatch(c)
+	case q.queued < limits.Queue:
+		q.queued++
 		c.Keep()
-		if t.last == nil {
-			t.first = c
+		if q.last == nil {
+			q.first = c
 		} else {
-			t.last.next = c
+			q.last.next = c
 		}
-		t.last = c
-		t.mu.Unlock()
+		q.last = c
+		q.mu.Unlock()
 	default:
-		t.mu.Unlock()
+		q.mu.Unlock()
 		c.Discard(QueueFull)
 	}
 }
 
 // dispatch sends a copy, or, if that one cannot be sent, the next that waits. It does not wait itself:
 // what would is left to a goroutine.
-func (t *Target) dispatch(c *Copy) {
-	for ; c != nil; c = t.next() {
-		config := t.config.Load()
+func (q *Queue) dispatch(c *Copy) {
+	for ; c != nil; c = q.next() {
+		config := q.config.Load()
 		c.Begin = time.Now()
 		endpoint := config.Endpoints.Pick(nil, c.Begin)
 		if endpoint == nil {
 			c.Discard(NoEndpoint)
 			continue
 		}
-		if !t.box.claim(c.Begin) {
+		if !q.breaker.claim(c.Begin) {
 			c.Discard(Penalty)
 			continue
 		}
 		c.Until, c.endpoint = c.Begin.Add(c.timeout), endpoint
 		endpoint.Enter()
-		if config.Leg.Send(endpoint, c, false) {
+		if config.Sender.Send(endpoint, c, false) {
 			return
 		}
 		if !c.Spent {
 			c.Keep()
-			go config.Leg.Send(endpoint, c, true)
+			go config.Sender.Send(endpoint, c, true)
 			return
 		}
 		endpoint.Leave()
-		t.box.unclaim()
+		q.breaker.unclaim()
 		c.Discard(Churn)
 	}
 }
 
 // next returns the copy that takes the place of one that has ended, or nil.
-func (t *Target) next() *Copy {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	c := t.first
+func (q *Queue) next() *Copy {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	c := q.first
 	if c == nil {
-		if t.running--; t.running == 0 {
-			t.idle.Broadcast()
+		if q.running--; q.running == 0 {
+			q.idle.Broadcast()
 		}
 		return nil
 	}
-	t.first, c.next = c.next, nil
-	t.queued--
-	if t.first == nil {
-		t.last = nil
+	q.first, c.next = c.next, nil
+	q.queued--
+	if q.first == nil {
+		q.last = nil
 	}
 	return c
 }
@@ -245,12 +245,12 @@ func (t *Target) next() *Copy {
 // Done tells how sending the copy ended; status is that of its answer unless there is an error. The
 // copy must not be used any more.
 func (c *Copy) Done(status int, err error) {
-	t := c.target
+	q := c.queue
 	c.endpoint.Leave()
 	if errors.Is(err, upstream.ErrChurn) {
-		t.box.unclaim() // nothing was tried
+		q.breaker.unclaim() // nothing was tried
 	} else {
-		t.box.report(&t.config.Load().Limits.Penalty, err == nil)
+		q.breaker.report(&q.config.Load().Limits.Penalty, err == nil)
 	}
 	if err != nil {
 		c.Discard(reasonOf(err))
@@ -262,7 +262,7 @@ func (c *Copy) Done(status int, err error) {
 		}
 		c.free()
 	}
-	t.dispatch(t.next())
+	q.dispatch(q.next())
 }
 
 func reasonOf(err error) Reason {
@@ -280,22 +280,22 @@ func reasonOf(err error) Reason {
 }
 
 // Close drops what waits and waits for what is under way, which their timeouts bound.
-func (t *Target) Close() {
-	t.Drop()
-	t.mu.Lock()
-	for t.running > 0 {
-		t.idle.Wait()
+func (q *Queue) Close() {
+	q.Drop()
+	q.mu.Lock()
+	for q.running > 0 {
+		q.idle.Wait()
 	}
-	t.mu.Unlock()
+	q.mu.Unlock()
 }
 
 // Drop drops what waits, and whatever is submitted from now on.
-func (t *Target) Drop() {
-	t.mu.Lock()
-	t.closed = true
-	c := t.first
-	t.first, t.last, t.queued = nil, nil, 0
-	t.mu.Unlock()
+func (q *Queue) Drop() {
+	q.mu.Lock()
+	q.closed = true
+	c := q.first
+	q.first, q.last, q.queued = nil, nil, 0
+	q.mu.Unlock()
 	for c != nil {
 		next := c.next
 		c.Discard(Shutdown)
