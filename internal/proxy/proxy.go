@@ -105,7 +105,7 @@ func New(o *Options) *Server {
 	shadows := upstream.NewPool(&upstream.Pool{Timeout: o.ConnectTimeout, Connects: s.options.VariantConnects})
 	s.core = core.New(&core.Options{
 		HTTP: h1.NewClient(limits), H2C: s.back,
-		ShadowHTTP: h1.NewLeg(limits), ShadowH2C: &h2.Leg{Transport: s.leg},
+		ShadowHTTP: h1.NewSender(limits), ShadowH2C: &h2.Leg{Transport: s.leg},
 		Pool: pool, ShadowPool: shadows,
 		Metrics: core.NewMetrics(s.options.Registry), AccessLog: o.AccessLog,
 	})

@@ -1,6 +1,5 @@
-// Bodies as they arrive: by length, chunked, or until the connection ends. Chunks are taken apart
-// here and framed anew by whoever sends them on; not a byte of their framing is passed on
-// (RFC 9112 section 7.1).
+// Bodies as they arrive: by length, chunked, or until the connection ends. Chunks are decoded here and framed
+// anew by the sender; no byte of their framing is passed on (RFC 9112 section 7.1).
 
 package h1
 
@@ -21,8 +20,8 @@ const (
 	byClose
 )
 
-// chunkLine is the most bytes of a chunk's first line, extensions included, and chunkOverhead of
-// all extensions of a body, beyond a share of its data: whoever sends more wants us to work.
+// chunkLine is the most bytes of a chunk's first line, extensions included, and chunkOverhead the most bytes of
+// all extensions of a body: a client that sends more wants to make the proxy work.
 const (
 	chunkLine     = 256
 	chunkOverhead = 16 << 10
@@ -40,14 +39,14 @@ type body struct {
 	in     *reader
 	limits *Limits
 	kind   bodyKind
-	// left is what is left of the body, or of the current chunk.
+	// left is how many bytes are left of the body, or of the current chunk.
 	left int64
-	// data says that a chunk has begun, whose CR LF is still to come.
+	// data is set while a chunk has begun whose CR LF is still to come.
 	data     bool
 	done     bool
 	overhead int
 	trailers []message.Field
-	// wait prepares the connection for a read that may wait; nil if nothing is to be done.
+	// wait prepares the connection for a read that may wait; nil if no preparation is needed.
 	wait func() error
 }
 
@@ -63,8 +62,8 @@ func (b *body) reset(length int64, untilClose bool) {
 	}
 }
 
-// Next returns the bytes that follow, valid until the next call, and waits only if there are none.
-// After the last it returns io.EOF.
+// Next returns the bytes that follow, valid until the next call, and waits only if none have arrived. After the
+// last it returns io.EOF.
 func (b *body) Next() ([]byte, error) {
 	if b.done {
 		return nil, io.EOF
@@ -95,6 +94,7 @@ func (b *body) Next() ([]byte, error) {
 	return in.buf[in.r-n : in.r : in.r], nil
 }
 
+// await waits until at least one byte is buffered.
 func (b *body) await() error {
 	if b.in.buffered() > 0 {
 		return nil
@@ -105,6 +105,7 @@ func (b *body) await() error {
 	return b.in.extend()
 }
 
+// prepare is called before every read that may wait.
 func (b *body) prepare() error {
 	if b.wait == nil {
 		return nil
@@ -112,20 +113,20 @@ func (b *body) prepare() error {
 	return b.wait()
 }
 
-// Ready says that Next will not wait.
+// Ready reports whether Next returns without waiting.
 func (b *body) Ready() bool {
 	if b.done {
 		return true
 	}
 	if b.kind == byChunks && b.left == 0 {
-		// The line is a few bytes and mostly arrives with what follows.
+		// The line has a few bytes and mostly arrives with the data.
 		return b.in.buffered() > chunkLine
 	}
 	return b.in.buffered() > 0
 }
 
-// Whole reads what has arrived already and says whether that is the rest of the body. The body is
-// then in one piece, unless it is long.
+// Whole reads the bytes that have arrived and reports whether they are the rest of the body. The body is then in
+// one piece, unless it is longer than a large buffer.
 func (b *body) Whole() bool {
 	if b.kind != byLength || b.left > buffer.LargeSize {
 		return b.done
@@ -143,13 +144,13 @@ func (b *body) Whole() bool {
 	return true
 }
 
-// Trailers returns the fields after a chunked body, without those that may not be there.
+// Trailers returns the fields after a chunked body, without those that are forbidden there.
 func (b *body) Trailers() []message.Field { return b.trailers }
 
-// Done says that the body was read to its end, so that the next message follows.
+// Done reports whether the body was read to its end, so that the next message follows.
 func (b *body) Done() bool { return b.done }
 
-// chunk reads the end of the last chunk and the line of the next, and after the last chunk the
+// chunk reads the end of the current chunk and the first line of the next, and after the last chunk the
 // trailers.
 func (b *body) chunk() error {
 	if b.data {
@@ -180,8 +181,8 @@ func (b *body) chunk() error {
 	return nil
 }
 
-// chunkSize parses hexadecimal digits, optionally followed by extensions, of which it returns the
-// length.
+// chunkSize parses the hexadecimal digits at the start of the line. extension is the length of the extensions
+// after them.
 func chunkSize(line []byte) (size int64, extension int, err error) {
 	i := 0
 	for ; i < len(line); i++ {
@@ -189,7 +190,7 @@ func chunkSize(line []byte) (size int64, extension int, err error) {
 		if digit < 0 {
 			break
 		}
-		if i == 15 { // 60 bits are enough for everybody
+		if i == 15 { // 60 bits are enough
 			return 0, 0, errChunkSize
 		}
 		size = size<<4 | int64(digit)
@@ -219,8 +220,8 @@ func hex(c byte) int {
 	return -1
 }
 
-// line returns the next line without its CR LF, valid until the next read. limit is the most bytes
-// it may have with it.
+// line returns the next line without its CR LF, valid until the next read. limit is the most bytes it may have,
+// CR LF included.
 func (b *body) line(limit int) ([]byte, error) {
 	in := b.in
 	for searched := 0; ; {
@@ -250,7 +251,7 @@ func (b *body) line(limit int) ([]byte, error) {
 	}
 }
 
-// readTrailers copies them, for they are rare and the buffer goes on.
+// readTrailers copies the trailers, because they are rare and the buffer is reused.
 func (b *body) readTrailers() error {
 	var block []byte
 	for {

@@ -1,4 +1,5 @@
-// The sending half: connections to backends and one exchange on them at a time.
+// Connections to backends, and the one exchange that each of them carries at a time. request.go sends the
+// request; this file has the rest.
 
 package h1
 
@@ -23,20 +24,23 @@ type Client struct {
 	limits Limits
 }
 
-// NewClient returns a client that reads answers within the limits. How long a backend may take is up
-// to the rule; where that has no timeout, BackendTimeout is how long a backend may neither take nor send
-// a byte once it has the request.
+// NewClient returns a client that reads answers within the limits. The rule decides how long a backend may take;
+// where it has no timeout, BackendTimeout is how long a backend may neither take nor send a byte once it has the
+// request.
 func NewClient(limits *Limits) *Client { return &Client{limits: limits.Defaulted()} }
 
-// grace is how long a request may still take to be sent once its answer is complete.
-const grace = 100 * time.Millisecond
-
-// most1xx is how many interim responses one answer may have.
-const most1xx = 64
+const (
+	// uploadGrace is how long the rest of a request may take to be sent once its answer is complete.
+	uploadGrace = 100 * time.Millisecond
+	// most1xx is how many interim responses one answer may have.
+	most1xx = 64
+	// clientCheckInterval is how often a wait for an answer checks whether the client is still there.
+	clientCheckInterval = time.Second
+)
 
 var (
 	errInterim = errors.New("too many interim responses")
-	errSwitch  = errors.New("switched to a protocol that was not asked for")
+	errSwitch  = errors.New("switched to a protocol that was not requested")
 	errStale   = errors.New("connection is not quiet")
 )
 
@@ -56,23 +60,23 @@ type clientConn struct {
 	uploading bool
 	uploaded  chan struct{}
 	sent      bool
-	// flowing says that upload has not ended, gone that it ended for the client's fault, cut that it
-	// is to end.
+	// flowing is set while upload runs, gone when it ended because the client's side failed, and cut when it
+	// must end.
 	flowing, gone, cut atomic.Bool
 	lastWrite          time.Time
-	// now is the time, until a wait.
+	// now is the current time, or zero once a wait has made it old.
 	now time.Time
-	// quietEnd is when a backend that is silent now has been so for too long.
-	quietEnd time.Time
-	// patience and exchange are silence and askAndPull, made once, for a method's value is an allocation.
-	patience func() error
-	exchange func(fd uintptr) bool
-	asking   asking
-	// failure is what ask found instead of an answer.
+	// silenceEnd is when a backend that is silent now has been so for too long.
+	silenceEnd time.Time
+	// These are method values, made once because each is an allocation.
+	limitSilenceFunc func() error
+	pushAndPullFunc  func(fd uintptr) bool
+	phase            sendPhase
+	// failure is the error that sendAndWait met instead of an answer.
 	failure error
 }
 
-// connect takes an idle connection, unless a fresh one is asked for, or dials.
+// connect takes an idle connection, or dials if there is none or fresh is set.
 func connect(to *upstream.Endpoint, limits *Limits, fresh bool, deadline time.Time) (c *clientConn, reused bool, err error) {
 	if !fresh {
 		if idle := to.Take(); idle != nil {
@@ -85,7 +89,7 @@ func connect(to *upstream.Endpoint, limits *Limits, fresh bool, deadline time.Ti
 	}
 	c = &clientConn{Conn: conn, endpoint: to, limits: limits}
 	c.init()
-	c.out.slow = c.writeWithin
+	c.out.beforeWait = c.writeWithin
 	return c, false, nil
 }
 
@@ -102,10 +106,10 @@ func (c *clientConn) init() {
 	c.in.init(c.Conn)
 	c.out.init(c.Conn, c.in.raw)
 	c.body.in, c.body.limits = &c.in, c.limits
-	c.patience, c.exchange = c.silence, c.askAndPull
+	c.limitSilenceFunc, c.pushAndPullFunc = c.limitSilence, c.pushAndPull
 }
 
-// alive says whether the peer of an idle connection has kept quiet: no bytes, no end, no error. It takes
+// alive reports whether the peer of an idle connection has been quiet: no bytes, no end, no error. It takes
 // nothing out of the socket.
 func (c *clientConn) alive() bool {
 	if c.in.raw == nil {
@@ -125,7 +129,7 @@ func (c *Client) Send(to *upstream.Endpoint, s *core.Send) (core.Answer, error) 
 		s.Reused = reused
 		conn.begin(s)
 		written := conn.writeRequest(s, reused)
-		if written == errStale { //nolint:errorlint // our own
+		if written == errStale { //nolint:errorlint // returned by writeRequest itself
 			_ = conn.Close()
 			continue
 		}
@@ -144,20 +148,22 @@ func (c *Client) Send(to *upstream.Endpoint, s *core.Send) (core.Answer, error) 
 	}
 }
 
+// begin resets the connection's state for the next exchange.
 func (c *clientConn) begin(s *core.Send) {
-	c.send, c.sent, c.now, c.failure, c.quietEnd = s, false, s.Now, nil, noDeadline
+	c.send, c.sent, c.now, c.failure, c.silenceEnd = s, false, s.Now, nil, noDeadline
 	c.until(s.Deadline)
 	c.body.wait = nil
 	if s.Deadline.IsZero() {
-		c.body.wait = c.patience
+		c.body.wait = c.limitSilenceFunc
 	}
 }
 
+// isClosed reports whether err means that the peer has closed or reset the connection.
 func isClosed(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// until sets the deadline of everything on the connection, if it is another one than before.
+// until sets the deadline of the connection's reads and writes, if it has changed.
 func (c *clientConn) until(deadline time.Time) {
 	if !c.deadline.Equal(deadline) {
 		c.deadline, c.in.deadline, c.lastWrite = deadline, deadline, deadline
@@ -165,38 +171,38 @@ func (c *clientConn) until(deadline time.Time) {
 	}
 }
 
-// silence gives the next read its time, coarsely, where no deadline bounds the exchange. It is cut
-// into looks around: a client that has left is not to hold a backend that says nothing.
-func (c *clientConn) silence() error {
+// limitSilence sets the deadline of the next read, coarsely, where no deadline bounds the exchange. A read waits
+// at most clientCheckInterval at a time, so that a client that has left does not hold a silent backend.
+func (c *clientConn) limitSilence() error {
 	now := c.now
 	if c.now = noDeadline; now.IsZero() {
 		now = time.Now()
 	}
-	if c.quietEnd.IsZero() || c.flowing.Load() {
-		c.quietEnd = now.Add(c.limits.BackendTimeout)
+	if c.silenceEnd.IsZero() || c.flowing.Load() {
+		c.silenceEnd = now.Add(c.limits.BackendTimeout)
 	}
-	c.in.within(max(min(lookAround, c.quietEnd.Sub(now)), time.Millisecond), now)
+	c.in.within(max(min(clientCheckInterval, c.silenceEnd.Sub(now)), time.Millisecond), now)
 	if c.gone.Load() {
 		_ = c.SetReadDeadline(past)
 	}
 	return nil
 }
 
-// again says, by returning nil, that a read that failed with err is to be tried once more. A backend
-// may be silent while the client still sends.
-func (c *clientConn) again(err error) error {
+// retryRead returns nil if a read that failed with err must be repeated, or else the error of the exchange. A
+// backend may be silent while the client still sends.
+func (c *clientConn) retryRead(err error) error {
 	switch {
 	case c.body.wait == nil, c.gone.Load(), !errors.Is(err, os.ErrDeadlineExceeded):
 		return err
 	case c.send.Gone():
 		return core.ErrGone
-	case !c.flowing.Load() && !time.Now().Before(c.quietEnd):
+	case !c.flowing.Load() && !time.Now().Before(c.silenceEnd):
 		return err
 	}
 	return nil
 }
 
-// writeWithin does the same for a write that waits.
+// writeWithin does the same as limitSilence for a write that waits.
 func (c *clientConn) writeWithin() {
 	if c.body.wait == nil {
 		return
@@ -210,15 +216,12 @@ func (c *clientConn) writeWithin() {
 	}
 }
 
-// lookAround is how often a wait for an answer looks whether the client is still there.
-const lookAround = time.Second
-
-// firstHead waits for a head.
-func (c *clientConn) firstHead() (head []byte, err error) {
+// nextHead waits for the next head, interim or final.
+func (c *clientConn) nextHead() (head []byte, err error) {
 	if c.failure != nil {
 		return nil, c.failure
 	}
-	c.quietEnd = noDeadline
+	c.silenceEnd = noDeadline
 	for waits := c.in.buffered() == 0; ; waits = true {
 		if waits {
 			if err := c.body.prepare(); err != nil {
@@ -228,7 +231,7 @@ func (c *clientConn) firstHead() (head []byte, err error) {
 		if head, err = c.in.head(c.limits.Head, nil); err == nil {
 			return head, nil
 		}
-		if err = c.again(err); err != nil {
+		if err = c.retryRead(err); err != nil {
 			return nil, err
 		}
 	}
@@ -241,11 +244,11 @@ var (
 	noDeadline time.Time
 )
 
-// readHead reads the final head and passes interim ones on. upgrade is the protocol that may be
-// switched to.
+// readHead reads the final head and passes interim ones on to inform. upgrade is the only protocol to which a 101
+// may switch.
 func (c *clientConn) readHead(method, upgrade string, inform func(*message.Response) error) error {
 	for range most1xx {
-		head, err := c.firstHead()
+		head, err := c.nextHead()
 		if err != nil {
 			return err
 		}
@@ -272,32 +275,32 @@ func (c *clientConn) readHead(method, upgrade string, inform func(*message.Respo
 
 // Next, Ready and Trailers implement core.Body for the answer.
 func (c *clientConn) Next() ([]byte, error) {
-	c.quietEnd = noDeadline
+	c.silenceEnd = noDeadline
 	for {
 		p, err := c.body.Next()
 		if err == nil || err == io.EOF { //nolint:errorlint // by the contract of Body
 			return p, err
 		}
-		if err = c.again(err); err != nil {
+		if err = c.retryRead(err); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// Ready says that Next will not wait.
+// Ready reports whether Next returns without waiting.
 func (c *clientConn) Ready() bool { return c.body.Ready() }
 
-// Trailers are the fields after the answer's body.
+// Trailers returns the fields after the answer's body.
 func (c *clientConn) Trailers() []message.Field { return c.body.Trailers() }
 
-// Head is the head of the answer.
+// Head returns the head of the answer, valid until Finish.
 func (c *clientConn) Head() *message.Response { return &c.head }
 
 // Finish implements core.Answer.
 func (c *clientConn) Finish(complete bool) bool {
 	wait := time.Duration(0)
 	if complete {
-		wait = grace
+		wait = uploadGrace
 	}
 	sent := c.join(wait)
 	if !complete || !sent || !c.body.Done() || c.framing.close || c.in.buffered() > 0 {
@@ -308,7 +311,7 @@ func (c *clientConn) Finish(complete bool) bool {
 	return sent
 }
 
-// idle puts the connection back for the next request.
+// idle keeps the connection for the next request.
 func (c *clientConn) idle(now time.Time) {
 	c.in.release()
 	c.send = nil
@@ -317,7 +320,7 @@ func (c *clientConn) idle(now time.Time) {
 	}
 }
 
-// destroy closes the connection, so that the backend notices if the request is cut short.
+// destroy closes the connection. It resets it if the request was cut short, so that the backend notices.
 func (c *clientConn) destroy() {
 	if c.sent {
 		_ = c.Close()
@@ -328,8 +331,8 @@ func (c *clientConn) destroy() {
 	c.send = nil
 }
 
-// join ends the upload, after the given time by force, and says whether the request was sent to
-// its end.
+// join waits for the end of the upload, which it forces after the given time, and reports whether the whole request
+// was sent.
 func (c *clientConn) join(wait time.Duration) bool {
 	if !c.uploading {
 		return c.sent
@@ -353,20 +356,20 @@ func (c *clientConn) join(wait time.Duration) bool {
 	c.cut.Store(true)
 	_ = c.SetWriteDeadline(past)
 	<-c.uploaded
-	c.framing.close = true // the past deadline would meet the next request
+	c.framing.close = true // the next request would meet the deadline that has passed
 	return c.sent
 }
 
 // Tunnel implements core.Answer.
 func (c *clientConn) Tunnel() core.Tunnel {
-	c.deadline = past // another one than none, so that none is set
+	c.deadline = past // differs from none, so that until sets none
 	c.until(time.Time{})
 	c.body.wait = nil
 	c.body.reset(0, true)
 	return &tunnel{c.Conn, &c.in, &c.body}
 }
 
-// tunnel is a connection that speaks another protocol now, with what was read of it already.
+// tunnel is a connection that speaks another protocol now, with the bytes that were read before the switch.
 type tunnel struct {
 	net.Conn
 	in   *reader

@@ -1,3 +1,6 @@
+// The client's connection: it reads requests, hands them to the core, and decides after each one whether
+// another may follow. respond.go has its other half.
+
 package h1
 
 import (
@@ -24,18 +27,20 @@ type serverConn struct {
 	framing framing
 	x       core.Exchange
 	state   atomic.Int32
-	slow    func()
+	// headWaitFunc is headWait, made once because a method value is an allocation.
+	headWaitFunc func()
 
+	// out holds the bytes that Write and Flush have not sent yet.
 	out []byte
 	// lastWrite is the deadline of writes.
 	lastWrite time.Time
 	// now is when the last exchange ended.
 	now time.Time
-	// keep says that another request may follow; begun that a final head was written; chunked that
-	// the response is framed so.
-	keep, begun, chunked, aborted bool
-	// interrupted says that nobody reads the request's body any more, whole that it was read to its end.
-	// gone that the client has reset the connection.
+	// keep is set when another request may follow, chunked when the response is sent in chunks, and aborted
+	// when the response was cut short.
+	keep, chunked, aborted bool
+	// interrupted is set when nobody reads the request's body any more, whole when it was read to its end, and
+	// gone when the client has reset the connection.
 	interrupted, whole, gone atomic.Bool
 	to                       writer
 }
@@ -43,25 +48,26 @@ type serverConn struct {
 func (c *serverConn) init() {
 	c.in.init(c.Conn)
 	c.to.init(c.Conn, c.in.raw)
-	c.to.slow = c.writeWithin
+	c.to.beforeWait = c.writeWithin
 	c.body.in, c.body.limits = &c.in, &c.server.limits
 	c.body.wait = c.bodyWait
-	c.slow = c.headWait
+	c.headWaitFunc = c.headWait
 	c.x.Downstream = c
 	c.x.Listener = c.server.Listener
 	c.x.Remote = c.RemoteAddr().String()
 	c.x.Request.Fields = make([]message.Field, 0, 16)
 }
 
-// serve answers requests until the connection ends, or is taken over.
-func (c *serverConn) serve() (taken bool) {
+// serve answers requests until the connection ends, or is handed over to HTTP/2.
+func (c *serverConn) serve() (handedOver bool) {
 	defer c.in.free()
 	c.now = time.Now()
 	for first := true; ; first = false {
 		err := c.readRequest(first)
 		switch {
 		case errors.Is(err, errPreface):
-			return c.handOver()
+			c.handOver()
+			return true
 		case err != nil:
 			c.refuse(err)
 			return false
@@ -90,15 +96,15 @@ func (c *serverConn) readRequest(first bool) error {
 		}
 		c.state.Store(stateActive)
 		if c.server.closing.Load() {
-			err = c.lastLook(err)
+			err = c.readLast(err)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	c.in.skipLine()
-	head, err := c.in.head(limits.Head, c.slow)
-	if err == errHeadSize && bytes.IndexByte(c.in.buf[c.in.r:c.in.w], '\n') < 0 { //nolint:errorlint // the reader's own
+	head, err := c.in.head(limits.Head, c.headWaitFunc)
+	if err == errHeadSize && bytes.IndexByte(c.in.buf[c.in.r:c.in.w], '\n') < 0 { //nolint:errorlint // returned by head itself
 		err = errTargetSize
 	}
 	if err != nil {
@@ -107,7 +113,7 @@ func (c *serverConn) readRequest(first bool) error {
 	if first && string(head) == preface && c.server.Preface != nil {
 		return errPreface
 	}
-	c.begun, c.chunked, c.aborted = false, false, false
+	c.chunked, c.aborted = false, false
 	if err := parseRequest(buffer.View(head), &c.x.Request, &c.framing, limits); err != nil {
 		return err
 	}
@@ -120,17 +126,18 @@ func (c *serverConn) readRequest(first bool) error {
 	return nil
 }
 
-// lastLook takes a request that came just before the end: it is the last one, and gets its time.
-// err is how the read before ended; CloseIdle may have broken it off before it looked at the socket.
-func (c *serverConn) lastLook(err error) error {
+// readLast reads a request that arrived just before the connection closes: it is the last one, and gets the
+// usual time. err is the result of the read before, which CloseIdle may have interrupted before it reached the
+// socket.
+func (c *serverConn) readLast(err error) error {
 	c.server.mu.Lock()   // until CloseIdle has set all its deadlines
-	c.server.mu.Unlock() //nolint:staticcheck // nothing else is to be guarded
+	c.server.mu.Unlock() //nolint:staticcheck // the lock itself is the wait
 	c.in.deadline = past
 	if err != nil && c.in.raw == nil {
-		// TLS may hold a record already; what waits at the socket takes a read that may wait.
+		// TLS may hold a record already; to read from the socket it needs a read that may wait.
 		deadline := past
 		if c.pending() {
-			deadline = time.Now().Add(lookTime)
+			deadline = time.Now().Add(lastReadTimeout)
 		}
 		_ = c.SetReadDeadline(deadline)
 		err = c.in.fill()
@@ -144,11 +151,13 @@ func (c *serverConn) lastLook(err error) error {
 	return err
 }
 
+// headWait starts the time for the rest of a head.
 func (c *serverConn) headWait() {
-	_ = c.SetReadDeadline(c.deadline(c.server.limits.HeadTimeout))
+	c.in.deadline = time.Now().Add(c.server.limits.HeadTimeout)
+	_ = c.SetReadDeadline(c.in.deadline)
 }
 
-// bodyWait gives the next piece of the body its time.
+// bodyWait starts the time for the next piece of the body.
 func (c *serverConn) bodyWait() error {
 	c.in.within(c.server.limits.BodyTimeout, time.Now())
 	if c.interrupted.Load() {
@@ -157,20 +166,14 @@ func (c *serverConn) bodyWait() error {
 	return nil
 }
 
-func (c *serverConn) deadline(d time.Duration) time.Time {
-	c.in.deadline = time.Now().Add(d)
-	return c.in.deadline
-}
-
-// handOver gives the connection to whoever speaks HTTP/2.
-func (c *serverConn) handOver() bool {
+// handOver passes the connection on to HTTP/2.
+func (c *serverConn) handOver() {
 	prefix := append([]byte(preface), c.in.buf[c.in.r:c.in.w]...)
 	_ = c.SetDeadline(time.Time{})
 	c.server.Preface(c.Conn, prefix)
-	return true
 }
 
-// refuse answers a request that could not be read, if there is one.
+// refuse answers a request that could not be parsed. Without a request it sends nothing.
 func (c *serverConn) refuse(err error) {
 	var refused *Error
 	var timeout net.Error
@@ -193,7 +196,7 @@ func (c *serverConn) refuse(err error) {
 	c.linger()
 }
 
-// finish ends the exchange and says whether another may follow.
+// finish ends the exchange and reports whether another may follow.
 func (c *serverConn) finish() bool {
 	buffer.Recycle(c.out)
 	c.out = nil
@@ -212,7 +215,7 @@ func (c *serverConn) finish() bool {
 	return true
 }
 
-// reset closes a connection so that the peer cannot take what it got for the whole.
+// reset closes a connection so that the peer cannot take the bytes it received for the whole message.
 func reset(conn net.Conn) {
 	if secure, ok := conn.(interface{ NetConn() net.Conn }); ok {
 		conn = secure.NetConn()
@@ -223,8 +226,8 @@ func reset(conn net.Conn) {
 	_ = conn.Close()
 }
 
-// linger closes the sending half and reads a while: closed at once, with bytes unread, the kernel
-// would reset the connection and the client might never see the answer.
+// linger closes the sending half and reads for a while. If the connection were closed at once, with unread
+// bytes, the kernel would reset it and the client might never see the answer.
 func (c *serverConn) linger() {
 	half, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
@@ -242,7 +245,7 @@ func (c *serverConn) linger() {
 	}
 }
 
-// Next, Ready, Whole and Trailers are the request's body.
+// Next implements core.Body for the request, as do Ready, Whole and Trailers.
 func (c *serverConn) Next() ([]byte, error) {
 	p, err := c.body.Next()
 	if c.body.Done() {
@@ -251,13 +254,13 @@ func (c *serverConn) Next() ([]byte, error) {
 	return p, err
 }
 
-// Ready says that Next will not wait.
+// Ready reports whether Next returns without waiting.
 func (c *serverConn) Ready() bool { return c.body.Ready() }
 
-// Whole says that the rest of the body is there.
+// Whole reports whether the rest of the body has arrived.
 func (c *serverConn) Whole() bool { return c.body.Whole() }
 
-// Trailers are the fields after the request's body.
+// Trailers returns the fields after the request's body.
 func (c *serverConn) Trailers() []message.Field { return c.body.Trailers() }
 
 // Interrupt implements core.Downstream.
@@ -266,7 +269,8 @@ func (c *serverConn) Interrupt() {
 	_ = c.SetReadDeadline(past)
 }
 
-// Gone implements core.Downstream: a reset is an error that waits at the socket, once; a half-close is none.
+// Gone implements core.Downstream. A reset leaves an error at the socket, which can be read once; a half-close
+// leaves none.
 func (c *serverConn) Gone() bool {
 	code := 0
 	err := c.socket(func(fd uintptr) { code, _ = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ERROR) })
@@ -276,15 +280,15 @@ func (c *serverConn) Gone() bool {
 	return c.gone.Load()
 }
 
-// pending says that the socket has something to read, be it an end.
+// pending reports whether the socket has bytes, or its end, to read.
 func (c *serverConn) pending() bool {
 	var got error
 	err := c.socket(func(fd uintptr) { got = peek(fd) })
 	return err == nil && !errors.Is(got, syscall.EAGAIN)
 }
 
-// socket calls do with the descriptor below the connection, and below its TLS. A connection that
-// has none, as in a test, is left alone.
+// socket calls do with the descriptor of the connection, also below TLS. It does nothing for a connection
+// without one, as in a test.
 func (c *serverConn) socket(do func(fd uintptr)) error {
 	inner := c.Conn
 	if secure, ok := inner.(interface{ NetConn() net.Conn }); ok {
@@ -301,7 +305,7 @@ func (c *serverConn) socket(do func(fd uintptr)) error {
 	return raw.Control(do)
 }
 
-// writeWithin gives the next write its time, coarsely.
+// writeWithin moves the deadline of writes, if it is more than an eighth too early.
 func (c *serverConn) writeWithin() {
 	d := c.server.limits.BodyTimeout
 	if now := time.Now(); c.lastWrite.Sub(now) < d-d/8 {

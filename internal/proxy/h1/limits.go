@@ -1,11 +1,13 @@
+// Bounds on the memory and time that one peer may take.
+
 package h1
 
 import "time"
 
-// Limits bound what one client, or one upstream's answer, may cost. Zero values mean the defaults.
+// Limits bound the cost of one client, or of one backend's answer. Zero values mean the defaults.
 type Limits struct {
-	// Head is the most bytes of a head, and of the trailers: 64 KiB. Target is the most of the
-	// request target: 16 KiB.
+	// Head is the most bytes of a head, and of the trailers: 64 KiB. Target is the most bytes of the request
+	// target: 16 KiB.
 	Head, Target int
 	// Fields is the most header fields: 128.
 	Fields int
@@ -13,14 +15,14 @@ type Limits struct {
 	HeadTimeout time.Duration
 	// IdleTimeout is how long a connection waits for its next request: 60 s.
 	IdleTimeout time.Duration
-	// BodyTimeout is how long a body may stand still for the client's fault: 60 s.
+	// BodyTimeout is how long a body may stand still because the client neither sends nor reads: 60 s.
 	BodyTimeout time.Duration
-	// BackendTimeout is how long an HTTP/1.1 backend may neither take nor send a byte where the rule
-	// has no timeout: 60 s.
+	// BackendTimeout is how long an HTTP/1.1 backend may neither take nor send a byte where the rule has no
+	// timeout: 60 s.
 	BackendTimeout time.Duration
 }
 
-// Defaulted returns l with its zero values filled.
+// Defaulted returns a copy of l with defaults in place of zero values.
 func (l Limits) Defaulted() Limits {
 	fill(&l.Head, 64<<10)
 	fill(&l.Target, 16<<10)

@@ -1,5 +1,5 @@
-// Parsing of message heads, strict by choice: what two parsers could read differently is refused,
-// because the next one behind us may read it the other way (RFC 9112 section 11).
+// Parsing of message heads, strict by choice: a head that two parsers could read differently is refused,
+// because the next hop may read it the other way (RFC 9112 section 11).
 
 package h1
 
@@ -9,8 +9,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
 
-// Error is a message that is refused: Status is what a client is told (an upstream's message is
-// answered with 502), Detail says why.
+// Error is the refusal of a message. Status is the client's answer (for a backend's message that is 502
+// instead), Detail the reason.
 type Error struct {
 	Status int
 	Detail string
@@ -18,7 +18,7 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Detail }
 
-// StatusCode is what the client is told.
+// StatusCode returns the status of the client's answer.
 func (e *Error) StatusCode() int { return e.Status }
 
 func bad(detail string) *Error { return &Error{Status: 400, Detail: detail} }
@@ -50,7 +50,7 @@ var (
 	errStatusLine  = bad("malformed status line")
 )
 
-// framing is what the fields say about the body and the connection.
+// framing is the part of the fields that concerns the body and the connection.
 type framing struct {
 	length    int64 // of Content-Length; -1 without one
 	chunked   bool
@@ -58,14 +58,13 @@ type framing struct {
 	keepAlive bool // Connection: keep-alive
 	upgrade   bool // Connection: upgrade, with an Upgrade field
 	expect    bool // Expect: 100-continue
-	hopByHop  bool // some field is meant for this hop alone
+	hopByHop  bool // some field is for this hop alone
 	hosts     int
 	host      string
 	protocol  string // of Upgrade
 }
 
-// line cuts the first line off b, which must end in CR LF and hold no other CR. ok is false when
-// it does not.
+// line cuts the first line off b. ok is false if the line does not end in CR LF.
 func line(b string) (first, rest string, ok bool) {
 	end := strings.IndexByte(b, '\n')
 	if end < 1 || b[end-1] != '\r' {
@@ -92,14 +91,14 @@ func parseRequest(head string, req *message.Request, f *framing, limits *Limits)
 		return err
 	}
 	for i := range req.Fields {
-		if err := f.see(&req.Fields[i]); err != nil {
+		if err := f.note(&req.Fields[i]); err != nil {
 			return err
 		}
 	}
 	if err := f.check(req.Minor); err != nil {
 		return err
 	}
-	if err := authority(req, f); err != nil {
+	if err := parseRequestTarget(req, f); err != nil {
 		return err
 	}
 	req.HopByHop, req.Expect, req.Upgrade = f.hopByHop, f.expect, ""
@@ -124,17 +123,17 @@ func parseRequest(head string, req *message.Request, f *framing, limits *Limits)
 }
 
 func requestLine(b string, req *message.Request) error {
-	space := strings.IndexByte(b, ' ')
-	if space <= 0 || !message.ValidToken(b[:space]) {
+	end := strings.IndexByte(b, ' ')
+	if end <= 0 || !message.ValidToken(b[:end]) {
 		return errMethod
 	}
-	req.Method = b[:space]
-	b = b[space+1:]
-	space = strings.LastIndexByte(b, ' ')
-	if space <= 0 {
+	req.Method = b[:end]
+	b = b[end+1:]
+	end = strings.LastIndexByte(b, ' ')
+	if end <= 0 {
 		return errLine
 	}
-	version := b[space+1:]
+	version := b[end+1:]
 	if len(version) != 8 || version[:5] != "HTTP/" || version[6] != '.' || !digit(version[5]) || !digit(version[7]) {
 		return errVersionForm
 	}
@@ -142,7 +141,7 @@ func requestLine(b string, req *message.Request) error {
 	if req.Major != 1 || req.Minor > 1 {
 		return errVersion
 	}
-	req.Target = b[:space]
+	req.Target = b[:end]
 	if !message.ValidTarget(req.Target) {
 		return errTarget
 	}
@@ -151,7 +150,7 @@ func requestLine(b string, req *message.Request) error {
 
 func digit(c byte) bool { return '0' <= c && c <= '9' }
 
-// parseFields appends the fields of b, which ends with the empty line.
+// parseFields appends the fields of b, which ends with the empty line. most is the most fields there may be.
 func parseFields(b string, fields []message.Field, most int) ([]message.Field, error) {
 	for {
 		end := strings.IndexByte(b, '\n')
@@ -181,9 +180,9 @@ func parseFields(b string, fields []message.Field, most int) ([]message.Field, e
 	}
 }
 
-// see takes note of a field that says something about framing or the connection. The length of
-// its name decides first, so that most fields cost one comparison.
-func (f *framing) see(field *message.Field) error {
+// note evaluates a field if it concerns framing or the connection. The length of its name decides first, so that
+// most fields cost one comparison.
+func (f *framing) note(field *message.Field) error {
 	name := field.Name
 	switch len(name) {
 	case 4:
@@ -203,19 +202,19 @@ func (f *framing) see(field *message.Field) error {
 	case 2, 7, 10, 16, 17, 18, 19:
 		if message.HopByHop(name) {
 			f.hopByHop = true
-			return f.hop(field)
+			return f.noteHopByHop(field)
 		}
 	}
 	return nil
 }
 
-func (f *framing) hop(field *message.Field) error {
+func (f *framing) noteHopByHop(field *message.Field) error {
 	switch {
 	case message.Is(field.Name, "connection"):
 		f.connection(field.Value)
 	case message.Is(field.Name, "upgrade"):
 		if f.protocol != "" {
-			f.protocol = "," // two fields are a list, whatever is in it (RFC 9110 section 5.3)
+			f.protocol = "," // two fields are a list, whatever they contain (RFC 9110 section 5.3)
 		} else {
 			f.protocol = field.Value
 		}
@@ -238,8 +237,8 @@ func (f *framing) connection(value string) {
 	}
 }
 
-// contentLength accepts one field of digits that fits in 63 bits. Leading zeros are cut off, for
-// whoever reads octal.
+// contentLength accepts one field of digits that fits in 63 bits. Leading zeros are cut off, because another
+// parser may read them as octal.
 func (f *framing) contentLength(field *message.Field) error {
 	if f.length >= 0 {
 		return errLengthTwice
@@ -288,14 +287,14 @@ func (f *framing) check(minor int) error {
 	case f.chunked && minor == 0:
 		return errTEVersion
 	}
-	// One with a body could switch in the middle of it.
+	// A request with a body could switch in the middle of it.
 	f.upgrade = f.upgrade && minor > 0 && !f.chunked && f.length <= 0 && passable(f.protocol)
 	f.expect = f.expect && minor > 0
 	return nil
 }
 
-// passable says whether an upgrade to what the Upgrade field names may be passed on: one protocol,
-// so that it is known what is agreed to, and none that would hide HTTP requests from us.
+// passable reports whether an upgrade to the value of the Upgrade field may be passed on: it must name one
+// protocol, so that the agreed protocol is known, and none that would hide HTTP requests from the proxy.
 func passable(protocol string) bool {
 	name, version, versioned := strings.Cut(protocol, "/")
 	if !message.ValidToken(name) || versioned && !message.ValidToken(version) {

@@ -1,3 +1,5 @@
+// Pipes for relay.go: splice(2) needs one between two sockets.
+
 package h1
 
 import (
@@ -14,19 +16,19 @@ type pipe struct {
 	// held is how many bytes are in it. fill needs an empty one.
 	held int
 
-	limit        int
-	n            int
-	err          error
-	pull         func(fd uintptr) bool
-	push         func(fd uintptr) bool
-	pushWhatGoes func(fd uintptr)
+	// n and err are the result of the last splice, limit the most bytes of the next one.
+	limit    int
+	n        int
+	err      error
+	pull     func(fd uintptr) bool
+	push     func(fd uintptr) bool
+	pushOnce func(fd uintptr)
 }
 
 const (
-	// pipeSize has room for more than is put into a pipe at once, since what comes from a network takes
-	// a page for each packet.
-	pipeSize = 4 * atOnce
-	// maxPipes bounds the descriptors, and the pages: half of what the system lets a user have (pipe(7)).
+	// pipeSize is more than is put into a pipe at once, because data from a network takes a page for each packet.
+	pipeSize = 4 * relayPiece
+	// maxPipes bounds the descriptors and the pages: it is half of the pages that the system grants a user (pipe(7)).
 	maxPipes = 128
 
 	setPipeSize    = 1031 // F_SETPIPE_SZ
@@ -35,12 +37,12 @@ const (
 )
 
 var (
-	// openPipes is how many there are, unused those that nobody uses.
+	// openPipes counts all pipes; unusedPipes holds those that are not in use.
 	openPipes   atomic.Int64
 	unusedPipes = make(chan *pipe, maxPipes)
 )
 
-// takePipe returns an empty pipe, or nil if there is none to be had.
+// takePipe returns an empty pipe, or nil if there are maxPipes or the system refuses one.
 func takePipe() *pipe {
 	select {
 	case p := <-unusedPipes:
@@ -58,10 +60,10 @@ func takePipe() *pipe {
 	}
 	p := &pipe{r: fds[0], w: fds[1]}
 	if _, _, errno := syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(p.w), setPipeSize, pipeSize); errno != 0 {
-		p.close() // the user has so many that this one would hold two packets
+		p.close() // the user has so many pipes that this one would hold only two packets
 		return nil
 	}
-	// Made once, for a function that is made for every call is an allocation.
+	// Made once, because a closure for every call would be an allocation.
 	p.pull = func(fd uintptr) bool { return p.splice(int(fd), p.w, p.limit) }
 	p.push = func(fd uintptr) bool {
 		for p.held > 0 {
@@ -69,7 +71,7 @@ func takePipe() *pipe {
 				return false
 			}
 			if p.err == nil && p.n == 0 {
-				p.err = syscall.EIO // or this would never end
+				p.err = syscall.EIO // otherwise this loop would never end
 			}
 			if p.err != nil {
 				break
@@ -78,14 +80,14 @@ func takePipe() *pipe {
 		}
 		return true
 	}
-	p.pushWhatGoes = func(fd uintptr) { p.push(fd) }
+	p.pushOnce = func(fd uintptr) { p.push(fd) }
 	return p
 }
 
-// put keeps a pipe for the next, if nothing is left in it.
+// put keeps a pipe for reuse, or closes it if bytes are left in it.
 func (p *pipe) put() {
 	if p.held == 0 {
-		unusedPipes <- p // which has room for all
+		unusedPipes <- p // does not wait: it has room for all pipes
 		return
 	}
 	p.close()
@@ -96,7 +98,7 @@ func (p *pipe) close() {
 	openPipes.Add(-1)
 }
 
-// splice moves up to n bytes, and returns false if it would have to wait.
+// splice moves up to n bytes from one descriptor to another, and returns false if it would have to wait.
 func (p *pipe) splice(from, to, n int) bool {
 	for {
 		p.n, p.err = result(syscall.RawSyscall6(syscall.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n), spliceMove|spliceNonblock))
@@ -106,9 +108,9 @@ func (p *pipe) splice(from, to, n int) bool {
 	}
 }
 
-// fill waits for bytes of a socket and takes up to limit of them. At the end it returns io.EOF.
+// fill waits for bytes of a socket and takes up to limit of them. At the socket's end it returns io.EOF.
 func (p *pipe) fill(from syscall.RawConn, limit int64) error {
-	p.limit = int(min(limit, atOnce))
+	p.limit = int(min(limit, relayPiece))
 	if err := from.Read(p.pull); err != nil {
 		return err
 	}
@@ -121,16 +123,16 @@ func (p *pipe) fill(from syscall.RawConn, limit int64) error {
 	return nil
 }
 
-// empty sends what the pipe holds. It does not say that more will follow (SPLICE_F_MORE): if the
-// backend pauses, the kernel would keep a piece for 200 ms.
+// empty sends the bytes in the pipe. It does not announce that more will follow (SPLICE_F_MORE): if the backend
+// paused, the kernel would hold a piece back for 200 ms.
 func (p *pipe) empty(to *writer) error {
 	p.err = nil
-	if err := to.raw.Control(p.pushWhatGoes); err != nil {
+	if err := to.raw.Control(p.pushOnce); err != nil {
 		return err
 	}
 	if p.held > 0 && errors.Is(p.err, syscall.EAGAIN) {
-		if to.slow != nil {
-			to.slow()
+		if to.beforeWait != nil {
+			to.beforeWait()
 		}
 		if err := to.raw.Write(p.push); err != nil {
 			return err

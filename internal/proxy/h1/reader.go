@@ -1,5 +1,5 @@
-// Reading from a connection: heads in one piece, bodies in whatever pieces arrive, and no buffer
-// at all while there is nothing to read.
+// Reading from a connection: heads in one piece, bodies in the pieces that arrive, and no buffer at all while
+// there is nothing to read.
 
 package h1
 
@@ -18,25 +18,26 @@ import (
 type reader struct {
 	conn net.Conn
 	// raw is nil where the bytes of the connection are not the bytes of the stream: under TLS.
-	raw  syscall.RawConn
+	raw syscall.RawConn
+	// pull reads and returns false if it would have to wait; try always returns true.
 	pull func(fd uintptr) bool
 	try  func(fd uintptr) bool
-	// peek notes in quiet whether there is nothing to read, not even an end.
+	// peek sets quiet if there is nothing to read, not even an end.
 	peek  func(fd uintptr)
 	quiet bool
 	drop  func(fd uintptr) bool
-	// dropped is what drop is to take, and then how much it took.
+	// dropped is how many bytes drop may drop, and after the call how many it has dropped.
 	dropped int
 
-	// buf[r:w] is what was read and not used. Before hold lies the head of the current message,
-	// which others point into: it stays until release.
+	// buf[r:w] are the bytes that were read and not used. Before hold lies the head of the current message, into
+	// which strings of the request point: it stays until release.
 	buf        []byte
 	hold, r, w int
 	// kept is the buffer of the current head once buf is another one.
 	kept []byte
-	// full says that the last read left no room: more is waiting than fits.
+	// full is set when the last read filled buf: more bytes may be waiting than fit.
 	full bool
-	// big says that the last message needed a large buffer, as the next one probably will.
+	// big is set when the last message needed a large buffer, as the next one probably will.
 	big bool
 	n   int
 	err error
@@ -49,7 +50,7 @@ func (b *reader) init(conn net.Conn) {
 	if c, ok := conn.(syscall.Conn); ok {
 		if raw, err := c.SyscallConn(); err == nil {
 			b.raw = raw
-			// Made once, for a function that is made for every call is an allocation.
+			// Made once, because a closure for every call would be an allocation.
 			b.pull = func(fd uintptr) bool { return b.take(fd) || b.err != syscall.EAGAIN } //nolint:errorlint // straight from the system call
 			b.peek = func(fd uintptr) {
 				b.quiet = peek(fd) == syscall.EAGAIN //nolint:errorlint // straight from the system call
@@ -60,8 +61,8 @@ func (b *reader) init(conn net.Conn) {
 	}
 }
 
-// take reads once, without waiting, into the free part of buf, which it acquires only now. On
-// failure buf is given back if it is not in use.
+// take reads once, without waiting, into the free part of buf. It takes a buffer only now, and returns it if
+// nothing was read.
 func (b *reader) take(fd uintptr) bool {
 	fresh := b.buf == nil
 	if fresh && b.big {
@@ -89,7 +90,7 @@ func (b *reader) take(fd uintptr) bool {
 	return false
 }
 
-// fill waits for more bytes and appends them to buf. There must be room, see makeRoom.
+// fill waits for more bytes and appends them to buf, which must have room (see makeRoom).
 func (b *reader) fill() error {
 	if b.raw == nil {
 		return b.fillPlain()
@@ -97,7 +98,7 @@ func (b *reader) fill() error {
 	return b.fillBy(b.pull)
 }
 
-// fillBy is fill by another function than pull.
+// fillBy is fill with another function than pull.
 func (b *reader) fillBy(pull func(fd uintptr) bool) error {
 	b.n, b.err = 0, nil
 	if err := b.raw.Read(pull); err != nil {
@@ -106,7 +107,7 @@ func (b *reader) fillBy(pull func(fd uintptr) bool) error {
 	return b.took()
 }
 
-// skip waits for bytes that nobody wants and drops at most n of them inside the kernel, where it can.
+// skip waits for bytes and drops at most n of them, inside the kernel where it can. It returns how many.
 func (b *reader) skip(n int) (int, error) {
 	b.dropped, b.err = n, nil
 	if err := b.raw.Read(b.drop); err != nil {
@@ -121,7 +122,7 @@ func (b *reader) skip(n int) (int, error) {
 	return b.dropped, nil
 }
 
-// discardFrom drops what has arrived, up to what is to be dropped.
+// discardFrom drops the bytes that have arrived, at most b.dropped of them.
 func (b *reader) discardFrom(fd uintptr) bool {
 	for {
 		n, err := discard(fd, b.dropped)
@@ -136,7 +137,7 @@ func (b *reader) discardFrom(fd uintptr) bool {
 	}
 }
 
-// tryFill is fill, but returns without any bytes rather than wait.
+// tryFill is fill that returns without bytes instead of waiting.
 func (b *reader) tryFill() error {
 	if b.raw == nil {
 		return nil
@@ -151,6 +152,7 @@ func (b *reader) tryFill() error {
 	return b.took()
 }
 
+// took accounts for the bytes of a read, and returns its error if there are none.
 func (b *reader) took() error {
 	b.w += b.n
 	b.full = b.w == len(b.buf)
@@ -163,6 +165,7 @@ func (b *reader) took() error {
 	return os.NewSyscallError("read", b.err)
 }
 
+// fillPlain is fill through net.Conn, for TLS and tests.
 func (b *reader) fillPlain() error {
 	if b.buf == nil {
 		b.buf = buffer.Small()
@@ -179,16 +182,16 @@ func (b *reader) fillPlain() error {
 	return err
 }
 
-// skipLine takes one empty line away, which some clients send after a body (RFC 9112 section 2.2).
+// skipLine skips one empty line, which some clients send after a body (RFC 9112 section 2.2).
 func (b *reader) skipLine() {
 	if b.w-b.r >= 2 && b.buf[b.r] == '\r' && b.buf[b.r+1] == '\n' {
 		b.r += 2
 	}
 }
 
-// head returns the next head, its empty line included. It stays valid until release. limit is the
-// most bytes it may have. slow is called once if the head did not arrive at once.
-func (b *reader) head(limit int, slow func()) ([]byte, error) {
+// head returns the next head, its empty line included, valid until release. limit is the most bytes it may have.
+// beforeWait is called once, if only a part of the head arrived at first.
+func (b *reader) head(limit int, beforeWait func()) ([]byte, error) {
 	searched := 0
 	for {
 		if b.w > b.r {
@@ -208,9 +211,9 @@ func (b *reader) head(limit int, slow func()) ([]byte, error) {
 			if searched >= limit {
 				return nil, errHeadSize
 			}
-			if slow != nil {
-				slow()
-				slow = nil
+			if beforeWait != nil {
+				beforeWait()
+				beforeWait = nil
 			}
 			b.growHead(limit)
 		}
@@ -223,8 +226,8 @@ func (b *reader) head(limit int, slow func()) ([]byte, error) {
 	}
 }
 
-// hopeless recognises early what cannot become a head: two line feeds in a row, a NUL or a bare
-// line feed at the end of the first line. Otherwise a client would wait for its timeout.
+// hopeless returns an error for bytes that cannot become a head, because they have a bare line feed. Without it
+// their client would wait for its timeout.
 func hopeless(b []byte) error {
 	for i, c := range b {
 		if c == '\n' && (i == 0 || b[i-1] != '\r') {
@@ -250,8 +253,8 @@ func (b *reader) growHead(limit int) {
 	b.buf = bigger
 }
 
-// makeRoom prepares buf for more of a body. Bytes that nobody points into move; a head stays, and
-// if it leaves little room, or the last read left bytes behind, the body gets a buffer of its own.
+// makeRoom prepares buf for more of a body. The bytes of the body may move, but the head stays; if it leaves little
+// room, or the last read left bytes behind, the body gets a buffer of its own.
 func (b *reader) makeRoom() {
 	if b.r == b.w {
 		b.r, b.w = b.hold, b.hold
@@ -267,7 +270,7 @@ func (b *reader) makeRoom() {
 	}
 }
 
-// move goes on in another buffer and keeps the old one for the sake of the head.
+// move continues in another buffer, and keeps the old one if a head lies in it.
 func (b *reader) move(to []byte) {
 	b.big = b.big || cap(to) == buffer.LargeSize
 	w := copy(to, b.buf[b.r:b.w])
@@ -292,8 +295,8 @@ func (b *reader) extend() error {
 	return err
 }
 
-// release ends the current message: its head is no longer pointed at. Bytes of the next one stay;
-// without any the buffer goes back.
+// release ends the current message: nothing points into its head any more. Bytes of the next message stay; without
+// any the buffer is recycled.
 func (b *reader) release() {
 	if b.kept != nil {
 		buffer.Recycle(b.kept)
@@ -311,17 +314,17 @@ func (b *reader) release() {
 	}
 }
 
-// free gives all buffers back. Nothing can be read afterwards.
+// free recycles all buffers. Nothing can be read afterwards.
 func (b *reader) free() {
 	b.r = b.w
 	b.release()
 }
 
-// buffered is how many bytes can be had without reading.
+// buffered returns how many bytes were read and not used.
 func (b *reader) buffered() int { return b.w - b.r }
 
-// within sets the read deadline, coarsely: it may be up to an eighth of d too early or too late,
-// so that most requests set none. 0 is no deadline.
+// within sets the read deadline to now+d, coarsely: it stays if it is at most an eighth of d too early or too late,
+// so that most requests set none. A d of 0 means no deadline.
 func (b *reader) within(d time.Duration, now time.Time) {
 	if d == 0 {
 		if !b.deadline.IsZero() {

@@ -1,5 +1,5 @@
-// Long bodies of answers that pass from socket to socket inside the kernel: what nobody looks at need
-// not be copied into the proxy and out of it again.
+// Long bodies of answers go from socket to socket inside the kernel: nobody looks into their bytes, so they
+// need not be copied into the proxy and out of it again.
 
 package h1
 
@@ -12,20 +12,21 @@ import (
 )
 
 const (
-	// relayFrom is from how many bytes on, that have not been read yet, it is worth two more system calls.
+	// relayFrom is the number of unread bytes from which two more system calls are worth it.
 	relayFrom = 32 << 10
-	// atOnce is how many bytes go through the pipe at once.
-	atOnce = 64 << 10
+	// relayPiece is how many bytes go through the pipe at once.
+	relayPiece = 64 << 10
 )
 
-// Relay implements core.Relayer.
+// Relay implements core.Relayer. It returns how many bytes it has sent to the client; the caller sends the rest
+// of the body.
 func (c *serverConn) Relay(from core.Answer) (sent int64, err error) {
-	back, ok := from.(*clientConn)
-	if !ok || c.chunked || c.to.raw == nil || back.in.raw == nil {
+	backend, ok := from.(*clientConn)
+	if !ok || c.chunked || c.to.raw == nil || backend.in.raw == nil {
 		return 0, nil
 	}
-	body := &back.body
-	if read := int64(back.in.buffered()); body.kind != byLength || body.left-read < relayFrom {
+	body := &backend.body
+	if read := int64(backend.in.buffered()); body.kind != byLength || body.left-read < relayFrom {
 		return 0, nil
 	}
 	p := takePipe()
@@ -33,7 +34,7 @@ func (c *serverConn) Relay(from core.Answer) (sent int64, err error) {
 		return 0, nil
 	}
 	defer p.put()
-	if back.in.buffered() > 0 { // with the head
+	if backend.in.buffered() > 0 { // arrived with the head
 		piece, err := body.Next()
 		if err != nil {
 			return 0, err
@@ -46,9 +47,9 @@ func (c *serverConn) Relay(from core.Answer) (sent int64, err error) {
 		return 0, err
 	}
 	for body.left > 0 {
-		err := back.draw(p)
+		err := backend.draw(p)
 		if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.EPERM) {
-			return sent, nil // not here: the longer way goes on
+			return sent, nil // splice does not work here: the caller goes on
 		}
 		if err != nil {
 			return sent, err
@@ -66,7 +67,7 @@ func (c *serverConn) Relay(from core.Answer) (sent int64, err error) {
 
 // draw waits for more of the body, as Next does, and leaves it in the pipe.
 func (c *clientConn) draw(p *pipe) error {
-	c.quietEnd = noDeadline
+	c.silenceEnd = noDeadline
 	for {
 		err := c.body.prepare()
 		if err == nil {
@@ -78,7 +79,7 @@ func (c *clientConn) draw(p *pipe) error {
 		if err == io.EOF { //nolint:errorlint // set by fill
 			return io.ErrUnexpectedEOF
 		}
-		if err = c.again(err); err != nil {
+		if err = c.retryRead(err); err != nil {
 			return err
 		}
 	}

@@ -1,4 +1,5 @@
-// A request's way to the backend.
+// The request's way to the backend. Where possible, one goroutine sends all of it and starts to wait for the answer
+// in the same call.
 
 package h1
 
@@ -13,14 +14,14 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
 
-// writeRequest sends the head, and the body too if it is there already; else a goroutine sends the
-// body while the answer is awaited. An error may come with an answer, so that is read anyway, but for
-// errStale: then nothing was sent.
+// writeRequest sends the head, with the body if that has arrived; otherwise a goroutine sends the body during the
+// wait for the answer. After an error there may still be an answer to read, except after errStale: then nothing was
+// sent.
 func (c *clientConn) writeRequest(s *core.Send, reused bool) error {
 	out := message.AppendRequest(buffer.Small()[:0], &s.Out)
 	defer buffer.Recycle(out)
 	if s.Out.Length == 0 {
-		return c.ask(reused, out)
+		return c.sendAndWait(reused, out)
 	}
 	if reused && !c.alive() {
 		return errStale
@@ -43,7 +44,7 @@ func (c *clientConn) writeRequest(s *core.Send, reused bool) error {
 	for {
 		p, err := s.Body.Next()
 		if err == io.EOF { //nolint:errorlint // by the contract of Body
-			return c.ask(false, out, large)
+			return c.sendAndWait(false, out, large)
 		}
 		if err != nil {
 			return err
@@ -62,21 +63,21 @@ func (c *clientConn) writeRequest(s *core.Send, reused bool) error {
 	}
 }
 
-// How far ask has come.
-type asking uint8
+// sendPhase is the progress of sendAndWait.
+type sendPhase uint8
 
 const (
-	asked  asking = iota // all of it is sent
-	toLook               // see whether the connection, which was idle, is quiet
-	toSend
-	stale   // it was not quiet, and nothing was sent
-	partial // the socket did not take all of it, or failed
+	phaseSent    sendPhase = iota // everything is sent
+	phaseCheck                    // check that the connection, which was idle, is quiet
+	phaseSend                     // send
+	phaseStale                    // the connection was not quiet, and nothing was sent
+	phasePartial                  // the socket failed, or did not take everything
 )
 
-// ask sends the end of a request, and waits for the beginning of the answer, which it leaves to
-// readHead. It does both in one go: as the runtime minds what arrives from before the request is
-// sent, nothing need be read in vain before the wait. reused says that the connection was idle.
-func (c *clientConn) ask(reused bool, pieces ...[]byte) error {
+// sendAndWait sends the end of a request and waits for the beginning of the answer, which it leaves to readHead. It
+// does both in one read: the runtime watches the socket from before the request is sent, so no read in vain is
+// needed before the wait. reused reports that the connection was idle.
+func (c *clientConn) sendAndWait(reused bool, pieces ...[]byte) error {
 	if c.in.raw == nil {
 		return c.finished(c.out.write(pieces...))
 	}
@@ -84,21 +85,21 @@ func (c *clientConn) ask(reused bool, pieces ...[]byte) error {
 		return err
 	}
 	c.out.load(pieces...)
-	if c.asking = toSend; reused {
-		c.asking = toLook
+	if c.phase = phaseSend; reused {
+		c.phase = phaseCheck
 	}
 	for {
-		err := c.in.fillBy(c.exchange)
+		err := c.in.fillBy(c.pushAndPullFunc)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			c.failure = c.again(err)
+			c.failure = c.retryRead(err)
 		}
 		switch {
-		case c.asking == stale:
+		case c.phase == phaseStale:
 			return errStale
-		case c.asking == partial:
+		case c.phase == phasePartial:
 			return c.finished(c.out.flush())
-		case c.asking == asked || c.failure != nil:
-			return nil //nolint:nilerr // readHead meets any other error of the socket's, too
+		case c.phase == phaseSent || c.failure != nil:
+			return nil //nolint:nilerr // readHead meets any other error of the socket, too
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return err
 		}
@@ -108,27 +109,27 @@ func (c *clientConn) ask(reused bool, pieces ...[]byte) error {
 	}
 }
 
-// askAndPull does what ask is for.
-func (c *clientConn) askAndPull(fd uintptr) bool {
-	switch c.asking {
-	case toLook:
+// pushAndPull is the read of sendAndWait: it sends the request, once, and then reads.
+func (c *clientConn) pushAndPull(fd uintptr) bool {
+	switch c.phase {
+	case phaseCheck:
 		if c.in.peek(fd); !c.in.quiet {
-			c.asking = stale
+			c.phase = phaseStale
 			return true
 		}
-	case asked:
+	case phaseSent:
 		return c.in.pull(fd)
 	}
 	if !c.out.push(fd) || c.out.err != nil {
-		c.asking = partial
+		c.phase = phasePartial
 		return true
 	}
-	c.asking = asked
+	c.phase = phaseSent
 	_ = c.finished(nil)
 	return false
 }
 
-// finished notes that the request is sent.
+// finished notes that the request is sent, unless err is set, and returns err.
 func (c *clientConn) finished(err error) error {
 	if err == nil {
 		c.sent = true
@@ -137,7 +138,7 @@ func (c *clientConn) finished(err error) error {
 	return err
 }
 
-// upload streams the body. If the client's side fails, nobody waits for an answer any more.
+// upload streams the body. If the client's side fails, it interrupts the wait for the answer.
 func (c *clientConn) upload(s *core.Send) {
 	defer func() {
 		c.flowing.Store(false)
@@ -172,7 +173,7 @@ func (c *clientConn) upload(s *core.Send) {
 	}
 }
 
-// appendEnd appends the last chunk and the trailers.
+// appendEnd appends the last chunk, of size 0, and the trailers.
 func appendEnd(dst []byte, trailers []message.Field) []byte {
 	dst = append(dst, "0\r\n"...)
 	for _, f := range trailers {

@@ -8,8 +8,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
 
-// authority splits the target, checks it against Host, and fills Path, Query and Authority.
-func authority(req *message.Request, f *framing) error {
+// parseRequestTarget takes the request target apart, checks it against Host, and sets Path, Query and Authority.
+func parseRequestTarget(req *message.Request, f *framing) error {
 	if f.hosts > 1 {
 		return errHostTwice
 	}
@@ -25,9 +25,9 @@ func authority(req *message.Request, f *framing) error {
 	switch {
 	case req.Method == "CONNECT":
 		req.Path = ""
-		return sameHost(req, f, target)
+		return setAuthority(req, f, target)
 	case target[0] == '/':
-		splitPath(req, target)
+		setPath(req, target)
 		return nil
 	case len(target) == 1 && target[0] == '*':
 		if req.Method != "OPTIONS" {
@@ -42,26 +42,27 @@ func authority(req *message.Request, f *framing) error {
 	}
 	end := strings.IndexAny(rest, "/?")
 	if end < 0 {
-		return sameHost(req, f, rest)
+		return setAuthority(req, f, rest)
 	}
-	if err := sameHost(req, f, rest[:end]); err != nil {
+	if err := setAuthority(req, f, rest[:end]); err != nil {
 		return err
 	}
-	splitPath(req, rest[end:])
+	setPath(req, rest[end:])
 	return nil
 }
 
-func splitPath(req *message.Request, b string) {
-	if mark := strings.IndexByte(b, '?'); mark >= 0 {
-		req.Query = b[mark+1:]
-		b = b[:mark]
+// setPath splits a path with a query; an empty path leaves Path as it is.
+func setPath(req *message.Request, path string) {
+	if at := strings.IndexByte(path, '?'); at >= 0 {
+		req.Query = path[at+1:]
+		path = path[:at]
 	}
-	if len(b) > 0 {
-		req.Path = b
+	if len(path) > 0 {
+		req.Path = path
 	}
 }
 
-// cutScheme takes http:// or https:// off an absolute form.
+// cutScheme cuts http:// or https:// off an absolute form.
 func cutScheme(target string) (string, bool) {
 	for _, scheme := range [...]string{"http://", "https://"} {
 		if len(target) > len(scheme) && message.Is(target[:len(scheme)], scheme) {
@@ -71,9 +72,9 @@ func cutScheme(target string) (string, bool) {
 	return "", false
 }
 
-// sameHost refuses a target that names another authority than Host: the next hop would choose one
-// of the two, and not necessarily the one that we routed by.
-func sameHost(req *message.Request, f *framing, named string) error {
+// setAuthority refuses a target that names another authority than Host: the next hop would choose one of the
+// two, and not necessarily the one by which mirrorgate routed the request.
+func setAuthority(req *message.Request, f *framing, named string) error {
 	if !message.ValidHost(named) {
 		return errTarget
 	}

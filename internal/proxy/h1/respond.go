@@ -1,4 +1,4 @@
-// The response's way to the client.
+// The response's way to the client: heads, bodies and tunnels, written through one buffer.
 
 package h1
 
@@ -14,11 +14,18 @@ import (
 
 func reason(status int) string { return http.StatusText(status) }
 
-// Inform implements core.Downstream. HTTP/1.0 knows no interim responses.
+// Inform implements core.Downstream. HTTP/1.0 has no interim responses.
 func (c *serverConn) Inform(r *message.Reply) error {
 	if c.x.Request.Minor == 0 {
 		return nil
 	}
+	c.appendHead(r)
+	c.out = append(c.out, crlf...)
+	return c.Flush()
+}
+
+// appendHead appends the head of a response without a body, up to its empty line.
+func (c *serverConn) appendHead(r *message.Reply) {
 	c.ownBuffer()
 	c.out = message.AppendStatus(c.out, r.Status, r.Reason)
 	for name, value := range r.Each {
@@ -26,21 +33,19 @@ func (c *serverConn) Inform(r *message.Reply) error {
 			c.out = message.AppendField(c.out, name, value)
 		}
 	}
-	c.out = append(c.out, crlf...)
-	return c.Flush()
 }
 
+// ownBuffer takes a buffer for out, if there is none.
 func (c *serverConn) ownBuffer() {
 	if c.out == nil {
 		c.out = buffer.Small()[:0]
 	}
 }
 
-// Begin implements core.Downstream. The head leaves with the first bytes of the body. An answer before
-// the request's end is the connection's last: what is still to come would be read as a request.
+// Begin implements core.Downstream. The head leaves with the first bytes of the body. An answer before the
+// request's end is the connection's last: the rest of the body would be read as a request.
 func (c *serverConn) Begin(r *message.Reply) error {
 	c.ownBuffer()
-	c.begun = true
 	req := &c.x.Request
 	c.chunked = r.Length == message.Unknown && !r.Bodyless && req.Minor > 0
 	if c.server.last() || !c.whole.Load() ||
@@ -73,8 +78,8 @@ func (c *serverConn) Begin(r *message.Reply) error {
 	return nil
 }
 
-// Write implements core.Downstream: small pieces are collected, large ones leave together with what was
-// collected.
+// Write implements core.Downstream: small pieces are collected, a large one leaves together with those that were
+// collected before.
 func (c *serverConn) Write(p []byte) error {
 	if len(p) == 0 {
 		return nil
@@ -93,6 +98,7 @@ func (c *serverConn) Write(p []byte) error {
 	return nil
 }
 
+// writeWith sends p after the collected bytes.
 func (c *serverConn) writeWith(p []byte) error {
 	err := c.to.write(c.out, p)
 	c.out = c.out[:0]
@@ -117,7 +123,7 @@ func (c *serverConn) End(trailers []message.Field) error {
 	return c.Flush()
 }
 
-// Abort implements core.Downstream: without a proper end, the connection is reset.
+// Abort implements core.Downstream: the connection is reset, because the response has no proper end.
 func (c *serverConn) Abort() {
 	c.aborted, c.keep = true, false
 }
@@ -129,13 +135,7 @@ func (c *serverConn) Tunnel(r *message.Reply) (core.Tunnel, error) {
 	if c.x.Request.Minor == 0 && r.Status == http.StatusSwitchingProtocols {
 		return nil, errTunnelVersion
 	}
-	c.ownBuffer()
-	c.out = message.AppendStatus(c.out, r.Status, r.Reason)
-	for name, value := range r.Each {
-		if !message.Is(name, "content-length") {
-			c.out = message.AppendField(c.out, name, value)
-		}
-	}
+	c.appendHead(r)
 	if r.Status == http.StatusSwitchingProtocols {
 		c.out = message.AppendField(c.out, "Connection", "Upgrade")
 		c.out = message.AppendField(c.out, "Upgrade", message.Find(r.Fields, "upgrade"))

@@ -1,5 +1,5 @@
-// Heads of responses, read as strictly as those of requests: a response that could be read in two
-// ways would poison the connection it came on.
+// Heads of responses, parsed as strictly as those of requests: a response that could be read in two ways would
+// poison the connection it arrived on.
 
 package h1
 
@@ -9,7 +9,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
 
-// parseResponse reads a whole head. untilClose says that the body ends with the connection.
+// parseResponse reads a whole head, its last empty line included, into resp. untilClose reports that the body
+// ends with the connection.
 func parseResponse(head string, resp *message.Response, f *framing, method string, limits *Limits) (untilClose bool, err error) {
 	first, rest, ok := line(head)
 	if !ok {
@@ -25,7 +26,7 @@ func parseResponse(head string, resp *message.Response, f *framing, method strin
 		return false, err
 	}
 	for i := range resp.Fields {
-		if err := f.see(&resp.Fields[i]); err != nil {
+		if err := f.note(&resp.Fields[i]); err != nil {
 			return false, err
 		}
 	}
@@ -72,8 +73,8 @@ func statusLine(b string, resp *message.Response) (minor int, err error) {
 
 var blank = []byte("\r\n\r\n")
 
-// headEnd returns the length of the head at the start of b, its empty line included, or 0 when it
-// is not complete. from is where the last search ended.
+// headEnd returns the length of the head at the start of b, its empty line included, or 0 if it is not complete.
+// from is where the last search ended.
 func headEnd(b []byte, from int) int {
 	from = max(from-3, 0)
 	if i := bytes.Index(b[from:], blank); i >= 0 {

@@ -1,7 +1,6 @@
-// The variant's side. A copy leaves from whichever goroutine has it ready, if that takes no waiting.
-// Its answer is read by a goroutine of the connection's own, which waits there from the first copy to
-// the connection's end: handing a copy to a goroutine, and that one starting anew, cost more than what
-// they were for.
+// Copies over HTTP/1.1. The goroutine that has a copy ready sends it, as far as the socket takes it without
+// waiting. Each connection has one goroutine that reads the answers, from its first copy to its end: to hand
+// every copy to another goroutine, or to start one for it, cost more than the work itself.
 
 package h1
 
@@ -19,29 +18,29 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
 
-// Leg sends copies over HTTP/1.1. It implements shadow.Sender.
-type Leg struct {
+// Sender sends copies over HTTP/1.1. It implements shadow.Sender.
+type Sender struct {
 	limits Limits
 }
 
-// NewLeg returns a leg that reads answers within the limits.
-func NewLeg(limits *Limits) *Leg { return &Leg{limits: limits.Defaulted()} }
+// NewSender returns a sender that reads answers within the limits.
+func NewSender(limits *Limits) *Sender { return &Sender{limits: limits.Defaulted()} }
 
-// How many bytes of an answer's body are read so that the connection can be used again; with more
-// to come, a new connection is cheaper. Where the length is known the kernel drops them.
-// An answer that ends with its connection is read only so that a small one is not broken off.
+// The most bytes of an answer's body that are read so that the connection can be used again; beyond them a new
+// connection is cheaper. Where the length is known, the kernel drops the bytes. A body that ends with its
+// connection is read only so that a small answer is not cut off.
 const (
 	discardLimit = 256 << 10
 	closeLimit   = 8 << 10
 )
 
 // Send implements shadow.Sender.
-func (l *Leg) Send(to *upstream.Endpoint, copied *shadow.Copy, wait bool) bool {
+func (s *Sender) Send(to *upstream.Endpoint, copied *shadow.Copy, wait bool) bool {
 	if !wait && (copied.Chunked || copied.Size() > buffer.LargeSize) {
 		return false
 	}
 	for idle := to.Take(); idle != nil; idle = to.Take() {
-		if idle.(*legConn).post(copied, wait) {
+		if idle.(*senderConn).post(copied, wait) {
 			return true
 		}
 	}
@@ -54,9 +53,9 @@ func (l *Leg) Send(to *upstream.Endpoint, copied *shadow.Copy, wait bool) bool {
 		copied.Done(0, err)
 		return true
 	}
-	c := &legConn{clientConn: clientConn{Conn: conn, endpoint: to, limits: &l.limits}}
+	c := &senderConn{clientConn: clientConn{Conn: conn, endpoint: to, limits: &s.limits}}
 	c.init()
-	c.look, c.offer = c.lookAndPush, c.offerAndPull
+	c.pushIfQuietFunc, c.offerAndPullFunc = c.pushIfQuiet, c.offerAndPull
 	if c.in.raw == nil || !c.post(copied, true) {
 		_ = conn.Close()
 		copied.Done(0, net.ErrClosed)
@@ -66,39 +65,39 @@ func (l *Leg) Send(to *upstream.Endpoint, copied *shadow.Copy, wait bool) bool {
 	return true
 }
 
-// legConn is a connection to a variant.
-type legConn struct {
+// senderConn is a connection to a variant.
+type senderConn struct {
 	clientConn
-	// look and offer are lookAndPush and offerAndPull, made once, for a method's value is an allocation.
-	look  func(fd uintptr)
-	offer func(fd uintptr) bool
+	// These are method values, made once because each is an allocation.
+	pushIfQuietFunc  func(fd uintptr)
+	offerAndPullFunc func(fd uintptr) bool
 
-	// mu is held until a copy has been sent, or could not be. It guards what follows, deadlines and the
-	// sending half; failure is also run's while there is a copy.
+	// mu is held while a copy is being sent. It guards the fields up to sentAt, the deadlines and the sending
+	// half; run, too, uses failure while there is a copy.
 	mu sync.Mutex
-	// copied is the copy under way, nil between two. failure is why it could not be sent.
+	// copied is the copy under way, nil between two copies. failure is why it could not be sent.
 	copied *shadow.Copy
-	// ended says that the connection takes no further copy.
+	// ended is set when the connection takes no further copy.
 	ended  bool
 	wait   bool
 	sentAt time.Time
 
-	// done is a copy that was answered with status, until that is told. Both are run's.
+	// done is a copy that was answered with status, until its Done is called. Only run uses both.
 	done   *shadow.Copy
 	status int
 }
 
-// post sends a copy on a connection that is idle; run does the rest. It returns false if the
-// connection has ended, or if something arrived that nobody asked for: it would be read as the answer.
-// Only if wait is set it may wait.
-func (c *legConn) post(copied *shadow.Copy, wait bool) bool {
+// post sends a copy on a connection that is idle; run does the rest. It returns false if the connection has
+// ended, or if bytes arrived that nobody requested: they would be read as the answer. It may wait only if wait
+// is set.
+func (c *senderConn) post(copied *shadow.Copy, wait bool) bool {
 	c.mu.Lock()
 	if c.ended {
 		c.mu.Unlock()
 		return false
 	}
-	// An eighth more than needed, so that most copies need not move the deadline. One that is much
-	// later is of a copy with another timeout.
+	// The deadline is an eighth of the timeout later than needed, so that most copies need not move it. One that
+	// is much later belongs to a copy with another timeout.
 	timeout := copied.Until.Sub(copied.Begin)
 	if c.deadline.Before(copied.Until) || c.deadline.After(copied.Until.Add(timeout/4)) {
 		c.until(copied.Until.Add(timeout / 8))
@@ -107,10 +106,10 @@ func (c *legConn) post(copied *shadow.Copy, wait bool) bool {
 	if !wait {
 		c.out.load(copied.Wire())
 	}
-	if err := c.in.raw.Control(c.look); err != nil || !c.in.quiet {
+	if err := c.in.raw.Control(c.pushIfQuietFunc); err != nil || !c.in.quiet {
 		c.copied, c.ended = nil, true
 		c.mu.Unlock()
-		go c.Close() // which waits until run has let go
+		go c.Close() // waits until run has stopped reading
 		return false
 	}
 	switch {
@@ -126,8 +125,8 @@ func (c *legConn) post(copied *shadow.Copy, wait bool) bool {
 	return true
 }
 
-// keep makes what is left to be sent the copy's own.
-func (c *legConn) keep(copied *shadow.Copy) {
+// keep moves the bytes that are still to be sent into the copy's own buffer.
+func (c *senderConn) keep(copied *shadow.Copy) {
 	left := 0
 	for _, p := range c.out.pieces {
 		left += len(p)
@@ -141,28 +140,28 @@ func (c *legConn) keep(copied *shadow.Copy) {
 	}
 }
 
-// lookAndPush sends as much as the socket takes, unless there is something to read.
-func (c *legConn) lookAndPush(fd uintptr) {
+// pushIfQuiet sends as much as the socket takes, unless there is something to read.
+func (c *senderConn) pushIfQuiet(fd uintptr) {
 	if c.in.peek(fd); c.in.quiet && !c.wait {
 		c.out.push(fd)
 	}
 }
 
 // posted ends the sending of a copy.
-func (c *legConn) posted(err error) {
+func (c *senderConn) posted(err error) {
 	if c.copied.Timed() {
 		c.sentAt = time.Now()
 	}
 	c.sent, c.failure = err == nil, err
 	c.mu.Unlock()
 	if err != nil {
-		go reset(c.Conn) // wakes run, and waits until it has let go
+		go reset(c.Conn) // wakes run, and waits until it has stopped reading
 	}
 }
 
-// run reads answers, as long as there may be further ones.
-func (c *legConn) run() {
-	err := c.in.fill() // which looks before it waits: the answer may be there
+// run reads answers for as long as there may be more of them.
+func (c *senderConn) run() {
+	err := c.in.fill() // reads before it waits: the answer may have arrived
 	for {
 		copied, again := c.woken(err)
 		if again {
@@ -180,14 +179,14 @@ func (c *legConn) run() {
 			return
 		}
 		c.done, c.status = copied, status
-		err = c.in.fillBy(c.offer)
+		err = c.in.fillBy(c.offerAndPullFunc)
 	}
 	c.destroy()
 }
 
-// woken returns the copy under way once it has been sent. Without one the connection has ended. again
-// says that only the deadline of an earlier copy has passed.
-func (c *legConn) woken(err error) (copied *shadow.Copy, again bool) {
+// woken returns the copy under way once it has been sent, or nil if the connection has ended. again reports
+// that only the deadline of an earlier copy has passed.
+func (c *senderConn) woken(err error) (copied *shadow.Copy, again bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	late := err != nil && errors.Is(err, os.ErrDeadlineExceeded)
@@ -203,8 +202,8 @@ func (c *legConn) woken(err error) (copied *shadow.Copy, again bool) {
 	return c.copied, false
 }
 
-// answer reads an answer to its end, the first bytes of which have been read if err is nil.
-func (c *legConn) answer(copied *shadow.Copy, err error) (status int, reusable bool, _ error) {
+// answer reads an answer to its end. If err is nil, its first bytes have already been read.
+func (c *senderConn) answer(copied *shadow.Copy, err error) (status int, reusable bool, _ error) {
 	if c.failure != nil {
 		return 0, false, c.failure
 	}
@@ -229,9 +228,10 @@ func (c *legConn) answer(copied *shadow.Copy, err error) (status int, reusable b
 	return status, complete && c.in.buffered() == 0 && !c.framing.close, nil
 }
 
-// offerAndPull offers the connection for the next copy, tells of the last one, and waits for what then
-// arrives. Offered sooner, before the runtime minds what arrives, an answer might be missed.
-func (c *legConn) offerAndPull(fd uintptr) bool {
+// offerAndPull offers the connection for the next copy, calls Done for the last one, and reads. The runtime
+// watches the socket from before this call on: if the connection were offered earlier, an answer could be
+// missed.
+func (c *senderConn) offerAndPull(fd uintptr) bool {
 	done := c.done
 	if done == nil {
 		return c.in.pull(fd)
@@ -243,14 +243,15 @@ func (c *legConn) offerAndPull(fd uintptr) bool {
 	c.mu.Unlock()
 	done.End = time.Now()
 	kept := c.endpoint.Put(c, done.End)
-	done.Done(c.status, nil) // and the next one may be under way here
+	done.Done(c.status, nil) // from here on the next copy may be under way on this connection
 	if !kept {
 		c.in.err = io.EOF
 	}
 	return !kept
 }
 
-func (c *clientConn) writeCopy(copied *shadow.Copy) error {
+// writeCopy sends a copy and may wait.
+func (c *senderConn) writeCopy(copied *shadow.Copy) error {
 	head, body := copied.Wire()
 	if !copied.Chunked {
 		return c.out.write(head, body)
@@ -266,7 +267,7 @@ func (c *clientConn) writeCopy(copied *shadow.Copy) error {
 	return c.out.write(head, appendEnd(frame[:0], copied.Trailers))
 }
 
-// discard reads the body up to a limit and keeps nothing.
+// discard reads the body up to a limit and keeps none of it.
 func (c *clientConn) discard() (complete bool, err error) {
 	if b := &c.body; b.kind == byLength && b.left <= discardLimit && c.in.raw != nil {
 		return c.skip(b)
@@ -288,6 +289,7 @@ func (c *clientConn) discard() (complete bool, err error) {
 	return false, nil
 }
 
+// skip drops a body of known length, inside the kernel where it can.
 func (c *clientConn) skip(b *body) (complete bool, err error) {
 	for !b.done {
 		n := min(int64(c.in.buffered()), b.left)

@@ -104,7 +104,7 @@ func (o outcomes) Answered(a *shadow.Answered) { o <- http.StatusText(a.Status) 
 func queue(endpoint *upstream.Endpoint, limits *Limits) *shadow.Queue {
 	return shadow.NewQueue(&shadow.Config{
 		Limits:    routing.Limits{MaxInFlight: 8, Queue: 8, Budget: 1 << 20},
-		Endpoints: upstream.Set{endpoint}, Sender: NewLeg(limits),
+		Endpoints: upstream.Set{endpoint}, Sender: NewSender(limits),
 	})
 }
 
@@ -143,7 +143,7 @@ func TestCopyOutlivesItsRequest(t *testing.T) {
 	assert.Equal(t, "OK", <-done)
 	for _, size := range []int{10, 5000, 64 << 10, 71 << 10, 200 << 10} {
 		conn := idleConn(t, endpoint)
-		require.NoError(t, conn.(*legConn).Conn.(*net.TCPConn).SetWriteBuffer(2048))
+		require.NoError(t, conn.(*senderConn).Conn.(*net.TCPConn).SetWriteBuffer(2048))
 		require.True(t, endpoint.Put(conn, time.Now()))
 		body := strings.Repeat("abcdefgh", size/8)
 		begin := time.Now()

@@ -1,5 +1,6 @@
-// Package h1 terminates HTTP/1.1: a small forwarder that reads heads strictly, frames bodies anew,
-// and has one goroutine for each client.
+// Package h1 terminates HTTP/1.1: a small forwarder that parses heads strictly, frames bodies anew, and has one
+// goroutine for each client. docs/design/proxy.md says why
+// net/http does not do it.
 package h1
 
 import (
@@ -13,28 +14,25 @@ import (
 
 // Server serves the connections of one listener.
 type Server struct {
-	// Core answers requests that come in at the listener of that name.
+	// Core answers the requests that arrive at the listener of that name.
 	Core     *core.Core
 	Listener string
-	// Preface takes over a connection that begins with HTTP/2's preface, which is in prefix with
-	// whatever follows it. Without one such a connection is refused.
+	// Preface gets a connection that begins with HTTP/2's preface; prefix holds the preface and any bytes read
+	// after it. If nil, such a connection is refused.
 	Preface func(conn net.Conn, prefix []byte)
-	// Dismissed, while it is set, makes every response the last of its connection.
+	// Dismissed, while it is true, makes every response the last of its connection; nil means false.
 	Dismissed *atomic.Bool
-	// Scheme is what clients use: "http" or "https".
-	Scheme string
 
 	limits   Limits
 	draining atomic.Bool
-	// closing says that connections end between two requests, with notice or without.
+	// closing is set when connections end between two requests, with or without notice.
 	closing atomic.Bool
 	mu      sync.Mutex
 	conns   map[*serverConn]struct{}
 	closed  bool
-	wg      sync.WaitGroup
 }
 
-// NewServer returns a server without connections.
+// NewServer returns a server without connections. Zero limits mean their defaults.
 func NewServer(c *core.Core, listener string, limits *Limits) *Server {
 	return &Server{Core: c, Listener: listener, limits: limits.Defaulted(), conns: map[*serverConn]struct{}{}}
 }
@@ -46,13 +44,12 @@ func (s *Server) Serve(conn net.Conn) {
 		_ = conn.Close()
 		return
 	}
-	defer s.wg.Done()
 	c.init()
-	taken := c.serve()
+	handedOver := c.serve()
 	s.mu.Lock()
 	delete(s.conns, c)
 	s.mu.Unlock()
-	if !taken {
+	if !handedOver {
 		_ = conn.Close()
 	}
 }
@@ -63,27 +60,19 @@ func (s *Server) add(c *serverConn) bool {
 	if s.closed {
 		return false
 	}
-	s.wg.Add(1)
 	s.conns[c] = struct{}{}
 	return true
 }
 
-// Connections is how many are open.
-func (s *Server) Connections() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.conns)
-}
-
-// Drain makes every response from now on the last of its connection.
+// Drain makes every later response the last of its connection.
 func (s *Server) Drain() { s.draining.Store(true) }
 
-// last says that clients are to open another connection.
+// last reports whether a response must be the last of its connection.
 func (s *Server) last() bool {
 	return s.draining.Load() || s.Dismissed != nil && s.Dismissed.Load()
 }
 
-// CloseIdle drains, and closes connections between two requests, once what has arrived is answered.
+// CloseIdle drains, and closes connections between two requests, once the requests that have arrived are answered.
 func (s *Server) CloseIdle() {
 	s.Drain()
 	s.mu.Lock()
@@ -96,10 +85,7 @@ func (s *Server) CloseIdle() {
 	}
 }
 
-// Wait returns when all connections have ended.
-func (s *Server) Wait() { s.wg.Wait() }
-
-// Close closes all connections, whatever they are doing, and lets no new ones in.
+// Close closes all connections, in the middle of an exchange, too, and refuses new ones.
 func (s *Server) Close() {
 	s.CloseIdle()
 	s.mu.Lock()
@@ -111,17 +97,16 @@ func (s *Server) Close() {
 	}
 }
 
-// What a connection is doing.
+// The state of a connection: in an exchange, or waiting for a request.
 const (
 	stateActive int32 = iota
 	stateIdle
 )
 
-// lookTime bounds a last look under TLS, where what waits at the socket need not be a request.
-const lookTime = time.Second
+// lastReadTimeout bounds the last read under TLS, where the bytes at the socket need not be a request.
+const lastReadTimeout = time.Second
 
-// lingering bounds what is read from a client that must still see the answer, but whose request
-// is not wanted any more.
+// These bound the read of a request that nobody needs any more, from a client that must still see the answer.
 const (
 	lingerTime  = time.Second
 	lingerBytes = 1 << 20

@@ -1,3 +1,7 @@
+// System calls on sockets. The sockets do not block, so none of these calls waits. Package syscall's own functions
+// tell the scheduler all the same; that keeps the runtime's monitor thread awake, which competes with the proxy for
+// the core (docs/design/proxy.md).
+
 package h1
 
 import (
@@ -5,28 +9,24 @@ import (
 	"unsafe"
 )
 
-// The sockets do not block, so none of these calls waits. Package syscall's own tell the scheduler
-// all the same, which keeps the runtime's monitor awake, and that takes turns with us on the core
-// (docs/design/proxy.md).
-
 // receive is recv(2). p must not be empty.
 func receive(fd uintptr, p []byte) (int, error) {
 	return result(syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), 0, 0, 0)) //nolint:gosec // for a system call
 }
 
-// peek is recv(2) of a byte that stays where it is.
+// peek is recv(2) of one byte that stays in the socket.
 func peek(fd uintptr) error {
 	var one [1]byte
 	_, err := result(syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&one)), 1, syscall.MSG_PEEK, 0, 0)) //nolint:gosec // for a system call
 	return err
 }
 
-// discard is recv(2) of up to n bytes into nowhere: with MSG_TRUNC Linux copies nothing (tcp(7)).
+// discard is recv(2) of up to n bytes without a buffer: with MSG_TRUNC Linux copies nothing (tcp(7)).
 func discard(fd uintptr, n int) (int, error) {
 	return result(syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, 0, uintptr(n), syscall.MSG_TRUNC, 0, 0))
 }
 
-// send is send(2), or writev(2) where there are several pieces. None may be empty.
+// send is send(2), or writev(2) for several pieces. No piece may be empty.
 func send(fd uintptr, pieces [][]byte) (int, error) {
 	if p := pieces[0]; len(pieces) == 1 {
 		return result(syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), syscall.MSG_NOSIGNAL, 0, 0)) //nolint:gosec // for a system call

@@ -1,5 +1,7 @@
 //go:build unix && !linux
 
+// System calls on sockets for systems other than Linux, where package syscall is good enough.
+
 package h1
 
 import (

@@ -1,4 +1,4 @@
-// Writing to a connection: what belongs together leaves in one system call.
+// Writing to a connection: pieces that belong together leave in one system call.
 
 package h1
 
@@ -16,12 +16,13 @@ const maxPieces = 3
 type writer struct {
 	conn net.Conn
 	// raw is nil where the bytes of the connection are not the bytes of the stream: under TLS.
-	raw  syscall.RawConn
+	raw syscall.RawConn
+	// push sends pieces and returns false if it would have to wait; try ignores that.
 	push func(fd uintptr) bool
 	try  func(fd uintptr)
-	// slow is called before a write that may wait, to give it its time.
-	slow func()
-	// pieces are those that push has not sent.
+	// beforeWait is called before a write that may wait, to set its deadline; nil for none.
+	beforeWait func()
+	// pieces are the slices that push has not sent.
 	pieces [][]byte
 	store  [maxPieces][]byte
 	err    error
@@ -29,11 +30,11 @@ type writer struct {
 
 func (w *writer) init(conn net.Conn, raw syscall.RawConn) {
 	w.conn, w.raw = conn, raw
-	w.push = w.pushTo // made once, for a method's value is an allocation
+	w.push = w.pushTo // made once, because a method value is an allocation
 	w.try = func(fd uintptr) { w.pushTo(fd) }
 }
 
-// write sends up to maxPieces slices. Most leave at once, and need no deadline.
+// write sends up to maxPieces slices. Most of them leave at once, and need no deadline.
 func (w *writer) write(pieces ...[]byte) error {
 	w.load(pieces...)
 	if w.raw != nil && len(w.pieces) > 0 {
@@ -44,7 +45,7 @@ func (w *writer) write(pieces ...[]byte) error {
 	return w.flush()
 }
 
-// load takes slices to be sent.
+// load prepares slices for push and flush, which send them.
 func (w *writer) load(pieces ...[]byte) {
 	w.pieces, w.err = w.store[:0], nil
 	for _, p := range pieces {
@@ -54,13 +55,13 @@ func (w *writer) load(pieces ...[]byte) {
 	}
 }
 
-// flush sends what was loaded, or is left of it.
+// flush sends the rest of the loaded slices, and waits if it must.
 func (w *writer) flush() error {
 	if len(w.pieces) == 0 || w.err != nil {
 		return w.err
 	}
-	if w.slow != nil {
-		w.slow()
+	if w.beforeWait != nil {
+		w.beforeWait()
 	}
 	if w.raw == nil {
 		buffers := net.Buffers(w.pieces)
@@ -73,7 +74,7 @@ func (w *writer) flush() error {
 	return w.err
 }
 
-// pushTo sends until nothing is left or the socket takes no more, which it says by returning false.
+// pushTo sends until nothing is left, or until the socket takes no more: then it returns false.
 func (w *writer) pushTo(fd uintptr) bool {
 	for len(w.pieces) > 0 {
 		n, err := send(fd, w.pieces)
@@ -88,10 +89,11 @@ func (w *writer) pushTo(fd uintptr) bool {
 			return true
 		}
 	}
-	clear(w.store[:]) // so that buffers are not held by who does not need them
+	clear(w.store[:]) // so that the writer does not keep the buffers alive
 	return true
 }
 
+// advance drops the first n bytes of pieces.
 func (w *writer) advance(n int) {
 	for len(w.pieces) > 0 && n >= len(w.pieces[0]) {
 		n -= len(w.pieces[0])
