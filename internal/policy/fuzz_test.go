@@ -81,7 +81,7 @@ func FuzzDecide(f *testing.F) {
 		five, one := 5.0, 1
 		cfg := []Config{{}, {Strict: true}, {Limits: Limits{MaxPercent: &five, MaxMirrors: &one}}}[bits%3]
 		d := decide(t, doc, snap, cfg)
-		Touch(doc, snap)
+		VariantsValue(doc, snap)
 
 		stored, err := patch.Apply(raw, d.Plan.Operations)
 		require.NoError(t, err)

@@ -206,7 +206,7 @@ func decideCase(t *testing.T, dir string, seen map[Reason]bool) outcome {
 	denied, known := Made(final.Findings, before)
 	note(seen, &d, &final)
 	return describe(t, &d, outcome{
-		Touch: Touch(doc, snap), Denied: texts(denied), Known: texts(known), Route: drain(t, stored),
+		Touch: VariantsValue(doc, snap), Denied: texts(denied), Known: texts(known), Route: drain(t, stored),
 	})
 }
 
