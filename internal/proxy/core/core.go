@@ -230,7 +230,7 @@ func (c *Core) ForgetListener(name string) {
 }
 
 // queue returns the queue of a target, which may have copies under way from the table before.
-func (c *Core) queue(t *routing.Target) *shadow.Queue {
+func (c *Core) queue(t *routing.MirrorTarget) *shadow.Queue {
 	var ready []string
 	if t.Port != nil {
 		ready = t.Port.Ready

@@ -17,7 +17,7 @@ type port struct {
 	// set is what requests that begin now choose from.
 	set atomic.Pointer[upstream.Set]
 	// target is where mirrors to this port send; nil if there are none.
-	target *routing.Target
+	target *routing.MirrorTarget
 	// known are all its addresses. Only SetTable and SetEndpoints use it.
 	known []string
 }
@@ -59,7 +59,7 @@ func (c *Core) SetEndpoints(service string, number int, ready, unready []string)
 }
 
 // config is what a target is configured with for the endpoints it has now.
-func (c *Core) config(t *routing.Target, ready []string) *shadow.Config {
+func (c *Core) config(t *routing.MirrorTarget, ready []string) *shadow.Config {
 	config := &shadow.Config{Limits: t.Limits, Sender: c.options.ShadowHTTP, Endpoints: c.options.ShadowPool.Set(ready)}
 	if t.Port != nil && t.Port.Protocol == routing.H2C {
 		config.Sender = c.options.ShadowH2C

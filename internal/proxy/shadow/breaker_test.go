@@ -12,7 +12,7 @@ import (
 
 func TestBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &routing.DefaultPenalty
+		p := &routing.DefaultLimits.Penalty
 		var b breaker
 		sent := func(ok bool, why string) {
 			t.Helper()

@@ -15,6 +15,8 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"golang.org/x/time/rate"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/splitmix"
 )
 
 // Idle is a connection between two requests.
@@ -181,7 +183,7 @@ func (s Set) PickFor(client uint64, tried []*Endpoint, now time.Time) *Endpoint 
 		if slices.Contains(tried, e) {
 			continue
 		}
-		score := mix(client ^ e.hash)
+		score := splitmix.Mix(client ^ e.hash)
 		if best != nil {
 			failed, other := e.failedSince(now), best.failedSince(now)
 			if failed && !other || failed == other && score <= most {
@@ -191,13 +193,6 @@ func (s Set) PickFor(client uint64, tried []*Endpoint, now time.Time) *Endpoint 
 		best, most = e, score
 	}
 	return best
-}
-
-// mix spreads the bits of a hash (the finalizer of SplitMix64).
-func mix(h uint64) uint64 {
-	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
-	h = (h ^ h>>27) * 0x94d049bb133111eb
-	return h ^ h>>31
 }
 
 // Client is the hash of a client's address, given as host:port. The port does not matter.
