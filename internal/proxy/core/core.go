@@ -129,9 +129,10 @@ type Options struct {
 	// AccessLog is called after every exchange, and after every copy that was answered; nil for
 	// none. It must not wait: copies and primaries share it.
 	AccessLog func(*Record)
-	// MaxAttempts is how many endpoints are tried for one request: 3 if 0.
-	MaxAttempts int
 }
+
+// maxAttempts is how many endpoints are tried for one request or connection.
+const maxAttempts = 3
 
 // Core serves exchanges by the current table.
 type Core struct {
@@ -140,9 +141,9 @@ type Core struct {
 	queues  map[string]*shadow.Queue
 	// addresses counts the ports of the current table that have an endpoint there.
 	addresses map[string]int
-	none      *ruleMetrics // of requests that match no rule
-	// gone has, by the names of listeners that were removed, the last *state that knew them.
-	gone sync.Map
+	unmatched *ruleMetrics // of requests that match no rule
+	// removed has, by the names of listeners that were removed, the last *state that knew them.
+	removed sync.Map
 }
 
 // state is a table and everything that is looked up by the indexes of its entries.
@@ -152,16 +153,12 @@ type state struct {
 	ports     []port
 	queues    []*shadow.Queue
 	rules     []*ruleMetrics
-	mirrors   []*logged
+	mirrors   []*mirrorObserver
 }
 
 // New returns a core that answers 503 until it gets a table.
 func New(o *Options) *Core {
-	c := &Core{options: *o, queues: map[string]*shadow.Queue{}, addresses: map[string]int{}, none: o.Metrics.rule(nil)}
-	if c.options.MaxAttempts == 0 {
-		c.options.MaxAttempts = 3
-	}
-	return c
+	return &Core{options: *o, queues: map[string]*shadow.Queue{}, addresses: map[string]int{}, unmatched: o.Metrics.rule(nil)}
 }
 
 // SetTable makes every request that comes from now on follow the table. It is not safe for
@@ -180,7 +177,7 @@ func (c *Core) SetTable(table *routing.Table) {
 		s.rules = append(s.rules, c.options.Metrics.rule(r))
 	}
 	for _, m := range table.Mirrors {
-		s.mirrors = append(s.mirrors, &logged{c.options.Metrics.mirror(m), c.options.AccessLog})
+		s.mirrors = append(s.mirrors, &mirrorObserver{c.options.Metrics.mirror(m), c.options.AccessLog})
 	}
 	names := map[string]bool{}
 	for _, t := range table.Targets {
@@ -193,7 +190,7 @@ func (c *Core) SetTable(table *routing.Table) {
 	if before != nil {
 		for name := range before.listeners {
 			if _, ok := s.listeners[name]; !ok {
-				c.gone.Store(name, before)
+				c.removed.Store(name, before)
 			}
 		}
 	}
@@ -211,7 +208,7 @@ func (c *Core) lookup(listener string) (s *state, index int, ok bool) {
 	if index, ok = s.listeners[listener]; ok {
 		return s, index, true
 	}
-	if last, found := c.gone.Load(listener); found {
+	if last, found := c.removed.Load(listener); found {
 		s = last.(*state)
 		index, ok = s.listeners[listener]
 	}
@@ -220,13 +217,13 @@ func (c *Core) lookup(listener string) (s *state, index int, ok bool) {
 
 // ForgetListener says that no request comes in any more at a listener that SetTable removed.
 func (c *Core) ForgetListener(name string) {
-	c.gone.Delete(name)
+	c.removed.Delete(name)
 	if s := c.state.Load(); s != nil {
 		if _, again := s.listeners[name]; again {
 			return
 		}
 	}
-	c.options.Metrics.passages.forget(name)
+	c.options.Metrics.passthrough.forget(name)
 }
 
 // queue returns the queue of a target, which may have copies under way from the table before.
@@ -251,7 +248,7 @@ func (c *Core) queue(t *routing.MirrorTarget) *shadow.Queue {
 func (c *Core) forget(before, now *state, targets map[string]bool) {
 	clear(c.addresses)
 	for i := range now.ports {
-		c.occupy(now.ports[i].known)
+		c.retain(now.ports[i].addresses)
 	}
 	known := func(address string) bool { return c.addresses[address] > 0 }
 	c.options.Pool.Keep(known)

@@ -18,8 +18,8 @@ type port struct {
 	set atomic.Pointer[upstream.Set]
 	// target is where mirrors to this port send; nil if there are none.
 	target *routing.MirrorTarget
-	// known are all its addresses. Only SetTable and SetEndpoints use it.
-	known []string
+	// addresses are those of all endpoints. Only SetTable and SetEndpoints use it.
+	addresses []string
 }
 
 func (c *Core) ports(table *routing.Table) []port {
@@ -27,7 +27,7 @@ func (c *Core) ports(table *routing.Table) []port {
 	for i, p := range table.Ports {
 		set := c.options.Pool.Set(p.Ready)
 		ports[i].set.Store(&set)
-		ports[i].known = slices.Concat(p.Ready, p.Unready)
+		ports[i].addresses = slices.Concat(p.Ready, p.Unready)
 	}
 	return ports
 }
@@ -46,15 +46,15 @@ func (c *Core) SetEndpoints(service string, number int, ready, unready []string)
 		return fmt.Errorf("service %s has no port %d in the table", service, number)
 	}
 	p := &s.ports[at.Index]
-	before := p.known
-	p.known = slices.Concat(ready, unready)
-	c.occupy(p.known)
+	before := p.addresses
+	p.addresses = slices.Concat(ready, unready)
+	c.retain(p.addresses)
 	set := c.options.Pool.Set(ready)
 	p.set.Store(&set)
 	if p.target != nil {
 		s.queues[p.target.Index].Configure(c.config(p.target, ready))
 	}
-	c.vacate(before)
+	c.release(before)
 	return nil
 }
 
@@ -67,14 +67,14 @@ func (c *Core) config(t *routing.MirrorTarget, ready []string) *shadow.Config {
 	return config
 }
 
-// occupy counts addresses that a port has; vacate undoes it, and forgets what no port has any more.
-func (c *Core) occupy(addresses []string) {
+// retain counts the addresses of a port; release undoes it, and forgets addresses that no port has any more.
+func (c *Core) retain(addresses []string) {
 	for _, address := range addresses {
 		c.addresses[address]++
 	}
 }
 
-func (c *Core) vacate(addresses []string) {
+func (c *Core) release(addresses []string) {
 	for _, address := range addresses {
 		if c.addresses[address]--; c.addresses[address] > 0 {
 			continue

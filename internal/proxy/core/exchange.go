@@ -48,13 +48,13 @@ type Exchange struct {
 	received, sent int64 // bytes of bodies
 	failure        error // of the client's side of the request's body
 	whole          bool  // the request's body has arrived
-	ready          bool
+	bound          bool  // send has its callbacks
 }
 
 // begin makes the exchange ready for its next request.
 func (x *Exchange) begin(now time.Time) {
-	if !x.ready {
-		x.ready = true
+	if !x.bound {
+		x.bound = true
 		x.send.Inform, x.send.Sent, x.send.Interrupt = x.inform, x.submit, x.Downstream.Interrupt
 		x.send.Body, x.send.Gone = (*upload)(x), x.Downstream.Gone
 	}
@@ -76,22 +76,22 @@ func (x *Exchange) outgoing(out *message.Outgoing, rewrite *routing.Rewrite, edi
 	}
 	if rewrite.HasPath() && r.Path != "" && r.Path[0] == '/' {
 		target := rewrite.AppendPath(make([]byte, 0, len(r.Target)+64), r.Path)
-		if mark := strings.IndexByte(r.Target, '?'); mark >= 0 {
-			target = append(target, r.Target[mark:]...)
+		if query := strings.IndexByte(r.Target, '?'); query >= 0 {
+			target = append(target, r.Target[query:]...)
 		}
 		out.Target = string(target)
 	}
 }
 
-// agree takes the authority out of an absolute form if the request goes to another one now: the
+// toOriginForm takes the authority out of an absolute form if the request goes to another one now: the
 // next hop must not find two (RFC 9112 section 3.2.2).
-func agree(out *message.Outgoing) {
+func toOriginForm(out *message.Outgoing) {
 	r := out.Request
 	if out.Authority == r.Authority || out.Target[0] == '/' || r.Path == "" || r.Path[0] != '/' {
 		return
 	}
-	if mark := strings.IndexByte(out.Target, '?'); mark >= 0 {
-		out.Target = r.Path + out.Target[mark:]
+	if query := strings.IndexByte(out.Target, '?'); query >= 0 {
+		out.Target = r.Path + out.Target[query:]
 	} else if out.Target[len(out.Target)-1] == '/' || r.Path != "/" || r.Method != "OPTIONS" {
 		out.Target = r.Path
 	} else {

@@ -66,7 +66,7 @@ func (c *Core) forward(x *Exchange) {
 		x.Request.Upgrade = "" // HTTP/2 has none: the backend answers in the protocol that is spoken
 	}
 	x.outgoing(&x.send.Out, &backend.Rewrite, &backend.RequestHeaders)
-	agree(&x.send.Out)
+	toOriginForm(&x.send.Out)
 	if x.Request.Upgrade == "" {
 		c.admit(x, x.rule.Mirrors)
 		c.admit(x, backend.Mirrors)
@@ -104,7 +104,7 @@ func (c *Core) admit(x *Exchange, mirrors []*routing.Mirror) {
 		x.outgoing(&x.shadow, &m.Rewrite, &m.Headers)
 		x.host = m.AppendHost(x.host[:0], x.shadow.Authority)
 		x.shadow.Authority = buffer.View(x.host)
-		agree(&x.shadow)
+		toOriginForm(&x.shadow)
 		x.shadow.Shadow = true
 		var compare *shadow.Comparison
 		if m.Compare {
@@ -156,7 +156,7 @@ func (c *Core) attempt(x *Exchange, set upstream.Set) (Answer, error) {
 			return nil, err
 		case unanswered && x.send.Reused:
 			x.send.Fresh = true
-		case (unanswered || errors.Is(err, upstream.ErrConnect)) && len(x.tried)+1 < c.options.MaxAttempts:
+		case (unanswered || errors.Is(err, upstream.ErrConnect)) && len(x.tried)+1 < maxAttempts:
 			x.tried = append(x.tried, endpoint)
 			// Who has come since knows of those that are ending.
 			set = *x.state.ports[x.backend.Port.Index].set.Load()

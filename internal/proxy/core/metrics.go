@@ -15,12 +15,12 @@ import (
 // Metrics are the counters of one proxy. What a request needs of them is looked up once a table,
 // not once a request.
 type Metrics struct {
-	requests  *prometheus.CounterVec
-	durations *prometheus.HistogramVec
-	bytes     *prometheus.CounterVec
-	retries   prometheus.Counter
-	tunnels   prometheus.Gauge
-	passages  *passages
+	requests    *prometheus.CounterVec
+	durations   *prometheus.HistogramVec
+	bytes       *prometheus.CounterVec
+	retries     prometheus.Counter
+	tunnels     prometheus.Gauge
+	passthrough *passthroughVectors
 
 	shadows    *prometheus.CounterVec
 	dropped    *prometheus.CounterVec
@@ -60,8 +60,8 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		agreement:  counter("comparisons_total", "Requests answered by both, by whether the classes of the statuses agree.", "mirror", "agree"),
 		ratio: histogram("comparison_latency_ratio", "Latency of the variant divided by that of the primary, both from the request sent to the head of the final answer.",
 			[]float64{.25, .5, .75, .9, 1, 1.1, 1.25, 1.5, 2, 4, 10}, "mirror"),
-		passages: newPassages(registry),
-		queues:   map[string]*shadow.Queue{},
+		passthrough: newPassthroughVectors(registry),
+		queues:      map[string]*shadow.Queue{},
 		gauges: [2]*prometheus.Desc{
 			prometheus.NewDesc(namespace+"shadows_in_flight", "Shadow requests being sent.", []string{"target"}, nil),
 			prometheus.NewDesc(namespace+"shadows_held_bytes", "Memory of shadow requests waiting and being sent.", []string{"target"}, nil),

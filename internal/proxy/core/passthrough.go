@@ -16,10 +16,10 @@ import (
 // that is ready, and to another one if that fails. leave ends the use of the connection. Errors are
 // upstream.ErrConnect or ErrNoEndpoint.
 func (c *Core) Open(ctx context.Context, listener, client string) (conn net.Conn, leave func(), err error) {
-	set, affine := c.passage(listener)
+	set, affine := c.passthroughPort(listener)
 	var tried []*upstream.Endpoint
 	err = ErrNoEndpoint
-	for len(tried) < c.options.MaxAttempts {
+	for len(tried) < maxAttempts {
 		endpoint := choose(set, affine, client, tried, time.Now())
 		if endpoint == nil {
 			break
@@ -34,8 +34,8 @@ func (c *Core) Open(ctx context.Context, listener, client string) (conn net.Conn
 	return nil, nil, err
 }
 
-// passage is where connections lead now that come in at a listener.
-func (c *Core) passage(listener string) (set upstream.Set, affine bool) {
+// passthroughPort is where connections lead now that come in at a listener.
+func (c *Core) passthroughPort(listener string) (set upstream.Set, affine bool) {
 	state, index, ok := c.lookup(listener)
 	if !ok {
 		return nil, false
@@ -59,15 +59,15 @@ const (
 	Broken     Outcome = "broken"      // a side reset it, or the proxy ended
 )
 
-// passages counts connections that are passed on.
-type passages struct {
+// passthroughVectors counts connections that are passed on.
+type passthroughVectors struct {
 	connections *prometheus.CounterVec
 	bytes       *prometheus.CounterVec
 	open        *prometheus.GaugeVec
 }
 
-func newPassages(registry prometheus.Registerer) *passages {
-	p := &passages{
+func newPassthroughVectors(registry prometheus.Registerer) *passthroughVectors {
+	p := &passthroughVectors{
 		connections: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: namespace + "passthrough_connections_total", Help: "Connections passed on as they are, by how they ended.",
 		}, []string{"listener", "outcome"}),
@@ -83,24 +83,24 @@ func newPassages(registry prometheus.Registerer) *passages {
 }
 
 // forget deletes the series of a listener that is gone.
-func (p *passages) forget(listener string) {
+func (p *passthroughVectors) forget(listener string) {
 	labels := prometheus.Labels{"listener": listener}
 	p.connections.DeletePartialMatch(labels)
 	p.bytes.DeletePartialMatch(labels)
 	p.open.DeletePartialMatch(labels)
 }
 
-// PassageMetrics are those of one listener.
-type PassageMetrics struct {
+// PassthroughMetrics are those of one listener.
+type PassthroughMetrics struct {
 	Received, Sent prometheus.Counter
 	Open           prometheus.Gauge
 	outcomes       *prometheus.CounterVec
 }
 
-// Passages returns the metrics of a listener that passes connections on.
-func (c *Core) Passages(listener string) *PassageMetrics {
-	p := c.options.Metrics.passages
-	m := &PassageMetrics{
+// PassthroughMetrics returns the metrics of a listener that passes connections on.
+func (c *Core) PassthroughMetrics(listener string) *PassthroughMetrics {
+	p := c.options.Metrics.passthrough
+	m := &PassthroughMetrics{
 		Received: p.bytes.WithLabelValues(listener, "received"), Sent: p.bytes.WithLabelValues(listener, "sent"),
 		Open:     p.open.WithLabelValues(listener),
 		outcomes: p.connections.MustCurryWith(prometheus.Labels{"listener": listener}),
@@ -112,4 +112,4 @@ func (c *Core) Passages(listener string) *PassageMetrics {
 }
 
 // Count notes how a connection ended.
-func (m *PassageMetrics) Count(o Outcome) { m.outcomes.WithLabelValues(string(o)).Inc() }
+func (m *PassthroughMetrics) Count(o Outcome) { m.outcomes.WithLabelValues(string(o)).Inc() }

@@ -36,7 +36,7 @@ type Record struct {
 func (c *Core) record(x *Exchange) {
 	took := time.Since(x.start)
 	x.End = x.start.Add(took)
-	metrics := c.none
+	metrics := c.unmatched
 	if x.rule != nil {
 		metrics = x.state.rules[x.rule.Index]
 	}
@@ -63,14 +63,14 @@ func (c *Core) record(x *Exchange) {
 	c.options.AccessLog(record)
 }
 
-// logged is the observer of the copies of one mirror: it counts, and logs.
-type logged struct {
+// mirrorObserver is the observer of the copies of one mirror: it counts, and logs.
+type mirrorObserver struct {
 	*mirrorMetrics
 	log func(*Record)
 }
 
 // Answered implements shadow.Observer.
-func (l *logged) Answered(a *shadow.Answered) {
+func (l *mirrorObserver) Answered(a *shadow.Answered) {
 	l.mirrorMetrics.Answered(a)
 	if l.log == nil {
 		return

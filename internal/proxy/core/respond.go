@@ -15,16 +15,16 @@ import (
 // respond answers in the proxy's own name.
 func (c *Core) respond(x *Exchange, status int, why string) {
 	fields := []message.Field{{Name: "Content-Type", Value: "text/plain; charset=utf-8"}}
-	c.own(x, status, fields, "mirrorgate: "+why+"\n")
+	c.reply(x, status, fields, "mirrorgate: "+why+"\n")
 }
 
 func (c *Core) redirect(x *Exchange) {
 	listener := x.state.table.Listeners[x.state.listeners[x.Listener]]
 	location := x.rule.Redirect.AppendLocation(nil, listener, &x.match)
-	c.own(x, x.rule.Redirect.Status, []message.Field{{Name: "Location", Value: string(location)}}, "")
+	c.reply(x, x.rule.Redirect.Status, []message.Field{{Name: "Location", Value: string(location)}}, "")
 }
 
-func (c *Core) own(x *Exchange, status int, fields []message.Field, body string) {
+func (c *Core) reply(x *Exchange, status int, fields []message.Field, body string) {
 	fields = append(fields,
 		message.Field{Name: "Date", Value: time.Now().UTC().Format(http.TimeFormat)},
 		message.Field{Name: "Content-Length", Value: strconv.Itoa(len(body))})
@@ -50,15 +50,15 @@ func (c *Core) own(x *Exchange, status int, fields []message.Field, body string)
 	}
 }
 
-// Refused is an error of the client's that has a status of its own.
-type Refused interface {
+// refusal is an error of the client for which a status of its own is answered.
+type refusal interface {
 	error
 	StatusCode() int
 }
 
 // fail answers for a request that got no answer.
 func (c *Core) fail(x *Exchange, err error) {
-	var refused Refused
+	var refused refusal
 	switch {
 	case x.failure != nil && errors.As(x.failure, &refused):
 		c.respond(x, refused.StatusCode(), refused.Error())
