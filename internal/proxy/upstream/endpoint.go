@@ -38,11 +38,11 @@ type Endpoint struct {
 	pool     *Pool
 
 	mu      sync.Mutex
-	idle    []waiting
+	idle    []idleConn
 	retired bool
 }
 
-type waiting struct {
+type idleConn struct {
 	conn  Idle
 	since time.Time
 }
@@ -85,7 +85,7 @@ func (e *Endpoint) Take() Idle {
 		return nil
 	}
 	conn := e.idle[n-1].conn
-	e.idle[n-1] = waiting{}
+	e.idle[n-1] = idleConn{}
 	e.idle = e.idle[:n-1]
 	return conn
 }
@@ -95,10 +95,10 @@ func (e *Endpoint) Take() Idle {
 func (e *Endpoint) Put(conn Idle, now time.Time) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.retired || len(e.idle) >= e.pool.MaxIdle {
+	if e.retired || len(e.idle) >= e.pool.maxIdle {
 		return false
 	}
-	e.idle = append(e.idle, waiting{conn, now})
+	e.idle = append(e.idle, idleConn{conn, now})
 	return true
 }
 
@@ -115,7 +115,7 @@ func (e *Endpoint) expire(before time.Time) {
 	for n < len(e.idle) && e.idle[n].since.Before(before) {
 		n++
 	}
-	old := append([]waiting(nil), e.idle[:n]...)
+	old := append([]idleConn(nil), e.idle[:n]...)
 	e.idle = append(e.idle[:0], e.idle[n:]...)
 	e.mu.Unlock()
 	for _, w := range old {
@@ -123,20 +123,19 @@ func (e *Endpoint) expire(before time.Time) {
 	}
 }
 
-func (e *Endpoint) retire(retired bool) {
+// retire closes all idle connections; Put keeps none any more.
+func (e *Endpoint) retire() {
 	e.mu.Lock()
-	e.retired = retired
+	e.retired = true
 	e.mu.Unlock()
-	if retired {
-		e.expire(time.Now().Add(time.Hour))
-	}
+	e.expire(time.Now().Add(time.Hour))
 }
 
 // Set is the endpoints of one port, interchangeable.
 type Set []*Endpoint
 
-// avoid is how long an endpoint that refused a connection is only the second choice.
-const avoid = time.Second
+// avoidFor is how long an endpoint that refused a connection is only the second choice.
+const avoidFor = time.Second
 
 // Pick returns one of two random endpoints: the one with fewer requests under way. It avoids what
 // was tried already, and what could not be connected to a moment ago, while there is another.
@@ -216,5 +215,5 @@ func random(n int) int { return rand.IntN(n) } //nolint:gosec // which endpoint 
 
 func (e *Endpoint) failedSince(now time.Time) bool {
 	at := e.failed.Load()
-	return at != 0 && now.UnixNano()-at < int64(avoid)
+	return at != 0 && now.UnixNano()-at < int64(avoidFor)
 }
