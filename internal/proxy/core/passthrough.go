@@ -1,6 +1,6 @@
 package core
 
-// Connections that are passed on as they are.
+// Passthrough: TCP connections that are forwarded without looking into them.
 
 import (
 	"context"
@@ -12,8 +12,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
 
-// Open connects a client, given as host:port, that came in at the listener of that name, to an endpoint
-// that is ready, and to another one if that fails. leave ends the use of the connection. Errors are
+// Open connects to a ready endpoint for a client of the named listener, and to another endpoint if that
+// fails. client is its address as host:port. Call leave when the connection is closed. Errors are
 // upstream.ErrConnect or ErrNoEndpoint.
 func (c *Core) Open(ctx context.Context, listener, client string) (conn net.Conn, leave func(), err error) {
 	set, affine := c.passthroughPort(listener)
@@ -34,7 +34,7 @@ func (c *Core) Open(ctx context.Context, listener, client string) (conn net.Conn
 	return nil, nil, err
 }
 
-// passthroughPort is where connections lead now that come in at a listener.
+// passthroughPort returns the endpoints that a passthrough listener forwards connections to.
 func (c *Core) passthroughPort(listener string) (set upstream.Set, affine bool) {
 	state, index, ok := c.lookup(listener)
 	if !ok {
@@ -47,19 +47,19 @@ func (c *Core) passthroughPort(listener string) (set upstream.Set, affine bool) 
 	return *state.ports[l.TCP.Index].set.Load(), l.Affinity
 }
 
-// Outcome is how a connection ended that was passed on.
+// Outcome is how a forwarded connection ended.
 type Outcome string
 
 // The outcomes.
 const (
 	Ended      Outcome = "ended"       // both sides closed it
-	NoEndpoint Outcome = "no_endpoint" // none was ready
-	Connect    Outcome = "connect"     // none could be connected to
-	Idle       Outcome = "idle"        // nothing came for too long
-	Broken     Outcome = "broken"      // a side reset it, or the proxy ended
+	NoEndpoint Outcome = "no_endpoint" // no endpoint was ready
+	Connect    Outcome = "connect"     // connecting failed for every endpoint that was tried
+	Idle       Outcome = "idle"        // no bytes arrived for too long
+	Broken     Outcome = "broken"      // one side reset it, or the proxy shut down
 )
 
-// passthroughVectors counts connections that are passed on.
+// passthroughVectors are the metrics of all passthrough listeners.
 type passthroughVectors struct {
 	connections *prometheus.CounterVec
 	bytes       *prometheus.CounterVec
@@ -82,7 +82,7 @@ func newPassthroughVectors(registry prometheus.Registerer) *passthroughVectors {
 	return p
 }
 
-// forget deletes the series of a listener that is gone.
+// forget deletes the series of a removed listener.
 func (p *passthroughVectors) forget(listener string) {
 	labels := prometheus.Labels{"listener": listener}
 	p.connections.DeletePartialMatch(labels)
@@ -90,14 +90,14 @@ func (p *passthroughVectors) forget(listener string) {
 	p.open.DeletePartialMatch(labels)
 }
 
-// PassthroughMetrics are those of one listener.
+// PassthroughMetrics are the metrics of one passthrough listener.
 type PassthroughMetrics struct {
 	Received, Sent prometheus.Counter
 	Open           prometheus.Gauge
 	outcomes       *prometheus.CounterVec
 }
 
-// PassthroughMetrics returns the metrics of a listener that passes connections on.
+// PassthroughMetrics returns the metrics of a passthrough listener.
 func (c *Core) PassthroughMetrics(listener string) *PassthroughMetrics {
 	p := c.options.Metrics.passthrough
 	m := &PassthroughMetrics{
@@ -111,5 +111,5 @@ func (c *Core) PassthroughMetrics(listener string) *PassthroughMetrics {
 	return m
 }
 
-// Count notes how a connection ended.
+// Count counts a connection by its outcome.
 func (m *PassthroughMetrics) Count(o Outcome) { m.outcomes.WithLabelValues(string(o)).Inc() }

@@ -1,5 +1,7 @@
 package core
 
+// Responses that the proxy sends itself: errors and redirects.
+
 import (
 	"context"
 	"errors"
@@ -12,18 +14,20 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
 
-// respond answers in the proxy's own name.
+// respond answers the request with a status and the reason as text.
 func (c *Core) respond(x *Exchange, status int, why string) {
 	fields := []message.Field{{Name: "Content-Type", Value: "text/plain; charset=utf-8"}}
 	c.reply(x, status, fields, "mirrorgate: "+why+"\n")
 }
 
+// redirect answers the request with the redirect of its rule.
 func (c *Core) redirect(x *Exchange) {
 	listener := x.state.table.Listeners[x.state.listeners[x.Listener]]
 	location := x.rule.Redirect.AppendLocation(nil, listener, &x.match)
 	c.reply(x, x.rule.Redirect.Status, []message.Field{{Name: "Location", Value: string(location)}}, "")
 }
 
+// reply answers the request with the given fields and body.
 func (c *Core) reply(x *Exchange, status int, fields []message.Field, body string) {
 	fields = append(fields,
 		message.Field{Name: "Date", Value: time.Now().UTC().Format(http.TimeFormat)},
@@ -50,13 +54,13 @@ func (c *Core) reply(x *Exchange, status int, fields []message.Field, body strin
 	}
 }
 
-// refusal is an error of the client for which a status of its own is answered.
+// refusal is an error in the client's request that has its own status.
 type refusal interface {
 	error
 	StatusCode() int
 }
 
-// fail answers for a request that got no answer.
+// fail answers a request to which no backend gave an answer.
 func (c *Core) fail(x *Exchange, err error) {
 	var refused refusal
 	switch {
@@ -74,8 +78,8 @@ func (c *Core) fail(x *Exchange, err error) {
 	}
 }
 
-// statusGone is what logs and metrics say of a client that left before it got a response, in
-// nginx's words.
+// statusGone is the status that logs and metrics show for a client that left before it got a response. The
+// number is nginx's.
 const statusGone = 499
 
 func isTimeout(err error) bool {
