@@ -1,5 +1,7 @@
 package shadow
 
+// The circuit breaker of a target: a failing variant gets no copies for a while.
+
 import (
 	"sync"
 	"sync/atomic"
@@ -8,44 +10,45 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
 )
 
-// breaker is the circuit breaker of one target: after failures in a row nothing is sent for a while, then
-// one probe; a success lets everything through again.
+// breaker opens after failures in a row: no copy is sent until a pause is over, and then one copy as a probe.
+// A success closes the breaker.
 type breaker struct {
-	// failures in a row; while it is 0 nobody takes the lock.
+	// failures counts failures in a row. While it is 0 the mutex is not used.
 	failures atomic.Int64
 
-	mu      sync.Mutex
-	until   time.Time
-	probing bool
+	mu        sync.Mutex
+	openUntil time.Time
+	probing   bool
 }
 
-// shut says whether a copy need not be made. It claims nothing: it may take long until the client
-// has sent its request.
-func (b *breaker) shut(now time.Time) bool {
+// open reports whether making a copy is pointless. It does not claim the probe, because the client may take
+// long to send its request.
+func (b *breaker) open(now time.Time) bool {
 	if b.failures.Load() == 0 {
 		return false
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.probing || now.Before(b.until)
+	return b.probing || now.Before(b.openUntil)
 }
 
-// claim says whether a copy may be sent now; after a pause it becomes the probe, until report.
+// claim reports whether a copy may be sent now. The first copy after a pause is the probe: until report or
+// release no other copy is sent.
 func (b *breaker) claim(now time.Time) bool {
 	if b.failures.Load() == 0 {
 		return true
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.probing || now.Before(b.until) {
+	if b.probing || now.Before(b.openUntil) {
 		return false
 	}
-	b.probing = !b.until.IsZero()
+	b.probing = !b.openUntil.IsZero()
 	return true
 }
 
-// unclaim gives back what claim granted: the copy was not sent after all.
-func (b *breaker) unclaim() {
+// release undoes claim for a copy that was not sent after all.
+func (b *breaker) release() {
 	if b.failures.Load() == 0 {
 		return
 	}
@@ -54,7 +57,7 @@ func (b *breaker) unclaim() {
 	b.probing = false
 }
 
-// report tells how sending a copy ended.
+// report records whether sending a copy succeeded.
 func (b *breaker) report(p *routing.Penalty, ok bool) {
 	if ok && b.failures.Load() == 0 {
 		return
@@ -64,15 +67,15 @@ func (b *breaker) report(p *routing.Penalty, ok bool) {
 	b.probing = false
 	if ok {
 		b.failures.Store(0)
-		b.until = time.Time{}
+		b.openUntil = time.Time{}
 		return
 	}
 	now := time.Now()
 	failures := int(b.failures.Add(1))
 	switch {
 	case p.LongFailures > 0 && failures >= p.LongFailures:
-		b.until = now.Add(p.LongPause)
+		b.openUntil = now.Add(p.LongPause)
 	case p.Failures > 0 && failures >= p.Failures:
-		b.until = now.Add(p.Pause)
+		b.openUntil = now.Add(p.Pause)
 	}
 }
