@@ -1,6 +1,6 @@
 package certs
 
-// Whom the API server trusts: the caBundle of every webhook of an installation.
+// Which authorities the API server trusts: the caBundle of every webhook of an installation.
 
 import (
 	"bytes"
@@ -10,20 +10,18 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/cache"
 )
 
-// merge returns a caBundle that trusts the authorities and whomever it trusted
-// before, without those that expired: while an authority lives, a replica may
-// serve a certificate from it. What is no certificate goes.
+// merge returns a caBundle of the authorities and of those in a bundle, without those that expired: while an
+// authority is valid, a replica may serve a certificate from it. Anything in the bundle that is no certificate is
+// dropped.
 func merge(bundle []byte, authorities []*x509.Certificate, now time.Time) []byte {
 	var keep []*x509.Certificate
 	add := func(cert *x509.Certificate) {
@@ -46,18 +44,19 @@ func merge(bundle []byte, authorities []*x509.Certificate, now time.Time) []byte
 	return out.Bytes()
 }
 
-// registration is one webhook configuration as far as its caBundles go.
+// registration is a webhook configuration and its caBundles.
 type registration struct {
-	kind    string
+	kind string
+	meta *metav1.ObjectMeta
+	// clients hold the caBundles, update stores them.
 	clients []*admissionregistrationv1.WebhookClientConfig
 	update  func(context.Context) error
-	meta    *metav1.ObjectMeta
 }
 
-// registrations reads both configurations; one that is not installed is left out.
+// registrations reads both configurations. One that is not installed is left out.
 func registrations(ctx context.Context, client kubernetes.Interface, name string) ([]registration, error) {
 	api := client.AdmissionregistrationV1()
-	options := metav1.UpdateOptions{FieldManager: "mirrorgate"}
+	options := metav1.UpdateOptions{FieldManager: OursValue}
 	var found []registration
 	m, errM := api.MutatingWebhookConfigurations().Get(ctx, name, metav1.GetOptions{})
 	if errM == nil {
@@ -89,8 +88,8 @@ func registrations(ctx context.Context, client kubernetes.Interface, name string
 	return found, nil
 }
 
-// trust makes every caBundle trust the authorities. fresh is true when none of
-// them trusted anybody before, so that nobody can be cut off.
+// trust adds the authorities to every caBundle. fresh is true when all of them were empty, so that no webhook could
+// be called and none can become unreachable.
 func trust(ctx context.Context, found []registration, authorities []*x509.Certificate, now time.Time) (fresh bool, err error) {
 	fresh = true
 	var errs []error
@@ -113,27 +112,15 @@ func trust(ctx context.Context, found []registration, authorities []*x509.Certif
 }
 
 // followRegistrations signals each change of a configuration until ctx ends.
-func followRegistrations(ctx context.Context, client kubernetes.Interface, name string, changed chan struct{}) {
+func followRegistrations(ctx context.Context, client kubernetes.Interface, name string, changes chan struct{}) {
 	api := client.AdmissionregistrationV1()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		follow(ctx, name, &admissionregistrationv1.MutatingWebhookConfiguration{}, &cache.ListWatch{
-			ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-				return api.MutatingWebhookConfigurations().List(ctx, o)
-			},
-			WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-				return api.MutatingWebhookConfigurations().Watch(ctx, o)
-			},
-		}, func(any) { signal(changed) })
-	}()
-	follow(ctx, name, &admissionregistrationv1.ValidatingWebhookConfiguration{}, &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			return api.ValidatingWebhookConfigurations().List(ctx, o)
-		},
-		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			return api.ValidatingWebhookConfigurations().Watch(ctx, o)
-		},
-	}, func(any) { signal(changed) })
-	<-done
+	changed := func(any) { signal(changes) }
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		follow(ctx, api.MutatingWebhookConfigurations(), &admissionregistrationv1.MutatingWebhookConfiguration{}, name, changed)
+	})
+	wg.Go(func() {
+		follow(ctx, api.ValidatingWebhookConfigurations(), &admissionregistrationv1.ValidatingWebhookConfiguration{}, name, changed)
+	})
+	wg.Wait()
 }

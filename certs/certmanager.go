@@ -1,7 +1,7 @@
 package certs
 
-// cert-manager as the CA: we say what we want and wait for it; cert-manager keeps
-// the Secret, and its cainjector the caBundles.
+// cert-manager as the CA: the leader keeps Issuers and Certificates, cert-manager makes the Secret, and cainjector
+// fills the caBundles.
 
 import (
 	"context"
@@ -21,26 +21,27 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Names of what cert-manager is asked for.
+// The objects that cert-manager gets or makes.
 const (
-	// IssuedSecret is where cert-manager puts the certificate that is served;
-	// the Certificate has the same name.
+	// IssuedSecret is the name of the Secret in which cert-manager puts the served certificate, and of the
+	// Certificate.
 	IssuedSecret = "mirrorgate-tls" //nolint:gosec // a name, not what it holds
 	caName       = "mirrorgate-ca"
 	rootIssuer   = "mirrorgate-self-signed"
-	// caDuration is long, since cainjector replaces a CA in place of appending it.
+	// caDuration is long, since cainjector replaces the CA in a caBundle instead of appending the new one.
 	caDuration = 10 * 365 * 24 * time.Hour
-	// InjectAnnotation tells cainjector which Certificate a configuration trusts.
+	// InjectAnnotation of a webhook configuration tells cainjector from which Certificate it takes the caBundle.
 	InjectAnnotation = "cert-manager.io/inject-ca-from"
 )
 
 // Issued is the source of an installation whose certificate cert-manager makes.
 type Issued struct {
-	secret
+	*secret
 	api certmanager.CertmanagerV1Interface
 }
 
-// CertManager returns the source that asks cert-manager for a certificate.
+// CertManager returns the source whose certificate cert-manager makes. A Secret IssuedSecret that cert-manager did not
+// make is not used.
 func CertManager(opts Options, api certmanager.CertmanagerV1Interface) *Issued {
 	return &Issued{api: api, secret: newSecret(opts, IssuedSecret, func(s *corev1.Secret) error {
 		if name := s.Annotations[certmanagerv1.CertificateNameKey]; name != IssuedSecret {
@@ -53,25 +54,19 @@ func CertManager(opts Options, api certmanager.CertmanagerV1Interface) *Issued {
 
 // Lead implements Led.
 func (i *Issued) Lead(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
 		pause := maxPause
 		if err := i.ensure(ctx); err != nil && ctx.Err() == nil {
 			i.report(err)
 			pause = retryPause
 		}
-		wait := i.opts.Clock.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			wait.Stop()
-			return nil
-		case <-wait.C():
-		case <-i.changed:
-		}
-		wait.Stop()
+		i.sleep(ctx, pause)
 	}
+	return nil
 }
 
-// ensure asks for a CA of our own and a leaf from it, and tells what is missing.
+// ensure creates or updates the objects for a CA of the installation and a leaf from it. It returns why cert-manager
+// has no certificate for it yet.
 func (i *Issued) ensure(ctx context.Context) error {
 	duration := i.opts.life()
 	dns, ips := split(i.opts.Names)
@@ -84,8 +79,8 @@ func (i *Issued) ensure(ctx context.Context) error {
 		i.issuer(ctx, rootIssuer, certmanagerv1.IssuerConfig{SelfSigned: &certmanagerv1.SelfSignedIssuer{}}),
 		i.certificate(ctx, caName, certmanagerv1.CertificateSpec{
 			SecretName: caName, CommonName: "mirrorgate", IsCA: true, Duration: &metav1.Duration{Duration: caDuration},
-			// A renewed CA with the same key: what it issued before stays valid, in
-			// whatever order the API servers and our replicas hear of it.
+			// A renewed CA keeps its key: the certificates that it issued before stay valid, in whatever order the
+			// API servers and the replicas see the new CA.
 			PrivateKey: ecdsa(certmanagerv1.RotationPolicyNever),
 			IssuerRef:  cmmeta.IssuerReference{Name: rootIssuer, Kind: "Issuer", Group: certmanagerv1.SchemeGroupVersion.Group},
 		}),
@@ -106,58 +101,58 @@ func (i *Issued) ensure(ctx context.Context) error {
 }
 
 func (i *Issued) issuer(ctx context.Context, name string, config certmanagerv1.IssuerConfig) error {
-	api := i.api.Issuers(i.opts.Namespace)
-	have, err := api.Get(ctx, name, metav1.GetOptions{})
-	switch {
-	case unknownName(err):
-		_, err = api.Create(ctx, &certmanagerv1.Issuer{ObjectMeta: i.meta(name), Spec: certmanagerv1.IssuerSpec{IssuerConfig: config}},
-			metav1.CreateOptions{FieldManager: OursValue})
-	case err == nil && have.Labels[OursLabel] != OursValue:
-		return i.notOurs("Issuer", name)
-	case err == nil && !equality.Semantic.DeepEqual(have.Spec.IssuerConfig, config):
+	want := &certmanagerv1.Issuer{ObjectMeta: i.meta(name), Spec: certmanagerv1.IssuerSpec{IssuerConfig: config}}
+	return keep(ctx, i, "Issuer", i.api.Issuers(i.opts.Namespace), want, func(have *certmanagerv1.Issuer) bool {
+		differs := !equality.Semantic.DeepEqual(have.Spec.IssuerConfig, config)
 		have.Spec.IssuerConfig = config
-		_, err = api.Update(ctx, have, metav1.UpdateOptions{FieldManager: OursValue})
-	}
-	return i.explain("Issuer", name, err)
+		return differs
+	})
 }
 
 func (i *Issued) certificate(ctx context.Context, name string, spec certmanagerv1.CertificateSpec) error {
-	api := i.api.Certificates(i.opts.Namespace)
+	want := &certmanagerv1.Certificate{ObjectMeta: i.meta(name), Spec: spec}
+	return keep(ctx, i, "Certificate", i.api.Certificates(i.opts.Namespace), want, func(have *certmanagerv1.Certificate) bool {
+		differs := !equality.Semantic.DeepDerivative(spec, have.Spec)
+		have.Spec = spec
+		return differs
+	})
+}
+
+// objects is the part of a typed client that keep needs.
+type objects[T any] interface {
+	Get(ctx context.Context, name string, opts metav1.GetOptions) (T, error)
+	Create(ctx context.Context, object T, opts metav1.CreateOptions) (T, error)
+	Update(ctx context.Context, object T, opts metav1.UpdateOptions) (T, error)
+}
+
+// keep creates an object, or updates the one that is there. change makes that one as wanted and reports whether it
+// differed. An object without OursLabel is an error.
+func keep[T metav1.Object](ctx context.Context, i *Issued, kind string, api objects[T], want T, change func(have T) bool) error {
+	name := want.GetName()
 	have, err := api.Get(ctx, name, metav1.GetOptions{})
 	switch {
 	case unknownName(err):
-		_, err = api.Create(ctx, &certmanagerv1.Certificate{ObjectMeta: i.meta(name), Spec: spec}, metav1.CreateOptions{FieldManager: OursValue})
-	case err == nil && have.Labels[OursLabel] != OursValue:
-		return i.notOurs("Certificate", name)
-	case err == nil && !equality.Semantic.DeepDerivative(spec, have.Spec):
-		have.Spec = spec
+		_, err = api.Create(ctx, want, metav1.CreateOptions{FieldManager: OursValue})
+	case err == nil && have.GetLabels()[OursLabel] != OursValue:
+		return fmt.Errorf("%s %s/%s is not ours: it lacks the label %s=%s; rename or delete it", kind, i.opts.Namespace, name, OursLabel, OursValue)
+	case err == nil && change(have):
 		_, err = api.Update(ctx, have, metav1.UpdateOptions{FieldManager: OursValue})
 	}
-	return i.explain("Certificate", name, err)
+	return i.explain(kind, name, err)
 }
 
-// unknownName tells a missing object from a missing API, whose 404 names none.
+// unknownName reports whether an error means a missing object. The 404 of a missing API names no object.
 func unknownName(err error) bool {
 	var status apierrors.APIStatus
 	return apierrors.IsNotFound(err) && errors.As(err, &status) && status.Status().Details != nil && status.Status().Details.Name != ""
 }
 
-func (i *Issued) meta(name string) metav1.ObjectMeta {
-	return metav1.ObjectMeta{
-		Namespace: i.opts.Namespace, Name: name,
-		Labels: map[string]string{OursLabel: OursValue, "app.kubernetes.io/name": "mirrorgate"},
-	}
-}
-
-func (i *Issued) notOurs(kind, name string) error {
-	return fmt.Errorf("%s %s/%s is not ours: it lacks the label %s=%s; rename or delete it", kind, i.opts.Namespace, name, OursLabel, OursValue)
-}
-
-// explain says what to do about an answer of the API server.
+// explain adds to an error of the API server what an operator can do about it. An error that the next ensure resolves
+// gives nil.
 func (i *Issued) explain(kind, name string, err error) error {
 	switch {
 	case err == nil || apierrors.IsAlreadyExists(err) || apierrors.IsConflict(err):
-		return nil // somebody else was faster; the next look tells
+		return nil // another client was faster
 	case apierrors.IsNotFound(err) && !unknownName(err):
 		return fmt.Errorf("cert-manager is not installed: the API server knows no %s of cert-manager.io/v1; install it, or use --certs=self: %w", kind, err)
 	case apierrors.IsForbidden(err):
@@ -167,7 +162,7 @@ func (i *Issued) explain(kind, name string, err error) error {
 	}
 }
 
-// issued tells in cert-manager's own words why there is no certificate yet.
+// issued returns, from cert-manager's conditions, why there is no certificate yet, nil when there is one.
 func (i *Issued) issued(ctx context.Context) error {
 	var errs []error
 	for _, name := range []string{caName, IssuedSecret} {
@@ -176,25 +171,25 @@ func (i *Issued) issued(ctx context.Context) error {
 			errs = append(errs, i.explain("Certificate", name, err))
 			continue
 		}
-		said := map[string]string{}
+		conditions := map[string]string{}
 		ready := false
 		for _, c := range have.Status.Conditions {
 			ready = ready || (c.Type == certmanagerv1.CertificateConditionReady && c.Status == cmmeta.ConditionTrue)
-			said[string(c.Type)] = fmt.Sprintf("%s=%s (%s: %s)", c.Type, c.Status, c.Reason, c.Message)
+			conditions[string(c.Type)] = fmt.Sprintf("%s=%s (%s: %s)", c.Type, c.Status, c.Reason, c.Message)
 		}
 		if ready {
 			continue
 		}
-		why := strings.Join(slices.Sorted(maps.Values(said)), "; ")
+		why := strings.Join(slices.Sorted(maps.Values(conditions)), "; ")
 		if why == "" {
-			why = "cert-manager has not looked at it: is its controller running?"
+			why = "cert-manager has set no condition: is its controller running?"
 		}
 		errs = append(errs, fmt.Errorf("certificate %s/%s is not ready: %s", i.opts.Namespace, name, why))
 	}
 	return errors.Join(errs...)
 }
 
-// injected tells when cainjector was not told to fill the caBundles.
+// injected returns which configurations lack the annotation for cainjector, nil when all have it.
 func (i *Issued) injected(ctx context.Context) error {
 	found, err := registrations(ctx, i.opts.Client, i.opts.Configuration)
 	if err != nil {

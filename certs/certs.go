@@ -1,6 +1,5 @@
-// Package certs gives the webhook server its certificate: from files, from
-// memory, from a Secret that the replicas of an installation manage themselves,
-// or from cert-manager.
+// Package certs provides the certificate of the webhook server: from files, from memory, from a Secret that the
+// replicas of an installation manage themselves, or from cert-manager.
 package certs
 
 import (
@@ -9,21 +8,21 @@ import (
 	"errors"
 )
 
-// Source is where the server's certificate comes from.
+// Source provides the server's certificate.
 type Source interface {
-	// GetCertificate serves tls.Config.GetCertificate from memory.
+	// GetCertificate is for tls.Config.GetCertificate. It answers from memory, with ErrNoCertificate before there is
+	// a certificate.
 	GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
-	// Start keeps the certificate fresh until ctx ends. Every replica runs it.
+	// Start keeps the certificate up to date until ctx ends. Every replica runs it.
 	Start(ctx context.Context) error
-	// Ready tells why there is no usable certificate, nil when there is one.
+	// Ready returns why there is no usable certificate, nil when there is one.
 	Ready() error
 }
 
-// Led is a Source whose certificate is made for all replicas by one of them.
+// Led is a Source whose certificate one replica, the leader, makes for all.
 type Led interface {
 	Source
-	// Lead makes and renews the certificate until ctx ends. What goes wrong is
-	// logged and tried again.
+	// Lead makes and renews the certificate until ctx ends. A failure is logged and retried.
 	Lead(ctx context.Context) error
 }
 

@@ -49,11 +49,11 @@ func TestMemoryRenewsAtTwoThirdsOfTheLeafsLife(t *testing.T) {
 	clk.Step(2 * time.Hour)
 	require.Eventually(t, func() bool { return serial() != first }, 5*time.Second, time.Millisecond)
 	clk.Step(48 * time.Hour)
-	require.Eventually(t, func() bool { return m.Ready() == nil }, 5*time.Second, time.Millisecond, "a late wake-up renews as well")
+	require.Eventually(t, func() bool { return m.Ready() == nil }, 5*time.Second, time.Millisecond, "a timer that fires late does not keep the leaf from being renewed")
 	t.Cleanup(func() { require.NoError(t, <-done) })
 }
 
-func TestMemorySaysThatItsLeafExpired(t *testing.T) {
+func TestMemoryReportsThatItsLeafExpired(t *testing.T) {
 	clk := testclock.NewFakeClock(time.Now())
 	m, err := certs.NewMemory(clk, nil, "127.0.0.1")
 	require.NoError(t, err)

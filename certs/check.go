@@ -1,6 +1,6 @@
 package certs
 
-// What can be wrong with a certificate, said so that it can be mended.
+// Checks of certificates and keys, with errors from which an operator can see what to correct.
 
 import (
 	"crypto/tls"
@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// parse reads a PEM chain and its key. It tells apart what is not PEM, what is no
-// certificate or key, and a key that belongs to another certificate.
+// parse reads a PEM chain and its key. Its errors distinguish text that is not PEM, PEM that is no certificate or
+// key, and a key that belongs to another certificate.
 func parse(chain, key []byte) (*tls.Certificate, error) {
 	var errs []error
 	if _, err := parseCerts(chain); err != nil {
@@ -33,7 +33,7 @@ func parse(chain, key []byte) (*tls.Certificate, error) {
 	return &pair, nil
 }
 
-// checkKey tells why something is not one private key in PEM.
+// checkKey returns why a text has no private key in PEM, nil when it has one.
 func checkKey(text []byte) error {
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "PRIVATE KEY" && !strings.HasSuffix(block.Type, " PRIVATE KEY") {
@@ -50,7 +50,7 @@ func checkKey(text []byte) error {
 	return fmt.Errorf("no PEM block of type PRIVATE KEY in %d bytes", len(text))
 }
 
-// parseCerts reads all certificates of a PEM text, of which there must be one.
+// parseCerts reads all certificates of a PEM text. A text without one is an error.
 func parseCerts(text []byte) ([]*x509.Certificate, error) {
 	var found []*x509.Certificate
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
@@ -69,7 +69,7 @@ func parseCerts(text []byte) ([]*x509.Certificate, error) {
 	return found, nil
 }
 
-// usable tells why a server of the given names cannot use a certificate now.
+// usable returns why a server with the given names cannot use a certificate now, nil when it can.
 func usable(leaf *x509.Certificate, now time.Time, names []string) error {
 	var errs []error
 	at := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }

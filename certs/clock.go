@@ -1,5 +1,7 @@
 package certs
 
+// The API server's clock, by which certificates are judged.
+
 import (
 	"net/http"
 	"sync/atomic"
@@ -8,37 +10,35 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// tolerated is how far the API server's clock may be from ours before it counts:
-// it is told in whole seconds, and an answer takes its time.
-const tolerated = 5 * time.Second
+// clockTolerance is how far the API server's clock may be from the local one before it is used instead: the Date
+// header has whole seconds, and an answer takes time to arrive.
+const clockTolerance = 5 * time.Second
 
-// ServerClock tells the time of the API server. It is the API server that judges
-// our certificates, so its clock decides when they are due: one of ours that
-// jumps must neither make certificates from the future nor drop a CA that is
-// still in use.
+// ServerClock is a clock with the time of the API server. The API server checks mirrorgate's certificates, so its
+// clock decides when they are due: a local clock that jumps must neither make certificates from the future nor drop
+// a CA that is still in use.
 type ServerClock struct {
 	clock.WithTicker
-	last atomic.Pointer[answer]
+	latest atomic.Pointer[answer]
 }
 
-// answer is when the API server answered, by our clock and by its own.
-type answer struct{ own, server time.Time }
+// answer is when the API server answered, by the local clock and by its own.
+type answer struct{ local, server time.Time }
 
-// NewServerClock returns a clock that says our own time until Wrap sees an answer.
-func NewServerClock(own clock.WithTicker) *ServerClock { return &ServerClock{WithTicker: own} }
+// NewServerClock returns a clock that has the time of the local clock until Wrap sees an answer.
+func NewServerClock(local clock.WithTicker) *ServerClock { return &ServerClock{WithTicker: local} }
 
-// Now is the time of the last answer and what has passed since: by the monotonic
-// clock, so that setting ours is not even noticed between two answers.
+// Now returns the time of the latest answer plus the time that has passed since. The monotonic clock measures it, so
+// that a change of the local clock between two answers has no effect.
 func (c *ServerClock) Now() time.Time {
 	now := c.WithTicker.Now()
-	if last := c.last.Load(); last != nil {
-		return last.server.Add(now.Sub(last.own))
+	if latest := c.latest.Load(); latest != nil {
+		return latest.server.Add(now.Sub(latest.local))
 	}
 	return now.Round(0)
 }
 
-// Wrap learns the time from the Date header (RFC 9110, 6.6.1) of every answer;
-// it fits rest.Config.Wrap.
+// Wrap takes the time from the Date header (RFC 9110, 6.6.1) of every answer. It is for rest.Config.Wrap.
 func (c *ServerClock) Wrap(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(req *http.Request) (*http.Response, error) {
 		resp, err := next.RoundTrip(req)
@@ -46,11 +46,11 @@ func (c *ServerClock) Wrap(next http.RoundTripper) http.RoundTripper {
 			return resp, err
 		}
 		if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
-			own := c.WithTicker.Now()
-			if own.Round(0).Sub(date).Abs() < tolerated {
-				date = own.Round(0)
+			local := c.WithTicker.Now()
+			if local.Round(0).Sub(date).Abs() < clockTolerance {
+				date = local.Round(0)
 			}
-			c.last.Store(&answer{own, date})
+			c.latest.Store(&answer{local, date})
 		}
 		return resp, nil
 	})

@@ -1,5 +1,7 @@
 package certs
 
+// A certificate in files, as a mounted Secret has it.
+
 import (
 	"context"
 	"crypto/tls"
@@ -12,17 +14,16 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 )
 
-// files serves tls.crt and tls.key of a folder.
+// files is the source of a folder with tls.crt and tls.key.
 type files struct {
 	served
 	watcher *certwatcher.CertWatcher
 }
 
-// Files returns a source that serves dir/tls.crt and dir/tls.key and follows
-// their changes, as a mounted Secret of type kubernetes.io/tls has them. It fails
-// when they are missing, do not belong together, are for another name or out of
-// date; files that become so later leave the last good certificate in place.
-// metrics may be nil.
+// Files returns a source that serves dir/tls.crt and dir/tls.key, the files of a mounted Secret of type
+// kubernetes.io/tls, and follows their changes. It fails when they are missing, do not belong together, are for
+// another name or not valid now. When files become unusable later, the last good certificate stays. metrics may be
+// nil.
 func Files(clk clock.PassiveClock, metrics *Metrics, dir string, names ...string) (Source, error) {
 	crt, key := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
 	chain, err := os.ReadFile(crt)
@@ -44,14 +45,13 @@ func Files(clk clock.PassiveClock, metrics *Metrics, dir string, names ...string
 	if f.watcher, err = certwatcher.New(crt, key); err != nil {
 		return nil, fmt.Errorf("certificate %s with key %s: %w", crt, key, err)
 	}
-	f.watcher.RegisterCallback(func(c tls.Certificate) { f.take(&c) })
+	f.watcher.RegisterCallback(func(c tls.Certificate) { f.load(&c) })
 	f.set(pair)
 	return f, nil
 }
 
-// take serves what the files hold, unless nobody would accept it: then it is worth
-// less than the one before.
-func (f *files) take(cert *tls.Certificate) {
+// load serves the files' certificate if clients would accept it; otherwise the one before stays.
+func (f *files) load(cert *tls.Certificate) {
 	if err := usable(cert.Leaf, f.now(), f.names); err != nil {
 		f.failed()
 		return
@@ -63,8 +63,8 @@ func (f *files) take(cert *tls.Certificate) {
 func (f *files) Start(ctx context.Context) error {
 	go wait.UntilWithContext(ctx, func(context.Context) {
 		if cert, err := f.watcher.GetCertificate(nil); err == nil {
-			f.take(cert)
+			f.load(cert)
 		}
-	}, lookAgain)
+	}, resyncPeriod)
 	return f.watcher.Start(ctx)
 }

@@ -14,7 +14,7 @@ import (
 	testclock "k8s.io/utils/clock/testing"
 )
 
-// pair makes a certificate for hook.example and its key, as files have them.
+// pair returns a certificate for hook.example and its key, in PEM.
 func pair(t *testing.T, now time.Time, life time.Duration) (crt, key string) {
 	t.Helper()
 	ca, err := newAuthority(now, 10*life)
@@ -32,7 +32,7 @@ func write(t *testing.T, dir, crt, key string) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "tls.key"), []byte(key), 0o600))
 }
 
-func TestFilesSayWhatIsWrongWithThem(t *testing.T) {
+func TestFilesReportTheirFaults(t *testing.T) {
 	now := time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
 	crt, key := pair(t, now, time.Hour)
 	_, other := pair(t, now, time.Hour)
@@ -96,7 +96,7 @@ func TestFilesFollowChangesAndKeepTheLastGoodCertificate(t *testing.T) {
 	require.Equal(t, first, leaf(), "an expired certificate replaced a good one")
 	require.Zero(t, testutil.ToFloat64(metrics.renewals))
 
-	// The time was wrong, not the certificate: it is looked at again.
+	// The time was wrong, not the certificate, which is therefore checked again.
 	refused := testutil.ToFloat64(metrics.errors)
 	crt, key = pair(t, now.Add(2*time.Hour), 90*time.Minute)
 	write(t, dir, crt, key)

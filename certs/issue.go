@@ -1,7 +1,7 @@
 package certs
 
-// How our own authorities and leaves are made: ECDSA P-256, random serials, and
-// a reach into the past for the sake of clocks that are slow.
+// How mirrorgate's own authorities and leaves are made: with ECDSA P-256, random serials, and a validity that begins
+// in the past for clocks that are slow.
 
 import (
 	"crypto/ecdsa"
@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// skew is how far a certificate's life reaches back before it was made.
-const skew = time.Hour
+// backdate is how long before its making a certificate becomes valid.
+const backdate = time.Hour
 
 // authority is a CA with its key.
 type authority struct {
@@ -33,7 +33,7 @@ func newAuthority(now time.Time, life time.Duration) (*authority, error) {
 	}
 	template := &x509.Certificate{
 		Subject:               pkix.Name{CommonName: "mirrorgate"},
-		NotBefore:             now.Add(-skew),
+		NotBefore:             now.Add(-backdate),
 		NotAfter:              now.Add(life),
 		IsCA:                  true,
 		BasicConstraintsValid: true,
@@ -47,8 +47,7 @@ func newAuthority(now time.Time, life time.Duration) (*authority, error) {
 	return &authority{cert, key}, nil
 }
 
-// issue makes a server certificate for host names and IP addresses, with a key
-// of its own.
+// issue makes a server certificate with a new key for host names and IP addresses.
 func (a *authority) issue(now time.Time, life time.Duration, names []string) (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -56,7 +55,7 @@ func (a *authority) issue(now time.Time, life time.Duration, names []string) (*t
 	}
 	template := &x509.Certificate{
 		Subject:     pkix.Name{CommonName: "mirrorgate webhook"},
-		NotBefore:   now.Add(-skew),
+		NotBefore:   now.Add(-backdate),
 		NotAfter:    now.Add(life),
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
@@ -73,7 +72,7 @@ func (a *authority) issue(now time.Time, life time.Duration, names []string) (*t
 	return &tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}, nil
 }
 
-// split tells host names from IP addresses.
+// split separates host names from IP addresses.
 func split(names []string) (dns, ips []string) {
 	for _, name := range names {
 		if net.ParseIP(name) != nil {
@@ -98,9 +97,8 @@ func sign(template, parent *x509.Certificate, pub *ecdsa.PublicKey, key *ecdsa.P
 	return x509.ParseCertificate(der)
 }
 
-// due tells whether a certificate has to be replaced: at two thirds of its life,
-// or up to a fifteenth of it earlier. How much earlier is drawn from the
-// certificate itself, so that everybody who looks agrees.
+// due reports whether a certificate has to be replaced: at two thirds of its life, or up to a fifteenth of it
+// earlier. This jitter is a function of the certificate, so that all replicas agree on it.
 func due(cert *x509.Certificate, life time.Duration, now time.Time) bool {
 	return !now.Before(dueAt(cert, life))
 }

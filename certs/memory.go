@@ -1,5 +1,7 @@
 package certs
 
+// A certificate in memory alone, for a process that is its own CA.
+
 import (
 	"context"
 	"time"
@@ -7,14 +9,14 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// Lifetimes of an in-memory CA and of its leaves.
+// Lifetimes of a CA in memory and of its leaves.
 const (
 	memoryCALife   = 365 * 24 * time.Hour
 	memoryLeafLife = 24 * time.Hour
 )
 
-// Memory is a source that is its own CA and keeps nothing on disk: for a program
-// that registers itself and takes the registration back when it ends.
+// Memory is a source that is its own CA and keeps nothing on disk. It is for a process that registers its webhooks
+// itself and removes the registration when it ends.
 type Memory struct {
 	served
 	clock clock.WithTicker
@@ -32,7 +34,7 @@ func NewMemory(clk clock.WithTicker, metrics *Metrics, names ...string) (*Memory
 	return m, m.renew()
 }
 
-// CABundle returns the CA certificate in PEM, for clientConfig.caBundle.
+// CABundle returns the CA certificate in PEM, for the caBundle of a webhook.
 func (m *Memory) CABundle() []byte { return encodeCert(m.ca.cert) }
 
 func (m *Memory) renew() error {
@@ -45,8 +47,8 @@ func (m *Memory) renew() error {
 	return nil
 }
 
-// Start renews the leaf until ctx ends. A sleeping laptop wakes up late, so it
-// looks at the clock every minute rather than waiting once.
+// Start renews the leaf until ctx ends. It compares the clock every minute, because a timer for the whole time would
+// fire late on a computer that was suspended.
 func (m *Memory) Start(ctx context.Context) error {
 	tick := m.clock.NewTicker(time.Minute)
 	defer tick.Stop()

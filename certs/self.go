@@ -1,7 +1,7 @@
 package certs
 
-// The installation as its own CA: one replica, the leader, keeps a CA and a leaf
-// in a Secret; all of them serve the leaf.
+// The installation as its own CA: one replica, the leader, keeps a CA and a leaf in a Secret, and all replicas serve
+// the leaf.
 
 import (
 	"context"
@@ -20,21 +20,21 @@ import (
 // SelfSecret is the name of the Secret of a self-managed certificate.
 const SelfSecret = "mirrorgate-self-tls"
 
-// Ours marks every object that a running mirrorgate makes, as label and value.
+// OursLabel with OursValue is the label of every object that a running mirrorgate makes. OursValue is also the field
+// manager of its writes.
 const (
 	OursLabel = "app.kubernetes.io/managed-by"
 	OursValue = "mirrorgate"
 )
 
 const (
-	// caLives is how many lives of a leaf a CA lives. It is renewed at two thirds,
-	// when what it issued last is about to be renewed as well: no leaf outlives its CA.
+	// caLives is how long a CA is valid, in lives of a leaf. A CA is renewed at two thirds of that time, so that no
+	// leaf outlives the CA that issued it.
 	caLives = 4
-	// maxSettle is how long a new CA is in every caBundle before it issues, so that
-	// each API server has heard of it.
-	maxSettle = time.Minute
-	// A leader looks again at least every maxPause, since clocks may jump, and
-	// after a failure every retryPause.
+	// maxTrustDelay is how long a new CA is in every caBundle before it issues, so that each API server knows it.
+	maxTrustDelay = time.Minute
+	// maxPause is the longest pause between two steps of a leader, since clocks may jump. retryPause is the pause
+	// after a failure.
 	maxPause   = time.Minute
 	minPause   = 50 * time.Millisecond
 	retryPause = time.Second
@@ -42,14 +42,14 @@ const (
 
 // Self is the source of an installation that is its own CA.
 type Self struct {
-	secret
-	// trusted is since when each CA is in every caBundle, on our own clock; the
-	// zero time when it never had to be waited for. Only Lead uses it.
+	*secret
+	// trusted is since when a CA is in every caBundle, by the certificate of the CA. The zero time means that it may
+	// issue at once. Only Lead uses it.
 	trusted map[string]time.Time
 }
 
-// SelfManaged returns the source whose CA and leaf are kept in the Secret
-// SelfSecret. A Secret of that name without our label is never read nor written.
+// SelfManaged returns the source whose CA and leaf are kept in the Secret SelfSecret. A Secret of that name without
+// OursLabel is neither used nor written.
 func SelfManaged(opts Options) *Self {
 	return &Self{secret: newSecret(opts, SelfSecret, func(s *corev1.Secret) error {
 		if s.Labels[OursLabel] != OursValue {
@@ -75,31 +75,25 @@ func (s *Self) Lead(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err):
-			pause = minPause // somebody else wrote: look again
+			pause = minPause // another client wrote in between: read it again
 		case err != nil:
 			s.report(err)
 			pause = retryPause
 		}
-		wait := s.opts.Clock.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-		case <-wait.C():
-		case <-s.changed:
-		}
-		wait.Stop()
+		s.sleep(ctx, pause)
 	}
 }
 
-// step does the next thing that has to be done, and returns when to look again.
-// Each order of the three parts is written down in the cluster, so a leader that
-// dies between two of them is continued by the next.
+// step takes the next of three steps, if one is due: it makes a CA, adds it to the caBundles, or issues a leaf. It
+// returns how long to pause before the next call. The state between the steps is in the cluster alone, so that a new
+// leader continues where the one before it ended.
 func (s *Self) step(ctx context.Context) (time.Duration, error) {
 	stored, err := s.opts.Client.CoreV1().Secrets(s.opts.Namespace).Get(ctx, s.name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
 		stored = nil
 	case err != nil:
-		return 0, fmt.Errorf("read Secret %s: %w", s.where(), err)
+		return 0, fmt.Errorf("read Secret %s: %w", s.key(), err)
 	default:
 		if err := s.foreign(stored); err != nil {
 			return 0, err
@@ -115,7 +109,7 @@ func (s *Self) step(ctx context.Context) (time.Duration, error) {
 	if ring.signer == nil || due(ring.signer.cert, caLives*life, now) {
 		return minPause, s.renewCA(ctx, stored, ring, now)
 	}
-	settled, err := s.settle(ctx, found, ring, now)
+	delay, err := s.trustCA(ctx, found, ring, now)
 	if err != nil {
 		return 0, err
 	}
@@ -123,20 +117,21 @@ func (s *Self) step(ctx context.Context) (time.Duration, error) {
 	if ring.leaf != nil && !due(ring.leaf.Leaf, life, now) {
 		return max(minPause, min(pause, dueAt(ring.leaf.Leaf, life).Sub(now))), nil
 	}
-	if settled > 0 {
-		return max(minPause, min(pause, settled)), nil
+	if delay > 0 {
+		return max(minPause, min(pause, delay)), nil
 	}
 	return minPause, s.renewLeaf(ctx, stored, ring, now)
 }
 
-// keyring is what the Secret holds, without what cannot be used.
+// keyring is the content of the Secret without the parts that cannot be used.
 type keyring struct {
 	authorities []*x509.Certificate
-	// signer is the last authority; nil without its key.
+	// signer is the last authority, nil when its key is missing.
 	signer *authority
 	leaf   *tls.Certificate
 }
 
+// read returns the keyring of a Secret, empty when stored is nil, and reports the parts that cannot be used.
 func (s *Self) read(stored *corev1.Secret, now time.Time) keyring {
 	var ring keyring
 	if stored == nil {
@@ -152,7 +147,7 @@ func (s *Self) read(stored *corev1.Secret, now time.Time) keyring {
 		ring.signer, err = signer(ring.authorities, stored.Data[caKeyKey])
 	}
 	if err != nil {
-		s.report(fmt.Errorf("secret %s: %s: %w; making a new CA", s.where(), caCertKey, err))
+		s.report(fmt.Errorf("secret %s: %s: %w; making a new CA", s.key(), caCertKey, err))
 		return keyring{}
 	}
 	if len(stored.Data[corev1.TLSCertKey]) == 0 {
@@ -163,14 +158,14 @@ func (s *Self) read(stored *corev1.Secret, now time.Time) keyring {
 		err = errors.Join(usable(leaf.Leaf, now, s.names), verify(leaf.Leaf, ring.authorities, now))
 	}
 	if err != nil {
-		s.report(fmt.Errorf("secret %s: %w; making a new certificate", s.where(), err))
+		s.report(fmt.Errorf("secret %s: %w; making a new certificate", s.key(), err))
 		return ring
 	}
 	ring.leaf = leaf
 	return ring
 }
 
-// signer is the last of the authorities with its key.
+// signer returns the last of the authorities with its key.
 func signer(authorities []*x509.Certificate, key []byte) (*authority, error) {
 	if len(authorities) == 0 {
 		return nil, errors.New("every CA expired")
@@ -187,6 +182,7 @@ func signer(authorities []*x509.Certificate, key []byte) (*authority, error) {
 	return &authority{last, private}, nil
 }
 
+// verify returns why the authorities do not vouch for a leaf, nil when they do.
 func verify(leaf *x509.Certificate, authorities []*x509.Certificate, now time.Time) error {
 	pool := x509.NewCertPool()
 	for _, cert := range authorities {
@@ -196,7 +192,7 @@ func verify(leaf *x509.Certificate, authorities []*x509.Certificate, now time.Ti
 	return err
 }
 
-// renewCA appends a new CA. It issues nothing yet: the leaf stays.
+// renewCA adds a new CA to the Secret. The leaf stays.
 func (s *Self) renewCA(ctx context.Context, stored *corev1.Secret, ring keyring, now time.Time) error {
 	ca, err := newAuthority(now, caLives*s.opts.life())
 	if err != nil {
@@ -204,7 +200,7 @@ func (s *Self) renewCA(ctx context.Context, stored *corev1.Secret, ring keyring,
 	}
 	ring.signer = ca
 	ring.authorities = append(ring.authorities, ca.cert)
-	s.opts.Log.Info("made a new CA", "secret", s.where(), "expires", ca.cert.NotAfter)
+	s.opts.Log.Info("Made a new CA", "secret", s.key(), "expires", ca.cert.NotAfter)
 	return s.write(ctx, stored, ring)
 }
 
@@ -217,30 +213,30 @@ func (s *Self) renewLeaf(ctx context.Context, stored *corev1.Secret, ring keyrin
 	return s.write(ctx, stored, ring)
 }
 
-// settle makes every caBundle trust our CAs, and returns for how long nothing
-// may be issued from the last of them.
-func (s *Self) settle(ctx context.Context, found []registration, ring keyring, now time.Time) (time.Duration, error) {
+// trustCA adds the keyring's authorities to every caBundle, and returns for how long the last of them must not issue
+// yet.
+func (s *Self) trustCA(ctx context.Context, found []registration, ring keyring, now time.Time) (time.Duration, error) {
 	fresh, err := trust(ctx, found, ring.authorities, now)
 	if err != nil {
 		return 0, err
 	}
-	last, began := string(ring.signer.cert.Raw), s.opts.Clock.Now()
-	since, known := s.trusted[last]
+	ca, written := string(ring.signer.cert.Raw), s.opts.Clock.Now()
+	since, known := s.trusted[ca]
 	if !known {
-		since = began
+		since = written
 		if fresh {
-			since = time.Time{} // nobody was trusted, so nobody can be cut off
+			since = time.Time{} // the webhooks could not be called before
 		}
 		clear(s.trusted)
-		s.trusted[last] = since
+		s.trusted[ca] = since
 	}
 	if since.IsZero() {
 		return 0, nil
 	}
-	return min(maxSettle, s.opts.life()/6) - began.Sub(since), nil
+	return min(maxTrustDelay, s.opts.life()/6) - written.Sub(since), nil
 }
 
-// write stores a keyring over what was read; a write in between is a conflict.
+// write stores a keyring in the Secret that was read, nil for a new one. A write in between is a conflict.
 func (s *Self) write(ctx context.Context, stored *corev1.Secret, ring keyring) error {
 	data := map[string][]byte{corev1.TLSCertKey: {}, corev1.TLSPrivateKeyKey: {}}
 	for _, cert := range ring.authorities {
@@ -265,11 +261,8 @@ func (s *Self) write(ctx context.Context, stored *corev1.Secret, ring keyring) e
 	api := s.opts.Client.CoreV1().Secrets(s.opts.Namespace)
 	if stored == nil {
 		_, err = api.Create(ctx, &corev1.Secret{
-			ObjectMeta: metav1.ObjectMeta{
-				Namespace: s.opts.Namespace, Name: s.name,
-				Labels: map[string]string{OursLabel: OursValue, "app.kubernetes.io/name": "mirrorgate"},
-			},
-			// Not kubernetes.io/tls, of which the API server warns while it holds a CA alone.
+			ObjectMeta: s.meta(s.name),
+			// Not kubernetes.io/tls, because the API server would warn while the Secret has a CA but no leaf.
 			Type: corev1.SecretTypeOpaque, Data: data,
 		}, metav1.CreateOptions{FieldManager: OursValue})
 	} else {
@@ -278,7 +271,7 @@ func (s *Self) write(ctx context.Context, stored *corev1.Secret, ring keyring) e
 		_, err = api.Update(ctx, stored, metav1.UpdateOptions{FieldManager: OursValue})
 	}
 	if err != nil {
-		return fmt.Errorf("write Secret %s: %w", s.where(), err)
+		return fmt.Errorf("write Secret %s: %w", s.key(), err)
 	}
 	return nil
 }

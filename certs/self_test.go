@@ -22,8 +22,8 @@ import (
 	testclock "k8s.io/utils/clock/testing"
 )
 
-// The steps of the leader over client-go's fake clientset and a fake clock; the
-// watches and the API server's own judgement are tested in test/integration/install.
+// bench runs the steps of a leader with client-go's fake clientset and a fake clock. The watches, and whether an API
+// server accepts the certificates, are tested in test/integration/install.
 type bench struct {
 	*Self
 	client *fake.Clientset
@@ -47,7 +47,7 @@ func newBench(t *testing.T) *bench {
 	})}
 }
 
-// steps runs the leader until it has nothing to do before the clock moves on.
+// steps runs the leader until no step is due before the clock moves on.
 func (b *bench) steps(t *testing.T) {
 	t.Helper()
 	for range 10 {
@@ -75,7 +75,7 @@ func (b *bench) leaf(t *testing.T) *x509.Certificate {
 	return cert.Leaf
 }
 
-// bundle is the caBundle of all webhooks, which must be the same.
+// bundle returns the caBundle of the webhooks, which must be the same for all.
 func (b *bench) bundle(t *testing.T) []*x509.Certificate {
 	t.Helper()
 	found, err := registrations(t.Context(), b.client, "mirrorgate")
@@ -92,7 +92,7 @@ func (b *bench) bundle(t *testing.T) []*x509.Certificate {
 	return certs
 }
 
-// requireTrusted requires that the API server trusts what is served.
+// requireTrusted requires that the API server trusts the leaf.
 func (b *bench) requireTrusted(t *testing.T) {
 	t.Helper()
 	require.NoError(t, verify(b.leaf(t), b.bundle(t), b.clock.Now()))
@@ -106,7 +106,7 @@ func TestSelfMakesACertificateOnFirstInstallWithoutWaiting(t *testing.T) {
 	require.Equal(t, b.clock.Now().Add(DefaultLife), b.leaf(t).NotAfter)
 	require.Len(t, b.bundle(t), 1)
 	require.ErrorIs(t, b.Ready(), ErrNoCertificate)
-	b.take(b.stored(t))
+	b.load(b.stored(t))
 	require.NoError(t, b.Ready())
 	b.clock.Step(DefaultLife + time.Second)
 	require.ErrorContains(t, b.Ready(), "expired")
@@ -118,16 +118,15 @@ func TestSelfRenewsTheLeafAtTwoThirdsOfItsLife(t *testing.T) {
 	first := b.leaf(t)
 	b.clock.Step(DefaultLife * 59 / 100)
 	b.steps(t)
-	require.Equal(t, first, b.leaf(t), "the jitter takes a fifteenth at most")
+	require.Equal(t, first, b.leaf(t), "the jitter is at most a fifteenth of the life")
 	b.clock.Step(DefaultLife * 8 / 100)
 	b.steps(t)
 	require.NotEqual(t, first, b.leaf(t))
 	require.Len(t, b.bundle(t), 1, "the CA stays")
 }
 
-// TestSelfTrustsANewCABeforeItIssues goes through the life of a CA, minute by
-// minute where it matters.
-func TestSelfTrustsANewCALongBeforeItIssuesAndDropsTheOldOneWhenItExpired(t *testing.T) {
+// The steps are seconds apart while the new CA must not issue yet, and half a day apart otherwise.
+func TestSelfTrustsANewCABeforeItIssuesAndDropsTheOldOneWhenItExpired(t *testing.T) {
 	b := newBench(t)
 	b.steps(t)
 	old := b.bundle(t)[0]
@@ -139,8 +138,8 @@ func TestSelfTrustsANewCALongBeforeItIssuesAndDropsTheOldOneWhenItExpired(t *tes
 	require.WithinDuration(t, old.NotBefore.Add(caLives*DefaultLife*2/3), b.clock.Now(), caLives*DefaultLife/14)
 	next := b.bundle(t)[1]
 	appended := b.clock.Now()
-	for !b.clock.Now().After(appended.Add(maxSettle - 10*time.Second)) {
-		require.NoError(t, b.leaf(t).CheckSignatureFrom(old), "issued before every API server can know the CA")
+	for !b.clock.Now().After(appended.Add(maxTrustDelay - 10*time.Second)) {
+		require.NoError(t, b.leaf(t).CheckSignatureFrom(old), "the CA issued before every API server can know it")
 		b.clock.Step(5 * time.Second)
 		b.steps(t)
 	}
@@ -148,10 +147,10 @@ func TestSelfTrustsANewCALongBeforeItIssuesAndDropsTheOldOneWhenItExpired(t *tes
 		b.clock.Step(12 * time.Hour)
 		b.steps(t)
 		b.requireTrusted(t)
-		require.True(t, b.clock.Now().Before(old.NotAfter), "the new CA never issues")
+		require.True(t, b.clock.Now().Before(old.NotAfter), "the new CA did not issue before the old one expired")
 	}
 	for b.clock.Now().Before(old.NotAfter) {
-		require.Contains(t, b.bundle(t), old, "dropped while it is valid")
+		require.Contains(t, b.bundle(t), old, "the old CA was dropped while it is valid")
 		b.clock.Step(12 * time.Hour)
 		b.steps(t)
 		b.requireTrusted(t)
@@ -160,7 +159,7 @@ func TestSelfTrustsANewCALongBeforeItIssuesAndDropsTheOldOneWhenItExpired(t *tes
 }
 
 func TestSelfThatLostItsSecretKeepsServingAndTrustsBothCAs(t *testing.T) {
-	for name, harm := range map[string]func(*testing.T, *bench){
+	for name, damage := range map[string]func(*testing.T, *bench){
 		"deleted": func(t *testing.T, b *bench) {
 			require.NoError(t, b.client.CoreV1().Secrets("ns").Delete(t.Context(), SelfSecret, metav1.DeleteOptions{}))
 		},
@@ -180,20 +179,20 @@ func TestSelfThatLostItsSecretKeepsServingAndTrustsBothCAs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
 			b.steps(t)
-			b.take(b.stored(t))
+			b.load(b.stored(t))
 			served := b.cert.Load().Leaf
-			harm(t, b)
+			damage(t, b)
 			if name != "deleted" {
-				b.take(b.stored(t))
+				b.load(b.stored(t))
 			}
 			b.steps(t)
-			b.take(b.stored(t))
-			require.Equal(t, served, b.cert.Load().Leaf, "replaced before the new CA is known")
+			b.load(b.stored(t))
+			require.Equal(t, served, b.cert.Load().Leaf, "the leaf was replaced before every API server can know the new CA")
 			require.Len(t, b.bundle(t), 2)
 			require.NoError(t, verify(served, b.bundle(t), b.clock.Now()))
-			b.clock.Step(maxSettle)
+			b.clock.Step(maxTrustDelay)
 			b.steps(t)
-			b.take(b.stored(t))
+			b.load(b.stored(t))
 			require.NotEqual(t, served, b.cert.Load().Leaf)
 			b.requireTrusted(t)
 			require.NoError(t, b.Ready())
@@ -212,42 +211,42 @@ func TestSelfRefusesASecretThatIsNotOurs(t *testing.T) {
 	_, err = b.step(t.Context())
 	require.ErrorContains(t, err, "secret ns/mirrorgate-self-tls is not ours: it lacks the label app.kubernetes.io/managed-by=mirrorgate")
 	require.Equal(t, theirs, b.stored(t))
-	b.take(theirs)
+	b.load(theirs)
 	require.ErrorContains(t, b.Ready(), "is not ours")
 	require.ErrorIs(t, b.Ready(), ErrNoCertificate)
 }
 
-func TestServerClockFollowsTheAPIServerAndNotOurOwnJumps(t *testing.T) {
-	own := testclock.NewFakeClock(time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC))
+func TestServerClockFollowsTheAPIServerAndNotJumpsOfTheLocalClock(t *testing.T) {
+	local := testclock.NewFakeClock(time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC))
 	server := time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Date", server.Format(http.TimeFormat))
 	}))
 	defer backend.Close()
-	clk := NewServerClock(own)
+	clk := NewServerClock(local)
 	client := &http.Client{Transport: clk.Wrap(http.DefaultTransport)}
 	defer client.CloseIdleConnections()
-	ask := func() {
+	request := func() {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, backend.URL, nil)
 		require.NoError(t, err)
 		resp, err := client.Do(req)
 		require.NoError(t, err)
 		require.NoError(t, resp.Body.Close())
 	}
-	assert.Equal(t, own.Now(), clk.Now(), "our own time before the first answer")
-	ask()
+	assert.Equal(t, local.Now(), clk.Now(), "before the first answer the clock has the local time")
+	request()
 	assert.Equal(t, server, clk.Now())
-	own.Step(time.Minute)
+	local.Step(time.Minute)
 	assert.Equal(t, server.Add(time.Minute), clk.Now())
-	own.SetTime(server.Add(-10000 * time.Hour))
-	ask()
+	local.SetTime(server.Add(-10000 * time.Hour))
+	request()
 	assert.Equal(t, server, clk.Now())
-	own.SetTime(server.Add(3 * time.Second))
-	ask()
-	assert.Equal(t, own.Now(), clk.Now(), "a difference that the header cannot tell")
+	local.SetTime(server.Add(3 * time.Second))
+	request()
+	assert.Equal(t, local.Now(), clk.Now(), "the header cannot show a difference this small")
 }
 
-func TestCertificateThatLookedWrongIsTakenWhenTheClockIsRight(t *testing.T) {
+func TestCertificateThatWasRefusedIsServedWhenTheClockIsRight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		b.steps(t)
@@ -264,7 +263,7 @@ func TestCertificateThatLookedWrongIsTakenWhenTheClockIsRight(t *testing.T) {
 		time.Sleep(time.Second) //nolint:forbidigo // inside the bubble
 		require.ErrorContains(t, b.Ready(), "not valid before")
 		b.clock.SetTime(right)
-		time.Sleep(lookAgain) //nolint:forbidigo // inside the bubble
+		time.Sleep(resyncPeriod) //nolint:forbidigo // inside the bubble
 		require.NoError(t, b.Ready())
 	})
 }

@@ -1,5 +1,7 @@
 package certs
 
+// The part that all sources share: the certificate in memory, and its metrics.
+
 import (
 	"crypto/tls"
 	"sync/atomic"
@@ -8,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics tell how long the served certificate is good for.
+// Metrics are the metrics of a source: when the served certificate expires, its renewals and failures.
 type Metrics struct {
 	expiry           prometheus.Gauge
 	renewals, errors prometheus.Counter
@@ -27,33 +29,33 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		}),
 		errors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "mirrorgate_certificate_errors_total",
-			Help: "Failed attempts to read, make or renew the certificate, each logged.",
+			Help: "Failed attempts to read, make or renew the certificate.",
 		}),
 	}
 	registry.MustRegister(m.expiry, m.renewals, m.errors)
 	return m
 }
 
-// served is the certificate that connections get, from memory.
+// served serves a certificate from memory.
 type served struct {
-	// names are those that the API server may call.
+	// names are the host names and IP addresses that the API server may call.
 	names   []string
 	now     func() time.Time
 	metrics *Metrics // nil for none
 	cert    atomic.Pointer[tls.Certificate]
 }
 
-// set serves a certificate and tells whether it is another than before.
+// set serves a certificate and reports whether it differs from the one before.
 func (s *served) set(cert *tls.Certificate) bool {
 	old := s.cert.Swap(cert)
-	another := old == nil || !old.Leaf.Equal(cert.Leaf)
+	changed := old == nil || !old.Leaf.Equal(cert.Leaf)
 	if s.metrics != nil {
 		s.metrics.expiry.Set(float64(cert.Leaf.NotAfter.Unix()))
-		if another && old != nil {
+		if changed && old != nil {
 			s.metrics.renewals.Inc()
 		}
 	}
-	return another
+	return changed
 }
 
 func (s *served) failed() {

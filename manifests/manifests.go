@@ -1,5 +1,5 @@
-// Package manifests holds what is applied to a cluster to install mirrorgate,
-// and gives the program the parts that it registers itself.
+// Package manifests holds the objects that install mirrorgate in a cluster, and provides the program with the webhook
+// configurations among them, which it registers itself.
 package manifests
 
 import (
@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// The components that are for routes of some kinds, and the values of --routes.
+// The components for kinds of routes, which are also the values of --routes.
 const (
 	GatewayAPI = "gateway-api" // HTTPRoutes and GRPCRoutes
 	Istio      = "istio"       // VirtualServices
@@ -20,14 +20,14 @@ const (
 // NoMesh is the component for proxies in front of Services.
 const NoMesh = "no-mesh"
 
-// Routes returns all of them.
+// Routes returns the components for all kinds of routes.
 func Routes() []string { return []string{GatewayAPI, Istio} }
 
 //go:embed components/gateway-api/webhooks.yaml components/istio/webhooks.yaml components/no-mesh/webhooks.yaml
 var webhooks embed.FS
 
-// Webhooks returns the webhook configurations of components. They call the Service of an
-// installation in the cluster.
+// Webhooks returns the webhook configurations of components. They call the Service of an installation in the cluster. An
+// unknown component is an error.
 func Webhooks(components ...string) (mutating *admissionregistrationv1.MutatingWebhookConfiguration,
 	validating *admissionregistrationv1.ValidatingWebhookConfiguration, err error,
 ) {
@@ -48,7 +48,7 @@ func Webhooks(components ...string) (mutating *admissionregistrationv1.MutatingW
 			return nil, nil, fmt.Errorf("%s: %w", file, err)
 		}
 		m.Webhooks, v.Webhooks = append(mutating.Webhooks, m.Webhooks...), append(validating.Webhooks, v.Webhooks...)
-		if v.Name == "" { // it has no validating one
+		if v.Name == "" { // the component has no validating webhook
 			v.TypeMeta, v.ObjectMeta = validating.TypeMeta, validating.ObjectMeta
 		}
 		mutating, validating = &m, &v

@@ -16,7 +16,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// source is all Go code of the program.
+// source returns the Go code of the program in one string.
 func source(t *testing.T) string {
 	t.Helper()
 	var text strings.Builder
@@ -33,7 +33,7 @@ func source(t *testing.T) string {
 	return text.String()
 }
 
-func TestWebhooksOfAllRoutesDifferOnlyWhereTheRoutesDo(t *testing.T) {
+func TestWebhooksOfRouteKindsDifferOnlyInRulesAndConditionsOfTheKind(t *testing.T) {
 	gatewayMutating, gatewayValidating, err := Webhooks(GatewayAPI)
 	require.NoError(t, err)
 	istioMutating, istioValidating, err := Webhooks(Istio)
@@ -54,7 +54,7 @@ func TestWebhooksOfAllRoutesDifferOnlyWhereTheRoutesDo(t *testing.T) {
 
 var metric = regexp.MustCompile(`\bmirrorgate_[a-z_]+`)
 
-// known requires that the program has every metric that an expression names.
+// known requires that the program has every metric of an expression.
 func known(t *testing.T, code, expr string) {
 	t.Helper()
 	found := metric.FindAllString(expr, -1)
@@ -63,7 +63,7 @@ func known(t *testing.T, code, expr string) {
 	}
 }
 
-func TestAlertsNameMetricsThatThereAreAndHaveARunbook(t *testing.T) {
+func TestAlertsUseExistingMetricsAndHaveARunbook(t *testing.T) {
 	raw, err := os.ReadFile("components/prometheus/rules.yaml")
 	require.NoError(t, err)
 	var rule struct {
@@ -93,7 +93,7 @@ func TestAlertsNameMetricsThatThereAreAndHaveARunbook(t *testing.T) {
 	require.Equal(t, strings.Count(string(raw), "- alert:"), alerts)
 }
 
-func TestDashboardIsJSONWithMetricsThatThereAre(t *testing.T) {
+func TestDashboardIsJSONAndUsesExistingMetrics(t *testing.T) {
 	raw, err := os.ReadFile("components/prometheus/dashboard.json")
 	require.NoError(t, err)
 	var dashboard struct {
@@ -108,7 +108,7 @@ func TestDashboardIsJSONWithMetricsThatThereAre(t *testing.T) {
 	require.Equal(t, "mirrorgate", dashboard.UID)
 	code, ids := source(t), map[int]bool{}
 	for _, p := range dashboard.Panels {
-		assert.False(t, ids[p.ID], "id of two panels")
+		assert.False(t, ids[p.ID], "two panels have the same id")
 		ids[p.ID] = true
 		require.NotEmpty(t, p.Targets, p.Title)
 		for _, target := range p.Targets {

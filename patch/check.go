@@ -1,5 +1,7 @@
 package patch
 
+// A check of a patch that is cheap enough for every answer.
+
 import (
 	"errors"
 	"fmt"
@@ -11,10 +13,9 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Check tells whether operations apply to a JSON document, as Apply would, for
-// those operations that Add and Remove make. It builds no result and decodes
-// only what lies on the operations' paths, which makes it several times cheaper:
-// it runs on every patch that is answered.
+// Check returns the error that Apply would return for operations that Add and Remove make, nil when they apply to the
+// JSON document. It builds no result and decodes only the values on the operations' paths, so that it is several times
+// cheaper than Apply and can run on every patch of an answer.
 func Check(doc []byte, ops []Operation) error {
 	root, err := open(doc)
 	if err != nil {
@@ -34,6 +35,7 @@ func Check(doc []byte, ops []Operation) error {
 
 var unescaper = strings.NewReplacer("~1", "/", "~0", "~")
 
+// split returns the unescaped tokens of an RFC 6901 pointer.
 func split(path string) ([]string, error) {
 	if !strings.HasPrefix(path, "/") {
 		return nil, errors.New("the path does not name a part of the document")
@@ -54,7 +56,7 @@ var shallow = json.WithUnmarshalers(json.UnmarshalFromFunc(func(dec *jsontext.De
 	return err
 }))
 
-// open decodes one level of an object or a list; what is neither is nil.
+// open decodes one level of an object or a list; any other value gives nil.
 func open(raw jsontext.Value) (node any, err error) {
 	switch raw.Kind() {
 	case '{':
@@ -69,8 +71,7 @@ func open(raw jsontext.Value) (node any, err error) {
 	return node, err
 }
 
-// walk applies one operation below a node and returns the node that takes its
-// place, since a list that grows may move.
+// walk applies one operation below a node and returns the node that replaces it, since a list that grows may move.
 func walk(node any, tokens []string, op Operation) (any, error) {
 	last := len(tokens) == 1
 	if raw, ok := node.(jsontext.Value); ok {
@@ -102,6 +103,7 @@ func walk(node any, tokens []string, op Operation) (any, error) {
 	}
 }
 
+// walkList is walk for a list.
 func walkList(list []any, tokens []string, op Operation) (any, error) {
 	last := len(tokens) == 1
 	if last && op.Operation == "add" && tokens[0] == "-" {

@@ -11,12 +11,12 @@ import (
 func TestCheckFailsWhereApplyFails(t *testing.T) {
 	doc := []byte(`{"list":["a","b"],"none":null}`)
 	for name, op := range map[string]patch.Operation{
-		"a member that is not there":   patch.Remove("/missing"),
-		"an index behind the end":      patch.Add("/list/3", 1),
-		"below a member that is not":   patch.Add("/missing/x", 1),
-		"an element that is not there": patch.Remove("/list/2"),
-		"below null":                   patch.Add("/none/x", 1),
-		"no index":                     patch.Remove("/list/a"),
+		"a missing member":        patch.Remove("/missing"),
+		"an index behind the end": patch.Add("/list/3", 1),
+		"below a missing member":  patch.Add("/missing/x", 1),
+		"a missing element":       patch.Remove("/list/2"),
+		"below null":              patch.Add("/none/x", 1),
+		"a name as an index":      patch.Remove("/list/a"),
 	} {
 		_, err := patch.Apply(doc, []patch.Operation{op})
 		require.Error(t, err, name)
@@ -27,7 +27,7 @@ func TestCheckFailsWhereApplyFails(t *testing.T) {
 	}))
 }
 
-// FuzzCheck holds Check against the API server's own library.
+// FuzzCheck compares Check with the library of the API server.
 func FuzzCheck(f *testing.F) {
 	f.Add(`{"a":{"b":[1,{"c":2}]}}`, "/a/b/1/c", "/a/b/-", true, false)
 	f.Add(`{"a":[1,2,3]}`, "/a/0", "/a/2", false, false)
@@ -47,7 +47,7 @@ func FuzzCheck(f *testing.F) {
 		}
 		if err := patch.Check([]byte(doc), ops); err == nil {
 			_, err = patch.Apply([]byte(doc), ops)
-			require.NoError(t, err, "what Check lets pass must apply")
+			require.NoError(t, err, "a patch that Check accepts must apply")
 		}
 	})
 }

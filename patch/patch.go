@@ -1,11 +1,9 @@
 // Package patch builds RFC 6902 operations by hand and applies them in-process.
 //
-// Operations are built one by one against known positions, not computed by
-// comparing two documents: a comparison rewrites neighbours in a list, and
-// through Go types it loses the fields that those types do not know. Every
-// patch is checked here before it is sent, because the API server denies the
-// user's write when a webhook's patch does not apply, whatever the failure
-// policy says.
+// Operations are built one by one for known positions, not computed by comparing two documents: a comparison rewrites
+// neighbours in a list, and through Go types it loses the fields that those types do not have. Every patch is checked
+// before it is sent, because the API server denies the user's write when a webhook's patch does not apply, even under
+// the failure policy Ignore.
 package patch
 
 import (
@@ -33,19 +31,17 @@ func (p Pointer) Key(name string) Pointer { return p + "/" + Pointer(escaper.Rep
 // Index returns the pointer to an element of the list at p.
 func (p Pointer) Index(i int) Pointer { return p + "/" + Pointer(strconv.Itoa(i)) }
 
-// End returns the pointer behind the last element of the list at p: adding
-// there appends.
+// End returns the pointer behind the last element of the list at p: Add appends there.
 func (p Pointer) End() Pointer { return p + "/-" }
 
-// Add adds a member, or inserts an element before the one at p. A member that
-// exists is replaced (RFC 6902, section 4.1).
+// Add adds a member, or inserts an element before the one at p. A member that exists is replaced (RFC 6902, section
+// 4.1).
 func Add(p Pointer, value any) Operation { return jsonpatch.NewOperation("add", string(p), value) }
 
 // Remove removes the member or the element at p, which must exist.
 func Remove(p Pointer) Operation { return jsonpatch.NewOperation("remove", string(p), nil) }
 
-// Apply applies operations to a JSON document and returns the result. It fails
-// where the API server would fail.
+// Apply applies operations to a JSON document and returns the result. It fails where the API server would fail.
 func Apply(doc []byte, ops []Operation) ([]byte, error) {
 	if len(ops) == 0 {
 		return doc, nil

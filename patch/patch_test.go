@@ -37,23 +37,23 @@ func TestApply(t *testing.T) {
 			got, err := Apply(doc, tc.ops)
 			require.NoError(t, err)
 			assert.JSONEq(t, tc.want, string(got))
-			assert.NotContains(t, string(got), "100,", "numbers stay as written")
+			assert.NotContains(t, string(got), "100,", "numbers stay as they were written")
 		})
 	}
 }
 
-// What the API server refuses must not leave the process.
+// A patch that the API server refuses must not leave the process.
 func TestApplyRefuses(t *testing.T) {
 	root := Pointer("")
 	for name, op := range map[string]Operation{
-		"a missing member":      Remove(root.Key("b")),
-		"a missing element":     Remove(root.Key("a").Index(1)),
-		"behind the end":        Add(root.Key("a").Index(2), 1),
-		"a missing parent":      Add(root.Key("b").Key("c"), 1),
-		"a name as an index":    Add(root.Key("a").Key("x"), 1),
-		"a parent that is none": Add(root.Key("n").Key("c"), 1),
-		"what is no JSON":       Add(root.Key("n"), json.RawMessage(`{`)),
-		"what has no JSON":      Add(root.Key("n"), func() {}),
+		"a missing member":               Remove(root.Key("b")),
+		"a missing element":              Remove(root.Key("a").Index(1)),
+		"behind the end":                 Add(root.Key("a").Index(2), 1),
+		"a missing parent":               Add(root.Key("b").Key("c"), 1),
+		"a name as an index":             Add(root.Key("a").Key("x"), 1),
+		"a parent that is a number":      Add(root.Key("n").Key("c"), 1),
+		"a value of malformed JSON":      Add(root.Key("n"), json.RawMessage(`{`)),
+		"a value without a form in JSON": Add(root.Key("n"), func() {}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Apply([]byte(`{"a":[1],"n":5}`), []Operation{op})
@@ -64,7 +64,7 @@ func TestApplyRefuses(t *testing.T) {
 	require.Error(t, err)
 }
 
-// Any name finds its member again, and no other.
+// FuzzPointer requires that a pointer made of any name leads to the member with this name, and to no other.
 func FuzzPointer(f *testing.F) {
 	for _, name := range []string{"", "a", "/", "~", "~0", "~1", "~01", "~~//", "-", "0", "a/b~c", "é\u2028", "\x00", `"\`, "mirrorgate.dev/parked", strings.Repeat("~/", 100)} {
 		f.Add(name, "x"+name)

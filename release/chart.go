@@ -1,6 +1,6 @@
 package main
 
-// The Helm chart in one file: what its links lead to is in it, and it installs the image of the release.
+// The Helm chart in one file. It has copies of the files to which its links lead, and installs the image of the release.
 
 import (
 	"slices"
@@ -12,7 +12,7 @@ import (
 	"helm.sh/helm/v4/pkg/chart/v2/util"
 )
 
-// writeChart packs a chart's folder into out, under the name that Helm gives it, and returns the file.
+// writeChart packs a chart's folder into a file in the folder out, with the name that Helm gives it, and returns its path.
 func writeChart(folder, out, version string) (file string, err error) {
 	chart, err := loader.LoadDir(folder)
 	if err != nil {
@@ -20,7 +20,7 @@ func writeChart(folder, out, version string) (file string, err error) {
 	}
 	// The default tag of the image is appVersion.
 	chart.Metadata.Version, chart.Metadata.AppVersion = chartVersion(version), version
-	// A checkout's times would be in it.
+	// The times of the files in a checkout differ, and the archive would too.
 	never := time.Unix(0, 0)
 	chart.ModTime, chart.SchemaModTime = never, never
 	for _, f := range slices.Concat(chart.Raw, chart.Templates, chart.Files) {
@@ -29,8 +29,8 @@ func writeChart(folder, out, version string) (file string, err error) {
 	return util.Save(chart, out)
 }
 
-// chartVersion is a version as Helm wants it: without the v, and one that sorts before every release
-// where there is no tag.
+// chartVersion returns a version as Helm requires it: without the v. A version without a tag becomes one that sorts before
+// every release.
 func chartVersion(version string) string {
 	if v, err := semver.StrictNewVersion(strings.TrimPrefix(version, "v")); err == nil {
 		return v.String()

@@ -14,7 +14,7 @@ import (
 	"helm.sh/helm/v4/pkg/engine"
 )
 
-// render is what a chart makes of values.
+// render returns the files that a chart makes from values.
 func render(t *testing.T, c *chart.Chart, values map[string]any) map[string]string {
 	t.Helper()
 	in, err := chartutil.ToRenderValues(c, values, common.ReleaseOptions{Name: "mirrorgate", Namespace: "mirrorgate-system"}, nil)
@@ -25,7 +25,7 @@ func render(t *testing.T, c *chart.Chart, values map[string]any) map[string]stri
 	return made
 }
 
-func TestPackedChartRendersWhatTheFolderDoes(t *testing.T) {
+func TestPackedChartRendersTheSameFilesAsTheFolder(t *testing.T) {
 	folder := filepath.Join("..", "manifests", "chart")
 	file, err := writeChart(folder, t.TempDir(), "v1.2.3")
 	require.NoError(t, err)
@@ -45,7 +45,7 @@ func TestPackedChartRendersWhatTheFolderDoes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			have := render(t, packed, values)
 			require.Contains(t, have["mirrorgate/templates/objects.yaml"], "image: mirrorgate/mirrorgate:v1.2.3\n")
-			// The folder is of no release.
+			// The folder belongs to no release, so its tag has to be set.
 			tagged := maps.Clone(values)
 			tagged["image"] = map[string]any{"tag": "v1.2.3"}
 			want := render(t, written, tagged)
@@ -56,7 +56,7 @@ func TestPackedChartRendersWhatTheFolderDoes(t *testing.T) {
 	}
 }
 
-func TestChartHasAVersionThatHelmTakes(t *testing.T) {
+func TestChartHasAVersionThatHelmAccepts(t *testing.T) {
 	for version, want := range map[string]string{
 		"v1.2.3": "1.2.3", "1.2.3": "1.2.3", "v1.2.3-rc.1": "1.2.3-rc.1", "v1.2.3-4-gabc": "1.2.3-4-gabc",
 		"0123456": "0.0.0-devel-0123456", "1234567": "0.0.0-devel-1234567", "037a708-dirty": "0.0.0-devel-037a708-dirty", "devel": "0.0.0-devel-devel",

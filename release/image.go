@@ -1,7 +1,7 @@
 package main
 
-// The image without a container engine: what the Dockerfile's last stage says, for
-// each platform of Linux, in one archive of the OCI image layout.
+// The image without a container engine: the last stage of the Dockerfile, for each Linux platform, in one archive of the
+// OCI image layout.
 
 import (
 	"archive/tar"
@@ -20,7 +20,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// writeImage writes the archive.
+// writeImage writes the archive with an image for each of the Linux platforms.
 func writeImage(file, version string, platforms []platform, binaries map[platform]string) error {
 	labels := map[string]string{
 		"org.opencontainers.image.title":   "mirrorgate",
@@ -55,7 +55,7 @@ func writeImage(file, version string, platforms []platform, binaries map[platfor
 	return archive(file, os.DirFS(folder))
 }
 
-// imageOf has one layer with one file.
+// imageOf returns an image of one layer with one file.
 func imageOf(p platform, binary string, labels map[string]string) (v1.Image, error) {
 	content, err := os.ReadFile(binary)
 	if err != nil {
@@ -88,7 +88,7 @@ func imageOf(p platform, binary string, labels map[string]string) (v1.Image, err
 	return mutate.ConfigFile(image, config)
 }
 
-// archive packs a folder, in the order of names.
+// archive packs the files of a folder in the order of their names.
 func archive(file string, from fs.FS) error {
 	out, err := os.Create(file)
 	if err != nil {
@@ -115,7 +115,7 @@ func archive(file string, from fs.FS) error {
 	return out.Close()
 }
 
-// add writes a file that has no owner and no time.
+// add writes a file without an owner and a time.
 func add(w *tar.Writer, name string, mode int64, content []byte) error {
 	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: int64(len(content)), Format: tar.FormatUSTAR}); err != nil {
 		return err

@@ -1,5 +1,5 @@
-// Command release builds what a release holds, the same bytes each time and on every
-// machine: binaries, a list of what is in each, an image, the Helm chart, and their checksums.
+// Command release builds the files of a release, the same bytes each time and on every machine: binaries, a bill of
+// materials for each, an image, the Helm chart, and their checksums.
 package main
 
 import (
@@ -14,13 +14,14 @@ import (
 	"strings"
 )
 
-// platform is what a binary is for.
+// platform is an operating system and an architecture, as Go names them.
 type platform struct{ os, arch string }
 
-// release is what one is made of.
+// release are the inputs of a release.
 type release struct {
+	// source is the folder of the repository, out the folder to write to.
 	source, out, version string
-	// platforms are those of the binaries; the image has those of Linux.
+	// platforms are the platforms of the binaries. The image has the Linux ones.
 	platforms []platform
 }
 
@@ -39,9 +40,9 @@ func main() {
 	}
 }
 
-// make writes everything.
+// make writes all files of the release.
 func (r release) make(ctx context.Context) error {
-	if err := os.MkdirAll(r.out, 0o755); err != nil { //nolint:gosec // what is in it is for everybody
+	if err := os.MkdirAll(r.out, 0o755); err != nil { //nolint:gosec // its files are for everybody
 		return err
 	}
 	var made []string
@@ -68,12 +69,12 @@ func (r release) make(ctx context.Context) error {
 	return r.checksums(append(made, image, chart))
 }
 
-func (r release) file(what string) string {
-	return filepath.Join(r.out, "mirrorgate_"+r.version+"_"+what)
+func (r release) file(suffix string) string {
+	return filepath.Join(r.out, "mirrorgate_"+r.version+"_"+suffix)
 }
 
-// build builds one binary, as the Dockerfile does. The repository's state is not
-// stamped: a build in a container does not know it, and would differ.
+// build builds one binary, as the Dockerfile does. The state of the repository is not stamped: a build in a container does
+// not know it, and its binary would differ.
 func (r release) build(ctx context.Context, p platform, binary string) error {
 	binary, err := filepath.Abs(binary)
 	if err != nil {
@@ -81,7 +82,7 @@ func (r release) build(ctx context.Context, p platform, binary string) error {
 	}
 	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-trimpath", "-ldflags", "-s -w -X main.version="+r.version, "-o", binary, "./cmd/mirrorgate")
 	cmd.Dir = r.source
-	// Whatever else is set for builds would be in the binary.
+	// Other settings of the environment would change the binary.
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+p.os, "GOARCH="+p.arch, "GOFLAGS=-mod=readonly", "GOAMD64=v1", "GOARM64=v8.0", "GOEXPERIMENT=", "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build for %s/%s: %w\n%s", p.os, p.arch, err, out)
@@ -89,7 +90,7 @@ func (r release) build(ctx context.Context, p platform, binary string) error {
 	return nil
 }
 
-// checksums writes SHA256SUMS as sha256sum does.
+// checksums writes SHA256SUMS in the format of sha256sum.
 func (r release) checksums(files []string) error {
 	var lines strings.Builder
 	for _, file := range files {

@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// checkout copies what the program is built from.
+// checkout copies the sources of the program to a new folder.
 func checkout(t *testing.T) string {
 	t.Helper()
 	folder := t.TempDir()
@@ -46,13 +46,13 @@ func TestTwoReleasesAreTheSameWhereverTheyAreBuilt(t *testing.T) {
 		sums[i], first = string(text), r.out
 	}
 	require.Equal(t, sums[0], sums[1])
-	require.Equal(t, 4, strings.Count(sums[0], "\n"), "a binary, what is in it, an image, the chart")
+	require.Equal(t, 4, strings.Count(sums[0], "\n"), "a binary, its bill of materials, an image, the chart")
 	require.Contains(t, sums[0], "  mirrorgate-1.2.3-test.tgz\n")
 
 	name := "mirrorgate_v1.2.3-test_" + here.os + "_" + here.arch
-	said, err := exec.CommandContext(t.Context(), filepath.Join(first, name), "version").Output()
+	output, err := exec.CommandContext(t.Context(), filepath.Join(first, name), "version").Output()
 	require.NoError(t, err)
-	require.Contains(t, string(said), "mirrorgate v1.2.3-test go1.")
+	require.Contains(t, string(output), "mirrorgate v1.2.3-test go1.")
 
 	raw, err := os.ReadFile(filepath.Join(first, name+".cdx.json"))
 	require.NoError(t, err)
@@ -129,7 +129,7 @@ func unpack(t *testing.T, file string) string {
 	}
 }
 
-// sameAsDockerfile requires that both ways to an image lead to the same one.
+// sameAsDockerfile requires that the Dockerfile makes the same image.
 func sameAsDockerfile(t *testing.T, config v1.Config) {
 	t.Helper()
 	raw, err := os.ReadFile("../Dockerfile")
@@ -145,7 +145,7 @@ func sameAsDockerfile(t *testing.T, config v1.Config) {
 	require.Contains(t, text, `go build -trimpath -ldflags "-s -w -X main.version=$VERSION"`)
 }
 
-func TestDockerfileBuildsWithTheGoThatWeTestAndPullsNothingElse(t *testing.T) {
+func TestDockerfileBuildsWithTheTestedGoVersionAndPullsNoOtherImage(t *testing.T) {
 	raw, err := os.ReadFile("../Dockerfile")
 	require.NoError(t, err)
 	module, err := os.ReadFile("../go.mod")

@@ -1,7 +1,6 @@
 package main
 
-// What is in a binary, as CycloneDX: the go command has written it into the binary
-// itself.
+// The bill of materials of a binary, as CycloneDX, from the list of modules that the go command writes into each binary.
 
 import (
 	"debug/buildinfo"
@@ -11,7 +10,7 @@ import (
 	cdx "github.com/CycloneDX/cyclonedx-go"
 )
 
-// writeSBOM lists the modules of a binary.
+// writeSBOM writes the modules of a binary to a file.
 func writeSBOM(binary, file, version string) error {
 	info, err := buildinfo.ReadFile(binary)
 	if err != nil {
@@ -31,7 +30,7 @@ func writeSBOM(binary, file, version string) error {
 	bom := cdx.NewBOM()
 	bom.Metadata = &cdx.Metadata{Component: &self}
 	bom.Components = &components
-	// The binary says what it is made of, not which part brought which.
+	// The binary has the list of all modules, not which module needs which.
 	bom.Dependencies = &[]cdx.Dependency{{Ref: self.BOMRef, Dependencies: &needs}}
 
 	out, err := os.Create(file)

@@ -69,7 +69,7 @@ when some input could not be read; the rest of it is judged all the same.`,
 		sources, unread := lint.Read(cmd.InOrStdin(), paths...)
 		report, err := lint.Check(lint.Options{
 			Policy: opts.Policy, ClusterDomain: opts.ClusterDomain, RootNamespace: opts.RootNamespace,
-			Namespace: namespace, Elsewhere: elsewhere,
+			Namespace: namespace, AssumeApplied: elsewhere,
 		}, sources...)
 		if err != nil {
 			return fail(err)

@@ -1,7 +1,6 @@
-// Package lint judges routes in files as admission would judge them in a
-// cluster that holds what the files hold, with every workload ready. It calls
-// the same policy, and adds what otherwise the schema of a
-// CustomResourceDefinition says about mirrors.
+// Package lint judges the routes in files as admission would in a cluster with the same objects, in which every
+// workload is ready. It calls the same policy, and also checks mirrors against the schemas of the
+// CustomResourceDefinitions, which the API server does in a cluster.
 package lint
 
 import (
@@ -14,24 +13,26 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/variant"
 )
 
-// Options steer Check. The zero value is valid.
+// Options configure Check. The zero value is valid.
 type Options struct {
 	Policy policy.Config
-	// ClusterDomain is the cluster's DNS domain, "cluster.local" when empty;
-	// RootNamespace Istio's root namespace, "istio-system" when empty.
-	ClusterDomain, RootNamespace string
-	// Namespace is that of objects that name none, "default" when empty.
+	// ClusterDomain is the cluster's DNS domain, "cluster.local" when empty.
+	ClusterDomain string
+	// RootNamespace is Istio's root namespace, "istio-system" when empty.
+	RootNamespace string
+	// Namespace is the namespace of objects that name none, "default" when empty.
 	Namespace string
-	// Elsewhere takes what the files lack of a variant as applied already: only
-	// what contradicts the files is found.
-	Elsewhere bool
+	// AssumeApplied takes the objects of a variant that the files lack as applied already: findings are then about
+	// contradictions to the files alone.
+	AssumeApplied bool
 }
 
-// Level tells what follows from a finding.
+// Level is how severe a finding is.
 type Level string
 
-// The levels, gravest first. Unreadable input could not be judged; an Error
-// would be denied; a Parked mirror would wait until its variant is ready.
+// The levels, the most severe first. Unreadable input could not be judged; an Error would be denied; a Parked mirror
+// would wait until its variant is ready; a Warning is about a doubt, or about
+// a route that mirrorgate leaves alone.
 const (
 	Unreadable Level = "unreadable"
 	Error      Level = "error"
@@ -41,34 +42,34 @@ const (
 
 // Reasons that only lint gives.
 const (
-	SchemaInvalid   policy.Reason = "SchemaInvalid"
-	UnknownField    policy.Reason = "UnknownField"
-	DuplicateObject policy.Reason = "DuplicateObject"
+	schemaInvalid   policy.Reason = "SchemaInvalid"
+	unknownField    policy.Reason = "UnknownField"
+	duplicateObject policy.Reason = "DuplicateObject"
 )
 
-// Finding is one thing that lint has to say.
+// Finding is one problem in the files.
 type Finding struct {
 	Level Level  `json:"level"`
 	File  string `json:"file"`
-	// Line and Document count from 1; 0 where they are not known.
+	// Line and Document count from 1; they are 0 where they are not known.
 	Line     int `json:"line,omitempty"`
 	Document int `json:"document,omitempty"`
-	// Object is "HTTPRoute shop/web", "" where it could not be told.
+	// Object is "HTTPRoute shop/web", "" where it is not known.
 	Object string `json:"object,omitempty"`
-	// Field is the field path, Value what stands there, as JSON.
+	// Field is the field path, Value the value there, as JSON.
 	Field   string        `json:"field,omitempty"`
 	Value   string        `json:"value,omitempty"`
 	Reason  policy.Reason `json:"reason"`
 	Message string        `json:"message"`
-	// Remedy tells what to do where the message does not.
+	// Remedy is what to do about the finding, "" where the message is enough.
 	Remedy string `json:"remedy,omitempty"`
 }
 
-// Report is the result of a lint.
+// Report is the result of Check.
 type Report struct {
 	// Findings are sorted by file and line.
 	Findings []Finding `json:"findings"`
-	// Files were read; Routes and Mirrors are what was found to judge in them.
+	// Files is the number of files, Routes and Mirrors the numbers of routes and mirrors that were judged.
 	Files   int `json:"files"`
 	Routes  int `json:"routes"`
 	Mirrors int `json:"mirrors"`
@@ -85,15 +86,14 @@ func (r *Report) Count(level Level) int {
 	return n
 }
 
-// Check judges the routes in the sources. The error is internal: whatever is
-// wrong with the sources is a finding.
+// Check judges the routes in the sources. The error is internal: a fault in a source is a finding.
 func Check(opts Options, sources ...Source) (*Report, error) {
 	c := &checker{
 		opts: opts,
 		index: variant.NewIndex(variant.Options{
 			ClusterDomain: opts.ClusterDomain, RootNamespace: opts.RootNamespace, Namespace: opts.Namespace, AssumeReady: true,
 		}),
-		seen: map[string]*manifest{},
+		loaded: map[string]*manifest{},
 	}
 	var routes []*manifest
 	for _, source := range sources {
@@ -118,12 +118,14 @@ func Check(opts Options, sources ...Source) (*Report, error) {
 }
 
 type checker struct {
-	opts   Options
-	index  *variant.Index
-	seen   map[string]*manifest
+	opts  Options
+	index *variant.Index
+	// loaded are the latest manifests by group, kind, namespace and name.
+	loaded map[string]*manifest
 	report Report
 }
 
+// add adds a finding about an object.
 func (c *checker) add(m *manifest, f Finding) {
 	f.File, f.Document, f.Object = m.file, m.document, m.object(c.namespace())
 	if f.Line == 0 {
@@ -137,7 +139,7 @@ func (c *checker) add(m *manifest, f Finding) {
 
 func (c *checker) namespace() string { return cmp.Or(c.opts.Namespace, "default") }
 
-// load puts an object where the routes are judged against it.
+// load puts an object into the index against which the routes are judged, and reports whether it could be read.
 func (c *checker) load(m *manifest) bool {
 	if err := c.index.Load(m.raw); err != nil {
 		field, message := misread(err)
@@ -149,41 +151,41 @@ func (c *checker) load(m *manifest) bool {
 		return false
 	}
 	name := m.head.group() + "/" + m.object(c.namespace())
-	if first := c.seen[name]; first != nil && m.head.Metadata.Name != "" {
-		c.add(m, Finding{Level: Warning, Reason: DuplicateObject, Message: "is also in " + first.place() + "; the last one counts"})
+	if first := c.loaded[name]; first != nil && m.head.Metadata.Name != "" {
+		c.add(m, Finding{Level: Warning, Reason: duplicateObject, Message: "is also in " + first.place() + "; the last one counts"})
 	}
-	c.seen[name] = m
+	c.loaded[name] = m
 	return true
 }
 
-// judge says of one route what admission would.
+// judge adds the findings about one route that admission would have.
 func (c *checker) judge(m *manifest) error {
-	schema := judgeSchema(m)
+	schema := validateSchema(m)
 	if !route.MayMirror(m.raw) {
 		return nil
 	}
-	doc, err := route.Decode(m.raw, route.Options{ClusterDomain: c.opts.ClusterDomain, Namespace: c.namespace()})
+	rt, err := route.Decode(m.raw, route.Options{ClusterDomain: c.opts.ClusterDomain, Namespace: c.namespace()})
 	if err != nil {
 		return err // the index has read it
 	}
-	snap := c.index.Snapshot(doc)
-	if c.opts.Elsewhere {
-		assumeElsewhere(snap)
+	snap := c.index.Snapshot(rt)
+	if c.opts.AssumeApplied {
+		assumeApplied(snap)
 	}
-	d, err := policy.Decide(doc, snap, c.opts.Policy)
+	d, err := policy.Decide(rt, snap, c.opts.Policy)
 	if err != nil {
 		return err
 	}
-	if doc.Concerns() || len(schema) > 0 {
+	if rt.Concerns() || len(schema) > 0 {
 		c.report.Routes++
 	}
 	c.report.Mirrors += len(d.Verdicts)
-	m.parkedAt(doc)
+	m.noteParked(rt)
 	c.collect(m, d, schema)
 	return nil
 }
 
-// collect turns a decision, and what the schema says, into findings.
+// collect adds the findings of a decision and those of the schema. Where both are about one fault, one is left out.
 func (c *checker) collect(m *manifest, d policy.Decision, schema []Finding) {
 	level := Error
 	if d.Action == policy.Skip {
@@ -211,21 +213,21 @@ func (c *checker) collect(m *manifest, d policy.Decision, schema []Finding) {
 	}
 }
 
-// explains tells whether policy's finding is but the consequence of a value of
-// the wrong form, which the schema names better.
+// explains reports whether policy's finding is only a consequence of this one: of a value of the wrong form, which the
+// schema describes better.
 func (f Finding) explains(p policy.Finding) bool {
 	return f.Level == Error && f.Field != p.Field && (within(f.Field, p.Field) || within(p.Field, f.Field)) &&
 		(p.Reason == policy.PercentOutOfRange || p.Reason == policy.UnsupportedTarget)
 }
 
-// within tells whether a field path is another's or leads further down.
+// within reports whether a field path is equal to another one or leads to a part of it.
 func within(field, of string) bool {
 	rest, ok := strings.CutPrefix(field, of)
 	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
-// assumeElsewhere makes variants ready of which the files lack a part.
-func assumeElsewhere(snap policy.Snapshot) {
+// assumeApplied makes the variants ready whose objects are not all in the files.
+func assumeApplied(snap policy.Snapshot) {
 	for target, v := range snap.Variants {
 		v.Ungranted = false
 		switch v.Reason {

@@ -68,7 +68,7 @@ d: *x
 		assert.Equal(t, 10+want, m.line(field), field)
 	}
 	m.parked = []string{"a.b[0]"}
-	assert.Equal(t, 11, m.line("a.b[0].c"), "not where another one stands")
+	assert.Equal(t, 11, m.line("a.b[0].c"), "the line of a parked mirror is that of the annotation")
 	assert.Equal(t, 18, m.line("a.b[1].c"))
 }
 
@@ -77,11 +77,10 @@ func TestReadingFails(t *testing.T) {
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 	sources, err := Read(strings.NewReader("a: 1"), "missing", "-")
 	require.ErrorContains(t, err, "missing")
-	assert.Equal(t, []Source{{Name: "<stdin>", Text: []byte("a: 1")}}, sources, "what can be read is")
+	assert.Equal(t, []Source{{Name: "<stdin>", Text: []byte("a: 1")}}, sources, "the input that can be read is returned")
 }
 
-// TestRemedies wants every parked mirror to say what to do about it.
-func TestRemedies(t *testing.T) {
+func TestEveryReasonToParkAMirrorHasARemedy(t *testing.T) {
 	for _, reason := range []policy.Reason{
 		policy.ServiceNotFound, policy.ServiceDeleting, policy.HostNotFound, policy.DestinationRuleNotFound, policy.WorkloadNotFound,
 		policy.WorkloadDeleting, policy.ScaledToZero, policy.NoReadyEndpoints, policy.NotGranted,
@@ -108,7 +107,7 @@ func TestManagedRoutesAreOnlyWarnedAbout(t *testing.T) {
 	}
 }
 
-const elsewhere = `
+const otherNamespace = `
 apiVersion: v1
 kind: Service
 metadata: {name: v2}
@@ -120,24 +119,23 @@ metadata: {name: web, namespace: shop}
 spec: {rules: [{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: v2, namespace: default, port: PORT}}}]}]}
 `
 
-// TestElsewhere takes what is missing as there, and judges what is not missing.
-func TestElsewhere(t *testing.T) {
-	text := strings.Replace(elsewhere, "PORT", "80", 1)
+func TestAssumeAppliedAcceptsMissingObjectsAndNoContradictions(t *testing.T) {
+	text := strings.Replace(otherNamespace, "PORT", "80", 1)
 	findings := check(t, Options{}, text)
 	require.Len(t, findings, 1)
 	assert.Equal(t, policy.NotGranted, findings[0].Reason)
-	assert.Empty(t, check(t, Options{Elsewhere: true, Policy: policy.Config{Strict: true}}, text))
+	assert.Empty(t, check(t, Options{AssumeApplied: true, Policy: policy.Config{Strict: true}}, text))
 
-	findings = check(t, Options{Elsewhere: true}, strings.Replace(elsewhere, "PORT", "81", 1))
+	findings = check(t, Options{AssumeApplied: true}, strings.Replace(otherNamespace, "PORT", "81", 1))
 	require.Len(t, findings, 1)
 	assert.Equal(t, policy.PortNotFound, findings[0].Reason)
 	assert.Equal(t, Error, findings[0].Level)
 }
 
-// FuzzCheck wants an answer to any text, with lines that it has.
+// FuzzCheck requires a report about any text, with lines that the text has.
 func FuzzCheck(f *testing.F) {
 	f.Add([]byte(managed))
-	f.Add([]byte(elsewhere))
+	f.Add([]byte(otherNamespace))
 	f.Add([]byte("{\"apiVersion\": \"v1\",\n\"kind\": \"List\", \"items\": [7, {}]}\n{}"))
 	f.Add([]byte("a: &a [*a]\n---\nkind: {{ .Kind }}\n...\n- [\n"))
 	f.Add([]byte("apiVersion: v1\nkind: List\nitems: &x\n- apiVersion: v1\n  kind: List\n  items: *x\n"))

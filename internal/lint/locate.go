@@ -1,6 +1,6 @@
 package lint
 
-// From field paths to lines.
+// The line of a field path in its file.
 
 import (
 	"strconv"
@@ -11,21 +11,20 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// parkedField is where the text of parked mirrors is.
+// parkedField is the field that keeps parked mirrors.
 const parkedField = "metadata.annotations[" + route.ParkedAnnotation + "]"
 
-// parkedAt notes where the mirrors would stand that our annotation keeps: what
-// is said about them must not point at what stands there now.
-func (m *manifest) parkedAt(doc *route.Route) {
-	for _, mirror := range doc.Every {
+// noteParked notes the field paths of the mirrors that the annotation keeps. Findings about them must not point at the
+// fields which have these paths in the file.
+func (m *manifest) noteParked(rt *route.Route) {
+	for _, mirror := range rt.Every {
 		if mirror.Parked {
 			m.parked = append(m.parked, mirror.Path)
 		}
 	}
 }
 
-// line returns the line of a field, or of the deepest part of its path that the
-// file has.
+// line returns the line of a field, or of the deepest part of its path that the file has.
 func (m *manifest) line(field string) int {
 	for _, path := range m.parked {
 		if within(field, path) {
@@ -56,8 +55,7 @@ func (m *manifest) line(field string) int {
 	return m.above + line
 }
 
-// steps takes a field path apart: names and numbers, and in brackets keys with
-// dots in them.
+// steps splits a field path into names and numbers. A key that contains dots is in brackets.
 func steps(field string) []string {
 	var out []string
 	for field != "" {
@@ -76,8 +74,7 @@ func steps(field string) []string {
 	return out
 }
 
-// child returns a member of a mapping or an element of a sequence, nil when
-// there is none.
+// child returns a member of a mapping or an element of a sequence, nil when there is none.
 func child(node *yamlv3.Node, step string) *yamlv3.Node {
 	switch node.Kind {
 	case yamlv3.MappingNode:
@@ -94,7 +91,7 @@ func child(node *yamlv3.Node, step string) *yamlv3.Node {
 	return nil
 }
 
-// resolve follows an alias to its anchor.
+// resolve returns the node that an alias stands for, another node as it is.
 func resolve(node *yamlv3.Node) *yamlv3.Node {
 	for node != nil && node.Kind == yamlv3.AliasNode {
 		node = node.Alias

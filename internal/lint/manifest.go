@@ -1,14 +1,13 @@
 package lint
 
-// From a text to objects that know where they stand. Documents are told apart
-// before they are parsed, so that a broken one does not hide the others.
+// From the text of a file to objects with their positions.
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"regexp"
 	"slices"
 	"strconv"
@@ -28,13 +27,15 @@ type manifest struct {
 	document int
 	raw      json.RawMessage
 	head     head
-	// above is how many lines stand above the text that node was parsed from.
+	// node is the object in the file, nil for a document without one. above is the number of lines above the text that
+	// it was parsed from.
 	node  *yamlv3.Node
 	above int
-	// parked are the field paths that mirrors in our annotation would have.
+	// parked are the field paths of the mirrors that the annotation keeps.
 	parked []string
 }
 
+// head is the part that objects of all kinds, and lists, have in common.
 type head struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
@@ -46,13 +47,12 @@ type head struct {
 	Items []json.RawMessage `json:"items"`
 }
 
-// group is the API group, "" for the core group.
+// group returns the API group, "" for the core group.
 func (h *head) group() string {
-	group, _, found := strings.Cut(h.APIVersion, "/")
-	if !found {
-		return ""
+	if group, _, found := strings.Cut(h.APIVersion, "/"); found {
+		return group
 	}
-	return group
+	return ""
 }
 
 func (m *manifest) isRoute() bool {
@@ -60,28 +60,15 @@ func (m *manifest) isRoute() bool {
 	return slices.Contains([]route.Kind{route.HTTPRoute, route.GRPCRoute, route.VirtualService}, kind) && m.head.group() == kind.Group()
 }
 
-// object names the object; namespace is for those that name none.
+// object returns the kind, namespace and name of the object. namespace is for an object that names none.
 func (m *manifest) object(namespace string) string {
 	meta := m.head.Metadata
-	if meta.Namespace != "" {
-		namespace = meta.Namespace
-	}
-	name := meta.Name
-	if name == "" {
-		name = meta.GenerateName
-	}
-	return strings.TrimSpace(m.head.Kind + " " + namespace + "/" + name)
+	return strings.TrimSpace(m.head.Kind + " " + cmp.Or(meta.Namespace, namespace) + "/" + cmp.Or(meta.Name, meta.GenerateName))
 }
 
 func (m *manifest) place() string { return m.file + ":" + strconv.Itoa(m.line("")) }
 
-// chunk is the text of one document.
-type chunk struct {
-	text  []byte
-	above int
-}
-
-// split returns the objects of a source, and what could not be read.
+// split returns the objects of a source, and findings about the documents that could not be read.
 func split(source Source) (manifests []*manifest, failures []Finding) {
 	for n, c := range documents(bytes.TrimPrefix(source.Text, []byte("\ufeff"))) {
 		m := &manifest{file: source.Name, document: n + 1, above: c.above}
@@ -104,7 +91,7 @@ var errNoObject = errors.New("is no Kubernetes object: apiVersion and kind must 
 
 // flatten returns the object, or the items of a list.
 func (m *manifest) flatten() ([]*manifest, error) {
-	if m.node == nil { // nothing but comments
+	if m.node == nil { // only comments
 		return nil, nil
 	}
 	if m.head.Kind == "" || m.head.APIVersion == "" {
@@ -132,6 +119,7 @@ func (m *manifest) flatten() ([]*manifest, error) {
 	return all, nil
 }
 
+// parse reads the text of a document.
 func (m *manifest) parse(text []byte) error {
 	var root yamlv3.Node
 	if err := yamlv3.Unmarshal(text, &root); err != nil {
@@ -159,8 +147,8 @@ func (m *manifest) readHead() error {
 	return nil
 }
 
-// misread says which field has a value of the wrong type, "" where it cannot be
-// told. The names of Go's types concern nobody.
+// misread returns which field has a value of the wrong type, "" when this is not known, and a message without the names
+// of Go types.
 func misread(err error) (field, message string) {
 	var mismatch *json.UnmarshalTypeError
 	if errors.As(err, &mismatch) && mismatch.Field != "" {
@@ -172,63 +160,10 @@ func misread(err error) (field, message string) {
 	return "", message
 }
 
-// documents splits a text at the marks that YAML has for it: --- and ... at the
-// start of a line. Several JSON values in a row are documents too.
-func documents(text []byte) []chunk {
-	var chunks []chunk
-	start, line, first := 0, 0, 0
-	flush := func(end int) {
-		if c := (chunk{text[start:end], first}); len(bytes.TrimSpace(c.text)) > 0 {
-			chunks = append(chunks, values(c)...)
-		}
-		start, first = end, line
-	}
-	at := 0
-	for l := range bytes.Lines(text) {
-		switch {
-		case marks(l, "---"):
-			flush(at)
-		case marks(l, "..."):
-			flush(at)
-			start, first = at+len(l), line+1
-		}
-		at += len(l)
-		line++
-	}
-	flush(len(text))
-	return chunks
-}
-
-func marks(line []byte, mark string) bool {
-	rest, ok := bytes.CutPrefix(line, []byte(mark))
-	return ok && (len(rest) == 0 || strings.ContainsRune(" \t\r\n", rune(rest[0])))
-}
-
-// values splits a stream of JSON objects; any other text is one document. Tabs
-// are legal between the values of JSON but not of YAML, as which it is read.
-func values(c chunk) []chunk {
-	if bytes.TrimSpace(c.text)[0] != '{' {
-		return []chunk{c}
-	}
-	var out []chunk
-	for dec := json.NewDecoder(bytes.NewReader(c.text)); ; {
-		var value json.RawMessage
-		err := dec.Decode(&value)
-		if errors.Is(err, io.EOF) {
-			return out
-		}
-		if err != nil {
-			return []chunk{c}
-		}
-		above := bytes.Count(c.text[:int(dec.InputOffset())-len(value)], []byte("\n"))
-		out = append(out, chunk{bytes.ReplaceAll(value, []byte("\t"), []byte(" ")), c.above + above})
-	}
-}
-
 var yamlLine = regexp.MustCompile(`line (\d+): `)
 
-// unreadable says where a document is broken. The parser counts lines from the
-// start of the document.
+// unreadable returns the finding about a document that could not be read. The parser counts lines from the start of the
+// document.
 func (m *manifest) unreadable(c chunk, err error) Finding {
 	f := Finding{Level: Unreadable, File: m.file, Line: m.line(""), Document: m.document, Reason: policy.Unreadable}
 	f.Message = strings.ReplaceAll(err.Error(), "yaml: ", "")

@@ -1,6 +1,6 @@
 package lint
 
-// The only file here that reads anything.
+// Reading files, folders and standard input. No other file of this package does I/O.
 
 import (
 	"errors"
@@ -17,12 +17,11 @@ import (
 type Source struct {
 	Name string
 	Text []byte
-	// Found is set for a file of a folder: it may hold what is no object at all,
-	// as a Helm chart's values.
+	// Found is set for a file that was found in a folder. It may hold no object at all, like the values of a Helm chart.
 	Found bool
 }
 
-// stdin names standard input among paths, and in findings.
+// The names of standard input: among paths, and in findings.
 const (
 	stdin     = "-"
 	stdinName = "<stdin>"
@@ -30,9 +29,8 @@ const (
 
 var extensions = []string{".yaml", ".yml", ".json"}
 
-// Read reads files, folders with all the YAML and JSON below them (hidden
-// folders left out), and standard input for "-". It reads what it can: the
-// error joins what it could not.
+// Read reads files, folders with all YAML and JSON files below them except those in hidden folders, and standard input
+// for "-". The error joins the errors of all files that could not be read; the sources are the others.
 func Read(in io.Reader, paths ...string) ([]Source, error) {
 	var sources []Source
 	var failures []error

@@ -1,21 +1,20 @@
 package lint
 
-// How findings are printed, and what to do about them.
+// How findings are printed, and the remedies for them.
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
-	"unicode"
 
 	"github.com/mirrorgate/mirrorgate/internal/policy"
+	"github.com/mirrorgate/mirrorgate/internal/printing"
 )
 
 // comesBack ends the remedies of mirrors that are parked.
 const comesBack = "; the mirror comes back by itself then"
 
-// remedies tell what to do where a message does not.
+// remedies are the remedies of the reasons whose messages name none.
 var remedies = map[policy.Reason]string{
 	policy.ServiceNotFound:         "add the Service, or apply it later" + comesBack,
 	policy.ServiceDeleting:         "leave deletionTimestamp out, or apply the Service again" + comesBack,
@@ -32,23 +31,22 @@ var remedies = map[policy.Reason]string{
 	policy.NonIdempotent:           "mirror other methods only, or give the variant data of its own",
 	policy.DeprecatedField:         "write mirrorPercentage: {value: PERCENT}",
 	policy.TruncatesToZero:         "raise it, or set 0 to mirror nothing",
-	DuplicateObject:                "keep one of them, or lint one overlay at a time: kustomize build | mirrorgate lint -",
-	UnknownField:                   "correct the name, or remove it",
+	duplicateObject:                "keep one of them, or lint one overlay at a time: kustomize build | mirrorgate lint -",
+	unknownField:                   "correct the name, or remove it",
 }
 
-// quoting is the remedy for the maps whose values YAML does not take as text, as
-// in labels: {watch: true}.
+// quoting returns the remedy for a map of strings with values that YAML reads as another type, as in labels:
+// {watch: true}; "" for other fields.
 func quoting(field string) string {
-	for _, of := range []string{"labels", "Labels", "annotations", "selector"} {
-		if strings.HasSuffix(field, of) {
+	for _, name := range []string{"labels", "Labels", "annotations", "selector"} {
+		if strings.HasSuffix(field, name) {
 			return `quote its values, as in "true"`
 		}
 	}
 	return ""
 }
 
-// String is the finding in one line; its remedy is not in it. Control characters
-// of the input do not reach a terminal.
+// String returns the finding in one line for a terminal, without its remedy.
 func (f Finding) String() string {
 	parts := []string{f.File}
 	if f.Line > 0 {
@@ -67,20 +65,10 @@ func (f Finding) String() string {
 	if f.Reason != policy.Unreadable {
 		parts = append(parts, string(f.Reason))
 	}
-	return plain(strings.Join(append(parts, f.Message), ": "))
+	return printing.Plain(strings.Join(append(parts, f.Message), ": "))
 }
 
-func plain(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(s, "?"))
-}
-
-// WriteText prints the findings, each in a line and its remedy in the next, and
-// a summary.
+// WriteText prints the findings, each in one line with its remedy in the next, and a summary.
 func (r *Report) WriteText(w io.Writer) error {
 	var b strings.Builder
 	for _, f := range r.Findings {
@@ -96,11 +84,11 @@ func (r *Report) WriteText(w io.Writer) error {
 	return err
 }
 
-func count(n int, what string) string {
+func count(n int, noun string) string {
 	if n == 1 {
-		return "1 " + what
+		return "1 " + noun
 	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // WriteJSON prints the report as one JSON object.
@@ -109,8 +97,5 @@ func (r *Report) WriteJSON(w io.Writer) error {
 	if out.Findings == nil {
 		out.Findings = []Finding{}
 	}
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(out)
+	return printing.JSON(w, out)
 }

@@ -1,9 +1,8 @@
 package lint
 
-// What the schemas of HTTPRoute, GRPCRoute (Gateway API 1.6) and VirtualService
-// (Istio 1.31) say about mirrors. In a cluster the API server does; unknown
-// fields, which it drops, are warned about, for a mirror without the percentage
-// that its author misspelled copies everything.
+// The schemas of mirrors in an HTTPRoute and a GRPCRoute (Gateway API 1.6) and in a VirtualService (Istio 1.31). In a
+// cluster the API server validates them, and drops unknown fields. A warning is given about these, since a mirror whose
+// percentage is misspelled copies everything.
 
 import (
 	"bytes"
@@ -28,11 +27,11 @@ type schema struct {
 	number *numbers
 	// required are the fields that must be set.
 	required []string
-	// needs tells what else is wrong with an object.
+	// needs returns another fault of an object, "" when there is none.
 	needs func(object map[string]any) (field, problem string)
 }
 
-// numbers are those from min to max, whole ones unless fractions are allowed.
+// numbers are the numbers from min to max, only whole ones unless fractions are allowed.
 type numbers struct {
 	min, max  float64
 	fractions bool
@@ -108,27 +107,27 @@ func needsPort(ref map[string]any) (field, problem string) {
 	return "", ""
 }
 
-// judgeSchema finds what is wrong with the form of a route's mirrors.
-func judgeSchema(m *manifest) []Finding {
+// validateSchema returns findings about the form of a route's mirrors.
+func validateSchema(m *manifest) []Finding {
 	dec := json.NewDecoder(bytes.NewReader(m.raw))
 	dec.UseNumber()
 	var object map[string]any
 	if dec.Decode(&object) != nil {
 		return nil
 	}
-	j := &judge{}
+	v := &validator{}
 	spec, _ := object["spec"].(map[string]any)
 	if route.Kind(m.head.Kind) == route.VirtualService {
-		each(spec["http"], "spec.http", func(path string, rule map[string]any) { j.istioRule(path, rule) })
-		return j.found
+		each(spec["http"], "spec.http", func(path string, rule map[string]any) { v.istioRule(path, rule) })
+		return v.found
 	}
 	each(spec["rules"], "spec.rules", func(path string, rule map[string]any) {
-		j.filters(path+".filters", rule["filters"])
+		v.filters(path+".filters", rule["filters"])
 		each(rule["backendRefs"], path+".backendRefs", func(path string, ref map[string]any) {
-			j.filters(path+".filters", ref["filters"])
+			v.filters(path+".filters", ref["filters"])
 		})
 	})
-	return j.found
+	return v.found
 }
 
 // each calls fn with the objects of a list.
@@ -141,113 +140,114 @@ func each(list any, path string, fn func(path string, object map[string]any)) {
 	}
 }
 
-type judge struct{ found []Finding }
+// validator collects the findings about one route.
+type validator struct{ found []Finding }
 
-func (j *judge) add(path string, value any, problem string) {
+func (v *validator) add(path string, value any, problem string) {
 	text := ""
 	if value != nil {
 		raw, _ := json.Marshal(value) //nolint:errchkjson // It was decoded from JSON.
 		text = string(raw)
 	}
-	j.found = append(j.found, Finding{Level: Error, Field: path, Value: shorten(text), Reason: SchemaInvalid, Message: problem})
+	v.found = append(v.found, Finding{Level: Error, Field: path, Value: shorten(text), Reason: schemaInvalid, Message: problem})
 }
 
-// filters judges a list of filters of a rule or of a backendRef.
-func (j *judge) filters(path string, list any) {
+// filters validates the list of filters of a rule or of a backendRef.
+func (v *validator) filters(path string, list any) {
 	mirrors := 0
 	each(list, path, func(path string, filter map[string]any) {
 		mirror := filter["requestMirror"]
 		switch {
 		case mirror != nil && filter["type"] != "RequestMirror":
-			j.add(path+".type", filter["type"], `must be "RequestMirror", since requestMirror is set`)
+			v.add(path+".type", filter["type"], `must be "RequestMirror", since requestMirror is set`)
 		case filter["type"] == "RequestMirror" && mirror == nil:
-			j.add(path+".requestMirror", nil, "must be set, since type is RequestMirror")
+			v.add(path+".requestMirror", nil, "must be set, since type is RequestMirror")
 		case mirror == nil:
 			return
 		}
 		mirrors++
 		if mirror != nil {
-			j.value(path+".requestMirror", mirror, gatewayFilter)
+			v.value(path+".requestMirror", mirror, gatewayFilter)
 		}
 	})
 	if items, _ := list.([]any); mirrors > 0 && len(items) > maxFilters {
-		j.add(path, nil, fmt.Sprintf("must have at most %d filters, and has %d", maxFilters, len(items)))
+		v.add(path, nil, fmt.Sprintf("must have at most %d filters, and has %d", maxFilters, len(items)))
 	}
 }
 
-func (j *judge) istioRule(path string, rule map[string]any) {
+func (v *validator) istioRule(path string, rule map[string]any) {
 	for _, name := range slices.Sorted(maps.Keys(rule)) {
 		value := rule[name]
 		if form, known := istioFields[name]; known && value != nil {
-			j.value(path+"."+name, value, form)
+			v.value(path+"."+name, value, form)
 		} else if !known && strings.HasPrefix(strings.ToLower(name), "mirror") {
-			j.unknown(path+"."+name, istioFields)
+			v.unknown(path+"."+name, istioFields)
 		}
 	}
 }
 
-func (j *judge) unknown(path string, fields map[string]schema) {
-	j.found = append(j.found, Finding{
-		Level: Warning, Field: path, Reason: UnknownField,
+func (v *validator) unknown(path string, fields map[string]schema) {
+	v.found = append(v.found, Finding{
+		Level: Warning, Field: path, Reason: unknownField,
 		Message: "the API server drops a field that it does not know; known are " + strings.Join(slices.Sorted(maps.Keys(fields)), ", "),
 	})
 }
 
-// value judges one value; null counts as absent.
-func (j *judge) value(path string, value any, form schema) {
+// value validates one value. Null counts as absent.
+func (v *validator) value(path string, value any, form schema) {
 	switch {
 	case form.fields != nil:
 		object, ok := value.(map[string]any)
 		if !ok {
-			j.add(path, value, "must be an object with "+strings.Join(slices.Sorted(maps.Keys(form.fields)), ", "))
+			v.add(path, value, "must be an object with "+strings.Join(slices.Sorted(maps.Keys(form.fields)), ", "))
 			return
 		}
-		j.object(path, object, form)
+		v.object(path, object, form)
 	case form.items != nil:
 		items, ok := value.([]any)
 		if !ok {
-			j.add(path, value, "must be a list")
+			v.add(path, value, "must be a list")
 		}
 		for i, item := range items {
-			j.value(path+"["+strconv.Itoa(i)+"]", item, *form.items)
+			v.value(path+"["+strconv.Itoa(i)+"]", item, *form.items)
 		}
 	case form.number != nil:
 		number, _ := value.(json.Number)
 		n, err := number.Float64()
 		if err != nil || n < form.number.min || n > form.number.max || (!form.number.fractions && n != math.Trunc(n)) {
-			j.add(path, value, form.number.String())
+			v.add(path, value, form.number.String())
 		}
 	default:
 		s, ok := value.(string)
 		if !ok {
-			j.add(path, value, "must be a string")
+			v.add(path, value, "must be a string")
 		} else if problem := form.text(s); problem != "" {
-			j.add(path, value, problem)
+			v.add(path, value, problem)
 		}
 	}
 }
 
-func (j *judge) object(path string, object map[string]any, form schema) {
+func (v *validator) object(path string, object map[string]any, form schema) {
 	for _, name := range form.required {
 		if object[name] == nil {
-			j.add(path+"."+name, nil, "must be set")
+			v.add(path+"."+name, nil, "must be set")
 		}
 	}
 	if form.needs != nil {
 		if field, problem := form.needs(object); problem != "" {
-			j.add(path+"."+field, nil, problem)
+			v.add(path+"."+field, nil, problem)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(object)) {
 		if field, known := form.fields[name]; !known {
-			j.unknown(path+"."+name, form.fields)
+			v.unknown(path+"."+name, form.fields)
 		} else if object[name] != nil {
-			j.value(path+"."+name, object[name], field)
+			v.value(path+"."+name, object[name], field)
 		}
 	}
 }
 
-// shorten cuts a value for people.
+// shorten cuts a long value.
 func shorten(s string) string {
 	const most = 100
 	if len(s) <= most {

@@ -1,41 +1,31 @@
 package status
 
+// How the routes are printed. A VirtualService's host may have control characters, which must not reach a terminal.
+
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strconv"
-	"strings"
 	"text/tabwriter"
-	"unicode"
 
 	"github.com/mirrorgate/mirrorgate/internal/policy"
+	"github.com/mirrorgate/mirrorgate/internal/printing"
 )
 
-// WriteTable prints one line a mirror.
+// WriteTable prints the routes as a table with one line for each mirror.
 func WriteTable(w io.Writer, routes []Route) error {
 	table := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(table, "NAMESPACE\tKIND\tNAME\tTARGET\tPERCENT\tSTATE\tVARIANT\tREASON\tAS DECIDED")
 	for _, r := range routes {
 		for _, m := range r.Mirrors {
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Namespace, r.Kind, r.Name, plain(m.Target),
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Namespace, r.Kind, r.Name, printing.Plain(m.Target),
 				strconv.FormatFloat(m.Percent, 'f', -1, 64), m.State, m.Variant, m.Reason, m.asDecided(r))
 		}
 	}
 	return table.Flush()
 }
 
-// plain keeps control characters, which a VirtualService's host may have, from a
-// terminal.
-func plain(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, s)
-}
-
+// asDecided returns whether the mirror is where policy wants it, and if not, why.
 func (m Mirror) asDecided(r Route) string {
 	switch {
 	case m.State != m.Wanted && r.OptedOut:
@@ -49,13 +39,10 @@ func (m Mirror) asDecided(r Route) string {
 	}
 }
 
-// WriteJSON prints the routes as one JSON object.
+// WriteJSON prints the routes as one JSON object with the field routes.
 func WriteJSON(w io.Writer, routes []Route) error {
 	if routes == nil {
 		routes = []Route{}
 	}
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(map[string][]Route{"routes": routes})
+	return printing.JSON(w, map[string][]Route{"routes": routes})
 }

@@ -1,5 +1,4 @@
-// Package status tells where the mirrors of a cluster's routes are, where policy
-// wants them, and why.
+// Package status shows where the mirrors of a cluster's routes are, where policy wants them, and why.
 package status
 
 import (
@@ -15,21 +14,21 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// Cluster is what status needs to know of a cluster.
+// Cluster provides the routes of a cluster and the state of their variants.
 type Cluster interface {
 	Routes() iter.Seq[*route.Route]
-	Resolve(ctx context.Context, doc *route.Route) (policy.Snapshot, error)
+	Resolve(ctx context.Context, rt *route.Route) (policy.Snapshot, error)
 }
 
-// Namespaces tells where admission decides on routes.
+// Namespaces reports whether admission decides about the routes of a namespace.
 type Namespaces interface {
 	Gated(ctx context.Context, namespace string) (bool, error)
 }
 
-// The states of a mirror: in the spec, or in our annotation.
+// The states of a mirror: in the spec, or in the annotation.
 const (
-	Active = "active"
-	Parked = "parked"
+	active = "active"
+	parked = "parked"
 )
 
 // Route is a route with mirrors.
@@ -37,11 +36,11 @@ type Route struct {
 	Kind      route.Kind `json:"kind"`
 	Namespace string     `json:"namespace"`
 	Name      string     `json:"name"`
-	// AsDecided tells whether the stored route is as policy wants it.
+	// AsDecided is set when the stored route is as policy wants it.
 	AsDecided bool `json:"asDecided"`
-	// OptedOut is set where it is not, and its namespace wants to be left alone.
+	// OptedOut is set when it is not, and admission is disabled in its namespace.
 	OptedOut bool `json:"optedOut,omitempty"`
-	// Action and Reason are those of the decision.
+	// Action and Reason come from the decision.
 	Action  policy.Action `json:"action"`
 	Reason  policy.Reason `json:"reason"`
 	Mirrors []Mirror      `json:"mirrors"`
@@ -49,33 +48,32 @@ type Route struct {
 
 // Mirror is one mirror of a route.
 type Mirror struct {
-	// Field is the field path of the mirror where its author wrote it.
+	// Field is the field path where its author wrote the mirror.
 	Field string `json:"field"`
 	// Target is the variant: "httpbin-v2:80", "httpbin.shop/v2".
 	Target string `json:"target"`
-	// Percent is the share of the traffic that it copies, 0 to 100.
+	// Percent is the percentage of requests that it copies, 0 to 100.
 	Percent float64 `json:"percent"`
-	// State is where the mirror is, Wanted where policy wants it: active or
-	// parked.
+	// State is where the mirror is, Wanted where policy wants it: active or parked.
 	State  string `json:"state"`
 	Wanted string `json:"wanted"`
 	// Variant is the state of the variant: Unknown, Absent, Present or Ready.
 	Variant string        `json:"variant"`
 	Reason  policy.Reason `json:"reason"`
 	Detail  string        `json:"detail,omitempty"`
-	// Misfit tells why the mirror cannot move to where policy wants it.
+	// Misfit is why the mirror cannot move to where policy wants it, "" when it can.
 	Misfit string `json:"misfit,omitempty"`
 }
 
 // Query selects routes. The zero value selects all.
 type Query struct {
-	// Kind is "" for all; Namespace and Name too.
+	// Kind, Namespace and Name are "" for all.
 	Kind      route.Kind
 	Namespace string
 	Name      string
 }
 
-// ParseRoute reads NAME or KIND/NAME, where kind is as kubectl takes it.
+// ParseRoute parses NAME or KIND/NAME, with a kind as kubectl accepts it.
 func ParseRoute(text string) (Query, error) {
 	kind, name, found := strings.Cut(text, "/")
 	if !found {
@@ -97,21 +95,21 @@ func (q Query) selects(key route.Key) bool {
 	return (q.Kind == "" || q.Kind == key.Kind) && (q.Namespace == "" || q.Namespace == key.Namespace) && (q.Name == "" || q.Name == key.Name)
 }
 
-// Of returns the routes with mirrors that a query selects, sorted by namespace,
-// kind and name.
+// Of returns the routes with mirrors that a query selects, sorted by namespace, kind and name. The error joins the errors
+// of routes that could not be decided about.
 func Of(ctx context.Context, c Cluster, namespaces Namespaces, q Query) ([]Route, error) {
 	var routes []Route
 	var failures []error
-	for doc := range c.Routes() {
-		if !q.selects(doc.Key) {
+	for rt := range c.Routes() {
+		if !q.selects(rt.Key) {
 			continue
 		}
-		r, err := of(ctx, c, doc)
+		r, err := of(ctx, c, rt)
 		if err != nil {
-			failures = append(failures, fmt.Errorf("%s: %w", doc.Key, err))
+			failures = append(failures, fmt.Errorf("%s: %w", rt.Key, err))
 		}
 		if err == nil && !r.AsDecided {
-			// Who may not look at namespaces does without.
+			// The error is ignored: the user may lack the right to read namespaces.
 			gated, err := namespaces.Gated(ctx, r.Namespace)
 			r.OptedOut = err == nil && !gated
 		}
@@ -125,19 +123,18 @@ func Of(ctx context.Context, c Cluster, namespaces Namespaces, q Query) ([]Route
 	return routes, errors.Join(failures...)
 }
 
-// of decides on one route. Limits and strictness do not matter: they deny writes
-// and move no mirror.
-func of(ctx context.Context, c Cluster, doc *route.Route) (Route, error) {
-	snap, err := c.Resolve(ctx, doc)
+// of decides about one route. Limits and strict mode do not matter, because they deny writes but move no mirror.
+func of(ctx context.Context, c Cluster, rt *route.Route) (Route, error) {
+	snap, err := c.Resolve(ctx, rt)
 	if err != nil {
 		return Route{}, err
 	}
-	d, err := policy.Decide(doc, snap, policy.Config{})
+	d, err := policy.Decide(rt, snap, policy.Config{})
 	if err != nil {
 		return Route{}, err
 	}
 	r := Route{
-		Kind: doc.Kind, Namespace: doc.Namespace, Name: doc.Name,
+		Kind: rt.Kind, Namespace: rt.Namespace, Name: rt.Name,
 		AsDecided: len(d.Plan.Operations) == 0 && len(d.Plan.Misfits) == 0,
 		Action:    d.Action, Reason: d.Reason,
 	}
@@ -152,9 +149,9 @@ func of(ctx context.Context, c Cluster, doc *route.Route) (Route, error) {
 	return r, nil
 }
 
-func state(parked bool) string {
-	if parked {
-		return Parked
+func state(isParked bool) string {
+	if isParked {
+		return parked
 	}
-	return Active
+	return active
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// cluster has routes, and one answer about every variant.
+// cluster is a fake Cluster with routes, and the same variant behind every mirror.
 type cluster struct {
 	routes  []*route.Route
 	variant policy.Variant
@@ -24,24 +24,24 @@ type cluster struct {
 
 func (c cluster) Routes() iter.Seq[*route.Route] { return slices.Values(c.routes) }
 
-func (c cluster) Resolve(_ context.Context, doc *route.Route) (policy.Snapshot, error) {
+func (c cluster) Resolve(_ context.Context, rt *route.Route) (policy.Snapshot, error) {
 	snap := policy.Snapshot{Variants: map[route.Target]policy.Variant{}}
-	for _, m := range doc.Every {
+	for _, m := range rt.Every {
 		snap.Variants[m.Target.WithoutPort()] = c.variant
 	}
 	return snap, c.err
 }
 
-// Gated implements Namespaces for somebody who may not look at them.
+// Gated implements Namespaces for a user who may not read them.
 func (cluster) Gated(context.Context, string) (bool, error) { return false, errors.New("forbidden") }
 
 func mirrored(t *testing.T, name, more string) *route.Route {
 	t.Helper()
-	doc, err := route.Decode([]byte(`{"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+	rt, err := route.Decode([]byte(`{"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
 		"metadata": {"name": "`+name+`", "namespace": "shop"},
 		"spec": {"rules": [{"filters": [`+more+`{"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "v2", "port": 80}, "percent": 5}}]}]}}`), route.Options{})
 	require.NoError(t, err)
-	return doc
+	return rt
 }
 
 func table(t *testing.T, c cluster, q Query) string {
@@ -71,7 +71,7 @@ shop        HTTPRoute   web    v2:80    5         active   Present   NoReadyEndp
 	}
 
 	c.variant = policy.Variant{Reason: policy.VariantUnknown, Detail: "forbidden"}
-	assert.Contains(t, table(t, c, Query{Name: "web"}), "active   Unknown   VariantUnknown   yes", "nothing moves")
+	assert.Contains(t, table(t, c, Query{Name: "web"}), "active   Unknown   VariantUnknown   yes", "a mirror whose variant is Unknown stays where it is")
 
 	c.err = errors.New("no answer")
 	routes, err := Of(t.Context(), c, c, Query{Name: "web"})

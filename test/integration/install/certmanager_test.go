@@ -164,7 +164,7 @@ func TestCertManagerThatComesAfterMirrorgateIsWaitedFor(t *testing.T) {
 	leaf := i.wanted(t)
 	require.Equal(t, []string{"mirrorgate." + ns + ".svc"}, leaf.Spec.DNSNames)
 	require.Equal(t, certmanagerv1.ECDSAKeyAlgorithm, leaf.Spec.PrivateKey.Algorithm)
-	says(t, leads, "cert-manager has not looked at it: is its controller running?")
+	says(t, leads, "cert-manager has set no condition: is its controller running?")
 	i.condition(t, certmanagerv1.CertificateConditionIssuing, cmmeta.ConditionFalse, "Denied", "policy says no")
 	says(t, leads, "mirrorgate-tls is not ready: Issuing=False (Denied: policy says no)")
 	i.condition(t, certmanagerv1.CertificateConditionReady, cmmeta.ConditionTrue, "Ready", "issued")

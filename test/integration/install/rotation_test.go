@@ -377,7 +377,7 @@ func TestLeaderThatIsKilledInTheMiddleOfARotationIsContinued(t *testing.T) {
 	leads, follows := leader(t, servers[:]...)
 	l := newLoad(t)
 	l.writes.Flows(t, 100)
-	made := func() int { return strings.Count(leads.Log(), "made a new CA") }
+	made := func() int { return strings.Count(leads.Log(), "Made a new CA") }
 	before, renewed := made(), renewal(t, follows)
 	env.MustKubectl(t, "", "-n", ns, "delete", "secret", certs.SelfSecret)
 	harness.Eventually(t, func() bool { return made() > before }, "no new CA")
