@@ -134,7 +134,7 @@ func keep[T metav1.Object](ctx context.Context, i *Issued, kind string, api obje
 	case unknownName(err):
 		_, err = api.Create(ctx, want, metav1.CreateOptions{FieldManager: OursValue})
 	case err == nil && have.GetLabels()[OursLabel] != OursValue:
-		return fmt.Errorf("%s %s/%s is not ours: it lacks the label %s=%s; rename or delete it", kind, i.opts.Namespace, name, OursLabel, OursValue)
+		return fmt.Errorf("%s %s/%s is not made by mirrorgate: it lacks the label %s=%s; rename or delete it", kind, i.opts.Namespace, name, OursLabel, OursValue)
 	case err == nil && change(have):
 		_, err = api.Update(ctx, have, metav1.UpdateOptions{FieldManager: OursValue})
 	}

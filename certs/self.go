@@ -53,7 +53,7 @@ type Self struct {
 func SelfManaged(opts Options) *Self {
 	return &Self{secret: newSecret(opts, SelfSecret, func(s *corev1.Secret) error {
 		if s.Labels[OursLabel] != OursValue {
-			return fmt.Errorf("secret %s/%s is not ours: it lacks the label %s=%s; delete it, or give it the label to let it be overwritten",
+			return fmt.Errorf("secret %s/%s is not made by mirrorgate: it lacks the label %s=%s; delete it, or give it the label to let it be overwritten",
 				s.Namespace, s.Name, OursLabel, OursValue)
 		}
 		return nil

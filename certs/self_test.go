@@ -200,7 +200,7 @@ func TestSelfThatLostItsSecretKeepsServingAndTrustsBothCAs(t *testing.T) {
 	}
 }
 
-func TestSelfRefusesASecretThatIsNotOurs(t *testing.T) {
+func TestSelfRefusesASecretThatMirrorgateDidNotMake(t *testing.T) {
 	b := newBench(t)
 	theirs := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: SelfSecret},
@@ -209,10 +209,10 @@ func TestSelfRefusesASecretThatIsNotOurs(t *testing.T) {
 	theirs, err := b.client.CoreV1().Secrets("ns").Create(t.Context(), theirs, metav1.CreateOptions{})
 	require.NoError(t, err)
 	_, err = b.step(t.Context())
-	require.ErrorContains(t, err, "secret ns/mirrorgate-self-tls is not ours: it lacks the label app.kubernetes.io/managed-by=mirrorgate")
+	require.ErrorContains(t, err, "secret ns/mirrorgate-self-tls is not made by mirrorgate: it lacks the label app.kubernetes.io/managed-by=mirrorgate")
 	require.Equal(t, theirs, b.stored(t))
 	b.load(theirs)
-	require.ErrorContains(t, b.Ready(), "is not ours")
+	require.ErrorContains(t, b.Ready(), "is not made by mirrorgate")
 	require.ErrorIs(t, b.Ready(), ErrNoCertificate)
 }
 

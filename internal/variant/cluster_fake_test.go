@@ -1,7 +1,6 @@
 package variant
 
-// Cluster against a fake API server that knows lists, watches and discovery.
-// The real one is used in the integration tests.
+// Tests of Cluster with a fake API server that serves lists, watches and discovery. The integration tests use a real one.
 
 import (
 	"context"
@@ -33,7 +32,7 @@ const (
 	fakeHTTP     = "/apis/gateway.networking.k8s.io/v1/httproutes"
 )
 
-// fakeAPI holds objects by the path of their resource. What has no list is 404.
+// fakeAPI holds objects by the path of their resource. A path without a list is not found.
 type fakeAPI struct {
 	mu       sync.Mutex
 	lists    map[string][]any
@@ -83,7 +82,7 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// list answers with pages of one object.
+// list answers with pages that have one object each.
 func (f *fakeAPI) list(w http.ResponseWriter, r *http.Request, objs []any) {
 	kind := "List"
 	switch {
@@ -126,7 +125,7 @@ func (f *fakeAPI) fail(w http.ResponseWriter, err *apierrors.StatusError) {
 	_ = json.NewEncoder(w).Encode(status)
 }
 
-// send changes a resource and tells who watches it.
+// send changes a resource and sends an event to its watches.
 func (f *fakeAPI) send(path, event string, obj any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -197,9 +196,9 @@ func startFake(t *testing.T) (*fakeAPI, *Cluster, *Index) {
 	return api, c, index
 }
 
-func eventually(t *testing.T, what string, condition func() bool) {
+func eventually(t *testing.T, message string, condition func() bool) {
 	t.Helper()
-	require.Eventually(t, condition, 20*time.Second, 5*time.Millisecond, what)
+	require.Eventually(t, condition, 20*time.Second, 5*time.Millisecond, message)
 }
 
 func TestFakeClusterFollowsACRD(t *testing.T) {
@@ -214,7 +213,7 @@ func TestFakeClusterFollowsACRD(t *testing.T) {
 	api.send(fakeCRDs, "ADDED", crd)
 	key := func(name string) route.Key { return route.Key{Kind: route.HTTPRoute, Namespace: "shop", Name: name} }
 	_, err := c.Read(t.Context(), Query{Kind: KindHTTPRoute})
-	for err == nil { // until the event is in
+	for err == nil { // until the event has arrived
 		_, err = c.Read(t.Context(), Query{Kind: KindHTTPRoute})
 	}
 	require.ErrorIs(t, err, errNotServed)
@@ -236,15 +235,15 @@ func TestFakeClusterFollowsACRD(t *testing.T) {
 	three := fakeRoute("shop/three")
 	three["spec"] = map[string]any{"rules": "mirror"}
 	api.send(fakeHTTP, "MODIFIED", three)
-	eventually(t, "what cannot be read any more is dropped", func() bool { return index.Route(key("three")) == nil })
+	eventually(t, "a route that became unreadable is dropped", func() bool { return index.Route(key("three")) == nil })
 
 	api.drop(fakeHTTP)
 	api.drop("/apis/gateway.networking.k8s.io/v1")
 	api.send(fakeCRDs, "DELETED", crd)
-	eventually(t, "records are dropped", func() bool { return index.Route(key("one")) == nil })
+	eventually(t, "the records of the kind are dropped", func() bool { return index.Route(key("one")) == nil })
 	assert.NotContains(t, c.Synced(), "httproutes")
 	found, err := c.Read(t.Context(), Query{Kind: KindHTTPRoute})
-	require.NoError(t, err, "a kind that is not there has no objects")
+	require.NoError(t, err, "a kind that the cluster lacks has no objects")
 	assert.Empty(t, found)
 }
 

@@ -1,5 +1,7 @@
 package variant
 
+// A cluster for tests, and short ways to make its objects.
+
 import (
 	"encoding/json"
 	"strings"
@@ -24,12 +26,12 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// A cluster under test: an Index, its clock, and what it notified.
+// cluster is an Index under test with its clock and the routes of its notifications.
 type cluster struct {
 	*Index
 	t      *testing.T
 	clock  *clocktesting.FakeClock
-	events []string // the routes
+	events []string
 }
 
 func newCluster(t *testing.T, objs ...any) *cluster {
@@ -45,7 +47,7 @@ func newCluster(t *testing.T, objs ...any) *cluster {
 	return c
 }
 
-// apply feeds objects; strings are YAML.
+// apply adds objects to the Index. Strings are YAML.
 func (c *cluster) apply(objs ...any) {
 	c.t.Helper()
 	for _, obj := range objs {
@@ -62,7 +64,7 @@ func (c *cluster) apply(objs ...any) {
 	}
 }
 
-// notified returns the events since the last call.
+// notified returns the routes of the notifications since the previous call.
 func (c *cluster) notified() []string {
 	events := c.events
 	c.events = nil
@@ -83,7 +85,7 @@ func meta(name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: namespace, Name: name}
 }
 
-// set reads "a=b,c=d".
+// set parses "a=b,c=d".
 func set(text string) map[string]string {
 	labels := map[string]string{}
 	for part := range strings.SplitSeq(text, ",") {
@@ -128,8 +130,7 @@ func podOf(name, labels, owner string) *metav1.PartialObjectMetadata {
 
 const replicaSet = "apps/v1 ReplicaSet r"
 
-// sliceOf returns an EndpointSlice; endpoints are "pod" or "!pod" when not
-// ready, "?" and "!?" without a pod.
+// sliceOf returns an EndpointSlice. An endpoint is "pod", "!pod" if it is not ready, "?" and "!?" without a pod.
 func sliceOf(name, service string, endpoints ...string) *discoveryv1.EndpointSlice {
 	s := &discoveryv1.EndpointSlice{ObjectMeta: meta(name)}
 	s.Labels = map[string]string{serviceLabel: service}
@@ -153,7 +154,7 @@ func deleting[T metav1.Object](obj T) T {
 	return obj
 }
 
-// texts are what the documents of a test were decoded from.
+// texts are the JSON objects from which the routes of the tests were decoded.
 var texts sync.Map
 
 func textOf(rt *route.Route) json.RawMessage {
@@ -179,8 +180,7 @@ func metaOf(name string) map[string]any {
 	return map[string]any{"namespace": namespace, "name": name}
 }
 
-// gatewayRoute returns a route in front of a Service that mirrors to others,
-// named namespace/name.
+// gatewayRoute returns a route in front of a Service that mirrors to other Services. Each name is namespace/name.
 func gatewayRoute(kind route.Kind, name, serves string, targets ...string) *route.Route {
 	var filters []any
 	for _, target := range targets {
@@ -205,7 +205,7 @@ func httpRoute(name, serves string, targets ...string) *route.Route {
 	return gatewayRoute(route.HTTPRoute, name, serves, targets...)
 }
 
-// virtualService returns one for a host that mirrors to "host" or "host#subset".
+// virtualService returns a VirtualService for a host that mirrors to the target "host" or "host#subset".
 func virtualService(name, host, target string) *route.Route {
 	to, subset, _ := strings.Cut(target, "#")
 	mirror := map[string]any{"host": to}

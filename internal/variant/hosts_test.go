@@ -23,7 +23,7 @@ func TestCovering(t *testing.T) {
 	assert.Equal(t, []string{"*"}, covering("*"))
 }
 
-// The route is in namespace web, the Service in shop.
+// The route is in the namespace web, the Service in shop.
 func TestWhichDestinationRuleApplies(t *testing.T) {
 	const host = "b.shop.svc.cluster.local"
 	cases := map[string]struct {
@@ -31,7 +31,7 @@ func TestWhichDestinationRuleApplies(t *testing.T) {
 		want  []string
 	}{
 		"short name in its own namespace": {[]any{ruleOf("shop/r", "b", "", "s", "")}, []string{"s"}},
-		"short name elsewhere":            {[]any{ruleOf("web/r", "b", "", "s", "")}, nil},
+		"short name in another namespace": {[]any{ruleOf("web/r", "b", "", "s", "")}, nil},
 		"name.namespace is not expanded":  {[]any{ruleOf("shop/r", "b.shop", "", "s", "")}, nil},
 		"upper case":                      {[]any{ruleOf("shop/r", "B", "", "s", "")}, []string{"s"}},
 		"full name":                       {[]any{ruleOf("web/r", host, "", "s", "")}, []string{"s"}},
@@ -92,7 +92,7 @@ func TestHosts(t *testing.T) {
 	}
 	c := newCluster(t, entryOf("shop/e", "api.example.com", ""), ruleOf("shop/r", "*.example.com", "", "s", ""))
 	got := c.variant(ext)
-	assert.True(t, got.HasRules, "rules beside the ServiceEntry")
+	assert.True(t, got.HasRules, "DestinationRules apply to the host of a ServiceEntry")
 	assert.Equal(t, []string{"s"}, got.Subsets)
 }
 
@@ -109,7 +109,7 @@ func TestShortHosts(t *testing.T) {
 	full := virtualService("web/v", "v", "c.shop.svc.cluster.local")
 	assert.Equal(t, policy.ServiceNotFound, c.variant(full).Reason)
 	c.apply(entryOf("shop/f", "c.shop.svc.cluster.local", ""))
-	assert.True(t, c.variant(full).External, "a Service of another cluster")
+	assert.True(t, c.variant(full).External, "the ServiceEntry is for a Service of another cluster")
 }
 
 func TestClusterDomain(t *testing.T) {
@@ -124,38 +124,4 @@ func TestClusterDomain(t *testing.T) {
 	rt := virtualService("web/v", "v", "x")
 	rt.Rules[0].Mirrors[0].Target = route.Target{Kind: route.TargetService, Namespace: "shop", Name: "b"}
 	assert.Equal(t, []string{"s"}, c.variant(rt).Subsets)
-}
-
-func grantOf(name, group, kind, from, to string) string {
-	m := meta(name)
-	return `{apiVersion: gateway.networking.k8s.io/v1beta1, kind: ReferenceGrant, metadata: {namespace: ` + m.Namespace + `, name: ` + m.Name + `},
-spec: {from: [{group: ` + group + `, kind: ` + kind + `, namespace: ` + from + `}], to: [` + to + `]}}`
-}
-
-func TestReferenceGrants(t *testing.T) {
-	const gw, all = route.GatewayGroup, `{group: "", kind: Service}`
-	cases := map[string]struct {
-		grant string
-		want  bool
-	}{
-		"every Service":      {grantOf("shop/g", gw, "HTTPRoute", "web", all), false},
-		"this Service":       {grantOf("shop/g", gw, "HTTPRoute", "web", `{group: "", kind: Service, name: b}`), false},
-		"another Service":    {grantOf("shop/g", gw, "HTTPRoute", "web", `{group: "", kind: Service, name: c}`), true},
-		"another kind":       {grantOf("shop/g", gw, "HTTPRoute", "web", `{group: "", kind: Secret}`), true},
-		"another route kind": {grantOf("shop/g", gw, "GRPCRoute", "web", all), true},
-		"another namespace":  {grantOf("shop/g", gw, "HTTPRoute", "other", all), true},
-		"another group":      {grantOf("shop/g", "example.com", "HTTPRoute", "web", all), true},
-		"in the wrong place": {grantOf("web/g", gw, "HTTPRoute", "web", all), true},
-	}
-	rt := httpRoute("web/a", "web/a", "shop/b")
-	for name, tc := range cases {
-		t.Run(name, func(t *testing.T) {
-			got := newCluster(t, append(readyObjects(), tc.grant)...).variant(rt)
-			assert.Equal(t, tc.want, got.Ungranted)
-			assert.Equal(t, policy.Ready, got.State, "the state is kept")
-		})
-	}
-	c := newCluster(t, readyObjects()...)
-	assert.False(t, c.variant(httpRoute("shop/a", "shop/a", "shop/b")).Ungranted)
-	assert.False(t, c.variant(virtualService("web/a", "a", "b.shop.svc.cluster.local")).Ungranted)
 }

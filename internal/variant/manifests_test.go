@@ -47,14 +47,14 @@ func TestFromYAML(t *testing.T) {
 	i, err := FromYAML(Options{AssumeReady: true}, []byte(manifests), nil)
 	require.NoError(t, err)
 	counts := i.Counts().Objects
-	assert.Equal(t, 1, counts[KindService], "Knative's Services are none")
+	assert.Equal(t, 1, counts[KindService], "a Service of Knative is not counted")
 	rt := i.Route(route.Key{Kind: route.HTTPRoute, Namespace: "default", Name: "r"})
 	require.NotNil(t, rt)
 	c := &cluster{Index: i, t: t}
-	assert.Equal(t, policy.Ready, c.variant(rt).State, "assumed")
+	assert.Equal(t, policy.Ready, c.variant(rt).State, "the workload is assumed to be ready")
 
 	require.NoError(t, i.Upsert(sliceOf("default/b-x", "b", "!b-1")))
-	assert.Equal(t, policy.Present, c.variant(rt).State, "a slice that is given decides")
+	assert.Equal(t, policy.Present, c.variant(rt).State, "an EndpointSlice among the manifests decides")
 	require.NoError(t, i.Upsert(sliceOf("default/b-x", "b", "b-1")))
 	assert.Equal(t, policy.Ready, c.variant(rt).State)
 	i.Delete(KindEndpointSlice, "default", "b-x")
@@ -64,7 +64,7 @@ func TestFromYAML(t *testing.T) {
 	i, err = FromYAML(Options{}, []byte(manifests))
 	require.NoError(t, err)
 	c.Index = i
-	assert.Equal(t, policy.Present, c.variant(rt).State, "not assumed unless asked for")
+	assert.Equal(t, policy.Present, c.variant(rt).State, "readiness is assumed with AssumeReady alone")
 }
 
 func TestMalformedManifests(t *testing.T) {

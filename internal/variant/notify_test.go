@@ -14,8 +14,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// In every case these routes are stored: gw mirrors to shop/b from its own
-// namespace, far from another one, vs to the subset v2, out to a host.
+// notifyCluster returns a cluster with the routes of all cases: gw mirrors to shop/b from its own namespace, far from
+// another one, vs to the subset v2, out to a host.
 func notifyCluster(t *testing.T) *cluster {
 	t.Helper()
 	c := newCluster(t, append(readyObjects(), istioRule,
@@ -83,7 +83,7 @@ func TestNotifications(t *testing.T) {
 	}
 }
 
-func TestAChangeThatIsNotOfMirrorsIsNone(t *testing.T) {
+func TestAChangeThatHasNothingToDoWithMirrorsIsNotNotified(t *testing.T) {
 	c := notifyCluster(t)
 	rt := httpRoute("shop/gw", "shop/a", "shop/b")
 	var object map[string]any
@@ -96,11 +96,11 @@ func TestAChangeThatIsNotOfMirrorsIsNone(t *testing.T) {
 	rt.ResourceVersion = "7"
 	assert.Equal(t, rt, c.Route(rt.Key))
 	c.Delete(KindService, "shop", "b")
-	assert.Len(t, c.notified(), 3, "still indexed")
+	assert.Len(t, c.notified(), 3, "the route is still found by its target")
 }
 
-// The end of the grace is no event; a look at the route tells when to look again.
-func TestTheEndOfTheGraceIsForetold(t *testing.T) {
+// The end of the grace is no event, so the Snapshot has the time at which the route has to be checked again.
+func TestTheSnapshotHasTheEndOfTheGrace(t *testing.T) {
 	c := notifyCluster(t)
 	rt := c.Route(route.Key{Kind: route.VirtualService, Namespace: "shop", Name: "vs"})
 	assert.Zero(t, c.Snapshot(rt).Recheck, "an endpoint is ready")
@@ -110,7 +110,7 @@ func TestTheEndOfTheGraceIsForetold(t *testing.T) {
 	c.apply(sliceOf("shop/b-x", "b", "!b-1"))
 	assert.Contains(t, c.notified(), rt.String())
 	assert.Equal(t, policy.Ready, c.variant(rt).State)
-	assert.Equal(t, defaultGrace, c.Snapshot(rt).Recheck, "the last endpoint counts, not the first")
+	assert.Equal(t, defaultGrace, c.Snapshot(rt).Recheck, "the grace begins with the loss of the last endpoint")
 	c.clock.Step(defaultGrace)
 	assert.Equal(t, policy.Present, c.variant(rt).State)
 	assert.Zero(t, c.Snapshot(rt).Recheck)
@@ -127,11 +127,11 @@ spec:
 `
 	rt := httpRoute("shop/gw", "shop/a", "shop/b")
 	c := newCluster(t, rt, serviceOf("shop/b", "app=b,tier=x"), sliceOf("shop/b-x", "b", "?"), ref)
-	assert.Equal(t, policy.WorkloadNotFound, c.variant(rt).Reason, "the Rollout's own selector says less")
+	assert.Equal(t, policy.WorkloadNotFound, c.variant(rt).Reason, "the Rollout's own selector has fewer labels")
 	c.notified()
 
 	c.apply(deployment("shop/b", "app=b,tier=x", 0))
-	assert.Equal(t, policy.Ready, c.variant(rt).State, "the template is the Deployment's, the replicas are not")
+	assert.Equal(t, policy.Ready, c.variant(rt).State, "the labels come from the Deployment, the replicas do not")
 	assert.Equal(t, []string{rt.String()}, c.notified())
 
 	c.apply(deployment("shop/b", "app=b", 0))
@@ -146,13 +146,13 @@ spec:
 	assertEmpty(t, c.Index)
 }
 
-func TestServicesAreToldWhetherOrNotARouteMirrorsToThem(t *testing.T) {
+func TestServicesAreNotifiedWhetherOrNotARouteMirrorsToThem(t *testing.T) {
 	c := newCluster(t)
 	c.apply(serviceOf("shop/before", "app=b"))
-	var told []string
+	var services []string
 	c.SubscribeServices(func(names []types.NamespacedName) {
 		for _, name := range names {
-			told = append(told, name.String())
+			services = append(services, name.String())
 		}
 	})
 	for _, change := range []func(){
@@ -163,12 +163,12 @@ func TestServicesAreToldWhetherOrNotARouteMirrorsToThem(t *testing.T) {
 		func() { c.apply(deployment("shop/b", "app=b,version=v2", 0)) },
 		func() { c.Delete(KindService, "shop", "b") },
 	} {
-		told = nil
+		services = nil
 		change()
-		require.Contains(t, told, "shop/b")
+		require.Contains(t, services, "shop/b")
 	}
-	told = nil
+	services = nil
 	c.apply(deployment("shop/n", "app=n", 1))
-	require.Empty(t, told)
-	require.Empty(t, c.notified(), "there is no route")
+	require.Empty(t, services)
+	require.Empty(t, c.notified(), "no route is stored")
 }

@@ -9,12 +9,12 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// Admission reads while reflectors write; the race detector watches.
+// Admission reads while feeds write, for the race detector.
 func TestConcurrentUse(t *testing.T) {
 	i := NewIndex(Options{Grace: time.Nanosecond})
 	i.Subscribe(func(keys []route.Key) {
 		for _, key := range keys {
-			i.Route(key) // no lock is held here
+			i.Route(key) // a subscriber is called without a lock
 		}
 	})
 	resolver := NewResolver(i, &fakeReader{index: NewIndex(Options{})}, func() bool { return true })

@@ -13,12 +13,11 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// randomObject is an object of a universe small enough for everything to
-// collide with everything.
+// randomObject is an object with one of so few names and labels that objects often meet.
 type randomObject struct {
 	kind Kind
 	name types.NamespacedName
-	obj  any // what apply takes
+	obj  any // for apply
 }
 
 func pick[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
@@ -73,9 +72,8 @@ selector: {matchLabels: {app: a}}, %s, strategy: {canary: {trafficRouting: {isti
 	return o
 }
 
-// TestRandomHistories checks that an Index that went through a history of
-// events knows what a fresh one would, that every change of what is known about
-// a stored route was announced, and that nothing is left in the end.
+// TestRandomHistories checks that an Index after many events gives the same snapshots as a new one with the same objects,
+// that every change of a stored route's snapshot was notified, and that the Index is empty when all objects are deleted.
 func TestRandomHistories(t *testing.T) {
 	for seed := range uint64(6) {
 		r := rand.New(rand.NewPCG(seed, 1))
@@ -93,7 +91,7 @@ func TestRandomHistories(t *testing.T) {
 				live[key] = o
 				c.apply(o.obj)
 			}
-			before = checkAnnounced(t, c, before)
+			before = checkNotified(t, c, before)
 		}
 		fresh := newCluster(t)
 		fresh.opts.Grace = -1
@@ -111,25 +109,25 @@ func TestRandomHistories(t *testing.T) {
 	}
 }
 
-// checkAnnounced returns what is known now about every stored route. Loops are
-// left out: they concern the route whose write closes them.
-func checkAnnounced(t *testing.T, c *cluster, before map[route.Key]policy.Snapshot) map[route.Key]policy.Snapshot {
+// checkNotified requires that the routes whose snapshots changed were notified, and returns the snapshots of all stored
+// routes. It ignores loops, because a loop is denied when the route is written that closes it.
+func checkNotified(t *testing.T, c *cluster, before map[route.Key]policy.Snapshot) map[route.Key]policy.Snapshot {
 	t.Helper()
-	announced := map[string]bool{}
+	notified := map[string]bool{}
 	for _, e := range c.notified() {
-		announced[e] = true
+		notified[e] = true
 	}
 	after := map[route.Key]policy.Snapshot{}
 	for rt := range c.Routes() {
 		snap := c.Snapshot(rt)
 		snap.Loops = nil
 		for target, v := range snap.Variants {
-			v.Detail = "" // names of workloads come and go
+			v.Detail = "" // it has the name of a workload, which may change alone
 			snap.Variants[target] = v
 		}
 		after[rt.Key] = snap
-		if old, ok := before[rt.Key]; ok && !announced[rt.String()] {
-			require.Equal(t, old, snap, "%s was not announced", rt.Key)
+		if old, ok := before[rt.Key]; ok && !notified[rt.String()] {
+			require.Equal(t, old, snap, "the change of %s was not notified", rt.Key)
 		}
 	}
 	return after

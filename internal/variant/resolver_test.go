@@ -19,19 +19,19 @@ import (
 	"github.com/mirrorgate/mirrorgate/patch"
 )
 
-// fakeReader answers live reads from an Index of its own, or fails for a kind.
+// fakeReader answers live reads from an Index of its own, and fails for the kinds in fail.
 type fakeReader struct {
 	index *Index
 	fail  map[Kind]error
 
-	mu    sync.Mutex
-	asked []Query
+	mu      sync.Mutex
+	queries []Query
 }
 
 func (f *fakeReader) Read(_ context.Context, q Query) ([]any, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.asked = append(f.asked, q)
+	f.queries = append(f.queries, q)
 	if err := f.fail[q.Kind]; err != nil {
 		return nil, err
 	}
@@ -61,7 +61,8 @@ func (f *fakeReader) Read(_ context.Context, q Query) ([]any, error) {
 	return found, nil
 }
 
-// resolve answers from caches while the API server has other objects.
+// resolve resolves a route with one mirror while the caches and the API server have different objects. It returns the
+// variant and the live reads.
 func resolve(t *testing.T, rt *route.Route, caches, server []any, fail map[Kind]error) (policy.Variant, []Query) {
 	t.Helper()
 	c := newCluster(t, caches...)
@@ -69,9 +70,9 @@ func resolve(t *testing.T, rt *route.Route, caches, server []any, fail map[Kind]
 	snap, err := NewResolver(c.Index, reader, func() bool { return true }).Resolve(t.Context(), rt)
 	require.NoError(t, err)
 	for _, v := range snap.Variants {
-		return v, reader.asked
+		return v, reader.queries
 	}
-	return policy.Variant{}, reader.asked
+	return policy.Variant{}, reader.queries
 }
 
 func TestAbsenceIsConfirmed(t *testing.T) {
@@ -125,18 +126,18 @@ func TestAbsenceIsConfirmed(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			got, asked := resolve(t, tc.rt, tc.caches, tc.server, nil)
+			got, queries := resolve(t, tc.rt, tc.caches, tc.server, nil)
 			assert.Equal(t, tc.state, got.State, got.Detail)
 			assert.Equal(t, tc.reason, got.Reason)
 			assert.False(t, got.Ungranted)
-			assert.Len(t, asked, tc.reads, asked)
+			assert.Len(t, queries, tc.reads, queries)
 		})
 	}
 	got, _ := resolve(t, http, append(without(KindService), port), ready, nil)
-	assert.Equal(t, int32(8000), got.Ports[0].Number, "what was read live counts")
-	got, asked := resolve(t, far, ready, nil, nil)
+	assert.Equal(t, int32(8000), got.Ports[0].Number, "the port that was read live counts")
+	got, queries := resolve(t, far, ready, nil, nil)
 	assert.True(t, got.Ungranted)
-	assert.Len(t, asked, 1)
+	assert.Len(t, queries, 1)
 }
 
 func TestALoopIsConfirmed(t *testing.T) {
@@ -157,27 +158,27 @@ func TestALoopIsConfirmed(t *testing.T) {
 	}{
 		"still there":                     {[]any{back}, []any{back}, nil, "shop/b -> shop/a", 1},
 		"its mirror was removed":          {[]any{back}, []any{httpRoute("shop/r2", "shop/b")}, nil, "", 1},
-		"its mirror goes elsewhere":       {[]any{back}, []any{gone}, nil, "", 1},
+		"its mirror has another target":   {[]any{back}, []any{gone}, nil, "", 1},
 		"it stands in front of another":   {[]any{back}, []any{http("r2", "x", "a")}, nil, "", 1},
 		"it was deleted":                  {[]any{back}, nil, nil, "", 1},
 		"another goes the same way":       {[]any{back, http("r3", "b", "a")}, []any{http("r3", "b", "a")}, nil, "shop/b -> shop/a", 2},
 		"another goes a longer way":       {[]any{back, http("r3", "b", "c"), http("r4", "c", "a")}, []any{http("r3", "b", "c"), http("r4", "c", "a")}, nil, "shop/b -> shop/c -> shop/a", 3},
-		"nobody can be asked":             {[]any{back}, []any{back}, broken, "", 1},
-		"more were removed than is asked": {many, nil, nil, "", maxRounds},
+		"the API server cannot be read":   {[]any{back}, []any{back}, broken, "", 1},
+		"more were removed than are read": {many, nil, nil, "", maxRounds},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ready := append(readyObjects(), tc.caches...)
 			reader := &fakeReader{index: newCluster(t, tc.server...).Index, fail: tc.fail}
 			snap, err := NewResolver(newCluster(t, ready...).Index, reader, func() bool { return true }).Resolve(t.Context(), http("r1", "a", "b"))
 			require.NoError(t, err)
-			assert.Len(t, reader.asked, tc.reads, reader.asked)
+			assert.Len(t, reader.queries, tc.reads, reader.queries)
 			var ways []string
 			for _, way := range snap.Loops {
 				ways = append(ways, way)
 			}
 			assert.Equal(t, tc.way, strings.Join(ways, ", "))
 			for _, v := range snap.Variants {
-				assert.Equal(t, policy.Ready, v.State, "the mirror itself stays judged")
+				assert.Equal(t, policy.Ready, v.State, "an unconfirmed loop does not change the state")
 			}
 		})
 	}
@@ -204,7 +205,7 @@ func TestAFailedReadIsUnknown(t *testing.T) {
 			assert.Equal(t, policy.Unknown, got.State)
 			assert.Equal(t, policy.VariantUnknown, got.Reason)
 			assert.Contains(t, got.Detail, "connection refused")
-			assert.False(t, got.Exists || got.Ungranted || got.HasRules, "nothing unconfirmed may deny")
+			assert.False(t, got.Exists || got.Ungranted || got.HasRules, "an unconfirmed fact must not deny")
 		})
 	}
 }
@@ -218,7 +219,7 @@ func TestReadsAreBounded(t *testing.T) {
 	reader := &fakeReader{index: NewIndex(Options{})}
 	snap, err := NewResolver(NewIndex(Options{}), reader, func() bool { return true }).Resolve(t.Context(), rt)
 	require.NoError(t, err)
-	assert.Len(t, reader.asked, maxReads)
+	assert.Len(t, reader.queries, maxReads)
 	states := map[policy.State]int{}
 	for _, v := range snap.Variants {
 		states[v.State]++
@@ -226,7 +227,7 @@ func TestReadsAreBounded(t *testing.T) {
 	assert.Equal(t, map[policy.State]int{policy.Absent: maxReads, policy.Unknown: 100 - maxReads}, states)
 }
 
-// What one decision may not ask about, the next one does.
+// A decision on a route with too many mirrors parks some, and the next decision reads the objects of the others.
 func TestEveryDecisionGetsFurther(t *testing.T) {
 	var targets []string
 	for n := range 2*maxReads + 1 {
@@ -249,7 +250,7 @@ func TestEveryDecisionGetsFurther(t *testing.T) {
 	assert.Equal(t, []int{maxReads, maxReads, 1}, parked)
 }
 
-// manyRules is a VirtualService that mirrors to each of the hosts.
+// manyRules returns a VirtualService with one rule for each host, which mirrors to it.
 func manyRules(hosts []string) []byte {
 	rules := make([]string, len(hosts))
 	for i, host := range hosts {
@@ -259,7 +260,7 @@ func manyRules(hosts []string) []byte {
 		strings.Join(rules, ","))
 }
 
-// Whatever would deny a write is looked up first, for the caches may lag.
+// Every fact that would deny a write is read live first, because the caches may lag.
 func TestContradictionsAreConfirmed(t *testing.T) {
 	several, external := serviceOf("shop/b", "app=b"), serviceOf("shop/b", "app=b")
 	several.Spec.Ports = append(several.Spec.Ports, corev1.ServicePort{Name: "x", Port: 9000})
@@ -287,7 +288,7 @@ func TestContradictionsAreConfirmed(t *testing.T) {
 				require.NoError(t, err)
 				return d.Findings
 			}
-			assert.NotEmpty(t, findings(tc.caches), "the API server says the same")
+			assert.NotEmpty(t, findings(tc.caches), "the API server confirms it")
 			assert.Empty(t, findings(tc.server), "the caches lag")
 		})
 	}

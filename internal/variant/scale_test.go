@@ -11,7 +11,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// The size that the memory limit is promised for; 2 pods for each workload.
+// The size of cluster for which the memory limit is documented, with 2 pods for each workload.
 const (
 	scaleServices  = 5000
 	scaleWorkloads = 10000
@@ -19,7 +19,8 @@ const (
 	namespaces     = 50
 )
 
-// fill feeds a cluster of that size, one object at a time as a watch does.
+// fill adds the objects of a cluster of that size, one at a time as a watch does. They are in the namespace one, or in
+// many namespaces when it is "".
 func fill(tb testing.TB, i *Index, one string) {
 	tb.Helper()
 	put := func(obj any) {
@@ -79,7 +80,7 @@ func BenchmarkMemory(b *testing.B) {
 	}
 }
 
-// Both layouts: spread over namespaces, and everything in one.
+// BenchmarkEvents measures events in clusters whose objects are spread over namespaces, or all in one.
 func BenchmarkEvents(b *testing.B) {
 	for name, one := range map[string]string{"spread": "", "oneNamespace": "shop"} {
 		i := NewIndex(Options{})

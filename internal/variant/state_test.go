@@ -197,10 +197,10 @@ func TestASelectorThatMovesIsNoRestart(t *testing.T) {
 	assert.Equal(t, policy.Ready, c.variant(rt).State)
 	c.apply(serviceOf("shop/b", "app=new"))
 	c.apply(sliceOf("shop/b-1", "b", "!new-1"))
-	assert.Equal(t, policy.Present, c.variant(rt).State, "the new one was never ready")
+	assert.Equal(t, policy.Present, c.variant(rt).State, "the new workload was never ready")
 }
 
-func TestGraceIsForgotten(t *testing.T) {
+func TestLossesAreDroppedAfterTheGrace(t *testing.T) {
 	c := newCluster(t, readyObjects()...)
 	c.Delete(KindEndpointSlice, "shop", "b-x")
 	assert.Len(t, c.losses, 1)
@@ -227,7 +227,7 @@ func TestFactsBesideTheState(t *testing.T) {
 
 	got := c.variant(virtualService("shop/a", "a", "b"))
 	assert.True(t, got.Exists)
-	assert.True(t, got.HasRules, "rules are told even when no subset is named")
+	assert.True(t, got.HasRules, "HasRules is set even for a mirror without a subset")
 	assert.Equal(t, []string{"other", "v2"}, got.Subsets)
 	assert.Equal(t, []policy.Port{{Name: "http", Number: 8000}}, got.Ports)
 
@@ -245,8 +245,8 @@ func TestFactsBesideTheState(t *testing.T) {
 	assert.Equal(t, policy.Variant{State: policy.Ready, Exists: true}, c.variant(rt))
 }
 
-// Whoever starts in the middle of a restart decides as those who saw it begin.
-func TestGraceOfALossThatNobodySaw(t *testing.T) {
+// A replica that starts during a restart of the variant decides like the replicas that saw it begin.
+func TestGraceOfALossBeforeTheStart(t *testing.T) {
 	rt := httpRoute("shop/gw", "shop/a", "shop/b")
 	c := newCluster(t)
 	old := deployment("shop/b", "app=b", 1)

@@ -22,7 +22,7 @@ func TestSelfManagedRefusesASecretThatIsNotOurs(t *testing.T) {
 	}, "no error is counted")
 	status, _ := harness.Fetch(t, server.HealthURL+"/readyz/certificate")
 	require.Equal(t, 500, status)
-	require.Contains(t, server.Log(), "is not ours: it lacks the label app.kubernetes.io/managed-by=mirrorgate")
+	require.Contains(t, server.Log(), "is not made by mirrorgate: it lacks the label app.kubernetes.io/managed-by=mirrorgate")
 	require.Equal(t, "theirs", env.MustKubectl(t, "", "-n", ns, "get", "secret", certs.SelfSecret, "-o", `go-template={{index .data "tls.crt" | base64decode}}`))
 
 	env.MustKubectl(t, "", "-n", ns, "delete", "secret", certs.SelfSecret)
