@@ -23,7 +23,7 @@ import (
 // the label.
 func (g *Gate) mutate(ctx context.Context, req *admission.Request) (outcome, error) {
 	if req.Operation == admissionv1.Update && !touched(req) {
-		same, err := route.SameToUs(req.Object.Raw, req.OldObject.Raw)
+		same, err := route.Unchanged(req.Object.Raw, req.OldObject.Raw)
 		if err == nil && same {
 			return allow(policy.None, policy.Unchanged), nil
 		}
