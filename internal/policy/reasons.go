@@ -1,7 +1,7 @@
 package policy
 
-// Reason names why a decision came out as it did. The same constant appears in
-// messages, events, logs, audit annotations and metric labels.
+// Reason is a constant that names why a decision came out as it did. It appears in messages, events, logs, audit
+// annotations and metric labels.
 type Reason string
 
 // Reasons for which a mirror is parked until a later object mends it.
@@ -17,8 +17,7 @@ const (
 	NotGranted              Reason = "NotGranted"
 )
 
-// Reasons for which a write is denied: contradictions that no later object can
-// repair.
+// Reasons for which a write is denied: contradictions that no later object can repair.
 const (
 	PercentOutOfRange Reason = "PercentOutOfRange"
 	MirrorConflict    Reason = "MirrorConflict"
@@ -31,7 +30,7 @@ const (
 	GateInvalid       Reason = "GateInvalid"
 )
 
-// Reasons that end in a warning, or in nothing.
+// Reasons that have a warning at most.
 const (
 	WouldNotFit     Reason = "WouldNotFit"
 	ManagedRoute    Reason = "ManagedRoute"
@@ -50,7 +49,7 @@ const (
 	Unreadable      Reason = "Unreadable"
 )
 
-// mendable tells whether a later object can repair what the reason names.
+// mendable reports whether a later object can remove the reason.
 func (r Reason) mendable() bool {
 	switch r {
 	case ServiceNotFound, ServiceDeleting, HostNotFound, DestinationRuleNotFound, WorkloadNotFound,

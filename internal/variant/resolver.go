@@ -165,7 +165,7 @@ func (v *view) doubts(doc *route.Route, m *route.Mirror, variant policy.Variant)
 			queries = append(queries, entriesQuery())
 		}
 	}
-	if m.Target.Subset != "" && variant.HasRules && !slices.Contains(variant.Subsets, m.Target.Subset) {
+	if m.Target.Subset != "" && variant.HasDestinationRule && !slices.Contains(variant.Subsets, m.Target.Subset) {
 		queries = append(queries, v.rulesQueries(doc, m)...)
 	}
 	if variant.ExternalName || lacksPort(variant, m.Target.Port) {

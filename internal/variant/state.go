@@ -68,7 +68,7 @@ func (v *view) ofHost(doc *route.Route, m *route.Mirror) policy.Variant {
 	}
 	variant := policy.Variant{State: policy.Ready, Exists: true, External: true}
 	rules := v.rulesFor(host, e.Namespace, doc.Namespace)
-	variant.HasRules = len(rules) > 0
+	variant.HasDestinationRule = len(rules) > 0
 	variant.Subsets, _, _ = subsetsOf(rules, "")
 	return variant
 }
@@ -88,7 +88,7 @@ func (v *view) ofService(doc *route.Route, m *route.Mirror) policy.Variant {
 		rules = v.rulesFor(v.base.fqdn(m.Target.Service()), name.Namespace, doc.Namespace)
 	}
 	variant := v.serviceState(name, m.Target.Subset, rules, doc.Namespace)
-	variant.HasRules = len(rules) > 0
+	variant.HasDestinationRule = len(rules) > 0
 	variant.Subsets, _, _ = subsetsOf(rules, "")
 	if s := v.service(name); s != nil {
 		variant.Exists = true
