@@ -1,6 +1,6 @@
 // Package policy decides which mirrors of a route are active and which are parked, and which writes are denied. Decide
 // takes plain values, no client, clock or logger, so that the webhook, the controller and offline tools come to the
-// same decision.
+// same decision. docs/rules.md lists the reasons for its decisions.
 package policy
 
 import (

@@ -3,7 +3,8 @@
 // text kept in the parked annotation.
 //
 // Nothing in this package knows a cluster. Foreign API types are never marshalled, because a Go type that is
-// older than the CRD would silently drop the fields that it does not know.
+// older than the CRD would silently drop the fields that it does not know. docs/design/admission.md explains the
+// stored form of a mirror.
 package route
 
 import (
