@@ -32,21 +32,21 @@ const (
 
 // Reasons that have a warning at most.
 const (
-	WouldNotFit     Reason = "WouldNotFit"
-	ManagedRoute    Reason = "ManagedRoute"
-	OrphanedMark    Reason = "OrphanedMark"
-	SumExceeds100   Reason = "SumExceeds100"
-	DeprecatedField Reason = "DeprecatedField"
-	ShortHost       Reason = "ShortHost"
-	TruncatesToZero Reason = "TruncatesToZero"
-	NonIdempotent   Reason = "NonIdempotent"
-	VariantReady    Reason = "VariantReady"
-	VariantUnknown  Reason = "VariantUnknown"
-	NoMirror        Reason = "NoMirror"
-	ExternalTarget  Reason = "ExternalTarget"
-	Unchanged       Reason = "Unchanged"
-	Deleting        Reason = "Deleting"
-	Unreadable      Reason = "Unreadable"
+	WouldNotFit         Reason = "WouldNotFit"
+	ManagedRoute        Reason = "ManagedRoute"
+	OrphanedPlaceholder Reason = "OrphanedMark"
+	SumExceeds100       Reason = "SumExceeds100"
+	DeprecatedField     Reason = "DeprecatedField"
+	ShortHost           Reason = "ShortHost"
+	TruncatesToZero     Reason = "TruncatesToZero"
+	NonIdempotent       Reason = "NonIdempotent"
+	VariantReady        Reason = "VariantReady"
+	VariantUnknown      Reason = "VariantUnknown"
+	NoMirror            Reason = "NoMirror"
+	ExternalTarget      Reason = "ExternalTarget"
+	Unchanged           Reason = "Unchanged"
+	Deleting            Reason = "Deleting"
+	Unreadable          Reason = "Unreadable"
 )
 
 // mendable reports whether a later object can remove the reason.

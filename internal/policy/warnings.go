@@ -75,44 +75,43 @@ func warnings(notices []Notice) []string {
 	return out
 }
 
+type noticeList []Notice
+
+func (l *noticeList) add(field string, reason Reason, format string, args ...any) {
+	*l = append(*l, Notice{Field: field, Reason: reason, Message: fmt.Sprintf(format, args...)})
+}
+
 // notices returns the notices about a whole route.
 func notices(rt *route.Route, d *Decision, snap Snapshot) []Notice {
-	var out []Notice
-	add := func(path string, reason Reason, format string, args ...any) {
-		out = append(out, Notice{Field: path, Reason: reason, Message: fmt.Sprintf(format, args...)})
-	}
+	var out noticeList
 	managed := snap.ManagedBy
 	if managed != "" && len(d.Verdicts) > 0 {
-		add("", ManagedRoute, "mirrors of %s are left alone: %s manages the route", rt.Name, managed)
+		out.add("", ManagedRoute, "mirrors of %s are left alone: %s manages the route", rt.Name, managed)
 	}
 	if rt.ParkedError != nil && len(d.Plan.Operations) > 0 {
-		add("", ParkedInvalid, "%s is replaced because no placeholder needs it: %v", route.ParkedAnnotation, rt.ParkedError)
+		out.add("", ParkedInvalid, "%s is replaced because no placeholder needs it: %v", route.ParkedAnnotation, rt.ParkedError)
 	}
 	for _, v := range d.Verdicts {
 		switch why := d.Plan.Misfits[v.Mirror.ID]; {
 		case why != "" && v.Mirror.Parked:
-			add(v.Mirror.Path, WouldNotFit, "stays parked: %s", why)
+			out.add(v.Mirror.Path, WouldNotFit, "stays parked: %s", why)
 		case why != "":
-			add(v.Mirror.Path, WouldNotFit, "stays active: %s", why)
+			out.add(v.Mirror.Path, WouldNotFit, "stays active: %s", why)
 		case managed == "" && v.Park && v.Reason != VariantUnknown && v.Reason != UnsupportedTarget:
-			add(v.Mirror.Path, v.Reason, "mirror to %s is parked: %s", TargetName(v.Mirror), v.Detail)
+			out.add(v.Mirror.Path, v.Reason, "mirror to %s is parked: %s", TargetName(v.Mirror), v.Detail)
 			out[len(out)-1].Parked = true
 		case v.Reason == VariantUnknown:
-			add(v.Mirror.Path, v.Reason, "mirror to %s stays as it is: the state of its variant is not known", TargetName(v.Mirror))
+			out.add(v.Mirror.Path, v.Reason, "mirror to %s stays as it is: the state of its variant is not known", TargetName(v.Mirror))
 		}
 	}
 	for i := range rt.Rules {
-		out = append(out, ruleNotices(rt, &rt.Rules[i], snap)...)
+		out.addRule(rt, &rt.Rules[i], snap)
 	}
 	return out
 }
 
-// ruleNotices returns the notices about one rule.
-func ruleNotices(rt *route.Route, rule *route.Rule, snap Snapshot) []Notice {
-	var out []Notice
-	add := func(path string, reason Reason, format string, args ...any) {
-		out = append(out, Notice{Field: path, Reason: reason, Message: fmt.Sprintf(format, args...)})
-	}
+// addRule adds the notices about one rule.
+func (l *noticeList) addRule(rt *route.Route, rule *route.Rule, snap Snapshot) {
 	sum, under := 0.0, map[int]float64{}
 	for i := range rule.Mirrors {
 		m := &rule.Mirrors[i]
@@ -121,38 +120,42 @@ func ruleNotices(rt *route.Route, rule *route.Rule, snap Snapshot) []Notice {
 		} else {
 			sum += m.Percentage.Percent()
 		}
-		if m.ShortHost && !snap.Variants[m.Target.WithoutPort()].External {
-			rest := ".svc and the cluster's domain"
-			if strings.HasSuffix(m.Host, ".svc") {
-				rest = "the cluster's domain"
-			}
-			add(m.TargetPath, ShortHost, "Istio does not expand %q; append %s", m.Host, rest)
-		}
-		for _, f := range m.Percentage.Fields {
-			switch {
-			case f.Name == "mirrorPercent", f.Name == "mirror_percent":
-				add(f.Path, DeprecatedField, "use mirrorPercentage")
-			case rt.Kind == route.VirtualService && f.Percent > 0 && f.Percent < 0.0001:
-				add(f.Path, TruncatesToZero, "below Istio's resolution of 0.0001 %%; it mirrors nothing")
-			}
-		}
+		l.addMirror(rt.Kind, m, snap)
 	}
 	most := 0.0 // each request goes to one backend
 	for _, s := range under {
 		most = max(most, s)
 	}
 	if sum += most; len(rule.Mirrors) > 1 && sum > 100 {
-		add(rule.Path, SumExceeds100, "its %d mirrors together copy %.4g %% of the traffic", len(rule.Mirrors), sum)
+		l.add(rule.Path, SumExceeds100, "its %d mirrors together copy %.4g %% of the traffic", len(rule.Mirrors), sum)
 	}
 	for _, method := range []string{"POST", "PATCH"} {
 		if len(rule.Mirrors) > 0 && slices.Contains(rule.Methods, method) {
-			add(rule.Path, NonIdempotent, "%s is not idempotent; the variant repeats every write", method)
+			l.add(rule.Path, NonIdempotent, "%s is not idempotent; the variant repeats every write", method)
 		}
 	}
 	for _, id := range rule.Orphans {
 		if rt.ParkedError == nil && rt.EntryError(id) == nil {
-			add(rule.Path, OrphanedMark, "no mirror is parked behind %s%s; remove it", route.PlaceholderPrefix, shorten(id, 16))
+			l.add(rule.Path, OrphanedPlaceholder, "no mirror is parked behind %s%s; remove it", route.PlaceholderPrefix, shorten(id, 16))
 		}
 	}
-	return out
+}
+
+// addMirror adds the notices about the spelling of one mirror.
+func (l *noticeList) addMirror(kind route.Kind, m *route.Mirror, snap Snapshot) {
+	if m.ShortHost && !snap.Variants[m.Target.WithoutPort()].External {
+		rest := ".svc and the cluster's domain"
+		if strings.HasSuffix(m.Host, ".svc") {
+			rest = "the cluster's domain"
+		}
+		l.add(m.TargetPath, ShortHost, "Istio does not expand %q; append %s", m.Host, rest)
+	}
+	for _, f := range m.Percentage.Fields {
+		switch {
+		case f.Name == "mirrorPercent", f.Name == "mirror_percent":
+			l.add(f.Path, DeprecatedField, "use mirrorPercentage")
+		case kind == route.VirtualService && f.Percent > 0 && f.Percent < 0.0001:
+			l.add(f.Path, TruncatesToZero, "below Istio's resolution of 0.0001 %%; it mirrors nothing")
+		}
+	}
 }
