@@ -110,9 +110,6 @@ func Decide(rt *route.Route, snap Snapshot, cfg Config) (Decision, error) {
 
 // verdict returns where one mirror belongs.
 func verdict(rt *route.Route, m *route.Mirror, snap Snapshot) Verdict {
-	stay := func(reason Reason, detail string) Verdict {
-		return Verdict{Mirror: m, Park: m.Parked, Reason: reason, Detail: detail}
-	}
 	park := func(reason Reason, detail string) Verdict {
 		return Verdict{Mirror: m, Park: true, Reason: reason, Detail: detail}
 	}
@@ -121,9 +118,10 @@ func verdict(rt *route.Route, m *route.Mirror, snap Snapshot) Verdict {
 	if rt.Gate == Present.String() {
 		gate = Present
 	}
+	if why := unsupported(rt, m, v); why != "" {
+		return Verdict{Mirror: m, Park: m.Parked, Reason: UnsupportedTarget, Detail: why}
+	}
 	switch {
-	case unsupported(rt, m, v) != "":
-		return stay(UnsupportedTarget, unsupported(rt, m, v))
 	case !known || v.State == Unknown:
 		return Verdict{Mirror: m, Park: m.Parked || v.WasParked, Reason: VariantUnknown, Detail: v.Detail}
 	case v.External:

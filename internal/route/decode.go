@@ -2,6 +2,7 @@ package route
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,7 +16,7 @@ import (
 // DefaultClusterDomain is the DNS domain of a cluster that is not configured with another one.
 const DefaultClusterDomain = "cluster.local"
 
-// Options steer Decode. The zero value is valid.
+// Options configure Decode. The zero value is valid.
 type Options struct {
 	// ClusterDomain is the cluster's DNS domain, "cluster.local" when empty.
 	ClusterDomain string
@@ -25,9 +26,6 @@ type Options struct {
 	// only for entries that the write has lost, and may be nil.
 	Previous func() *Route
 }
-
-// errKind is returned for an object that is no route.
-var errKind = errors.New("not an HTTPRoute, a GRPCRoute or a VirtualService")
 
 // MayMirror reports, at little cost, whether an object can carry a mirror or one of mirrorgate's annotations; most
 // routes cannot. It may report true for one that carries neither.
@@ -75,24 +73,19 @@ func Decode(raw []byte, opts Options) (*Route, error) {
 	if err := unmarshal(raw, &o); err != nil {
 		return nil, unusable("decode route", err)
 	}
-	if opts.ClusterDomain == "" {
-		opts.ClusterDomain = DefaultClusterDomain
-	}
 	rt := &Route{
-		Key:             Key{Kind: Kind(o.Kind), Namespace: o.Metadata.Namespace, Name: o.Metadata.Name},
+		Key: Key{
+			Kind:      Kind(o.Kind),
+			Namespace: cmp.Or(o.Metadata.Namespace, opts.Namespace),
+			Name:      cmp.Or(o.Metadata.Name, o.Metadata.GenerateName),
+		},
 		APIVersion:      o.APIVersion,
 		UID:             o.Metadata.UID,
 		ResourceVersion: o.Metadata.ResourceVersion,
 		Deleting:        o.Metadata.DeletionTimestamp != "",
 	}
 	if rt.Name == "" {
-		rt.Name = o.Metadata.GenerateName
-	}
-	if rt.Name == "" {
 		return nil, errors.New("decode route: metadata.name is missing")
-	}
-	if rt.Namespace == "" {
-		rt.Namespace = opts.Namespace
 	}
 	rt.readMetadata(&o)
 	rt.previous = opts.Previous
@@ -102,9 +95,9 @@ func Decode(raw []byte, opts Options) (*Route, error) {
 	case group == GatewayGroup && (rt.Kind == HTTPRoute || rt.Kind == GRPCRoute):
 		rt.readGateway(&o.Spec)
 	case group == IstioGroup && rt.Kind == VirtualService:
-		rt.readVirtualService(&o.Spec, opts.ClusterDomain)
+		rt.readVirtualService(&o.Spec, cmp.Or(opts.ClusterDomain, DefaultClusterDomain))
 	default:
-		return nil, fmt.Errorf("%s %s: %w", o.APIVersion, o.Kind, errKind)
+		return nil, fmt.Errorf("%s %s: not an HTTPRoute, a GRPCRoute or a VirtualService", o.APIVersion, o.Kind)
 	}
 	if rt.ParkedError != nil && slices.ContainsFunc(rt.Rules, func(r Rule) bool { return len(r.Orphans) > 0 }) {
 		rt.frozen = misfitForged

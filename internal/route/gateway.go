@@ -8,6 +8,8 @@ import (
 	"math"
 	"slices"
 	"strconv"
+
+	"k8s.io/utils/ptr"
 )
 
 type gatewayRule struct {
@@ -30,20 +32,13 @@ type backendRef struct {
 }
 
 func (r backendRef) target(namespace string) Target {
-	t := Target{Kind: TargetService, Namespace: namespace, Name: r.Name}
-	if r.Group != nil {
-		t.Group = *r.Group
+	return Target{
+		Group:     ptr.Deref(r.Group, ""),
+		Kind:      ptr.Deref(r.Kind, TargetService),
+		Namespace: cmp.Or(ptr.Deref(r.Namespace, ""), namespace),
+		Name:      r.Name,
+		Port:      ptr.Deref(r.Port, 0),
 	}
-	if r.Kind != nil {
-		t.Kind = *r.Kind
-	}
-	if r.Namespace != nil && *r.Namespace != "" {
-		t.Namespace = *r.Namespace
-	}
-	if r.Port != nil {
-		t.Port = *r.Port
-	}
-	return t
 }
 
 // filterHead holds the fields of a filter that matter for mirrors and placeholders.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/mirrorgate/mirrorgate/patch"
@@ -117,14 +118,10 @@ func (e entry) checkStanza() error {
 	if err := unmarshal(e.Stanza["mirror"], &dst); err != nil || isNull(e.Stanza["mirror"]) {
 		return errors.New("stanza has no mirror")
 	}
-	known := 0
-	for _, key := range stanzaKeys {
-		if _, ok := e.Stanza[key]; ok {
-			known++
+	for key := range e.Stanza {
+		if !slices.Contains(stanzaKeys, key) {
+			return fmt.Errorf("stanza has fields other than %s", strings.Join(stanzaKeys, ", "))
 		}
-	}
-	if known != len(e.Stanza) {
-		return fmt.Errorf("stanza has fields other than %s", strings.Join(stanzaKeys, ", "))
 	}
 	return nil
 }
