@@ -1,5 +1,7 @@
 package route
 
+// Decode reads the raw JSON of a route, and reports errors in the words of the API and not of Go.
+
 import (
 	"bytes"
 	"cmp"
@@ -173,7 +175,7 @@ func unmarshal(raw []byte, into any) error {
 	return jsonv2.Unmarshal(raw, into, lenient)
 }
 
-// The API server stores whatever bytes a string holds.
+// lenient accepts strings that are not UTF-8, because the API server stores them.
 var lenient = jsontext.AllowInvalidUTF8(true)
 
 // unusable returns the error for a text that cannot be read, without the names of Go's types and packages, which a
