@@ -23,7 +23,7 @@ import (
 // the label.
 func (g *Gate) mutate(ctx context.Context, req *admission.Request) (outcome, error) {
 	if req.Operation == admissionv1.Update && !touched(req) {
-		same, err := route.SameToUs(req.Object.Raw, req.OldObject.Raw)
+		same, err := route.Unchanged(req.Object.Raw, req.OldObject.Raw)
 		if err == nil && same {
 			return allow(policy.None, policy.Unchanged), nil
 		}
@@ -102,12 +102,12 @@ func (g *Gate) validate(ctx context.Context, req *admission.Request) (outcome, e
 		}
 		before = stored.Findings
 	}
-	made, stale := policy.Made(d.Findings, before)
-	warnings := slices.Concat(d.Warnings, policy.Stale(stale))
-	if len(made) == 0 {
-		return allow(policy.None, stale[0].Reason, warnings...), nil
+	introduced, known := policy.Introduced(d.Findings, before)
+	warnings := slices.Concat(d.Warnings, policy.KnownWarnings(known))
+	if len(introduced) == 0 {
+		return allow(policy.None, known[0].Reason, warnings...), nil
 	}
-	return denied(req, made, warnings), nil
+	return denied(req, introduced, warnings), nil
 }
 
 func join(texts []string) string { return strings.Join(slices.Compact(texts), "; ") }

@@ -11,8 +11,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/patch"
 )
 
-// BenchmarkDecide is what one admission costs: read the route, decide, and try
-// the patch.
+// BenchmarkDecide measures one admission: decode the route, decide, and apply the patch.
 func BenchmarkDecide(b *testing.B) {
 	small, err := yaml.YAMLToJSON([]byte(`
 apiVersion: gateway.networking.k8s.io/v1
@@ -49,9 +48,9 @@ spec:
 		return Snapshot{Variants: map[route.Target]Variant{{Kind: route.TargetService, Namespace: "shop", Name: "v2"}: v}}
 	}
 	admit := func(b *testing.B, raw []byte, snap Snapshot) []byte {
-		doc, err := route.Decode(raw, route.Options{})
+		rt, err := route.Decode(raw, route.Options{})
 		require.NoError(b, err)
-		d, err := Decide(doc, snap, Config{})
+		d, err := Decide(rt, snap, Config{})
 		require.NoError(b, err)
 		out, err := patch.Apply(raw, d.Plan.Operations)
 		require.NoError(b, err)

@@ -1,34 +1,29 @@
 package policy
 
+// Decide and its arguments and result.
+
 import (
 	"fmt"
-	"hash/crc32"
 	"slices"
-	"strings"
 
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// Config is what a cluster's operator decides. The zero value is valid: no
-// limits, not strict.
+// Config holds the settings of a cluster's operator. The zero value is valid: no limits, not strict.
 type Config struct {
-	// Strict denies a mirror that would otherwise be parked until a later
-	// object mends it.
+	// Strict denies a mirror that would otherwise be parked until a later object mends it.
 	Strict bool `json:"strict,omitempty"`
-	// Limits hold for every namespace without an entry in Namespaces.
+	// Limits apply to every namespace without an entry in Namespaces.
 	Limits Limits `json:"limits,omitzero"`
-	// Namespaces holds the limits of single namespaces; an entry replaces
-	// Limits as a whole.
+	// Namespaces holds the limits of single namespaces; an entry replaces Limits as a whole.
 	Namespaces map[string]Limits `json:"namespaces,omitempty"`
 }
 
 // Limits bound the mirrors of the routes in a namespace.
 type Limits struct {
-	// MaxPercent is the largest share of the traffic that one mirror may copy,
-	// 0 to 100; nil means no limit.
+	// MaxPercent is the largest share of the traffic that one mirror may copy, 0 to 100; nil means no limit.
 	MaxPercent *float64 `json:"maxPercent,omitempty"`
-	// MaxMirrors is the largest number of mirrors in one rule; nil means no
-	// limit, 0 that mirroring is not allowed.
+	// MaxMirrors is the largest number of mirrors in one rule; nil means no limit, 0 means no mirrors at all.
 	MaxMirrors *int `json:"maxMirrors,omitempty"`
 }
 
@@ -40,11 +35,11 @@ func (c Config) For(namespace string) Limits {
 	return c.Limits
 }
 
-// Action is what a decision does to a route.
+// Action names the effect of a decision on a route.
 type Action string
 
-// The actions, as metric label and audit annotation. A decision that parks one
-// mirror and restores another counts as Park.
+// The actions, as metric label and audit annotation. A decision that parks one mirror and restores another counts as
+// Park.
 const (
 	Park    Action = "park"
 	Restore Action = "restore"
@@ -53,90 +48,86 @@ const (
 	Deny    Action = "deny"
 )
 
-// Verdict is what policy says about one mirror.
+// Verdict is the result for one mirror.
 type Verdict struct {
 	Mirror *route.Mirror
-	// Park tells where the mirror should be: parked, or in the spec.
+	// Park reports whether the mirror belongs parked, as opposed to active in the spec.
 	Park bool
-	// Reason and Detail tell why; Detail is one clause for people.
+	// Reason says why, and Detail explains it to a reader in one clause.
 	Reason Reason
 	Detail string
 }
 
-// Decision is what policy says about one route.
+// Decision is the result for one route.
 type Decision struct {
 	Action   Action
 	Reason   Reason
 	Verdicts []Verdict
-	// Plan carries the decision out; it has no operations when the
-	// stored state is as it should be.
+	// Plan carries the decision out; it has no operations when the stored route is as decided.
 	Plan route.Plan
-	// Findings are contradictions. Whether one denies a write depends on
-	// whether the write made it: see Made.
+	// Findings are contradictions. A finding denies a write only if that write introduced it: see Introduced.
 	Findings []Finding
-	// Notices are what the author of the route should know, whole; Warnings are
-	// the same for the author of a write, 120 characters at most each.
+	// Notices are for the author of the route; Warnings are the same for the author of a write, cut to at most 120
+	// characters each.
 	Notices  []Notice
 	Warnings []string
 }
 
-// Decide says what should happen to a route's mirrors. It is a function of its
-// arguments alone. The error is internal: it never concerns the user's input.
-func Decide(doc *route.Route, snap Snapshot, cfg Config) (Decision, error) {
-	if doc.Deleting {
+// Decide returns the decision about a route's mirrors. It depends on its arguments alone. The error is internal: it
+// is never about the user's input.
+func Decide(rt *route.Route, snap Snapshot, cfg Config) (Decision, error) {
+	if rt.Deleting {
 		return Decision{Action: Skip, Reason: Deleting}, nil
 	}
 	managed := snap.ManagedBy
 	var d Decision
-	for rule, m := range doc.Every {
-		v := verdict(doc, m, snap)
+	for rule, m := range rt.Every {
+		v := verdict(rt, m, snap)
 		if managed != "" {
 			v = Verdict{Mirror: m, Park: m.Parked, Reason: ManagedRoute}
 		}
 		d.Verdicts = append(d.Verdicts, v)
-		d.Findings = append(d.Findings, judgeMirror(doc, rule, m, snap, cfg)...)
+		d.Findings = append(d.Findings, judgeMirror(rt, rule, m, snap, cfg)...)
 		if cfg.Strict && v.Park && v.Reason.mendable() {
-			d.Findings = append(d.Findings, finding(v.Reason, m, m.TargetPath, quote(TargetName(m)), v.Detail+"; strict mode wants it mended first"))
+			d.Findings = append(d.Findings, finding(v.Reason, m, m.TargetPath, quote(TargetName(m)), v.Detail+"; strict mode denies such a mirror"))
 		}
 	}
-	for i := range doc.Rules {
-		d.Findings = append(d.Findings, judgeRule(doc, &doc.Rules[i], cfg)...)
+	for i := range rt.Rules {
+		d.Findings = append(d.Findings, judgeRule(rt, &rt.Rules[i], cfg)...)
 	}
-	d.Findings = append(d.Findings, judgeAnnotations(doc)...)
+	d.Findings = append(d.Findings, judgeAnnotations(rt)...)
 
 	if managed == "" {
-		if err := d.arrange(doc); err != nil {
+		if err := d.plan(rt); err != nil {
 			return Decision{}, err
 		}
 	}
 	d.conclude(managed)
-	d.Notices = notices(doc, &d, snap)
+	d.Notices = notices(rt, &d, snap)
 	d.Warnings = warnings(d.Notices)
 	return d, nil
 }
 
-// verdict says where one mirror belongs.
-func verdict(doc *route.Route, m *route.Mirror, snap Snapshot) Verdict {
-	stay := func(reason Reason, detail string) Verdict {
-		return Verdict{Mirror: m, Park: m.Parked, Reason: reason, Detail: detail}
-	}
+// verdict returns where one mirror belongs.
+func verdict(rt *route.Route, m *route.Mirror, snap Snapshot) Verdict {
 	park := func(reason Reason, detail string) Verdict {
 		return Verdict{Mirror: m, Park: true, Reason: reason, Detail: detail}
 	}
 	v, known := snap.Variants[m.Target.WithoutPort()]
 	gate := Ready
-	if doc.Gate == Present.String() {
+	if rt.Gate == Present.String() {
 		gate = Present
 	}
+	if why := unsupported(rt, m, v); why != "" {
+		return Verdict{Mirror: m, Park: m.Parked, Reason: UnsupportedTarget, Detail: why}
+	}
 	switch {
-	case unsupported(doc, m, v) != "":
-		return stay(UnsupportedTarget, unsupported(doc, m, v))
 	case !known || v.State == Unknown:
 		return Verdict{Mirror: m, Park: m.Parked || v.WasParked, Reason: VariantUnknown, Detail: v.Detail}
 	case v.External:
 		return Verdict{Mirror: m, Reason: ExternalTarget}
 	case v.Ungranted:
-		return park(NotGranted, fmt.Sprintf("no ReferenceGrant in namespace %q lets it be a target", m.Target.Namespace))
+		return park(NotGranted, fmt.Sprintf("no ReferenceGrant in namespace %q allows it", m.Target.Namespace))
 	case v.State >= Present && portProblem(m, v) != "":
 		return park(PortNotFound, portProblem(m, v))
 	case v.State < gate, v.InGrace && gate == Ready && (m.Parked || v.WasParked):
@@ -146,15 +137,15 @@ func verdict(doc *route.Route, m *route.Mirror, snap Snapshot) Verdict {
 	}
 }
 
-func (d *Decision) arrange(doc *route.Route) error {
+func (d *Decision) plan(rt *route.Route) error {
 	park := map[*route.Mirror]bool{}
 	for _, v := range d.Verdicts {
 		park[v.Mirror] = v.Park
 	}
 	var err error
-	d.Plan, err = doc.Plan(func(m *route.Mirror) bool { return park[m] })
+	d.Plan, err = rt.Plan(func(m *route.Mirror) bool { return park[m] })
 	if err != nil {
-		return fmt.Errorf("arrange the mirrors of %s: %w", doc.Key, err)
+		return fmt.Errorf("plan the mirrors of %s: %w", rt.Key, err)
 	}
 	return nil
 }
@@ -189,39 +180,4 @@ func (d *Decision) conclude(managed string) {
 			return
 		}
 	}
-}
-
-// maxTouch is how long the list of variants may get.
-const maxTouch = 4 << 10
-
-// VariantsValue returns the value of the variants annotation that tells admission, and
-// a reader of the route, what the decision was made on: "httpbin-v2=Ready". Of
-// a list that is too long for an annotation a hash takes the place of the rest.
-func VariantsValue(doc *route.Route, snap Snapshot) string {
-	seen := map[string]bool{}
-	for _, m := range doc.Every {
-		state := snap.Variants[m.Target.WithoutPort()].State
-		seen[shortTarget(doc, m.Target)+"="+state.String()] = true
-	}
-	names := make([]string, 0, len(seen))
-	for name := range seen {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	text := strings.Join(names, ",")
-	if len(text) > maxTouch {
-		return fmt.Sprintf("%s,... (%08x)", shorten(text, maxTouch), crc32.ChecksumIEEE([]byte(text)))
-	}
-	return text
-}
-
-func shortTarget(doc *route.Route, t route.Target) string {
-	name := t.Name
-	if t.Namespace != "" && t.Namespace != doc.Namespace {
-		name += "." + t.Namespace
-	}
-	if t.Subset != "" {
-		name += "/" + t.Subset
-	}
-	return name
 }

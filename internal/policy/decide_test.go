@@ -15,9 +15,9 @@ import (
 
 func virtualService(t *testing.T, http string) *route.Route {
 	t.Helper()
-	doc, err := route.Decode([]byte(`{"apiVersion":"networking.istio.io/v1","kind":"VirtualService","metadata":{"name":"web","namespace":"shop"},"spec":{"http":[`+http+`]}}`), route.Options{})
+	rt, err := route.Decode([]byte(`{"apiVersion":"networking.istio.io/v1","kind":"VirtualService","metadata":{"name":"web","namespace":"shop"},"spec":{"http":[`+http+`]}}`), route.Options{})
 	require.NoError(t, err)
-	return doc
+	return rt
 }
 
 func TestWarningIsShortAndClean(t *testing.T) {
@@ -41,29 +41,29 @@ func TestLimitsForANamespace(t *testing.T) {
 	assert.Equal(t, &one, cfg.For("else").MaxMirrors)
 }
 
-func TestTouch(t *testing.T) {
-	doc := virtualService(t, `{"mirrors":[{"destination":{"host":"b","subset":"x"}},{"destination":{"host":"a"}},{"destination":{"host":"a","port":{"number":80}}},{"destination":{"host":"a.other.svc.cluster.local"}}]}`)
+func TestVariantsValue(t *testing.T) {
+	rt := virtualService(t, `{"mirrors":[{"destination":{"host":"b","subset":"x"}},{"destination":{"host":"a"}},{"destination":{"host":"a","port":{"number":80}}},{"destination":{"host":"a.other.svc.cluster.local"}}]}`)
 	snap := Snapshot{Variants: map[route.Target]Variant{{Kind: route.TargetService, Namespace: "shop", Name: "a"}: {State: Ready}}}
-	assert.Equal(t, "a.other=Unknown,a=Ready,b/x=Unknown", VariantsValue(doc, snap))
+	assert.Equal(t, "a.other=Unknown,a=Ready,b/x=Unknown", VariantsValue(rt, snap))
 }
 
-// An annotation has its limits, and so have lists of variants; a change at the
-// far end of one still shows.
-func TestTouchOfManyVariants(t *testing.T) {
+// The list of variants is cut to a length that an annotation can hold; a change in the part that is cut still changes the
+// value.
+func TestVariantsValueOfManyVariants(t *testing.T) {
 	var mirrors []string
 	for i := range 3000 {
 		mirrors = append(mirrors, fmt.Sprintf(`{"destination":{"host":"v%04d"}}`, i))
 	}
-	doc := virtualService(t, `{"mirrors":[`+strings.Join(mirrors, ",")+`]}`)
+	rt := virtualService(t, `{"mirrors":[`+strings.Join(mirrors, ",")+`]}`)
 	variants := map[route.Target]Variant{}
-	before := VariantsValue(doc, Snapshot{Variants: variants})
+	before := VariantsValue(rt, Snapshot{Variants: variants})
 	assert.Less(t, len(before), 5000)
 	assert.True(t, strings.HasPrefix(before, "v0000=Unknown,v0001=Unknown,"))
 	variants[route.Target{Kind: route.TargetService, Namespace: "shop", Name: "v2999"}] = Variant{State: Ready}
-	assert.NotEqual(t, before, VariantsValue(doc, Snapshot{Variants: variants}))
+	assert.NotEqual(t, before, VariantsValue(rt, Snapshot{Variants: variants}))
 }
 
-// A route of a megabyte makes no answer of megabytes.
+// A route of a megabyte does not lead to a response of megabytes.
 func TestMessagesStayShort(t *testing.T) {
 	long := strings.Repeat("é", 500_000)
 	for _, http := range []string{
@@ -74,26 +74,26 @@ func TestMessagesStayShort(t *testing.T) {
 		`{"mirror":{"host":"v1"},"redirect":{},"headers":{"request":{"remove":["` + route.PlaceholderPrefix + strings.Repeat("0", 500_000) + `"]}}}`,
 		strings.TrimSuffix(strings.Repeat(`{"mirror":{"host":"v1"},"mirrorPercent":1},`, 100), ","),
 	} {
-		doc := virtualService(t, http)
+		rt := virtualService(t, http)
 		snap := Snapshot{Variants: map[route.Target]Variant{}, Loops: map[route.Target]string{}}
-		for _, m := range doc.Every {
-			snap.Variants[m.Target.WithoutPort()] = Variant{State: Absent, Reason: ServiceNotFound, Detail: long, HasRules: true, Subsets: []string{long}}
+		for _, m := range rt.Every {
+			snap.Variants[m.Target.WithoutPort()] = Variant{State: Absent, Reason: ServiceNotFound, Detail: long, HasDestinationRule: true, Subsets: []string{long}}
 			snap.Loops[m.Target.WithoutPort()] = long
 		}
-		decide(t, doc, snap, Config{Strict: true})
+		decide(t, rt, snap, Config{Strict: true})
 	}
 }
 
-// Routes are shared between the webhook and the controller.
-func TestDecideOnOneRouteFromEverywhere(t *testing.T) {
-	doc := virtualService(t, `{"mirror":{"host":"v1"}},{"mirrors":[{"destination":{"host":"v1"}},{"destination":{"host":"v2"}}]}`)
-	snap := anyCluster(1, doc)
-	want := decide(t, doc, snap, Config{})
+// The webhook and the controller may share a route.
+func TestDecideOnOneRouteConcurrently(t *testing.T) {
+	rt := virtualService(t, `{"mirror":{"host":"v1"}},{"mirrors":[{"destination":{"host":"v1"}},{"destination":{"host":"v2"}}]}`)
+	snap := anyCluster(1, rt)
+	want := decide(t, rt, snap, Config{})
 	var got [8]Decision
 	var errs [8]error
 	var all sync.WaitGroup
 	for i := range got {
-		all.Go(func() { got[i], errs[i] = Decide(doc, snap, Config{}) })
+		all.Go(func() { got[i], errs[i] = Decide(rt, snap, Config{}) })
 	}
 	all.Wait()
 	require.NoError(t, errors.Join(errs[:]...))
@@ -102,8 +102,8 @@ func TestDecideOnOneRouteFromEverywhere(t *testing.T) {
 	}
 }
 
-// A grace keeps mirrors where they are: it brings none back.
-func TestGraceBringsNoMirrorBack(t *testing.T) {
+// A grace keeps active mirrors active, but restores none.
+func TestGraceRestoresNoMirror(t *testing.T) {
 	for name, tc := range map[string]struct {
 		gate      string
 		wasParked bool
@@ -118,10 +118,10 @@ func TestGraceBringsNoMirrorBack(t *testing.T) {
 			raw := fmt.Sprintf(`{"apiVersion":"gateway.networking.k8s.io/v1","kind":"HTTPRoute","metadata":{"name":"web","namespace":"shop","annotations":{%q:%q}},
 				"spec":{"rules":[{"filters":[{"type":"RequestMirror","requestMirror":{"backendRef":{"name":"v2","port":80}}}],"backendRefs":[{"name":"v1","port":80}]}]}}`,
 				route.GateAnnotation, tc.gate)
-			doc, err := route.Decode([]byte(raw), route.Options{})
+			rt, err := route.Decode([]byte(raw), route.Options{})
 			require.NoError(t, err)
-			target := doc.Rules[0].Mirrors[0].Target.WithoutPort()
-			d, err := Decide(doc, Snapshot{Variants: map[route.Target]Variant{target: {
+			target := rt.Rules[0].Mirrors[0].Target.WithoutPort()
+			d, err := Decide(rt, Snapshot{Variants: map[route.Target]Variant{target: {
 				State: Ready, InGrace: true, WasParked: tc.wasParked, Exists: true, Ports: []Port{{Number: 80}},
 				Reason: NoReadyEndpoints, Detail: `Deployment "v2" has no ready pod`,
 			}}}, Config{})

@@ -15,17 +15,17 @@ import (
 	"github.com/mirrorgate/mirrorgate/patch"
 )
 
-// anyCluster is a cluster in which every target is in some state.
-func anyCluster(bits uint64, docs ...*route.Route) Snapshot {
+// anyCluster returns a cluster in which every target has a state that depends on bits.
+func anyCluster(bits uint64, routes ...*route.Route) Snapshot {
 	snap := Snapshot{Variants: map[route.Target]Variant{}, Loops: map[route.Target]string{}}
-	for _, doc := range docs {
-		for _, m := range doc.Every {
+	for _, rt := range routes {
+		for _, m := range rt.Every {
 			target := m.Target.WithoutPort()
 			if _, known := snap.Variants[target]; known {
 				continue
 			}
 			n := bits >> (len(snap.Variants) * 7 % 57)
-			v := Variant{State: State(n & 3), Exists: n&4 != 0, Reason: ServiceNotFound, Detail: "so it is"}
+			v := Variant{State: State(n & 3), Exists: n&4 != 0, Reason: ServiceNotFound, Detail: "a detail"}
 			if v.State == Ready {
 				v.Reason, v.Exists = "", true
 			}
@@ -37,11 +37,11 @@ func anyCluster(bits uint64, docs ...*route.Route) Snapshot {
 			case 2:
 				v.Ungranted = true
 			case 3:
-				v.HasRules, v.Subsets = true, []string{"x"}
+				v.HasDestinationRule, v.Subsets = true, []string{"x"}
 			case 4:
 				snap.Loops[target] = "a -> b"
 			case 5:
-				continue // not known at all
+				continue // the target is missing from the snapshot
 			}
 			if n&64 != 0 {
 				v.Ports = []Port{{"http", 80}, {"", 81}}[:1+n&1]
@@ -52,8 +52,8 @@ func anyCluster(bits uint64, docs ...*route.Route) Snapshot {
 	return snap
 }
 
-// Any two routes in any cluster: Decide answers, its patch applies, and the
-// answer to what comes out is to do nothing.
+// For any two routes in any cluster Decide returns a decision, its patch applies, and the decision about the patched
+// route changes nothing.
 func FuzzDecide(f *testing.F) {
 	files, err := filepath.Glob("testdata/*/route.yaml")
 	require.NoError(f, err)
@@ -73,15 +73,15 @@ func FuzzDecide(f *testing.F) {
 		if err == nil {
 			opts.Previous = func() *route.Route { return old }
 		}
-		doc, err := route.Decode(raw, opts)
+		rt, err := route.Decode(raw, opts)
 		if err != nil || !utf8.Valid(raw) {
 			return
 		}
-		snap := anyCluster(bits, doc)
+		snap := anyCluster(bits, rt)
 		five, one := 5.0, 1
 		cfg := []Config{{}, {Strict: true}, {Limits: Limits{MaxPercent: &five, MaxMirrors: &one}}}[bits%3]
-		d := decide(t, doc, snap, cfg)
-		VariantsValue(doc, snap)
+		d := decide(t, rt, snap, cfg)
+		VariantsValue(rt, snap)
 
 		stored, err := patch.Apply(raw, d.Plan.Operations)
 		require.NoError(t, err)
@@ -90,17 +90,17 @@ func FuzzDecide(f *testing.F) {
 		again := decide(t, result, snap, cfg)
 		require.Empty(t, again.Plan.Operations, "before: %s\nafter: %s", raw, stored)
 
-		made, known := Made(d.Findings, d.Findings)
-		assert.Empty(t, made)
+		introduced, known := Introduced(d.Findings, d.Findings)
+		assert.Empty(t, introduced)
 		assert.Len(t, known, len(d.Findings))
-		made, known = Made(d.Findings, nil)
-		assert.Len(t, made, len(d.Findings))
+		introduced, known = Introduced(d.Findings, nil)
+		assert.Len(t, introduced, len(d.Findings))
 		assert.Empty(t, known)
 		if old != nil {
 			before, err := Decide(old, anyCluster(bits, old), cfg)
 			require.NoError(t, err)
-			made, known = Made(d.Findings, before.Findings)
-			assert.ElementsMatch(t, texts(d.Findings), texts(slices.Concat(made, known)))
+			introduced, known = Introduced(d.Findings, before.Findings)
+			assert.ElementsMatch(t, texts(d.Findings), texts(slices.Concat(introduced, known)))
 		}
 	})
 }

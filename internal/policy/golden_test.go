@@ -9,6 +9,7 @@ import (
 	"go/token"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -24,8 +25,8 @@ import (
 
 var update = flag.Bool("update", false, "write the want.yaml of every case")
 
-// cluster is what testdata/cluster.yaml says for every case; a case's own
-// cluster.yaml adds to it.
+// cluster is the form of testdata/cluster.yaml, which applies to every case, and of a case's own cluster.yaml, which adds
+// to it.
 type cluster struct {
 	Config    Config           `json:"config"`
 	ManagedBy string           `json:"managedBy"`
@@ -59,7 +60,7 @@ func (c *cluster) snapshot(t *testing.T) Snapshot {
 			target.Namespace = "shop"
 		}
 		v := in.Variant
-		v.Ports, v.Subsets, v.HasRules = in.Ports, in.Subsets, in.Subsets != nil
+		v.Ports, v.Subsets, v.HasDestinationRule = in.Ports, in.Subsets, in.Subsets != nil
 		for s := Unknown; s <= Ready; s++ {
 			if s.String() == in.State {
 				v.State = s
@@ -75,16 +76,16 @@ func (c *cluster) snapshot(t *testing.T) Snapshot {
 	return snap
 }
 
-// outcome is a want.yaml.
+// outcome is the form of a want.yaml.
 type outcome struct {
-	// Error is that of Decode.
+	// Error is the error of Decode.
 	Error   string          `json:"error,omitempty"`
 	Action  Action          `json:"action,omitempty"`
 	Reason  Reason          `json:"reason,omitempty"`
 	Touch   string          `json:"touch,omitempty"`
 	Mirrors []outcomeMirror `json:"mirrors,omitempty"`
-	// Denied are the findings that the write made, Known those that were there
-	// before it. Both are about the route as it would be stored.
+	// Denied are the findings that the write introduced, Known those that were there before it. Both are about the
+	// route as it would be stored.
 	Denied     []string        `json:"denied,omitempty"`
 	Known      []string        `json:"known,omitempty"`
 	Warnings   []string        `json:"warnings,omitempty"`
@@ -131,22 +132,24 @@ func TestGolden(t *testing.T) {
 	t.Run("every reason has a case", func(t *testing.T) {
 		for _, reason := range reasons(t) {
 			switch reason {
-			case Unchanged, Unreadable: // package webhook's
+			case Unchanged, Unreadable: // used by package webhook
 			default:
-				assert.True(t, seen[reason], "no case shows %s", reason)
+				assert.True(t, seen[reason], "no case has the reason %s", reason)
 			}
 		}
 	})
 }
 
-// reasons are the constants of reasons.go.
+// reasons returns the constants of reasons.go.
 func reasons(t *testing.T) (found []Reason) {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), "reasons.go", nil, 0)
 	require.NoError(t, err)
 	ast.Inspect(file, func(n ast.Node) bool {
 		if spec, ok := n.(*ast.ValueSpec); ok {
-			found = append(found, Reason(spec.Names[0].Name))
+			value, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+			require.NoError(t, err)
+			found = append(found, Reason(value))
 		}
 		return true
 	})
@@ -165,8 +168,8 @@ func read(t *testing.T, file string, into any) bool {
 	return true
 }
 
-// decideCase does what the webhooks do: the mutating one decides on what was
-// written, the validating one on what comes out of it.
+// decideCase decides as the webhooks do: the mutating one about the route as written, the validating one about the
+// patched route.
 func decideCase(t *testing.T, dir string, seen map[Reason]bool) outcome {
 	t.Helper()
 	var c, own cluster
@@ -181,48 +184,48 @@ func decideCase(t *testing.T, dir string, seen map[Reason]bool) outcome {
 	var before []Finding
 	var old json.RawMessage
 	if read(t, filepath.Join(dir, "old.yaml"), &old) {
-		doc, err := route.Decode(old, opts)
+		rt, err := route.Decode(old, opts)
 		require.NoError(t, err)
-		d, err := Decide(doc, snap, c.Config)
+		d, err := Decide(rt, snap, c.Config)
 		require.NoError(t, err)
-		before, opts.Previous = d.Findings, func() *route.Route { return doc }
+		before, opts.Previous = d.Findings, func() *route.Route { return rt }
 	}
 	var raw json.RawMessage
 	require.True(t, read(t, filepath.Join(dir, "route.yaml"), &raw), "%s has no route.yaml", dir)
 	raw = fill(t, raw, c.Size)
-	doc, err := route.Decode(raw, opts)
+	rt, err := route.Decode(raw, opts)
 	if err != nil {
 		return outcome{Error: err.Error()}
 	}
-	d := decide(t, doc, snap, c.Config)
+	d := decide(t, rt, snap, c.Config)
 	stored, err := patch.Apply(raw, d.Plan.Operations)
 	require.NoError(t, err, "operations must apply")
-	wantNeighboursUntouched(t, raw, stored)
+	wantNeighboursUnchanged(t, raw, stored)
 
 	result, err := route.Decode(stored, opts)
 	require.NoError(t, err)
 	final := decide(t, result, snap, c.Config)
 	require.Empty(t, final.Plan.Operations, "a second decision must be empty")
-	denied, known := Made(final.Findings, before)
+	denied, known := Introduced(final.Findings, before)
 	note(seen, &d, &final)
 	return describe(t, &d, outcome{
-		Touch: VariantsValue(doc, snap), Denied: texts(denied), Known: texts(known), Route: drain(t, stored),
+		Touch: VariantsValue(rt, snap), Denied: texts(denied), Known: texts(known), Route: drain(t, stored),
 	})
 }
 
-// decide decides twice and checks what holds for every decision.
-func decide(t *testing.T, doc *route.Route, snap Snapshot, cfg Config) Decision {
+// decide decides twice and checks the properties of every decision.
+func decide(t *testing.T, rt *route.Route, snap Snapshot, cfg Config) Decision {
 	t.Helper()
-	d, err := Decide(doc, snap, cfg)
+	d, err := Decide(rt, snap, cfg)
 	require.NoError(t, err)
-	again, err := Decide(doc, snap, cfg)
+	again, err := Decide(rt, snap, cfg)
 	require.NoError(t, err)
 	require.Equal(t, d, again, "the same arguments must give the same decision")
 	checkDecision(t, &d)
 	return d
 }
 
-// checkDecision checks the form of what people get to read.
+// checkDecision checks the form of messages and operations.
 func checkDecision(t *testing.T, d *Decision) {
 	t.Helper()
 	assert.LessOrEqual(t, len(d.Warnings), 32)
@@ -240,9 +243,9 @@ func checkDecision(t *testing.T, d *Decision) {
 	}
 }
 
-// wantNeighboursUntouched compares, with a library of its own, what is left of a
-// route before and after without what is ours to change.
-func wantNeighboursUntouched(t *testing.T, before, after []byte) {
+// wantNeighboursUnchanged compares, with another library, a route before and after, apart from the parts that mirrorgate
+// may change.
+func wantNeighboursUnchanged(t *testing.T, before, after []byte) {
 	t.Helper()
 	rest := func(raw []byte) []byte {
 		var v any
@@ -253,11 +256,11 @@ func wantNeighboursUntouched(t *testing.T, before, after []byte) {
 	}
 	differences, err := jsonpatch.CreatePatch(rest(before), rest(after))
 	require.NoError(t, err)
-	assert.Empty(t, differences, "only mirrors, placeholders and our annotation may change")
+	assert.Empty(t, differences, "only mirrors, placeholders and the parked annotation may change")
 }
 
-// neighbours are a value without the mirrors, placeholders and parked entries in
-// it, and without the levels that then are empty; nil when nothing is left.
+// neighbours returns a value without the mirrors, placeholders and parked entries in it, and without the levels that
+// are then empty; nil when nothing is left.
 func neighbours(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
@@ -319,7 +322,7 @@ func fill(t *testing.T, raw []byte, size int) []byte {
 	return raw
 }
 
-// drain takes the padding out, which nobody wants to read.
+// drain takes the padding out of an expected route, to keep it short.
 func drain(t *testing.T, raw []byte) []byte {
 	t.Helper()
 	var o map[string]any
@@ -356,12 +359,12 @@ func describe(t *testing.T, d *Decision, out outcome) outcome {
 		out.Operations = append(out.Operations, string(text[1:len(text)-1]))
 	}
 	if len(d.Plan.Operations) == 0 {
-		out.Route = nil // as it was
+		out.Route = nil // unchanged
 	}
 	return out
 }
 
-// note records the reasons that a case shows, in the decision or in a message.
+// note records the reasons that appear in a case, in the decision or in a message.
 func note(seen map[Reason]bool, decisions ...*Decision) {
 	for _, d := range decisions {
 		seen[d.Reason] = true

@@ -1,7 +1,9 @@
 package policy
 
-// Reason names why a decision came out as it did. The same constant appears in
-// messages, events, logs, audit annotations and metric labels.
+// The reasons for decisions, findings and warnings. Their texts are part of the API: users match on them.
+
+// Reason is a constant that names why a decision came out as it did. It appears in messages, events, logs, audit
+// annotations and metric labels.
 type Reason string
 
 // Reasons for which a mirror is parked until a later object mends it.
@@ -17,8 +19,7 @@ const (
 	NotGranted              Reason = "NotGranted"
 )
 
-// Reasons for which a write is denied: contradictions that no later object can
-// repair.
+// Reasons for which a write is denied: contradictions that no later object can repair.
 const (
 	PercentOutOfRange Reason = "PercentOutOfRange"
 	MirrorConflict    Reason = "MirrorConflict"
@@ -31,26 +32,26 @@ const (
 	GateInvalid       Reason = "GateInvalid"
 )
 
-// Reasons that end in a warning, or in nothing.
+// Reasons that have a warning at most.
 const (
-	WouldNotFit     Reason = "WouldNotFit"
-	ManagedRoute    Reason = "ManagedRoute"
-	OrphanedMark    Reason = "OrphanedMark"
-	SumExceeds100   Reason = "SumExceeds100"
-	DeprecatedField Reason = "DeprecatedField"
-	ShortHost       Reason = "ShortHost"
-	TruncatesToZero Reason = "TruncatesToZero"
-	NonIdempotent   Reason = "NonIdempotent"
-	VariantReady    Reason = "VariantReady"
-	VariantUnknown  Reason = "VariantUnknown"
-	NoMirror        Reason = "NoMirror"
-	ExternalTarget  Reason = "ExternalTarget"
-	Unchanged       Reason = "Unchanged"
-	Deleting        Reason = "Deleting"
-	Unreadable      Reason = "Unreadable"
+	WouldNotFit         Reason = "WouldNotFit"
+	ManagedRoute        Reason = "ManagedRoute"
+	OrphanedPlaceholder Reason = "OrphanedMark"
+	SumExceeds100       Reason = "SumExceeds100"
+	DeprecatedField     Reason = "DeprecatedField"
+	ShortHost           Reason = "ShortHost"
+	TruncatesToZero     Reason = "TruncatesToZero"
+	NonIdempotent       Reason = "NonIdempotent"
+	VariantReady        Reason = "VariantReady"
+	VariantUnknown      Reason = "VariantUnknown"
+	NoMirror            Reason = "NoMirror"
+	ExternalTarget      Reason = "ExternalTarget"
+	Unchanged           Reason = "Unchanged"
+	Deleting            Reason = "Deleting"
+	Unreadable          Reason = "Unreadable"
 )
 
-// mendable tells whether a later object can repair what the reason names.
+// mendable reports whether a later object can remove the reason.
 func (r Reason) mendable() bool {
 	switch r {
 	case ServiceNotFound, ServiceDeleting, HostNotFound, DestinationRuleNotFound, WorkloadNotFound,

@@ -1,6 +1,6 @@
-// Package policy decides what happens to the mirrors of a route. Decide takes
-// plain values, no client, clock or logger, so that the webhook, the controller
-// and offline tools come to the same answer.
+// Package policy decides which mirrors of a route are active and which are parked, and which writes are denied. Decide
+// takes plain values, no client, clock or logger, so that the webhook, the controller and offline tools come to the
+// same decision. docs/rules.md lists the reasons for its decisions.
 package policy
 
 import (
@@ -12,12 +12,11 @@ import (
 // State is the state of a variant.
 type State int
 
-// The states of a variant. Unknown means that it could not be found out (the
-// API server did not answer): mirrors stay where they are.
+// The states of a variant. Unknown means that the state could not be read, because the API server did not answer:
+// mirrors stay as they are.
 const (
 	Unknown State = iota
-	// Absent: no Service, no such subset, no workload, or the workload is being
-	// deleted or scaled to 0.
+	// Absent: no Service, no such subset, no workload, or the workload is being deleted or scaled to 0.
 	Absent
 	// Present: it exists and nothing is ready.
 	Present
@@ -35,51 +34,44 @@ type Port struct {
 	Number int32
 }
 
-// Variant is what the cluster knows about one mirror target.
+// Variant is the state of one mirror target in the cluster.
 type Variant struct {
 	State State
-	// InGrace marks a variant that counts as Ready although its last endpoint is
-	// not, because that was less than the grace ago: its mirrors stay where they
-	// are.
+	// InGrace is set for a variant that counts as Ready although it has no ready endpoint, because it lost the last one
+	// less than the grace ago: its mirrors stay as they are.
 	InGrace bool
-	// WasParked tells, of a variant that is Unknown or InGrace, that its mirror is
-	// parked in the stored route that this one would replace.
+	// WasParked is set for a variant that is Unknown or InGrace, if its mirror is parked in the stored route that this
+	// one would replace.
 	WasParked bool
-	// Reason tells why State is not Ready, or would not be without the grace; ""
-	// when it is.
+	// Reason says why State is not Ready, or would not be without the grace; "" when it is.
 	Reason Reason
-	// Detail is one clause for people: `Deployment "httpbin-v2" is scaled to 0`.
+	// Detail explains the reason to a reader in one clause: `Deployment "httpbin-v2" is scaled to 0`.
 	Detail string
-	// Exists tells whether the target Service (or host) exists.
+	// Exists reports whether the target Service (or host) exists.
 	Exists bool
-	// External marks a host that a ServiceEntry defines: it is left alone.
+	// External is set for a host that a ServiceEntry defines: its mirrors are left alone.
 	External bool
-	// ExternalName marks a Service of type ExternalName.
+	// ExternalName is set for a Service of type ExternalName.
 	ExternalName bool
 	// Ports are the Service's ports.
 	Ports []Port
-	// HasRules tells whether a DestinationRule for the host is visible to the
-	// route; Subsets are the subsets that it names.
-	HasRules bool
-	Subsets  []string
-	// Ungranted is set for a Service in another namespace that no
-	// ReferenceGrant opens to the route.
+	// HasDestinationRule reports whether a DestinationRule for the host is visible to the route; Subsets are the subsets
+	// that it names.
+	HasDestinationRule bool
+	Subsets            []string
+	// Ungranted is set for a Service in another namespace if no ReferenceGrant allows the route to use it.
 	Ungranted bool
 }
 
-// Snapshot is all that a decision about one route depends on, apart from the
-// route itself and the configuration.
+// Snapshot holds everything that a decision about one route depends on, apart from the route and the configuration.
 type Snapshot struct {
 	// Variants holds the mirror targets of the route; the key has no port.
 	Variants map[route.Target]Variant
-	// Loops holds, for a mirror target (key without port) from which other
-	// routes' mirrors lead back to a Service that this route serves, the way
-	// back: "default/b -> default/a".
+	// Loops holds the mirror targets (the key has no port) from which other routes' mirrors lead back to a Service that
+	// this route serves, with the Services on the way: "default/b -> default/a".
 	Loops map[route.Target]string
-	// ManagedBy names the tool that rewrites this route on its own (Flagger,
-	// Argo Rollouts), "" when none does.
+	// ManagedBy is the tool that rewrites this route by itself (Flagger, Argo Rollouts), "" when there is none.
 	ManagedBy string
-	// Recheck is after how long the passing of time alone can change the
-	// snapshot, because a grace is over then; 0 is never.
+	// Recheck is the time until the end of a grace, which changes the snapshot without any event; 0 means no grace.
 	Recheck time.Duration
 }

@@ -1,5 +1,8 @@
 package policy
 
+// Warnings about changes that mirrorgate made to a route, and about mirrors that look doubtful, in lines of the length
+// that the API server passes on.
+
 import (
 	"fmt"
 	"slices"
@@ -9,16 +12,15 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// maxWarning is the length that the API asks webhooks to keep to (k8s.io/api
-// admission/v1); longer ones may be cut by clients.
+// maxWarning is the largest length of a warning that the admission API recommends (k8s.io/api admission/v1); clients may
+// cut longer ones.
 const maxWarning = 120
 
-// maxWarnings keeps the warnings of a route within the 4 KiB that the API server
-// passes on of all.
+// maxWarnings keeps the warnings of a route within the 4 KiB that the API server passes on in all.
 const maxWarnings = 32
 
-// Warning cuts a warning to the length that clients show. The API server drops
-// one with a control character.
+// Warning formats a warning and cuts it to the length that clients show. Control characters become spaces, because the
+// API server drops a warning that has one.
 func Warning(format string, args ...any) string {
 	text := shorten(fmt.Sprintf(format, args...), maxWarning)
 	return strings.Map(func(r rune) rune {
@@ -29,8 +31,8 @@ func Warning(format string, args ...any) string {
 	}, strings.ToValidUTF8(text, ""))
 }
 
-// Stale are the warnings about findings that an earlier write made.
-func Stale(findings []Finding) []string {
+// KnownWarnings returns warnings about findings that the route had before the write.
+func KnownWarnings(findings []Finding) []string {
 	notices := make([]Notice, len(findings))
 	for i, f := range findings {
 		notices[i] = Notice{Reason: f.Reason, Field: f.Field, Message: f.Message}
@@ -38,19 +40,19 @@ func Stale(findings []Finding) []string {
 	return warnings(notices)
 }
 
-// Notice is what mirrorgate did to a route, or what is doubtful about it but not
+// Notice tells the author of a route about a change that mirrorgate made, or about a mirror that is doubtful but not
 // wrong.
 type Notice struct {
 	Reason Reason
 	// Field is the field path, "" for the route as a whole.
 	Field   string
 	Message string
-	// Parked marks a notice of a mirror that should be parked.
+	// Parked is set in a notice about a mirror that belongs parked.
 	Parked bool
 }
 
-// String is the notice as a warning. Where the message tells the reason by
-// itself the constant is left out, for room is short.
+// String returns the notice as a warning. Where the message explains the reason by itself, the constant is left out to
+// save room.
 func (n Notice) String() string {
 	switch {
 	case n.Parked, n.Reason == VariantUnknown:
@@ -73,44 +75,43 @@ func warnings(notices []Notice) []string {
 	return out
 }
 
-// notices tells the author of a route what mirrorgate did, and what is doubtful
-// but not wrong.
-func notices(doc *route.Route, d *Decision, snap Snapshot) []Notice {
-	var out []Notice
-	add := func(path string, reason Reason, format string, args ...any) {
-		out = append(out, Notice{Field: path, Reason: reason, Message: fmt.Sprintf(format, args...)})
-	}
+type noticeList []Notice
+
+func (l *noticeList) add(field string, reason Reason, format string, args ...any) {
+	*l = append(*l, Notice{Field: field, Reason: reason, Message: fmt.Sprintf(format, args...)})
+}
+
+// notices returns the notices about a whole route.
+func notices(rt *route.Route, d *Decision, snap Snapshot) []Notice {
+	var out noticeList
 	managed := snap.ManagedBy
 	if managed != "" && len(d.Verdicts) > 0 {
-		add("", ManagedRoute, "mirrors of %s are left alone: %s manages the route", doc.Name, managed)
+		out.add("", ManagedRoute, "mirrors of %s are left alone: %s manages the route", rt.Name, managed)
 	}
-	if doc.ParkedError != nil && len(d.Plan.Operations) > 0 {
-		add("", ParkedInvalid, "%s is replaced, for nothing needs it: %v", route.ParkedAnnotation, doc.ParkedError)
+	if rt.ParkedError != nil && len(d.Plan.Operations) > 0 {
+		out.add("", ParkedInvalid, "%s is replaced because no placeholder needs it: %v", route.ParkedAnnotation, rt.ParkedError)
 	}
 	for _, v := range d.Verdicts {
 		switch why := d.Plan.Misfits[v.Mirror.ID]; {
 		case why != "" && v.Mirror.Parked:
-			add(v.Mirror.Path, WouldNotFit, "stays parked: %s", why)
+			out.add(v.Mirror.Path, WouldNotFit, "stays parked: %s", why)
 		case why != "":
-			add(v.Mirror.Path, WouldNotFit, "stays active: %s", why)
+			out.add(v.Mirror.Path, WouldNotFit, "stays active: %s", why)
 		case managed == "" && v.Park && v.Reason != VariantUnknown && v.Reason != UnsupportedTarget:
-			add(v.Mirror.Path, v.Reason, "mirror to %s is parked: %s", TargetName(v.Mirror), v.Detail)
+			out.add(v.Mirror.Path, v.Reason, "mirror to %s is parked: %s", TargetName(v.Mirror), v.Detail)
 			out[len(out)-1].Parked = true
 		case v.Reason == VariantUnknown:
-			add(v.Mirror.Path, v.Reason, "mirror to %s stays as it is: its state is not known", TargetName(v.Mirror))
+			out.add(v.Mirror.Path, v.Reason, "mirror to %s stays as it is: the state of its variant is not known", TargetName(v.Mirror))
 		}
 	}
-	for i := range doc.Rules {
-		out = append(out, ruleNotices(doc, &doc.Rules[i], snap)...)
+	for i := range rt.Rules {
+		out.addRule(rt, &rt.Rules[i], snap)
 	}
 	return out
 }
 
-func ruleNotices(doc *route.Route, rule *route.Rule, snap Snapshot) []Notice {
-	var out []Notice
-	add := func(path string, reason Reason, format string, args ...any) {
-		out = append(out, Notice{Field: path, Reason: reason, Message: fmt.Sprintf(format, args...)})
-	}
+// addRule adds the notices about one rule.
+func (l *noticeList) addRule(rt *route.Route, rule *route.Rule, snap Snapshot) {
 	sum, under := 0.0, map[int]float64{}
 	for i := range rule.Mirrors {
 		m := &rule.Mirrors[i]
@@ -119,38 +120,42 @@ func ruleNotices(doc *route.Route, rule *route.Rule, snap Snapshot) []Notice {
 		} else {
 			sum += m.Percentage.Percent()
 		}
-		if m.ShortHost && !snap.Variants[m.Target.WithoutPort()].External {
-			rest := ".svc and the cluster's domain"
-			if strings.HasSuffix(m.Host, ".svc") {
-				rest = "the cluster's domain"
-			}
-			add(m.TargetPath, ShortHost, "Istio does not expand %q; append %s", m.Host, rest)
-		}
-		for _, f := range m.Percentage.Fields {
-			switch {
-			case f.Name == "mirrorPercent", f.Name == "mirror_percent":
-				add(f.Path, DeprecatedField, "use mirrorPercentage")
-			case doc.Kind == route.VirtualService && f.Percent > 0 && f.Percent < 0.0001:
-				add(f.Path, TruncatesToZero, "below Istio's resolution of 0.0001 %%; it mirrors nothing")
-			}
-		}
+		l.addMirror(rt.Kind, m, snap)
 	}
-	most := 0.0 // a request goes to one backend
+	most := 0.0 // each request goes to one backend
 	for _, s := range under {
 		most = max(most, s)
 	}
 	if sum += most; len(rule.Mirrors) > 1 && sum > 100 {
-		add(rule.Path, SumExceeds100, "its %d mirrors copy %.4g %% of the traffic in sum", len(rule.Mirrors), sum)
+		l.add(rule.Path, SumExceeds100, "its %d mirrors together copy %.4g %% of the traffic", len(rule.Mirrors), sum)
 	}
 	for _, method := range []string{"POST", "PATCH"} {
 		if len(rule.Mirrors) > 0 && slices.Contains(rule.Methods, method) {
-			add(rule.Path, NonIdempotent, "%s is not idempotent; the variant repeats every write", method)
+			l.add(rule.Path, NonIdempotent, "%s is not idempotent; the variant repeats every write", method)
 		}
 	}
 	for _, id := range rule.Orphans {
-		if doc.ParkedError == nil && doc.EntryError(id) == nil {
-			add(rule.Path, OrphanedMark, "nothing is parked behind %s%s; remove it", route.PlaceholderPrefix, shorten(id, 16))
+		if rt.ParkedError == nil && rt.EntryError(id) == nil {
+			l.add(rule.Path, OrphanedPlaceholder, "no mirror is parked behind %s%s; remove it", route.PlaceholderPrefix, shorten(id, 16))
 		}
 	}
-	return out
+}
+
+// addMirror adds the notices about the spelling of one mirror.
+func (l *noticeList) addMirror(kind route.Kind, m *route.Mirror, snap Snapshot) {
+	if m.ShortHost && !snap.Variants[m.Target.WithoutPort()].External {
+		rest := ".svc and the cluster's domain"
+		if strings.HasSuffix(m.Host, ".svc") {
+			rest = "the cluster's domain"
+		}
+		l.add(m.TargetPath, ShortHost, "Istio does not expand %q; append %s", m.Host, rest)
+	}
+	for _, f := range m.Percentage.Fields {
+		switch {
+		case f.Name == "mirrorPercent", f.Name == "mirror_percent":
+			l.add(f.Path, DeprecatedField, "use mirrorPercentage")
+		case kind == route.VirtualService && f.Percent > 0 && f.Percent < 0.0001:
+			l.add(f.Path, TruncatesToZero, "below Istio's resolution of 0.0001 %%; it mirrors nothing")
+		}
+	}
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/patch"
 )
 
-// benchmarked are a usual route of each kind, and one of about a megabyte with as
-// many mirrors as the annotation holds.
+// benchmarked returns a usual route of each kind, and one of about a megabyte with as many mirrors as the annotation
+// holds.
 func benchmarked(b *testing.B) map[string][]byte {
 	b.Helper()
 	return map[string][]byte{
@@ -39,24 +39,24 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
-// BenchmarkArrange is about a document that was read already.
-func BenchmarkArrange(b *testing.B) {
+// BenchmarkPlan plans a route that is already decoded.
+func BenchmarkPlan(b *testing.B) {
 	for name, raw := range benchmarked(b) {
-		doc := decode(b, raw, nil)
-		a, err := doc.Plan(all)
+		rt := decode(b, raw, nil)
+		a, err := rt.Plan(all)
 		require.NoError(b, err)
 		require.Empty(b, a.Misfits)
 		stored, err := patch.Apply(raw, a.Operations)
 		require.NoError(b, err)
 		parked := decode(b, stored, nil)
 		for what, bench := range map[string]struct {
-			doc  *Route
+			rt   *Route
 			park func(*Mirror) bool
-		}{"park": {doc, all}, "restore": {parked, none}, "no-op": {doc, none}} {
+		}{"park": {rt, all}, "restore": {parked, none}, "no-op": {rt, none}} {
 			b.Run(name+"/"+what, func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
-					if _, err := bench.doc.Plan(bench.park); err != nil {
+					if _, err := bench.rt.Plan(bench.park); err != nil {
 						b.Fatal(err)
 					}
 				}

@@ -1,7 +1,10 @@
 package route
 
+// Decode reads the raw JSON of a route, and reports errors in the words of the API and not of Go.
+
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,26 +15,22 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// DefaultClusterDomain is the DNS domain of a cluster unless it says otherwise.
+// DefaultClusterDomain is the DNS domain of a cluster that is not configured with another one.
 const DefaultClusterDomain = "cluster.local"
 
-// Options steer Decode. The zero value is valid.
+// Options configure Decode. The zero value is valid.
 type Options struct {
 	// ClusterDomain is the cluster's DNS domain, "cluster.local" when empty.
 	ClusterDomain string
 	// Namespace is the route's namespace where its metadata names none.
 	Namespace string
-	// Previous returns the same route before the write that is being judged, nil
-	// when there was none. It is asked only for entries that the write has lost,
-	// and may be nil.
+	// Previous returns the same route before the write that is being judged, nil when there was none. It is called
+	// only for entries that the write has lost, and may be nil.
 	Previous func() *Route
 }
 
-// ErrKind is returned for an object that is no route.
-var ErrKind = errors.New("not an HTTPRoute, a GRPCRoute or a VirtualService")
-
-// MayMirror tells cheaply whether an object can carry a mirror or one of our
-// annotations at all; most routes do not.
+// MayMirror reports, at little cost, whether an object can carry a mirror or one of mirrorgate's annotations; most
+// routes cannot. It may report true for one that carries neither.
 func MayMirror(raw []byte) bool {
 	return bytes.Contains(raw, []byte("irror")) // RequestMirror, mirror, mirrors, mirrorgate.dev
 }
@@ -56,7 +55,7 @@ type object struct {
 	Spec spec `json:"spec"`
 }
 
-// spec holds the parts of all three kinds that concern mirrors.
+// spec holds the fields of all three kinds that concern mirrors.
 type spec struct {
 	ParentRefs []struct {
 		Group     *string `json:"group"`
@@ -69,113 +68,77 @@ type spec struct {
 	HTTP  []istioRule   `json:"http"`
 }
 
-// Decode reads one route. It fails on JSON that is not of a route's form; it
-// does not judge values.
+// Decode reads one route. It returns an error for JSON that does not have the form of a route; it does not judge
+// values.
 func Decode(raw []byte, opts Options) (*Route, error) {
 	var o object
 	if err := unmarshal(raw, &o); err != nil {
 		return nil, unusable("decode route", err)
 	}
-	if opts.ClusterDomain == "" {
-		opts.ClusterDomain = DefaultClusterDomain
-	}
-	d := &Route{
-		Key:             Key{Kind: Kind(o.Kind), Namespace: o.Metadata.Namespace, Name: o.Metadata.Name},
+	rt := &Route{
+		Key: Key{
+			Kind:      Kind(o.Kind),
+			Namespace: cmp.Or(o.Metadata.Namespace, opts.Namespace),
+			Name:      cmp.Or(o.Metadata.Name, o.Metadata.GenerateName),
+		},
 		APIVersion:      o.APIVersion,
 		UID:             o.Metadata.UID,
 		ResourceVersion: o.Metadata.ResourceVersion,
 		Deleting:        o.Metadata.DeletionTimestamp != "",
 	}
-	if d.Name == "" {
-		d.Name = o.Metadata.GenerateName
-	}
-	if d.Name == "" {
+	if rt.Name == "" {
 		return nil, errors.New("decode route: metadata.name is missing")
 	}
-	if d.Namespace == "" {
-		d.Namespace = opts.Namespace
-	}
-	d.readMetadata(&o)
-	d.previous = opts.Previous
-	d.readParked()
+	rt.readMetadata(&o)
+	rt.previous = opts.Previous
+	rt.readParked()
 	group, _, _ := strings.Cut(o.APIVersion, "/")
 	switch {
-	case group == GatewayGroup && (d.Kind == HTTPRoute || d.Kind == GRPCRoute):
-		d.readGateway(&o.Spec)
-	case group == IstioGroup && d.Kind == VirtualService:
-		d.readVirtualService(&o.Spec, opts.ClusterDomain)
+	case group == GatewayGroup && (rt.Kind == HTTPRoute || rt.Kind == GRPCRoute):
+		rt.readGateway(&o.Spec)
+	case group == IstioGroup && rt.Kind == VirtualService:
+		rt.readVirtualService(&o.Spec, cmp.Or(opts.ClusterDomain, DefaultClusterDomain))
 	default:
-		return nil, fmt.Errorf("%s %s: %w", o.APIVersion, o.Kind, ErrKind)
+		return nil, fmt.Errorf("%s %s: not an HTTPRoute, a GRPCRoute or a VirtualService", o.APIVersion, o.Kind)
 	}
-	if d.ParkedError != nil && slices.ContainsFunc(d.Rules, func(r Rule) bool { return len(r.Orphans) > 0 }) {
-		d.frozen = misfitForged
+	if rt.ParkedError != nil && slices.ContainsFunc(rt.Rules, func(r Rule) bool { return len(r.Orphans) > 0 }) {
+		rt.frozen = misfitForged
 	}
-	d.name()
-	return d, nil
+	rt.assignIDs()
+	return rt, nil
 }
 
-func (d *Route) readMetadata(o *object) {
+func (rt *Route) readMetadata(o *object) {
 	for _, ref := range o.Metadata.OwnerReferences {
 		group, _, _ := strings.Cut(ref.APIVersion, "/")
-		d.Owners = append(d.Owners, Owner{Group: group, Kind: ref.Kind, Name: ref.Name})
+		rt.Owners = append(rt.Owners, Owner{Group: group, Kind: ref.Kind, Name: ref.Name})
 	}
 	annotations := o.Metadata.Annotations
-	d.annotations.count, d.annotations.bytes = sizes(annotations)
-	d.Gate = annotations[GateAnnotation]
-	d.Variants = annotations[VariantsAnnotation]
-	d.Parked, d.annotations.hasParked = annotations[ParkedAnnotation]
+	rt.annotations.count, rt.annotations.bytes = sizes(annotations)
+	rt.Gate = annotations[GateAnnotation]
+	rt.Variants = annotations[VariantsAnnotation]
+	rt.Parked, rt.annotations.hasParked = annotations[ParkedAnnotation]
 }
 
-// readParked reads the parked annotation.
-func (d *Route) readParked() {
-	if d.Parked == "" {
-		return
-	}
-	d.entries = map[string]entry{}
-	var texts map[string]json.RawMessage
-	if err := unmarshal([]byte(d.Parked), &texts); err != nil {
-		d.ParkedError = unusable("not a JSON object of parked mirrors", err)
-		return
-	}
-	d.stored = texts
-	for id, text := range texts {
-		var e entry
-		if err := unmarshal(text, &e); err == nil && e.check(d.Kind) == nil {
-			d.entries[id] = e
-		}
-	}
-}
-
-// entry finds what is kept under an id. What the annotation has lost, a previous
-// version of the route may still know: an entry lives as long as its placeholder.
-func (d *Route) entry(id string) (entry, bool) {
-	e, ok := d.entries[id]
-	if !ok && d.previous != nil {
-		if previous := d.previous(); previous != nil {
-			e, ok = previous.entries[id]
-		}
-	}
-	return e, ok
-}
-
-// Every yields the document's mirrors in declared order with their rules.
-func (d *Route) Every(yield func(*Rule, *Mirror) bool) {
-	for i := range d.Rules {
-		for j := range d.Rules[i].Mirrors {
-			if !yield(&d.Rules[i], &d.Rules[i].Mirrors[j]) {
+// Every yields the route's mirrors in declared order with their rules.
+func (rt *Route) Every(yield func(*Rule, *Mirror) bool) {
+	for i := range rt.Rules {
+		for j := range rt.Rules[i].Mirrors {
+			if !yield(&rt.Rules[i], &rt.Rules[i].Mirrors[j]) {
 				return
 			}
 		}
 	}
 }
 
-// Concerns tells whether mirrorgate has anything to say about the route.
-func (d *Route) Concerns() bool {
-	if d.annotations.hasParked || d.Gate != "" || d.Variants != "" {
+// Concerns reports whether the route has a mirror, a placeholder, a lone percentage or an annotation of
+// mirrorgate's; mirrorgate has nothing to say about any other route.
+func (rt *Route) Concerns() bool {
+	if rt.annotations.hasParked || rt.Gate != "" || rt.Variants != "" {
 		return true
 	}
-	for i := range d.Rules {
-		r := &d.Rules[i]
+	for i := range rt.Rules {
+		r := &rt.Rules[i]
 		if len(r.Mirrors) > 0 || len(r.Orphans) > 0 || r.LoosePercent != nil {
 			return true
 		}
@@ -183,9 +146,9 @@ func (d *Route) Concerns() bool {
 	return false
 }
 
-// SameToUs tells whether two versions of a route have the same rules and the
-// same annotations of ours, so that there is nothing to decide between them.
-func SameToUs(a, b []byte) (bool, error) {
+// Unchanged reports whether two versions of a route have the same rules and the same annotations of mirrorgate's,
+// so that there is nothing to decide about the change.
+func Unchanged(a, b []byte) (bool, error) {
 	var x, y struct {
 		Metadata struct {
 			Annotations map[string]string `json:"annotations"`
@@ -206,17 +169,17 @@ func SameToUs(a, b []byte) (bool, error) {
 	return bytes.Equal(x.Spec.Rules, y.Spec.Rules) && bytes.Equal(x.Spec.HTTP, y.Spec.HTTP), nil
 }
 
-// unmarshal refuses an object that has a member twice: readers differ in which
-// of the two counts. Names are case-sensitive, as in the API server.
+// unmarshal refuses an object that has a member twice, because readers differ in which of the two counts. Names are
+// case-sensitive, as in the API server.
 func unmarshal(raw []byte, into any) error {
 	return jsonv2.Unmarshal(raw, into, lenient)
 }
 
-// The API server stores whatever bytes a string holds.
+// lenient accepts strings that are not UTF-8, because the API server stores them.
 var lenient = jsontext.AllowInvalidUTF8(true)
 
-// unusable says why a text cannot be read; the names of Go's types and packages
-// concern nobody.
+// unusable returns the error for a text that cannot be read, without the names of Go's types and packages, which a
+// user does not know.
 func unusable(what string, err error) error {
 	var mismatch *jsonv2.SemanticError
 	if !errors.As(err, &mismatch) {
@@ -235,7 +198,7 @@ func unusable(what string, err error) error {
 
 var kinds = map[jsontext.Kind]string{'{': "object", '[': "array", 't': "bool", 'f': "bool"}
 
-// isNull tells whether a field is missing or null.
+// isNull reports whether a field is missing or null.
 func isNull(raw json.RawMessage) bool {
 	return len(raw) == 0 || string(raw) == "null"
 }

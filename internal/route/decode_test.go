@@ -50,8 +50,8 @@ func TestHosts(t *testing.T) {
 	}
 }
 
-func TestWhatARouteServesAndWhoOwnsIt(t *testing.T) {
-	d := decode(t, fromYAML(t, `
+func TestDecodeReadsServesAndOwners(t *testing.T) {
+	rt := decode(t, fromYAML(t, `
 apiVersion: gateway.networking.k8s.io/v1beta1
 kind: HTTPRoute
 metadata:
@@ -69,20 +69,20 @@ spec:
   - {kind: Gateway, name: gateway}
   - {group: example.com, kind: Service, name: web}
 `), nil)
-	assert.Equal(t, []ServiceName{{"shop", "web"}, {"other", "web"}}, d.Serves)
-	assert.Equal(t, []Owner{{"flagger.app", "Canary", "web"}, {"v1", "Pod", "a"}}, d.Owners)
-	assert.Equal(t, "HTTPRoute shop/web", d.String())
-	assert.True(t, d.Deleting)
-	assert.Equal(t, []string{"1", "2", "gateway.networking.k8s.io/v1beta1"}, []string{d.UID, d.ResourceVersion, d.APIVersion})
+	assert.Equal(t, []ServiceName{{"shop", "web"}, {"other", "web"}}, rt.Serves)
+	assert.Equal(t, []Owner{{"flagger.app", "Canary", "web"}, {"v1", "Pod", "a"}}, rt.Owners)
+	assert.Equal(t, "HTTPRoute shop/web", rt.String())
+	assert.True(t, rt.Deleting)
+	assert.Equal(t, []string{"1", "2", "gateway.networking.k8s.io/v1beta1"}, []string{rt.UID, rt.ResourceVersion, rt.APIVersion})
 
-	d = decode(t, fromYAML(t, `
+	rt = decode(t, fromYAML(t, `
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {generateName: web-}
 spec: {hosts: [web.shop.svc.cluster.local, api.example.com, "*", web.other]}
 `), nil)
-	assert.Equal(t, []ServiceName{{"shop", "web"}, {"other", "web"}}, d.Serves)
-	assert.Equal(t, "web-", d.Name)
+	assert.Equal(t, []ServiceName{{"shop", "web"}, {"other", "web"}}, rt.Serves)
+	assert.Equal(t, "web-", rt.Name)
 }
 
 func TestKinds(t *testing.T) {
@@ -119,38 +119,38 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-func TestWhatConcernsUs(t *testing.T) {
+func TestConcerns(t *testing.T) {
 	istio := func(http, annotations string) []byte {
 		return []byte(fmt.Sprintf(`{"apiVersion":"networking.istio.io/v1","kind":"VirtualService","metadata":{"name":"a","annotations":{%s}},"spec":{"http":[%s]}}`, annotations, http))
 	}
-	mark := `{"headers":{"request":{"remove":["` + PlaceholderPrefix + `0123456789"]}}}`
+	placeholder := `{"headers":{"request":{"remove":["` + PlaceholderPrefix + `0123456789"]}}}`
 	for name, tc := range map[string]struct {
 		raw      []byte
 		concerns bool
-		asks     bool // for what the previous version of the route kept
+		previous bool // the previous version of the route is read
 	}{
-		"nothing":                      {istio(`{}`, ``), false, false},
-		"a mirror":                     {istio(`{"mirror":{"host":"v2"}}`, ``), true, false},
-		"a percentage":                 {istio(`{"mirror_percent":5}`, ``), true, false},
-		"a placeholder":                {istio(mark, ``), true, true},
-		"a name that is no mark":       {istio(strings.Replace(mark, "0123456789", "xyz", 1), ``), false, false},
-		"a gate":                       {istio(``, `"mirrorgate.dev/gate":"Ready"`), true, false},
-		"a touch":                      {istio(``, `"mirrorgate.dev/variants":"v2=Ready"`), true, false},
-		"another annotation":           {istio(``, `"mirrorgate.dev/else":"mirror"`), false, false},
-		"an annotation":                {istio(``, `"mirrorgate.dev/parked":"{}"`), true, false},
-		"an empty annotation":          {istio(``, `"mirrorgate.dev/parked":""`), true, false},
-		"an annotation lost its entry": {istio(mark, `"mirrorgate.dev/parked":"{}"`), true, true},
-		"an annotation that is broken": {istio(``, `"mirrorgate.dev/parked":"{"`), true, false},
+		"nothing":                       {istio(`{}`, ``), false, false},
+		"a mirror":                      {istio(`{"mirror":{"host":"v2"}}`, ``), true, false},
+		"a percentage":                  {istio(`{"mirror_percent":5}`, ``), true, false},
+		"a placeholder":                 {istio(placeholder, ``), true, true},
+		"a name that is no placeholder": {istio(strings.Replace(placeholder, "0123456789", "xyz", 1), ``), false, false},
+		"a gate":                        {istio(``, `"mirrorgate.dev/gate":"Ready"`), true, false},
+		"a touch":                       {istio(``, `"mirrorgate.dev/variants":"v2=Ready"`), true, false},
+		"another annotation":            {istio(``, `"mirrorgate.dev/else":"mirror"`), false, false},
+		"an annotation":                 {istio(``, `"mirrorgate.dev/parked":"{}"`), true, false},
+		"an empty annotation":           {istio(``, `"mirrorgate.dev/parked":""`), true, false},
+		"an annotation lost its entry":  {istio(placeholder, `"mirrorgate.dev/parked":"{}"`), true, true},
+		"an annotation that is broken":  {istio(``, `"mirrorgate.dev/parked":"{"`), true, false},
 		"an annotation with its entry": {
-			istio(mark, `"mirrorgate.dev/parked":"{\"0123456789\":{\"element\":{\"destination\":{\"host\":\"v2\"}}}}"`), true, false,
+			istio(placeholder, `"mirrorgate.dev/parked":"{\"0123456789\":{\"element\":{\"destination\":{\"host\":\"v2\"}}}}"`), true, false,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			asked := false
-			d, err := Decode(tc.raw, Options{Previous: func() *Route { asked = true; return nil }})
+			read := false
+			rt, err := Decode(tc.raw, Options{Previous: func() *Route { read = true; return nil }})
 			require.NoError(t, err)
-			assert.Equal(t, tc.concerns, d.Concerns())
-			assert.Equal(t, tc.asks, asked)
+			assert.Equal(t, tc.concerns, rt.Concerns())
+			assert.Equal(t, tc.previous, read)
 			if tc.concerns {
 				assert.True(t, MayMirror(tc.raw))
 			}
@@ -159,7 +159,7 @@ func TestWhatConcernsUs(t *testing.T) {
 	assert.False(t, MayMirror(istio(`{}`, ``)))
 }
 
-func TestSameToUs(t *testing.T) {
+func TestUnchanged(t *testing.T) {
 	base := `{"metadata":{"annotations":{"a":"b","mirrorgate.dev/gate":"Ready"},"labels":{}},"spec":{"rules":[1],"hosts":[]},"status":{}}`
 	for text, same := range map[string]bool{
 		base: true,
@@ -174,10 +174,10 @@ func TestSameToUs(t *testing.T) {
 		strings.Replace(base, `"a":"b"`, `"mirrorgate.dev/variants":"a=Ready"`, 1): false,
 		strings.Replace(base, `"a":"b"`, `"mirrorgate.dev/else":"a"`, 1):           true,
 	} {
-		got, err := SameToUs([]byte(base), []byte(text))
+		got, err := Unchanged([]byte(base), []byte(text))
 		require.NoError(t, err)
 		assert.Equal(t, same, got, text)
 	}
-	_, err := SameToUs([]byte(base), []byte(`[]`))
+	_, err := Unchanged([]byte(base), []byte(`[]`))
 	require.Error(t, err)
 }

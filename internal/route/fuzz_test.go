@@ -16,7 +16,7 @@ func seed(f *testing.F, add func(raw []byte)) {
 		raw := fromYAML(f, text)
 		add(raw)
 		for _, park := range []func(*Mirror) bool{all, not("v3")} {
-			stored, _ := arrange(f, raw, park)
+			stored, _ := applyPlan(f, raw, park)
 			add(stored)
 		}
 	}
@@ -24,13 +24,12 @@ func seed(f *testing.F, add func(raw []byte)) {
 		m := seeded(n)
 		raw := encode(f, m.route())
 		add(raw)
-		stored, _ := arrange(f, raw, m.some())
+		stored, _ := applyPlan(f, raw, m.some())
 		add(stored)
 	}
 }
 
-// readable tells whether an API server could have sent this: it writes UTF-8,
-// and no empty annotations.
+// readable reports whether an API server could have sent the object: it writes UTF-8, and no empty annotations.
 func readable(raw []byte) bool {
 	if !utf8.Valid(raw) {
 		return false
@@ -43,15 +42,14 @@ func readable(raw []byte) bool {
 	return !ok || len(annotations) > 0
 }
 
-// withoutPrevious returns the document without its function, since no function
-// equals another.
-func withoutPrevious(d *Route) Route {
-	plain := *d
+// withoutPrevious returns the route without its function, because functions cannot be compared.
+func withoutPrevious(rt *Route) Route {
+	plain := *rt
 	plain.previous = nil
 	return plain
 }
 
-// samePacked checks that a route comes back as it was packed, but for white space.
+// samePacked checks that a packed route is unpacked unchanged, apart from white space.
 func samePacked(t *testing.T, raw []byte, opts Options) {
 	t.Helper()
 	packed, err := Pack(raw)
@@ -66,14 +64,14 @@ func samePacked(t *testing.T, raw []byte, opts Options) {
 	require.Equal(t, withoutPrevious(want), withoutPrevious(got))
 }
 
-// Whatever can be read can be arranged, and its bytes are not kept.
+// Every route that can be decoded can be planned, and its bytes are not kept.
 func FuzzDecode(f *testing.F) {
 	seed(f, func(raw []byte) { f.Add(raw, raw) })
 	f.Fuzz(func(t *testing.T, raw, old []byte) {
 		previous, _ := Decode(old, Options{})
 		opts := Options{Namespace: "shop", Previous: func() *Route { return previous }}
 		scratch := slices.Clone(raw)
-		d, err := Decode(scratch, opts)
+		rt, err := Decode(scratch, opts)
 		again, err2 := Decode(raw, opts)
 		for i := range scratch {
 			scratch[i] = '7'
@@ -82,25 +80,25 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			return
 		}
-		require.Equal(t, withoutPrevious(again), withoutPrevious(d))
+		require.Equal(t, withoutPrevious(again), withoutPrevious(rt))
 		if !readable(raw) {
 			return
 		}
 		samePacked(t, raw, opts)
 		ids := map[string]bool{}
-		for _, m := range d.Every {
+		for _, m := range rt.Every {
 			require.False(t, ids[m.ID], "ids are unique")
 			require.NotEmpty(t, m.Path)
 			ids[m.ID] = true
 		}
 		for _, park := range []func(*Mirror) bool{all, none} {
-			arrangeAfter(t, raw, previous, park)
+			applyPlanAfter(t, raw, previous, park)
 		}
 	})
 }
 
-// A route, its edits and what is parked when, all made from a script: whatever
-// happens nothing is lost, and the original comes back.
+// A script makes a route, its edits, and the choice of mirrors to park in each step: no mirror is lost, and the
+// original comes back.
 func FuzzParkRestore(f *testing.F) {
 	for n := range uint64(16) {
 		r, bytes := seeded(n), make([]byte, 400)
@@ -129,19 +127,19 @@ func FuzzParkRestore(f *testing.F) {
 			}
 			park := m.some()
 			var a Plan
-			stored, a = arrange(t, stored, park)
+			stored, a = applyPlan(t, stored, park)
 			same(t, declared(t, tree(t, raw)), declared(t, tree(t, stored)), "no mirror may be lost")
 			if m.oneIn(4) && len(a.Misfits) == 0 {
 				applied := encode(t, ownManifest(tree(t, raw), tree(t, stored)))
-				if again, b := arrangeAfter(t, applied, decode(t, stored, nil), park); len(b.Misfits) == 0 {
+				if again, b := applyPlanAfter(t, applied, decode(t, stored, nil), park); len(b.Misfits) == 0 {
 					sameJSON(t, stored, again, "applying again must change nothing")
 				}
 			}
-			if direct, b := arrange(t, raw, park); len(a.Misfits)+len(b.Misfits) == 0 {
-				sameJSON(t, direct, stored, "the way must not matter")
+			if direct, b := applyPlan(t, raw, park); len(a.Misfits)+len(b.Misfits) == 0 {
+				sameJSON(t, direct, stored, "the order of steps must not matter")
 			}
 		}
-		back, a := arrange(t, stored, none)
+		back, a := applyPlan(t, stored, none)
 		require.Empty(t, a.Misfits)
 		sameJSON(t, raw, back, "the original must come back")
 	})

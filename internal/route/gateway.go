@@ -1,7 +1,6 @@
 package route
 
-// HTTPRoutes and GRPCRoutes: mirrors are filters of type RequestMirror, of a
-// rule or of one of its backendRefs.
+// HTTPRoutes and GRPCRoutes: mirrors are filters of type RequestMirror, of a rule or of one of its backendRefs.
 
 import (
 	"cmp"
@@ -9,6 +8,8 @@ import (
 	"math"
 	"slices"
 	"strconv"
+
+	"k8s.io/utils/ptr"
 )
 
 type gatewayRule struct {
@@ -31,23 +32,16 @@ type backendRef struct {
 }
 
 func (r backendRef) target(namespace string) Target {
-	t := Target{Kind: TargetService, Namespace: namespace, Name: r.Name}
-	if r.Group != nil {
-		t.Group = *r.Group
+	return Target{
+		Group:     ptr.Deref(r.Group, ""),
+		Kind:      ptr.Deref(r.Kind, TargetService),
+		Namespace: cmp.Or(ptr.Deref(r.Namespace, ""), namespace),
+		Name:      r.Name,
+		Port:      ptr.Deref(r.Port, 0),
 	}
-	if r.Kind != nil {
-		t.Kind = *r.Kind
-	}
-	if r.Namespace != nil && *r.Namespace != "" {
-		t.Namespace = *r.Namespace
-	}
-	if r.Port != nil {
-		t.Port = *r.Port
-	}
-	return t
 }
 
-// filterHead is what of a filter matters here.
+// filterHead holds the fields of a filter that matter for mirrors and placeholders.
 type filterHead struct {
 	Type          string `json:"type"`
 	RequestMirror *struct {
@@ -60,60 +54,41 @@ type filterHead struct {
 
 func (f filterHead) isMirror() bool { return f.Type == "RequestMirror" && f.RequestMirror != nil }
 
-// gatewayLayout is how a rule's filters stand in the stored spec.
+// gatewayLayout holds a rule's filters as they stand in the stored spec.
 type gatewayLayout struct {
-	marks    marks
-	modifier int // index of the RequestHeaderModifier filter, -1 when there is none
-	own      filterList
-	backends []filterList
-	places   []backendPlace // of the backends
+	placeholders placeholders
+	modifier     int // index of the RequestHeaderModifier filter, -1 when there is none
+	own          mirrorList
+	backends     []mirrorList
+	backendIDs   []backendID
 }
 
-// filterList is one list of filters, or of a VirtualService's mirrors. order is
-// the list with every mirror in its place.
-type filterList struct {
-	stored []json.RawMessage
-	order  []slot
+// ownsModifier reports whether the modifier filter holds placeholders and nothing else.
+func (l *gatewayLayout) ownsModifier() bool {
+	return l.modifier >= 0 && len(l.placeholders.linked) > 0 && l.placeholders.outermostOwn() <= 2 && l.placeholders.keep < 2
 }
 
-// slot is an element of a list's order: element stored of the list as it stands
-// and the rule's mirror, -1 for none.
-type slot struct{ stored, mirror int }
+// usersModifier reports whether the rule has a modifier filter of the user's.
+func (l *gatewayLayout) usersModifier() bool { return l.modifier >= 0 && !l.ownsModifier() }
 
-// merge puts parked mirrors between those that stand, each at the position that
-// it had or at the end, and keeps the order of both.
-func merge[T any](standing, parked []T, at func(T) int) []T {
-	out := make([]T, 0, len(standing)+len(parked))
-	for _, p := range parked {
-		n := min(max(at(p)-len(out), 0), len(standing))
-		out, standing = append(append(out, standing[:n]...), p), standing[n:]
-	}
-	return append(out, standing...)
-}
-
-// ours tells whether the modifier filter is there for placeholders only.
-func (l *gatewayLayout) ours() bool {
-	return l.modifier >= 0 && len(l.marks.linked) > 0 && l.marks.vacant() <= 2 && l.marks.keep < 2
-}
-
-func (d *Route) readGateway(s *spec) {
+func (rt *Route) readGateway(s *spec) {
 	for _, ref := range s.ParentRefs {
 		if ref.Kind == nil {
 			continue // a Gateway
 		}
 		b := backendRef{Group: ref.Group, Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name}
-		if t := b.target(d.Namespace); t.IsService() {
-			d.Serves = append(d.Serves, t.Service())
+		if t := b.target(rt.Namespace); t.IsService() {
+			rt.Serves = append(rt.Serves, t.Service())
 		}
 	}
 	for i := range s.Rules {
-		d.Rules = append(d.Rules, d.readGatewayRule(&s.Rules[i], "spec.rules["+strconv.Itoa(i)+"]"))
+		rt.Rules = append(rt.Rules, rt.readGatewayRule(&s.Rules[i], "spec.rules["+strconv.Itoa(i)+"]"))
 	}
 }
 
-func (d *Route) readGatewayRule(in *gatewayRule, path string) Rule {
+func (rt *Route) readGatewayRule(in *gatewayRule, path string) Rule {
 	rule := Rule{Path: path}
-	if d.Kind == HTTPRoute {
+	if rt.Kind == HTTPRoute {
 		for _, m := range in.Matches {
 			var method string
 			if unmarshal(m.Method, &method) == nil && method != "" {
@@ -121,41 +96,42 @@ func (d *Route) readGatewayRule(in *gatewayRule, path string) Rule {
 			}
 		}
 	}
-	lay := &gatewayLayout{modifier: -1, own: filterList{stored: in.Filters}}
-	rule.layout = lay
+	l := &gatewayLayout{modifier: -1, own: mirrorList{stored: in.Filters}}
+	rule.layout = l
 	lists := [][]json.RawMessage{in.Filters}
 	for _, b := range in.BackendRefs {
-		rule.Backends = append(rule.Backends, b.target(d.Namespace))
-		lay.backends = append(lay.backends, filterList{stored: b.Filters})
+		rule.Backends = append(rule.Backends, b.target(rt.Namespace))
+		l.backends = append(l.backends, mirrorList{stored: b.Filters})
 		lists = append(lists, b.Filters)
 	}
 	if !slices.ContainsFunc(lists, func(list []json.RawMessage) bool { return len(list) > 0 }) {
-		return rule // most rules have neither a mirror nor a mark
+		return rule // most rules have neither a mirror nor a placeholder
 	}
-	lay.places = placesOf(rule.Backends)
+	l.backendIDs = backendIDs(rule.Backends)
 
 	heads := make([][]filterHead, len(lists))
 	for i, list := range lists {
 		heads[i] = make([]filterHead, len(list))
 		for j, raw := range list {
 			if unmarshal(raw, &heads[i][j]) != nil {
-				heads[i][j] = filterHead{} // a filter that cannot be read is not ours
+				heads[i][j] = filterHead{} // a filter that cannot be read holds neither
 			}
 		}
 	}
-	lay.readMarks(heads[0], in.Filters)
-	parked := d.linkGateway(&rule, lay, heads)
+	l.readPlaceholders(heads[0], in.Filters)
+	parked := rt.linkGateway(&rule, l, heads)
 	for i := range lists {
-		lay.lay(&rule, i-1, heads[i], parked[i-1], d.Namespace)
+		l.appendMirrors(&rule, i-1, heads[i], parked[i-1], rt.Namespace)
 	}
 	rule.Mirrors = append(rule.Mirrors, parked[backendGone]...)
 	return rule
 }
 
-// readMarks finds the rule's modifier filter and reads its remove list.
-func (l *gatewayLayout) readMarks(heads []filterHead, raws []json.RawMessage) {
+// readPlaceholders finds the rule's modifier filter and reads its remove list.
+func (l *gatewayLayout) readPlaceholders(heads []filterHead, raws []json.RawMessage) {
+	ph := &l.placeholders
 	if l.own.stored != nil {
-		l.marks.depth = 1
+		ph.depth = 1
 	}
 	others := 0
 	for i, head := range heads {
@@ -164,85 +140,83 @@ func (l *gatewayLayout) readMarks(heads []filterHead, raws []json.RawMessage) {
 			continue
 		}
 		l.modifier = i
-		l.marks.depth = 2
+		ph.depth = 2
 		outer, _ := members(raws[i])
 		inner, ok := members(head.RequestHeaderModifier)
-		l.marks.broken = !ok
+		ph.broken = !ok
 		list, has := inner["remove"]
 		if has {
-			l.marks.depth = 3
-			l.marks.readItems(list)
+			ph.readNames(list)
 		}
-		l.marks.busy[2] = len(outer) > 2 || len(inner) > 1 || (len(inner) == 1 && !has)
+		ph.shared[2] = len(outer) > 2 || len(inner) > 1 || (len(inner) == 1 && !has)
 	}
-	l.marks.busy[1] = others > 0
+	ph.shared[1] = others > 0
 }
 
-// linkGateway returns the rule's parked mirrors by the place that they return
-// to: a backend's index, onRule or backendGone.
-func (d *Route) linkGateway(rule *Rule, lay *gatewayLayout, heads [][]filterHead) map[int][]Mirror {
+// linkGateway returns the rule's parked mirrors by the list that they return to: a backend's index, onRule or
+// backendGone.
+func (rt *Route) linkGateway(rule *Rule, l *gatewayLayout, heads [][]filterHead) map[int][]Mirror {
 	inline := map[group]bool{}
 	for i, list := range heads {
 		for _, h := range list {
 			if h.isMirror() {
-				inline[group{target: h.RequestMirror.BackendRef.target(d.Namespace), backend: i - 1}] = true
+				inline[group{target: h.RequestMirror.BackendRef.target(rt.Namespace), backend: i - 1}] = true
 			}
 		}
 	}
-	index := map[backendPlace]int{}
-	for i, place := range lay.places {
-		index[place] = i
+	index := map[backendID]int{}
+	for i, id := range l.backendIDs {
+		index[id] = i
 	}
-	mark, first := 0, math.MaxInt
+	modifier, first := 0, math.MaxInt
 	read := func(e entry) Mirror {
-		mark = max(mark, e.Mark)
+		modifier = max(modifier, e.Modifier)
 		if e.Backend == nil {
 			first = min(first, e.At)
 		}
-		return d.parkedGateway(e, rule.Path, index)
+		return rt.parkedGateway(e, rule.Path, index)
 	}
-	places := map[int][]Mirror{}
-	for _, m := range d.link(rule, &lay.marks, inline, read) {
-		places[m.place.backend] = append(places[m.place.backend], m)
+	lists := map[int][]Mirror{}
+	for _, m := range rt.link(rule, &l.placeholders, inline, read) {
+		lists[m.position.backend] = append(lists[m.position.backend], m)
 	}
-	if len(places[onRule]) > 0 {
-		lay.marks.busy[1] = true
+	if len(lists[onRule]) > 0 {
+		l.placeholders.shared[1] = true
 		switch {
-		case mark > 0:
-			lay.follow(places[onRule], mark-1)
-		case lay.ours():
-			lay.follow(places[onRule], first)
+		case modifier > 0:
+			l.follow(lists[onRule], modifier-1)
+		case l.ownsModifier():
+			l.follow(lists[onRule], first)
 		}
 	}
-	return places
+	return lists
 }
 
-// follow moves the rule's own parked mirrors along with the filter that carries
-// their placeholders and stood at a position: what somebody puts in front of
-// that filter must not come between it and its mirrors.
-func (l *gatewayLayout) follow(parked []Mirror, stood int) {
+// follow moves the rule's own parked mirrors along with the modifier filter that holds their placeholders and had
+// the index before: a filter that somebody inserted in front of it must not come between it and its mirrors.
+func (l *gatewayLayout) follow(parked []Mirror, before int) {
 	now := l.modifier
 	for i := range parked {
-		if parked[i].place.at < stood {
+		if parked[i].position.index < before {
 			now++
 		}
 	}
 	for i := range parked {
-		at := &parked[i].place.at
-		*at = max(0, *at+now-stood)
+		index := &parked[i].position.index
+		*index = max(0, *index+now-before)
 	}
 }
 
-// parkedGateway reads an entry. index holds where the rule's backendRefs are.
-func (d *Route) parkedGateway(e entry, path string, index map[backendPlace]int) Mirror {
+// parkedGateway reads an entry. index holds the indexes of the rule's backendRefs.
+func (rt *Route) parkedGateway(e entry, path string, index map[backendID]int) Mirror {
 	var head filterHead
 	_ = unmarshal(e.Filter, &head) // checked when the entry was read
-	m := gatewayMirror(head, e.Filter, d.Namespace)
+	m := gatewayMirror(head, e.Filter, rt.Namespace)
 	m.Parked = true
-	m.place = place{at: e.At, backend: onRule, under: e.Backend}
+	m.position = position{index: e.At, backend: onRule, ref: e.Backend}
 	if e.Backend != nil {
-		m.place.backend = e.Backend.find(index)
-		if m.place.backend == backendGone {
+		m.position.backend = e.Backend.find(index)
+		if m.position.backend == backendGone {
 			m.setGatewayPath(path + ".backendRefs[" + e.Backend.Name + "].filters[" + strconv.Itoa(e.At) + "].requestMirror")
 		}
 	}
@@ -257,27 +231,27 @@ func gatewayMirror(head filterHead, raw json.RawMessage, namespace string) Mirro
 	}
 }
 
-// lay works out the order of one list of filters and appends its mirrors to the
-// rule: those in the spec, and the parked ones in the places that they had.
-func (l *gatewayLayout) lay(rule *Rule, backend int, heads []filterHead, parked []Mirror, namespace string) {
+// appendMirrors works out the order of one list of filters and appends its mirrors to the rule: the inline ones,
+// and the parked ones at the indexes that they had.
+func (l *gatewayLayout) appendMirrors(rule *Rule, backend int, heads []filterHead, parked []Mirror, namespace string) {
 	list, path := &l.own, rule.Path
 	if backend >= 0 {
 		list, path = &l.backends[backend], rule.Path+".backendRefs["+strconv.Itoa(backend)+"]"
 	}
-	ours := backend == onRule && l.ours()
-	var standing, back []slot
+	skipModifier := backend == onRule && l.ownsModifier()
+	var inline, back []slot
 	for i := range heads {
-		if !ours || i != l.modifier {
-			standing = append(standing, slot{stored: i, mirror: -1})
+		if !skipModifier || i != l.modifier {
+			inline = append(inline, slot{stored: i, mirror: -1})
 		}
 	}
-	slices.SortStableFunc(parked, func(a, b Mirror) int { return cmp.Compare(a.place.at, b.place.at) })
+	slices.SortStableFunc(parked, func(a, b Mirror) int { return cmp.Compare(a.position.index, b.position.index) })
 	for i := range parked {
 		back = append(back, slot{stored: -1, mirror: i})
 	}
-	list.order = merge(standing, back, func(s slot) int { return parked[s.mirror].place.at })
-	for at := range list.order {
-		s := &list.order[at]
+	list.order = merge(inline, back, func(s slot) int { return parked[s.mirror].position.index })
+	for index := range list.order {
+		s := &list.order[index]
 		var m Mirror
 		switch {
 		case s.stored < 0:
@@ -288,11 +262,11 @@ func (l *gatewayLayout) lay(rule *Rule, backend int, heads []filterHead, parked 
 			continue
 		}
 		s.mirror = len(rule.Mirrors)
-		m.place.at, m.place.backend = at, backend
+		m.position.index, m.position.backend = index, backend
 		if backend >= 0 {
-			m.place.under = &l.places[backend]
+			m.position.ref = &l.backendIDs[backend]
 		}
-		m.setGatewayPath(path + ".filters[" + strconv.Itoa(at) + "].requestMirror")
+		m.setGatewayPath(path + ".filters[" + strconv.Itoa(index) + "].requestMirror")
 		rule.Mirrors = append(rule.Mirrors, m)
 	}
 }

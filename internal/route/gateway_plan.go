@@ -1,166 +1,145 @@
 package route
 
+// The plan for a rule of an HTTPRoute or a GRPCRoute: its lists of filters have a limit, and its placeholders need
+// a modifier filter.
+
 import (
 	"slices"
 
 	"github.com/mirrorgate/mirrorgate/patch"
 )
 
-// Limits of the Gateway API's lists: filters of a rule or a backendRef, and
-// names in a remove list. One element more is refused by the CRD.
+// Limits of the Gateway API's lists: filters of a rule or a backendRef, and names in a remove list. The CRD
+// refuses one element more.
 const (
 	maxFilters = 16
 	maxRemove  = 16
 )
 
-// maxEdits is how many operations a list gets before it is written as a whole:
-// who applies them copies the list for each.
-const maxEdits = 64
-
-// Why a mirror stays where it is.
-const (
-	misfitBroken     = "a list of headers to remove cannot be read"
-	misfitUnreadable = "what it points at cannot be read"
-	misfitRemove     = "the list of headers to remove would exceed 16"
-	misfitFilters    = "the list of filters would exceed 16"
-	misfitBackend    = "its backendRef is gone"
-	misfitForms      = "the rule would have both mirror and mirrors"
-	misfitOccupied   = "the rule has another mirror or percentage"
-	misfitSize       = "the route's annotations would exceed 256 KiB"
-	misfitForged     = "the annotation " + ParkedAnnotation + " cannot be read"
-)
-
-// fit sends groups of mirrors back to where they stand, as long as a list would
-// overflow. What stands there already fits.
-func (l *gatewayLayout) fit(p *rulePlan) {
-	if l.marks.broken {
-		p.stayAll(p.moves, misfitBroken)
+// holdMisfits holds groups of mirrors in place as long as a list would overflow. The stored lists are no longer
+// than they are, so holding every mirror always fits.
+func (l *gatewayLayout) holdMisfits(p *rulePlan) {
+	if l.placeholders.broken {
+		p.holdAll(p.moves, misfitBroken)
 		return
 	}
-	p.stayAll(func(i int) bool { return p.rule.Mirrors[i].place.backend == backendGone && p.restores(i) }, misfitBackend)
-	for l.fitRemove(p) || l.fitBackends(p) || l.fitOwn(p) {
+	p.holdAll(func(i int) bool { return p.rule.Mirrors[i].position.backend == backendGone && p.restores(i) }, misfitBackend)
+	for l.limitRemoveList(p) || l.limitBackendFilters(p) || l.limitRuleFilters(p) {
 	}
 }
 
-func (l *gatewayLayout) fitRemove(p *rulePlan) bool {
-	size := len(l.marks.rest()) + p.count(p.isParked)
-	return p.stayLast(size-max(maxRemove, len(l.marks.items)), p.parks, misfitRemove)
+func (l *gatewayLayout) limitRemoveList(p *rulePlan) bool {
+	size := len(l.placeholders.others()) + p.count(p.isParked)
+	return p.holdLast(size-max(maxRemove, len(l.placeholders.names)), p.parks, misfitRemove)
 }
 
-func (l *gatewayLayout) fitBackends(p *rulePlan) bool {
+func (l *gatewayLayout) limitBackendFilters(p *rulePlan) bool {
 	over := make([]int, len(l.backends))
 	for b, list := range l.backends {
 		over[b] = min(0, len(list.stored)-maxFilters)
 	}
 	for i := range p.rule.Mirrors {
-		switch b := p.rule.Mirrors[i].place.backend; {
+		switch b := p.rule.Mirrors[i].position.backend; {
 		case b >= 0 && p.parks(i):
 			over[b]--
 		case b >= 0 && p.restores(i):
 			over[b]++
 		}
 	}
-	stayed := false
+	held := false
 	for i, m := range slices.Backward(p.rule.Mirrors) {
-		if b := m.place.backend; b >= 0 && over[b] > 0 && p.restores(i) {
-			over[b] -= len(p.stay(i, misfitFilters))
-			stayed = true
+		if b := m.position.backend; b >= 0 && over[b] > 0 && p.restores(i) {
+			over[b] -= len(p.hold(i, misfitFilters))
+			held = true
 		}
 	}
-	return stayed
+	return held
 }
 
-func (l *gatewayLayout) fitOwn(p *rulePlan) bool {
-	own := func(i int) bool { return p.rule.Mirrors[i].place.backend == onRule }
+func (l *gatewayLayout) limitRuleFilters(p *rulePlan) bool {
+	own := func(i int) bool { return p.rule.Mirrors[i].position.backend == onRule }
 	back := func(i int) bool { return own(i) && p.restores(i) }
 	size := len(l.own.stored) + p.count(back) - p.count(func(i int) bool { return own(i) && p.parks(i) })
-	if l.ours() {
+	if l.ownsModifier() {
 		size--
 	}
-	if !l.regular() && p.count(p.isParked) > 0 {
+	if !l.usersModifier() && p.count(p.isParked) > 0 {
 		size++
 	}
 	over := size - max(maxFilters, len(l.own.stored))
 	if over <= 0 {
 		return false
 	}
-	// Else it is the modifier that has no room, for mirrors of the backends.
-	return p.stayLast(over, back, misfitFilters) || p.stayLast(len(p.parked), p.parks, misfitFilters)
+	// If no mirror of the rule returns, the modifier has no room, and mirrors of the backends need it.
+	return p.holdLast(over, back, misfitFilters) || p.holdLast(len(p.parked), p.parks, misfitFilters)
 }
-
-// regular tells whether the rule has a modifier filter of the user's own.
-func (l *gatewayLayout) regular() bool { return l.modifier >= 0 && !l.ours() }
 
 func (l *gatewayLayout) entry(r *Rule, i int) entry {
 	m := &r.Mirrors[i]
-	e := entry{Filter: m.text, At: m.place.at, Backend: m.place.under, Keep: l.marks.keep}
-	if m.place.backend == onRule && l.regular() {
-		e.Mark = 1 + slices.IndexFunc(l.own.order, func(s slot) bool { return s.stored == l.modifier })
+	e := entry{Filter: m.text, At: m.position.index, Backend: m.position.ref, Keep: l.placeholders.keep}
+	if m.position.backend == onRule && l.usersModifier() {
+		e.Modifier = 1 + slices.IndexFunc(l.own.order, func(s slot) bool { return s.stored == l.modifier })
 	}
 	return e
 }
 
-// added is an element of a new list that the stored one does not have.
-type added struct{ value any }
-
 func (l *gatewayLayout) edits(base patch.Pointer, p *rulePlan) []patch.Operation {
 	filters := base.Key("filters")
 	var ops []patch.Operation
-	if l.regular() {
-		modifier := filters.Index(l.modifier).Key("requestHeaderModifier")
-		ops = l.marks.edits(way{{filters, ""}, {filters.Index(l.modifier), ""}, {modifier.Key("remove"), "remove"}}, p.ids())
+	if l.usersModifier() {
+		filter := filters.Index(l.modifier)
+		remove := filter.Key("requestHeaderModifier").Key("remove")
+		ops = l.placeholders.edits(levels{{filters, ""}, {filter, ""}, {remove, "remove"}}, p.parkedIDs())
 	}
-	ops = append(ops, l.own.edits(filters, l.arranged(p), l.marks.keep > 0)...)
+	ops = append(ops, l.own.edits(filters, l.plannedFilters(p), l.placeholders.keep > 0)...)
 	for b, list := range l.backends {
-		var want []any
-		for _, s := range list.order {
-			want = p.place(want, s)
-		}
-		ops = append(ops, list.edits(base.Key("backendRefs").Index(b).Key("filters"), want, false)...)
+		ops = append(ops, list.edits(base.Key("backendRefs").Index(b).Key("filters"), list.planned(p), false)...)
 	}
 	return ops
 }
 
-// arranged returns the rule's own filters as they should stand: int for a
-// stored one, added for another. A modifier of ours has the place of the first
-// parked mirror, so that the result does not depend on what was parked first.
-func (l *gatewayLayout) arranged(p *rulePlan) []any {
-	ids := p.ids()
-	var mark any
-	if len(ids) > 0 && !l.regular() {
-		names := l.marks.names(ids)
-		mark = added{map[string]any{
-			"type":                  "RequestHeaderModifier",
-			"requestHeaderModifier": map[string]any{"remove": names},
-		}}
-		if l.ours() && slices.Equal(names, l.marks.items) {
-			mark = l.modifier
+// plannedFilters returns the rule's own filters as the plan wants them: an int for a stored one, added for another
+// one. A modifier for placeholders has the place of the first parked mirror, so that the result does not depend on
+// which mirror was parked first.
+func (l *gatewayLayout) plannedFilters(p *rulePlan) []any {
+	ids := p.parkedIDs()
+	var modifier any
+	if len(ids) > 0 && !l.usersModifier() {
+		names := l.placeholders.namesWith(ids)
+		modifier = newModifier(names)
+		if l.ownsModifier() && slices.Equal(names, l.placeholders.names) {
+			modifier = l.modifier
 		}
 	}
 	var want []any
 	for _, s := range l.own.order {
 		before := len(want)
-		want = p.place(want, s)
-		if len(want) == before && mark != nil {
-			want, mark = append(want, mark), nil
+		want = p.appendSlot(want, s)
+		if len(want) == before && modifier != nil {
+			want, modifier = append(want, modifier), nil
 		}
 	}
-	if mark != nil {
-		want = append(want, mark)
+	if modifier != nil {
+		want = append(want, modifier)
 	}
 	if !increasing(want) {
 		for i, w := range want {
 			if w == l.modifier {
-				want[i] = added{map[string]any{
-					"type":                  "RequestHeaderModifier",
-					"requestHeaderModifier": map[string]any{"remove": l.marks.names(ids)},
-				}}
+				want[i] = newModifier(l.placeholders.namesWith(ids))
 			}
 		}
 	}
 	return want
 }
 
+func newModifier(remove []string) added {
+	return added{map[string]any{
+		"type":                  "RequestHeaderModifier",
+		"requestHeaderModifier": map[string]any{"remove": remove},
+	}}
+}
+
+// increasing reports whether the stored elements of a wanted list are in stored order.
 func increasing(want []any) bool {
 	last := -1
 	for _, w := range want {
@@ -172,35 +151,4 @@ func increasing(want []any) bool {
 		}
 	}
 	return true
-}
-
-// edits turns the stored list into the wanted one, whose stored elements are in
-// stored order. A list that becomes empty is removed, unless keep is set.
-func (l *filterList) edits(at patch.Pointer, want []any, keep bool) []patch.Operation {
-	if len(want) == 0 && len(l.stored) > 0 && !keep {
-		return []patch.Operation{patch.Remove(at)}
-	}
-	stays := make([]bool, len(l.stored))
-	values := make([]any, len(want))
-	var adds []patch.Operation
-	for i, w := range want {
-		switch w := w.(type) {
-		case int:
-			stays[w], values[i] = true, l.stored[w]
-		case added:
-			values[i] = w.value
-			adds = append(adds, patch.Add(at.Index(i), w.value))
-		}
-	}
-	var ops []patch.Operation
-	for i, stay := range slices.Backward(stays) {
-		if !stay {
-			ops = append(ops, patch.Remove(at.Index(i)))
-		}
-	}
-	ops = append(ops, adds...)
-	if len(ops) > maxEdits || (l.stored == nil && len(ops) > 0) {
-		return []patch.Operation{patch.Add(at, values)}
-	}
-	return ops
 }

@@ -1,7 +1,6 @@
 package route
 
-// What the tests of this package share: a checker of what an arrangement may
-// and may not do that reads plain JSON and knows nothing of the code it checks.
+// Helpers of this package's tests, and a checker of plans that reads plain JSON and shares no code with the package.
 
 import (
 	"bytes"
@@ -43,64 +42,63 @@ func decode(t testing.TB, raw []byte, previous *Route) *Route {
 	if previous != nil {
 		opts.Previous = func() *Route { return previous }
 	}
-	d, err := Decode(raw, opts)
+	rt, err := Decode(raw, opts)
 	require.NoError(t, err, "%s", raw)
-	return d
+	return rt
 }
 
-// arrange applies Plan and checks what must hold for every route.
-func arrange(t testing.TB, raw []byte, park func(*Mirror) bool) ([]byte, Plan) {
+// applyPlan applies Plan and checks what must hold for every route.
+func applyPlan(t testing.TB, raw []byte, park func(*Mirror) bool) ([]byte, Plan) {
 	t.Helper()
-	return arrangeAfter(t, raw, nil, park)
+	return applyPlanAfter(t, raw, nil, park)
 }
 
-// arrangeAfter is arrange for a write on top of a previous version.
-func arrangeAfter(t testing.TB, raw []byte, previous *Route, park func(*Mirror) bool) ([]byte, Plan) {
+// applyPlanAfter is applyPlan for a write on top of a previous version.
+func applyPlanAfter(t testing.TB, raw []byte, previous *Route, park func(*Mirror) bool) ([]byte, Plan) {
 	t.Helper()
-	doc := decode(t, raw, previous)
-	a, err := doc.Plan(park)
+	rt := decode(t, raw, previous)
+	a, err := rt.Plan(park)
 	require.NoError(t, err)
-	repeat, err := doc.Plan(park)
+	repeat, err := rt.Plan(park)
 	require.NoError(t, err)
-	require.Equal(t, a, repeat, "the same document must give the same arrangement")
+	require.Equal(t, a, repeat, "the same route must give the same plan")
 
 	out, err := patch.Apply(raw, a.Operations)
 	require.NoError(t, err, "operations must apply to %s", raw)
-	settled, err := decode(t, out, nil).Plan(park)
+	second, err := decode(t, out, nil).Plan(park)
 	require.NoError(t, err)
-	require.Empty(t, settled.Operations, "a second decision must be empty\nfirst:  %v\nbefore: %s\nafter:  %s", a.Operations, raw, out)
+	require.Empty(t, second.Operations, "a second plan must be empty\nfirst:  %v\nbefore: %s\nafter:  %s", a.Operations, raw, out)
 
-	same(t, stripped(tree(t, raw)), stripped(tree(t, out)), "only mirrors and our annotation may change")
+	same(t, stripped(tree(t, raw)), stripped(tree(t, out)), "only mirrors and the parked annotation may change")
 	wantOracle(t, raw, out, a.Operations)
 	return out, a
 }
 
-// places are the parts of a route that hold mirrors and what stands for parked
-// ones. Nothing else is mirrorgate's to change.
+// places are the parts of a route that hold mirrors, placeholders and parked entries. mirrorgate may change no other
+// part.
 var places = regexp.MustCompile(`^(/metadata/annotations(/mirrorgate\.dev~1parked|$)` +
 	`|/spec/rules/\d+(/backendRefs/\d+)?/filters` +
 	`|/spec/http/\d+/(mirrors?|mirrorPercentage|mirrorPercent|mirror_percent|headers))(/|$)`)
 
-// touchedBy are the places that operations touch.
-func touchedBy(t testing.TB, ops []patch.Operation) map[string]bool {
+// changedBy returns the places that operations change.
+func changedBy(t testing.TB, ops []patch.Operation) map[string]bool {
 	t.Helper()
-	touched := map[string]bool{}
+	changed := map[string]bool{}
 	for _, op := range ops {
 		place := places.FindStringSubmatch(op.Path)
-		require.NotNil(t, place, "%s %s touches what is not ours", op.Operation, op.Path)
-		touched[place[1]] = true
+		require.NotNil(t, place, "%s %s is outside the places that mirrorgate may change", op.Operation, op.Path)
+		changed[place[1]] = true
 	}
-	return touched
+	return changed
 }
 
-// wantOracle compares a route before and after with another library: there is a
-// difference in exactly those places that the operations name, and all of them
-// are ours. What stands beside mirrors in one place is for stripped to compare.
+// wantOracle compares a route before and after with another library: the places that differ are exactly those that the
+// operations name, and mirrorgate may change all of them. stripped compares the other elements of such a place.
 func wantOracle(t testing.TB, before, after []byte, ops []patch.Operation) {
 	t.Helper()
 	differences, err := jsonpatch.CreatePatch(before, after)
 	require.NoError(t, err)
-	same(t, touchedBy(t, differences), touchedBy(t, ops), "operations touch other places than those that differ")
+	same(t, changedBy(t, differences), changedBy(t, ops), "operations must name exactly the places that differ")
 }
 
 // parse reads a JSON object with numbers as they are written.
@@ -141,7 +139,7 @@ func sameJSON(t testing.TB, want, got []byte, why string) {
 	}
 }
 
-// at walks down a tree; nil when the way is missing.
+// at walks down a tree; it returns nil when a member on the way is missing.
 func at(v any, way ...string) any {
 	for _, key := range way {
 		m, _ := v.(map[string]any)
@@ -162,7 +160,7 @@ func rulesOf(route map[string]any) ([]any, string) {
 	return list(at(route, "spec", "rules")), "rules"
 }
 
-func isMark(v any) bool {
+func isPlaceholder(v any) bool {
 	name, _ := v.(string)
 	return strings.HasPrefix(name, "x-mirrorgate-parked-")
 }
@@ -171,8 +169,8 @@ func isMirrorFilter(v any) bool {
 	return at(v, "type") == "RequestMirror" && objectOf(at(v, "requestMirror")) != nil
 }
 
-// stripped returns a copy of a route without what mirrorgate may change:
-// mirrors, placeholders, the levels that only hold them, and our annotation.
+// stripped returns a copy of a route without the parts that mirrorgate may change: mirrors, placeholders, the levels
+// that hold nothing else, and the parked annotation.
 func stripped(route map[string]any) map[string]any {
 	route = clone(route).(map[string]any)
 	annotations := objectOf(at(route, "metadata", "annotations"))
@@ -185,7 +183,7 @@ func stripped(route map[string]any) map[string]any {
 			delete(rule, key)
 		}
 		request := objectOf(at(rule, "headers", "request"))
-		stripMarks(request)
+		stripPlaceholders(request)
 		dropEmpty(objectOf(rule["headers"]), "request")
 		dropEmpty(rule, "headers")
 		stripFilters(rule)
@@ -208,7 +206,7 @@ func stripFilters(holder map[string]any) {
 		}
 		if filter["type"] == "RequestHeaderModifier" {
 			modifier := objectOf(filter["requestHeaderModifier"])
-			stripMarks(modifier)
+			stripPlaceholders(modifier)
 			if len(modifier) == 0 && len(filter) == 2 {
 				continue
 			}
@@ -221,8 +219,8 @@ func stripFilters(holder map[string]any) {
 	}
 }
 
-func stripMarks(holder map[string]any) {
-	if rest := slices.DeleteFunc(slices.Clone(list(holder["remove"])), isMark); len(rest) > 0 {
+func stripPlaceholders(holder map[string]any) {
+	if rest := slices.DeleteFunc(slices.Clone(list(holder["remove"])), isPlaceholder); len(rest) > 0 {
 		holder["remove"] = rest
 	} else {
 		delete(holder, "remove")
@@ -257,12 +255,12 @@ func clone(v any) any {
 	}
 }
 
-// declared lists, rule by rule, the texts of all mirrors, those in the spec and
-// those behind placeholders, sorted: what must never be lost.
+// declared lists, rule by rule, the sorted texts of all mirrors, those in the spec and those behind placeholders. None
+// of them may ever be lost.
 func declared(t testing.TB, route map[string]any) [][]string {
 	t.Helper()
 	text, _ := at(route, "metadata", "annotations", ParkedAnnotation).(string)
-	entries, _ := parse([]byte(text)) // what is no JSON object has none
+	entries, _ := parse([]byte(text)) // a text that is not a JSON object has none
 	rules, _ := rulesOf(route)
 	out := make([][]string, len(rules))
 	for i, r := range rules {
@@ -281,7 +279,7 @@ func declared(t testing.TB, route map[string]any) [][]string {
 		for _, m := range list(rule["mirrors"]) {
 			add(m)
 		}
-		marks := list(at(rule, "headers", "request", "remove"))
+		placeholders := list(at(rule, "headers", "request", "remove"))
 		holders := append([]any{rule}, list(rule["backendRefs"])...)
 		for _, h := range holders {
 			for _, f := range list(at(h, "filters")) {
@@ -291,12 +289,12 @@ func declared(t testing.TB, route map[string]any) [][]string {
 			}
 		}
 		for _, f := range list(rule["filters"]) {
-			marks = append(marks, list(at(f, "requestHeaderModifier", "remove"))...)
+			placeholders = append(placeholders, list(at(f, "requestHeaderModifier", "remove"))...)
 		}
-		for _, mark := range marks {
-			name, _ := mark.(string)
+		for _, ph := range placeholders {
+			name, _ := ph.(string)
 			id, _ := strings.CutPrefix(name, "x-mirrorgate-parked-")
-			if e := objectOf(entries[id]); isMark(mark) && e != nil {
+			if e := objectOf(entries[id]); isPlaceholder(ph) && e != nil {
 				add(cmp.Or(e["filter"], e["stanza"], e["element"]))
 			}
 		}
@@ -306,7 +304,7 @@ func declared(t testing.TB, route map[string]any) [][]string {
 	return out
 }
 
-// withDefaults fills in what the API server adds to a stored Gateway API route.
+// withDefaults fills in the defaults that the API server adds to a stored Gateway API route.
 func withDefaults(route map[string]any) map[string]any {
 	route = clone(route).(map[string]any)
 	if route["kind"] == "VirtualService" {
@@ -337,8 +335,8 @@ func withDefaults(route map[string]any) map[string]any {
 	return route
 }
 
-// ownManifest is what an author's next server-side apply stores: the author's
-// fields, and what is ours on the stored object.
+// ownManifest returns the object that an author's next server-side apply sends to admission: the author's fields, and
+// the stored parked annotation.
 func ownManifest(author, stored map[string]any) map[string]any {
 	out := clone(author).(map[string]any)
 	parked, ok := at(stored, "metadata", "annotations", ParkedAnnotation).(string)

@@ -1,6 +1,6 @@
 package route
 
-// Input of people who want to see mirrorgate fall over.
+// Routes that an attacker would write.
 
 import (
 	"encoding/json"
@@ -43,10 +43,10 @@ func mirrorTo(i int) any {
 
 func elementTo(i int) any { return fields{"destination": fields{"host": fmt.Sprint("v", i)}} }
 
-// large are routes with n of everything; 12,000 make about a megabyte, the most
-// that a client can write.
+// large returns routes with n elements in one of their lists; 12,000 make about a megabyte, the most that a client can
+// write.
 func large(n int) map[string]fields {
-	marked := func(entry func(i int) any) (names []any, parked fields) {
+	placed := func(entry func(i int) any) (names []any, parked fields) {
 		parked = fields{}
 		for i := range n {
 			id := fmt.Sprintf("%010x", i)
@@ -63,13 +63,13 @@ func large(n int) map[string]fields {
 		return fields{"type": "RequestHeaderModifier", "requestHeaderModifier": fields{"remove": names}}
 	}
 	removal := func(names []any) any { return fields{"headers": fields{"request": fields{"remove": names}}} }
-	names, filters := marked(func(i int) any { return fields{"filter": mirrorTo(i), "at": i} })
-	_, elements := marked(func(i int) any { return fields{"element": elementTo(i), "at": n - i} })
-	_, stanzas := marked(func(i int) any { return fields{"stanza": fields{"mirror": fields{"host": fmt.Sprint("v", i)}}} })
-	_, backends := marked(func(i int) any {
+	names, filters := placed(func(i int) any { return fields{"filter": mirrorTo(i), "at": i} })
+	_, elements := placed(func(i int) any { return fields{"element": elementTo(i), "at": n - i} })
+	_, stanzas := placed(func(i int) any { return fields{"stanza": fields{"mirror": fields{"host": fmt.Sprint("v", i)}}} })
+	_, backends := placed(func(i int) any {
 		return fields{"filter": mirrorTo(i), "backend": fields{"nth": i, "kind": "Service", "name": "b", "namespace": "shop"}}
 	})
-	_, unusable := marked(func(int) any { return 1 })
+	_, unusable := placed(func(int) any { return 1 })
 	return map[string]fields{
 		"rules of a VirtualService": virtualService(times(n, func(int) any {
 			return fields{"mirror": fields{"host": "v2"}, "mirrorPercentage": fields{"value": 1.5}}
@@ -92,7 +92,7 @@ func large(n int) map[string]fields {
 		"parked under backends that are gone": with(gatewayRoute(fields{"filters": []any{modifier(names)}}), backends),
 		"orphans":                             virtualService(removal(names)),
 		"unusable":                            with(virtualService(removal(names)), unusable),
-		"one mark often":                      with(virtualService(removal(times(n, func(int) any { return names[0] }))), elements),
+		"one placeholder often":               with(virtualService(removal(times(n, func(int) any { return names[0] }))), elements),
 		"orphans in every rule, not JSON": with(virtualService(times(n, func(i int) any {
 			return removal(names[i : i+1])
 		})...), "not JSON"),
@@ -109,9 +109,9 @@ func large(n int) map[string]fields {
 	}
 }
 
-// However large, a route takes no more than a few times what it takes to read it
-// as plain JSON: nothing may grow with the square of its size.
-func TestLargeRoutesTakeAsLongAsTheirSizeSays(t *testing.T) {
+// A route of any size takes no more than a few times the time that reading it as plain JSON takes: nothing may grow
+// with the square of its size.
+func TestTimeIsLinearInTheSizeOfARoute(t *testing.T) {
 	odd := func(m *Mirror) bool { return len(m.Target.Name)%2 == 1 }
 	for name, r := range large(1000) {
 		t.Run(name, func(t *testing.T) {
@@ -128,9 +128,9 @@ func TestLargeRoutesTakeAsLongAsTheirSizeSays(t *testing.T) {
 					require.NoError(t, err)
 				})
 				require.Less(t, took, 100*max(yardstick, time.Millisecond))
-				settled, err := decode(t, out, nil).Plan(park)
+				second, err := decode(t, out, nil).Plan(park)
 				require.NoError(t, err)
-				if n := len(settled.Operations); n > 0 {
+				if n := len(second.Operations); n > 0 {
 					t.Fatalf("a second decision must be empty, not %d operations", n)
 				}
 			}
@@ -138,7 +138,7 @@ func TestLargeRoutesTakeAsLongAsTheirSizeSays(t *testing.T) {
 	}
 }
 
-// cpu is the time that the process spends while do runs.
+// cpu returns the CPU time that the process uses while do runs.
 func cpu(t *testing.T, do func()) time.Duration {
 	t.Helper()
 	used := func() time.Duration {

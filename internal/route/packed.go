@@ -1,8 +1,7 @@
 package route
 
-// Routes at rest. A Route holds many times the memory of the text that it was
-// read from, most of it for a decision that is rarely made; who keeps thousands
-// of routes keeps them packed.
+// Routes in little memory. A Route holds many times the memory of the text that it was read from, most of it for a
+// decision that is rarely made, so a cache of thousands of routes keeps them packed.
 
 import (
 	"encoding/json"
@@ -13,13 +12,13 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Packed is a route as Decode reads it, in little memory. It is comparable: two
-// versions of a route are equal if mirrorgate sees no difference; its
-// ResourceVersion is left out. The zero value is no route.
+// Packed is a route as Decode reads it, in little memory. It is comparable: two versions of a route are equal if they
+// do not differ in anything that Decode reads, ResourceVersion aside, which Packed leaves out. The zero value is no
+// route.
 type Packed struct {
-	// text is JSON without what Decode does not look at.
+	// text is the JSON of the fields that Decode reads.
 	text string
-	// count and bytes are those of all annotations.
+	// count and bytes are the number and the size of all annotations.
 	count, bytes int
 }
 
@@ -42,7 +41,7 @@ type packed struct {
 	} `json:"spec"`
 }
 
-// Pack packs a route that Decode can read.
+// Pack packs a route that Decode can read. It returns an error for JSON that does not have the form of a route.
 func Pack(raw []byte) (Packed, error) {
 	var o packed
 	if err := unmarshal(raw, &o); err != nil {
@@ -64,14 +63,14 @@ func Pack(raw []byte) (Packed, error) {
 	return p, nil
 }
 
-// Route unpacks the route.
+// Route unpacks the route; its errors are those of Decode.
 func (p Packed) Route(opts Options) (*Route, error) {
-	d, err := Decode([]byte(p.text), opts)
+	rt, err := Decode([]byte(p.text), opts)
 	if err != nil {
 		return nil, err
 	}
-	d.annotations.count, d.annotations.bytes = p.count, p.bytes
-	return d, nil
+	rt.annotations.count, rt.annotations.bytes = p.count, p.bytes
+	return rt, nil
 }
 
 func sizes(annotations map[string]string) (count, bytes int) {

@@ -1,12 +1,14 @@
 package route
 
+// The share of the traffic that a mirror copies, in the six ways of writing it.
+
 import (
 	"encoding/json"
 	"math"
 	"strconv"
 )
 
-// PercentageField is one way in which a mirror's share of the traffic is written.
+// PercentageField is one field that holds a mirror's share of the traffic.
 type PercentageField struct {
 	// Name is the field's name: percent, fraction, percentage,
 	// mirrorPercentage, mirrorPercent or mirror_percent.
@@ -17,25 +19,25 @@ type PercentageField struct {
 	Value string
 	// Percent is the share, 0 to 100.
 	Percent float64
-	// Problem tells why Value is no share, "" when it is one.
+	// Problem says why Value is not a share, "" when it is one.
 	Problem string
 }
 
-// Percentage is how much of the traffic a mirror copies. No field at all means 100 %.
+// Percentage is the share of the traffic that a mirror copies. No field at all means 100 %.
 type Percentage struct{ Fields []PercentageField }
 
-// Percent returns the share that takes effect, 0 to 100. Of several fields the
-// first wins, as in Istio; none means 100.
-func (s Percentage) Percent() float64 {
-	if len(s.Fields) == 0 {
+// Percent returns the share that takes effect, 0 to 100. The first of several fields wins, as in Istio; no field
+// means 100.
+func (p Percentage) Percent() float64 {
+	if len(p.Fields) == 0 {
 		return 100
 	}
-	return s.Fields[0].Percent
+	return p.Fields[0].Percent
 }
 
 const (
-	wantPercent      = "must be a number from 0 to 100"
-	wantWholePercent = "must be a whole number from 0 to 100"
+	problemPercent      = "must be a number from 0 to 100"
+	problemWholePercent = "must be a whole number from 0 to 100"
 )
 
 func (f *PercentageField) readPercent(raw json.RawMessage, whole bool) {
@@ -43,9 +45,9 @@ func (f *PercentageField) readPercent(raw json.RawMessage, whole bool) {
 	n, err := strconv.ParseFloat(f.Value, 64)
 	switch {
 	case whole && (err != nil || n != math.Trunc(n) || n < 0 || n > 100):
-		f.Problem = wantWholePercent
+		f.Problem = problemWholePercent
 	case err != nil || math.IsNaN(n) || n < 0 || n > 100:
-		f.Problem = wantPercent
+		f.Problem = problemPercent
 	default:
 		f.Percent = n
 	}
@@ -54,16 +56,16 @@ func (f *PercentageField) readPercent(raw json.RawMessage, whole bool) {
 // gatewayPercentage reads percent (int32, 0 to 100) and fraction of a RequestMirror
 // filter (Gateway API, HTTPRequestMirrorFilter). The CRD refuses both together.
 func gatewayPercentage(percent, fraction json.RawMessage) Percentage {
-	var s Percentage
+	var p Percentage
 	if !isNull(fraction) {
-		s.Fields = append(s.Fields, fractionField(fraction))
+		p.Fields = append(p.Fields, fractionField(fraction))
 	}
 	if !isNull(percent) {
 		f := PercentageField{Name: "percent"}
 		f.readPercent(percent, true)
-		s.Fields = append(s.Fields, f)
+		p.Fields = append(p.Fields, f)
 	}
-	return s
+	return p
 }
 
 func fractionField(raw json.RawMessage) PercentageField {
@@ -73,7 +75,7 @@ func fractionField(raw json.RawMessage) PercentageField {
 		Denominator *int64 `json:"denominator"`
 	}
 	if err := unmarshal(raw, &v); err != nil || v.Numerator == nil {
-		f.Problem = "must have a whole numerator, and a whole denominator where it is not 100"
+		f.Problem = "must have a whole numerator, and a whole denominator unless it is 100"
 		return f
 	}
 	den := int64(100)
@@ -102,7 +104,7 @@ func istioPercent(name string, raw json.RawMessage) PercentageField {
 	}
 	switch {
 	case unmarshal(raw, &v) != nil:
-		f.Problem = wantPercent
+		f.Problem = problemPercent
 	case !isNull(v.Value):
 		f.readPercent(v.Value, false)
 	}

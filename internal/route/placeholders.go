@@ -1,12 +1,15 @@
 package route
 
-// The marks of a rule are its placeholders: names in the list of request
-// headers to remove. The list lies three levels deep in both kinds of rule
-// (filters, the modifier filter, remove; headers, request, remove), any of
-// which may be missing, and is left as it was found when the last mark goes.
+// A placeholder stands in a rule for a parked mirror: a name in the rule's list of request headers to remove. It
+// ends in the mirror's id. The list lies three levels deep in both kinds of rule (filters, the modifier filter,
+// remove; headers, request, remove). Any of the levels may be missing, and they are left as they were found when
+// the last placeholder goes.
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -15,9 +18,13 @@ import (
 	"github.com/mirrorgate/mirrorgate/patch"
 )
 
+// PlaceholderPrefix starts the header name that stands, in a rule's remove list, for a parked mirror. Nobody
+// sends such a header, so removing it changes nothing.
+const PlaceholderPrefix = "x-mirrorgate-parked-"
+
 var placeholder = regexp.MustCompile(`^` + PlaceholderPrefix + `[0-9a-f]+$`)
 
-// idOf returns the id that a header name marks, "" for a name of the user's.
+// idOf returns the id in a placeholder, "" for a header name of the user's.
 func idOf(name string) string {
 	if !placeholder.MatchString(name) {
 		return ""
@@ -25,120 +32,148 @@ func idOf(name string) string {
 	return strings.TrimPrefix(name, PlaceholderPrefix)
 }
 
-// marks is a rule's list of headers to remove and the levels above it.
-type marks struct {
-	// depth is how many of the three levels exist, from the outside.
+// assignIDs gives every mirror its canonical id. It depends on the route alone, so dry run, every replica and
+// every repeat agree. The id of an orphan is not given to another mirror, which would then own the placeholder.
+func (rt *Route) assignIDs() {
+	seen := map[Target]int{}
+	taken := map[string]bool{}
+	for i := range rt.Rules {
+		for _, id := range rt.Rules[i].Orphans {
+			taken[id] = true
+		}
+	}
+	for _, m := range rt.Every {
+		for {
+			ordinal := seen[m.Target]
+			seen[m.Target]++
+			m.ID = mirrorID(m.Target, ordinal)
+			if !taken[m.ID] {
+				break
+			}
+		}
+		taken[m.ID] = true
+	}
+}
+
+func mirrorID(t Target, ordinal int) string {
+	text := strings.Join([]string{t.Group, t.Kind, t.Namespace, t.Name, t.Subset}, "\x00")
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%d\x00%d", text, t.Port, ordinal))
+	return hex.EncodeToString(sum[:5])
+}
+
+// placeholders is a rule's list of headers to remove, with the levels above it.
+type placeholders struct {
+	// depth is the number of levels that exist, from the outside.
 	depth int
-	// busy tells, for levels 1 and 2, that something else stands there too.
-	busy [3]bool
-	// items is the stored list; linked holds those of its names that mark a
-	// parked mirror.
-	items  []string
+	// shared is set, for levels 1 and 2, when something besides the next level stands there.
+	shared [3]bool
+	// names is the stored list; linked holds the names in it that stand for a parked mirror.
+	names  []string
 	linked map[string]bool
-	// keep is how much of the way stood there empty before the first mark.
+	// keep is the number of levels that stood there empty before the first placeholder.
 	keep int
-	// broken is set when the list cannot be read: no mark is added or taken.
+	// broken is set when the list cannot be read: no placeholder is added or removed.
 	broken bool
 }
 
-// rest are the names that stay: the user's own and marks of nothing known.
-func (m *marks) rest() []string {
-	return slices.DeleteFunc(slices.Clone(m.items), func(name string) bool { return m.linked[name] })
+// others returns the names that stay: the user's own, and orphans.
+func (ph *placeholders) others() []string {
+	return slices.DeleteFunc(slices.Clone(ph.names), func(name string) bool { return ph.linked[name] })
 }
 
-// vacant returns the outermost level that holds nothing but the way to our
-// marks; 4 when there is none.
-func (m *marks) vacant() int {
-	if len(m.rest()) > 0 {
+// outermostOwn returns the outermost level that holds placeholders and nothing else; 4 when there is none.
+func (ph *placeholders) outermostOwn() int {
+	if len(ph.others()) > 0 {
 		return 4
 	}
 	level := 3
-	for level > 1 && !m.busy[level-1] {
+	for level > 1 && !ph.shared[level-1] {
 		level--
 	}
 	return level
 }
 
-// settleKeep works out keep once linked and busy are known.
-func (m *marks) settleKeep(linked []entry) {
+// setKeep sets keep, once linked and shared are known.
+func (ph *placeholders) setKeep(linked []entry) {
 	for _, e := range linked {
-		m.keep = max(m.keep, e.Keep)
+		ph.keep = max(ph.keep, e.Keep)
 	}
-	if len(m.linked) == 0 && m.vacant() <= m.depth {
-		m.keep = m.depth
+	if len(ph.linked) == 0 && ph.outermostOwn() <= ph.depth {
+		ph.keep = ph.depth
 	}
 }
 
-// names returns the list with the marks of the given ids, behind the rest.
-func (m *marks) names(ids []string) []string {
-	names := m.rest()
+// namesWith returns the list with the placeholders of the given ids behind the other names.
+func (ph *placeholders) namesWith(ids []string) []string {
+	names := ph.others()
 	for _, id := range ids {
 		names = append(names, PlaceholderPrefix+id)
 	}
 	return names
 }
 
-// way is where the levels of a rule's marks are.
-type way [3]struct {
+// levels are the places of the levels in a rule, from the outside.
+type levels [3]struct {
 	at   patch.Pointer
-	name string // of the member, for building what is missing
+	name string // of the member, for building a level that is missing
 }
 
-// edits turns the stored list into the one with the marks of ids.
-func (m *marks) edits(w way, ids []string) []patch.Operation {
-	names := m.names(ids)
-	if m.broken || slices.Equal(names, m.items) {
+// edits turns the stored list into the one with the placeholders of ids.
+func (ph *placeholders) edits(levels levels, ids []string) []patch.Operation {
+	names := ph.namesWith(ids)
+	if ph.broken || slices.Equal(names, ph.names) {
 		return nil
 	}
 	if len(names) == 0 {
-		if level := max(m.vacant(), m.keep+1); level <= 3 {
-			return []patch.Operation{patch.Remove(w[level-1].at)}
+		if level := max(ph.outermostOwn(), ph.keep+1); level <= 3 {
+			return []patch.Operation{patch.Remove(levels[level-1].at)}
 		}
 	}
-	if m.depth < 3 {
+	if ph.depth < 3 {
 		var value any = names
-		for level := 3; level > m.depth+1; level-- {
-			value = map[string]any{w[level-1].name: value}
+		for level := 3; level > ph.depth+1; level-- {
+			value = map[string]any{levels[level-1].name: value}
 		}
-		return []patch.Operation{patch.Add(w[m.depth].at, value)}
+		return []patch.Operation{patch.Add(levels[ph.depth].at, value)}
 	}
 	same := 0
-	for same < min(len(names), len(m.items)) && names[same] == m.items[same] {
+	for same < min(len(names), len(ph.names)) && names[same] == ph.names[same] {
 		same++
 	}
-	if len(m.items)+len(names)-2*same > maxEdits {
-		return []patch.Operation{patch.Add(w[2].at, names)}
+	list := levels[2].at
+	if len(ph.names)+len(names)-2*same > maxEdits {
+		return []patch.Operation{patch.Add(list, names)}
 	}
 	var ops []patch.Operation
-	for i := len(m.items) - 1; i >= same; i-- {
-		ops = append(ops, patch.Remove(w[2].at.Index(i)))
+	for i := len(ph.names) - 1; i >= same; i-- {
+		ops = append(ops, patch.Remove(list.Index(i)))
 	}
 	for _, name := range names[same:] {
-		ops = append(ops, patch.Add(w[2].at.End(), name))
+		ops = append(ops, patch.Add(list.End(), name))
 	}
 	return ops
 }
 
-// readItems reads the stored list. What is no name in it is "", so that the names
-// around it are still found.
-func (m *marks) readItems(list json.RawMessage) {
-	if unmarshal(list, &m.items) == nil {
+// readNames reads the stored list. An element that is not a name is read as "", so that the names around it are
+// still found.
+func (ph *placeholders) readNames(list json.RawMessage) {
+	ph.depth = 3
+	if unmarshal(list, &ph.names) == nil {
 		return
 	}
-	m.broken = true
+	ph.broken = true
 	var items []json.RawMessage
 	if unmarshal(list, &items) != nil {
-		m.items = nil
+		ph.names = nil
 		return
 	}
-	m.items = make([]string, len(items))
+	ph.names = make([]string, len(items))
 	for i, item := range items {
-		_ = unmarshal(item, &m.items[i])
+		_ = unmarshal(item, &ph.names[i])
 	}
 }
 
-// members reads an object's members; null ones count as absent. ok is false
-// when raw is no object.
+// members reads an object's members; null ones count as absent. ok is false when raw is no object.
 func members(raw json.RawMessage) (m map[string]json.RawMessage, ok bool) {
 	if isNull(raw) || unmarshal(raw, &m) != nil {
 		return nil, false
@@ -147,38 +182,37 @@ func members(raw json.RawMessage) (m map[string]json.RawMessage, ok bool) {
 	return m, true
 }
 
-// link returns the mirrors behind the rule's placeholders. What nothing is known
-// about is an orphan; what its author has written again in the same place is
-// left out, for the inline mirror wins.
-func (d *Route) link(rule *Rule, m *marks, inline map[group]bool, read func(entry) Mirror) []Mirror {
-	m.linked = map[string]bool{}
+// link returns the mirrors that the rule's placeholders stand for. A placeholder without an entry is an orphan.
+// A mirror that its author has written again in the same place is left out, because the inline mirror wins.
+func (rt *Route) link(rule *Rule, ph *placeholders, inline map[group]bool, read func(entry) Mirror) []Mirror {
+	ph.linked = map[string]bool{}
 	var mirrors []Mirror
 	var entries []entry
 	seen := map[string]bool{}
-	for _, name := range m.items {
+	for _, name := range ph.names {
 		id := idOf(name)
 		if id == "" || seen[id] {
 			continue
 		}
 		seen[id] = true
-		e, ok := d.entry(id)
+		e, ok := rt.findEntry(id)
 		if !ok {
 			rule.Orphans = append(rule.Orphans, id)
 			continue
 		}
-		m.linked[name] = true
-		if d.linked == nil {
-			d.linked = map[string]bool{}
+		ph.linked[name] = true
+		if rt.linked == nil {
+			rt.linked = map[string]bool{}
 		}
-		d.linked[id] = true
+		rt.linked[id] = true
 		entries = append(entries, e)
 		if mirror := read(e); !inline[mirror.group()] {
 			mirrors = append(mirrors, mirror)
 		}
 	}
-	m.settleKeep(entries)
-	if m.broken && len(seen) > 0 {
-		d.frozen = misfitBroken
+	ph.setKeep(entries)
+	if ph.broken && len(seen) > 0 {
+		rt.frozen = misfitBroken
 	}
 	return mirrors
 }

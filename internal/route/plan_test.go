@@ -15,8 +15,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/patch"
 )
 
-// The golden routes of package policy, in every state and by every way there,
-// and as writes on top of their old versions.
+// The golden routes of package policy, from every state to every other, and as writes on top of their old versions.
 func TestGoldenRoutesInEveryState(t *testing.T) {
 	files, err := filepath.Glob("../policy/testdata/*/route.yaml")
 	require.NoError(t, err)
@@ -28,13 +27,13 @@ func TestGoldenRoutesInEveryState(t *testing.T) {
 			require.NoError(t, err)
 			raw := fromYAML(t, string(text))
 			if _, err := Decode(raw, Options{Namespace: "default"}); err != nil {
-				return // golden for its error
+				return // the case is about its error
 			}
 			everyState(t, raw)
 			if text, err = os.ReadFile(filepath.Join(filepath.Dir(file), "old.yaml")); err == nil {
 				onTop++
 				for _, park := range []func(*Mirror) bool{all, none, not("v2"), not("v3")} {
-					arrangeAfter(t, raw, decode(t, fromYAML(t, string(text)), nil), park)
+					applyPlanAfter(t, raw, decode(t, fromYAML(t, string(text)), nil), park)
 				}
 			}
 		})
@@ -42,10 +41,10 @@ func TestGoldenRoutesInEveryState(t *testing.T) {
 	require.Positive(t, onTop)
 }
 
-// everyState goes from every choice of parked targets to every other.
+// everyState plans from every choice of parked targets to every other.
 func everyState(t *testing.T, raw []byte) {
 	t.Helper()
-	raw, _ = arrange(t, raw, none)
+	raw, _ = applyPlan(t, raw, none)
 	var targets []Target
 	for _, m := range decode(t, raw, nil).Every {
 		if !slices.Contains(targets, m.Target) {
@@ -60,12 +59,12 @@ func everyState(t *testing.T, raw []byte) {
 	misfits := false
 	for bits := range n {
 		var a Plan
-		state[bits], a = arrange(t, raw, choice(bits))
+		state[bits], a = applyPlan(t, raw, choice(bits))
 		misfits = misfits || len(a.Misfits) > 0
 	}
 	for from := range n {
 		for to := range n {
-			out, a := arrange(t, state[from], choice(to))
+			out, a := applyPlan(t, state[from], choice(to))
 			same(t, declared(t, tree(t, state[from])), declared(t, tree(t, out)), "no mirror may be lost")
 			if !misfits && len(a.Misfits) == 0 {
 				same(t, clone(tree(t, state[to])), clone(tree(t, out)), fmt.Sprintf("from %b to %b", from, to))
@@ -123,17 +122,16 @@ func TestIDsAreStable(t *testing.T) {
 	assert.Equal(t, []string{"1e24fc1979", "a9663a981e", "1544f38658", "38d90b9365"}, ids(web))
 	assert.Equal(t, []string{"21082a599c", "b83b390ea7", "868f67da82"}, ids(mesh))
 	spelled := strings.ReplaceAll(web, "{name: v2, port: 80}", `{group: "", kind: Service, namespace: shop, name: v2, port: 80}`)
-	assert.Equal(t, ids(web), ids(spelled), "by meaning, not by spelling")
+	assert.Equal(t, ids(web), ids(spelled), "ids depend on the meaning, not on the spelling")
 	assert.Equal(t, ids(mesh), ids(strings.ReplaceAll(mesh, "host: v2", "host: v2.shop.svc.cluster.local")))
 }
 
-// What an author deletes while it is parked stays deleted, whatever our
-// annotation still says.
-func TestNoZombies(t *testing.T) {
+// A mirror that its author deletes while it is parked stays deleted, although the annotation still has its entry.
+func TestADeletedMirrorStaysDeleted(t *testing.T) {
 	for name, text := range map[string]string{"gateway": web, "istio": mesh} {
 		t.Run(name, func(t *testing.T) {
 			raw := fromYAML(t, text)
-			stored, _ := arrange(t, raw, all)
+			stored, _ := applyPlan(t, raw, all)
 			author := tree(t, raw)
 			rules, _ := rulesOf(author)
 			bare := stripped(author)
@@ -142,7 +140,7 @@ func TestNoZombies(t *testing.T) {
 			// Server-side apply of a manifest without mirrors.
 			applied := encode(t, ownManifest(bare, tree(t, stored)))
 			for _, previous := range []*Route{nil, decode(t, stored, nil)} {
-				out, a := arrangeAfter(t, applied, previous, none)
+				out, a := applyPlanAfter(t, applied, previous, none)
 				require.Empty(t, a.Restored)
 				same(t, bare, tree(t, out), "nothing may come back")
 			}
@@ -157,7 +155,7 @@ func TestNoZombies(t *testing.T) {
 				modifier := objectOf(at(list(first["filters"])[0], "requestHeaderModifier"))
 				modifier["remove"] = list(modifier["remove"])[1:]
 			}
-			out, a := arrangeAfter(t, encode(t, edited), decode(t, stored, nil), none)
+			out, a := applyPlanAfter(t, encode(t, edited), decode(t, stored, nil), none)
 			assert.Len(t, a.Restored, map[string]int{"gateway": 3, "istio": 2}[name])
 			assert.NotContains(t, string(out), map[string]string{"gateway": `"percent":10`, "istio": "12.5"}[name])
 		})
@@ -169,7 +167,7 @@ func TestTheInlineMirrorWins(t *testing.T) {
 	for name, text := range map[string]string{"gateway": web, "istio": mesh} {
 		t.Run(name, func(t *testing.T) {
 			raw := fromYAML(t, text)
-			stored, _ := arrange(t, raw, all)
+			stored, _ := applyPlan(t, raw, all)
 			both := tree(t, stored)
 			rules, _ := rulesOf(both)
 			rule := objectOf(rules[0])
@@ -181,7 +179,7 @@ func TestTheInlineMirrorWins(t *testing.T) {
 					`{type: RequestMirror, requestMirror: {backendRef: {name: v2, port: 80}, percent: 99}}`)))
 			}
 			for _, park := range []func(*Mirror) bool{all, none} {
-				out, _ := arrange(t, encode(t, both), park)
+				out, _ := applyPlan(t, encode(t, both), park)
 				assert.Contains(t, string(out), "99")
 				assert.NotContains(t, string(out), map[string]string{"gateway": `percent":10`, "istio": "12.5"}[name])
 				assert.NotContains(t, string(out), `percent\":10`)
@@ -190,41 +188,40 @@ func TestTheInlineMirrorWins(t *testing.T) {
 	}
 }
 
-// A placeholder without an entry keeps its id: a mirror that took the id over
-// would show up where the placeholder stands.
+// A placeholder without an entry keeps its id: another mirror with that id would appear where the placeholder stands.
 func TestAnOrphanKeepsItsID(t *testing.T) {
 	raw := fromYAML(t, mesh)
-	stored, a := arrange(t, raw, func(m *Mirror) bool { return m.Target.Subset == "x" })
+	stored, a := applyPlan(t, raw, func(m *Mirror) bool { return m.Target.Subset == "x" })
 	orphaned := tree(t, stored)
 	delete(objectOf(orphaned["metadata"]), "annotations")
 	rules, _ := rulesOf(orphaned)
 	objectOf(rules[1])["mirrors"] = append(list(objectOf(rules[1])["mirrors"]), tree(t, fromYAML(t, `destination: {host: v2, subset: x}`)))
 
 	before := encode(t, orphaned)
-	out, b := arrange(t, before, all)
+	out, b := applyPlan(t, before, all)
 	assert.Len(t, b.Parked, 3)
 	assert.NotContains(t, b.Parked, a.Parked[0])
-	doc := decode(t, out, nil)
-	assert.Empty(t, doc.Rules[0].Mirrors)
-	assert.Equal(t, a.Parked, doc.Rules[0].Orphans)
-	back, _ := arrange(t, out, none)
+	rt := decode(t, out, nil)
+	assert.Empty(t, rt.Rules[0].Mirrors)
+	assert.Equal(t, a.Parked, rt.Rules[0].Orphans)
+	back, _ := applyPlan(t, out, none)
 	sameJSON(t, before, back, "the orphan stays, and nothing else")
 }
 
-func TestAMarkThatStandsTwiceIsOneMirror(t *testing.T) {
-	stored, a := arrange(t, fromYAML(t, mesh), func(m *Mirror) bool { return m.Target.Subset == "x" })
+func TestARepeatedPlaceholderIsOneMirror(t *testing.T) {
+	stored, a := applyPlan(t, fromYAML(t, mesh), func(m *Mirror) bool { return m.Target.Subset == "x" })
 	doubled := strings.Replace(string(stored), `["`+PlaceholderPrefix+a.Parked[0]+`"]`,
 		`["`+PlaceholderPrefix+a.Parked[0]+`","x-a","`+PlaceholderPrefix+a.Parked[0]+`"]`, 1)
 	require.NotEqual(t, string(stored), doubled)
-	out, _ := arrange(t, []byte(doubled), not("v2", "v3"))
+	out, _ := applyPlan(t, []byte(doubled), not("v2", "v3"))
 	assert.Equal(t, 1, strings.Count(string(out), PlaceholderPrefix))
-	back, b := arrange(t, []byte(doubled), none)
+	back, b := applyPlan(t, []byte(doubled), none)
 	assert.Len(t, b.Restored, 1)
 	assert.Contains(t, string(back), `["x-a"]`)
 }
 
 // A mirror whose target cannot be read is left to the schema.
-func TestWhatCannotBeReadIsNotParked(t *testing.T) {
+func TestAMirrorThatCannotBeReadIsNotParked(t *testing.T) {
 	for name, text := range map[string]string{
 		"destination": `{mirrors: [{percentage: {value: 1}}]}`,
 		"element":     `{mirrors: [5]}`,
@@ -235,7 +232,7 @@ func TestWhatCannotBeReadIsNotParked(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			raw := encode(t, virtualService(tree(t, fromYAML(t, text))))
-			out, a := arrange(t, raw, all)
+			out, a := applyPlan(t, raw, all)
 			sameJSON(t, raw, out, "it must stay")
 			for _, why := range a.Misfits {
 				assert.Equal(t, misfitUnreadable, why)
@@ -257,20 +254,20 @@ func TestWhatCannotBeReadIsNotParked(t *testing.T) {
 	}
 }
 
-// A list of headers that cannot be read is not edited; where it marks parked
-// mirrors nothing is, for an edit elsewhere could change their ids.
+// A list of headers that cannot be read is not edited. Where it holds placeholders the whole route is left alone,
+// because an edit of another rule could change the ids of their mirrors.
 func TestAnUnreadableListIsLeftAlone(t *testing.T) {
 	for name, text := range map[string]string{"gateway": web, "istio": mesh} {
 		t.Run(name, func(t *testing.T) {
-			stored, a := arrange(t, fromYAML(t, text), all)
-			mark := `"` + PlaceholderPrefix + a.Parked[0] + `"`
-			broken := []byte(strings.Replace(string(stored), "["+mark, "[5,"+mark, 1))
+			stored, a := applyPlan(t, fromYAML(t, text), all)
+			first := `"` + PlaceholderPrefix + a.Parked[0] + `"`
+			broken := []byte(strings.Replace(string(stored), "["+first, "[5,"+first, 1))
 			require.NotEqual(t, stored, broken)
-			out, b := arrange(t, broken, none)
+			out, b := applyPlan(t, broken, none)
 			assert.Equal(t, string(broken), string(out))
 			assert.Len(t, b.Misfits, len(a.Parked))
 			assert.Equal(t, misfitBroken, b.Misfits[a.Parked[0]])
-			mended, c := arrange(t, stored, none)
+			mended, c := applyPlan(t, stored, none)
 			assert.Len(t, c.Restored, len(a.Parked))
 			sameJSON(t, fromYAML(t, text), mended, "nothing was lost")
 		})
@@ -284,8 +281,8 @@ spec:
   - {mirror: {host: v2}, headers: {request: {remove: text}}}
   - {mirror: {host: v3}}
 `)
-	_, a := arrange(t, raw, all)
-	assert.Len(t, a.Parked, 1, "the other rule goes on")
+	_, a := applyPlan(t, raw, all)
+	assert.Len(t, a.Parked, 1, "the other rule is still planned")
 	assert.Equal(t, []string{misfitBroken}, valuesOf(a.Misfits))
 }
 
@@ -296,10 +293,10 @@ func valuesOf(m map[string]string) (values []string) {
 	return values
 }
 
-// The limit is the API server's: keys and values of all annotations.
+// The API server limits the keys and values of all annotations together.
 func TestAnnotationsUpToTheLastByte(t *testing.T) {
 	raw := fromYAML(t, web)
-	stored, _ := arrange(t, raw, all)
+	stored, _ := applyPlan(t, raw, all)
 	text := at(tree(t, stored), "metadata", "annotations", ParkedAnnotation).(string)
 	const key = "example.com/notes"
 	room := 256<<10 - len(ParkedAnnotation) - len(text) - len(key)
@@ -314,37 +311,37 @@ func TestAnnotationsUpToTheLastByte(t *testing.T) {
 		objectOf(r["metadata"])["annotations"] = annotations
 		return encode(t, r)
 	}
-	_, a := arrange(t, with(raw, room), all)
+	_, a := applyPlan(t, with(raw, room), all)
 	assert.Len(t, a.Parked, 4)
-	over, b := arrange(t, with(raw, room+1), all)
-	assert.Equal(t, a.Parked[:3], b.Parked, "the last one stays")
+	over, b := applyPlan(t, with(raw, room+1), all)
+	assert.Equal(t, a.Parked[:3], b.Parked, "the last mirror stays active")
 	assert.Equal(t, map[string]string{a.Parked[3]: misfitSize}, b.Misfits)
 	applied := encode(t, ownManifest(tree(t, with(raw, room+1)), tree(t, over)))
-	again, _ := arrangeAfter(t, applied, decode(t, over, nil), all)
+	again, _ := applyPlanAfter(t, applied, decode(t, over, nil), all)
 	sameJSON(t, over, again, "applying again must change nothing")
-	full, c := arrange(t, with(raw, room+len(text)), all)
+	full, c := applyPlan(t, with(raw, room+len(text)), all)
 	assert.Empty(t, c.Parked)
-	sameJSON(t, with(raw, room+len(text)), full, "nothing may be touched")
+	sameJSON(t, with(raw, room+len(text)), full, "nothing may change")
 
-	// An annotation that is there already is counted once.
-	partly, _ := arrange(t, raw, not("v3"))
-	_, e := arrange(t, with(partly, room), all)
+	// A stored parked annotation is counted once.
+	partly, _ := applyPlan(t, raw, not("v3"))
+	_, e := applyPlan(t, with(partly, room), all)
 	assert.Len(t, e.Parked, 1)
-	_, d := arrange(t, with(partly, room+1), all)
+	_, d := applyPlan(t, with(partly, room+1), all)
 	assert.Equal(t, []string{misfitSize}, valuesOf(d.Misfits))
-	back, f := arrange(t, with(stored, room+9), none)
-	assert.Len(t, f.Restored, 4, "the way back is always open")
+	back, f := applyPlan(t, with(stored, room+9), none)
+	assert.Len(t, f.Restored, 4, "parked mirrors can always be restored")
 	sameJSON(t, with(raw, room+9), back, "the author's route must come back")
 }
 
-// Where nothing can be parked for want of room, what would have taken the
-// place of the parked cannot come back either.
+// Where a mirror cannot be parked because the annotation has no room, the mirror that would have taken its place cannot
+// come back either.
 func TestNoRoomToParkIsNoRoomToRestore(t *testing.T) {
 	filters := []any{mirrorTo(2), fields{"type": "RequestHeaderModifier", "requestHeaderModifier": fields{"set": []any{}}}}
 	for range 14 {
 		filters = append(filters, fields{"type": "ExtensionRef"})
 	}
-	stored, a := arrange(t, encode(t, gatewayRoute(fields{"filters": filters})), all)
+	stored, a := applyPlan(t, encode(t, gatewayRoute(fields{"filters": filters})), all)
 	require.Len(t, a.Parked, 1)
 	// The author swaps the mirror of v2, which is parked, for one of v3.
 	edited := tree(t, stored)
@@ -353,7 +350,7 @@ func TestNoRoomToParkIsNoRoomToRestore(t *testing.T) {
 	rule["filters"] = append(list(rule["filters"]), mirrorTo(3))
 	text := at(edited, "metadata", "annotations", ParkedAnnotation).(string)
 	objectOf(at(edited, "metadata", "annotations"))["example.com/notes"] = strings.Repeat("x", 256<<10-len(text)-len(ParkedAnnotation)-20)
-	out, b := arrange(t, encode(t, edited), not("v2"))
+	out, b := applyPlan(t, encode(t, edited), not("v2"))
 	assert.Empty(t, b.Parked)
 	assert.Empty(t, b.Restored)
 	assert.Len(t, b.Misfits, 2)
@@ -361,11 +358,11 @@ func TestNoRoomToParkIsNoRoomToRestore(t *testing.T) {
 	assert.Len(t, list(at(rules[0], "filters")), 16)
 }
 
-// Where a copied rule needs an entry of its own and has no room for it, both
-// copies wait. The write that made the copy must pass.
-func TestACopyWithoutRoomWaits(t *testing.T) {
+// Where a copied rule needs an entry of its own and the annotation has no room for it, the mirrors of both copies stay
+// parked. The write that made the copy must pass.
+func TestACopyWithoutRoomStaysParked(t *testing.T) {
 	raw := fromYAML(t, mesh)
-	stored, _ := arrange(t, raw, all)
+	stored, _ := applyPlan(t, raw, all)
 	copied, author := tree(t, stored), tree(t, raw)
 	for _, r := range []fields{copied, author} {
 		rules, _ := rulesOf(r)
@@ -376,16 +373,16 @@ func TestACopyWithoutRoomWaits(t *testing.T) {
 	objectOf(author["metadata"])["annotations"] = fields{"a": annotations["a"]}
 
 	full := encode(t, copied)
-	out, a := arrange(t, full, all)
-	sameJSON(t, full, out, "nothing may be touched")
+	out, a := applyPlan(t, full, all)
+	sameJSON(t, full, out, "nothing may change")
 	assert.Empty(t, a.Misfits, "every mirror is where it should be")
-	back, _ := arrange(t, out, none)
+	back, _ := applyPlan(t, out, none)
 	sameJSON(t, encode(t, author), back, "both copies come back")
 }
 
-// Whatever stands in the annotation, the answer is the same patch or none.
+// With any text in the annotation, the plan is either the same patch or none.
 func TestForgedAnnotations(t *testing.T) {
-	stored, a := arrange(t, fromYAML(t, mesh), all)
+	stored, a := applyPlan(t, fromYAML(t, mesh), all)
 	id := a.Parked[0]
 	forge := func(text string) []byte {
 		r := tree(t, stored)
@@ -398,21 +395,21 @@ func TestForgedAnnotations(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, park := range []func(*Mirror) bool{all, none} {
-				out, _ := arrange(t, forge(text), park)
-				sameJSON(t, forge(text), out, "nothing may be touched")
+				out, _ := applyPlan(t, forge(text), park)
+				sameJSON(t, forge(text), out, "nothing may change")
 			}
-			doc := decode(t, forge(text), nil)
-			require.Error(t, doc.ParkedError)
-			healed, b := arrangeAfter(t, forge(text), decode(t, stored, nil), all)
+			rt := decode(t, forge(text), nil)
+			require.Error(t, rt.ParkedError)
+			healed, b := applyPlanAfter(t, forge(text), decode(t, stored, nil), all)
 			assert.Empty(t, b.Misfits)
-			sameJSON(t, stored, healed, "the old version knows better")
+			sameJSON(t, stored, healed, "the old version still has the entries")
 		})
 	}
 	for name, text := range map[string]string{
 		"a number": `5`, "null": `null`, "empty": `{}`,
 		"two forms":       `{"element":{"destination":{"host":"v2"}},"stanza":{"mirror":{"host":"v2"}}}`,
 		"another kind's":  `{"filter":{"type":"RequestMirror","requestMirror":{"backendRef":{"name":"v2"}}}}`,
-		"more than ours":  `{"stanza":{"mirror":{"host":"v2"},"route":[]}}`,
+		"unknown field":   `{"stanza":{"mirror":{"host":"v2"},"route":[]}}`,
 		"no mirror":       `{"stanza":{"mirrorPercentage":{"value":1}}}`,
 		"null mirror":     `{"stanza":{"mirror":null}}`,
 		"bad mirror":      `{"stanza":{"mirror":"v2"}}`,
@@ -426,20 +423,20 @@ func TestForgedAnnotations(t *testing.T) {
 			entries := tree(t, []byte(at(tree(t, stored), "metadata", "annotations", ParkedAnnotation).(string)))
 			entries[id] = json.RawMessage(text)
 			raw := forge(string(encode(t, entries)))
-			doc := decode(t, raw, nil)
-			require.NoError(t, doc.ParkedError)
-			require.Error(t, doc.EntryError(id))
-			assert.Equal(t, []string{id}, doc.Rules[0].Orphans)
-			out, b := arrange(t, raw, none)
-			assert.Len(t, b.Restored, 2, "the others go on")
+			rt := decode(t, raw, nil)
+			require.NoError(t, rt.ParkedError)
+			require.Error(t, rt.EntryError(id))
+			assert.Equal(t, []string{id}, rt.Rules[0].Orphans)
+			out, b := applyPlan(t, raw, none)
+			assert.Len(t, b.Restored, 2, "the other mirrors are restored")
 			after := tree(t, []byte(at(tree(t, out), "metadata", "annotations", ParkedAnnotation).(string)))
-			assert.Equal(t, []any{tree(t, encode(t, entries))[id]}, []any{after[id]}, "it is not ours to throw away")
+			assert.Equal(t, []any{tree(t, encode(t, entries))[id]}, []any{after[id]}, "an unusable entry must be kept")
 		})
 	}
 }
 
-func TestAForgedPlaceBringsNoHarm(t *testing.T) {
-	stored, a := arrange(t, fromYAML(t, web), all)
+func TestAForgedPositionDoesNoHarm(t *testing.T) {
+	stored, a := applyPlan(t, fromYAML(t, web), all)
 	for _, text := range []string{
 		`{"filter":{"type":"RequestMirror","requestMirror":{"backendRef":{"name":"v9"}}},"at":9223372036854775807}`,
 		`{"filter":{"type":"RequestMirror","requestMirror":{"backendRef":{"name":"v9"}}},"backend":{"nth":9223372036854775807,"name":"v1","kind":"Service","namespace":"shop","port":80}}`,
@@ -452,13 +449,13 @@ func TestAForgedPlaceBringsNoHarm(t *testing.T) {
 		entries[a.Parked[0]] = json.RawMessage(text)
 		objectOf(at(r, "metadata", "annotations"))[ParkedAnnotation] = string(encode(t, entries))
 		for _, park := range []func(*Mirror) bool{all, none, not("v9"), not("v2")} {
-			out, _ := arrange(t, encode(t, r), park)
+			out, _ := applyPlan(t, encode(t, r), park)
 			assert.Equal(t, declared(t, r), declared(t, tree(t, out)), "no mirror may be lost")
 		}
 	}
 }
 
-// A mirror under a backendRef finds it again by what it points at.
+// A mirror under a backendRef finds it again by its target.
 func TestBackendsThatMove(t *testing.T) {
 	raw := fromYAML(t, `
 apiVersion: gateway.networking.k8s.io/v1
@@ -471,7 +468,7 @@ spec:
     - {name: b, port: 80, filters: [{type: RequestMirror, requestMirror: {backendRef: {name: v2, port: 80}, percent: 2}}]}
     - {name: b, port: 80, filters: [{type: RequestMirror, requestMirror: {backendRef: {name: v2, port: 80}, percent: 3}}]}
 `)
-	stored, _ := arrange(t, raw, all)
+	stored, _ := applyPlan(t, raw, all)
 	reorder := func(from []byte, order ...int) []byte {
 		r := tree(t, from)
 		rules, _ := rulesOf(r)
@@ -484,16 +481,16 @@ spec:
 		return encode(t, r)
 	}
 	for _, order := range [][]int{{1, 2, 0}, {0, 2, 1}, {2, 1, 0}} {
-		out, a := arrange(t, reorder(stored, order...), none)
+		out, a := applyPlan(t, reorder(stored, order...), none)
 		assert.Empty(t, a.Misfits)
 		assert.Len(t, a.Restored, 3)
-		doc := decode(t, out, nil)
-		for _, m := range doc.Rules[0].Mirrors {
-			backend := doc.Rules[0].Backends[m.place.backend].Name
+		rt := decode(t, out, nil)
+		for _, m := range rt.Rules[0].Mirrors {
+			backend := rt.Rules[0].Backends[m.position.backend].Name
 			assert.Equal(t, m.Percentage.Percent() == 1, backend == "a")
 		}
 	}
-	out, a := arrange(t, reorder(stored, 1, 2), none)
+	out, a := applyPlan(t, reorder(stored, 1, 2), none)
 	assert.Equal(t, []string{misfitBackend}, valuesOf(a.Misfits))
 	for _, m := range decode(t, out, nil).Rules[0].Mirrors {
 		assert.NotEmpty(t, m.Path)
@@ -501,43 +498,42 @@ spec:
 	r := tree(t, out)
 	rules, _ := rulesOf(r)
 	objectOf(rules[0])["backendRefs"] = append(list(at(rules[0], "backendRefs")), fields{"name": "a", "port": 80})
-	again, b := arrange(t, encode(t, r), none)
+	again, b := applyPlan(t, encode(t, r), none)
 	assert.Len(t, b.Restored, 1)
 	sameJSON(t, reorder(raw, 1, 2, 0), again, "the backend is back, and so is its mirror")
 }
 
-// A rule has mirror or mirrors: what is parked waits for the other to go.
+// A rule has either mirror or mirrors: a parked mirror of one form stays parked until the other form is gone.
 func TestTheOtherFormAppeared(t *testing.T) {
 	raw := fromYAML(t, mesh)
-	stored, _ := arrange(t, raw, all)
+	stored, _ := applyPlan(t, raw, all)
 	edited := tree(t, stored)
 	rules, _ := rulesOf(edited)
 	objectOf(rules[0])["mirrors"] = []any{elementTo(4)}
 	objectOf(rules[1])["mirror"] = fields{"host": "v5"}
-	out, a := arrange(t, encode(t, edited), none)
+	out, a := applyPlan(t, encode(t, edited), none)
 	assert.Equal(t, slices.Repeat([]string{misfitForms}, 3), valuesOf(a.Misfits))
 	assert.Empty(t, a.Restored)
-	parked, _ := arrange(t, out, all)
-	again, _ := arrange(t, parked, none)
+	parked, _ := applyPlan(t, out, all)
+	again, _ := applyPlan(t, parked, none)
 	assert.Equal(t, declared(t, tree(t, out)), declared(t, tree(t, again)))
 
 	r := tree(t, out)
 	rules, _ = rulesOf(r)
 	delete(objectOf(rules[0]), "mirrors")
 	delete(objectOf(rules[1]), "mirror")
-	back, _ := arrange(t, encode(t, r), none)
+	back, _ := applyPlan(t, encode(t, r), none)
 	sameJSON(t, raw, back, "both come back when they can")
 
 	rules, _ = rulesOf(edited)
 	delete(objectOf(rules[0]), "mirrors")
 	delete(objectOf(rules[1]), "mirror")
 	objectOf(rules[0])["mirrorPercentage"] = fields{"value": 5}
-	_, b := arrange(t, encode(t, edited), none)
+	_, b := applyPlan(t, encode(t, edited), none)
 	assert.Equal(t, []string{misfitOccupied}, valuesOf(b.Misfits))
 }
 
-// Empty levels on the way to the list of headers are the user's, null ones
-// count as missing.
+// Empty levels above the list of headers belong to the user and come back; null levels count as missing.
 func TestEmptyLevelsComeBack(t *testing.T) {
 	for _, headers := range []string{
 		`{}`, `{"request":{}}`, `{"request":{"remove":[]}}`, `{"request":{"remove":["x-a"]}}`, `{"response":{}}`,
@@ -548,10 +544,10 @@ func TestEmptyLevelsComeBack(t *testing.T) {
 	}
 	for _, null := range []string{`null`, `{"request":null}`, `{"request":{"remove":null}}`, `{"request":{"set":null}}`, `{"response":null}`} {
 		raw := []byte(`{"apiVersion":"networking.istio.io/v1","kind":"VirtualService","metadata":{"name":"a"},"spec":{"http":[{"headers":` + null + `,"mirror":{"host":"v2"},"mirrors":null,"mirrorPercent":null}]}}`)
-		stored, a := arrange(t, raw, all)
+		stored, a := applyPlan(t, raw, all)
 		require.Len(t, a.Parked, 1, null)
-		back, _ := arrange(t, stored, none)
-		same(t, clone(tree(t, raw)), clone(tree(t, back)), "the same but for nulls: "+null)
+		back, _ := applyPlan(t, stored, none)
+		same(t, clone(tree(t, raw)), clone(tree(t, back)), "the same apart from nulls: "+null)
 	}
 	for _, filters := range []string{
 		`null`, `[]`, `[{"type":"RequestHeaderModifier","requestHeaderModifier":{}}]`,
@@ -562,28 +558,28 @@ func TestEmptyLevelsComeBack(t *testing.T) {
 	} {
 		raw := []byte(`{"apiVersion":"gateway.networking.k8s.io/v1","kind":"GRPCRoute","metadata":{"name":"a"},"spec":{"rules":[{"filters":` + filters +
 			`,"backendRefs":[{"name":"v1","filters":[{"type":"RequestMirror","requestMirror":{"backendRef":{"name":"v2"}}}]}]}]}}`)
-		stored, a := arrange(t, raw, all)
+		stored, a := applyPlan(t, raw, all)
 		require.Len(t, a.Parked, 1, filters)
-		back, _ := arrange(t, stored, none)
-		same(t, clone(tree(t, raw)), clone(tree(t, back)), "the same but for nulls: "+filters)
+		back, _ := applyPlan(t, stored, none)
+		same(t, clone(tree(t, raw)), clone(tree(t, back)), "the same apart from nulls: "+filters)
 	}
 }
 
-// What a mirror says comes back to the letter.
+// The text of a mirror comes back to the letter.
 func TestTextComesBackVerbatim(t *testing.T) {
 	const filter = `{"type":"RequestMirror","x":[1e2,100.0,-0,123456789012345678901234567890,0.1e-7,"<&>\u003c\u2028é\ud800\/~1",{},[],null],"requestMirror":{"percent":1e1,"backendRef":{"name":"v2","port":80}}}`
 	raw := []byte(`{"apiVersion":"gateway.networking.k8s.io/v1","kind":"HTTPRoute","metadata":{"name":"a","annotations":{"a/b~c":"~1<"}},"spec":{"rules":[{"filters":[{"type":"ExtensionRef"},` + filter + `]}]}}`)
-	stored, _ := arrange(t, raw, all)
+	stored, _ := applyPlan(t, raw, all)
 	text := at(tree(t, stored), "metadata", "annotations", ParkedAnnotation).(string)
 	assert.Contains(t, text, filter)
-	back, _ := arrange(t, stored, none)
+	back, _ := applyPlan(t, stored, none)
 	sameJSON(t, raw, back, "the author's route must come back")
 }
 
-// A Route is its own: who reuses the bytes it was read from changes nothing.
+// A Route shares no memory with the bytes that it was decoded from.
 func TestARouteKeepsNoReference(t *testing.T) {
 	for _, text := range []string{web, mesh} {
-		stored, _ := arrange(t, fromYAML(t, text), not("v3"))
+		stored, _ := applyPlan(t, fromYAML(t, text), not("v3"))
 		want := decode(t, stored, nil)
 		raw := slices.Clone(stored)
 		got := decode(t, raw, nil)
@@ -595,21 +591,21 @@ func TestARouteKeepsNoReference(t *testing.T) {
 		require.NoError(t, err)
 		out, err := patch.Apply(stored, a.Operations)
 		require.NoError(t, err)
-		sameJSON(t, fromYAML(t, text), out, "it still knows the way back")
+		sameJSON(t, fromYAML(t, text), out, "the mirrors can still be restored")
 		assert.Equal(t, want, got, "Plan changes nothing")
 	}
 }
 
-// Routes nested as deep as JSON readers go are arranged, deeper ones refused.
+// Routes nested as deep as the JSON reader allows are planned, deeper ones refused.
 func TestDeepNesting(t *testing.T) {
 	route := func(depth int) []byte {
 		return []byte(`{"apiVersion":"networking.istio.io/v1","kind":"VirtualService","metadata":{"name":"a"},"spec":{"http":[{"mirrors":[{"destination":{"host":"v2"},"x":` +
 			strings.Repeat(`[`, depth) + strings.Repeat(`]`, depth) + `}]}]}}`)
 	}
 	raw := route(9990)
-	stored, a := arrange(t, raw, all)
+	stored, a := applyPlan(t, raw, all)
 	require.Len(t, a.Parked, 1)
-	back, _ := arrange(t, stored, none)
+	back, _ := applyPlan(t, stored, none)
 	sameJSON(t, raw, back, "the author's route must come back")
 	_, err := Decode(route(1_000_000), Options{})
 	require.ErrorContains(t, err, "exceeded max depth")

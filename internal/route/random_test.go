@@ -1,7 +1,7 @@
 package route
 
-// Random routes, with fields that nobody knows everywhere, and what must hold
-// for each of them whatever is parked, and in which order.
+// Random routes, with unknown fields everywhere, and the properties that hold for each of them whichever mirrors are
+// parked, and in whichever order.
 
 import (
 	"encoding/json"
@@ -51,7 +51,7 @@ func pick[T any](m *maker, from ...T) T { return from[m.IntN(len(from))] }
 
 type fields = map[string]any
 
-// strange adds fields that no type of ours has.
+// strange adds fields that no type of this package has.
 func (m *maker) strange(f fields) fields {
 	if m.oneIn(4) {
 		f[pick(m, "zone", "a/b", "a~b", "~1", "naïve", "", "irror", "x-mirrorgate-parked-00")] = pick[any](m,
@@ -132,7 +132,7 @@ func (m *maker) filters(holder fields) {
 	holder["filters"] = filters
 }
 
-// removal is what has a list of headers to remove, or might.
+// removal returns a modifier with a list of headers to remove, or without one.
 func (m *maker) removal() fields {
 	switch m.IntN(4) {
 	case 0:
@@ -212,8 +212,8 @@ func (m *maker) destination() fields {
 	return dst
 }
 
-// some returns a choice of mirrors to park. Mirrors of one place and target go
-// together, as they do in every decision.
+// some returns a choice of mirrors to park. Mirrors with the same list and target go together, as they do in every
+// decision.
 func (m *maker) some() func(*Mirror) bool {
 	switch m.IntN(6) {
 	case 0:
@@ -227,7 +227,7 @@ func (m *maker) some() func(*Mirror) bool {
 		t := mirror.Target
 		text := fmt.Sprint(salt, t)
 		if byPlace {
-			text = fmt.Sprint(text, mirror.place.backend, mirror.place.single)
+			text = fmt.Sprint(text, mirror.position.backend, mirror.position.single)
 		}
 		h := uint64(14695981039346656037)
 		for _, b := range []byte(text) {
@@ -253,28 +253,27 @@ func eachSeed(t *testing.T, n uint64, check func(t *testing.T, m *maker, raw []b
 	}
 }
 
-// What is parked depends on the choice alone: any way to it ends in the same
-// object, and the way back in the author's.
+// The stored object depends on the choice of parked mirrors alone, not on the steps that led to it, and restoring every
+// mirror gives the author's object.
 func TestEveryOrderEndsTheSame(t *testing.T) {
 	eachSeed(t, 200, func(t *testing.T, m *maker, raw []byte) {
 		stored := raw
 		for range 4 {
 			park := m.some()
-			direct, _ := arrange(t, raw, park)
+			direct, _ := applyPlan(t, raw, park)
 			var a Plan
-			stored, a = arrange(t, stored, park)
+			stored, a = applyPlan(t, stored, park)
 			require.Empty(t, a.Misfits)
-			sameJSON(t, direct, stored, "the way must not matter")
+			sameJSON(t, direct, stored, "the order of steps must not matter")
 			same(t, declared(t, tree(t, raw)), declared(t, tree(t, stored)), "no mirror may be lost")
 		}
-		back, _ := arrange(t, stored, none)
+		back, _ := applyPlan(t, stored, none)
 		sameJSON(t, raw, back, "the author's route must come back")
 	})
 }
 
-// A server-side apply of the author's manifest brings every mirror inline and
-// keeps our annotation. It must end in what is stored, also where the API server
-// has added defaults to it.
+// A server-side apply of the author's manifest brings every mirror inline and keeps the parked annotation. The result
+// must be the stored object, also where the API server has added defaults to it.
 func TestApplyingTheManifestAgainChangesNothing(t *testing.T) {
 	eachSeed(t, 200, func(t *testing.T, m *maker, raw []byte) {
 		author := tree(t, raw)
@@ -282,21 +281,21 @@ func TestApplyingTheManifestAgainChangesNothing(t *testing.T) {
 		var park func(*Mirror) bool
 		for range 3 {
 			park = m.some()
-			out, _ := arrange(t, encode(t, stored), park)
+			out, _ := applyPlan(t, encode(t, stored), park)
 			stored = withDefaults(tree(t, out))
 		}
-		again, _ := arrangeAfter(t, encode(t, ownManifest(author, stored)), decode(t, encode(t, stored), nil), park)
+		again, _ := applyPlanAfter(t, encode(t, ownManifest(author, stored)), decode(t, encode(t, stored), nil), park)
 		same(t, stored, withDefaults(tree(t, again)), "applying again must change nothing")
-		export, a := arrange(t, encode(t, stored), park)
+		export, a := applyPlan(t, encode(t, stored), park)
 		require.Empty(t, a.Operations)
-		sameJSON(t, encode(t, stored), export, "an export means what it says")
+		sameJSON(t, encode(t, stored), export, "an exported route must be stored as it is")
 	})
 }
 
 // Rules may be inserted, reordered, copied and deleted while mirrors are parked.
 func TestMirrorsMoveWithTheirRules(t *testing.T) {
 	eachSeed(t, 200, func(t *testing.T, m *maker, raw []byte) {
-		stored, _ := arrange(t, raw, m.some())
+		stored, _ := applyPlan(t, raw, m.some())
 		author := tree(t, raw)
 		edited := tree(t, stored)
 		for range 1 + m.IntN(3) {
@@ -310,15 +309,15 @@ func TestMirrorsMoveWithTheirRules(t *testing.T) {
 			dropEmpty(objectOf(edited["metadata"]), "annotations")
 		}
 		park := m.some()
-		want, _ := arrange(t, encode(t, author), park)
-		got, _ := arrangeAfter(t, encode(t, edited), previous, park)
+		want, _ := applyPlan(t, encode(t, author), park)
+		got, _ := applyPlanAfter(t, encode(t, edited), previous, park)
 		sameJSON(t, want, got, "mirrors must move with their rules")
-		back, _ := arrange(t, got, none)
+		back, _ := applyPlan(t, got, none)
 		sameJSON(t, encode(t, author), back, "the author's route must come back")
 	})
 }
 
-// edit changes the list of rules in two versions of a route alike.
+// edit makes the same change to the list of rules of each route.
 func (m *maker) edit(routes ...fields) {
 	what, x, y, fresh := m.IntN(4), m.Uint64(), m.Uint64(), fields{"name": fmt.Sprint("rule-", m.IntN(99))}
 	for _, r := range routes {
@@ -339,8 +338,8 @@ func (m *maker) edit(routes ...fields) {
 	}
 }
 
-// Lists at and above their limits: what has no room stays, no list grows over
-// its limit, nothing is lost, and there is always a way back.
+// Lists at and above their limits: a mirror that has no room stays, no list grows over its limit, no mirror is lost, and
+// every mirror can be restored.
 func TestFullLists(t *testing.T) {
 	eachSeed(t, 100, func(t *testing.T, m *maker, _ []byte) {
 		m.size = 16
@@ -348,7 +347,7 @@ func TestFullLists(t *testing.T) {
 		stored := raw
 		for range 4 {
 			before := stored
-			stored, _ = arrange(t, stored, m.some())
+			stored, _ = applyPlan(t, stored, m.some())
 			same(t, declared(t, tree(t, raw)), declared(t, tree(t, stored)), "no mirror may be lost")
 			if m.kind != VirtualService {
 				was, is := lengths(tree(t, before)), lengths(tree(t, stored))
@@ -357,13 +356,13 @@ func TestFullLists(t *testing.T) {
 				}
 			}
 		}
-		back, a := arrange(t, stored, none)
+		back, a := applyPlan(t, stored, none)
 		require.Empty(t, a.Misfits)
 		sameJSON(t, raw, back, "the author's route must come back")
 	})
 }
 
-// crowd fills lists of headers to remove up to their limit, or nearly.
+// crowd fills lists of headers to remove up to their limit, or nearly so.
 func (m *maker) crowd(r fields) fields {
 	rules, _ := rulesOf(r)
 	for _, rule := range rules {
@@ -388,7 +387,7 @@ func (m *maker) crowd(r fields) fields {
 	return r
 }
 
-// lengths are those of every list with a limit.
+// lengths returns the length of every list that has a limit.
 func lengths(route fields) map[string]int {
 	out := map[string]int{}
 	rules, _ := rulesOf(route)
@@ -405,11 +404,11 @@ func lengths(route fields) map[string]int {
 	return out
 }
 
-// The author may change anything else around what is parked. There is no telling
-// where a mirror then belongs, but it stays in its rule and nothing is lost.
+// The author may change everything else around parked mirrors. The place where such a mirror then belongs is
+// ambiguous, but it stays in its rule and no mirror is lost.
 func TestEditsAroundParkedMirrors(t *testing.T) {
 	eachSeed(t, 200, func(t *testing.T, m *maker, raw []byte) {
-		stored, _ := arrange(t, raw, m.some())
+		stored, _ := applyPlan(t, raw, m.some())
 		edited := tree(t, stored)
 		rules, _ := rulesOf(edited)
 		for range 3 {
@@ -420,13 +419,13 @@ func TestEditsAroundParkedMirrors(t *testing.T) {
 		out := encode(t, edited)
 		for range 3 {
 			before := declared(t, tree(t, out))
-			out, _ = arrange(t, out, m.some())
+			out, _ = applyPlan(t, out, m.some())
 			same(t, before, declared(t, tree(t, out)), "no mirror may be lost")
 		}
 	})
 }
 
-// stir changes a rule, but no mirror and no placeholder.
+// stir changes a rule, but none of its mirrors and placeholders.
 func (m *maker) stir(rule fields) {
 	shuffle := func(list []any) { m.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] }) }
 	request := objectOf(at(rule, "headers", "request"))

@@ -1,7 +1,7 @@
 package route
 
-// VirtualServices (networking.istio.io): a rule has either one mirror with a
-// percentage beside it (the stanza), or a list of mirrors.
+// VirtualServices (networking.istio.io): a rule has either one mirror with a percentage beside it (the stanza), or a
+// list of mirrors.
 
 import (
 	"cmp"
@@ -54,26 +54,26 @@ func (r *istioRule) stanza() map[string]json.RawMessage {
 	return fields
 }
 
-// istioLayout is how a rule's mirrors stand in the stored spec.
+// istioLayout holds a rule's mirrors as they stand in the stored spec.
 type istioLayout struct {
-	marks marks
+	placeholders placeholders
 	// stanza holds the stanza's fields in the spec.
 	stanza map[string]json.RawMessage
-	list   filterList // of mirrors
+	list   mirrorList // the field mirrors
 }
 
-func (d *Route) readVirtualService(s *spec, domain string) {
+func (rt *Route) readVirtualService(s *spec, domain string) {
 	for _, host := range s.Hosts {
-		if t, _ := hostTarget(host, d.Namespace, domain); t.IsService() {
-			d.Serves = append(d.Serves, t.Service())
+		if t, _ := hostTarget(host, rt.Namespace, domain); t.IsService() {
+			rt.Serves = append(rt.Serves, t.Service())
 		}
 	}
 	for i := range s.HTTP {
-		d.Rules = append(d.Rules, d.readIstioRule(&s.HTTP[i], "spec.http["+strconv.Itoa(i)+"]", domain))
+		rt.Rules = append(rt.Rules, rt.readIstioRule(&s.HTTP[i], "spec.http["+strconv.Itoa(i)+"]", domain))
 	}
 }
 
-func (d *Route) readIstioRule(in *istioRule, path, domain string) Rule {
+func (rt *Route) readIstioRule(in *istioRule, path, domain string) Rule {
 	rule := Rule{Path: path, BothForms: !isNull(in.Mirror) && len(in.Mirrors) > 0}
 	for _, m := range in.Match {
 		if m.Method.Exact != "" {
@@ -85,7 +85,7 @@ func (d *Route) readIstioRule(in *istioRule, path, domain string) Rule {
 		if unmarshal(r.Destination, &dst) != nil {
 			dst = istioDestination{} // a backend that cannot be read hides no mirror
 		}
-		t, _ := dst.target(d.Namespace, domain)
+		t, _ := dst.target(rt.Namespace, domain)
 		rule.Backends = append(rule.Backends, t)
 	}
 	if !isNull(in.Redirect) {
@@ -93,73 +93,73 @@ func (d *Route) readIstioRule(in *istioRule, path, domain string) Rule {
 	} else if !isNull(in.DirectResponse) {
 		rule.Answers = "directResponse"
 	}
-	lay := &istioLayout{stanza: in.stanza(), list: filterList{stored: in.Mirrors}}
-	rule.layout = lay
-	lay.readMarks(in.Headers)
+	l := &istioLayout{stanza: in.stanza(), list: mirrorList{stored: in.Mirrors}}
+	rule.layout = l
+	l.readPlaceholders(in.Headers)
 
 	var inline []Mirror
 	if !isNull(in.Mirror) {
-		inline = append(inline, stanzaMirror(lay.stanza, d.Namespace, domain))
+		inline = append(inline, stanzaMirror(l.stanza, rt.Namespace, domain))
+	} else {
+		rule.LoosePercent = loosePercent(l.stanza, path)
 	}
 	for _, raw := range in.Mirrors {
-		inline = append(inline, elementMirror(raw, d.Namespace, domain))
+		inline = append(inline, elementMirror(raw, rt.Namespace, domain))
 	}
 	groups := map[group]bool{}
 	for i := range inline {
 		groups[inline[i].group()] = true
 	}
-	parked := d.link(&rule, &lay.marks, groups, func(e entry) Mirror { return parkedIstio(e, d.Namespace, domain) })
-	lay.lay(&rule, inline, parked)
-	if isNull(in.Mirror) {
-		rule.LoosePercent = loosePercent(lay.stanza, path)
-	}
+	parked := rt.link(&rule, &l.placeholders, groups, func(e entry) Mirror { return parkedIstio(e, rt.Namespace, domain) })
+	l.appendMirrors(&rule, inline, parked)
 	return rule
 }
 
-// lay appends the rule's mirrors in declared order: the single ones, then the
-// list with the parked ones in the places that they had.
-func (l *istioLayout) lay(rule *Rule, inline, parked []Mirror) {
-	single := func(m Mirror) bool { return m.place.single }
+// appendMirrors appends the rule's mirrors in declared order: the single ones, then the list with the parked ones
+// at the indexes that they had.
+func (l *istioLayout) appendMirrors(rule *Rule, inline, parked []Mirror) {
+	single := func(m Mirror) bool { return m.position.single }
 	for _, m := range slices.Concat(inline, parked) {
 		if single(m) {
 			m.setStanzaPath(rule.Path)
 			rule.Mirrors = append(rule.Mirrors, m)
 		}
 	}
-	standing, back := slices.DeleteFunc(inline, single), slices.DeleteFunc(parked, single)
-	slices.SortStableFunc(back, func(a, b Mirror) int { return cmp.Compare(a.place.at, b.place.at) })
+	inline, parked = slices.DeleteFunc(inline, single), slices.DeleteFunc(parked, single)
+	slices.SortStableFunc(parked, func(a, b Mirror) int { return cmp.Compare(a.position.index, b.position.index) })
 	stored := 0
-	for at, m := range merge(standing, back, func(m Mirror) int { return m.place.at }) {
+	for index, m := range merge(inline, parked, func(m Mirror) int { return m.position.index }) {
 		s := slot{stored: -1, mirror: len(rule.Mirrors)}
 		if !m.Parked {
 			s.stored = stored
 			stored++
 		}
 		l.list.order = append(l.list.order, s)
-		m.place.at = at
-		m.setElementPath(rule.Path + ".mirrors[" + strconv.Itoa(at) + "]")
+		m.position.index = index
+		m.setElementPath(rule.Path + ".mirrors[" + strconv.Itoa(index) + "]")
 		rule.Mirrors = append(rule.Mirrors, m)
 	}
 }
 
-func (l *istioLayout) readMarks(raw json.RawMessage) {
+// readPlaceholders reads the remove list in a rule's headers.
+func (l *istioLayout) readPlaceholders(raw json.RawMessage) {
 	if isNull(raw) {
 		return
 	}
+	ph := &l.placeholders
 	headers, ok := members(raw)
-	l.marks.depth, l.marks.broken = 1, !ok
+	ph.depth, ph.broken = 1, !ok
 	request, has := headers["request"]
-	l.marks.busy[1] = len(headers) > 1 || (len(headers) == 1 && !has)
+	ph.shared[1] = len(headers) > 1 || (len(headers) == 1 && !has)
 	if !has {
 		return
 	}
 	inner, ok := members(request)
-	l.marks.depth, l.marks.broken = 2, l.marks.broken || !ok
+	ph.depth, ph.broken = 2, ph.broken || !ok
 	list, has := inner["remove"]
-	l.marks.busy[2] = len(inner) > 1 || (len(inner) == 1 && !has)
+	ph.shared[2] = len(inner) > 1 || (len(inner) == 1 && !has)
 	if has {
-		l.marks.depth = 3
-		l.marks.readItems(list)
+		ph.readNames(list)
 	}
 }
 
@@ -169,9 +169,8 @@ func (dst istioDestination) target(namespace, domain string) (t Target, short bo
 	return t, short
 }
 
-// hostTarget resolves a host of a VirtualService: a name without a dot is a
-// Service in the route's namespace, name.namespace.svc.DOMAIN a Service. Istio
-// does not expand name.namespace; its Service is returned with short set.
+// hostTarget resolves a host of a VirtualService: a name without a dot is a Service in the route's namespace,
+// name.namespace.svc.DOMAIN a Service. Istio does not expand name.namespace; its Service is returned with short set.
 func hostTarget(host, namespace, domain string) (t Target, short bool) {
 	host = strings.ToLower(host)
 	if host == "" || strings.HasPrefix(host, "*") {
@@ -193,18 +192,17 @@ func hostTarget(host, namespace, domain string) (t Target, short bool) {
 }
 
 func stanzaMirror(stanza map[string]json.RawMessage, namespace, domain string) Mirror {
-	m := Mirror{stanza: stanza, Percentage: stanzaPercentage(stanza), place: place{backend: onRule, single: true}}
-	var dst istioDestination
-	if unmarshal(stanza["mirror"], &dst) != nil {
-		m.pointAt(nil, namespace, domain)
-	} else {
-		m.pointAt(&dst, namespace, domain)
+	m := Mirror{stanza: stanza, Percentage: stanzaPercentage(stanza), position: position{backend: onRule, single: true}}
+	dst := new(istioDestination)
+	if unmarshal(stanza["mirror"], dst) != nil {
+		dst = nil
 	}
+	m.pointAt(dst, namespace, domain)
 	return m
 }
 
 func elementMirror(raw json.RawMessage, namespace, domain string) Mirror {
-	m := Mirror{text: raw, place: place{backend: onRule}}
+	m := Mirror{text: raw, position: position{backend: onRule}}
 	var e istioMirror
 	if unmarshal(raw, &e) != nil {
 		e.Destination = nil
@@ -216,8 +214,8 @@ func elementMirror(raw json.RawMessage, namespace, domain string) Mirror {
 	return m
 }
 
-// pointAt sets the mirror's target; nil is one that cannot be read. It has no
-// host, and is judged as such.
+// pointAt sets the mirror's target. nil is a destination that cannot be read; the mirror then has no host, and is
+// judged as such.
 func (m *Mirror) pointAt(dst *istioDestination, namespace, domain string) {
 	if dst == nil {
 		m.unreadable = true
@@ -233,33 +231,33 @@ func parkedIstio(e entry, namespace, domain string) Mirror {
 		m = stanzaMirror(e.Stanza, namespace, domain)
 	} else {
 		m = elementMirror(e.Element, namespace, domain)
-		m.place.at = e.At
+		m.position.index = e.At
 	}
 	m.Parked = true
 	return m
 }
 
 func stanzaPercentage(stanza map[string]json.RawMessage) Percentage {
-	var s Percentage
+	var p Percentage
 	if raw, ok := stanza["mirrorPercentage"]; ok {
-		s.Fields = append(s.Fields, istioPercent("mirrorPercentage", raw))
+		p.Fields = append(p.Fields, istioPercent("mirrorPercentage", raw))
 	}
 	for _, key := range []string{"mirrorPercent", "mirror_percent"} {
 		if raw, ok := stanza[key]; ok {
 			f := PercentageField{Name: key}
 			f.readPercent(raw, true)
-			s.Fields = append(s.Fields, f)
+			p.Fields = append(p.Fields, f)
 		}
 	}
-	return s
+	return p
 }
 
 func loosePercent(stanza map[string]json.RawMessage, path string) *PercentageField {
-	share := stanzaPercentage(stanza)
-	if len(share.Fields) == 0 {
+	p := stanzaPercentage(stanza)
+	if len(p.Fields) == 0 {
 		return nil
 	}
-	f := share.Fields[0]
+	f := p.Fields[0]
 	f.Path = path + "." + f.Name
 	return &f
 }

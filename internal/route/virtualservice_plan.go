@@ -1,23 +1,24 @@
 package route
 
+// The plan for a rule of a VirtualService: it has one mirror or a list of mirrors, not both.
+
 import (
 	"github.com/mirrorgate/mirrorgate/patch"
 )
 
-// fit keeps a parked mirror parked while Istio would refuse it in the spec: a
-// rule has one mirror or a list of mirrors, not both.
-func (l *istioLayout) fit(p *rulePlan) {
-	if l.marks.broken {
-		p.stayAll(p.moves, misfitBroken)
+// holdMisfits keeps a parked mirror parked while Istio would refuse it in the spec.
+func (l *istioLayout) holdMisfits(p *rulePlan) {
+	if l.placeholders.broken {
+		p.holdAll(p.moves, misfitBroken)
 		return
 	}
 	if p.rule.BothForms {
-		p.stayAll(p.moves, misfitForms) // refused as it is; parking one form would hide that
+		p.holdAll(p.moves, misfitForms) // Istio refuses the rule as it is, and parking one form would hide that
 		return
 	}
-	single := func(i int) bool { return p.rule.Mirrors[i].place.single }
+	single := func(i int) bool { return p.rule.Mirrors[i].position.single }
 	elements := p.count(func(i int) bool { return !single(i) && !p.parked[i] && !p.rule.Mirrors[i].Parked })
-	taken := len(l.stanza) > 0 // by what stands in the spec, a lone percentage included
+	taken := len(l.stanza) > 0 // by the fields in the spec, of which a percentage may stand alone
 	for i := range p.rule.Mirrors {
 		if single(i) && p.parks(i) {
 			taken = false
@@ -29,24 +30,24 @@ func (l *istioLayout) fit(p *rulePlan) {
 		}
 		switch {
 		case taken:
-			p.stay(i, misfitOccupied)
+			p.hold(i, misfitOccupied)
 		case elements > 0:
-			p.stay(i, misfitForms)
+			p.hold(i, misfitForms)
 		default:
 			taken = true
 		}
 	}
 	if p.count(func(i int) bool { return single(i) && !p.parked[i] }) > 0 {
-		p.stayAll(func(i int) bool { return !single(i) && p.restores(i) }, misfitForms)
+		p.holdAll(func(i int) bool { return !single(i) && p.restores(i) }, misfitForms)
 	}
 }
 
 func (l *istioLayout) entry(r *Rule, i int) entry {
 	m := &r.Mirrors[i]
-	if m.place.single {
-		return entry{Stanza: m.stanza, Keep: l.marks.keep}
+	if m.position.single {
+		return entry{Stanza: m.stanza, Keep: l.placeholders.keep}
 	}
-	return entry{Element: m.text, At: m.place.at, Keep: l.marks.keep}
+	return entry{Element: m.text, At: m.position.index, Keep: l.placeholders.keep}
 }
 
 func (l *istioLayout) edits(base patch.Pointer, p *rulePlan) []patch.Operation {
@@ -63,12 +64,9 @@ func (l *istioLayout) edits(base patch.Pointer, p *rulePlan) []patch.Operation {
 			}
 		}
 	}
-	var want []any
-	for _, s := range l.list.order {
-		want = p.place(want, s)
-	}
-	ops = append(ops, l.list.edits(base.Key("mirrors"), want, false)...)
+	ops = append(ops, l.list.edits(base.Key("mirrors"), l.list.planned(p), false)...)
 	headers := base.Key("headers")
 	request := headers.Key("request")
-	return append(ops, l.marks.edits(way{{headers, "headers"}, {request, "request"}, {request.Key("remove"), "remove"}}, p.ids())...)
+	levels := levels{{headers, "headers"}, {request, "request"}, {request.Key("remove"), "remove"}}
+	return append(ops, l.placeholders.edits(levels, p.parkedIDs())...)
 }

@@ -63,7 +63,7 @@ func TestWhichDestinationRuleApplies(t *testing.T) {
 			c := newCluster(t, append(tc.rules, serviceOf("shop/b", "app=b"))...)
 			got := c.variant(virtualService("web/v", "v", host))
 			assert.Equal(t, tc.want, got.Subsets)
-			assert.Equal(t, tc.want != nil, got.HasRules)
+			assert.Equal(t, tc.want != nil, got.HasDestinationRule)
 		})
 	}
 }
@@ -92,7 +92,7 @@ func TestHosts(t *testing.T) {
 	}
 	c := newCluster(t, entryOf("shop/e", "api.example.com", ""), ruleOf("shop/r", "*.example.com", "", "s", ""))
 	got := c.variant(ext)
-	assert.True(t, got.HasRules, "DestinationRules apply to the host of a ServiceEntry")
+	assert.True(t, got.HasDestinationRule, "DestinationRules apply to the host of a ServiceEntry")
 	assert.Equal(t, []string{"s"}, got.Subsets)
 }
 

@@ -71,7 +71,7 @@ func (v *view) confirming(rt *route.Route, m *route.Mirror, variant policy.Varia
 			queries = append(queries, serviceEntriesQuery())
 		}
 	}
-	if m.Target.Subset != "" && variant.HasRules && !slices.Contains(variant.Subsets, m.Target.Subset) {
+	if m.Target.Subset != "" && variant.HasDestinationRule && !slices.Contains(variant.Subsets, m.Target.Subset) {
 		queries = append(queries, v.destinationRulesQueries(rt, m)...)
 	}
 	if variant.ExternalName || lacksPort(variant, m.Target.Port) {

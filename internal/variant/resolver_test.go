@@ -205,7 +205,7 @@ func TestAFailedReadIsUnknown(t *testing.T) {
 			assert.Equal(t, policy.Unknown, got.State)
 			assert.Equal(t, policy.VariantUnknown, got.Reason)
 			assert.Contains(t, got.Detail, "connection refused")
-			assert.False(t, got.Exists || got.Ungranted || got.HasRules, "an unconfirmed fact must not deny")
+			assert.False(t, got.Exists || got.Ungranted || got.HasDestinationRule, "an unconfirmed fact must not deny")
 		})
 	}
 }

@@ -68,7 +68,7 @@ func (v *view) ofHost(rt *route.Route, m *route.Mirror) policy.Variant {
 	}
 	variant := policy.Variant{State: policy.Ready, Exists: true, External: true}
 	rules := v.destinationRulesFor(host, e.Namespace, rt.Namespace)
-	variant.HasRules = len(rules) > 0
+	variant.HasDestinationRule = len(rules) > 0
 	variant.Subsets, _, _ = subsetsOf(rules, "")
 	return variant
 }
@@ -90,7 +90,7 @@ func (v *view) ofService(rt *route.Route, m *route.Mirror) policy.Variant {
 		rules = v.destinationRulesFor(v.base.fqdn(service), name.Namespace, rt.Namespace)
 	}
 	variant := v.serviceState(name, m.Target.Subset, rules, rt.Namespace)
-	variant.HasRules = len(rules) > 0
+	variant.HasDestinationRule = len(rules) > 0
 	variant.Subsets, _, _ = subsetsOf(rules, "")
 	if s := v.service(name); s != nil {
 		variant.Exists = true

@@ -227,12 +227,12 @@ func TestFactsBesideTheState(t *testing.T) {
 
 	got := c.variant(virtualService("shop/a", "a", "b"))
 	assert.True(t, got.Exists)
-	assert.True(t, got.HasRules, "HasRules is set even for a mirror without a subset")
+	assert.True(t, got.HasDestinationRule, "HasDestinationRule is set even for a mirror without a subset")
 	assert.Equal(t, []string{"other", "v2"}, got.Subsets)
 	assert.Equal(t, []policy.Port{{Name: "http", Number: 8000}}, got.Ports)
 
 	got = c.variant(httpRoute("shop/a", "shop/a", "shop/b"))
-	assert.False(t, got.HasRules)
+	assert.False(t, got.HasDestinationRule)
 	assert.Empty(t, got.Subsets)
 
 	assert.True(t, c.variant(httpRoute("shop/a", "shop/a", "shop/e")).ExternalName)

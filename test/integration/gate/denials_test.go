@@ -62,15 +62,15 @@ const badVirtualServiceSays = `The VirtualService "bad" is invalid:
 * spec.http[0].mirrorPercentage.value: Invalid value: 150: PercentOutOfRange: must be a number from 0 to 100
 * spec.http[0].mirror.port.number: Invalid value: 82: PortNotFound: Service "NAMESPACE/two-ports" has no such port; ports: 80 (http), 81 (admin)
 * spec.http[0].mirror.subset: Invalid value: "v9": SubsetNotFound: no DestinationRule for host "two-ports" has this subset; subsets: v2
-* spec.http[1].mirror.port.number: Invalid value: 0: PortNotFound: Service "NAMESPACE/two-ports" has several ports and none is named; ports: 80 (http), 81 (admin)
+* spec.http[1].mirror.port.number: Invalid value: 0: PortNotFound: Service "NAMESPACE/two-ports" has several ports, so name one; ports: 80 (http), 81 (admin)
 * spec.http[1].mirrors[0].destination: Invalid value: "outside": UnsupportedTarget: Service "NAMESPACE/outside" is an ExternalName; name a Service with endpoints
 * spec.http[1].mirrors[1].percentage.value: Invalid value: -0.5: PercentOutOfRange: must be a number from 0 to 100
 * spec.http[1].mirrors[1].destination: Invalid value: "*": UnsupportedTarget: a mirror needs one host; name a Service
-* spec.http[5].mirror: Invalid value: "httpbin-v2.NAMESPACE.svc.cluster.local": MirrorsItself: the rule answers from the same target; mirror to another Service, port or subset
-* spec.http[1].mirrors: Invalid value: [...]: MirrorConflict: the rule has mirror and mirrors; move mirror into mirrors
-* spec.http[2].mirror: Invalid value: "httpbin-v2": MirrorConflict: the rule answers with a redirect and forwards nothing to copy; remove one of them
-* spec.http[3].mirror: Invalid value: "httpbin-v2": MirrorConflict: the rule answers with a directResponse and forwards nothing to copy; remove one of them
-* spec.http[4].mirrorPercentage: Invalid value: 5: MirrorConflict: a percentage without a mirror; add mirror or remove it`
+* spec.http[5].mirror: Invalid value: "httpbin-v2.NAMESPACE.svc.cluster.local": MirrorsItself: the rule already sends requests to this target; mirror to another Service, port or subset
+* spec.http[1].mirrors: Invalid value: [...]: MirrorConflict: the rule has both mirror and mirrors; move mirror into mirrors
+* spec.http[2].mirror: Invalid value: "httpbin-v2": MirrorConflict: the rule answers with a redirect, so there is no request to copy; remove one of them
+* spec.http[3].mirror: Invalid value: "httpbin-v2": MirrorConflict: the rule answers with a directResponse, so there is no request to copy; remove one of them
+* spec.http[4].mirrorPercentage: Invalid value: 5: MirrorConflict: a percentage without a mirror; add a mirror or remove the percentage`
 
 const badHTTPRoute = `
 apiVersion: gateway.networking.k8s.io/v1
@@ -92,7 +92,7 @@ spec:
 
 const badHTTPRouteSays = `The HTTPRoute "bad" is invalid: 
 * spec.rules[0].filters[0].requestMirror.backendRef.port: Invalid value: 8080: PortNotFound: Service "NAMESPACE/two-ports" has no such port; ports: 80 (http), 81 (admin)
-* spec.rules[0].filters[1].requestMirror.backendRef: Invalid value: "httpbin-v1:80": MirrorsItself: the rule answers from the same target; mirror to another Service, port or subset
+* spec.rules[0].filters[1].requestMirror.backendRef: Invalid value: "httpbin-v1:80": MirrorsItself: the rule already sends requests to this target; mirror to another Service, port or subset
 * spec.rules[0].filters[2].requestMirror.backendRef: Invalid value: "outside:80": UnsupportedTarget: Service "NAMESPACE/outside" is an ExternalName; name a Service with endpoints
 * spec.rules[0].filters[3].requestMirror.backendRef: Invalid value: "b:80": UnsupportedTarget: kind "Bucket.example.com" cannot be mirrored to; name a Service
 * spec.rules[1].backendRefs[0].filters[0].requestMirror.backendRef.port: Invalid value: 8080: PortNotFound: Service "NAMESPACE/two-ports" has no such port; ports: 80 (http), 81 (admin)`
@@ -239,7 +239,7 @@ policy:
 	require.Equal(t, `The VirtualService "vs" is invalid: spec.http[0].mirrorPercentage.value: `+over, refusal(t, ns, virtualService("vs", "httpbin-v2", "")))
 	two := strings.Replace(virtualService("two", "a", ""), "    mirror: {host: a}\n    mirrorPercentage: {value: 25}",
 		"    mirrors: [{destination: {host: a}, percentage: {value: 1}}, {destination: {host: b}, percentage: {value: 1}}]", 1)
-	require.Contains(t, refusal(t, ns, two), `spec.http[0].mirrors[1]: Invalid value: "b": PolicyExceeded: mirrors of one rule are limited to 1 in namespace "NAMESPACE"`)
+	require.Contains(t, refusal(t, ns, two), `spec.http[0].mirrors[1]: Invalid value: "b": PolicyExceeded: mirrors per rule are limited to 1 in namespace "NAMESPACE"`)
 	require.NoError(t, create(t, free, gatewayRoute(httpRoute, "httpbin-v2", "")), "an entry of a namespace replaces the limits")
 	require.NoError(t, create(t, free, two))
 }

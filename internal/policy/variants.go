@@ -1,0 +1,47 @@
+package policy
+
+// The value of the variants annotation, which the controller's touch writes.
+
+import (
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"strings"
+
+	"github.com/mirrorgate/mirrorgate/internal/route"
+)
+
+// maxVariantsValue is the largest length of the annotation's value in bytes, apart from the hash at its end.
+const maxVariantsValue = 4 << 10
+
+// VariantsValue returns the value of the variants annotation, which lists the states that the decision depends on, for
+// admission and for a reader of the route: "httpbin-v2=Ready". The end of a list that is too long for an annotation is
+// replaced by a hash of the whole.
+func VariantsValue(rt *route.Route, snap Snapshot) string {
+	seen := map[string]bool{}
+	for _, m := range rt.Every {
+		state := snap.Variants[m.Target.WithoutPort()].State
+		seen[shortTarget(rt, m.Target)+"="+state.String()] = true
+	}
+	names := make([]string, 0, len(seen))
+	for name := range seen {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	text := strings.Join(names, ",")
+	if len(text) > maxVariantsValue {
+		return fmt.Sprintf("%s,... (%08x)", shorten(text, maxVariantsValue), crc32.ChecksumIEEE([]byte(text)))
+	}
+	return text
+}
+
+func shortTarget(rt *route.Route, t route.Target) string {
+	name := t.Name
+	if t.Namespace != "" && t.Namespace != rt.Namespace {
+		name += "." + t.Namespace
+	}
+	if t.Subset != "" {
+		name += "/" + t.Subset
+	}
+	return name
+}
