@@ -43,7 +43,7 @@ func TestFormats(t *testing.T) {
 `, string(Common(nil, shadow())))
 	assert.Equal(t, `- - - [01/Jan/0001:00:00:00 +0000] "-" 400 0 "-" "-" "-" - primary
 `, string(Common(nil, &core.Record{Status: 400})))
-	//nolint:testifylint // the bytes matter, not only what they mean
+	//nolint:testifylint // the exact bytes matter, not only the meaning
 	assert.Equal(t, `{"time":"2018-03-07T19:26:44.5Z","kind":"primary","remote":"127.0.0.1:50000","method":"GET","host":"httpbin:8000","target":"/headers?a=\"b\"","protocol":"HTTP/1.1",`+
 		`"status":200,"received":0,"sent":361,"mirrored":1,"duration":0.001235,"listener":"127.0.0.1:8000","rule":"127.0.0.1:8000/0","backend":"httpbin-v1:80","endpoint":"127.0.0.1:9001","userAgent":"curl/7.35.0"}
 `, string(JSON(nil, record())))
@@ -61,8 +61,7 @@ func TestByName(t *testing.T) {
 	assert.EqualError(t, err, `access log format "xml": must be json or common`)
 }
 
-// FuzzFormats: whatever is sent, it is one line of printable ASCII, or of JSON that says
-// the same.
+// FuzzFormats requires that every record becomes one line of printable ASCII, or one line of JSON with the same values.
 func FuzzFormats(f *testing.F) {
 	f.Add("GET", "/\n\x00\x7f\"\\", "h\xff", "ü\u2028")
 	f.Fuzz(func(t *testing.T, method, target, host, agent string) {
@@ -141,7 +140,7 @@ func TestOpenFails(t *testing.T) {
 	assert.Error(t, err)
 }
 
-// slow is a reader that has stopped reading, until it is released.
+// slow is a writer that does not return until it is released.
 type slow struct {
 	started, release chan struct{}
 	mu               sync.Mutex
@@ -160,8 +159,7 @@ func (s *slow) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestSlowReader logs to somebody who does not read: nobody waits, memory is bounded, and
-// what is missing is counted.
+// A reader that does not read makes no request wait: memory is bounded, and missing lines are counted.
 func TestSlowReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &slow{started: make(chan struct{}, 1), release: make(chan struct{})}
@@ -173,7 +171,7 @@ func TestSlowReader(t *testing.T) {
 			l.Log(record())
 		}
 		l.mu.Lock()
-		assert.Less(t, len(l.lines), pending+1024)
+		assert.Less(t, len(l.lines), maxPending+1024)
 		l.mu.Unlock()
 		assert.Positive(t, l.Dropped())
 		close(w.release)
