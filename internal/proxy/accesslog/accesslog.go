@@ -29,9 +29,9 @@ type Format func(line []byte, r *core.Record) []byte
 func ByName(name string) (Format, error) {
 	switch name {
 	case "json":
-		return JSON, nil
+		return appendJSON, nil
 	case "common":
-		return Common, nil
+		return appendCommon, nil
 	}
 	return nil, fmt.Errorf("access log format %q: must be json or common", name)
 }
@@ -56,13 +56,13 @@ type Log struct {
 // Open returns a log that appends to the file at path, which it creates if needed; - is standard output. Close ends it.
 func Open(path string, format Format) (*Log, error) {
 	if path == "-" {
-		return New(os.Stdout, format), nil
+		return newLog(os.Stdout, format), nil
 	}
 	file, err := open(path)
 	if err != nil {
 		return nil, err
 	}
-	l := New(file, format)
+	l := newLog(file, format)
 	l.path = path
 	return l, nil
 }
@@ -71,8 +71,8 @@ func open(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 }
 
-// New returns a log that writes to w. Close ends it.
-func New(w io.Writer, format Format) *Log {
+// newLog returns a log that writes to w. Close ends it.
+func newLog(w io.Writer, format Format) *Log {
 	l := &Log{format: format, to: w, some: make(chan struct{}, 1), done: make(chan struct{})}
 	go l.run()
 	return l

@@ -12,11 +12,11 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/core"
 )
 
-// Common appends the Combined Log Format of Apache and nginx, and after it the host, the backend that answered, and
+// appendCommon appends the Combined Log Format of Apache and nginx, and after it the host, the backend that answered, and
 // whether it answered the client (primary) or a copy (shadow):
 //
 //	127.0.0.1 - - [07/Mar/2018:19:26:44 +0000] "GET /headers HTTP/1.1" 200 361 "-" "curl/7.35.0" "httpbin:8000" httpbin-v1:80 primary
-func Common(line []byte, r *core.Record) []byte {
+func appendCommon(line []byte, r *core.Record) []byte {
 	line = orDash(line, host(r.Remote))
 	line = append(line, " - - ["...)
 	line = appendSecond(line, r.Start)
@@ -54,7 +54,7 @@ type second struct {
 
 var lastSecond atomic.Pointer[second]
 
-// appendSecond appends the time in Common's format.
+// appendSecond appends the time in appendCommon's format.
 func appendSecond(line []byte, at time.Time) []byte {
 	s := lastSecond.Load()
 	if unix := at.Unix(); s == nil || s.unix != unix || s.location != at.Location() {
@@ -64,8 +64,8 @@ func appendSecond(line []byte, at time.Time) []byte {
 	return append(line, s.text...)
 }
 
-// JSON appends an object. Empty strings are left out; duration is in seconds.
-func JSON(line []byte, r *core.Record) []byte {
+// appendJSON appends an object. Empty strings are left out; duration is in seconds.
+func appendJSON(line []byte, r *core.Record) []byte {
 	line = append(line, `{"time":"`...)
 	line = r.Start.AppendFormat(line, time.RFC3339Nano)
 	line = append(append(line, `","kind":"`...), kind(r)...)

@@ -53,7 +53,7 @@ func (c *serverConn) init() {
 	c.body.wait = c.bodyWait
 	c.headWaitFunc = c.headWait
 	c.x.Downstream = c
-	c.x.Listener = c.server.Listener
+	c.x.Listener = c.server.listener
 	c.x.Remote = c.RemoteAddr().String()
 	c.x.Request.Fields = make([]message.Field, 0, 16)
 }
@@ -72,7 +72,7 @@ func (c *serverConn) serve() (handedOver bool) {
 			c.refuse(err)
 			return false
 		}
-		c.server.Core.Serve(&c.x)
+		c.server.core.Serve(&c.x)
 		c.now = c.x.End
 		if !c.finish() {
 			return false
@@ -175,18 +175,18 @@ func (c *serverConn) handOver() {
 
 // refuse answers a request that could not be parsed. Without a request it sends nothing.
 func (c *serverConn) refuse(err error) {
-	var refused *Error
+	var refused *refusal
 	var timeout net.Error
 	switch {
 	case errors.As(err, &refused):
 	case errors.As(err, &timeout) && timeout.Timeout() && c.in.buffered() > 0 && c.state.Load() == stateActive:
-		refused = &Error{408, "the request's head did not arrive in time"}
+		refused = &refusal{408, "the request's head did not arrive in time"}
 	default:
 		return
 	}
 	c.keep = false
-	text := "mirrorgate: " + refused.Detail + "\n"
-	out := message.AppendStatus(buffer.Small()[:0], refused.Status, reason(refused.Status))
+	text := "mirrorgate: " + refused.detail + "\n"
+	out := message.AppendStatus(buffer.Small()[:0], refused.status, reason(refused.status))
 	out = message.AppendField(out, "Content-Type", "text/plain; charset=utf-8")
 	out = message.AppendField(out, "Content-Length", strconv.Itoa(len(text)))
 	out = message.AppendField(out, "Connection", "close")

@@ -40,7 +40,7 @@ func FuzzRequest(f *testing.F) {
 		var req message.Request
 		var fr framing
 		if err := parseRequest(buffer.View(data[:end]), &req, &fr, limits); err != nil {
-			var refused *Error
+			var refused *refusal
 			require.ErrorAs(t, err, &refused)
 			return
 		}
