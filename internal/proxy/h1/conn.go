@@ -217,13 +217,19 @@ func (c *serverConn) finish() bool {
 
 // reset closes a connection so that the peer cannot take the bytes it received for the whole message.
 func reset(conn net.Conn) {
-	if secure, ok := conn.(interface{ NetConn() net.Conn }); ok {
-		conn = secure.NetConn()
-	}
+	conn = belowTLS(conn)
 	if tcp, ok := conn.(interface{ SetLinger(seconds int) error }); ok {
 		_ = tcp.SetLinger(0)
 	}
 	_ = conn.Close()
+}
+
+// belowTLS returns the connection that carries a TLS connection, or conn itself without TLS.
+func belowTLS(conn net.Conn) net.Conn {
+	if secure, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		return secure.NetConn()
+	}
+	return conn
 }
 
 // linger closes the sending half and reads for a while. If the connection were closed at once, with unread
@@ -290,11 +296,7 @@ func (c *serverConn) pending() bool {
 // socket calls do with the descriptor of the connection, also below TLS. It does nothing for a connection
 // without one, as in a test.
 func (c *serverConn) socket(do func(fd uintptr)) error {
-	inner := c.Conn
-	if secure, ok := inner.(interface{ NetConn() net.Conn }); ok {
-		inner = secure.NetConn()
-	}
-	socket, ok := inner.(syscall.Conn)
+	socket, ok := belowTLS(c.Conn).(syscall.Conn)
 	if !ok {
 		return nil
 	}

@@ -85,17 +85,8 @@ func parseRequest(head string, req *message.Request, f *framing, limits *Limits)
 	if len(req.Target) > limits.Target {
 		return errTargetSize
 	}
-	*f = framing{length: -1}
 	var err error
-	if req.Fields, err = parseFields(rest, req.Fields[:0], limits.Fields); err != nil {
-		return err
-	}
-	for i := range req.Fields {
-		if err := f.note(&req.Fields[i]); err != nil {
-			return err
-		}
-	}
-	if err := f.check(req.Minor); err != nil {
+	if req.Fields, err = f.parse(rest, req.Fields, req.Minor, limits); err != nil {
 		return err
 	}
 	if err := parseRequestTarget(req, f); err != nil {
@@ -146,6 +137,21 @@ func requestLine(b string, req *message.Request) error {
 		return errTarget
 	}
 	return nil
+}
+
+// parse reads the fields of a head into the given slice, and sets f from those that concern framing or the connection.
+func (f *framing) parse(head string, fields []message.Field, minor int, limits *Limits) ([]message.Field, error) {
+	*f = framing{length: -1}
+	fields, err := parseFields(head, fields[:0], limits.Fields)
+	if err != nil {
+		return fields, err
+	}
+	for i := range fields {
+		if err := f.note(&fields[i]); err != nil {
+			return fields, err
+		}
+	}
+	return fields, f.check(minor)
 }
 
 func digit(c byte) bool { return '0' <= c && c <= '9' }

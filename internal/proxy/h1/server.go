@@ -84,7 +84,7 @@ func (s *Server) CloseIdle() {
 	}
 }
 
-// Close closes all connections, in the middle of an exchange, too, and refuses new ones.
+// Close closes all connections, also in the middle of an exchange, and refuses new ones.
 func (s *Server) Close() {
 	s.CloseIdle()
 	s.mu.Lock()

@@ -155,14 +155,14 @@ func (s *stream) Ready() bool { return s.done }
 func (s *stream) Whole() bool { return s.done }
 
 // Trailers implements core.Body.
-func (s *stream) Trailers() []message.Field { return trailersOf(s.r.Trailer) }
+func (s *stream) Trailers() []message.Field { return fieldsOf(s.r.Trailer, message.TrailerForbidden) }
 
-// trailersOf returns the trailers that may be passed on.
-func trailersOf(header http.Header) []message.Field {
-	var fields []message.Field
+// fieldsOf returns net/http's fields without those that are forbidden and those that HTTP/1.1 could not carry.
+func fieldsOf(header http.Header, forbidden func(name string) bool) []message.Field {
+	fields := make([]message.Field, 0, len(header))
 	for name, values := range header {
 		for _, value := range values {
-			if message.ValidToken(name) && message.ValidValue(value) && !message.TrailerForbidden(name) {
+			if message.ValidToken(name) && message.ValidValue(value) && !forbidden(name) {
 				fields = append(fields, message.Field{Name: name, Value: value})
 			}
 		}

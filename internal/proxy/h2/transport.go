@@ -134,7 +134,7 @@ func (c interimResponses) take(status int, header textproto.MIMEHeader) error {
 		return nil // Send has sent 100 itself, and HTTP/2 has no 101
 	}
 	select {
-	case c <- &message.Response{Status: status, Reason: http.StatusText(status), Fields: fields(http.Header(header))}:
+	case c <- &message.Response{Status: status, Reason: http.StatusText(status), Fields: fieldsOf(http.Header(header), message.HopByHop)}:
 		return nil
 	default:
 		return errInterim
@@ -245,7 +245,7 @@ type answer struct {
 func (a *answer) read() {
 	resp := a.resp
 	a.head = message.Response{
-		Status: resp.StatusCode, Reason: http.StatusText(resp.StatusCode), Fields: fields(resp.Header), Length: resp.ContentLength,
+		Status: resp.StatusCode, Reason: http.StatusText(resp.StatusCode), Fields: fieldsOf(resp.Header, message.HopByHop), Length: resp.ContentLength,
 	}
 	if resp.Request.Method == http.MethodHead || resp.StatusCode == http.StatusNotModified || resp.StatusCode == http.StatusNoContent {
 		a.head.Bodyless, a.head.Length = true, 0
@@ -253,19 +253,6 @@ func (a *answer) read() {
 	// If no body follows, the head must not be flushed before the stream's end: that is how gRPC knows that the
 	// head's fields are trailers.
 	a.done = a.head.Length == 0
-}
-
-// fields returns the fields of an answer without those for one hop and those that HTTP/1.1 could not carry.
-func fields(header http.Header) []message.Field {
-	out := make([]message.Field, 0, len(header))
-	for name, values := range header {
-		for _, value := range values {
-			if message.ValidToken(name) && message.ValidValue(value) && !message.HopByHop(name) {
-				out = append(out, message.Field{Name: name, Value: value})
-			}
-		}
-	}
-	return out
 }
 
 // Head implements core.Answer.
@@ -293,7 +280,9 @@ func (a *answer) Next() ([]byte, error) {
 func (a *answer) Ready() bool { return a.done }
 
 // Trailers implements core.Body.
-func (a *answer) Trailers() []message.Field { return trailersOf(a.resp.Trailer) }
+func (a *answer) Trailers() []message.Field {
+	return fieldsOf(a.resp.Trailer, message.TrailerForbidden)
+}
 
 // Tunnel implements core.Answer. HTTP/2 has no tunnels here, so it is nil.
 func (a *answer) Tunnel() core.Tunnel { return nil }
