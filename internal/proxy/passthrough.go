@@ -21,13 +21,13 @@ import (
 type passthrough struct {
 	server   *Server
 	listener string
-	metrics  *core.PassageMetrics
+	metrics  *core.PassthroughMetrics
 	ctx      context.Context // ends all connections
 	stop     context.CancelFunc
 }
 
 func newPassthrough(s *Server, listener string) *passthrough {
-	p := &passthrough{server: s, listener: listener, metrics: s.core.Passages(listener)}
+	p := &passthrough{server: s, listener: listener, metrics: s.core.PassthroughMetrics(listener)}
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	return p
 }

@@ -124,14 +124,14 @@ type Problems struct {
 	List []Problem
 }
 
-// most is how many problems a message holds.
-const most = 200
+// maxProblems is how many problems a message holds.
+const maxProblems = 200
 
 // Error has a line for each problem, as compilers write them.
 func (p *Problems) Error() string {
-	lines := make([]string, 0, min(len(p.List), most)+1)
+	lines := make([]string, 0, min(len(p.List), maxProblems)+1)
 	for i, problem := range p.List {
-		if i == most {
+		if i == maxProblems {
 			lines = append(lines, fmt.Sprintf("%s: and %d more", p.File, len(p.List)-i))
 			break
 		}

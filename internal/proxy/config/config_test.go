@@ -95,9 +95,7 @@ func TestFull(t *testing.T) {
 		Failures: 5, Pause: 200 * time.Millisecond, LongFailures: 50, LongPause: 5 * time.Second,
 	}}, m.Target.Limits)
 	assert.True(t, c.Table.Mirrors[1].Compare, "that of the file")
-	assert.Equal(t, routing.Limits{
-		MaxInFlight: routing.DefaultMaxInFlight, Queue: routing.DefaultQueue, Budget: routing.DefaultBudget, Penalty: routing.DefaultPenalty,
-	}, c.Table.Mirrors[1].Target.Limits)
+	assert.Equal(t, routing.DefaultLimits, c.Table.Mirrors[1].Target.Limits)
 	var ports []routing.Port
 	for _, p := range c.Table.Ports {
 		ports = append(ports, *p)

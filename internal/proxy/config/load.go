@@ -15,8 +15,8 @@ import (
 	"strings"
 )
 
-// MaxFile is how long a file may be: 16 MiB.
-const MaxFile = 16 << 20
+// maxFile is how long a file may be: 16 MiB.
+const maxFile = 16 << 20
 
 // Load reads a file and the certificates it names. The error is a *Problems, unless the
 // file itself cannot be read.
@@ -63,8 +63,8 @@ func readFile(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if info.Size() > MaxFile {
-		return nil, fmt.Errorf("%s: has %d bytes, must have at most %d", path, info.Size(), MaxFile)
+	if info.Size() > maxFile {
+		return nil, fmt.Errorf("%s: has %d bytes, must have at most %d", path, info.Size(), maxFile)
 	}
 	return os.ReadFile(path)
 }

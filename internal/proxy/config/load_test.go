@@ -78,7 +78,7 @@ func TestLoadFails(t *testing.T) {
 	_, err = Load(dir)
 	require.Error(t, err)
 	huge := write(t, filepath.Join(dir, "huge"), "")
-	require.NoError(t, os.Truncate(huge, MaxFile+1))
+	require.NoError(t, os.Truncate(huge, maxFile+1))
 	_, err = Load(huge)
 	assert.EqualError(t, err, huge+": has 16777217 bytes, must have at most 16777216")
 }

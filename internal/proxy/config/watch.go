@@ -12,9 +12,9 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// settle is how long nothing may happen before a change counts as done: files are written
+// quietPeriod is how long nothing may happen before a change counts as done: files are written
 // in several steps.
-const settle = 50 * time.Millisecond
+const quietPeriod = 50 * time.Millisecond
 
 // Watcher calls back when files may have changed.
 type Watcher struct {
@@ -72,11 +72,11 @@ func (w *Watcher) Run(ctx context.Context, poke <-chan struct{}, changed func())
 				delete(w.folders, event.Name) // a folder that comes back is a new one
 			}
 			if event.Op != fsnotify.Chmod {
-				quiet.Reset(settle)
+				quiet.Reset(quietPeriod)
 			}
 		case _, ok := <-w.watcher.Errors: // events were lost; look for ourselves
 			if ok {
-				quiet.Reset(settle)
+				quiet.Reset(quietPeriod)
 			}
 		case <-poke:
 			changed()

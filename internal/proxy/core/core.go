@@ -1,6 +1,6 @@
-// Package core is what happens to a request between the client's side and a backend's: the rule it
-// belongs to, filters, copies, attempts, timeouts, counting. It knows neither HTTP/1.1 nor HTTP/2;
-// terminators hand it requests through Downstream, and carry them on through Transport.
+// Package core forwards a request from the client to a backend: it finds the rule, applies filters, makes
+// copies, retries, enforces timeouts and counts. It is independent of HTTP/1.1 and HTTP/2: the terminators
+// of these protocols implement Downstream, the client's side, and Transport, the backend's.
 package core
 
 import (
@@ -14,94 +14,95 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
 
-// Body is a body on its way through, in either direction.
+// Body is the body of a request or of a response, read piece by piece.
 type Body interface {
-	// Next returns the bytes that follow, valid until the next call, and waits only if there are
-	// none. After the last it returns io.EOF.
+	// Next returns the next bytes, valid until the next call. It blocks only if none have arrived yet,
+	// and returns io.EOF at the end of the body.
 	Next() ([]byte, error)
-	// Ready says that Next will not wait.
+	// Ready reports whether Next returns without blocking.
 	Ready() bool
-	// Trailers are the fields after the body, once Next returned io.EOF.
+	// Trailers returns the trailer fields, once Next has returned io.EOF.
 	Trailers() []message.Field
 }
 
 // RequestBody is the body of a request.
 type RequestBody interface {
 	Body
-	// Whole says that all of it has arrived, and is short: Next will not wait until the end, and what
-	// it returns is valid until the exchange ends.
+	// Whole reports whether the whole body is in memory: then Next never blocks, and its results are
+	// valid until the exchange ends.
 	Whole() bool
 }
 
-// Downstream is the client's side of one exchange.
+// Downstream is the client's side of one exchange: the body of the request, and the response.
 type Downstream interface {
 	RequestBody
 	// Inform sends an interim response.
 	Inform(r *message.Reply) error
-	// Begin sends the head of the final response. It may hold it back until Flush.
+	// Begin sends the head of the final response. It may buffer it until Flush.
 	Begin(r *message.Reply) error
-	// Write sends a piece of its body, and may hold it back until Flush.
+	// Write sends a piece of the response's body. It may buffer it until Flush.
 	Write(p []byte) error
+	// Flush sends everything that is buffered.
 	Flush() error
 	// End ends the response.
 	End(trailers []message.Field) error
-	// Abort makes the client notice that the response is cut short.
+	// Abort ends the response in a way that lets the client notice that it is incomplete.
 	Abort()
-	// Interrupt makes a Next that waits return an error, now and later.
+	// Interrupt makes Next return an error, even a call that is blocked already.
 	Interrupt()
-	// Gone says that the client has broken off its connection or stream. One that has only closed
-	// its sending half is there. It may be called from another goroutine.
+	// Gone reports whether the client has aborted its connection or stream. A client that has only
+	// closed its sending half still waits for the response. Gone may be called from any goroutine.
 	Gone() bool
-	// Tunnel sends the head of a 101 or of a 2xx to CONNECT and hands the connection over.
+	// Tunnel sends the head of a 101, or of a 2xx that answers CONNECT, and hands over the connection.
 	Tunnel(r *message.Reply) (Tunnel, error)
 }
 
-// Relayer is a Downstream that may know a shorter way for a body.
+// Relayer is implemented by a Downstream that may have a faster path for a response's body.
 type Relayer interface {
-	// Relay sends of an answer's body, after Begin, what goes the shorter way: all or nothing of what
-	// is left, as a rule. It returns how many bytes that were; what is left then goes on as others do.
+	// Relay, called after Begin, forwards the rest of the body by a faster path (splice) where there is
+	// one, and returns how many bytes it forwarded. The caller forwards the remainder.
 	Relay(from Answer) (sent int64, err error)
 }
 
 // Tunnel is one side of a connection that changed its protocol.
 type Tunnel interface {
-	// Next returns the bytes that follow, valid until the next call; io.EOF when the peer has
-	// closed its half.
+	// Next returns the next bytes, valid until the next call, and io.EOF once the peer has closed its
+	// half of the connection.
 	Next() ([]byte, error)
 	Write(p []byte) (int, error)
 	CloseWrite() error
 	Close() error
 }
 
-// Send is a request that is to be sent once.
+// Send is one attempt to send a request to an endpoint.
 type Send struct {
 	Out  message.Outgoing
 	Body RequestBody
-	// Now is the time, or zero if it has passed since.
+	// Now is the current time if the caller has just read it, else zero.
 	Now time.Time
-	// Deadline is when the response must be complete; zero is never.
+	// Deadline is when the response must be complete; zero means no deadline.
 	Deadline time.Time
 	// Inform is called for every interim response.
 	Inform func(*message.Response) error
-	// Sent is called when the request has been written to its end.
+	// Sent is called when the whole request has been written.
 	Sent func()
-	// SentAt is when that was, if the Transport learns of it only later; else zero.
+	// SentAt is when the request was written, if the Transport notices only later; else zero.
 	SentAt time.Time
-	// Gone says that nobody waits for the answer any more.
+	// Gone reports whether the client no longer waits for the answer.
 	Gone func() bool
-	// Interrupt makes Body.Next return.
+	// Interrupt makes Body.Next return an error.
 	Interrupt func()
-	// Fresh forbids to use a connection that was used before.
+	// Fresh demands a new connection.
 	Fresh bool
-	// Reused is set by the Transport if it used one.
+	// Reused is set by the Transport if it used a connection that had been used before.
 	Reused bool
 }
 
 // Transport sends requests in one protocol.
 type Transport interface {
-	// Send sends the request and returns when the head of the final response is there. Errors:
-	// upstream.ErrConnect, ErrUnanswered, ErrGone, a timeout, or anything else for an answer that is none.
-	// After an error nothing of s is used any more.
+	// Send sends the request and returns once the head of the final response has arrived. Errors are
+	// upstream.ErrConnect, ErrUnanswered, ErrGone, a timeout, or any other error for an invalid answer.
+	// Send does not use s after it has returned an error.
 	Send(to *upstream.Endpoint, s *Send) (Answer, error)
 }
 
@@ -109,63 +110,59 @@ type Transport interface {
 type Answer interface {
 	Body
 	Head() *message.Response
-	// Tunnel hands the connection over after a 101 or a 2xx to CONNECT. It is nil where the
-	// protocol has no tunnels.
+	// Tunnel hands over the connection after a 101, or after a 2xx that answers CONNECT. It returns nil
+	// if the protocol has no tunnels.
 	Tunnel() Tunnel
-	// Finish ends the exchange. complete says that the body was read to its end; if not, the
-	// connection is thrown away. Finish returns whether the request's body was sent to its end,
-	// and ends the use of it in either case.
+	// Finish ends the exchange. complete reports whether the answer's body was read to its end; if not,
+	// the connection is closed. Finish returns whether the whole body of the request was sent, and does
+	// not use that body any more.
 	Finish(complete bool) (sent bool)
 }
 
-// Options are what a Core needs beside its table.
+// Options configure a Core.
 type Options struct {
 	HTTP, H2C  Transport
 	ShadowHTTP shadow.Sender
 	ShadowH2C  shadow.Sender
 	Pool       *upstream.Pool // of primaries
-	ShadowPool *upstream.Pool // of variants, apart so that neither takes the other's connections
+	ShadowPool *upstream.Pool // of variants; separate, so that neither uses up the other's connections
 	Metrics    *Metrics
-	// AccessLog is called after every exchange, and after every copy that was answered; nil for
-	// none. It must not wait: copies and primaries share it.
+	// AccessLog is called after every exchange, and after every copy that was answered. Nil means no
+	// log. It must not block, because primaries and copies share it.
 	AccessLog func(*Record)
-	// MaxAttempts is how many endpoints are tried for one request: 3 if 0.
-	MaxAttempts int
 }
 
-// Core serves exchanges by the current table.
+// maxAttempts is how many endpoints are tried for one request or connection.
+const maxAttempts = 3
+
+// Core serves exchanges according to the current table.
 type Core struct {
 	options Options
 	state   atomic.Pointer[state]
 	queues  map[string]*shadow.Queue
-	// addresses counts the ports of the current table that have an endpoint there.
+	// addresses counts, for every address of an endpoint, the ports of the current table that have it.
 	addresses map[string]int
-	none      *ruleMetrics // of requests that match no rule
-	// gone has, by the names of listeners that were removed, the last *state that knew them.
-	gone sync.Map
+	unmatched *ruleMetrics // counts requests that match no rule
+	// removed holds the last *state of every removed listener, by name, until ForgetListener.
+	removed sync.Map
 }
 
-// state is a table and everything that is looked up by the indexes of its entries.
+// state is a table, with the core's data about its entries in slices with the same indexes.
 type state struct {
 	table     *routing.Table
 	listeners map[string]int
 	ports     []port
 	queues    []*shadow.Queue
 	rules     []*ruleMetrics
-	mirrors   []*logged
+	mirrors   []*mirrorObserver
 }
 
-// New returns a core that answers 503 until it gets a table.
+// New returns a core that answers 503 until SetTable is called.
 func New(o *Options) *Core {
-	c := &Core{options: *o, queues: map[string]*shadow.Queue{}, addresses: map[string]int{}, none: o.Metrics.rule(nil)}
-	if c.options.MaxAttempts == 0 {
-		c.options.MaxAttempts = 3
-	}
-	return c
+	return &Core{options: *o, queues: map[string]*shadow.Queue{}, addresses: map[string]int{}, unmatched: o.Metrics.rule(nil)}
 }
 
-// SetTable makes every request that comes from now on follow the table. It is not safe for
-// concurrent use with itself.
+// SetTable makes all later requests follow the table. Calls must not overlap.
 func (c *Core) SetTable(table *routing.Table) {
 	before := c.state.Load()
 	if before != nil {
@@ -180,7 +177,7 @@ func (c *Core) SetTable(table *routing.Table) {
 		s.rules = append(s.rules, c.options.Metrics.rule(r))
 	}
 	for _, m := range table.Mirrors {
-		s.mirrors = append(s.mirrors, &logged{c.options.Metrics.mirror(m), c.options.AccessLog})
+		s.mirrors = append(s.mirrors, &mirrorObserver{c.options.Metrics.mirror(m), c.options.AccessLog})
 	}
 	names := map[string]bool{}
 	for _, t := range table.Targets {
@@ -193,7 +190,7 @@ func (c *Core) SetTable(table *routing.Table) {
 	if before != nil {
 		for name := range before.listeners {
 			if _, ok := s.listeners[name]; !ok {
-				c.gone.Store(name, before)
+				c.removed.Store(name, before)
 			}
 		}
 	}
@@ -201,8 +198,8 @@ func (c *Core) SetTable(table *routing.Table) {
 	c.forget(before, s, names)
 }
 
-// lookup returns the state that serves a listener, which is an older one if the listener was
-// removed while the request arrived.
+// lookup returns the state that serves a listener. It is an older state if the listener was removed while
+// the request arrived.
 func (c *Core) lookup(listener string) (s *state, index int, ok bool) {
 	s = c.state.Load()
 	if s == nil {
@@ -211,26 +208,27 @@ func (c *Core) lookup(listener string) (s *state, index int, ok bool) {
 	if index, ok = s.listeners[listener]; ok {
 		return s, index, true
 	}
-	if last, found := c.gone.Load(listener); found {
+	if last, found := c.removed.Load(listener); found {
 		s = last.(*state)
 		index, ok = s.listeners[listener]
 	}
 	return s, index, ok
 }
 
-// ForgetListener says that no request comes in any more at a listener that SetTable removed.
+// ForgetListener drops the state of a listener that SetTable removed. Call it when no more requests can
+// arrive at that listener.
 func (c *Core) ForgetListener(name string) {
-	c.gone.Delete(name)
+	c.removed.Delete(name)
 	if s := c.state.Load(); s != nil {
 		if _, again := s.listeners[name]; again {
 			return
 		}
 	}
-	c.options.Metrics.passages.forget(name)
+	c.options.Metrics.passthrough.forget(name)
 }
 
-// queue returns the queue of a target, which may have copies under way from the table before.
-func (c *Core) queue(t *routing.Target) *shadow.Queue {
+// queue returns the queue of a target. It may hold copies that were made by the previous table.
+func (c *Core) queue(t *routing.MirrorTarget) *shadow.Queue {
 	var ready []string
 	if t.Port != nil {
 		ready = t.Port.Ready
@@ -247,11 +245,12 @@ func (c *Core) queue(t *routing.Target) *shadow.Queue {
 	return queue
 }
 
-// forget drops what only the table before needed. Targets that are gone finish what they have.
+// forget drops queues, endpoints and metrics that only the previous table needed. A queue sends the
+// copies that are under way to their end.
 func (c *Core) forget(before, now *state, targets map[string]bool) {
 	clear(c.addresses)
 	for i := range now.ports {
-		c.occupy(now.ports[i].known)
+		c.retain(now.ports[i].addresses)
 	}
 	known := func(address string) bool { return c.addresses[address] > 0 }
 	c.options.Pool.Keep(known)
@@ -268,14 +267,14 @@ func (c *Core) forget(before, now *state, targets map[string]bool) {
 	}
 }
 
-// Close drops copies that wait and waits for those under way. Exchanges must have ended.
+// Close drops queued copies and waits for those under way. All exchanges must have ended.
 func (c *Core) Close() {
 	for _, queue := range c.queues {
 		queue.Close()
 	}
 }
 
-// Abandon drops copies that wait, and waits for nothing.
+// Abandon drops queued copies, and does not wait for those under way.
 func (c *Core) Abandon() {
 	for _, queue := range c.queues {
 		queue.Drop()

@@ -1,6 +1,7 @@
 package core
 
-// Endpoints that change while the table stays: what a port has of its own, and what a swap touches.
+// Endpoints of a port, which change more often than the table: replacing them costs as much as the port
+// has endpoints.
 
 import (
 	"fmt"
@@ -12,14 +13,14 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
 
-// port is a port of a table with its endpoints of the moment.
+// port is a port of a table with its current endpoints.
 type port struct {
-	// set is what requests that begin now choose from.
+	// set holds the endpoints that new requests choose from.
 	set atomic.Pointer[upstream.Set]
-	// target is where mirrors to this port send; nil if there are none.
-	target *routing.Target
-	// known are all its addresses. Only SetTable and SetEndpoints use it.
-	known []string
+	// target is the mirror target at this port, nil if no mirror sends there.
+	target *routing.MirrorTarget
+	// addresses are those of all endpoints, ready or not. Only SetTable and SetEndpoints use them.
+	addresses []string
 }
 
 func (c *Core) ports(table *routing.Table) []port {
@@ -27,15 +28,15 @@ func (c *Core) ports(table *routing.Table) []port {
 	for i, p := range table.Ports {
 		set := c.options.Pool.Set(p.Ready)
 		ports[i].set.Store(&set)
-		ports[i].known = slices.Concat(p.Ready, p.Unready)
+		ports[i].addresses = slices.Concat(p.Ready, p.Unready)
 	}
 	return ports
 }
 
-// SetEndpoints makes every request that begins from now on choose from these addresses of a
-// service's port; connections to those that stay are kept, in Unready as well. It costs what the
-// port has, not what the table has. It is an error if the table has no such port. It is not safe
-// for concurrent use with itself and SetTable.
+// SetEndpoints replaces the endpoints of a service's port: later requests choose from the ready addresses.
+// Idle connections to addresses that stay, ready or unready, are kept. The cost depends on the size of the
+// port, not of the table. It is an error if the table has no such port. Calls of SetEndpoints and SetTable
+// must not overlap.
 func (c *Core) SetEndpoints(service string, number int, ready, unready []string) error {
 	s := c.state.Load()
 	if s == nil {
@@ -46,20 +47,20 @@ func (c *Core) SetEndpoints(service string, number int, ready, unready []string)
 		return fmt.Errorf("service %s has no port %d in the table", service, number)
 	}
 	p := &s.ports[at.Index]
-	before := p.known
-	p.known = slices.Concat(ready, unready)
-	c.occupy(p.known)
+	before := p.addresses
+	p.addresses = slices.Concat(ready, unready)
+	c.retain(p.addresses)
 	set := c.options.Pool.Set(ready)
 	p.set.Store(&set)
 	if p.target != nil {
 		s.queues[p.target.Index].Configure(c.config(p.target, ready))
 	}
-	c.vacate(before)
+	c.release(before)
 	return nil
 }
 
-// config is what a target is configured with for the endpoints it has now.
-func (c *Core) config(t *routing.Target, ready []string) *shadow.Config {
+// config returns the configuration of a target's queue for the given ready addresses.
+func (c *Core) config(t *routing.MirrorTarget, ready []string) *shadow.Config {
 	config := &shadow.Config{Limits: t.Limits, Sender: c.options.ShadowHTTP, Endpoints: c.options.ShadowPool.Set(ready)}
 	if t.Port != nil && t.Port.Protocol == routing.H2C {
 		config.Sender = c.options.ShadowH2C
@@ -67,14 +68,15 @@ func (c *Core) config(t *routing.Target, ready []string) *shadow.Config {
 	return config
 }
 
-// occupy counts addresses that a port has; vacate undoes it, and forgets what no port has any more.
-func (c *Core) occupy(addresses []string) {
+// retain counts the addresses of a port.
+func (c *Core) retain(addresses []string) {
 	for _, address := range addresses {
 		c.addresses[address]++
 	}
 }
 
-func (c *Core) vacate(addresses []string) {
+// release undoes retain, and forgets the endpoints of addresses that no port has any more.
+func (c *Core) release(addresses []string) {
 	for _, address := range addresses {
 		if c.addresses[address]--; c.addresses[address] > 0 {
 			continue

@@ -1,5 +1,7 @@
 package core
 
+// One exchange: the state of a request while it is forwarded, reused from request to request.
+
 import (
 	"errors"
 	"io"
@@ -13,10 +15,10 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
 
-// Exchange is one request and its response. A terminator fills the exported fields and calls
-// Core.Serve; it may use the same Exchange again and again, so that a request allocates nothing.
+// Exchange is one request and its response. A terminator fills in the exported fields and calls Core.Serve.
+// It should reuse the Exchange for the next request, so that requests do not allocate.
 type Exchange struct {
-	// Listener is the name of the listener, and Remote the client's address for the access log.
+	// Listener is the name of the listener, and Remote the client's address as host:port.
 	Listener, Remote string
 	Request          message.Request
 	Downstream       Downstream
@@ -27,15 +29,15 @@ type Exchange struct {
 	rule    *routing.Rule
 	backend *routing.Backend
 	match   routing.Request
-	// submitted says that the whole request has been sent on.
+	// submitted reports whether the whole request has been sent to the primary.
 	submitted atomic.Bool
 	send      Send
 	shadow    message.Outgoing
-	host      []byte // of the copy that is being made
+	host      []byte // the Host of the copy that is being made
 	copies    []*shadow.Copy
 	compares  []*shadow.Comparison
 	tried     []*upstream.Endpoint
-	affine    bool // the endpoint belongs to the client
+	affine    bool // the endpoint is chosen by the client's address
 	endpoint  *upstream.Endpoint
 	reply     message.Reply
 	answer    Answer
@@ -46,15 +48,15 @@ type Exchange struct {
 	mirrored       int
 	status         int
 	received, sent int64 // bytes of bodies
-	failure        error // of the client's side of the request's body
-	whole          bool  // the request's body has arrived
-	ready          bool
+	failure        error // of reading the request's body from the client
+	whole          bool  // the request's body is in memory as a whole
+	bound          bool  // the callbacks of send are set
 }
 
-// begin makes the exchange ready for its next request.
+// begin resets the exchange for its next request.
 func (x *Exchange) begin(now time.Time) {
-	if !x.ready {
-		x.ready = true
+	if !x.bound {
+		x.bound = true
 		x.send.Inform, x.send.Sent, x.send.Interrupt = x.inform, x.submit, x.Downstream.Interrupt
 		x.send.Body, x.send.Gone = (*upload)(x), x.Downstream.Gone
 	}
@@ -67,7 +69,7 @@ func (x *Exchange) begin(now time.Time) {
 	x.match = routing.Request{Method: r.Method, Host: r.Authority, Path: r.Path, RawQuery: r.Query, Header: r}
 }
 
-// outgoing fills in what a rewrite leaves of target and authority.
+// outgoing fills in out with the request, its target and authority rewritten.
 func (x *Exchange) outgoing(out *message.Outgoing, rewrite *routing.Rewrite, edits *message.HeaderEdits) {
 	r := &x.Request
 	out.Request, out.Edits, out.Target, out.Authority = r, edits, r.Target, r.Authority
@@ -76,22 +78,22 @@ func (x *Exchange) outgoing(out *message.Outgoing, rewrite *routing.Rewrite, edi
 	}
 	if rewrite.HasPath() && r.Path != "" && r.Path[0] == '/' {
 		target := rewrite.AppendPath(make([]byte, 0, len(r.Target)+64), r.Path)
-		if mark := strings.IndexByte(r.Target, '?'); mark >= 0 {
-			target = append(target, r.Target[mark:]...)
+		if query := strings.IndexByte(r.Target, '?'); query >= 0 {
+			target = append(target, r.Target[query:]...)
 		}
 		out.Target = string(target)
 	}
 }
 
-// agree takes the authority out of an absolute form if the request goes to another one now: the
-// next hop must not find two (RFC 9112 section 3.2.2).
-func agree(out *message.Outgoing) {
+// toOriginForm removes the authority from a target in absolute form if it differs from the one that is
+// sent: the next hop must not see two authorities (RFC 9112 section 3.2.2).
+func toOriginForm(out *message.Outgoing) {
 	r := out.Request
 	if out.Authority == r.Authority || out.Target[0] == '/' || r.Path == "" || r.Path[0] != '/' {
 		return
 	}
-	if mark := strings.IndexByte(out.Target, '?'); mark >= 0 {
-		out.Target = r.Path + out.Target[mark:]
+	if query := strings.IndexByte(out.Target, '?'); query >= 0 {
+		out.Target = r.Path + out.Target[query:]
 	} else if out.Target[len(out.Target)-1] == '/' || r.Path != "/" || r.Method != "OPTIONS" {
 		out.Target = r.Path
 	} else {
@@ -104,7 +106,7 @@ func (x *Exchange) inform(r *message.Response) error {
 	return x.Downstream.Inform(&x.reply)
 }
 
-// submit hands over the copies: the primary has its request.
+// submit starts to send the copies, once the primary's request has been sent.
 func (x *Exchange) submit() {
 	if len(x.compares) > 0 {
 		if x.sentAt = x.send.SentAt; x.sentAt.IsZero() {
@@ -126,7 +128,7 @@ func (x *Exchange) discard(why shadow.Reason) {
 	x.copies = x.copies[:0]
 }
 
-// upload is the request's body on its way to the primary, copied in passing.
+// upload is the body of the request as the Transport reads it; every piece is written to the copies too.
 type upload Exchange
 
 func (u *upload) Next() ([]byte, error) {
@@ -147,6 +149,7 @@ func (u *upload) Next() ([]byte, error) {
 	return p, err
 }
 
+// tee writes a piece of the body to all copies, and forgets copies that were dropped for it.
 func (u *upload) tee(p []byte) {
 	kept := u.copies[:0]
 	for _, c := range u.copies {

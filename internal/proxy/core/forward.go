@@ -1,5 +1,7 @@
 package core
 
+// Forwarding a request to a backend, with its copies and retries, and the answer to the client.
+
 import (
 	"errors"
 	"io"
@@ -13,14 +15,14 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
 
-// ErrUnanswered is a connection that ended before a byte of an answer came: most likely the peer had
-// closed it meanwhile, or is ending.
+// ErrUnanswered reports a connection that ended before the first byte of an answer. Most likely the peer
+// closed it while it was idle, or is shutting down.
 var ErrUnanswered = errors.New("connection closed before an answer")
 
-// ErrNoEndpoint is a service that has none that is ready.
+// ErrNoEndpoint reports a service without ready endpoints.
 var ErrNoEndpoint = errors.New("no endpoint is ready")
 
-// ErrGone is a client that left while its answer was awaited.
+// ErrGone reports a client that left before its answer arrived.
 var ErrGone = errors.New("the client has gone")
 
 // Serve answers one request.
@@ -63,10 +65,10 @@ func (c *Core) forward(x *Exchange) {
 			c.respond(x, http.StatusNotImplemented, "the backend speaks HTTP/2, which has no tunnels here")
 			return
 		}
-		x.Request.Upgrade = "" // HTTP/2 has none: the backend answers in the protocol that is spoken
+		x.Request.Upgrade = "" // HTTP/2 has no Upgrade, so the backend answers without changing the protocol
 	}
 	x.outgoing(&x.send.Out, &backend.Rewrite, &backend.RequestHeaders)
-	agree(&x.send.Out)
+	toOriginForm(&x.send.Out)
 	if x.Request.Upgrade == "" {
 		c.admit(x, x.rule.Mirrors)
 		c.admit(x, backend.Mirrors)
@@ -86,7 +88,7 @@ func (c *Core) forward(x *Exchange) {
 	x.endpoint.Leave()
 }
 
-// admit begins a copy for every mirror that wants one and has room for it.
+// admit begins a copy for every mirror that samples the request and whose queue has room.
 func (c *Core) admit(x *Exchange, mirrors []*routing.Mirror) {
 	if len(mirrors) == 0 {
 		return
@@ -104,7 +106,7 @@ func (c *Core) admit(x *Exchange, mirrors []*routing.Mirror) {
 		x.outgoing(&x.shadow, &m.Rewrite, &m.Headers)
 		x.host = m.AppendHost(x.host[:0], x.shadow.Authority)
 		x.shadow.Authority = buffer.View(x.host)
-		agree(&x.shadow)
+		toOriginForm(&x.shadow)
 		x.shadow.Shadow = true
 		var compare *shadow.Comparison
 		if m.Compare {
@@ -122,9 +124,9 @@ func (c *Core) admit(x *Exchange, mirrors []*routing.Mirror) {
 	}
 }
 
-// attempt sends the request, to another endpoint of the set if one cannot be connected to. Where
-// sending twice does no harm it is sent again if a connection turned out to be dead: anew if it had
-// been used before, to another endpoint if it was new.
+// attempt sends the request to an endpoint of the set, and to another endpoint if connecting fails. An
+// idempotent request without a body is also sent again if the connection ended before an answer: over a
+// new connection if that one had been used before, else to another endpoint.
 func (c *Core) attempt(x *Exchange, set upstream.Set) (Answer, error) {
 	transport := c.options.HTTP
 	if x.backend.Port.Protocol == routing.H2C {
@@ -156,9 +158,9 @@ func (c *Core) attempt(x *Exchange, set upstream.Set) (Answer, error) {
 			return nil, err
 		case unanswered && x.send.Reused:
 			x.send.Fresh = true
-		case (unanswered || errors.Is(err, upstream.ErrConnect)) && len(x.tried)+1 < c.options.MaxAttempts:
+		case (unanswered || errors.Is(err, upstream.ErrConnect)) && len(x.tried)+1 < maxAttempts:
 			x.tried = append(x.tried, endpoint)
-			// Who has come since knows of those that are ending.
+			// Reload the set: it may already exclude endpoints that are terminating.
 			set = *x.state.ports[x.backend.Port.Index].set.Load()
 		default:
 			return nil, err
@@ -168,7 +170,7 @@ func (c *Core) attempt(x *Exchange, set upstream.Set) (Answer, error) {
 	}
 }
 
-// choose picks an endpoint for a client; nil if none is left.
+// choose picks an endpoint for a client, or nil if all were tried.
 func choose(set upstream.Set, affine bool, remote string, tried []*upstream.Endpoint, now time.Time) *upstream.Endpoint {
 	if affine && len(set) > 1 {
 		return set.PickFor(upstream.Client(remote), tried, now)
@@ -176,7 +178,8 @@ func choose(set upstream.Set, affine bool, remote string, tried []*upstream.Endp
 	return set.Pick(tried, now)
 }
 
-// deadline is the earlier one of the whole request's and of an attempt that begins now.
+// deadline returns the earlier of two deadlines: that of the whole request, and that of an attempt which
+// begins now.
 func deadline(start time.Time, t *routing.Timeouts) (at time.Time) {
 	if t.Request > 0 {
 		at = start.Add(t.Request)
@@ -193,7 +196,7 @@ func expired(start time.Time, after time.Duration) bool {
 	return after > 0 && time.Since(start) >= after
 }
 
-// deliver passes the answer on to the client as it comes.
+// deliver forwards the answer to the client as it arrives.
 func (c *Core) deliver(x *Exchange, answer Answer) {
 	head := answer.Head()
 	x.status = head.Status

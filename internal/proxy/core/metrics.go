@@ -1,5 +1,7 @@
 package core
 
+// Prometheus metrics of requests and copies.
+
 import (
 	"strconv"
 	"sync"
@@ -12,15 +14,14 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/shadow"
 )
 
-// Metrics are the counters of one proxy. What a request needs of them is looked up once a table,
-// not once a request.
+// Metrics are the metrics of one proxy. Series are looked up once per table, not once per request.
 type Metrics struct {
-	requests  *prometheus.CounterVec
-	durations *prometheus.HistogramVec
-	bytes     *prometheus.CounterVec
-	retries   prometheus.Counter
-	tunnels   prometheus.Gauge
-	passages  *passages
+	requests    *prometheus.CounterVec
+	durations   *prometheus.HistogramVec
+	bytes       *prometheus.CounterVec
+	retries     prometheus.Counter
+	tunnels     prometheus.Gauge
+	passthrough *passthroughVectors
 
 	shadows    *prometheus.CounterVec
 	dropped    *prometheus.CounterVec
@@ -37,7 +38,7 @@ type Metrics struct {
 
 const namespace = "mirrorgate_proxy_"
 
-// NewMetrics registers them. It panics if they are registered already.
+// NewMetrics registers the metrics. It panics if they are registered already.
 func NewMetrics(registry prometheus.Registerer) *Metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: namespace + name, Help: help}, labels)
@@ -60,8 +61,8 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		agreement:  counter("comparisons_total", "Requests answered by both, by whether the classes of the statuses agree.", "mirror", "agree"),
 		ratio: histogram("comparison_latency_ratio", "Latency of the variant divided by that of the primary, both from the request sent to the head of the final answer.",
 			[]float64{.25, .5, .75, .9, 1, 1.1, 1.25, 1.5, 2, 4, 10}, "mirror"),
-		passages: newPassages(registry),
-		queues:   map[string]*shadow.Queue{},
+		passthrough: newPassthroughVectors(registry),
+		queues:      map[string]*shadow.Queue{},
 		gauges: [2]*prometheus.Desc{
 			prometheus.NewDesc(namespace+"shadows_in_flight", "Shadow requests being sent.", []string{"target"}, nil),
 			prometheus.NewDesc(namespace+"shadows_held_bytes", "Memory of shadow requests waiting and being sent.", []string{"target"}, nil),
@@ -106,7 +107,7 @@ func (m *Metrics) forgetQueue(name string) {
 	delete(m.queues, name)
 }
 
-// forget deletes the series of rules and mirrors that are no more.
+// forget deletes the series of rules and mirrors that the new state no longer has.
 func (m *Metrics) forget(before, now *state) {
 	rules, mirrors := map[string]bool{}, map[string]bool{}
 	for _, r := range now.table.Rules {
@@ -134,7 +135,7 @@ func (m *Metrics) forget(before, now *state) {
 	}
 }
 
-// codes counts by status, with one look-up for each status ever seen.
+// codes counts by status, and looks up the series of a status only once.
 type codes struct {
 	vec   *prometheus.CounterVec
 	label string
@@ -152,7 +153,7 @@ func (c *codes) count(status int) {
 	(*counter).Inc()
 }
 
-// ruleMetrics are those of one rule, or of requests that matched none.
+// ruleMetrics are the metrics of one rule, or of all requests that match no rule.
 type ruleMetrics struct {
 	codes         codes
 	durations     prometheus.Observer
@@ -183,7 +184,7 @@ func (r *ruleMetrics) observe(x *Exchange, took time.Duration) {
 	}
 }
 
-// mirrorMetrics are those of one mirror; it is the observer of its copies.
+// mirrorMetrics are the metrics of one mirror. They observe its copies.
 type mirrorMetrics struct {
 	name      string
 	rule      string

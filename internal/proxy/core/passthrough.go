@@ -1,6 +1,6 @@
 package core
 
-// Connections that are passed on as they are.
+// Passthrough: TCP connections that are forwarded without looking into them.
 
 import (
 	"context"
@@ -12,14 +12,14 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
 
-// Open connects a client, given as host:port, that came in at the listener of that name, to an endpoint
-// that is ready, and to another one if that fails. leave ends the use of the connection. Errors are
+// Open connects to a ready endpoint for a client of the named listener, and to another endpoint if that
+// fails. client is its address as host:port. Call leave when the connection is closed. Errors are
 // upstream.ErrConnect or ErrNoEndpoint.
 func (c *Core) Open(ctx context.Context, listener, client string) (conn net.Conn, leave func(), err error) {
-	set, affine := c.passage(listener)
+	set, affine := c.passthroughPort(listener)
 	var tried []*upstream.Endpoint
 	err = ErrNoEndpoint
-	for len(tried) < c.options.MaxAttempts {
+	for len(tried) < maxAttempts {
 		endpoint := choose(set, affine, client, tried, time.Now())
 		if endpoint == nil {
 			break
@@ -34,8 +34,8 @@ func (c *Core) Open(ctx context.Context, listener, client string) (conn net.Conn
 	return nil, nil, err
 }
 
-// passage is where connections lead now that come in at a listener.
-func (c *Core) passage(listener string) (set upstream.Set, affine bool) {
+// passthroughPort returns the endpoints that a passthrough listener forwards connections to.
+func (c *Core) passthroughPort(listener string) (set upstream.Set, affine bool) {
 	state, index, ok := c.lookup(listener)
 	if !ok {
 		return nil, false
@@ -47,27 +47,27 @@ func (c *Core) passage(listener string) (set upstream.Set, affine bool) {
 	return *state.ports[l.TCP.Index].set.Load(), l.Affinity
 }
 
-// Outcome is how a connection ended that was passed on.
+// Outcome is how a forwarded connection ended.
 type Outcome string
 
 // The outcomes.
 const (
 	Ended      Outcome = "ended"       // both sides closed it
-	NoEndpoint Outcome = "no_endpoint" // none was ready
-	Connect    Outcome = "connect"     // none could be connected to
-	Idle       Outcome = "idle"        // nothing came for too long
-	Broken     Outcome = "broken"      // a side reset it, or the proxy ended
+	NoEndpoint Outcome = "no_endpoint" // no endpoint was ready
+	Connect    Outcome = "connect"     // connecting failed for every endpoint that was tried
+	Idle       Outcome = "idle"        // no bytes arrived for too long
+	Broken     Outcome = "broken"      // one side reset it, or the proxy shut down
 )
 
-// passages counts connections that are passed on.
-type passages struct {
+// passthroughVectors are the metrics of all passthrough listeners.
+type passthroughVectors struct {
 	connections *prometheus.CounterVec
 	bytes       *prometheus.CounterVec
 	open        *prometheus.GaugeVec
 }
 
-func newPassages(registry prometheus.Registerer) *passages {
-	p := &passages{
+func newPassthroughVectors(registry prometheus.Registerer) *passthroughVectors {
+	p := &passthroughVectors{
 		connections: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: namespace + "passthrough_connections_total", Help: "Connections passed on as they are, by how they ended.",
 		}, []string{"listener", "outcome"}),
@@ -82,25 +82,25 @@ func newPassages(registry prometheus.Registerer) *passages {
 	return p
 }
 
-// forget deletes the series of a listener that is gone.
-func (p *passages) forget(listener string) {
+// forget deletes the series of a removed listener.
+func (p *passthroughVectors) forget(listener string) {
 	labels := prometheus.Labels{"listener": listener}
 	p.connections.DeletePartialMatch(labels)
 	p.bytes.DeletePartialMatch(labels)
 	p.open.DeletePartialMatch(labels)
 }
 
-// PassageMetrics are those of one listener.
-type PassageMetrics struct {
+// PassthroughMetrics are the metrics of one passthrough listener.
+type PassthroughMetrics struct {
 	Received, Sent prometheus.Counter
 	Open           prometheus.Gauge
 	outcomes       *prometheus.CounterVec
 }
 
-// Passages returns the metrics of a listener that passes connections on.
-func (c *Core) Passages(listener string) *PassageMetrics {
-	p := c.options.Metrics.passages
-	m := &PassageMetrics{
+// PassthroughMetrics returns the metrics of a passthrough listener.
+func (c *Core) PassthroughMetrics(listener string) *PassthroughMetrics {
+	p := c.options.Metrics.passthrough
+	m := &PassthroughMetrics{
 		Received: p.bytes.WithLabelValues(listener, "received"), Sent: p.bytes.WithLabelValues(listener, "sent"),
 		Open:     p.open.WithLabelValues(listener),
 		outcomes: p.connections.MustCurryWith(prometheus.Labels{"listener": listener}),
@@ -111,5 +111,5 @@ func (c *Core) Passages(listener string) *PassageMetrics {
 	return m
 }
 
-// Count notes how a connection ended.
-func (m *PassageMetrics) Count(o Outcome) { m.outcomes.WithLabelValues(string(o)).Inc() }
+// Count counts a connection by its outcome.
+func (m *PassthroughMetrics) Count(o Outcome) { m.outcomes.WithLabelValues(string(o)).Inc() }

@@ -1,5 +1,7 @@
 package core
 
+// Records for the access log.
+
 import (
 	"sync"
 	"time"
@@ -7,26 +9,25 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/shadow"
 )
 
-// Record is what an access log may say about an exchange, or about a copy. Its strings are valid
-// only during the call.
+// Record describes an exchange, or a copy, for the access log. Its strings are valid only during the call.
 type Record struct {
 	Start  time.Time
 	Took   time.Duration
 	Remote string
-	// Method, Target and Host are those of the client's request; of a copy, those it was sent with.
+	// Method, Target and Host are those of the client's request, or those of the copy as it was sent.
 	Method, Target, Host string
 	Major, Minor         int
 	Status               int
-	// Received and Sent are bytes of bodies, from and to the client; of a copy, Received is what
-	// was sent to the variant, its head included.
+	// Received and Sent count the bytes of bodies from and to the client. For a copy, Received counts the
+	// bytes that were sent to the variant, head included.
 	Received, Sent int64
-	// Listener and Rule are names; Backend is service:port, Endpoint host:port. All may be empty.
+	// Listener and Rule are names, Backend is service:port, Endpoint is host:port. All may be empty.
 	Listener, Rule, Backend, Endpoint string
-	// Mirror is the name of the mirror, if this is about a copy.
+	// Mirror is the name of the mirror if the record is about a copy, else empty.
 	Mirror string
-	// Mirrored is how many copies were admitted.
+	// Mirrored is the number of copies that were admitted.
 	Mirrored int
-	// UserAgent and Referer are header fields of the client's request.
+	// Header holds the header fields of the request or of the copy.
 	Header interface {
 		Get(name string) (string, bool)
 	}
@@ -36,7 +37,7 @@ type Record struct {
 func (c *Core) record(x *Exchange) {
 	took := time.Since(x.start)
 	x.End = x.start.Add(took)
-	metrics := c.none
+	metrics := c.unmatched
 	if x.rule != nil {
 		metrics = x.state.rules[x.rule.Index]
 	}
@@ -63,14 +64,14 @@ func (c *Core) record(x *Exchange) {
 	c.options.AccessLog(record)
 }
 
-// logged is the observer of the copies of one mirror: it counts, and logs.
-type logged struct {
+// mirrorObserver counts and logs the copies of one mirror.
+type mirrorObserver struct {
 	*mirrorMetrics
 	log func(*Record)
 }
 
 // Answered implements shadow.Observer.
-func (l *logged) Answered(a *shadow.Answered) {
+func (l *mirrorObserver) Answered(a *shadow.Answered) {
 	l.mirrorMetrics.Answered(a)
 	if l.log == nil {
 		return

@@ -1,5 +1,7 @@
 package core
 
+// Responses that the proxy sends itself: errors and redirects.
+
 import (
 	"context"
 	"errors"
@@ -12,19 +14,21 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
 
-// respond answers in the proxy's own name.
+// respond answers the request with a status and the reason as text.
 func (c *Core) respond(x *Exchange, status int, why string) {
 	fields := []message.Field{{Name: "Content-Type", Value: "text/plain; charset=utf-8"}}
-	c.own(x, status, fields, "mirrorgate: "+why+"\n")
+	c.reply(x, status, fields, "mirrorgate: "+why+"\n")
 }
 
+// redirect answers the request with the redirect of its rule.
 func (c *Core) redirect(x *Exchange) {
 	listener := x.state.table.Listeners[x.state.listeners[x.Listener]]
 	location := x.rule.Redirect.AppendLocation(nil, listener, &x.match)
-	c.own(x, x.rule.Redirect.Status, []message.Field{{Name: "Location", Value: string(location)}}, "")
+	c.reply(x, x.rule.Redirect.Status, []message.Field{{Name: "Location", Value: string(location)}}, "")
 }
 
-func (c *Core) own(x *Exchange, status int, fields []message.Field, body string) {
+// reply answers the request with the given fields and body.
+func (c *Core) reply(x *Exchange, status int, fields []message.Field, body string) {
 	fields = append(fields,
 		message.Field{Name: "Date", Value: time.Now().UTC().Format(http.TimeFormat)},
 		message.Field{Name: "Content-Length", Value: strconv.Itoa(len(body))})
@@ -50,15 +54,15 @@ func (c *Core) own(x *Exchange, status int, fields []message.Field, body string)
 	}
 }
 
-// Refused is an error of the client's that has a status of its own.
-type Refused interface {
+// refusal is an error in the client's request that has its own status.
+type refusal interface {
 	error
 	StatusCode() int
 }
 
-// fail answers for a request that got no answer.
+// fail answers a request to which no backend gave an answer.
 func (c *Core) fail(x *Exchange, err error) {
-	var refused Refused
+	var refused refusal
 	switch {
 	case x.failure != nil && errors.As(x.failure, &refused):
 		c.respond(x, refused.StatusCode(), refused.Error())
@@ -74,8 +78,8 @@ func (c *Core) fail(x *Exchange, err error) {
 	}
 }
 
-// statusGone is what logs and metrics say of a client that left before it got a response, in
-// nginx's words.
+// statusGone is the status that logs and metrics show for a client that left before it got a response. The
+// number is nginx's.
 const statusGone = 499
 
 func isTimeout(err error) bool {

@@ -1,16 +1,18 @@
 package core
 
+// Tunnels: connections that change their protocol after an upgrade or CONNECT.
+
 import (
 	"errors"
 	"io"
 	"net/http"
 )
 
-// tunnel joins client and backend after an upgrade, until both have closed their half or one of
-// the two breaks.
+// tunnel copies bytes between client and backend after an upgrade, until both have closed their half or
+// one connection breaks.
 func (c *Core) tunnel(x *Exchange, answer Answer) {
 	backend := answer.Tunnel()
-	if backend == nil { // asked first: a head that was sent cannot be taken back
+	if backend == nil { // checked before the head is sent
 		answer.Finish(false)
 		c.respond(x, http.StatusBadGateway, "the backend's connection cannot become a tunnel")
 		return
@@ -31,8 +33,8 @@ func (c *Core) tunnel(x *Exchange, answer Answer) {
 	_ = backend.Close()
 }
 
-// relay copies until from ends, which it passes on as the end of one direction. If anything breaks
-// it breaks both directions.
+// relay copies from one side to the other until from ends, and then closes the sending half of to. After an
+// error it closes both.
 func relay(to, from Tunnel) (n int64) {
 	for {
 		p, err := from.Next()

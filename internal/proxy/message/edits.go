@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// HeaderEdits is what filters do to a head: drop every field for which Drops is true, then append Add.
+// HeaderEdits is what filters do to a head: drop every field for which drops is true, then append Add.
 // Several filters in a row are one HeaderEdits, see Then.
 type HeaderEdits struct {
 	// Add are the fields to append, after those that stay.
@@ -30,11 +30,11 @@ func NewHeaderEdits(set, add []Field, remove []string) HeaderEdits {
 	return e
 }
 
-// Empty reports whether there is nothing to do.
-func (e *HeaderEdits) Empty() bool { return len(e.drop) == 0 && len(e.Add) == 0 }
+// empty reports whether there is nothing to do.
+func (e *HeaderEdits) empty() bool { return len(e.drop) == 0 && len(e.Add) == 0 }
 
-// Drops reports whether the field called name (in any case) is dropped.
-func (e *HeaderEdits) Drops(name string) bool {
+// drops reports whether the field called name (in any case) is dropped.
+func (e *HeaderEdits) drops(name string) bool {
 	for _, d := range e.drop {
 		if Is(name, d) {
 			return true
@@ -50,7 +50,7 @@ func (e *HeaderEdits) Then(next *HeaderEdits) HeaderEdits {
 	slices.Sort(out.drop)
 	out.drop = slices.Compact(out.drop)
 	for _, f := range e.Add {
-		if !next.Drops(f.Name) {
+		if !next.drops(f.Name) {
 			out.Add = append(out.Add, f)
 		}
 	}

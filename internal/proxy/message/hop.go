@@ -2,18 +2,18 @@
 
 package message
 
-// Hop holds what the Connection fields of one message name. The zero Hop names nothing.
-type Hop struct {
+// hop holds the names of the fields that the Connection fields of one message list. The zero hop lists none.
+type hop struct {
 	named [8]string
 	n     int
 	// more are names beyond those that named has room for.
 	more []string
 }
 
-// HopOf reads the Connection fields. It ignores names of fields that frame or route the message:
+// hopOf reads the Connection fields. It ignores names of fields that frame or route the message:
 // whoever could take Host or Content-Length away from the next hop could change what it reads.
-func HopOf(fields []Field) Hop {
-	var h Hop
+func hopOf(fields []Field) hop {
+	var h hop
 	for i := range fields {
 		if !Is(fields[i].Name, "connection") {
 			continue
@@ -33,8 +33,8 @@ func HopOf(fields []Field) Hop {
 	return h
 }
 
-// Strips says whether a field of that name ends here. TE is kept by its value, see KeepTE.
-func (h *Hop) Strips(name string) bool {
+// strips says whether a field of that name ends here. TE is kept by its value, see keepTE.
+func (h *hop) strips(name string) bool {
 	for _, token := range h.named[:h.n] {
 		if EqualFold(token, name) {
 			return true
@@ -72,8 +72,8 @@ func HopByHop(name string) bool {
 	return false
 }
 
-// KeepTE says whether the request asked for trailers, the one member of TE that may go on.
-func KeepTE(fields []Field) bool {
+// keepTE says whether the request asked for trailers, the one member of TE that may go on.
+func keepTE(fields []Field) bool {
 	for i := range fields {
 		if Is(fields[i].Name, "te") {
 			for token := range func(yield func(string) bool) { Tokens(fields[i].Value, yield) } {

@@ -19,11 +19,11 @@ type Outgoing struct {
 // Each yields the fields to send, Host among them, but not Transfer-Encoding: framing is up to
 // the terminator. Content-Length is there if the client sent it.
 func (o *Outgoing) Each(yield func(name, value string) bool) {
-	var hop Hop
+	var connection hop
 	if o.HopByHop {
-		hop = HopOf(o.Fields)
+		connection = hopOf(o.Fields)
 	}
-	edited := o.Edits != nil && !o.Edits.Empty()
+	edited := o.Edits != nil && !o.Edits.empty()
 	host := false
 	for i := range o.Fields {
 		name, value := o.Fields[i].Name, o.Fields[i].Value
@@ -33,8 +33,8 @@ func (o *Outgoing) Each(yield func(name, value string) bool) {
 				return
 			}
 			continue
-		case o.HopByHop && hop.Strips(name),
-			edited && o.Edits.Drops(name) && !framing(name),
+		case o.HopByHop && connection.strips(name),
+			edited && o.Edits.drops(name) && !framing(name),
 			o.Shadow && len(name) == 6 && Is(name, "expect"):
 			continue
 		}
@@ -50,7 +50,7 @@ func (o *Outgoing) Each(yield func(name, value string) bool) {
 
 // own yields the fields that were not sent by the client.
 func (o *Outgoing) own(yield func(name, value string) bool, edited bool) {
-	if o.HopByHop && KeepTE(o.Fields) && !yield("TE", "trailers") {
+	if o.HopByHop && keepTE(o.Fields) && !yield("TE", "trailers") {
 		return
 	}
 	if edited {
@@ -107,14 +107,14 @@ type Reply struct {
 
 // Each yields the fields to send, without Transfer-Encoding and without what is for this hop.
 func (r *Reply) Each(yield func(name, value string) bool) {
-	var hop Hop
+	var connection hop
 	if r.HopByHop {
-		hop = HopOf(r.Fields)
+		connection = hopOf(r.Fields)
 	}
-	edited := r.Edits != nil && !r.Edits.Empty()
+	edited := r.Edits != nil && !r.Edits.empty()
 	for i := range r.Fields {
 		name := r.Fields[i].Name
-		if r.HopByHop && hop.Strips(name) || edited && r.Edits.Drops(name) && !framing(name) {
+		if r.HopByHop && connection.strips(name) || edited && r.Edits.drops(name) && !framing(name) {
 			continue
 		}
 		if !yield(name, r.Fields[i].Value) {

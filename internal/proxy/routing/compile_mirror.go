@@ -16,11 +16,11 @@ import (
 
 // target is a target and what mirrors have said about it so far.
 type target struct {
-	*Target
-	said map[string]said
+	*MirrorTarget
+	declared map[string]declaration
 }
 
-type said struct{ value, at string }
+type declaration struct{ value, at string }
 
 // mirror compiles a filter of a rule. edits and rewrite are what comes before the copy.
 func (c *compiler) mirror(r *Rule, s mirrorSpec, edits *message.HeaderEdits, rewrite *Rewrite) *Mirror {
@@ -28,10 +28,10 @@ func (c *compiler) mirror(r *Rule, s mirrorSpec, edits *message.HeaderEdits, rew
 	own := &s.Mirrorgate
 	at := s.at + ".mirrorgate"
 	m := &Mirror{
-		Index: len(c.table.Mirrors), Rule: r, Target: t.Target,
-		Name:    fmt.Sprintf("%s>%s#%d", r.Name, t.Name, c.ordinal(r, t.Target)),
+		Index: len(c.table.Mirrors), Rule: r, Target: t.MirrorTarget,
+		Name:    fmt.Sprintf("%s>%s#%d", r.Name, t.Name, c.ordinal(r, t.MirrorTarget)),
 		Headers: *edits, Rewrite: *rewrite,
-		MaxBody: DefaultMaxBody, Timeout: DefaultTimeout,
+		MaxBody: defaultMaxBody, Timeout: defaultTimeout,
 		Compare:  own.Compare != nil && *own.Compare,
 		keepHost: own.ShadowHost != nil && !*own.ShadowHost,
 		methods:  own.Methods,
@@ -54,7 +54,7 @@ func (c *compiler) mirror(r *Rule, s mirrorSpec, edits *message.HeaderEdits, rew
 			c.bad(at+".timeout", own.Timeout, "must be more than 0")
 		}
 	}
-	num, den := c.share(s)
+	num, den := c.fraction(s)
 	seed := m.Name
 	if own.Keyed != nil {
 		seed = cmp.Or(own.Keyed.Seed, t.Name)
@@ -64,15 +64,15 @@ func (c *compiler) mirror(r *Rule, s mirrorSpec, edits *message.HeaderEdits, rew
 }
 
 // ordinal tells mirrors of one rule to one target apart.
-func (c *compiler) ordinal(r *Rule, t *Target) int {
+func (c *compiler) ordinal(r *Rule, t *MirrorTarget) int {
 	name := r.Name + ">" + t.Name
 	c.mirrors[name]++
 	return c.mirrors[name] - 1
 }
 
-// share is the fraction of requests that are copied, never more than 1 and sane even if
+// fraction returns the fraction of requests that are copied, never more than 1 and sane even if
 // it is wrong.
-func (c *compiler) share(s mirrorSpec) (num, den uint64) {
+func (c *compiler) fraction(s mirrorSpec) (num, den uint64) {
 	n, d := 100, 100
 	switch {
 	case s.Percent != nil && s.Fraction != nil:
@@ -125,14 +125,12 @@ func (c *compiler) target(s mirrorSpec) *target {
 	name := portName(s.BackendRef.Name, s.BackendRef.Port)
 	t := c.targets[name]
 	if t == nil {
-		t = &target{said: map[string]said{}, Target: &Target{
+		t = &target{declared: map[string]declaration{}, MirrorTarget: &MirrorTarget{
 			Index: len(c.table.Targets), Name: name, Port: port,
-			Limits: Limits{
-				MaxInFlight: DefaultMaxInFlight, Queue: DefaultQueue, Budget: DefaultBudget, Penalty: DefaultPenalty,
-			},
+			Limits: DefaultLimits,
 		}}
 		c.targets[name] = t
-		c.table.Targets = append(c.table.Targets, t.Target)
+		c.table.Targets = append(c.table.Targets, t.MirrorTarget)
 	}
 	c.limits(t, &s.Mirrorgate, s.at+".mirrorgate")
 	return t
@@ -141,7 +139,7 @@ func (c *compiler) target(s mirrorSpec) *target {
 func (c *compiler) limits(t *target, s *spec.Mirror, at string) {
 	c.count(t, at+".maxInFlight", s.MaxInFlight, 1, &t.Limits.MaxInFlight)
 	c.count(t, at+".queue", s.Queue, 0, &t.Limits.Queue)
-	if s.Budget != "" && c.agree(t, at+".budget", string(s.Budget)) {
+	if s.Budget != "" && c.declare(t, at+".budget", string(s.Budget)) {
 		t.Limits.Budget = c.size(at+".budget", s.Budget)
 	}
 	if s.Penalty == nil {
@@ -154,14 +152,14 @@ func (c *compiler) limits(t *target, s *spec.Mirror, at string) {
 		name, value string
 		to          *time.Duration
 	}{{".pause", s.Penalty.Pause, &p.Pause}, {".longPause", s.Penalty.LongPause, &p.LongPause}} {
-		if d.value != "" && c.agree(t, at+d.name, d.value) {
+		if d.value != "" && c.declare(t, at+d.name, d.value) {
 			*d.to = c.duration(at+d.name, d.value)
 		}
 	}
 }
 
 func (c *compiler) count(t *target, at string, value *int, least int, to *int) {
-	if value == nil || !c.agree(t, at, strconv.Itoa(*value)) {
+	if value == nil || !c.declare(t, at, strconv.Itoa(*value)) {
 		return
 	}
 	if *to = *value; *to < least || *to > 1_000_000 {
@@ -169,15 +167,16 @@ func (c *compiler) count(t *target, at string, value *int, least int, to *int) {
 	}
 }
 
-// agree notes what is said about a target, and reports a contradiction.
-func (c *compiler) agree(t *target, at, value string) bool {
+// declare records the value that a mirror gives to a limit of its target. It reports a value that contradicts
+// that of another mirror.
+func (c *compiler) declare(t *target, at, value string) bool {
 	name := at[strings.LastIndex(at, ".mirrorgate.")+1:]
-	before, ok := t.said[name]
+	before, ok := t.declared[name]
 	if ok && before.value != value {
 		c.bad(at, value, "must be %s as in %s: mirrors to one target share its limits", before.value, before.at)
 		return false
 	}
-	t.said[name] = said{value, at}
+	t.declared[name] = declaration{value, at}
 	return true
 }
 
@@ -195,9 +194,10 @@ func ParseDuration(s string) (time.Duration, error) {
 func ParseSize(s string) (int64, error) {
 	number := strings.TrimSuffix(s, "B")
 	shift := 0
-	for suffix, bits := range map[string]int{"Ki": 10, "Mi": 20, "Gi": 30} {
+	for i, suffix := range []string{"Ki", "Mi", "Gi"} {
 		if n, ok := strings.CutSuffix(number, suffix); ok {
-			number, shift = n, bits
+			number, shift = n, 10*(i+1)
+			break
 		}
 	}
 	n, err := strconv.ParseInt(number, 10, 64)

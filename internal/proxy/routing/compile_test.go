@@ -111,7 +111,7 @@ func TestParseSize(t *testing.T) {
 		require.NoError(t, err, text)
 		assert.Equal(t, want, n, text)
 	}
-	for _, text := range []string{"", "B", "1B", "Ki", "-1", "+1", "-0", "1.5Mi", "1 Mi", "1M", "1mi", "1025Gi", "99999999999999999999", "1KiKi", "0x10"} {
+	for _, text := range []string{"", "B", "1B", "Ki", "-1", "+1", "-0", "1.5Mi", "1 Mi", "1M", "1mi", "1025Gi", "99999999999999999999", "1KiKi", "1KiMi", "1MiKi", "0x10"} {
 		_, err := ParseSize(text)
 		assert.Error(t, err, text)
 	}

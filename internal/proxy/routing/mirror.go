@@ -18,7 +18,7 @@ type Mirror struct {
 	// Rule is the rule it belongs to, for metrics and logs.
 	Rule *Rule
 	// Target is where copies go.
-	Target *Target
+	Target *MirrorTarget
 	// Headers are all edits between the request as it was sent and the copy: those of
 	// the rule (and the backend, if the mirror is the backend's), then the mirror's own.
 	Headers message.HeaderEdits
@@ -37,9 +37,9 @@ type Mirror struct {
 	sampler  sampler
 }
 
-// Target is a port of a service that mirrors send to, with everything that bounds what
+// MirrorTarget is a port of a service that mirrors send copies to, with everything that bounds what
 // copies may cost. Several mirrors may share one target.
-type Target struct {
+type MirrorTarget struct {
 	// Index is its place in [Table.Targets].
 	Index int
 	// Name is service:port, unique in the table: for metrics, logs, and to know a target
@@ -71,20 +71,20 @@ type Penalty struct {
 	LongPause    time.Duration
 }
 
-// Defaults of what a mirror does not say.
+// Defaults of a mirror.
 const (
-	DefaultMaxBody     = 1 << 20
-	DefaultTimeout     = 10 * time.Second
-	DefaultMaxInFlight = 128
-	DefaultQueue       = 512
-	DefaultBudget      = 64 << 20
+	defaultMaxBody = 1 << 20
+	defaultTimeout = 10 * time.Second
 )
 
-// DefaultPenalty leaves a target alone for 100 ms after 3 failures in a row, for 1 s after
-// 20.
-var DefaultPenalty = Penalty{
-	Failures: 3, Pause: 100 * time.Millisecond,
-	LongFailures: 20, LongPause: time.Second,
+// DefaultLimits are the limits of a target for which no mirror declares others. A failing target is left
+// alone for 100 ms after 3 failures in a row, for 1 s after 20.
+var DefaultLimits = Limits{
+	MaxInFlight: 128, Queue: 512, Budget: 64 << 20,
+	Penalty: Penalty{
+		Failures: 3, Pause: 100 * time.Millisecond,
+		LongFailures: 20, LongPause: time.Second,
+	},
 }
 
 // Sample says whether the request is to be copied: by method, and by percentage. It counts,

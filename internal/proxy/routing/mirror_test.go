@@ -40,10 +40,10 @@ func mirrorRule(fields string) string {
 func TestMirrorSettings(t *testing.T) {
 	table, r := rule(t, mirrorRule(``))
 	m := r.Mirrors[0]
-	assert.Equal(t, int64(DefaultMaxBody), m.MaxBody)
-	assert.Equal(t, DefaultTimeout, m.Timeout)
+	assert.Equal(t, int64(defaultMaxBody), m.MaxBody)
+	assert.Equal(t, defaultTimeout, m.Timeout)
 	assert.False(t, m.Compare)
-	assert.Equal(t, Limits{MaxInFlight: 128, Queue: 512, Budget: 64 << 20, Penalty: DefaultPenalty}, m.Target.Limits)
+	assert.Equal(t, Limits{MaxInFlight: 128, Queue: 512, Budget: 64 << 20, Penalty: DefaultLimits.Penalty}, m.Target.Limits)
 	assert.Equal(t, "v2:80", m.Target.Name)
 	assert.Same(t, table.Ports[m.Target.Port.Index], m.Target.Port)
 	assert.Same(t, r, m.Rule)

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 
 	"github.com/cespare/xxhash/v2"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/splitmix"
 )
 
 // sampler chooses num of every den requests. Without a key it counts: of den consecutive
@@ -49,10 +51,10 @@ func (s *sampler) sample(r *Request) bool {
 		return ok && s.verdict(value)
 	}
 	n := (s.counter.Add(1) - 1) % s.den
-	share := s.num / (s.den / s.block)
+	perBlock := s.num / (s.den / s.block)
 	phase := mix(s.seed+n/s.block) % s.block
 	// Bresenham's line through the block.
-	return (n+phase)%s.block*share%s.block < share
+	return (n+phase)%s.block*perBlock%s.block < perBlock
 }
 
 // verdict compares the hash of a key, as a fraction of 1, with num/den.
@@ -85,10 +87,5 @@ func (r *Request) field(name string) (string, bool) {
 	return r.Header.Get(name)
 }
 
-// mix makes all bits of x depend on all others (the finalizer of SplitMix64).
-func mix(x uint64) uint64 {
-	x += 0x9e3779b97f4a7c15
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
-}
+// mix is SplitMix64 with the state x.
+func mix(x uint64) uint64 { return splitmix.Mix(x + 0x9e3779b97f4a7c15) }

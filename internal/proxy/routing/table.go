@@ -42,7 +42,7 @@ type Table struct {
 	// Mirrors are those of all rules and backends.
 	Mirrors []*Mirror
 	// Targets are what mirrors send to, each once however many mirrors do.
-	Targets []*Target
+	Targets []*MirrorTarget
 
 	ports map[string]*Port
 }

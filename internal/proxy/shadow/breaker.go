@@ -14,20 +14,20 @@ type breaker struct {
 	// failures in a row; while it is 0 nobody takes the lock.
 	failures atomic.Int64
 
-	mu      sync.Mutex
-	until   time.Time
-	probing bool
+	mu        sync.Mutex
+	openUntil time.Time
+	probing   bool
 }
 
-// shut says whether a copy need not be made. It claims nothing: it may take long until the client
+// open says whether a copy need not be made. It claims nothing: it may take long until the client
 // has sent its request.
-func (b *breaker) shut(now time.Time) bool {
+func (b *breaker) open(now time.Time) bool {
 	if b.failures.Load() == 0 {
 		return false
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.probing || now.Before(b.until)
+	return b.probing || now.Before(b.openUntil)
 }
 
 // claim says whether a copy may be sent now; after a pause it becomes the probe, until report.
@@ -37,15 +37,15 @@ func (b *breaker) claim(now time.Time) bool {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.probing || now.Before(b.until) {
+	if b.probing || now.Before(b.openUntil) {
 		return false
 	}
-	b.probing = !b.until.IsZero()
+	b.probing = !b.openUntil.IsZero()
 	return true
 }
 
-// unclaim gives back what claim granted: the copy was not sent after all.
-func (b *breaker) unclaim() {
+// release gives back what claim granted: the copy was not sent after all.
+func (b *breaker) release() {
 	if b.failures.Load() == 0 {
 		return
 	}
@@ -64,15 +64,15 @@ func (b *breaker) report(p *routing.Penalty, ok bool) {
 	b.probing = false
 	if ok {
 		b.failures.Store(0)
-		b.until = time.Time{}
+		b.openUntil = time.Time{}
 		return
 	}
 	now := time.Now()
 	failures := int(b.failures.Add(1))
 	switch {
 	case p.LongFailures > 0 && failures >= p.LongFailures:
-		b.until = now.Add(p.LongPause)
+		b.openUntil = now.Add(p.LongPause)
 	case p.Failures > 0 && failures >= p.Failures:
-		b.until = now.Add(p.Pause)
+		b.openUntil = now.Add(p.Pause)
 	}
 }

@@ -12,11 +12,11 @@ import (
 
 func TestBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &routing.DefaultPenalty
+		p := &routing.DefaultLimits.Penalty
 		var b breaker
 		sent := func(ok bool, why string) {
 			t.Helper()
-			assert.Equal(t, !ok, b.shut(time.Now()), why)
+			assert.Equal(t, !ok, b.open(time.Now()), why)
 			assert.Equal(t, ok, b.claim(time.Now()), why)
 		}
 		b.report(p, false)
@@ -25,10 +25,10 @@ func TestBreaker(t *testing.T) {
 		b.report(p, false)
 		sent(false, "three in a row")
 		time.Sleep(p.Pause) //nolint:forbidigo // inside the bubble
-		assert.False(t, b.shut(time.Now()), "a copy may be made")
+		assert.False(t, b.open(time.Now()), "a copy may be made")
 		sent(true, "one probe, though another copy was made that may never be sent")
 		sent(false, "and no more")
-		b.unclaim()
+		b.release()
 		sent(true, "it was not sent after all: another probe")
 		b.report(p, false)
 		sent(false, "it failed as well")
@@ -45,26 +45,4 @@ func TestBreaker(t *testing.T) {
 		time.Sleep(time.Millisecond) //nolint:forbidigo // inside the bubble
 		sent(true, "but not for ever")
 	})
-}
-
-func TestComparisonMeets(t *testing.T) {
-	for name, first := range map[string]bool{"primary first": true, "variant first": false} {
-		t.Run(name, func(t *testing.T) {
-			reports := 0
-			c := &Comparison{Report: func(primary, variant int, ratio float64) {
-				reports++
-				assert.Equal(t, []int{200, 503}, []int{primary, variant})
-				assert.InDelta(t, 3, ratio, 1e-9)
-			}}
-			if first {
-				c.Primary(200, time.Second)
-			}
-			c.variant(503, 3*time.Second)
-			if !first {
-				assert.Zero(t, reports)
-				c.Primary(200, time.Second)
-			}
-			assert.Equal(t, 1, reports)
-		})
-	}
 }

@@ -128,7 +128,7 @@ func (q *Queue) Admit(out *message.Outgoing, mirror *routing.Mirror, observer Ob
 		observer.Dropped(QueueFull)
 		return nil
 	}
-	if q.breaker.shut(now) {
+	if q.breaker.open(now) {
 		observer.Dropped(Penalty)
 		return nil
 	}
@@ -218,7 +218,7 @@ func (q *Queue) dispatch(c *Copy) {
 			return
 		}
 		endpoint.Leave()
-		q.breaker.unclaim()
+		q.breaker.release()
 		c.Discard(Churn)
 	}
 }
@@ -248,7 +248,7 @@ func (c *Copy) Done(status int, err error) {
 	q := c.queue
 	c.endpoint.Leave()
 	if errors.Is(err, upstream.ErrChurn) {
-		q.breaker.unclaim() // nothing was tried
+		q.breaker.release() // nothing was tried
 	} else {
 		q.breaker.report(&q.config.Load().Limits.Penalty, err == nil)
 	}

@@ -15,6 +15,8 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"golang.org/x/time/rate"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/splitmix"
 )
 
 // Idle is a connection between two requests.
@@ -36,11 +38,11 @@ type Endpoint struct {
 	pool     *Pool
 
 	mu      sync.Mutex
-	idle    []waiting
+	idle    []idleConn
 	retired bool
 }
 
-type waiting struct {
+type idleConn struct {
 	conn  Idle
 	since time.Time
 }
@@ -83,7 +85,7 @@ func (e *Endpoint) Take() Idle {
 		return nil
 	}
 	conn := e.idle[n-1].conn
-	e.idle[n-1] = waiting{}
+	e.idle[n-1] = idleConn{}
 	e.idle = e.idle[:n-1]
 	return conn
 }
@@ -93,10 +95,10 @@ func (e *Endpoint) Take() Idle {
 func (e *Endpoint) Put(conn Idle, now time.Time) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.retired || len(e.idle) >= e.pool.MaxIdle {
+	if e.retired || len(e.idle) >= e.pool.maxIdle {
 		return false
 	}
-	e.idle = append(e.idle, waiting{conn, now})
+	e.idle = append(e.idle, idleConn{conn, now})
 	return true
 }
 
@@ -113,7 +115,7 @@ func (e *Endpoint) expire(before time.Time) {
 	for n < len(e.idle) && e.idle[n].since.Before(before) {
 		n++
 	}
-	old := append([]waiting(nil), e.idle[:n]...)
+	old := append([]idleConn(nil), e.idle[:n]...)
 	e.idle = append(e.idle[:0], e.idle[n:]...)
 	e.mu.Unlock()
 	for _, w := range old {
@@ -121,20 +123,19 @@ func (e *Endpoint) expire(before time.Time) {
 	}
 }
 
-func (e *Endpoint) retire(retired bool) {
+// retire closes all idle connections; Put keeps none any more.
+func (e *Endpoint) retire() {
 	e.mu.Lock()
-	e.retired = retired
+	e.retired = true
 	e.mu.Unlock()
-	if retired {
-		e.expire(time.Now().Add(time.Hour))
-	}
+	e.expire(time.Now().Add(time.Hour))
 }
 
 // Set is the endpoints of one port, interchangeable.
 type Set []*Endpoint
 
-// avoid is how long an endpoint that refused a connection is only the second choice.
-const avoid = time.Second
+// avoidFor is how long an endpoint that refused a connection is only the second choice.
+const avoidFor = time.Second
 
 // Pick returns one of two random endpoints: the one with fewer requests under way. It avoids what
 // was tried already, and what could not be connected to a moment ago, while there is another.
@@ -181,7 +182,7 @@ func (s Set) PickFor(client uint64, tried []*Endpoint, now time.Time) *Endpoint 
 		if slices.Contains(tried, e) {
 			continue
 		}
-		score := mix(client ^ e.hash)
+		score := splitmix.Mix(client ^ e.hash)
 		if best != nil {
 			failed, other := e.failedSince(now), best.failedSince(now)
 			if failed && !other || failed == other && score <= most {
@@ -191,13 +192,6 @@ func (s Set) PickFor(client uint64, tried []*Endpoint, now time.Time) *Endpoint 
 		best, most = e, score
 	}
 	return best
-}
-
-// mix spreads the bits of a hash (the finalizer of SplitMix64).
-func mix(h uint64) uint64 {
-	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
-	h = (h ^ h>>27) * 0x94d049bb133111eb
-	return h ^ h>>31
 }
 
 // Client is the hash of a client's address, given as host:port. The port does not matter.
@@ -221,5 +215,5 @@ func random(n int) int { return rand.IntN(n) } //nolint:gosec // which endpoint 
 
 func (e *Endpoint) failedSince(now time.Time) bool {
 	at := e.failed.Load()
-	return at != 0 && now.UnixNano()-at < int64(avoid)
+	return at != 0 && now.UnixNano()-at < int64(avoidFor)
 }

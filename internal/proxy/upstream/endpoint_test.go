@@ -31,7 +31,7 @@ func TestPick(t *testing.T) {
 		assert.Same(t, set[0], set[:2].Pick(nil, now), "failed a moment ago")
 	}
 	assert.Same(t, set[1], set[:2].Pick(set[:1], now), "but better than none")
-	later := now.Add(2 * avoid)
+	later := now.Add(2 * avoidFor)
 	seen := map[*Endpoint]bool{}
 	for range 1000 {
 		seen[set.Pick(nil, later)] = true
@@ -67,7 +67,7 @@ func TestPickFor(t *testing.T) {
 	assert.NotSame(t, first, second)
 	first.failed.Store(now.UnixNano())
 	assert.Same(t, second, set.PickFor(client, nil, now), "failed a moment ago")
-	assert.Same(t, first, set.PickFor(client, nil, now.Add(2*avoid)))
+	assert.Same(t, first, set.PickFor(client, nil, now.Add(2*avoidFor)))
 	assert.Same(t, first, Set{first}.PickFor(client, nil, now), "but better than none")
 	assert.Nil(t, Set{first}.PickFor(client, []*Endpoint{first}, now))
 }
@@ -78,7 +78,7 @@ type idle struct{ closed bool }
 func (i *idle) Close() error { i.closed = true; return nil }
 
 func TestIdle(t *testing.T) {
-	pool := NewPool(&Pool{MaxIdle: 2})
+	pool := NewPool(&Pool{maxIdle: 2})
 	e := pool.Endpoint("a:1")
 	assert.Same(t, e, pool.Endpoint("a:1"))
 	now := time.Now()

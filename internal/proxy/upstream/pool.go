@@ -1,7 +1,10 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,13 +17,14 @@ import (
 type Pool struct {
 	// Timeout bounds connecting: 2 s if 0.
 	Timeout time.Duration
-	// MaxIdle is how many connections may wait at one endpoint: 256 if 0.
-	MaxIdle int
-	// IdleTimeout is how long they wait: 55 s if 0, less than the 60 s after which many servers
-	// close.
-	IdleTimeout time.Duration
 	// Connects is how many new connections one endpoint gets in a second, and at once: any number if 0.
 	Connects int
+
+	// maxIdle is how many connections are kept for one endpoint: 256 if 0.
+	maxIdle int
+	// idleTimeout is how long they are kept: 55 s if 0, less than the 60 s after which many servers
+	// close.
+	idleTimeout time.Duration
 
 	mu        sync.Mutex
 	endpoints map[string]*Endpoint
@@ -28,18 +32,11 @@ type Pool struct {
 
 // NewPool returns a pool with its zero fields filled.
 func NewPool(p *Pool) *Pool {
-	pool := &Pool{Timeout: p.Timeout, MaxIdle: p.MaxIdle, IdleTimeout: p.IdleTimeout, Connects: p.Connects}
-	if pool.Timeout == 0 {
-		pool.Timeout = 2 * time.Second
+	return &Pool{
+		Timeout: cmp.Or(p.Timeout, 2*time.Second), Connects: p.Connects,
+		maxIdle: cmp.Or(p.maxIdle, 256), idleTimeout: cmp.Or(p.idleTimeout, 55*time.Second),
+		endpoints: map[string]*Endpoint{},
 	}
-	if pool.MaxIdle == 0 {
-		pool.MaxIdle = 256
-	}
-	if pool.IdleTimeout == 0 {
-		pool.IdleTimeout = 55 * time.Second
-	}
-	pool.endpoints = map[string]*Endpoint{}
-	return pool
 }
 
 // Endpoint returns that of the address, the same until it is retired.
@@ -79,7 +76,7 @@ func (p *Pool) Keep(keep func(address string) bool) {
 	}
 	p.mu.Unlock()
 	for _, e := range gone {
-		e.retire(true)
+		e.retire()
 	}
 }
 
@@ -90,20 +87,20 @@ func (p *Pool) Forget(address string) {
 	delete(p.endpoints, address)
 	p.mu.Unlock()
 	if e != nil {
-		e.retire(true)
+		e.retire()
 	}
 }
 
 // Run closes connections that have waited too long, until ctx ends; then it closes all.
 func (p *Pool) Run(ctx context.Context) {
-	tick := time.NewTicker(p.IdleTimeout / 8)
+	tick := time.NewTicker(p.idleTimeout / 8)
 	defer tick.Stop()
 	for {
 		select {
 		case now := <-tick.C:
-			p.each(func(e *Endpoint) { e.expire(now.Add(-p.IdleTimeout)) })
+			p.each(func(e *Endpoint) { e.expire(now.Add(-p.idleTimeout)) })
 		case <-ctx.Done():
-			p.each(func(e *Endpoint) { e.retire(true) })
+			p.each(func(e *Endpoint) { e.retire() })
 			return
 		}
 	}
@@ -111,10 +108,7 @@ func (p *Pool) Run(ctx context.Context) {
 
 func (p *Pool) each(do func(*Endpoint)) {
 	p.mu.Lock()
-	all := make([]*Endpoint, 0, len(p.endpoints))
-	for _, e := range p.endpoints {
-		all = append(all, e)
-	}
+	all := slices.Collect(maps.Values(p.endpoints))
 	p.mu.Unlock()
 	for _, e := range all {
 		do(e)

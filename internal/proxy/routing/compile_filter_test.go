@@ -9,16 +9,16 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
 
-// edit applies edits to a head like the data plane does.
+// edit applies edits to a head as the data plane does.
 func edit(e *message.HeaderEdits, fields ...string) string {
-	var out []string
+	head := &message.Response{}
 	for _, f := range fields {
-		if name, _, _ := strings.Cut(f, ": "); !e.Drops(name) {
-			out = append(out, f)
-		}
+		name, value, _ := strings.Cut(f, ": ")
+		head.Fields = append(head.Fields, message.Field{Name: name, Value: value})
 	}
-	for _, f := range e.Add {
-		out = append(out, f.Name+": "+f.Value)
+	var out []string
+	for name, value := range (&message.Reply{Response: head, Edits: e}).Each {
+		out = append(out, name+": "+value)
 	}
 	return strings.Join(out, "\n")
 }
@@ -58,9 +58,9 @@ x-copy: yes`, edit(&r.Mirrors[0].Headers, sent...), "the copy has the edits of t
 	assert.Equal(t, edit(&b.RequestHeaders, sent...), edit(&b.Mirrors[0].Headers, sent...))
 	assert.Equal(t, "Date: now\nx-res: rule", edit(&b.ResponseHeaders, "Date: now", "X-Inner: 1"))
 	assert.Equal(t, "Date: now\nx-res: rule", edit(&r.ResponseHeaders, "Date: now", "X-Inner: 1"))
-	assert.False(t, b.RequestHeaders.Empty())
+	assert.NotZero(t, b.RequestHeaders)
 
 	_, r = rule(t, `"backendRefs": [{"name": "v1", "port": 80}]`)
-	assert.True(t, r.backends[0].RequestHeaders.Empty())
+	assert.Zero(t, r.backends[0].RequestHeaders)
 	assert.Equal(t, "a: b", edit(&r.backends[0].RequestHeaders, "a: b"))
 }
