@@ -1,7 +1,7 @@
 package config
 
-// A strict decoder: every unknown, repeated or mistyped field is reported, each with its
-// path and line, and the lines of all fields are kept for problems that show up later.
+// A strict YAML decoder: it reports every unknown, repeated or mistyped field with its path and line, and keeps the
+// lines of all fields for problems that are found later.
 
 import (
 	"fmt"
@@ -14,7 +14,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-// Aliases can make a small file huge, or endless; nobody's rules are.
+// Limits of the decoded file: aliases can make a small file huge or endless.
 const (
 	maxDepth = 50
 	maxNodes = 1 << 18
@@ -22,15 +22,16 @@ const (
 
 type decoder struct {
 	problems []Problem
-	lines    map[string]int // by path
+	lines    map[string]int // lines of fields by path
 	nodes    int
 }
 
+// bad reports a problem with a node.
 func (d *decoder) bad(n *yaml.Node, at, format string, args ...any) {
 	d.problems = append(d.problems, Problem{Line: n.Line, Path: at, Message: fmt.Sprintf(format, args...)})
 }
 
-// line returns that of a field, or of the nearest one around it that is in the file.
+// line returns the line of a field, or of the innermost field around it that is in the file.
 func (d *decoder) line(at string) int {
 	for {
 		if line, ok := d.lines[at]; ok {
@@ -49,7 +50,7 @@ var (
 	sizeType     = reflect.TypeFor[spec.Size]()
 )
 
-// value decodes n into v. What is wrong with it is reported, and v left as it is.
+// value decodes n into v. It reports problems, and does not change v then.
 func (d *decoder) value(n *yaml.Node, v reflect.Value, at string, depth int) {
 	switch d.nodes++; {
 	case d.nodes == maxNodes+1:
@@ -79,6 +80,7 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, at string, depth int) {
 	}
 }
 
+// kind decodes n according to the kind of v.
 func (d *decoder) kind(n *yaml.Node, v reflect.Value, at string, depth int) {
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -193,7 +195,7 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, at string) {
 	}
 }
 
-// fieldOf finds a field by its name in JSON; embedded structs belong to theirs.
+// fieldOf finds a field by its JSON name, also in embedded structs.
 func fieldOf(v reflect.Value, name string) (reflect.Value, bool) {
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
@@ -208,6 +210,7 @@ func fieldOf(v reflect.Value, name string) (reflect.Value, bool) {
 	return reflect.Value{}, false
 }
 
+// names returns the JSON names of all fields of a struct.
 func names(t reflect.Type) []string {
 	var out []string
 	for f := range t.Fields() {

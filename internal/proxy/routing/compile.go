@@ -1,6 +1,6 @@
 package routing
 
-// From what is written to a table: defaults, checks, names.
+// Compiling a specification to a table: defaults, checks and names.
 
 import (
 	"cmp"
@@ -15,20 +15,20 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-// Problem is something wrong in a specification.
+// Problem is an error or a warning about a field of a specification.
 type Problem struct {
 	// Path is the field, as in listeners[0].rules[1].matches[0].path.value.
 	Path string
-	// Message says what is wrong with its value, and what would be right.
+	// Message describes the problem and the valid values.
 	Message string
-	// Warning says that it works, but hardly as it is meant.
+	// Warning reports whether the field is valid, but probably not as intended.
 	Warning bool
 }
 
 func (p Problem) String() string { return p.Path + ": " + p.Message }
 
-// Compile makes a table of a specification. It reports all problems at once; the table is
-// nil if any of them is more than a warning.
+// Compile compiles a specification to a table. It returns all problems at once, errors first. The table is nil if
+// any problem is an error.
 func Compile(s *spec.Table) (*Table, []Problem) {
 	c := &compiler{
 		table:   &Table{ports: map[string]*Port{}},
@@ -56,11 +56,11 @@ type compiler struct {
 	table    *Table
 	problems []Problem
 	targets  map[string]*target
-	names    map[string]string // of rules, with their path
-	mirrors  map[string]int    // how many a rule has to a target
+	names    map[string]string // paths of rules by their name
+	mirrors  map[string]int    // number of mirrors by rule and target
 }
 
-// bad reports a value; fix says what it must be.
+// bad reports an invalid value. fix describes the valid values; value nil is not printed.
 func (c *compiler) bad(at string, value any, fix string, args ...any) {
 	message := fmt.Sprintf(fix, args...)
 	switch v := value.(type) {
@@ -73,6 +73,7 @@ func (c *compiler) bad(at string, value any, fix string, args ...any) {
 	c.problems = append(c.problems, Problem{Path: at, Message: message})
 }
 
+// warn reports a value that is valid, but probably not as intended.
 func (c *compiler) warn(at, format string, args ...any) {
 	c.problems = append(c.problems, Problem{Path: at, Message: fmt.Sprintf(format, args...), Warning: true})
 }
@@ -113,7 +114,7 @@ func (c *compiler) listeners(specs []spec.Listener) {
 	}
 }
 
-// passthrough compiles a listener that has no rules.
+// passthrough compiles a listener that forwards TCP connections.
 func (c *compiler) passthrough(l *Listener, s *spec.Listener, at string) {
 	l.Passes, l.TCP = true, c.ref(&spec.BackendRef{Name: s.TCP.Name, Port: s.TCP.Port}, at+".tcp")
 	for _, beside := range []struct {
@@ -126,6 +127,7 @@ func (c *compiler) passthrough(l *Listener, s *spec.Listener, at string) {
 	}
 }
 
+// listener compiles the rules and routes of a listener.
 func (c *compiler) listener(l *Listener, s *spec.Listener, at string) {
 	for i := range s.Rules {
 		c.rule(l, nil, &s.Rules[i], index(at, "rules", i), l.Name, i)
@@ -151,7 +153,7 @@ func (c *compiler) listener(l *Listener, s *spec.Listener, at string) {
 	l.hosts.sort()
 }
 
-// rule compiles a rule for the given host names; none means all.
+// rule compiles a rule for the given host names. An empty list means all host names.
 func (c *compiler) rule(l *Listener, hostnames []string, s *spec.Rule, at, owner string, i int) {
 	r := &Rule{Index: len(c.table.Rules), Name: owner + "/" + cmp.Or(s.Name, strconv.Itoa(i)), picked: new(atomic.Uint64)}
 	if other, taken := c.names[r.Name]; taken {
@@ -230,7 +232,7 @@ func (c *compiler) backends(r *Rule, s *spec.Rule, f *filters, at string, prefix
 	r.spread(backends, weights)
 }
 
-// loops reports mirrors that send to a backend of the same rule.
+// loops reports mirrors that send copies to a backend of the same rule.
 func (c *compiler) loops(s *spec.Rule, at string) {
 	c.loopsOf(s, s.Filters, at)
 	for i, ref := range s.BackendRefs {
@@ -264,7 +266,8 @@ func (c *compiler) timeouts(r *Rule, s *spec.Timeouts, at string) {
 	}
 }
 
-// ref finds the port that is referred to; a missing one is nil, and answered 500.
+// ref returns the port that a reference names. It returns nil if there is no such port: requests to it are
+// answered 500.
 func (c *compiler) ref(ref *spec.BackendRef, at string) *Port {
 	if ref.Name == "" {
 		c.bad(at+".name", nil, "must name a service")
@@ -321,7 +324,7 @@ func (c *compiler) port(p *Port, s spec.Port, at string) {
 	c.table.ports[portName(p.Service, p.Number)] = p
 }
 
-// address checks host:port; the port must be at least lowest.
+// address checks an address, HOST:PORT. The port must be at least lowest.
 func (c *compiler) address(at, address string, lowest int) (port int, ok bool) {
 	host, number, err := net.SplitHostPort(address)
 	port, atoi := strconv.Atoi(number)

@@ -1,6 +1,6 @@
 package routing
 
-// From filters to what is done with a request.
+// Compiling the filters of rules and backends.
 
 import (
 	"fmt"
@@ -15,7 +15,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-// filters is what the filters of a rule, or of a backend, add up to.
+// filters is the combined effect of the filters of a rule or of a backend.
 type filters struct {
 	request, response message.HeaderEdits
 	rewrite           Rewrite
@@ -23,13 +23,14 @@ type filters struct {
 	mirrors           []mirrorSpec
 }
 
-// mirrorSpec is a RequestMirror with its place.
+// mirrorSpec is a RequestMirror with its path in the specification.
 type mirrorSpec struct {
 	*spec.RequestMirror
 	at string
 }
 
-// filters compiles owner.filters; prefix is what ReplacePrefixMatch replaces, if it can.
+// filters compiles owner.filters. prefix is the path prefix that ReplacePrefixMatch replaces, nil if that filter is
+// not allowed.
 func (c *compiler) filters(specs []spec.Filter, owner string, prefix *string) filters {
 	var out filters
 	seen := map[string]bool{}
@@ -64,7 +65,7 @@ func (c *compiler) filters(specs []spec.Filter, owner string, prefix *string) fi
 	return out
 }
 
-// filterType checks that a filter has the field of its type and no other.
+// filterType checks that a filter has the field that belongs to its type, and no other.
 func (c *compiler) filterType(s *spec.Filter, at string) bool {
 	fields := []struct {
 		kind, name string
@@ -117,8 +118,7 @@ func (c *compiler) headers(s *spec.HeaderModifier, at string) message.HeaderEdit
 	return message.NewHeaderEdits(fields(s.Set, "set"), fields(s.Add, "add"), s.Remove)
 }
 
-// framing are the fields that say where a message ends or what the connection does; the
-// proxy writes them itself.
+// framing lists the fields that frame a message or control the connection. The proxy writes them itself.
 var framing = []string{
 	"connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
 }

@@ -1,6 +1,6 @@
 package routing
 
-// From the matches of a rule to entries in the index of a listener.
+// Compiling the matches of a rule to entries in the index of a listener.
 
 import (
 	"cmp"
@@ -11,7 +11,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-// The patterns are those of Gateway API's types.
+// Patterns from the types of Gateway API.
 var (
 	wildcardHostname = regexp.MustCompile(`^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
 	hostname         = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
@@ -20,7 +20,8 @@ var (
 	fieldName        = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+\\-.^_\x60|~]+$")
 )
 
-// match fills e and returns how it is put into the index; nil if the path is wrong.
+// match compiles a match into e. It returns a function that adds e to the index of a host name, nil if the path is
+// invalid.
 func (c *compiler) match(e *entry, s *spec.Match, at string) func(**paths) {
 	e.method = s.Method
 	if s.Method != "" && !methodToken.MatchString(s.Method) {
@@ -94,9 +95,9 @@ func (c *compiler) path(at, value string) bool {
 	return fix == ""
 }
 
-// regex compiles an RE2 expression that has to match the whole value.
+// regex compiles an RE2 expression that must match the whole value.
 func (c *compiler) regex(at, value string) *regexp.Regexp {
-	// On its own first: "a)|(b" is only correct in parentheses.
+	// Compile the value alone first: "a)|(b" is valid only inside the parentheses.
 	_, err := regexp.Compile(value)
 	if err == nil {
 		var re *regexp.Regexp
@@ -108,8 +109,8 @@ func (c *compiler) regex(at, value string) *regexp.Regexp {
 	return nil
 }
 
-// values compiles header or query matches. Of several with one name only the first
-// counts, as the specification wants it.
+// values compiles header or query matches. Of several matches for one name only the first counts, as Gateway API
+// requires.
 func (c *compiler) values(specs []spec.ValueMatch, at, field string, header bool) []valueMatch {
 	var out []valueMatch
 	for i, s := range specs {
@@ -139,8 +140,8 @@ func (c *compiler) values(specs []spec.ValueMatch, at, field string, header bool
 	return out
 }
 
-// solePrefix is the prefix that the only match of a rule is about, or nil: only then the
-// prefix can be replaced.
+// solePrefix returns the path prefix of a rule's only match. It returns nil if the rule has other or more matches:
+// then no prefix can be replaced.
 func solePrefix(matches []spec.Match) *string {
 	slash := "/"
 	switch {
@@ -161,7 +162,7 @@ func solePrefix(matches []spec.Match) *string {
 	return p.Value
 }
 
-// add puts an entry into the index of a host name, which may be a wildcard.
+// add adds an entry to the index of a host name, which may be a wildcard.
 func (h *hosts) add(name string, put func(**paths)) {
 	names := &h.exact
 	if strings.HasPrefix(name, "*") {
@@ -175,8 +176,7 @@ func (h *hosts) add(name string, put func(**paths)) {
 	(*names)[name] = p
 }
 
-// sort brings entries of the same path into the order of precedence; what is equal stays
-// in the order of the rules.
+// sort sorts the entries of every path by precedence. Equal entries stay in the order of the rules.
 func (h *hosts) sort() {
 	all := []*paths{h.any}
 	for _, names := range []map[string]*paths{h.exact, h.wildcard} {

@@ -1,6 +1,6 @@
 package routing
 
-// From RequestMirror filters to mirrors and their targets.
+// Compiling RequestMirror filters to mirrors and their targets, and parsing durations and sizes.
 
 import (
 	"cmp"
@@ -14,15 +14,17 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-// target is a target and what mirrors have said about it so far.
+// target is a mirror target, with the limits that mirrors have declared for it so far.
 type target struct {
 	*MirrorTarget
 	declared map[string]declaration
 }
 
+// declaration is the value of a limit, and the path of the field that declares it.
 type declaration struct{ value, at string }
 
-// mirror compiles a filter of a rule. edits and rewrite are what comes before the copy.
+// mirror compiles a RequestMirror. edits and rewrite are those of the rule and the backend; they apply before the
+// mirror's own.
 func (c *compiler) mirror(r *Rule, s mirrorSpec, edits *message.HeaderEdits, rewrite *Rewrite) *Mirror {
 	t := c.target(s)
 	own := &s.Mirrorgate
@@ -63,15 +65,15 @@ func (c *compiler) mirror(r *Rule, s mirrorSpec, edits *message.HeaderEdits, rew
 	return m
 }
 
-// ordinal tells mirrors of one rule to one target apart.
+// ordinal returns the number of earlier mirrors of the rule to the same target, which makes names unique.
 func (c *compiler) ordinal(r *Rule, t *MirrorTarget) int {
 	name := r.Name + ">" + t.Name
 	c.mirrors[name]++
 	return c.mirrors[name] - 1
 }
 
-// fraction returns the fraction of requests that are copied, never more than 1 and sane even if
-// it is wrong.
+// fraction returns the fraction of requests that are copied. It is valid, and at most 1, even if the specification
+// is not.
 func (c *compiler) fraction(s mirrorSpec) (num, den uint64) {
 	n, d := 100, 100
 	switch {
@@ -115,7 +117,7 @@ func (c *compiler) key(s *spec.Keyed, at string) key {
 	return key{header: strings.ToLower(s.Header), cookie: s.Cookie}
 }
 
-// target finds or makes the target of a mirror, and adds what this one says about it.
+// target returns the target of a mirror, and adds the limits that the mirror declares.
 func (c *compiler) target(s mirrorSpec) *target {
 	at := s.at + ".backendRef"
 	if s.BackendRef.Weight != nil || len(s.BackendRef.Filters) > 0 {
@@ -207,7 +209,7 @@ func ParseSize(s string) (int64, error) {
 	return n << shift, nil
 }
 
-// duration is 0 if it is not set or wrong.
+// duration parses a duration. It returns 0 if the value is empty or invalid.
 func (c *compiler) duration(at, value string) time.Duration {
 	if value == "" {
 		return 0
