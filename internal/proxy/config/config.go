@@ -294,7 +294,7 @@ func (d *decoder) addresses(listeners []Listener) {
 	seen := map[string]int{}
 	for i, l := range listeners {
 		if other, ok := seen[l.Address]; ok {
-			d.wrong("listeners["+strconv.Itoa(i)+"].address", "%q: is that of listeners[%d]", l.Address, other)
+			d.wrong("listeners["+strconv.Itoa(i)+"].address", "%q: is also the address of listeners[%d]", l.Address, other)
 		}
 		seen[l.Address] = i
 	}

@@ -54,12 +54,12 @@ var (
 func (d *decoder) value(n *yaml.Node, v reflect.Value, at string, depth int) {
 	switch d.nodes++; {
 	case d.nodes == maxNodes+1:
-		d.bad(n, at, "is one value too many: at most %d are read", maxNodes)
+		d.bad(n, at, "is too much: a file can have at most %d values", maxNodes)
 		return
 	case d.nodes > maxNodes:
 		return
 	case depth > maxDepth:
-		d.bad(n, at, "is nested too deep")
+		d.bad(n, at, "is nested too deeply")
 		return
 	}
 	d.lines[at] = n.Line

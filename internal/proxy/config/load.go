@@ -100,7 +100,7 @@ func (c *Config) Follows(before *Config) error {
 			case was.Address != l.Address:
 			case was.TCP != l.TCP && was.Name != l.Name: // a new listener takes over the address
 			case was.TCP != l.TCP:
-				found = append(found, Problem{Line: c.lines.line(at), Path: at, Message: "must have another name than what was there: one passes connections on, the other does not"})
+				found = append(found, Problem{Line: c.lines.line(at), Path: at, Message: "must have another name than the listener that it replaces: only one of them forwards TCP connections"})
 			case was.Name != l.Name:
 				differs(at+".name", was.Name+" at "+was.Address)
 			case was.H2C != l.H2C:

@@ -315,7 +315,7 @@ func (c *compiler) port(p *Port, s spec.Port, at string) {
 		at := index(at, "endpoints", i)
 		c.address(at+".address", e.Address, 1)
 		if seen[e.Address] {
-			c.bad(at+".address", e.Address, "is there twice; an endpoint has no weight")
+			c.bad(at+".address", e.Address, "is listed twice; endpoints have no weights")
 		}
 		seen[e.Address] = true
 	}

@@ -40,7 +40,7 @@ func (c *compiler) filters(specs []spec.Filter, owner string, prefix *string) fi
 			continue
 		}
 		if seen[s.Type] && s.Type != "RequestMirror" {
-			c.bad(at+".type", s.Type, "is there already; only RequestMirror may be repeated")
+			c.bad(at+".type", s.Type, "is used above already; only RequestMirror may be repeated")
 			continue
 		}
 		seen[s.Type] = true
