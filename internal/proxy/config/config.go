@@ -232,7 +232,7 @@ func (d *decoder) document(data []byte) *yaml.Node {
 			return doc.Content[0]
 		}
 		if err == nil {
-			d.bad(&next, "", "is a second document; there must be only one")
+			d.report(&next, "", "is a second document; there must be only one")
 			return nil
 		}
 	}
@@ -275,14 +275,14 @@ func (d *decoder) listener(s *spec.Listener, at string) Listener {
 	l := Listener{Name: cmp.Or(s.Name, s.Address), Address: s.Address, TCP: s.TCP != nil, H2C: s.TLS == nil && s.TCP == nil}
 	if s.H2C != nil {
 		if l.H2C = *s.H2C; l.H2C && s.TLS != nil {
-			d.wrong(at+".h2c", "must not be true beside tls, where ALPN chooses HTTP/2")
+			d.reportAt(at+".h2c", "must not be true beside tls, where ALPN chooses HTTP/2")
 		}
 	}
 	if s.TLS != nil {
 		l.CertFile, l.KeyFile = s.TLS.CertFile, s.TLS.KeyFile
 		for _, f := range []struct{ name, value string }{{"certFile", l.CertFile}, {"keyFile", l.KeyFile}} {
 			if f.value == "" {
-				d.wrong(at+".tls."+f.name, "must name a PEM file")
+				d.reportAt(at+".tls."+f.name, "must name a PEM file")
 			}
 		}
 	}
@@ -294,7 +294,7 @@ func (d *decoder) addresses(listeners []Listener) {
 	seen := map[string]int{}
 	for i, l := range listeners {
 		if other, ok := seen[l.Address]; ok {
-			d.wrong("listeners["+strconv.Itoa(i)+"].address", "%q: is also the address of listeners[%d]", l.Address, other)
+			d.reportAt("listeners["+strconv.Itoa(i)+"].address", "%q: is also the address of listeners[%d]", l.Address, other)
 		}
 		seen[l.Address] = i
 	}
@@ -305,13 +305,13 @@ func (d *decoder) process(c *Config, f *file) {
 	if f.Admin != nil {
 		c.Admin = f.Admin.Address
 		if _, port, err := net.SplitHostPort(c.Admin); err != nil || port == "" {
-			d.wrong("admin.address", "%q: must be HOST:PORT, like 127.0.0.1:9090", c.Admin)
+			d.reportAt("admin.address", "%q: must be HOST:PORT, like 127.0.0.1:9090", c.Admin)
 		}
 	}
 	if f.AccessLog != nil {
 		c.AccessLog = AccessLog{Format: cmp.Or(f.AccessLog.Format, "json"), Path: cmp.Or(f.AccessLog.Path, "-")}
 		if c.AccessLog.Format != "json" && c.AccessLog.Format != "common" {
-			d.wrong("accessLog.format", "%q: must be json or common", c.AccessLog.Format)
+			d.reportAt("accessLog.format", "%q: must be json or common", c.AccessLog.Format)
 		}
 	}
 	l := &f.Limits
@@ -328,8 +328,8 @@ func (d *decoder) process(c *Config, f *file) {
 	}
 }
 
-// wrong reports a problem with a field, and looks up its line.
-func (d *decoder) wrong(at, format string, args ...any) {
+// reportAt reports a problem with a field, and looks up its line.
+func (d *decoder) reportAt(at, format string, args ...any) {
 	d.problems = append(d.problems, Problem{Line: d.line(at), Path: at, Message: fmt.Sprintf(format, args...)})
 }
 
@@ -340,9 +340,9 @@ func (d *decoder) size(at string, value spec.Size, byDefault, least, most int64)
 	n, err := routing.ParseSize(string(value))
 	switch {
 	case err != nil:
-		d.wrong(at, "%q: %s", value, err)
+		d.reportAt(at, "%q: %s", value, err)
 	case n < least || n > most:
-		d.wrong(at, "%s: must be from %d to %d bytes", value, least, most)
+		d.reportAt(at, "%s: must be from %d to %d bytes", value, least, most)
 	}
 	return n
 }
@@ -352,7 +352,7 @@ func (d *decoder) number(at string, value *int, byDefault, least, most int) int 
 		return byDefault
 	}
 	if *value < least || *value > most {
-		d.wrong(at, "%d: must be from %d to %d", *value, least, most)
+		d.reportAt(at, "%d: must be from %d to %d", *value, least, most)
 	}
 	return *value
 }
@@ -360,7 +360,7 @@ func (d *decoder) number(at string, value *int, byDefault, least, most int) int 
 func (d *decoder) duration(at, value string, byDefault time.Duration) time.Duration {
 	t := d.durationOrNone(at, value, byDefault)
 	if t == forever {
-		d.wrong(at, "%q: must be more than 0", value)
+		d.reportAt(at, "%q: must be more than 0", value)
 	}
 	return t
 }
@@ -373,7 +373,7 @@ func (d *decoder) durationOrNone(at, value string, byDefault time.Duration) time
 	t, err := routing.ParseDuration(value)
 	switch {
 	case err != nil:
-		d.wrong(at, "%q: %s", value, err)
+		d.reportAt(at, "%q: %s", value, err)
 	case t == 0:
 		return forever
 	}

@@ -26,8 +26,8 @@ type decoder struct {
 	nodes    int
 }
 
-// bad reports a problem with a node.
-func (d *decoder) bad(n *yaml.Node, at, format string, args ...any) {
+// report reports a problem with a node.
+func (d *decoder) report(n *yaml.Node, at, format string, args ...any) {
 	d.problems = append(d.problems, Problem{Line: n.Line, Path: at, Message: fmt.Sprintf(format, args...)})
 }
 
@@ -54,12 +54,12 @@ var (
 func (d *decoder) value(n *yaml.Node, v reflect.Value, at string, depth int) {
 	switch d.nodes++; {
 	case d.nodes == maxNodes+1:
-		d.bad(n, at, "is too much: a file can have at most %d values", maxNodes)
+		d.report(n, at, "is too much: a file can have at most %d values", maxNodes)
 		return
 	case d.nodes > maxNodes:
 		return
 	case depth > maxDepth:
-		d.bad(n, at, "is nested too deeply")
+		d.report(n, at, "is nested too deeply")
 		return
 	}
 	d.lines[at] = n.Line
@@ -89,13 +89,13 @@ func (d *decoder) kind(n *yaml.Node, v reflect.Value, at string, depth int) {
 		d.value(n, to.Elem(), at, depth+1)
 	case reflect.Struct, reflect.Map:
 		if n.Kind != yaml.MappingNode {
-			d.bad(n, at, "must be a mapping, with keys and values")
+			d.report(n, at, "must be a mapping, with keys and values")
 			return
 		}
 		d.mapping(n, v, at, depth)
 	case reflect.Slice:
 		if n.Kind != yaml.SequenceNode {
-			d.bad(n, at, "must be a list")
+			d.report(n, at, "must be a list")
 			return
 		}
 		d.list(n, v, at, depth)
@@ -116,11 +116,11 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, at string, depth int) {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		name, item := n.Content[i], n.Content[i+1]
 		if name.Kind != yaml.ScalarNode || name.Tag == "!!merge" {
-			d.bad(name, at, "must have plain keys")
+			d.report(name, at, "must have plain keys")
 			continue
 		}
 		if seen[name.Value] {
-			d.bad(name, at, "has the key %s twice", name.Value)
+			d.report(name, at, "has the key %s twice", name.Value)
 			continue
 		}
 		seen[name.Value] = true
@@ -130,7 +130,7 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, at string, depth int) {
 		}
 		field, ok := fieldOf(v, name.Value)
 		if !ok {
-			d.bad(name, join(at, name.Value), "is unknown; known are %s", strings.Join(names(v.Type()), ", "))
+			d.report(name, join(at, name.Value), "is unknown; known are %s", strings.Join(names(v.Type()), ", "))
 			continue
 		}
 		d.value(item, field, join(at, name.Value), depth+1)
@@ -149,7 +149,7 @@ func (d *decoder) entry(name, item *yaml.Node, v reflect.Value, at string, depth
 	} else if n, err := strconv.Atoi(name.Value); err == nil {
 		key.SetInt(int64(n))
 	} else {
-		d.bad(name, at, "must have a number as its key")
+		d.report(name, at, "must have a number as its key")
 		return
 	}
 	value := reflect.New(v.Type().Elem()).Elem()
@@ -189,9 +189,9 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, at string) {
 	default:
 	}
 	if n.Kind == yaml.ScalarNode {
-		d.bad(n, at, "%s: must be %s", n.Value, want)
+		d.report(n, at, "%s: must be %s", n.Value, want)
 	} else {
-		d.bad(n, at, "must be %s", want)
+		d.report(n, at, "must be %s", want)
 	}
 }
 

@@ -45,11 +45,11 @@ func (o *Outgoing) Each(yield func(name, value string) bool) {
 	if !host && !yield("Host", o.Authority) {
 		return
 	}
-	o.own(yield, edited)
+	o.added(yield, edited)
 }
 
-// own yields the fields that the proxy adds.
-func (o *Outgoing) own(yield func(name, value string) bool, edited bool) {
+// added yields the fields that the proxy adds.
+func (o *Outgoing) added(yield func(name, value string) bool, edited bool) {
 	if o.HopByHop && keepTE(o.Fields) && !yield("TE", "trailers") {
 		return
 	}

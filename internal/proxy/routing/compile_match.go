@@ -25,7 +25,7 @@ var (
 func (c *compiler) match(e *entry, s *spec.Match, at string) func(**paths) {
 	e.method = s.Method
 	if s.Method != "" && !methodToken.MatchString(s.Method) {
-		c.bad(at+".method", s.Method, "must be a method in capitals, like GET")
+		c.invalid(at+".method", s.Method, "must be a method in capitals, like GET")
 	}
 	e.headers = c.values(s.Headers, at, "headers", true)
 	e.query = c.values(s.QueryParams, at, "queryParams", false)
@@ -47,7 +47,7 @@ func (c *compiler) match(e *entry, s *spec.Match, at string) func(**paths) {
 			return nil
 		}
 	default:
-		c.bad(at+".type", kind, "must be Exact, PathPrefix or RegularExpression")
+		c.invalid(at+".type", kind, "must be Exact, PathPrefix or RegularExpression")
 		return nil
 	}
 	return func(at **paths) {
@@ -90,7 +90,7 @@ func (c *compiler) path(at, value string) bool {
 		fix = "must not be longer than 1024 bytes"
 	}
 	if fix != "" {
-		c.bad(at, value, "%s", fix)
+		c.invalid(at, value, "%s", fix)
 	}
 	return fix == ""
 }
@@ -105,7 +105,7 @@ func (c *compiler) regex(at, value string) *regexp.Regexp {
 			return re
 		}
 	}
-	c.bad(at, value, "must be a regular expression in RE2's syntax: %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+	c.invalid(at, value, "must be a regular expression in RE2's syntax: %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
 	return nil
 }
 
@@ -119,17 +119,17 @@ func (c *compiler) values(specs []spec.ValueMatch, at, field string, header bool
 		if header {
 			v.name = strings.ToLower(s.Name)
 			if !fieldName.MatchString(s.Name) {
-				c.bad(at+".name", s.Name, "must be the name of a header field")
+				c.invalid(at+".name", s.Name, "must be the name of a header field")
 			}
 		} else if s.Name == "" {
-			c.bad(at+".name", s.Name, "must be the name of a query parameter")
+			c.invalid(at+".name", s.Name, "must be the name of a query parameter")
 		}
 		switch s.Type {
 		case "", "Exact":
 		case "RegularExpression":
 			v.regex = c.regex(at+".value", s.Value)
 		default:
-			c.bad(at+".type", s.Type, "must be Exact or RegularExpression")
+			c.invalid(at+".type", s.Type, "must be Exact or RegularExpression")
 		}
 		if slices.ContainsFunc(out, func(o valueMatch) bool { return o.name == v.name }) {
 			c.warn(at+".name", "%s is matched above already; only the first match of a name counts", s.Name)

@@ -45,7 +45,7 @@ func (c *compiler) mirror(r *Rule, s mirrorSpec, edits *message.HeaderEdits, rew
 	}
 	for i, method := range own.Methods {
 		if !methodToken.MatchString(method) {
-			c.bad(index(at, "methods", i), method, "must be a method in capitals, like GET")
+			c.invalid(index(at, "methods", i), method, "must be a method in capitals, like GET")
 		}
 	}
 	if own.MaxBody != "" {
@@ -53,7 +53,7 @@ func (c *compiler) mirror(r *Rule, s mirrorSpec, edits *message.HeaderEdits, rew
 	}
 	if own.Timeout != "" {
 		if m.Timeout = c.duration(at+".timeout", own.Timeout); m.Timeout == 0 {
-			c.bad(at+".timeout", own.Timeout, "must be more than 0")
+			c.invalid(at+".timeout", own.Timeout, "must be more than 0")
 		}
 	}
 	num, den := c.fraction(s)
@@ -78,11 +78,11 @@ func (c *compiler) fraction(s mirrorSpec) (num, den uint64) {
 	n, d := 100, 100
 	switch {
 	case s.Percent != nil && s.Fraction != nil:
-		c.bad(s.at+".fraction", nil, "must not be set beside percent; use one of them")
+		c.invalid(s.at+".fraction", nil, "must not be set beside percent; use one of them")
 	case s.Percent != nil:
 		n = *s.Percent
 		if n < 0 || n > 100 {
-			c.bad(s.at+".percent", n, "must be from 0 to 100")
+			c.invalid(s.at+".percent", n, "must be from 0 to 100")
 		}
 	case s.Fraction != nil:
 		n = s.Fraction.Numerator
@@ -90,10 +90,10 @@ func (c *compiler) fraction(s mirrorSpec) (num, den uint64) {
 			d = *s.Fraction.Denominator
 		}
 		if d < 1 || d > 1<<31-1 {
-			c.bad(s.at+".fraction.denominator", d, "must be from 1 to 2147483647")
+			c.invalid(s.at+".fraction.denominator", d, "must be from 1 to 2147483647")
 		}
 		if n < 0 || n > d {
-			c.bad(s.at+".fraction.numerator", n, "must be from 0 to the denominator, %d", d)
+			c.invalid(s.at+".fraction.numerator", n, "must be from 0 to the denominator, %d", d)
 		}
 	}
 	if d < 1 || n < 0 || n > d {
@@ -108,11 +108,11 @@ func (c *compiler) key(s *spec.Keyed, at string) key {
 	}
 	switch {
 	case (s.Header == "") == (s.Cookie == ""):
-		c.bad(at, nil, "must have either header or cookie")
+		c.invalid(at, nil, "must have either header or cookie")
 	case s.Header != "" && !fieldName.MatchString(s.Header):
-		c.bad(at+".header", s.Header, "must be the name of a header field")
+		c.invalid(at+".header", s.Header, "must be the name of a header field")
 	case s.Cookie != "" && !fieldName.MatchString(s.Cookie):
-		c.bad(at+".cookie", s.Cookie, "must be the name of a cookie")
+		c.invalid(at+".cookie", s.Cookie, "must be the name of a cookie")
 	}
 	return key{header: strings.ToLower(s.Header), cookie: s.Cookie}
 }
@@ -121,7 +121,7 @@ func (c *compiler) key(s *spec.Keyed, at string) key {
 func (c *compiler) target(s mirrorSpec) *target {
 	at := s.at + ".backendRef"
 	if s.BackendRef.Weight != nil || len(s.BackendRef.Filters) > 0 {
-		c.bad(at, nil, "must have name and port only; a mirror has no weight and no filters")
+		c.invalid(at, nil, "must have name and port only; a mirror has no weight and no filters")
 	}
 	port := c.ref(&s.BackendRef, at)
 	name := portName(s.BackendRef.Name, s.BackendRef.Port)
@@ -165,7 +165,7 @@ func (c *compiler) count(t *target, at string, value *int, least int, to *int) {
 		return
 	}
 	if *to = *value; *to < least || *to > 1_000_000 {
-		c.bad(at, *to, "must be from %d to 1000000", least)
+		c.invalid(at, *to, "must be from %d to 1000000", least)
 	}
 }
 
@@ -175,7 +175,7 @@ func (c *compiler) declare(t *target, at, value string) bool {
 	name := at[strings.LastIndex(at, ".mirrorgate.")+1:]
 	before, ok := t.declared[name]
 	if ok && before.value != value {
-		c.bad(at, value, "must be %s as in %s: mirrors to one target share its limits", before.value, before.at)
+		c.invalid(at, value, "must be %s as in %s: mirrors to one target share its limits", before.value, before.at)
 		return false
 	}
 	t.declared[name] = declaration{value, at}
@@ -216,7 +216,7 @@ func (c *compiler) duration(at, value string) time.Duration {
 	}
 	d, err := ParseDuration(value)
 	if err != nil {
-		c.bad(at, value, "%s", err)
+		c.invalid(at, value, "%s", err)
 	}
 	return d
 }
@@ -224,7 +224,7 @@ func (c *compiler) duration(at, value string) time.Duration {
 func (c *compiler) size(at string, value spec.Size) int64 {
 	n, err := ParseSize(string(value))
 	if err != nil {
-		c.bad(at, string(value), "%s", err)
+		c.invalid(at, string(value), "%s", err)
 	}
 	return n
 }
