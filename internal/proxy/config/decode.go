@@ -137,7 +137,7 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, at string, depth int) {
 	}
 }
 
-// entry decodes one of a map.
+// entry decodes one entry of a map.
 func (d *decoder) entry(name, item *yaml.Node, v reflect.Value, at string, depth int) {
 	if v.IsNil() {
 		v.Set(reflect.MakeMap(v.Type()))

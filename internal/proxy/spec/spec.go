@@ -90,7 +90,7 @@ type ValueMatch struct {
 type BackendRef struct {
 	Name string `json:"name"`
 	Port int    `json:"port"`
-	// Weight defaults to 1; 0 gets nothing.
+	// Weight defaults to 1. A backend of weight 0 gets no requests.
 	Weight  *int     `json:"weight"`
 	Filters []Filter `json:"filters"`
 }
@@ -195,7 +195,7 @@ type Keyed struct {
 	Seed string `json:"seed"`
 }
 
-// Penalty says after how many failures in a row a target gets no copies, and for how long. The defaults are 100ms
+// Penalty sets after how many failures in a row a target gets no copies, and for how long. The defaults are 100ms
 // after 3 failures and 1s after 20.
 type Penalty struct {
 	Failures     *int   `json:"failures"`
