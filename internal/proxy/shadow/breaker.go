@@ -1,5 +1,7 @@
 package shadow
 
+// The circuit breaker of a target: a failing variant gets no copies for a while.
+
 import (
 	"sync"
 	"sync/atomic"
@@ -8,10 +10,10 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
 )
 
-// breaker is the circuit breaker of one target: after failures in a row nothing is sent for a while, then
-// one probe; a success lets everything through again.
+// breaker opens after failures in a row: no copy is sent until a pause is over, and then one copy as a probe.
+// A success closes the breaker.
 type breaker struct {
-	// failures in a row; while it is 0 nobody takes the lock.
+	// failures counts failures in a row. While it is 0 the mutex is not used.
 	failures atomic.Int64
 
 	mu        sync.Mutex
@@ -19,8 +21,8 @@ type breaker struct {
 	probing   bool
 }
 
-// open says whether a copy need not be made. It claims nothing: it may take long until the client
-// has sent its request.
+// open reports whether making a copy is pointless. It does not claim the probe, because the client may take
+// long to send its request.
 func (b *breaker) open(now time.Time) bool {
 	if b.failures.Load() == 0 {
 		return false
@@ -30,7 +32,8 @@ func (b *breaker) open(now time.Time) bool {
 	return b.probing || now.Before(b.openUntil)
 }
 
-// claim says whether a copy may be sent now; after a pause it becomes the probe, until report.
+// claim reports whether a copy may be sent now. The first copy after a pause is the probe: until report or
+// release no other copy is sent.
 func (b *breaker) claim(now time.Time) bool {
 	if b.failures.Load() == 0 {
 		return true
@@ -44,7 +47,7 @@ func (b *breaker) claim(now time.Time) bool {
 	return true
 }
 
-// release gives back what claim granted: the copy was not sent after all.
+// release undoes claim for a copy that was not sent after all.
 func (b *breaker) release() {
 	if b.failures.Load() == 0 {
 		return
@@ -54,7 +57,7 @@ func (b *breaker) release() {
 	b.probing = false
 }
 
-// report tells how sending a copy ended.
+// report records whether sending a copy succeeded.
 func (b *breaker) report(p *routing.Penalty, ok bool) {
 	if ok && b.failures.Load() == 0 {
 		return

@@ -21,28 +21,28 @@ func TestBreaker(t *testing.T) {
 		}
 		b.report(p, false)
 		b.report(p, false)
-		sent(true, "two failures are none")
+		sent(true, "two failures do not open the breaker")
 		b.report(p, false)
-		sent(false, "three in a row")
+		sent(false, "three failures in a row open the breaker")
 		time.Sleep(p.Pause) //nolint:forbidigo // inside the bubble
-		assert.False(t, b.open(time.Now()), "a copy may be made")
-		sent(true, "one probe, though another copy was made that may never be sent")
-		sent(false, "and no more")
+		assert.False(t, b.open(time.Now()), "a copy may be made after the pause")
+		sent(true, "one probe may be sent, although another copy was made that may never be sent")
+		sent(false, "no second copy besides the probe")
 		b.release()
-		sent(true, "it was not sent after all: another probe")
+		sent(true, "the probe was not sent after all, so another copy becomes the probe")
 		b.report(p, false)
-		sent(false, "it failed as well")
+		sent(false, "the probe failed")
 		time.Sleep(p.Pause) //nolint:forbidigo // inside the bubble
-		sent(true, "the next probe")
+		sent(true, "the next probe after the pause")
 		b.report(p, true)
-		sent(true, "healed")
-		sent(true, "for all")
+		sent(true, "a success closes the breaker")
+		sent(true, "for all copies")
 		for range p.LongFailures {
 			b.report(p, false)
 		}
 		time.Sleep(p.LongPause - time.Millisecond) //nolint:forbidigo // inside the bubble
-		sent(false, "many failures pause for longer")
+		sent(false, "many failures cause the longer pause")
 		time.Sleep(time.Millisecond) //nolint:forbidigo // inside the bubble
-		sent(true, "but not for ever")
+		sent(true, "a probe after the longer pause")
 	})
 }

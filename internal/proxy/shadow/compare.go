@@ -1,15 +1,17 @@
 package shadow
 
+// Comparing the answers of primary and variant.
+
 import (
 	"sync"
 	"time"
 )
 
-// Comparison brings together how the primary and how the variant answered one request. The later
-// of the two reports; without an answer of both there is nothing to compare.
+// Comparison compares the answers of primary and variant to one request. The later answer calls Report;
+// without both answers it is not called.
 type Comparison struct {
-	// Report gets both statuses, and the variant's latency divided by the primary's: 0 if one of the
-	// two answered before it had the whole request.
+	// Report gets both statuses, and the variant's latency divided by the primary's: 0 if one of them
+	// answered before it had received the whole request.
 	Report func(primary, variant int, ratio float64)
 
 	mu     sync.Mutex
@@ -18,21 +20,22 @@ type Comparison struct {
 	took   time.Duration
 }
 
-// Primary tells how the primary answered. took is from the request sent to the final head, 0 if that
-// came earlier.
+// Primary records the answer of the primary. took is the time from the end of the request to the head of the
+// final response, 0 if the head came first.
 func (c *Comparison) Primary(status int, took time.Duration) {
 	if s, t, ok := c.meet(status, took); ok {
 		c.Report(status, s, ratio(t, took))
 	}
 }
 
+// variant records the answer of the variant, as Primary does.
 func (c *Comparison) variant(status int, took time.Duration) {
 	if s, t, ok := c.meet(status, took); ok {
 		c.Report(s, status, ratio(took, t))
 	}
 }
 
-// meet keeps the first answer, and returns it to the second.
+// meet stores the first answer, and returns it to the caller that has the second.
 func (c *Comparison) meet(status int, took time.Duration) (int, time.Duration, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

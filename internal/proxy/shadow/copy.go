@@ -1,5 +1,7 @@
 package shadow
 
+// A copy of a request, from its head to the moment it is submitted.
+
 import (
 	"strings"
 	"time"
@@ -9,23 +11,24 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
 
-// Copy is a shadow request: a head and a body of its own, so that nothing ties it to the request
-// it was made from; at most it borrows the body until Submit returns. From Admit until Submit or
-// Discard it belongs to one goroutine.
+// Copy is a shadow request. It has a head and a body of its own, so that it is independent of the original
+// request; at most it borrows the body until Submit returns. From Admit until Submit or Discard it must be
+// used by one goroutine only.
 type Copy struct {
-	// IsHead says that the method is HEAD, so that the answer has no body; Chunked that the
-	// request's body came without a length.
+	// IsHead reports whether the method is HEAD, so that the answer has no body. Chunked reports whether
+	// the length of the request's body was unknown.
 	IsHead, Chunked bool
-	// Trailers are copied by Trail.
+	// Trailers are set by Trail.
 	Trailers []message.Field
-	// Begin is when the copy is sent, and Until when the answer must have been read.
+	// Begin is when sending the copy began, and Until the deadline for reading its answer.
 	Begin, Until time.Time
-	// End is when the answer had been read; the Sender sets it.
+	// End is when the answer had been read. The Sender sets it.
 	End time.Time
-	// Latency is from the copy sent to the head of its final answer; the Sender sets it. 0 if the
-	// answer came earlier.
+	// Latency is the time from the end of the copy to the head of its final answer, 0 if the head came
+	// first. The Sender sets it.
 	Latency time.Duration
-	// Spent says that there is no connection, and may be no further one; the Sender sets it.
+	// Spent reports that there is no idle connection and that the limit of new connections is reached. The
+	// Sender sets it.
 	Spent bool
 
 	queue    *Queue
@@ -36,7 +39,7 @@ type Copy struct {
 	timeout  time.Duration
 	buf      []byte
 	head     int
-	// borrowed is a body that is the request's, as long as it is; lent is how long it was.
+	// borrowed is the body while it is still in the request's memory, and lent its length.
 	borrowed []byte
 	lent     int
 	reserved int64
@@ -44,11 +47,11 @@ type Copy struct {
 	answered Answered
 }
 
-// Timed says that Latency is wanted.
+// Timed reports whether the Sender must set Latency.
 func (c *Copy) Timed() bool { return c.compare != nil }
 
-// Wire is the head in HTTP/1.1's format and the bytes of the body. Of a Sender that must not wait, they
-// may be the request's: what is not sent when Send returns is to be kept first.
+// Wire returns the head in HTTP/1.1's format and the body. The body may be borrowed from the request: a
+// Sender that has not sent all of it when Send returns must call Keep first.
 func (c *Copy) Wire() (head, body []byte) {
 	if c.borrowed != nil {
 		return c.buf[:c.head], c.borrowed
@@ -56,19 +59,19 @@ func (c *Copy) Wire() (head, body []byte) {
 	return c.buf[:c.head], c.buf[c.head:]
 }
 
-// Size is how many bytes Wire is.
+// Size returns the length of head and body together, in bytes.
 func (c *Copy) Size() int { return len(c.buf) + len(c.borrowed) }
 
-// Keep makes the copy independent of the request.
+// Keep copies a borrowed body, so that the copy is independent of the request.
 func (c *Copy) Keep() {
-	c.buf = append(c.buf, c.borrowed...) // room was made
+	c.buf = append(c.buf, c.borrowed...) // Borrow has reserved the capacity
 	c.borrowed, c.lent = nil, 0
 }
 
-// Return gives back what was borrowed: it has been sent.
+// Return ends the use of a borrowed body, once it has been sent.
 func (c *Copy) Return() { c.borrowed = nil }
 
-// Outgoing takes the head apart again, for a protocol that does not send it as it is.
+// Outgoing parses the head, for a protocol that does not send it in HTTP/1.1's format.
 func (c *Copy) Outgoing() message.Outgoing {
 	first, rest, _ := strings.Cut(string(c.buf[:c.head]), "\r\n")
 	req := &message.Request{Length: int64(len(c.buf) - c.head)}
@@ -88,7 +91,7 @@ func (c *Copy) Outgoing() message.Outgoing {
 	return out
 }
 
-// Line returns method, target and Host as they are sent, valid as long as the copy is.
+// Line returns the method, the request target and the Host that are sent. They are valid as long as the copy.
 func (c *Copy) Line() (method, target, host string) {
 	first, _, _ := strings.Cut(buffer.View(c.buf[:c.head]), "\r\n")
 	method, rest, _ := strings.Cut(first, " ")
@@ -97,7 +100,8 @@ func (c *Copy) Line() (method, target, host string) {
 	return method, target, host
 }
 
-// Get returns the first field of that name, which is in lower case, valid as long as the copy is.
+// Get returns the value of the first field with the given name, which must be in lower case. The value is
+// valid as long as the copy.
 func (c *Copy) Get(name string) (string, bool) {
 	for rest := buffer.View(c.buf[:c.head]); rest != ""; {
 		var line string
@@ -109,8 +113,8 @@ func (c *Copy) Get(name string) (string, bool) {
 	return "", false
 }
 
-// Write appends a piece of the body. If that is too much the copy is dropped, and must not be used
-// any more: Write returns false.
+// Write appends a piece of the body. It returns false if the copy became too large: then the copy is dropped
+// and must not be used any more.
 func (c *Copy) Write(p []byte) bool {
 	size := len(c.buf) + len(p)
 	if int64(size-c.head) > c.maxBody {
@@ -125,8 +129,8 @@ func (c *Copy) Write(p []byte) bool {
 	return true
 }
 
-// Borrow is Write of the whole body, which stays as it is until Submit has returned or the copy is
-// discarded. It is copied only if it cannot be sent by then, but counts as if it were.
+// Borrow is like Write, for the whole body at once. The caller must not change p until Submit has returned or
+// the copy is discarded. The body is copied only if it cannot be sent by then, but its size counts in any case.
 func (c *Copy) Borrow(p []byte) bool {
 	kept := len(c.buf)
 	if len(p) < borrowFrom || kept > c.head {
@@ -144,46 +148,47 @@ func (c *Copy) Borrow(p []byte) bool {
 	return true
 }
 
-// borrowFrom is from how many bytes on it is worth it.
+// borrowFrom is the size in bytes from which borrowing is cheaper than copying.
 const borrowFrom = 4 << 10
 
-// Trail keeps the trailers.
+// Trail stores the trailers.
 func (c *Copy) Trail(fields []message.Field) { c.Trailers = append(c.Trailers[:0], fields...) }
 
-// grow makes room for size bytes in all. What counts is what is held, not what is used.
+// grow makes room for size bytes in total. The capacity counts against the budget, not the bytes in use.
 func (c *Copy) grow(size int) bool {
 	if size <= cap(c.buf) {
 		return true
 	}
-	want := buffer.LargeSize
-	if size > want {
-		want = max(size, min(2*cap(c.buf), c.head+int(c.maxBody)))
+	capacity := buffer.LargeSize
+	if size > capacity {
+		capacity = max(size, min(2*cap(c.buf), c.head+int(c.maxBody)))
 	}
-	if !c.queue.reserve(int64(want)) {
+	if !c.queue.reserve(int64(capacity)) {
 		return false
 	}
 	var bigger []byte
-	if want == buffer.LargeSize {
+	if capacity == buffer.LargeSize {
 		bigger = buffer.Large()
 	} else {
-		bigger = make([]byte, want)
+		bigger = make([]byte, capacity)
 	}
 	bigger = bigger[:copy(bigger, c.buf)]
 	buffer.Recycle(c.buf)
 	c.queue.held.Add(-c.reserved)
-	c.buf, c.reserved = bigger, int64(want)
+	c.buf, c.reserved = bigger, int64(capacity)
 	return true
 }
 
-// Submit hands the copy over to be sent. It never waits.
+// Submit sends the copy or queues it. It never blocks.
 func (c *Copy) Submit() { c.queue.submit(c) }
 
-// Discard drops the copy.
+// Discard drops the copy, and reports the reason to the observer.
 func (c *Copy) Discard(why Reason) {
 	c.observer.Dropped(why)
 	c.free()
 }
 
+// free returns the memory of the copy.
 func (c *Copy) free() {
 	c.queue.held.Add(-c.reserved)
 	buffer.Recycle(c.buf)

@@ -1,7 +1,6 @@
-// Package shadow sends copies of requests to variants. Whatever a variant does, nothing here makes
-// the primary wait: a copy is admitted against bounds before anything is copied, sent once, to one
-// endpoint, by the primary's goroutine only as far as that does not wait, and dropped and counted when
-// there is no room for it.
+// Package shadow sends copies of requests to variants. A variant never delays the primary: limits are checked
+// before anything is copied, a copy is sent once and to one endpoint, the primary's goroutine sends it only
+// as far as that does not block, and a copy without room is dropped and counted.
 package shadow
 
 import (
@@ -19,37 +18,38 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
 
-// Reason is why a copy was dropped, as metrics name it.
+// Reason is why a copy was dropped: the value of a metric's label.
 type Reason string
 
 // All reasons.
 const (
-	QueueFull  Reason = "queue_full" // as many copies are under way and waiting as may be
-	Budget     Reason = "budget"     // all copies together would hold too many bytes
-	TooLarge   Reason = "too_large"  // the body is longer than the mirror copies
-	Penalty    Reason = "penalty"    // the target failed repeatedly and is left alone
-	Loop       Reason = "loop"       // the request is a copy itself
-	NoEndpoint Reason = "no_endpoint"
-	Connect    Reason = "connect"    // no connection
-	Churn      Reason = "churn"      // no connection either: the variant ends them, and had as many as it gets
-	Reset      Reason = "reset"      // the connection broke, or what came was no answer
-	Timeout    Reason = "timeout"    // no answer in time
-	Incomplete Reason = "incomplete" // the client did not send its request to the end
-	Primary    Reason = "primary"    // the request could not be sent to the primary
-	Shutdown   Reason = "shutdown"
+	QueueFull  Reason = "queue_full"  // too many copies are under way and queued
+	Budget     Reason = "budget"      // all copies of the target together would hold too many bytes
+	TooLarge   Reason = "too_large"   // the body is longer than the mirror's maxBody
+	Penalty    Reason = "penalty"     // the breaker is open: the target failed repeatedly
+	Loop       Reason = "loop"        // the request is a copy itself
+	NoEndpoint Reason = "no_endpoint" // the target has no ready endpoint
+	Connect    Reason = "connect"     // connecting failed
+	Churn      Reason = "churn"       // the variant closes its connections, and the limit of new ones is reached
+	Reset      Reason = "reset"       // the connection broke, or the answer was invalid
+	Timeout    Reason = "timeout"     // no answer in time
+	Incomplete Reason = "incomplete"  // the client did not send its whole request
+	Primary    Reason = "primary"     // the request could not be sent to the primary
+	Shutdown   Reason = "shutdown"    // the target was removed, or the proxy is shutting down
 )
 
-// Reasons lists them all.
+// Reasons lists all reasons.
 var Reasons = []Reason{QueueFull, Budget, TooLarge, Penalty, Loop, NoEndpoint, Connect, Churn, Reset, Timeout, Incomplete, Primary, Shutdown}
 
-// Observer is told what becomes of the copies of one mirror. It is called from many goroutines.
+// Observer counts the copies of one mirror. It must be safe for concurrent use.
 type Observer interface {
+	// Dropped is called for a copy that was dropped.
 	Dropped(why Reason)
-	// Answered is a copy that was sent and got an answer.
+	// Answered is called for a copy that was sent and got an answer.
 	Answered(a *Answered)
 }
 
-// Answered tells of a copy that got an answer. It is valid only during the call.
+// Answered describes a copy that got an answer. It is valid only during the call.
 type Answered struct {
 	Copy     *Copy
 	Status   int
@@ -59,16 +59,17 @@ type Answered struct {
 	Endpoint string
 }
 
-// Sender carries copies in one protocol.
+// Sender sends copies in one protocol.
 type Sender interface {
-	// Send sends the copy and calls c.Done, from any goroutine and perhaps before it returns, once the
-	// answer has been read, by c.Until, or there will be none. It sets c.End, and c.Latency if c.Timed.
-	// Unless wait is set it must not wait, and returns false if it would have to: then nothing was sent,
-	// nor will be if it sets c.Spent. It keeps nothing of the copy after Done.
+	// Send sends the copy. It calls c.Done once the answer has been read or has failed, at the latest at
+	// c.Until, from any goroutine and possibly before Send returns. It sets c.End, and c.Latency if c.Timed.
+	// Unless wait is set Send must not block. If it would have to, it returns false and has sent nothing:
+	// the caller tries again with wait, or drops the copy if Send has set c.Spent. The Sender must not use
+	// the copy after Done.
 	Send(to *upstream.Endpoint, c *Copy, wait bool) bool
 }
 
-// Config is what a table says about a target.
+// Config is the configuration of a Queue.
 type Config struct {
 	Limits    routing.Limits
 	Endpoints upstream.Set
@@ -99,21 +100,21 @@ func NewQueue(c *Config) *Queue {
 	return q
 }
 
-// Configure replaces limits and endpoints for all copies that are not being sent yet.
+// Configure replaces the configuration, for all copies whose sending has not begun.
 func (q *Queue) Configure(c *Config) { q.config.Store(c) }
 
-// InFlight is how many copies are being sent.
+// InFlight returns the number of copies that are being sent.
 func (q *Queue) InFlight() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.running
 }
 
-// Held is how many bytes all copies hold that wait or are under way.
+// Held returns the number of bytes that all copies hold, queued or under way.
 func (q *Queue) Held() int64 { return q.held.Load() }
 
-// Admit makes a copy of a request, its body still to be written, or drops it before any work is
-// done for it and returns nil.
+// Admit makes a copy of a request, without its body. It returns nil if a limit forbids the copy: then the drop
+// is reported to the observer.
 func (q *Queue) Admit(out *message.Outgoing, mirror *routing.Mirror, observer Observer, compare *Comparison, now time.Time) *Copy {
 	config := q.config.Load()
 	if out.Length > mirror.MaxBody {
@@ -150,6 +151,7 @@ func (q *Queue) Admit(out *message.Outgoing, mirror *routing.Mirror, observer Ob
 	return c
 }
 
+// reserve reports whether n more bytes are within the budget, and adds them if so.
 func (q *Queue) reserve(n int64) bool {
 	if q.held.Add(n) > q.config.Load().Limits.Budget {
 		q.held.Add(-n)
@@ -158,13 +160,14 @@ func (q *Queue) reserve(n int64) bool {
 	return true
 }
 
+// full reports whether no further copy can be sent or queued.
 func (q *Queue) full(limits *routing.Limits) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.running >= limits.MaxInFlight && q.queued >= limits.Queue
 }
 
-// submit starts to send the copy if there is room, or else queues it.
+// submit begins to send the copy if the limit of copies under way allows it, else queues it.
 func (q *Queue) submit(c *Copy) {
 	limits := &q.config.Load().Limits
 	q.mu.Lock()
@@ -192,8 +195,8 @@ func (q *Queue) submit(c *Copy) {
 	}
 }
 
-// dispatch sends a copy, or, if that one cannot be sent, the next that waits. It does not wait itself:
-// what would is left to a goroutine.
+// dispatch sends a copy or, if that copy cannot be sent, the next one in the queue. It never blocks: sending
+// that would block is done in a new goroutine.
 func (q *Queue) dispatch(c *Copy) {
 	for ; c != nil; c = q.next() {
 		config := q.config.Load()
@@ -223,7 +226,8 @@ func (q *Queue) dispatch(c *Copy) {
 	}
 }
 
-// next returns the copy that takes the place of one that has ended, or nil.
+// next takes the next copy from the queue, in place of one that has ended. It returns nil if the queue is
+// empty.
 func (q *Queue) next() *Copy {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -242,13 +246,13 @@ func (q *Queue) next() *Copy {
 	return c
 }
 
-// Done tells how sending the copy ended; status is that of its answer unless there is an error. The
-// copy must not be used any more.
+// Done reports how sending the copy ended: with an error, or with the status of its answer. The caller must
+// not use the copy any more.
 func (c *Copy) Done(status int, err error) {
 	q := c.queue
 	c.endpoint.Leave()
 	if errors.Is(err, upstream.ErrChurn) {
-		q.breaker.release() // nothing was tried
+		q.breaker.release() // no connection was tried
 	} else {
 		q.breaker.report(&q.config.Load().Limits.Penalty, err == nil)
 	}
@@ -279,7 +283,7 @@ func reasonOf(err error) Reason {
 	return Reset
 }
 
-// Close drops what waits and waits for what is under way, which their timeouts bound.
+// Close drops all queued copies and waits until the copies under way have ended, which their timeouts bound.
 func (q *Queue) Close() {
 	q.Drop()
 	q.mu.Lock()
@@ -289,7 +293,7 @@ func (q *Queue) Close() {
 	q.mu.Unlock()
 }
 
-// Drop drops what waits, and whatever is submitted from now on.
+// Drop drops all queued copies, and every copy that is submitted later.
 func (q *Queue) Drop() {
 	q.mu.Lock()
 	q.closed = true

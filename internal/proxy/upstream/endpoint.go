@@ -1,5 +1,5 @@
-// Package upstream holds the endpoints that requests can be sent to: which one is chosen, and the
-// connections that wait there for the next request. It knows no protocol.
+// Package upstream holds the endpoints that requests can be sent to, chooses among them, and keeps their idle
+// connections. It is independent of the protocol.
 package upstream
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/splitmix"
 )
 
-// Idle is a connection between two requests.
+// Idle is an idle connection, which waits for its next request.
 type Idle interface {
 	Close() error
 }
@@ -28,12 +28,12 @@ type Idle interface {
 type Endpoint struct {
 	Address string
 
-	// hash is of the address, for affinity.
+	// hash is the hash of the address, for affinity.
 	hash     uint64
 	inFlight atomic.Int64
-	// failed is when connecting failed last, in Unix nanoseconds.
+	// failed is the time of the last failure to connect, in Unix nanoseconds; 0 for never.
 	failed atomic.Int64
-	// connects is nil if any number of connections may be opened.
+	// connects limits new connections; nil means no limit.
 	connects *rate.Limiter
 	pool     *Pool
 
@@ -47,20 +47,20 @@ type idleConn struct {
 	since time.Time
 }
 
-// ErrConnect wraps every error of Dial: nothing was sent.
+// ErrConnect is wrapped by every error of Dial. It means that no byte was sent.
 var ErrConnect = errors.New("cannot connect")
 
 type connectError struct{ error }
 
 func (e connectError) Unwrap() []error { return []error{ErrConnect, e.error} }
 
-// ErrChurn is the error of Dial when the endpoint was connected to as often as the pool allows.
+// ErrChurn is the error of Dial when the pool's limit of new connections is reached.
 var ErrChurn = errors.New("connected to too often")
 
-// Spent says that Dial would fail with ErrChurn.
+// Spent reports whether Dial would fail with ErrChurn.
 func (e *Endpoint) Spent() bool { return e.connects != nil && e.connects.Tokens() < 1 }
 
-// Dial opens a connection within the pool's timeout and the deadline of ctx.
+// Dial opens a connection, within the pool's timeout and the deadline of ctx.
 func (e *Endpoint) Dial(ctx context.Context) (net.Conn, error) {
 	if e.connects != nil && !e.connects.Allow() {
 		return nil, connectError{ErrChurn}
@@ -74,9 +74,8 @@ func (e *Endpoint) Dial(ctx context.Context) (net.Conn, error) {
 	return conn, nil
 }
 
-// Take returns the connection that waits the shortest, or nil. It may have ended meanwhile, or bytes
-// may have arrived on it that nobody asked for and that would be read as the answer to the next
-// request: who takes it has to look.
+// Take returns the most recently used idle connection, or nil. The caller must check it: the peer may have
+// closed it, or may have sent unsolicited bytes that would be read as the answer to the next request.
 func (e *Endpoint) Take() Idle {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -90,8 +89,8 @@ func (e *Endpoint) Take() Idle {
 	return conn
 }
 
-// Put keeps a connection for the next request. It returns false if there is no place for it: then it
-// is to be closed.
+// Put keeps a connection for the next request. It returns false if the endpoint keeps no more connections:
+// then the caller must close it.
 func (e *Endpoint) Put(conn Idle, now time.Time) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -102,13 +101,14 @@ func (e *Endpoint) Put(conn Idle, now time.Time) bool {
 	return true
 }
 
-// Enter and Leave count the requests that are under way, which Pick goes by.
+// Enter adds one to the number of requests under way, by which Pick chooses.
 func (e *Endpoint) Enter() { e.inFlight.Add(1) }
 
 // Leave undoes Enter.
 func (e *Endpoint) Leave() { e.inFlight.Add(-1) }
 
-// expire closes what has waited since before the given time; the oldest come first.
+// expire closes the connections that have been idle since before the given time. The longest idle ones are
+// first in the list.
 func (e *Endpoint) expire(before time.Time) {
 	e.mu.Lock()
 	n := 0
@@ -131,15 +131,15 @@ func (e *Endpoint) retire() {
 	e.expire(time.Now().Add(time.Hour))
 }
 
-// Set is the endpoints of one port, interchangeable.
+// Set is the endpoints of one port. They are interchangeable.
 type Set []*Endpoint
 
-// avoidFor is how long an endpoint that refused a connection is only the second choice.
+// avoidFor is how long Pick prefers other endpoints after connecting to an endpoint failed.
 const avoidFor = time.Second
 
-// Pick returns one of two random endpoints: the one with fewer requests under way. It avoids what
-// was tried already, and what could not be connected to a moment ago, while there is another.
-// It returns nil if nothing is left.
+// Pick returns the one of two random endpoints that has fewer requests under way. It never returns an endpoint
+// that was tried already, and one whose last connection failed recently only if there is no other. It returns
+// nil if no endpoint remains.
 func (s Set) Pick(tried []*Endpoint, now time.Time) *Endpoint {
 	switch {
 	case len(s) == 0:
@@ -161,6 +161,7 @@ func (s Set) Pick(tried []*Endpoint, now time.Time) *Endpoint {
 	return a
 }
 
+// pickOther is Pick for a request that was tried before.
 func (s Set) pickOther(tried []*Endpoint, now time.Time) *Endpoint {
 	var best *Endpoint
 	for n, start := 0, random(len(s)); n < len(s); n++ {
@@ -172,9 +173,9 @@ func (s Set) pickOther(tried []*Endpoint, now time.Time) *Endpoint {
 	return best
 }
 
-// PickFor returns the endpoint that belongs to a client, given as a hash of its address: the same for
-// as long as it is there, on every replica, and another one only for the clients of an endpoint that
-// goes or comes (rendezvous hashing). What Pick avoids, it avoids.
+// PickFor returns the endpoint of a client, which is given as the hash of its address. Every replica chooses the
+// same endpoint, as long as it exists. When an endpoint is added or removed, only the clients of that endpoint
+// move (rendezvous hashing). PickFor avoids the same endpoints as Pick.
 func (s Set) PickFor(client uint64, tried []*Endpoint, now time.Time) *Endpoint {
 	var best *Endpoint
 	var most uint64
@@ -184,7 +185,7 @@ func (s Set) PickFor(client uint64, tried []*Endpoint, now time.Time) *Endpoint 
 		}
 		score := splitmix.Mix(client ^ e.hash)
 		if best != nil {
-			failed, other := e.failedSince(now), best.failedSince(now)
+			failed, other := e.failedRecently(now), best.failedRecently(now)
 			if failed && !other || failed == other && score <= most {
 				continue
 			}
@@ -194,7 +195,7 @@ func (s Set) PickFor(client uint64, tried []*Endpoint, now time.Time) *Endpoint 
 	return best
 }
 
-// Client is the hash of a client's address, given as host:port. The port does not matter.
+// Client returns the hash of a client's address, which is given as host:port. The port is ignored.
 func Client(remote string) uint64 {
 	if at, err := netip.ParseAddrPort(remote); err == nil {
 		address := at.Addr().Unmap().WithZone("").As16()
@@ -203,8 +204,9 @@ func Client(remote string) uint64 {
 	return xxhash.Sum64String(remote)
 }
 
+// better reports whether a is to be preferred to b.
 func better(a, b *Endpoint, now time.Time) bool {
-	af, bf := a.failedSince(now), b.failedSince(now)
+	af, bf := a.failedRecently(now), b.failedRecently(now)
 	if af != bf {
 		return bf
 	}
@@ -213,7 +215,8 @@ func better(a, b *Endpoint, now time.Time) bool {
 
 func random(n int) int { return rand.IntN(n) } //nolint:gosec // which endpoint is no secret
 
-func (e *Endpoint) failedSince(now time.Time) bool {
+// failedRecently reports whether connecting failed less than avoidFor ago.
+func (e *Endpoint) failedRecently(now time.Time) bool {
 	at := e.failed.Load()
 	return at != 0 && now.UnixNano()-at < int64(avoidFor)
 }

@@ -16,30 +16,30 @@ func TestPick(t *testing.T) {
 	now := time.Now()
 	assert.Nil(t, Set(nil).Pick(nil, now))
 	assert.Same(t, set[0], set[:1].Pick(nil, now))
-	assert.Nil(t, set[:1].Pick(set[:1], now), "tried")
+	assert.Nil(t, set[:1].Pick(set[:1], now), "the only endpoint was tried")
 
 	for range 100 {
-		assert.NotContains(t, set[:2], set.Pick(set[:2], now), "tried before")
+		assert.NotContains(t, set[:2], set.Pick(set[:2], now), "endpoints that were tried before")
 	}
 	set[0].Enter()
 	for range 100 {
-		assert.Same(t, set[1], set[:2].Pick(nil, now), "fewer requests under way")
+		assert.Same(t, set[1], set[:2].Pick(nil, now), "the endpoint with fewer requests under way")
 	}
 	set[0].Leave()
 	set[1].failed.Store(now.UnixNano())
 	for range 100 {
-		assert.Same(t, set[0], set[:2].Pick(nil, now), "failed a moment ago")
+		assert.Same(t, set[0], set[:2].Pick(nil, now), "the other endpoint failed recently")
 	}
-	assert.Same(t, set[1], set[:2].Pick(set[:1], now), "but better than none")
+	assert.Same(t, set[1], set[:2].Pick(set[:1], now), "an endpoint that failed recently is better than none")
 	later := now.Add(2 * avoidFor)
 	seen := map[*Endpoint]bool{}
 	for range 1000 {
 		seen[set.Pick(nil, later)] = true
 	}
-	assert.Len(t, seen, 3, "all take part")
+	assert.Len(t, seen, 3, "all endpoints are chosen")
 }
 
-// Each client has an endpoint of its own, and only those of one that goes, or for one that comes, move.
+// TestPickFor checks that a client keeps its endpoint: only clients of an added or removed endpoint move.
 func TestPickFor(t *testing.T) {
 	pool := NewPool(&Pool{})
 	set := pool.Set([]string{"10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80", "10.0.0.4:80"})
@@ -51,7 +51,7 @@ func TestPickFor(t *testing.T) {
 	for i := range 4000 {
 		e := of(set, i)
 		count[e]++
-		assert.Same(t, e, of(pool.Set([]string{"10.0.0.4:80", "10.0.0.2:80", "10.0.0.1:80", "10.0.0.3:80"}), i), "whatever their order")
+		assert.Same(t, e, of(pool.Set([]string{"10.0.0.4:80", "10.0.0.2:80", "10.0.0.1:80", "10.0.0.3:80"}), i), "the order of endpoints must not matter")
 		without := of(set[:3], i)
 		if e != set[3] {
 			assert.Same(t, e, without)
@@ -61,18 +61,18 @@ func TestPickFor(t *testing.T) {
 		assert.InDelta(t, 1000, count[e], 100, e.Address)
 	}
 	client := Client("[::ffff:10.1.0.1]:7")
-	assert.Equal(t, Client("10.1.0.1:9"), client, "neither port nor spelling matters")
+	assert.Equal(t, Client("10.1.0.1:9"), client, "neither the port nor the spelling of an address matters")
 	first := set.PickFor(client, nil, now)
 	second := set.PickFor(client, []*Endpoint{first}, now)
 	assert.NotSame(t, first, second)
 	first.failed.Store(now.UnixNano())
-	assert.Same(t, second, set.PickFor(client, nil, now), "failed a moment ago")
+	assert.Same(t, second, set.PickFor(client, nil, now), "the other endpoint failed recently")
 	assert.Same(t, first, set.PickFor(client, nil, now.Add(2*avoidFor)))
-	assert.Same(t, first, Set{first}.PickFor(client, nil, now), "but better than none")
+	assert.Same(t, first, Set{first}.PickFor(client, nil, now), "an endpoint that failed recently is better than none")
 	assert.Nil(t, Set{first}.PickFor(client, []*Endpoint{first}, now))
 }
 
-// idle counts what happens to it.
+// idle is a connection that records whether it was closed.
 type idle struct{ closed bool }
 
 func (i *idle) Close() error { i.closed = true; return nil }
@@ -85,8 +85,8 @@ func TestIdle(t *testing.T) {
 	old, middle, young := &idle{}, &idle{}, &idle{}
 	assert.True(t, e.Put(old, now.Add(-time.Minute)))
 	assert.True(t, e.Put(middle, now))
-	assert.False(t, e.Put(young, now), "more than may wait")
-	assert.Same(t, middle, e.Take(), "the last first")
+	assert.False(t, e.Put(young, now), "no more connections than maxIdle")
+	assert.Same(t, middle, e.Take(), "the most recently used connection first")
 	assert.Same(t, old, e.Take())
 	assert.Nil(t, e.Take())
 
@@ -98,9 +98,9 @@ func TestIdle(t *testing.T) {
 	assert.False(t, young.closed)
 
 	pool.Keep(func(string) bool { return false })
-	assert.True(t, young.closed, "the address is gone")
+	assert.True(t, young.closed, "the pool has forgotten the address")
 	late := &idle{}
-	assert.False(t, e.Put(late, now), "its requests end in peace, its connections do not wait")
+	assert.False(t, e.Put(late, now), "a forgotten endpoint keeps no connections")
 	assert.NotSame(t, e, pool.Endpoint("a:1"))
 }
 
@@ -115,6 +115,6 @@ func TestDial(t *testing.T) {
 	_, err = e.Dial(t.Context())
 	require.ErrorIs(t, err, ErrConnect)
 	var op *net.OpError
-	require.ErrorAs(t, err, &op, "the cause is kept")
-	assert.True(t, e.failedSince(time.Now()))
+	require.ErrorAs(t, err, &op, "the cause must be wrapped")
+	assert.True(t, e.failedRecently(time.Now()))
 }

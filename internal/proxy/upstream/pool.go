@@ -1,5 +1,7 @@
 package upstream
 
+// Pools of endpoints with their idle connections.
+
 import (
 	"cmp"
 	"context"
@@ -12,12 +14,12 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Pool keeps endpoints by their address, so that connections survive a change of the table. Fields
-// are set before the first call and not changed afterwards.
+// Pool keeps endpoints by address, so that their connections survive a change of the table. The fields must
+// not be changed after the first call.
 type Pool struct {
 	// Timeout bounds connecting: 2 s if 0.
 	Timeout time.Duration
-	// Connects is how many new connections one endpoint gets in a second, and at once: any number if 0.
+	// Connects limits the new connections to one endpoint, per second and in a burst; 0 means no limit.
 	Connects int
 
 	// maxIdle is how many connections are kept for one endpoint: 256 if 0.
@@ -30,7 +32,7 @@ type Pool struct {
 	endpoints map[string]*Endpoint
 }
 
-// NewPool returns a pool with its zero fields filled.
+// NewPool returns a pool with the options of p, and defaults for its zero fields.
 func NewPool(p *Pool) *Pool {
 	return &Pool{
 		Timeout: cmp.Or(p.Timeout, 2*time.Second), Connects: p.Connects,
@@ -39,7 +41,7 @@ func NewPool(p *Pool) *Pool {
 	}
 }
 
-// Endpoint returns that of the address, the same until it is retired.
+// Endpoint returns the endpoint of an address, the same until the pool forgets it.
 func (p *Pool) Endpoint(address string) *Endpoint {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -63,8 +65,8 @@ func (p *Pool) Set(addresses []string) Set {
 	return set
 }
 
-// Keep forgets every endpoint whose address keep does not say yes to, and closes the connections
-// that wait there. Requests under way end in peace.
+// Keep forgets every endpoint for whose address keep returns false, and closes its idle connections. Requests
+// under way are not affected.
 func (p *Pool) Keep(keep func(address string) bool) {
 	p.mu.Lock()
 	var gone []*Endpoint
@@ -91,7 +93,8 @@ func (p *Pool) Forget(address string) {
 	}
 }
 
-// Run closes connections that have waited too long, until ctx ends; then it closes all.
+// Run closes connections that have been idle for too long. When ctx ends it closes all idle connections and
+// returns.
 func (p *Pool) Run(ctx context.Context) {
 	tick := time.NewTicker(p.idleTimeout / 8)
 	defer tick.Stop()
