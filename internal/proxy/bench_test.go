@@ -1,3 +1,5 @@
+// The cost of a request in time and allocations.
+
 package proxy_test
 
 import (
@@ -16,44 +18,28 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-// answerer is a backend that allocates nothing for a request.
+// answerer returns the address of a backend that allocates nothing for a request.
 func answerer(b *testing.B) string {
 	b.Helper()
 	answer := []byte(faulty.Fine)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(b, err)
-	b.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
+	return serveConns(b, func(_ context.Context, conn net.Conn) {
+		for in := bufio.NewReader(conn); ; {
+			line, err := in.ReadSlice('\n')
 			if err != nil {
 				return
 			}
-			go func() {
-				defer conn.Close()
-				in := bufio.NewReader(conn)
-				for {
-					for {
-						line, err := in.ReadSlice('\n')
-						if err != nil {
-							return
-						}
-						if len(line) == 2 {
-							break
-						}
-					}
-					if _, err := conn.Write(answer); err != nil {
-						return
-					}
-				}
-			}()
+			if len(line) > len("\r\n") {
+				continue
+			}
+			if _, err := conn.Write(answer); err != nil {
+				return
+			}
 		}
-	}()
-	return l.Addr().String()
+	})
 }
 
-// One request over a connection that stays open; client and backends allocate nothing, so what is
-// allocated is the proxy's. TestAllocations holds the bound.
+// benchmark sends one request after the other over one connection. Client and backends allocate nothing, so the proxy
+// makes all allocations. TestAllocations bounds them.
 func benchmark(b *testing.B, table *spec.Table) {
 	table.Listeners[0].Name, table.Listeners[0].Address = "main", "127.0.0.1:0"
 	compiled, problems := routing.Compile(table)
@@ -83,10 +69,10 @@ func BenchmarkPlain(b *testing.B) { benchmark(b, one(answerer(b))) }
 
 func BenchmarkMirrored(b *testing.B) { benchmark(b, one(answerer(b), answerer(b))) }
 
-// A request costs no allocation, with a copy or without.
+// A request costs no allocation, with or without a copy.
 func TestAllocations(t *testing.T) {
 	if raceEnabled {
-		return // the detector allocates; `make unit` runs this a second time, without it
+		return // the race detector allocates; `make unit` runs this test a second time without it
 	}
 	for _, tt := range []struct {
 		name  string

@@ -1,5 +1,5 @@
-// What a client may rely on while the proxy goes away: what was sent before is answered, and what
-// was not announced does not happen.
+// Guarantees to clients while the proxy ends: a request that was sent before is answered, and no connection closes
+// without notice.
 
 package proxy_test
 
@@ -22,7 +22,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-// answer reads one response with its body. last says that it announced the connection's end.
+// answer reads one response with its body. last reports whether it announced the end of the connection.
 func answer(in *bufio.Reader) (status int, last bool, err error) {
 	resp, err := http.ReadResponse(in, nil)
 	if err != nil {
@@ -33,7 +33,7 @@ func answer(in *bufio.Reader) (status int, last bool, err error) {
 	return resp.StatusCode, resp.Close, err
 }
 
-// secure makes the site listen for TLS as well and returns how to connect there.
+// secure adds a listener with TLS and returns a function that connects to it.
 func secure(t *testing.T, s *site, table *spec.Table) func() net.Conn {
 	t.Helper()
 	signed := httptest.NewTLSServer(http.NotFoundHandler())
@@ -49,7 +49,7 @@ func secure(t *testing.T, s *site, table *spec.Table) func() net.Conn {
 	}
 }
 
-// A request that was sent before Shutdown began is answered, though nobody had read it yet.
+// A request that was sent before Shutdown began is answered, even if the proxy had not read it yet.
 func TestShutdownLosesNothing(t *testing.T) {
 	for _, encrypted := range []bool{false, true} {
 		t.Run(fmt.Sprintf("tls %v", encrypted), func(t *testing.T) {
@@ -57,13 +57,14 @@ func TestShutdownLosesNothing(t *testing.T) {
 			for range 10 {
 				lost += lostAtShutdown(t, encrypted)
 			}
-			assert.Zero(t, lost, "of 200 requests")
+			assert.Zero(t, lost, "requests lost of 200")
 		})
 	}
 }
 
+// lostAtShutdown sends 20 requests, shuts the proxy down, and returns how many are not answered.
 func lostAtShutdown(t *testing.T, encrypted bool) (lost int) {
-	table := one(record(t, "").addr())
+	table := one(record(t, "").addr)
 	s := start(t, table, nil)
 	connect := func() net.Conn { return dial(t, s.addr) }
 	if encrypted {
@@ -94,8 +95,7 @@ func lostAtShutdown(t *testing.T, encrypted bool) (lost int) {
 	return lost
 }
 
-// While draining, a connection whose last response did not announce its end stays for another
-// request, which then is the last.
+// While the proxy drains, a connection whose last response did not announce its end stays open for one more request.
 func TestDrainGivesNotice(t *testing.T) {
 	release := make(chan struct{})
 	backend := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -119,19 +119,19 @@ func TestDrainGivesNotice(t *testing.T) {
 	close(release)
 	_, err = io.Copy(io.Discard, resp.Body)
 	require.NoError(t, err)
-	require.False(t, resp.Close, "no notice was given")
+	require.False(t, resp.Close, "the response began before Drain and announces no end")
 	_, err = io.WriteString(conn, "POST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")
 	require.NoError(t, err)
 	status, last, err := answer(in)
 	require.NoError(t, err)
 	assert.Equal(t, 200, status)
-	assert.True(t, last)
+	assert.True(t, last, "the response announces the end")
 }
 
-// Dismissed clients are asked to connect anew with every answer, and kept otherwise, over both versions;
-// the server stays ready.
+// Every answer asks dismissed clients to connect anew, over both versions of HTTP, and no answer asks others. The server
+// stays ready.
 func TestDismiss(t *testing.T) {
-	s := start(t, one(record(t, "").addr()), nil)
+	s := start(t, one(record(t, "").addr), nil)
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
 	h2 := &http.Client{Transport: &http.Transport{Protocols: &protocols}}
@@ -156,7 +156,7 @@ func TestDismiss(t *testing.T) {
 			require.NoError(t, response.Body.Close())
 			require.Equal(t, 2, response.ProtoMajor)
 		}
-		assert.Equal(t, on, len(ports) > 2, "connections over HTTP/2: %d", len(ports))
+		assert.Equal(t, on, len(ports) > 2, "the client of HTTP/2 opened %d connections", len(ports))
 		assert.True(t, s.Ready())
 	}
 }

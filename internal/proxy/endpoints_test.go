@@ -1,3 +1,5 @@
+// Endpoints that change while the table stays.
+
 package proxy_test
 
 import (
@@ -15,12 +17,12 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-// The endpoints of one port are swapped alone: requests and copies follow at once, other ports and
-// the counters of rules do not notice.
+// When the endpoints of one port are swapped, requests and copies follow at once, and other ports and the counters of
+// rules do not change.
 func TestSetEndpoints(t *testing.T) {
 	a, b := named(t, "a"), named(t, "b")
 	first, second := record(t, ""), record(t, "")
-	table := one(a, first.addr())
+	table := one(a, first.addr)
 	table.Services["other"] = spec.Service{80: endpoints(a)}
 	table.Listeners[0].Rules = append(table.Listeners[0].Rules, spec.Rule{
 		Matches:     []spec.Match{{Path: &spec.PathMatch{Value: new("/other")}}},
@@ -34,23 +36,23 @@ func TestSetEndpoints(t *testing.T) {
 	}
 	_, body := get("/")
 	assert.Equal(t, "a", body)
-	eventually(t, func() bool { return len(first.got()) == 1 }, "the first variant got its copy")
+	eventually(t, func() bool { return len(first.got()) == 1 }, "the first variant gets a copy")
 
 	set("primary", []string{b}, []string{a})
 	_, body = get("/")
 	assert.Equal(t, "b", body)
 	_, body = get("/other")
-	assert.Equal(t, "a", body, "another service")
-	eventually(t, func() bool { return len(first.got()) == 2 }, "and another copy")
+	assert.Equal(t, "a", body, "another service keeps its endpoints")
+	eventually(t, func() bool { return len(first.got()) == 2 }, "the first variant gets another copy")
 
-	set("variant0", []string{second.addr()}, nil)
+	set("variant0", []string{second.addr}, nil)
 	get("/")
-	eventually(t, func() bool { return len(second.got()) == 1 }, "copies follow")
-	set("variant0", nil, []string{second.addr()})
+	eventually(t, func() bool { return len(second.got()) == 1 }, "the second variant gets a copy")
+	set("variant0", nil, []string{second.addr})
 	status, body := get("/")
-	assert.Equal(t, 200, status, "without a variant")
+	assert.Equal(t, 200, status, "the primary needs no variant")
 	assert.Equal(t, "b", body)
-	eventually(t, func() bool { return s.counter(t, "shadows_dropped_total", "reason", "no_endpoint") == 1 }, "and no copy")
+	eventually(t, func() bool { return s.counter(t, "shadows_dropped_total", "reason", "no_endpoint") == 1 }, "a copy without an endpoint is counted")
 
 	set("primary", nil, []string{a, b})
 	status, _ = get("/")
@@ -58,13 +60,13 @@ func TestSetEndpoints(t *testing.T) {
 	set("primary", []string{a}, nil)
 	status, _ = get("/")
 	assert.Equal(t, 200, status)
-	eventually(t, func() bool { return s.counter(t, "requests_total", "rule", "main/0") == 6 }, "the series go on")
+	eventually(t, func() bool { return s.counter(t, "requests_total", "rule", "main/0") == 6 }, "the counter of the rule goes on")
 	assert.Len(t, first.got(), 2)
 	assert.Len(t, second.got(), 1)
 }
 
-// A port that the table does not have is an error, and so is a server without one, or at its end.
-func TestSetEndpointsNowhere(t *testing.T) {
+// SetEndpoints returns an error for a port that the table does not have, before the first table, and after Shutdown.
+func TestSetEndpointsErrors(t *testing.T) {
 	empty := proxy.New(&proxy.Options{})
 	require.ErrorContains(t, empty.SetEndpoints("primary", 80, nil, nil), "no table yet")
 	require.NoError(t, empty.Shutdown(t.Context()))
@@ -74,12 +76,11 @@ func TestSetEndpointsNowhere(t *testing.T) {
 	require.ErrorContains(t, s.SetEndpoints("nobody", 80, nil, nil), "service nobody has no port 80")
 }
 
-// Connections that wait are kept while any port has the address, as unready too, and closed with
-// the last one.
+// Idle connections are kept while any port has their address, ready or unready, and closed when the last port loses it.
 func TestSetEndpointsConnections(t *testing.T) {
 	backend := record(t, "")
-	table := one(backend.addr())
-	table.Services["twin"] = spec.Service{80: endpoints(backend.addr())}
+	table := one(backend.addr)
+	table.Services["twin"] = spec.Service{80: endpoints(backend.addr)}
 	s := start(t, table, nil)
 	status, _ := ask(t, client(t), http.MethodGet, "http://"+s.addr+"/", "")
 	require.Equal(t, 200, status)
@@ -90,18 +91,18 @@ func TestSetEndpointsConnections(t *testing.T) {
 	}
 	before := open()
 	require.Len(t, before, 1)
-	require.NoError(t, s.SetEndpoints("primary", 80, nil, []string{backend.addr()}))
+	require.NoError(t, s.SetEndpoints("primary", 80, nil, []string{backend.addr}))
 	require.NoError(t, s.SetEndpoints("primary", 80, nil, nil))
-	require.NoError(t, s.SetEndpoints("primary", 80, []string{backend.addr()}, nil))
+	require.NoError(t, s.SetEndpoints("primary", 80, []string{backend.addr}, nil))
 	ask(t, client(t), http.MethodGet, "http://"+s.addr+"/", "")
-	assert.Never(t, func() bool { return !slices.Contains(open(), before[0]) }, 50*time.Millisecond, 5*time.Millisecond, "the twin keeps it open")
+	assert.Never(t, func() bool { return !slices.Contains(open(), before[0]) }, 50*time.Millisecond, 5*time.Millisecond, "the other service with this address keeps the connection open")
 	require.NoError(t, s.SetEndpoints("primary", 80, nil, nil))
 	require.NoError(t, s.SetEndpoints("twin", 80, nil, nil))
-	eventually(t, func() bool { return len(open()) == 0 }, "closed")
+	eventually(t, func() bool { return len(open()) == 0 }, "the idle connections are closed")
 }
 
-// Endpoints that come and go, and reloads between, under load: no request fails, and none that
-// begins after a swap reaches the endpoint that is gone.
+// Under load, endpoints come and go with reloads between: no request fails, and no request that begins after a swap
+// reaches the endpoint that is gone.
 func TestSetEndpointsUnderLoad(t *testing.T) {
 	backends := []string{named(t, "0"), named(t, "1")}
 	s := start(t, one(backends[0]), nil)

@@ -1,3 +1,5 @@
+// Requests and answers on their way through the proxy, most of them over HTTP/1.1.
+
 package proxy_test
 
 import (
@@ -10,7 +12,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/http/httptrace"
 	"net/textproto"
 	"runtime"
@@ -29,8 +30,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-// What a backend may send that two clients could read differently, or that is no answer: the client
-// gets the status, and the connection is not used again.
+// Answers that two clients could read differently, or that are no answer: the client gets the status, and the connection
+// is not used again.
 func TestAnswers(t *testing.T) {
 	const fine = faulty.Fine
 	for _, tt := range []struct {
@@ -61,7 +62,7 @@ func TestAnswers(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			backend := record(t, tt.answer)
-			s, c := start(t, one(backend.addr()), nil), client(t)
+			s, c := start(t, one(backend.addr), nil), client(t)
 			for range 3 {
 				status, body := ask(t, c, http.MethodGet, "http://"+s.addr+"/", "")
 				assert.Equal(t, tt.want, status)
@@ -73,14 +74,14 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// A body that is cut short must not look complete.
+// A body that is cut short does not look complete to the client.
 func TestTruncatedAnswer(t *testing.T) {
 	for name, answer := range map[string]string{
 		"length": "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\nok",
 		"chunks": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nok",
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := start(t, one(record(t, answer).addr()), nil)
+			s := start(t, one(record(t, answer).addr), nil)
 			conn := dial(t, s.addr)
 			_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 			require.NoError(t, err)
@@ -94,59 +95,12 @@ func TestTruncatedAnswer(t *testing.T) {
 	}
 }
 
-// serve starts a backend of the standard library.
-func serve(t *testing.T, handler http.HandlerFunc) string {
-	t.Helper()
-	s := httptest.NewUnstartedServer(handler)
-	s.Config.Protocols = new(http.Protocols)
-	s.Config.Protocols.SetHTTP1(true)
-	s.Config.Protocols.SetUnencryptedHTTP2(true)
-	s.Start()
-	t.Cleanup(s.Close)
-	return s.Listener.Addr().String()
-}
-
-// client returns a client with connections of its own.
-func client(t *testing.T) *http.Client {
-	t.Helper()
-	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 100}
-	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-}
-
-func wait(t *testing.T, c <-chan struct{}) {
-	select {
-	case <-c:
-	case <-t.Context().Done():
-	}
-}
-
-func signal(t *testing.T, c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	case <-t.Context().Done():
-	}
-}
-
-// ask sends one request and returns the whole answer.
-func ask(t *testing.T, c *http.Client, method, url, body string) (status int, answer string) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
-	require.NoError(t, err)
-	resp, err := c.Do(req)
-	require.NoError(t, err)
-	defer resp.Body.Close()
-	all, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
-	return resp.StatusCode, string(all)
-}
-
-// stream is so many bytes, the same for everybody.
+// stream returns n bytes, the same ones for every call.
 func stream(n int64) io.Reader {
 	return io.LimitReader(rand.NewChaCha8([32]byte{1}), n)
 }
 
-// Bodies of every size around the buffers' sizes, with a length and without, both ways.
+// Bodies of sizes around those of the buffers arrive whole, with and without a length, in both directions and in copies.
 func TestBodies(t *testing.T) {
 	addr := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/length" {
@@ -193,7 +147,7 @@ func TestBodies(t *testing.T) {
 	}
 }
 
-// 1 GiB flows through in both directions without gathering anywhere.
+// A body of 1 GiB, with and without a length, passes without being held in memory.
 func TestHugeUpload(t *testing.T) {
 	size := int64(1 << 30)
 	if testing.Short() {
@@ -235,7 +189,7 @@ func TestHugeUpload(t *testing.T) {
 		assert.Equal(t, fmt.Sprint(size), string(body))
 	}
 	close(stop)
-	assert.Less(t, <-peak, uint64(64<<20), "heap in use, client and backends included")
+	assert.Less(t, <-peak, uint64(64<<20), "the most heap in use, client and backends included")
 	assert.InDelta(t, 2, s.counter(t, "shadows_dropped_total", "reason", "too_large"), 0)
 }
 
@@ -243,7 +197,7 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
-// Interim responses, trailers and Expect go through.
+// Interim responses, trailers and Expect are passed on.
 func TestInterimAndTrailers(t *testing.T) {
 	addr := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Link", "</a>")
@@ -284,7 +238,7 @@ func TestInterimAndTrailers(t *testing.T) {
 	assert.Equal(t, fmt.Sprintf("%x", sha256.Sum256([]byte("hello"))), resp.Trailer.Get("X-Sum"))
 }
 
-// An answer before the body was read reaches the client, and the connections are not used again.
+// An answer before the body was read reaches the client, and its connection is closed.
 func TestEarlyAnswer(t *testing.T) {
 	addr := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Connection", "close")
@@ -307,7 +261,7 @@ func TestEarlyAnswer(t *testing.T) {
 	assert.ErrorIs(t, err, io.EOF)
 }
 
-// Events reach the client while the response is open, and a client that goes away ends it.
+// Events reach the client while the response is open, and a client that leaves ends it.
 func TestEventStream(t *testing.T) {
 	next, gone := make(chan string), make(chan struct{})
 	addr := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -349,18 +303,10 @@ func TestEventStream(t *testing.T) {
 	}
 }
 
-// Bytes flow both ways after an upgrade, and one side's end is passed on as the end of one side.
+// After an upgrade bytes pass in both directions, and the end of one direction is passed on as such.
 func TestUpgrade(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
 	seen := make(chan string, 1)
-	go func() {
-		conn, err := l.Accept()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
+	backend := serveConns(t, func(_ context.Context, conn net.Conn) {
 		in := bufio.NewReader(conn)
 		req, err := http.ReadRequest(in)
 		if err != nil {
@@ -370,11 +316,11 @@ func TestUpgrade(t *testing.T) {
 		all, _ := io.ReadAll(in)
 		_, _ = conn.Write(bytes.ToUpper(all))
 		seen <- req.Header.Get("Upgrade") + " " + req.Header.Get("Connection")
-	}()
+	})
 	variant := record(t, "")
-	s := start(t, one(l.Addr().String(), variant.addr()), nil)
+	s := start(t, one(backend, variant.addr), nil)
 	conn := dial(t, s.addr)
-	_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: echo\r\n\r\n")
+	_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: echo\r\n\r\n")
 	require.NoError(t, err)
 	in := bufio.NewReader(conn)
 	resp, err := http.ReadResponse(in, nil)
@@ -392,7 +338,7 @@ func TestUpgrade(t *testing.T) {
 	assert.Empty(t, variant.got(), "upgrades are not mirrored")
 }
 
-// A backend switches to the protocol that was asked for, or gives no answer.
+// A backend that switches to another protocol than the requested one gets no tunnel, and the client a 502.
 func TestUpgradeToAnother(t *testing.T) {
 	for fields, want := range map[string]int{
 		"Upgrade: Echo/1\r\n":                    101,
@@ -406,76 +352,63 @@ func TestUpgradeToAnother(t *testing.T) {
 	} {
 		t.Run(fields, func(t *testing.T) {
 			backend := record(t, "HTTP/1.1 101 Switching Protocols\r\nConnection: close, upgrade\r\n"+fields+"\r\n")
-			s := start(t, one(backend.addr()), nil)
+			s := start(t, one(backend.addr), nil)
 			back := talk(t, s.addr, "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo/1\r\n\r\n")
 			assert.Equal(t, []int{want}, statuses(t, back, http.MethodGet))
 		})
 	}
 }
 
-// A connection on which bytes arrived that nobody asked for is not used again, nor is one that the
-// backend has closed: not even a POST notices.
+// A connection on which unrequested bytes arrived, or which the backend has closed, is not used again: not even a POST
+// notices.
 func TestStaleConnections(t *testing.T) {
-	for _, behaviour := range []string{"late bytes", "closed"} {
+	for behaviour, misbehave := range map[string]func(net.Conn) error{
+		"late bytes": func(conn net.Conn) error {
+			_, err := io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+			return err
+		},
+		"closed": func(conn net.Conn) error { return conn.Close() },
+	} {
 		t.Run(behaviour, func(t *testing.T) {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			require.NoError(t, err)
-			misbehave, done := make(chan struct{}), make(chan struct{})
-			var wg sync.WaitGroup
-			t.Cleanup(func() { _ = l.Close(); wg.Wait() })
-			wg.Go(func() {
-				for {
-					conn, err := l.Accept()
-					if err != nil {
-						return
-					}
-					wg.Go(func() {
-						defer conn.Close()
-						in := bufio.NewReader(conn)
-						req, err := http.ReadRequest(in)
-						if err != nil {
-							return
-						}
-						_, _ = io.Copy(io.Discard, req.Body)
-						_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-						if behaviour == "late bytes" {
-							// Written apart, but before the client asks again.
-							wait(t, misbehave)
-							_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
-							signal(t, done)
-							_, _ = io.Copy(io.Discard, in)
-							return
-						}
-						wait(t, misbehave)
-						_ = conn.Close()
-						signal(t, done)
-					})
+			answered, misbehaved := make(chan struct{}), make(chan error)
+			backend := serveConns(t, func(ctx context.Context, conn net.Conn) {
+				in := bufio.NewReader(conn)
+				req, err := http.ReadRequest(in)
+				if err != nil {
+					return
 				}
+				_, _ = io.Copy(io.Discard, req.Body)
+				_, _ = io.WriteString(conn, faulty.Fine)
+				select { // apart from the answer, but before the client's next request
+				case <-answered:
+				case <-ctx.Done():
+					return
+				}
+				misbehaved <- misbehave(conn)
+				_, _ = io.Copy(io.Discard, in)
 			})
-			s := start(t, one(l.Addr().String()), nil)
+			s := start(t, one(backend), nil)
 			c := client(t)
 			for range 6 {
 				status, body := ask(t, c, http.MethodPost, "http://"+s.addr+"/", "x")
 				require.Equal(t, "200 ok", fmt.Sprint(status, " ", body))
-				misbehave <- struct{}{}
-				<-done
+				answered <- struct{}{}
+				require.NoError(t, <-misbehaved)
 			}
 		})
 	}
 }
 
-// A backend that ends breaks off what it has accepted and not read. What can be sent again goes to
-// another endpoint, over a new connection as well; a POST does not.
-func TestBackendThatEndsIsAskedNoMore(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	serveConns(t, l, func(_ context.Context, conn net.Conn) {
+// A backend that ends resets connections that it has accepted and not read. A request that may be repeated goes to another
+// endpoint, also if the connection was new; a POST does not.
+func TestBackendThatEndsGetsNoRetry(t *testing.T) {
+	ends := serveConns(t, func(_ context.Context, conn net.Conn) {
 		_, _ = bufio.NewReader(conn).ReadString('\n')
 		_ = conn.(*net.TCPConn).SetLinger(0)
 	})
 	alive := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "alive") })
 	table := one("")
-	table.Services["primary"] = spec.Service{80: endpoints(l.Addr().String(), alive)}
+	table.Services["primary"] = spec.Service{80: endpoints(ends, alive)}
 	s := start(t, table, nil)
 	c := client(t)
 	for range 30 {
@@ -486,19 +419,19 @@ func TestBackendThatEndsIsAskedNoMore(t *testing.T) {
 	eventually(t, func() bool {
 		status, _ := ask(t, c, http.MethodPost, "http://"+s.addr+"/", "x")
 		return status == http.StatusBadGateway
-	}, "a POST that was sent twice, or never to the backend that ends")
+	}, "a POST to the backend that ends is answered with 502, not sent again")
 
-	// Alone it is asked once.
-	table.Services["primary"] = spec.Service{80: endpoints(l.Addr().String())}
+	// Without another endpoint there is one attempt.
+	table.Services["primary"] = spec.Service{80: endpoints(ends)}
 	table.Listeners[0].Address = "127.0.0.1:0"
 	require.NoError(t, s.Apply(setup(t, table)))
 	before := s.counter(t, "retries_total")
 	status, _ := ask(t, c, http.MethodGet, "http://"+s.addr+"/", "")
 	assert.Equal(t, http.StatusBadGateway, status)
-	assert.InDelta(t, 1, s.counter(t, "retries_total")-before, 0, "and looked for another")
+	assert.InDelta(t, 1, s.counter(t, "retries_total")-before, 0, "one retry looked for another endpoint")
 }
 
-// Half closed is not gone.
+// A client that has closed only its sending half gets its answer.
 func TestHalfClosedClient(t *testing.T) {
 	release := make(chan struct{})
 	addr := serve(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -510,35 +443,33 @@ func TestHalfClosedClient(t *testing.T) {
 	_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 	require.NoError(t, err)
 	require.NoError(t, conn.(*net.TCPConn).CloseWrite())
-	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 1 }, "in flight")
+	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 1 }, "the request is in flight")
 	close(release)
 	back, err := io.ReadAll(conn)
 	require.NoError(t, err)
 	assert.Contains(t, string(back), "late")
 }
 
-// Another endpoint is tried when one cannot be connected to, whatever the method.
+// When a connect fails, another endpoint is tried, whatever the method.
 func TestConnectRetry(t *testing.T) {
-	dead, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, dead.Close())
+	dead := refused(t)
 	alive := serve(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
 	table := one("")
-	table.Services["primary"] = spec.Service{80: endpoints(dead.Addr().String(), alive)}
+	table.Services["primary"] = spec.Service{80: endpoints(dead, alive)}
 	s := start(t, table, nil)
 	c := client(t)
 	for range 30 {
 		status, _ := ask(t, c, http.MethodPost, "http://"+s.addr+"/", "x")
 		assert.Equal(t, http.StatusOK, status)
 	}
-	table.Services["primary"] = spec.Service{80: endpoints(dead.Addr().String())}
+	table.Services["primary"] = spec.Service{80: endpoints(dead)}
 	table.Listeners[0].Address = "127.0.0.1:0"
 	require.NoError(t, s.Apply(setup(t, table)))
 	status, _ := ask(t, c, http.MethodGet, "http://"+s.addr+"/", "")
 	assert.Equal(t, http.StatusBadGateway, status)
 }
 
-// Timeouts of the rule, of a head, and of an idle connection.
+// The timeouts of the rule, of a head, and of an idle connection hold.
 func TestTimeouts(t *testing.T) {
 	release := make(chan struct{})
 	addr := serve(t, func(http.ResponseWriter, *http.Request) { <-release })
@@ -558,11 +489,10 @@ func TestTimeouts(t *testing.T) {
 
 	back, err = io.ReadAll(dial(t, s.addr))
 	require.NoError(t, err)
-	assert.Empty(t, back, "idle")
+	assert.Empty(t, back, "an idle connection ends without an answer")
 }
 
-// A backend that falls silent is given up, though its rule has no timeout, and whether or not its
-// client is still there; but not while the client is sending.
+// A silent backend is given up even if its rule has no timeout, but not while the client is sending.
 func TestSilentBackend(t *testing.T) {
 	limits := h1.Limits{BackendTimeout: 200 * time.Millisecond}
 	hung := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -593,10 +523,10 @@ func TestSilentBackend(t *testing.T) {
 	status, _, err := answer(bufio.NewReader(conn))
 	require.NoError(t, err)
 	assert.Equal(t, 200, status)
-	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 0 }, "nothing is held")
+	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 0 }, "all exchanges have ended")
 }
 
-// A pause that is longer than a look around cuts nothing off.
+// A backend may pause for longer than the interval at which the proxy checks whether the client is there.
 func TestPause(t *testing.T) {
 	backend := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		for _, event := range []string{"one", "two"} {
@@ -610,8 +540,8 @@ func TestPause(t *testing.T) {
 	assert.Equal(t, "onetwo", body)
 }
 
-// A client that resets its connection or its stream takes its request with it, whether the backend
-// has begun to answer or not; one that only closes its sending half gets its answer.
+// When a client resets its connection or its stream, its request ends, whether the backend has begun to answer or not. A
+// client that only closes its sending half gets its answer.
 func TestClientGone(t *testing.T) {
 	for _, protocol := range []string{"http", "h2c"} {
 		for _, begun := range []bool{false, true} {
@@ -624,9 +554,9 @@ func clientGone(t *testing.T, protocol string, begun bool) {
 	hung := make(chan struct{})
 	release := sync.OnceFunc(func() { close(hung) })
 	defer release()
-	var asked, brokenOff atomic.Int64
+	var received, brokenOff atomic.Int64
 	backend := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		asked.Add(1)
+		received.Add(1)
 		if begun {
 			_ = http.NewResponseController(w).Flush()
 		}
@@ -650,14 +580,14 @@ func clientGone(t *testing.T, protocol string, begun bool) {
 	defer cancel()
 	left := make(chan bool, 1)
 	go func() { left <- works(ctx, clientH2C(t, 1<<20), "http://"+s.addr) }()
-	eventually(t, func() bool { return asked.Load() == 3 }, "the backend has them all")
+	eventually(t, func() bool { return received.Load() == 3 }, "the backend has all three requests")
 	require.NoError(t, half.(*net.TCPConn).CloseWrite())
 	require.NoError(t, reset.(*net.TCPConn).SetLinger(0))
 	require.NoError(t, reset.Close())
 	cancel()
 	require.False(t, <-left)
-	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 1 }, "both have gone")
-	eventually(t, func() bool { return brokenOff.Load() == 2 }, "the backend knows")
+	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 1 }, "the two exchanges of the clients that left have ended")
+	eventually(t, func() bool { return brokenOff.Load() == 2 }, "the backend has noticed that both left")
 	if !begun {
 		assert.InDelta(t, 2, s.counter(t, "requests_total", "code", "499"), 0)
 	}

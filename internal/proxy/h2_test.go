@@ -1,3 +1,5 @@
+// HTTP/2, from clients and to backends.
+
 package proxy_test
 
 import (
@@ -22,7 +24,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-// overH2C makes services of the table ones that speak HTTP/2: the primary, if none is named.
+// overH2C makes the named services of the table speak HTTP/2; without names, the primary.
 func overH2C(table *spec.Table, names ...string) *spec.Table {
 	if len(names) == 0 {
 		names = []string{"primary"}
@@ -35,8 +37,8 @@ func overH2C(table *spec.Table, names ...string) *spec.Table {
 	return table
 }
 
-// HTTP/2 has neither tunnels nor upgrades: CONNECT is refused before a backend could answer it, and
-// any other request goes on as if no upgrade had been asked for, copies included.
+// A backend that speaks HTTP/2 gets neither tunnels nor upgrades: CONNECT is refused before a backend could answer it,
+// and any other request and its copy go on as if they had not requested an upgrade.
 func TestNoTunnelToH2C(t *testing.T) {
 	seen := make(chan http.Header, 1)
 	backend := serve(t, func(_ http.ResponseWriter, r *http.Request) {
@@ -44,7 +46,7 @@ func TestNoTunnelToH2C(t *testing.T) {
 		seen <- r.Header
 	})
 	variant := record(t, "")
-	s := start(t, overH2C(one(backend, variant.addr())), nil)
+	s := start(t, overH2C(one(backend, variant.addr)), nil)
 	back := talk(t, s.addr, "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n")
 	assert.Equal(t, []int{http.StatusNotImplemented}, statuses(t, back, http.MethodConnect))
 
@@ -53,15 +55,15 @@ func TestNoTunnelToH2C(t *testing.T) {
 	header := <-seen
 	assert.NotContains(t, header, "Upgrade")
 	assert.NotContains(t, header, "Connection")
-	eventually(t, func() bool { return len(variant.got()) == 1 }, "copy")
+	eventually(t, func() bool { return len(variant.got()) == 1 }, "the variant gets the copy")
 	assert.NotContains(t, variant.got()[0], "pgrade")
 }
 
-// Interim responses that a client is slow to take hold up nobody else on the backend's connection,
-// and come before the final response of their exchange.
+// Interim responses that a client is slow to read do not hold up other clients on the backend's connection, and come
+// before the final response of their exchange.
 func TestInterimFromH2C(t *testing.T) {
 	release := make(chan struct{})
-	hint := strings.Repeat("a", 400<<10) // thirty fill every socket on the way
+	hint := strings.Repeat("a", 400<<10) // thirty of them fill every socket on the way
 	backend := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/hints" {
 			return
@@ -85,8 +87,8 @@ func TestInterimFromH2C(t *testing.T) {
 	require.NoError(t, err)
 
 	status, _ := ask(t, client(t), http.MethodGet, "http://"+s.addr+"/", "")
-	assert.Equal(t, http.StatusOK, status, "another client, while the first does not read")
-	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 1 }, "the first waits")
+	assert.Equal(t, http.StatusOK, status, "another client is served while the first does not read")
+	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 1 }, "only the first exchange is under way")
 	close(release)
 	back, err := io.ReadAll(in)
 	require.NoError(t, err)
@@ -99,7 +101,7 @@ func TestInterimFromH2C(t *testing.T) {
 }
 
 // A client may leave in the middle of an interim response.
-func TestInterimToNobody(t *testing.T) {
+func TestClientLeavesInterim(t *testing.T) {
 	backend := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Link", strings.Repeat("a", 10000))
 		for range 60 {
@@ -125,10 +127,10 @@ func TestInterimToNobody(t *testing.T) {
 		}
 		cancel()
 	}
-	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 0 }, "all have ended")
+	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 0 }, "all exchanges have ended")
 }
 
-// A backend that sends interim responses without end gives no answer.
+// A backend that sends interim responses without end gets its exchange broken off, and the client a 502.
 func TestInterimWithoutEnd(t *testing.T) {
 	backend := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		for r.Context().Err() == nil {
@@ -141,7 +143,7 @@ func TestInterimWithoutEnd(t *testing.T) {
 	assert.Equal(t, http.StatusBadGateway, all[len(all)-1])
 }
 
-// clientH2C is a client that speaks HTTP/2, and takes that many bytes of a body before it is read.
+// clientH2C returns a client that speaks HTTP/2 and accepts that many unread bytes of a body.
 func clientH2C(t *testing.T, window int) *http.Client {
 	t.Helper()
 	c := client(t)
@@ -152,7 +154,7 @@ func clientH2C(t *testing.T, window int) *http.Client {
 	return c
 }
 
-// leaveUnread takes the head of an answer, and of its body no more than the window.
+// leaveUnread reads the head of an answer and leaves its body unread; the client accepts window bytes of it.
 func leaveUnread(t *testing.T, window int, url string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
@@ -162,8 +164,7 @@ func leaveUnread(t *testing.T, window int, url string) {
 	t.Cleanup(func() { _ = resp.Body.Close() })
 }
 
-// A client of HTTP/2 that stops sending, or stops reading, is not waited for longer than one of
-// HTTP/1.1.
+// The proxy waits for a client of HTTP/2 that stops sending or reading no longer than for one of HTTP/1.1.
 func TestBodyTimeoutOfH2(t *testing.T) {
 	options := func() *proxy.Options { return &proxy.Options{Limits: h1.Limits{BodyTimeout: 200 * time.Millisecond}} }
 	answer := func(w http.ResponseWriter, r *http.Request) {
@@ -192,20 +193,20 @@ func TestBodyTimeoutOfH2(t *testing.T) {
 		t.Run(name+", response", func(t *testing.T) {
 			s := start(t, table, options())
 			leaveUnread(t, 100, "http://"+s.addr+"/long")
-			eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 0 }, "given up")
+			eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 0 }, "the exchange is given up")
 		})
 		t.Run(name+", end of the response", func(t *testing.T) {
 			s := start(t, table, options())
 			leaveUnread(t, 1, "http://"+s.addr+"/short")
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
-			require.NoError(t, s.Shutdown(ctx), "what net/http writes after the exchange")
+			require.NoError(t, s.Shutdown(ctx), "net/http gives up the bytes that it writes after the exchange")
 		})
 	}
 }
 
-// A backend that takes its time with a request, or between two pieces of a response, is no
-// client that stands still.
+// The client's timeout does not count the time that a slow backend takes, for a request or between two pieces of a
+// response.
 func TestSlowBackendOfH2(t *testing.T) {
 	const timeout = 200 * time.Millisecond
 	backend := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -228,7 +229,7 @@ func TestSlowBackendOfH2(t *testing.T) {
 	}
 }
 
-// What a client does not read stays with the backend, but for a bounded rest.
+// An answer that the client does not read stays with the backend, except for a bounded part.
 func TestUnreadAnswerOfH2C(t *testing.T) {
 	var taken atomic.Int64
 	backend := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -239,54 +240,48 @@ func TestUnreadAnswerOfH2C(t *testing.T) {
 	})
 	s := start(t, overH2C(one(backend)), &proxy.Options{Limits: h1.Limits{BodyTimeout: 500 * time.Millisecond}})
 	leaveUnread(t, 100, "http://"+s.addr+"/")
-	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 0 }, "given up")
+	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 0 }, "the exchange is given up")
 	assert.Less(t, taken.Load(), int64(512<<10))
 }
 
-// settingsOf accepts one connection and says what window its settings give to each stream.
+// settingsOf starts a backend that reports the window of a stream in the settings of its first connection.
 func settingsOf(t *testing.T) (address string, window <-chan uint32) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = l.Close() })
 	found := make(chan uint32, 1)
-	go func() {
-		conn, err := l.Accept()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
+	return serveConns(t, func(_ context.Context, conn net.Conn) {
 		head := make([]byte, len("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")+9)
 		_, _ = io.ReadFull(conn, head)
 		settings := make([]byte, head[len(head)-7]) // the frame's length is short enough for a byte
 		_, _ = io.ReadFull(conn, settings)
+		of := uint32(0)
 		for ; len(settings) >= 6; settings = settings[6:] {
 			if binary.BigEndian.Uint16(settings) == 4 { // SETTINGS_INITIAL_WINDOW_SIZE
-				found <- binary.BigEndian.Uint32(settings[2:])
+				of = binary.BigEndian.Uint32(settings[2:])
 			}
 		}
-		close(found)
-	}()
-	return l.Addr().String(), found
+		select {
+		case found <- of:
+		default:
+		}
+	}), found
 }
 
-// An answer to a copy is dropped anyway: less of it may be on its way than of a primary's.
+// The window for the answer to a copy is smaller than for a primary's answer, because the answer is dropped anyway.
 func TestWindows(t *testing.T) {
 	primary, ofPrimary := settingsOf(t)
 	variant, ofVariant := settingsOf(t)
 	other := record(t, "")
-	for _, table := range []*spec.Table{overH2C(one(primary)), overH2C(one(other.addr(), variant), "variant0")} {
+	for _, table := range []*spec.Table{overH2C(one(primary)), overH2C(one(other.addr, variant), "variant0")} {
 		talk(t, start(t, table, nil).addr, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
 	}
 	assert.Equal(t, uint32(256<<10), <-ofPrimary)
 	assert.Equal(t, uint32(64<<10), <-ofVariant)
 }
 
-// A variant that answers before it has read the copy is sent nothing of the copies after it, whose
-// buffers are the same.
-func TestCopyIsDoneWith(t *testing.T) {
+// Later copies reuse the buffer of a copy. A variant that answers before it has read a copy gets no bytes of them.
+func TestCopyAnsweredEarly(t *testing.T) {
 	variant := serve(t, func(http.ResponseWriter, *http.Request) {})
-	s := start(t, overH2C(one(record(t, "").addr(), variant), "variant0"), nil)
+	s := start(t, overH2C(one(record(t, "").addr, variant), "variant0"), nil)
 	c, body := client(t), strings.Repeat("x", 60<<10)
 	for range 300 {
 		status, _ := ask(t, c, http.MethodPost, "http://"+s.addr+"/", body)

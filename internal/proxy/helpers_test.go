@@ -1,3 +1,5 @@
+// The proxy under test, and the clients and backends around it.
+
 package proxy_test
 
 import (
@@ -7,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/faulty"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
@@ -32,7 +36,7 @@ type site struct {
 	registry *prometheus.Registry
 }
 
-// start serves the table at one listener called main, which needs no address.
+// start serves the table until the test ends. Its first listener is named main and needs no address.
 func start(t *testing.T, table *spec.Table, options *proxy.Options) *site {
 	t.Helper()
 	if options == nil {
@@ -52,6 +56,7 @@ func start(t *testing.T, table *spec.Table, options *proxy.Options) *site {
 	return s
 }
 
+// setup compiles the table.
 func setup(t *testing.T, table *spec.Table) *proxy.Setup {
 	t.Helper()
 	compiled, problems := routing.Compile(table)
@@ -65,7 +70,7 @@ func setup(t *testing.T, table *spec.Table) *proxy.Setup {
 	return out
 }
 
-// one is a table that sends everything to primary, and copies of it to each variant.
+// one returns a table that sends every request to primary, and a copy of it to each variant.
 func one(primary string, variants ...string) *spec.Table {
 	rule := spec.Rule{BackendRefs: []spec.BackendRef{{Name: "primary", Port: 80}}}
 	table := &spec.Table{Services: map[string]spec.Service{"primary": {80: endpoints(primary)}}}
@@ -92,7 +97,7 @@ func endpoints(addresses ...string) spec.Port {
 	return port
 }
 
-// counter adds up all series of a metric whose labels include these, given as name, value.
+// counter adds up all series of a metric whose labels include the given ones, as name, value.
 func (s *site) counter(t *testing.T, name string, labels ...string) float64 {
 	t.Helper()
 	families, err := s.registry.Gather()
@@ -119,68 +124,106 @@ func (s *site) counter(t *testing.T, name string, labels ...string) float64 {
 	return sum
 }
 
-// recorder is a backend that keeps every byte and answers each request it can read.
+// serveConns serves every connection until the test ends, and returns the address.
+func serveConns(tb testing.TB, serve faulty.Fault) string {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(tb, err)
+	done := make(chan struct{})
+	tb.Cleanup(func() { <-done })
+	go func() {
+		defer close(done)
+		faulty.Serve(tb.Context(), l, serve)
+	}()
+	return l.Addr().String()
+}
+
+// serve starts a backend of the standard library, for HTTP/1.1 and h2c, and returns its address.
+func serve(t *testing.T, handler http.HandlerFunc) string {
+	t.Helper()
+	s := httptest.NewUnstartedServer(handler)
+	s.Config.Protocols = new(http.Protocols)
+	s.Config.Protocols.SetHTTP1(true)
+	s.Config.Protocols.SetUnencryptedHTTP2(true)
+	s.Start()
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
+}
+
+// client returns a client with connections of its own.
+func client(t *testing.T) *http.Client {
+	t.Helper()
+	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 100}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+// ask sends one request and returns the answer's status and body.
+func ask(t *testing.T, c *http.Client, method, url, body string) (status int, answer string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	require.NoError(t, err)
+	resp, err := c.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	all, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return resp.StatusCode, string(all)
+}
+
+// refused returns an address at which nobody listens.
+func refused(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	return l.Addr().String()
+}
+
+// variantWith returns the address of a variant with a fault.
+func variantWith(t *testing.T, fault string) string {
+	t.Helper()
+	if fault == faulty.Gone {
+		return refused(t)
+	}
+	return serveConns(t, faulty.Faults[fault])
+}
+
+// recorder is a backend that keeps every byte and answers each request that it can read.
 type recorder struct {
-	net.Listener
-	answer string
+	addr, answer string
 
 	mu       sync.Mutex
 	requests []string
 	stray    []byte
 	conns    map[net.Conn]struct{}
-	wg       sync.WaitGroup
 }
 
 // record starts a backend that answers with these bytes; by default with 200 and "ok".
 func record(t *testing.T, answer string) *recorder {
 	t.Helper()
 	if answer == "" {
-		answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+		answer = faulty.Fine
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	r := &recorder{Listener: l, answer: answer, conns: map[net.Conn]struct{}{}}
-	r.wg.Go(r.accept)
-	t.Cleanup(r.stop)
-	return r
-}
-
-func (r *recorder) stop() {
-	_ = r.Close()
-	r.mu.Lock()
-	for conn := range r.conns {
-		_ = conn.Close()
-	}
-	r.mu.Unlock()
-	r.wg.Wait()
-}
-
-func (r *recorder) addr() string { return r.Addr().String() }
-
-func (r *recorder) accept() {
-	for {
-		conn, err := r.Accept()
-		if err != nil {
-			return
-		}
+	r := &recorder{answer: answer, conns: map[net.Conn]struct{}{}}
+	r.addr = serveConns(t, func(_ context.Context, conn net.Conn) {
 		r.mu.Lock()
 		r.conns[conn] = struct{}{}
 		r.mu.Unlock()
-		r.wg.Go(func() {
-			r.serve(conn)
-			_ = conn.Close()
-			r.mu.Lock()
-			delete(r.conns, conn)
-			r.mu.Unlock()
-		})
-	}
+		r.serve(conn)
+		r.mu.Lock()
+		delete(r.conns, conn)
+		r.mu.Unlock()
+	})
+	return r
 }
 
+// serve answers every request on a connection, and closes it after an answer with "Connection: close".
 func (r *recorder) serve(conn net.Conn) {
 	var seen bytes.Buffer
 	in := bufio.NewReader(io.TeeReader(conn, &seen))
 	for {
-		err := r.one(in)
+		err := r.readRequest(in)
 		used := seen.Len() - in.Buffered()
 		raw := string(seen.Next(used))
 		r.mu.Lock()
@@ -199,9 +242,9 @@ func (r *recorder) serve(conn net.Conn) {
 	}
 }
 
-// one reads one request, and of every two readings takes the one that sees more requests: nothing
-// but the last Content-Length and Transfer-Encoding counts, and every line end will do.
-func (r *recorder) one(in *bufio.Reader) error {
+// readRequest reads one request, and where two readings are possible takes the one that finds more requests: only the
+// last Content-Length and Transfer-Encoding count, and every line end is accepted.
+func (r *recorder) readRequest(in *bufio.Reader) error {
 	length, chunked := 0, false
 	for first := true; ; first = false {
 		line, err := in.ReadString('\n')
@@ -226,10 +269,10 @@ func (r *recorder) one(in *bufio.Reader) error {
 		_, err := io.CopyN(io.Discard, in, int64(length))
 		return err
 	}
-	return r.chunks(in)
+	return r.readChunks(in)
 }
 
-func (r *recorder) chunks(in *bufio.Reader) error {
+func (r *recorder) readChunks(in *bufio.Reader) error {
 	for {
 		line, err := in.ReadString('\n')
 		if err != nil {
@@ -254,27 +297,27 @@ func (r *recorder) chunks(in *bufio.Reader) error {
 	}
 }
 
-// got returns the requests read so far.
+// got returns the requests that were read so far.
 func (r *recorder) got() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append([]string(nil), r.requests...)
 }
 
-// leftover is what came beyond whole requests.
+// leftover returns the bytes that belong to no whole request.
 func (r *recorder) leftover() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return string(r.stray)
 }
 
-// eventually waits until the condition holds.
-func eventually(t *testing.T, condition func() bool, what string, args ...any) {
+// eventually waits until the condition holds. The message describes the condition.
+func eventually(t *testing.T, condition func() bool, message string, args ...any) {
 	t.Helper()
-	require.Eventually(t, condition, 10*time.Second, 2*time.Millisecond, append([]any{what}, args...)...)
+	require.Eventually(t, condition, 10*time.Second, 2*time.Millisecond, append([]any{message}, args...)...)
 }
 
-// talk sends raw bytes, closes the sending half and returns everything that comes back.
+// talk sends raw bytes, closes the sending half and returns all bytes that come back.
 func talk(t *testing.T, addr, raw string) string {
 	t.Helper()
 	conn := dial(t, addr)
@@ -286,6 +329,7 @@ func talk(t *testing.T, addr, raw string) string {
 	return string(back)
 }
 
+// dial connects until the test ends, with a deadline of 15 s.
 func dial(t *testing.T, addr string) net.Conn {
 	t.Helper()
 	var d net.Dialer
@@ -296,7 +340,7 @@ func dial(t *testing.T, addr string) net.Conn {
 	return conn
 }
 
-// statuses are those of the responses in raw, which all belong to requests of that method.
+// statuses returns the statuses of the responses in raw, which answer requests of that method.
 func statuses(t *testing.T, raw, method string) (out []int) {
 	t.Helper()
 	in := bufio.NewReader(strings.NewReader(raw))

@@ -1,3 +1,5 @@
+// Copies and the primary: no fault of a variant reaches the primary's clients.
+
 package proxy_test
 
 import (
@@ -25,31 +27,7 @@ import (
 
 var soak = flag.Int("soak", 4000, "requests for every fault of a variant")
 
-// variantWith listens with a fault of faulty's.
-func variantWith(t *testing.T, name string) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	if name == faulty.Gone {
-		require.NoError(t, l.Close())
-		return l.Addr().String()
-	}
-	serveConns(t, l, faulty.Faults[name])
-	return l.Addr().String()
-}
-
-// serveConns gives a function every connection, until the test ends.
-func serveConns(t *testing.T, l net.Listener, serve faulty.Fault) {
-	t.Helper()
-	done := make(chan struct{})
-	t.Cleanup(func() { <-done; _ = l.Close() })
-	go func() {
-		defer close(done)
-		faulty.Serve(t.Context(), l, serve)
-	}()
-}
-
-// load sends so many requests over 16 connections and returns how many failed, and the p99.
+// load sends so many requests over 16 connections and returns how many failed, and the 99th percentile of latency.
 func load(t *testing.T, addr string, requests int) (failed int64, p99 time.Duration) {
 	t.Helper()
 	const conns = 16
@@ -84,7 +62,7 @@ func load(t *testing.T, addr string, requests int) (failed int64, p99 time.Durat
 	return bad.Load(), all[len(all)*99/100]
 }
 
-// faultsH2C are those of a variant that speaks HTTP/2, where they are a stream's, not a connection's.
+// faultsH2C are the faults of a variant that speaks HTTP/2, where a fault concerns a stream, not a connection.
 var faultsH2C = map[string]http.HandlerFunc{
 	"a hangs": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 	"c resets in the middle": func(w http.ResponseWriter, _ *http.Request) {
@@ -120,9 +98,9 @@ var faultsH2C = map[string]http.HandlerFunc{
 	},
 }
 
-// The product: whatever the variant does, no request of the primary fails, nothing piles up, and
-// everything is gone afterwards (goroutines too: TestMain looks for leaks). p99 is compared in the
-// benchmarks, on a quiet machine; here it only must not be of another kind.
+// This is the product: whatever the variant does, no request of the primary fails, nothing piles up, and nothing is left
+// afterwards (no goroutine either: TestMain checks for leaks). The benchmarks compare the p99 on a quiet machine; here it
+// must only be of the same order.
 func TestIsolation(t *testing.T) {
 	primary := variantWith(t, faulty.None)
 	_, alone := load(t, start(t, one(primary), nil).addr, *soak)
@@ -152,7 +130,7 @@ func TestIsolation(t *testing.T) {
 	}
 }
 
-// isolated puts load on the table, whose variant is at fault. alone is the p99 without one.
+// isolated puts load on a table with a faulty variant. alone is the p99 without a mirror.
 func isolated(t *testing.T, table *spec.Table, alone time.Duration) *site {
 	t.Helper()
 	table.Listeners[0].Rules[0].Filters[0] = mirror("variant0", spec.Mirror{Timeout: "1s"})
@@ -164,25 +142,25 @@ func isolated(t *testing.T, table *spec.Table, alone time.Duration) *site {
 	eventually(t, func() bool {
 		sent, dropped = s.counter(t, "shadows_sent_total"), s.counter(t, "shadows_dropped_total")
 		return sent+dropped == float64(*soak) && s.counter(t, "shadows_held_bytes") == 0
-	}, "every copy is accounted for, and holds nothing: %v sent, %v dropped", sent, dropped)
+	}, "every copy is counted, and none holds memory: %v sent, %v dropped", sent, dropped)
 	t.Logf("p99 %v (%v without mirror), %v sent, %v dropped", p99, alone, sent, dropped)
-	eventually(t, func() bool { return s.counter(t, "shadows_in_flight") == 0 }, "nothing is under way")
+	eventually(t, func() bool { return s.counter(t, "shadows_in_flight") == 0 }, "no copy is under way")
 	return s
 }
 
-// leftAlone says that no copy arrived, and that most were not even tried.
+// leftAlone requires that no copy was answered, and that some were dropped without an attempt.
 func (s *site) leftAlone(t *testing.T) {
 	t.Helper()
 	assert.Zero(t, s.counter(t, "shadows_sent_total"))
-	assert.Positive(t, s.counter(t, "shadows_dropped_total", "reason", "penalty"), "left alone")
+	assert.Positive(t, s.counter(t, "shadows_dropped_total", "reason", "penalty"), "the breaker drops copies")
 }
 
-// A variant that takes a new connection for every copy gets so many of them and no more, and is not taken
-// for one that fails.
+// A variant that needs a new connection for every copy gets a bounded number of them, and does not count as one that
+// fails.
 func TestVariantThatEndsItsConnections(t *testing.T) {
 	for protocol, table := range map[string]*spec.Table{
-		"http": one(record(t, "").addr(), record(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").addr()),
-		"h2c": overH2C(one(record(t, "").addr(), serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		"http": one(record(t, "").addr, record(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").addr),
+		"h2c": overH2C(one(record(t, "").addr, serve(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Connection", "close")
 		})), "variant0"),
 	} {
@@ -197,9 +175,9 @@ func TestVariantThatEndsItsConnections(t *testing.T) {
 			eventually(t, func() bool {
 				sent, dropped = s.counter(t, "shadows_sent_total"), s.counter(t, "shadows_dropped_total", "reason", "churn")
 				return sent+dropped == requests
-			}, "every copy is accounted for")
+			}, "every copy is counted")
 			assert.Positive(t, sent)
-			if protocol == "http" { // over HTTP/2 some share a connection before its end is told
+			if protocol == "http" { // over HTTP/2 some copies share a connection before its end is known
 				assert.Positive(t, dropped)
 				assert.GreaterOrEqual(t, sent, float64(connects))
 				assert.LessOrEqual(t, sent, connects*(1+time.Since(begin).Seconds()))
@@ -208,35 +186,35 @@ func TestVariantThatEndsItsConnections(t *testing.T) {
 	}
 }
 
-// A client that goes away as soon as it has sent its request does not take the copy with it.
+// A copy is sent even if the client leaves as soon as it has sent its request.
 func TestClientLeaves(t *testing.T) {
 	release := make(chan struct{})
 	primary := serve(t, func(http.ResponseWriter, *http.Request) { <-release })
 	defer close(release)
 	variant := record(t, "")
-	s := start(t, one(primary, variant.addr()), nil)
+	s := start(t, one(primary, variant.addr), nil)
 	conn := dial(t, s.addr)
 	_, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc")
 	require.NoError(t, err)
 	require.NoError(t, conn.(*net.TCPConn).SetLinger(0))
-	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 1 }, "in flight")
+	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 1 }, "the request is in flight")
 	require.NoError(t, conn.Close())
-	eventually(t, func() bool { return len(variant.got()) == 1 }, "the copy")
+	eventually(t, func() bool { return len(variant.got()) == 1 }, "the variant gets the copy")
 	assert.Contains(t, variant.got()[0], "abc")
 }
 
-// Bytes of the copy: marked, -shadow before the port, edits on the copy alone, everything else as
-// it was sent, and a copy is never copied again.
+// The bytes of a copy: it has the marker header, -shadow before the port, and the mirror's edits; all other bytes are as
+// they were sent. A copy is never copied again.
 func TestCopy(t *testing.T) {
 	primary, variant := record(t, ""), record(t, "")
-	table := one(primary.addr(), variant.addr())
+	table := one(primary.addr, variant.addr)
 	table.Listeners[0].Rules[0].Filters[0] = mirror("variant0", spec.Mirror{Headers: &spec.HeaderModifier{
 		Remove: []string{"authorization", "cookie"}, Set: []spec.Header{{Name: "X-Copy", Value: "yes"}},
 	}})
 	s := start(t, table, nil)
 	head := "GET /a?b=%2F HTTP/1.1\r\nhost: cluster-1:8000\r\nAuthorization: secret\r\nX-ODD: Value \xff\r\nConnection: X-Hop\r\nX-Hop: 1\r\nExpect: 100-continue\r\n\r\n"
 	assert.Equal(t, []int{200}, statuses(t, talk(t, s.addr, head), "GET"))
-	eventually(t, func() bool { return len(variant.got()) == 1 }, "the copy")
+	eventually(t, func() bool { return len(variant.got()) == 1 }, "the variant gets the copy")
 	assert.Equal(t, "GET /a?b=%2F HTTP/1.1\r\nhost: cluster-1:8000\r\nAuthorization: secret\r\nX-ODD: Value \xff\r\nExpect: 100-continue\r\n\r\n", primary.got()[0])
 	assert.Equal(t, "GET /a?b=%2F HTTP/1.1\r\nhost: cluster-1-shadow:8000\r\nX-ODD: Value \xff\r\nX-Copy: yes\r\nx-mirrorgate-shadow: 1\r\n\r\n", variant.got()[0])
 
@@ -246,7 +224,7 @@ func TestCopy(t *testing.T) {
 	assert.Len(t, variant.got(), 1)
 }
 
-// Bounds drop copies, by reason.
+// A copy beyond a bound is dropped and counted under its reason.
 func TestBounds(t *testing.T) {
 	primary := record(t, "")
 	one1, none := 1, 0
@@ -262,7 +240,7 @@ func TestBounds(t *testing.T) {
 		for _, chunks := range []bool{false, true} {
 			t.Run(fmt.Sprint(tt.reason, chunks), func(t *testing.T) {
 				variant := variantWith(t, "a hangs after accept")
-				table := one(primary.addr(), variant)
+				table := one(primary.addr, variant)
 				table.Listeners[0].Rules[0].Filters[0] = mirror("variant0", tt.settings)
 				s := start(t, table, nil)
 				body := strings.Repeat("x", tt.body)
@@ -273,35 +251,35 @@ func TestBounds(t *testing.T) {
 				for range 2 {
 					assert.Equal(t, []int{200}, statuses(t, talk(t, s.addr, raw), "POST"))
 				}
-				eventually(t, func() bool { return s.counter(t, "shadows_dropped_total", "reason", tt.reason) > 0 }, "dropped")
+				eventually(t, func() bool { return s.counter(t, "shadows_dropped_total", "reason", tt.reason) > 0 }, "a copy is dropped for the reason")
 			})
 		}
 	}
 }
 
-// Comparison counts agreement of the classes.
+// A comparison counts whether the classes of the statuses agree.
 func TestComparison(t *testing.T) {
 	yes := true
 	primary := record(t, "")
 	variant := record(t, "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n")
-	table := one(primary.addr(), variant.addr())
+	table := one(primary.addr, variant.addr)
 	table.Listeners[0].Rules[0].Filters[0] = mirror("variant0", spec.Mirror{Compare: &yes})
 	s := start(t, table, nil)
 	for range 5 {
 		talk(t, s.addr, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 	}
-	eventually(t, func() bool { return s.counter(t, "comparisons_total", "agree", "false") == 5 }, "compared")
+	eventually(t, func() bool { return s.counter(t, "comparisons_total", "agree", "false") == 5 }, "all answers are compared")
 	assert.Zero(t, s.counter(t, "comparisons_total", "agree", "true"))
 }
 
-// A copy has its own mirror's timeout, though its connection was used with a longer one before.
+// A copy has the timeout of its own mirror, even on a connection that was used with a longer one before.
 func TestCopyTimeoutOnUsedConnection(t *testing.T) {
 	variant := serve(t, func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/short" {
 			<-r.Context().Done()
 		}
 	})
-	table := one(record(t, "").addr())
+	table := one(record(t, "").addr)
 	table.Services["v"] = spec.Service{80: endpoints(variant)}
 	rule := func(path, timeout string) spec.Rule {
 		return spec.Rule{
@@ -313,34 +291,34 @@ func TestCopyTimeoutOnUsedConnection(t *testing.T) {
 	table.Listeners[0].Rules = []spec.Rule{rule("/long", "1m"), rule("/short", "50ms")}
 	s := start(t, table, nil)
 	talk(t, s.addr, "GET /long HTTP/1.1\r\nHost: a\r\n\r\n")
-	eventually(t, func() bool { return s.counter(t, "shadows_sent_total") == 1 && s.counter(t, "shadows_in_flight") == 0 }, "first copy")
+	eventually(t, func() bool { return s.counter(t, "shadows_sent_total") == 1 && s.counter(t, "shadows_in_flight") == 0 }, "the first copy is answered")
 	talk(t, s.addr, "GET /short HTTP/1.1\r\nHost: a\r\n\r\n")
-	eventually(t, func() bool { return s.counter(t, "shadows_dropped_total", "reason", "timeout") == 1 }, "timeout")
+	eventually(t, func() bool { return s.counter(t, "shadows_dropped_total", "reason", "timeout") == 1 }, "the second copy runs into its timeout")
 }
 
-// A variant that is well again gets copies, though a client takes for ever to send the first request
-// that could have shown it.
+// A variant that works again gets copies, even if a client never finishes sending the first request whose copy could have
+// been the probe.
 func TestSlowUploadHoldsNoProbe(t *testing.T) {
 	variant := variantWith(t, faulty.Gone)
-	s := start(t, one(record(t, "").addr(), variant), nil)
+	s := start(t, one(record(t, "").addr, variant), nil)
 	get := func() { talk(t, s.addr, "GET / HTTP/1.1\r\nHost: a\r\n\r\n") }
-	eventually(t, func() bool { get(); return s.counter(t, "shadows_dropped_total", "reason", "penalty") > 0 }, "left alone")
-	// Posts begin and none ends, until one of them is admitted.
+	eventually(t, func() bool { get(); return s.counter(t, "shadows_dropped_total", "reason", "penalty") > 0 }, "the breaker drops copies")
+	// Begin uploads that do not end, until the copy of one of them is admitted.
 	eventually(t, func() bool {
 		_, err := io.WriteString(dial(t, s.addr), "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
 		return err == nil && s.counter(t, "shadows_held_bytes") > 0
-	}, "a slow upload with a copy")
+	}, "the copy of a slow upload is admitted")
 	l, err := net.Listen("tcp", variant)
 	require.NoError(t, err)
 	healed := &http.Server{Handler: http.NotFoundHandler(), ReadHeaderTimeout: time.Minute}
 	done := make(chan error, 1)
 	go func() { done <- healed.Serve(l) }()
 	defer func() { _ = healed.Close(); assert.ErrorIs(t, <-done, http.ErrServerClosed) }()
-	eventually(t, func() bool { get(); return s.counter(t, "shadows_sent_total") > 0 }, "a probe")
+	eventually(t, func() bool { get(); return s.counter(t, "shadows_sent_total") > 0 }, "a probe is answered")
 }
 
-// Latencies of equal backends are equal: neither the time the client takes to send its request, nor
-// how long the body of an answer takes, is anybody's latency.
+// The latencies of equal backends are equal: they include neither the time that the client takes to send its request, nor
+// the time of an answer's body.
 func TestComparisonLatency(t *testing.T) {
 	handler := func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -373,14 +351,14 @@ func TestComparisonLatency(t *testing.T) {
 					_, err := io.WriteString(conn, piece)
 					require.NoError(t, err)
 				}
-				eventually(t, func() bool { return s.counter(t, "comparisons_total") == 1 }, "compared")
+				eventually(t, func() bool { return s.counter(t, "comparisons_total") == 1 }, "the answers are compared")
 				assert.InDelta(t, 1, s.ratio(t), 0.7)
 			})
 		}
 	}
 }
 
-// ratio is the mean of the latency ratios, 0 if there are none.
+// ratio returns the mean of the latency ratios, or 0 if there are none.
 func (s *site) ratio(t *testing.T) float64 {
 	t.Helper()
 	families, err := s.registry.Gather()

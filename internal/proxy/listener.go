@@ -1,3 +1,6 @@
+// Addresses and the listeners behind them. They are two types because a port can change between rules and passing
+// connections through while its address stays open.
+
 package proxy
 
 import (
@@ -10,12 +13,11 @@ import (
 	"time"
 )
 
-// socket is an address that is listened at. Its listener may be replaced by another one, while it is
-// open.
+// socket accepts the connections of an address. Its listener can be replaced while it is open.
 type socket struct {
 	net.Listener
 	slots *slots
-	wg    sync.WaitGroup // of accept
+	wg    sync.WaitGroup // for accept
 
 	mu      sync.Mutex
 	current *listener
@@ -30,8 +32,8 @@ func (s *Server) listen(address string) (*socket, error) {
 	return &socket{Listener: inner, slots: s.slots}, nil
 }
 
-// lead makes a listener take what comes in from now on.
-func (s *socket) lead(to *listener) {
+// assign gives all later connections to a listener.
+func (s *socket) assign(to *listener) {
 	s.mu.Lock()
 	first := s.current == nil
 	s.current = to
@@ -41,13 +43,14 @@ func (s *socket) lead(to *listener) {
 	}
 }
 
-func (s *socket) leadsTo(l *listener) bool {
+// assignedTo reports whether a listener gets the connections that are accepted now.
+func (s *socket) assignedTo(l *listener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.current == l
 }
 
-// slots are what clients' connections take, over all sockets.
+// slots bounds the clients' connections over all sockets. Every connection takes one slot.
 type slots struct {
 	free chan struct{}
 	open atomic.Int64
@@ -64,7 +67,7 @@ func (s *socket) accept() {
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
-			// Out of descriptors, most likely: what is open will close.
+			// Most likely there are no descriptors left; open connections will close.
 			time.Sleep(pause)
 			pause = min(2*pause, time.Second)
 			continue
@@ -75,6 +78,7 @@ func (s *socket) accept() {
 	}
 }
 
+// give hands a connection to the current listener.
 func (s *socket) give(conn *slotted) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -82,27 +86,27 @@ func (s *socket) give(conn *slotted) {
 	l.conns.Go(func() { l.terminator.serve(conn) })
 }
 
-// terminator serves connections.
+// terminator serves connections in a protocol.
 type terminator interface {
 	start()
-	// serve serves one until it ends, or hands it over.
+	// serve serves a connection until it ends or is handed over.
 	serve(conn *slotted)
-	// drain makes the connections end soon, as far as their protocol can ask for it.
+	// drain asks clients to end their connections, as far as the protocol can.
 	drain()
-	// retire makes them end after the exchange they are in.
+	// retire ends each connection after its current exchange.
 	retire()
-	// wait returns when all have ended.
+	// wait waits until all connections have ended.
 	wait()
-	// kill ends them at once.
+	// kill ends all connections at once.
 	kill()
 }
 
-// listener is what is at an address, and everything that came in there while it was.
+// listener serves an address, and the connections that it accepted there.
 type listener struct {
 	socket     *socket
 	config     atomic.Pointer[Listener]
 	terminator terminator
-	conns      sync.WaitGroup // that have not been handed over
+	conns      sync.WaitGroup // for connections that were not handed over
 	yielding   sync.WaitGroup
 	once       sync.Once
 }
@@ -118,18 +122,17 @@ func (s *Server) listener(at *socket, config *Listener) *listener {
 	return l
 }
 
-// differs says whether a config takes another listener: a socket can change hands.
+// differs reports whether a config needs another listener, to which the socket can be assigned.
 func (l *listener) differs(config *Listener) bool {
-	old := l.config.Load()
-	return old.TCP != config.TCP
+	return l.config.Load().TCP != config.TCP
 }
 
-// compatible says whether a config may follow at an address that stays open.
+// compatible returns an error if a config must not follow at an address that stays open.
 func (l *listener) compatible(config *Listener) error {
 	old := l.config.Load()
-	if old.TCP != config.TCP {
+	if l.differs(config) {
 		if old.Name == config.Name {
-			return fmt.Errorf("listener %s: what passes connections on at %s needs another name than what looks into them", config.Name, config.Address)
+			return fmt.Errorf("listener %s: a listener that passes TCP through at %s needs another name than one with rules", config.Name, config.Address)
 		}
 		return nil
 	}
@@ -141,13 +144,13 @@ func (l *listener) compatible(config *Listener) error {
 
 func (l *listener) start() {
 	l.terminator.start()
-	l.socket.lead(l)
+	l.socket.assign(l)
 }
 
 func (l *listener) drain() { l.terminator.drain() }
 
-// yield lets another listener have the socket. Connections end where their protocol can ask for it,
-// none is closed between two requests: its client has had no notice.
+// yield leaves the socket to another listener. It asks clients to end their connections, as far as the protocol can,
+// and closes none between two requests, because its client has had no notice.
 func (l *listener) yield() {
 	l.drain()
 	l.yielding.Go(func() {
@@ -156,10 +159,10 @@ func (l *listener) yield() {
 	})
 }
 
-// retire stops listening; connections end after the exchange they are in.
+// retire stops listening and ends each connection after its current exchange.
 func (l *listener) retire() {
 	l.once.Do(func() {
-		if l.socket.leadsTo(l) {
+		if l.socket.assignedTo(l) {
 			_ = l.socket.Close()
 		}
 		l.terminator.retire()
@@ -167,7 +170,7 @@ func (l *listener) retire() {
 }
 
 func (l *listener) wait() {
-	if l.socket.leadsTo(l) {
+	if l.socket.assignedTo(l) {
 		l.socket.wg.Wait()
 	}
 	l.yielding.Wait()
@@ -181,9 +184,8 @@ func (l *listener) kill() {
 	l.terminator.kill()
 }
 
-// slotted gives its slot back when it is closed.
-//
-// It embeds the concrete type, whose system calls the terminators use.
+// slotted is a connection that frees its slot when it is closed. It embeds the concrete type because the terminators
+// use its system calls.
 type slotted struct {
 	*net.TCPConn
 	slots *slots

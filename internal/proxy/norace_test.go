@@ -2,4 +2,5 @@
 
 package proxy_test
 
+// raceEnabled is false without the race detector (see TestAllocations).
 const raceEnabled = false

@@ -1,6 +1,6 @@
-package proxy
+// The terminator of connections that are passed through: nobody looks into their bytes.
 
-// The terminator of connections that nobody looks into: bytes go through as they come.
+package proxy
 
 import (
 	"context"
@@ -17,11 +17,12 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/core"
 )
 
+// passthrough is the terminator of a listener that passes TCP through.
 type passthrough struct {
 	server   *Server
 	listener string
 	metrics  *core.PassthroughMetrics
-	ctx      context.Context // of connections
+	ctx      context.Context // ends all connections
 	stop     context.CancelFunc
 }
 
@@ -33,7 +34,7 @@ func newPassthrough(s *Server, listener string) *passthrough {
 
 func (p *passthrough) start() {}
 
-// drain does nothing: the protocol that is spoken is not known, so nobody can be asked to leave.
+// drain does nothing: the protocol is not known, so no client can be asked to leave.
 func (p *passthrough) drain() {}
 
 func (p *passthrough) retire() {}
@@ -52,7 +53,7 @@ func (p *passthrough) serve(client *slotted) {
 			outcome = core.NoEndpoint
 		}
 		p.metrics.Count(outcome)
-		_ = client.SetLinger(0) // nobody has answered, and that is what it looks like
+		_ = client.SetLinger(0) // a reset, as if the client had connected to the backend itself
 		_ = client.Close()
 		return
 	}
@@ -60,11 +61,11 @@ func (p *passthrough) serve(client *slotted) {
 	p.metrics.Count(p.join(&passage{client: client, backend: backend.(*net.TCPConn), idle: p.server.options.PassIdle}))
 }
 
-// join lets bytes through until both sides have ended.
+// join passes bytes in both directions until both sides have ended.
 func (p *passthrough) join(c *passage) core.Outcome {
 	c.last.Store(time.Now().UnixNano())
-	c.timer = time.AfterFunc(time.Hour, c.look)
-	c.timer.Reset(c.idle) // now that look finds it
+	c.timer = time.AfterFunc(time.Hour, c.checkIdle)
+	c.timer.Reset(c.idle) // only now, because checkIdle uses c.timer
 	defer c.timer.Stop()
 	defer context.AfterFunc(p.ctx, c.abort)()
 	var wg sync.WaitGroup
@@ -82,19 +83,19 @@ func (p *passthrough) join(c *passage) core.Outcome {
 	return core.Ended
 }
 
-// passage is a connection that is passed on.
+// passage is a client's connection and the backend's to which it is joined.
 type passage struct {
 	client  *slotted
 	backend *net.TCPConn
 	idle    time.Duration
 	timer   *time.Timer
-	// last is when bytes came last, in Unix nanoseconds.
+	// last is when the last bytes arrived, in Unix nanoseconds.
 	last            atomic.Int64
 	expired, broken atomic.Bool
 }
 
-// look ends the connection if it has been idle for too long, or looks again when it would be.
-func (c *passage) look() {
+// checkIdle breaks the connection off if it has been idle for too long, or else checks again when it would be.
+func (c *passage) checkIdle() {
 	rest := c.idle - time.Since(time.Unix(0, c.last.Load()))
 	if rest > 0 {
 		c.timer.Reset(rest)
@@ -104,7 +105,7 @@ func (c *passage) look() {
 	c.abort()
 }
 
-// abort breaks both directions, in a way that neither side can take for an end.
+// abort resets both connections, so that neither side takes it for a proper end.
 func (c *passage) abort() {
 	c.broken.Store(true)
 	for _, conn := range []*net.TCPConn{c.client.TCPConn, c.backend} {
@@ -113,8 +114,7 @@ func (c *passage) abort() {
 	}
 }
 
-// relay copies until from ends, which it passes on as the end of one direction. If anything breaks it
-// breaks both directions.
+// relay copies until from ends, and then ends the same direction of to. After an error it breaks off both directions.
 func (c *passage) relay(to, from *net.TCPConn, count prometheus.Counter) {
 	buf := buffer.Small()
 	defer func() { buffer.Recycle(buf) }()
@@ -142,8 +142,8 @@ func (c *passage) relay(to, from *net.TCPConn, count prometheus.Counter) {
 	}
 }
 
-// fit returns the buffer for the next read: a large one while there is much to read. An idle
-// connection holds small ones.
+// fit returns the buffer for the next read: a large one while there is much to read, so that an idle connection holds
+// small ones. n is the size of the last read.
 func fit(buf []byte, n int) []byte {
 	switch {
 	case n == buffer.SmallSize:

@@ -1,6 +1,6 @@
-package proxy_test
+// Connections that are passed through, and ports that change between that and rules.
 
-// Connections that are passed on as they are, and ports that change between that and rules.
+package proxy_test
 
 import (
 	"bufio"
@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,7 +21,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-// passing is a table that passes connections on to these endpoints.
+// passing returns a table that passes connections through to these endpoints.
 func passing(addresses ...string) *spec.Table {
 	return &spec.Table{
 		Listeners: []spec.Listener{{TCP: &spec.Passthrough{Name: "db", Port: 5432}}},
@@ -30,39 +29,23 @@ func passing(addresses ...string) *spec.Table {
 	}
 }
 
-// speaker is a backend that greets with its name, and then does as it is told with the connection.
+// speaker returns the address of a backend that greets with its name, and then calls then with the connection.
 func speaker(t *testing.T, name string, then func(net.Conn)) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() {
-				defer conn.Close()
-				_, _ = io.WriteString(conn, name+"\n")
-				then(conn)
-			})
-		}
+	return serveConns(t, func(_ context.Context, conn net.Conn) {
+		_, _ = io.WriteString(conn, name+"\n")
+		then(conn)
 	})
-	t.Cleanup(func() {
-		_ = l.Close()
-		wg.Wait()
-	})
-	return l.Addr().String()
 }
 
-// repeatBack sends back what comes, until its end, and then says so.
+// repeatBack sends all bytes back until their end, and then a line.
 func repeatBack(conn net.Conn) {
 	if _, err := io.Copy(conn, conn); err == nil {
 		_, _ = io.WriteString(conn, "bye\n")
 	}
 }
 
+// line reads a line.
 func line(t *testing.T, in *bufio.Reader) string {
 	t.Helper()
 	text, err := in.ReadString('\n')
@@ -70,8 +53,8 @@ func line(t *testing.T, in *bufio.Reader) string {
 	return text
 }
 
-// Bytes go both ways as they come, a side that has ended its half still gets the other's, and it is
-// counted.
+// Bytes pass unchanged in both directions, a side that has ended its half still gets the bytes of the other, and
+// connections and bytes are counted.
 func TestPassthrough(t *testing.T) {
 	s := start(t, passing(speaker(t, "hello", repeatBack)), nil)
 	conn := dial(t, s.addr)
@@ -80,7 +63,7 @@ func TestPassthrough(t *testing.T) {
 	_, err := io.WriteString(conn, "GET / HTTP/1.1\r\n\x00\xff\n")
 	require.NoError(t, err)
 	assert.Equal(t, "GET / HTTP/1.1\r\n", line(t, in))
-	assert.Equal(t, "\x00\xff\n", line(t, in), "nobody looks into it")
+	assert.Equal(t, "\x00\xff\n", line(t, in), "the bytes are not parsed")
 	assert.InDelta(t, 1, s.counter(t, "passthrough_connections", "listener", "main"), 0)
 
 	sent := bytes.Repeat([]byte("0123456789abcdef"), 1<<18) // more than sockets hold
@@ -93,17 +76,17 @@ func TestPassthrough(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, conn.(*net.TCPConn).CloseWrite())
 	back := <-got
-	assert.True(t, bytes.Equal(append(sent, "bye\n"...), back), "%d bytes of %d", len(back), len(sent)+4)
+	assert.True(t, bytes.Equal(append(sent, "bye\n"...), back), "%d bytes came back of %d", len(back), len(sent)+4)
 	eventually(t, func() bool {
 		return s.counter(t, "passthrough_connections_total", "listener", "main", "outcome", "ended") == 1
-	}, "counted")
+	}, "the end is counted")
 	assert.InDelta(t, len(sent)+19, s.counter(t, "passthrough_bytes_total", "direction", "received"), 0)
 	assert.InDelta(t, len(sent)+19+len("hello\nbye\n"), s.counter(t, "passthrough_bytes_total", "direction", "sent"), 0)
 	assert.Zero(t, s.counter(t, "passthrough_connections"))
-	assert.Zero(t, s.counter(t, "connections"), "its slot is free")
+	assert.Zero(t, s.counter(t, "connections"), "the slot of the connection is free")
 }
 
-// A backend that ends its half first still gets what the client sends.
+// A backend that ends its half first still gets the client's bytes.
 func TestPassthroughHalfClosedByTheBackend(t *testing.T) {
 	heard := make(chan string, 1)
 	s := start(t, passing(speaker(t, "done", func(conn net.Conn) {
@@ -121,8 +104,8 @@ func TestPassthroughHalfClosedByTheBackend(t *testing.T) {
 	assert.Equal(t, "late", <-heard)
 }
 
-// An endpoint that cannot be connected to costs another try, none that works looks like what it is, and
-// a side that breaks off breaks off the other.
+// After a failed connect another endpoint is tried; if none works, the client sees a reset; and a reset by one side
+// becomes a reset of the other.
 func TestPassthroughFailures(t *testing.T) {
 	reset := func(conn net.Conn) {
 		_, _ = conn.Read(make([]byte, 1))
@@ -141,29 +124,20 @@ func TestPassthroughFailures(t *testing.T) {
 	}
 	eventually(t, func() bool {
 		return s.counter(t, "passthrough_connections_total", "outcome", "broken") == 20
-	}, "counted")
+	}, "every reset is counted")
 	for outcome, addresses := range map[string][]string{"no_endpoint": nil, "connect": {refusing}} {
 		require.NoError(t, s.SetEndpoints("db", 5432, addresses, nil))
 		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", s.addr)
-		if err == nil { // else it knew at once
+		if err == nil { // otherwise the reset came at once
 			_, err = conn.Read(make([]byte, 1))
 			require.NoError(t, conn.Close())
 		}
-		require.ErrorIs(t, err, syscall.ECONNRESET, "nobody has answered, and that is what it looks like")
+		require.ErrorIs(t, err, syscall.ECONNRESET, "the client sees a reset")
 		assert.InDelta(t, 1, s.counter(t, "passthrough_connections_total", "outcome", outcome), 0)
 	}
 }
 
-// refused is an address where nobody listens.
-func refused(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, l.Close())
-	return l.Addr().String()
-}
-
-// A connection on which nothing happens ends in time, and one with traffic in one direction does not.
+// An idle connection is broken off in time; one with traffic in one direction is not idle.
 func TestPassthroughIdle(t *testing.T) {
 	talkative := speaker(t, "v1", func(conn net.Conn) {
 		for range 30 {
@@ -178,13 +152,13 @@ func TestPassthroughIdle(t *testing.T) {
 	conn := dial(t, s.addr)
 	began := time.Now()
 	all, err := io.ReadAll(conn)
-	require.Error(t, err, "broken off, not ended")
+	require.Error(t, err, "the connection is broken off, not ended")
 	assert.Len(t, all, len("v1\n")+30)
 	assert.Less(t, time.Since(began), 10*time.Second)
-	eventually(t, func() bool { return s.counter(t, "passthrough_connections_total", "outcome", "idle") == 1 }, "counted")
+	eventually(t, func() bool { return s.counter(t, "passthrough_connections_total", "outcome", "idle") == 1 }, "the idle connection is counted")
 }
 
-// Endpoints that change are for new connections; those that are open stay.
+// A change of endpoints concerns new connections; open ones stay.
 func TestPassthroughEndpoints(t *testing.T) {
 	s := start(t, passing(speaker(t, "1", repeatBack)), nil)
 	first := dial(t, s.addr)
@@ -197,9 +171,9 @@ func TestPassthroughEndpoints(t *testing.T) {
 	assert.Equal(t, "still\n", line(t, in))
 }
 
-// An end waits for connections that are passed on, as long as it may.
+// Shutdown waits for connections that are passed through until its context ends.
 func TestPassthroughShutdown(t *testing.T) {
-	for name, patient := range map[string]bool{"ends": true, "broken off": false} {
+	for name, waits := range map[string]bool{"ends": true, "broken off": false} {
 		t.Run(name, func(t *testing.T) {
 			s := proxy.New(&proxy.Options{})
 			table := passing(speaker(t, "v1", repeatBack))
@@ -211,7 +185,7 @@ func TestPassthroughShutdown(t *testing.T) {
 			require.Equal(t, "v1\n", line(t, in))
 			s.Drain()
 			another := dial(t, address)
-			require.Equal(t, "v1\n", line(t, bufio.NewReader(another)), "new ones are accepted")
+			require.Equal(t, "v1\n", line(t, bufio.NewReader(another)), "a new connection is accepted")
 			require.NoError(t, another.Close())
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
@@ -223,35 +197,36 @@ func TestPassthroughShutdown(t *testing.T) {
 					_ = conn.Close()
 				}
 				return errors.Is(err, syscall.ECONNREFUSED)
-			}, "nothing is accepted")
+			}, "no connection is accepted any more")
 			_, err := io.WriteString(conn, "still\n")
 			require.NoError(t, err)
 			require.Equal(t, "still\n", line(t, in))
-			if patient {
+			if waits {
 				require.NoError(t, conn.Close())
-				cleanup(t, ended, nil)
+				requireEnd(t, ended, nil)
 				return
 			}
 			cancel()
-			cleanup(t, ended, context.Canceled)
+			requireEnd(t, ended, context.Canceled)
 			_, err = in.ReadByte()
 			require.Error(t, err)
 		})
 	}
 }
 
-func cleanup(t *testing.T, ended <-chan error, want error) {
+// requireEnd waits for the error of a Shutdown.
+func requireEnd(t *testing.T, ended <-chan error, want error) {
 	t.Helper()
 	select {
 	case err := <-ended:
 		require.ErrorIs(t, err, want)
 	case <-time.After(10 * time.Second):
-		require.Fail(t, "no end")
+		require.Fail(t, "Shutdown did not return")
 	}
 }
 
-// A port changes between rules and passing through, fifty times under load: no request fails, whether
-// its connection is new or was open, and the address stays open all the time.
+// Under load, a port changes fifty times between rules and passing through: no request fails, on new connections or open
+// ones, and the address stays open all the time.
 func TestPassthroughSwitch(t *testing.T) {
 	backend := named(t, "v1")
 	tables := func(i int) *spec.Table {
@@ -282,9 +257,8 @@ func TestPassthroughSwitch(t *testing.T) {
 	stop()
 }
 
-// What is open when a port changes goes on as it was: a connection that is passed on is not looked into,
-// one between two requests is neither closed without notice nor answered by other rules, and the next
-// answer is its last.
+// Connections that are open when a port changes go on as they were: one that is passed through stays so, and one between
+// two requests is neither closed without notice nor answered by other rules; its next answer is its last.
 func TestPassthroughSwitchKeepsConnections(t *testing.T) {
 	db := speaker(t, "db", repeatBack)
 	web := one(named(t, "v1"))
@@ -302,7 +276,7 @@ func TestPassthroughSwitchKeepsConnections(t *testing.T) {
 	require.Equal(t, 200, status)
 	require.False(t, last)
 	fresh := dial(t, s.addr)
-	eventually(t, func() bool { return s.counter(t, "connections") == 2 }, "both are accepted")
+	eventually(t, func() bool { return s.counter(t, "connections") == 2 }, "both connections are accepted")
 
 	through := passing(db)
 	through.Listeners[0].Name, through.Listeners[0].Address = "main/tcp", "127.0.0.1:0"
@@ -313,7 +287,7 @@ func TestPassthroughSwitchKeepsConnections(t *testing.T) {
 	for _, conn := range []net.Conn{old, fresh} {
 		status, last = get(conn, bufio.NewReader(conn))
 		assert.Equal(t, 200, status)
-		assert.True(t, last, "and then connect anew")
+		assert.True(t, last, "the answer asks the client to connect anew")
 	}
 
 	require.NoError(t, s.Apply(setup(t, web)))
@@ -327,7 +301,7 @@ func TestPassthroughSwitchKeepsConnections(t *testing.T) {
 	require.NoError(t, passed.Close())
 }
 
-// What looks into connections and what does not have different names, since both count for a while.
+// A listener with rules and one that passes through need different names, because both have metrics for a while.
 func TestPassthroughSwitchNeedsAName(t *testing.T) {
 	s := start(t, one(named(t, "v1")), nil)
 	through := passing("127.0.0.1:1")
@@ -335,8 +309,8 @@ func TestPassthroughSwitchNeedsAName(t *testing.T) {
 	require.ErrorContains(t, s.Apply(setup(t, through)), "needs another name")
 }
 
-// With affinity a client stays with its endpoint, by HTTP and by TCP, as long as that is ready, and the
-// clients of the others do not move when it goes.
+// With affinity a client stays with its endpoint, over HTTP and TCP, as long as that is ready, and when an endpoint goes
+// the clients of the others do not move.
 func TestAffinity(t *testing.T) {
 	var addresses []string
 	for _, name := range []string{"a", "b", "c"} {
@@ -362,14 +336,14 @@ func TestAffinity(t *testing.T) {
 		seen[of[client]] = true
 		for range 5 {
 			require.Equal(t, of[client], from(client, s.addr))
-			require.Equal(t, of[client], from(client, s.Addr("tcp").String()), "TCP")
+			require.Equal(t, of[client], from(client, s.Addr("tcp").String()), "the endpoint over TCP")
 		}
 	}
-	assert.Len(t, seen, 3, "all take part: %v", of)
+	assert.Len(t, seen, 3, "every endpoint has clients: %v", of)
 	require.NoError(t, s.SetEndpoints("primary", 80, addresses[1:], addresses[:1]))
 	for _, client := range clients {
 		if of[client] == "a" {
-			assert.NotEqual(t, "a", from(client, s.addr), "an endpoint that is not ready gets nothing new")
+			assert.NotEqual(t, "a", from(client, s.addr), "an endpoint that is not ready gets no new request")
 		} else {
 			assert.Equal(t, of[client], from(client, s.addr))
 		}

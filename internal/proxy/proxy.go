@@ -1,8 +1,9 @@
-// Package proxy is the data plane: it listens, hands connections to the terminator of their
-// protocol, and swaps one routing table for another without dropping a request.
+// Package proxy is the data plane: it listens, hands connections to the terminator of their protocol, and swaps one
+// routing table for another without dropping a request.
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -23,31 +24,32 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
 
-// Options are what a Server is made with. Zero values mean defaults.
+// Options configure a Server for its whole life. Zero values mean defaults.
 type Options struct {
 	Limits h1.Limits
-	// Connections is how many clients' connections are open at once; further ones wait to be
-	// accepted: 65536 if 0.
+	// Connections is the most clients' connections that are open at once; further ones wait to be accepted. 65536 if
+	// 0.
 	Connections int
-	// VariantConnects is how many new connections an endpoint of a variant gets in a second: 250 if 0.
-	// One that ends its connections costs the primary's clients what opening new ones costs.
+	// VariantConnects is the most new connections in a second to one endpoint of a variant: 250 if 0. Without a bound, a
+	// variant that ends its connections would slow down the primary's clients, because new connections are expensive.
 	VariantConnects int
-	// Registry gets the metrics: a registry of its own if nil.
+	// Registry gets the metrics; a new registry if nil.
 	Registry prometheus.Registerer
 	// AccessLog is called after every exchange and every copy that was answered; see core.Options.
 	AccessLog func(*core.Record)
-	// ConnectTimeout bounds connecting to an endpoint: 2 s.
+	// ConnectTimeout bounds a connect to an endpoint: 2 s if 0.
 	ConnectTimeout time.Duration
-	// PassIdle is how long a connection that is passed on may be without a byte in either direction:
-	// 24 h if 0, as long as kube-proxy keeps one.
+	// PassIdle is how long a connection that is passed through may be without a byte in either direction: 24 h if 0, as
+	// long as kube-proxy keeps one.
 	PassIdle time.Duration
 }
 
-// Listener says how to serve the table's listener of that name.
+// Listener configures how the table's listener of that name is served.
 type Listener struct {
-	Name    string
+	Name string
+	// Address is HOST:PORT.
 	Address string
-	// TCP passes connections on as they are.
+	// TCP passes connections through without looking into them.
 	TCP bool
 	// H2C accepts HTTP/2 without TLS, by prior knowledge.
 	H2C bool
@@ -64,15 +66,15 @@ type Setup struct {
 
 // Server is a proxy. Its methods may be called concurrently.
 type Server struct {
-	options  Options
-	core     *core.Core
-	back     *h2.Transport
-	leg      *h2.Transport
-	slots    *slots
-	stop     context.CancelFunc
-	wg       sync.WaitGroup
-	draining atomic.Bool
-	// dismissed says that clients are to connect elsewhere.
+	options Options
+	core    *core.Core
+	// primaries and variants carry HTTP/2, to different backends so that neither holds up the other.
+	primaries, variants *h2.Transport
+	slots               *slots
+	stop                context.CancelFunc
+	wg                  sync.WaitGroup
+	draining            atomic.Bool
+	// dismissed is set while clients are asked to open another connection.
 	dismissed atomic.Bool
 
 	mu        sync.Mutex
@@ -82,30 +84,24 @@ type Server struct {
 	closed    bool
 }
 
-// New returns a server that listens nowhere yet. Shutdown ends it.
+// New returns a server without listeners. Shutdown ends it.
 func New(o *Options) *Server {
 	s := &Server{options: *o, listeners: map[string]*listener{}, retired: map[*listener]struct{}{}}
 	s.options.Limits = o.Limits.Defaulted()
-	if s.options.Connections == 0 {
-		s.options.Connections = 65536
-	}
-	if s.options.VariantConnects == 0 {
-		s.options.VariantConnects = 250
-	}
-	if s.options.PassIdle == 0 {
-		s.options.PassIdle = 24 * time.Hour
-	}
+	s.options.Connections = cmp.Or(o.Connections, 65536)
+	s.options.VariantConnects = cmp.Or(o.VariantConnects, 250)
+	s.options.PassIdle = cmp.Or(o.PassIdle, 24*time.Hour)
 	if s.options.Registry == nil {
 		s.options.Registry = prometheus.NewRegistry()
 	}
 	limits := &s.options.Limits
 	s.slots = &slots{free: make(chan struct{}, s.options.Connections)}
-	s.back, s.leg = h2.NewTransport(limits.Head, 256<<10), h2.NewTransport(limits.Head, 64<<10)
+	s.primaries, s.variants = h2.NewTransport(limits.Head, 256<<10), h2.NewTransport(limits.Head, 64<<10)
 	pool := upstream.NewPool(&upstream.Pool{Timeout: o.ConnectTimeout})
 	shadows := upstream.NewPool(&upstream.Pool{Timeout: o.ConnectTimeout, Connects: s.options.VariantConnects})
 	s.core = core.New(&core.Options{
-		HTTP: h1.NewClient(limits), H2C: s.back,
-		ShadowHTTP: h1.NewSender(limits), ShadowH2C: &h2.Leg{Transport: s.leg},
+		HTTP: h1.NewClient(limits), H2C: s.primaries,
+		ShadowHTTP: h1.NewSender(limits), ShadowH2C: &h2.Sender{Transport: s.variants},
 		Pool: pool, ShadowPool: shadows,
 		Metrics: core.NewMetrics(s.options.Registry), AccessLog: o.AccessLog,
 	})
@@ -119,11 +115,11 @@ func New(o *Options) *Server {
 	return s
 }
 
-// Apply makes the server follow a setup: when it returns, every request that is read from now on
-// is routed by the new table, and connections stay open. Listeners that are new are opened first;
-// if one cannot be, nothing changes. Those that are gone finish what they have. A listener of another
-// name at an address that is open takes over what comes from now on, whether it passes connections on
-// or looks into them; it may not be told from the other by TLS or h2c.
+// Apply makes the server follow a setup: when it returns, every later request is routed by the new table, and
+// connections stay open. It opens new listeners first; if one cannot be opened, nothing changes. Listeners that are gone
+// finish their connections. At an open address, a listener that passes TCP through may follow one with rules, or the
+// other way round, under another name: it gets the later connections. Otherwise name, TLS and H2C of a listener cannot
+// change while its address is open.
 func (s *Server) Apply(setup *Setup) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -135,10 +131,10 @@ func (s *Server) Apply(setup *Setup) error {
 		return err
 	}
 	s.core.SetTable(setup.Table)
-	wanted := map[string]bool{}
+	kept := map[string]bool{}
 	for i := range setup.Listeners {
 		config := &setup.Listeners[i]
-		wanted[config.Address] = true
+		kept[config.Address] = true
 		if old := s.listeners[config.Address]; old != nil && !old.differs(config) {
 			old.config.Store(config)
 		}
@@ -153,7 +149,7 @@ func (s *Server) Apply(setup *Setup) error {
 		}
 	}
 	for address, l := range s.listeners {
-		if !wanted[address] {
+		if !kept[address] {
 			delete(s.listeners, address)
 			s.retire(l, (*listener).retire)
 		}
@@ -162,10 +158,10 @@ func (s *Server) Apply(setup *Setup) error {
 	return nil
 }
 
-// SetEndpoints swaps the endpoints of one port of a service, as host:port and each once, while the
-// rest of the table stays: when it returns, every request that is read from now on, and every copy,
-// goes to one that is ready. unready ones keep the connections they have. It costs what the port has,
-// however large the table is. It is an error if the table has no such port.
+// SetEndpoints swaps the endpoints of one port of a service, each given once as host:port, while the rest of the table
+// stays: when it returns, every later request, and every later copy, goes to a ready endpoint. Unready endpoints keep
+// the connections they have. The cost depends on the port's endpoints, not on the size of the table. It is an error if
+// the table has no such port.
 func (s *Server) SetEndpoints(service string, port int, ready, unready []string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -175,7 +171,8 @@ func (s *Server) SetEndpoints(service string, port int, ready, unready []string)
 	return s.core.SetEndpoints(service, port, ready, unready)
 }
 
-// retire lets a listener that is gone finish what it has, in the way that is given. s.mu is held.
+// retire lets a listener that is gone finish its connections; way is listener.yield or listener.retire. The caller
+// holds s.mu.
 func (s *Server) retire(l *listener, way func(*listener)) {
 	s.retired[l] = struct{}{}
 	way(l)
@@ -194,7 +191,7 @@ func (s *Server) retire(l *listener, way func(*listener)) {
 	}()
 }
 
-// open makes the listeners that are new: at an address that is new, or that takes over one that is open.
+// open returns the new listeners: those at a new address, and those that replace another listener at an open one.
 func (s *Server) open(configs []Listener) (fresh []*listener, err error) {
 	var errs []error
 	var opened []*socket
@@ -227,7 +224,7 @@ func (s *Server) open(configs []Listener) (fresh []*listener, err error) {
 	return fresh, nil
 }
 
-// Addr is where the listener of that name listens, or nil.
+// Addr returns the address of the listener of that name, or nil if there is none.
 func (s *Server) Addr(name string) net.Addr {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -239,29 +236,26 @@ func (s *Server) Addr(name string) net.Addr {
 	return nil
 }
 
-// Ready says that requests are served and that it will stay so for now.
+// Ready reports whether the server serves requests and is not about to end.
 func (s *Server) Ready() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.applied && !s.closed && !s.draining.Load()
 }
 
-// Drain makes the server unready, while it goes on to serve: new connections are accepted, and
-// every response asks the client to open another connection, which a load balancer that has
-// noticed will lead elsewhere.
+// Drain makes the server unready while it goes on serving: it accepts new connections, and every response asks the
+// client to open another connection, which a load balancer that has noticed sends to another server.
 func (s *Server) Drain() {
 	s.draining.Store(true)
 	s.each(func(l *listener) { l.drain() })
 }
 
-// Dismiss makes every response ask the client to open another connection, while the server stays ready, or
-// ends that: whoever leads clients here leads them elsewhere for a while, and those that keep their
-// connections would not notice.
+// Dismiss makes every response ask the client to open another connection, while the server stays ready, or ends that.
+// It is for the time in which a Service leads to other endpoints: clients that keep their connections would not notice.
 func (s *Server) Dismiss(on bool) { s.dismissed.Store(on) }
 
-// Shutdown stops listening and waits until every exchange has ended; when ctx ends it breaks off
-// what is left and returns the context's error. Copies that are under way are waited for, within
-// their own timeouts and ctx.
+// Shutdown stops listening and waits until every exchange has ended; when ctx ends it breaks off the remaining exchanges
+// and returns the context's error. It also waits for copies that are under way, within their own timeouts and ctx.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.Drain()
 	s.mu.Lock()
@@ -284,15 +278,12 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.stop()
 	s.wg.Wait()
-	s.back.Close()
-	s.leg.Close()
-	if err == nil {
-		return nil
-	}
+	s.primaries.Close()
+	s.variants.Close()
 	return err
 }
 
-// each calls do for every listener, those that were removed but have not ended included.
+// each calls do for every listener, also for those that were removed and have not ended.
 func (s *Server) each(do func(*listener)) {
 	s.mu.Lock()
 	all := slices.Concat(slices.Collect(maps.Values(s.listeners)), slices.Collect(maps.Keys(s.retired)))

@@ -2,4 +2,5 @@
 
 package proxy_test
 
+// raceEnabled is true under the race detector, which allocates (see TestAllocations).
 const raceEnabled = true

@@ -1,6 +1,6 @@
-package proxy_test
+// Long answers, which go from socket to socket inside the kernel.
 
-// Long answers take a shorter way than others: these are what could go wrong on it.
+package proxy_test
 
 import (
 	"bufio"
@@ -35,13 +35,11 @@ var long = func() []byte {
 	return body
 }()
 
-// speaks is a backend that answers each request by send, after the head, and counts its connections.
+// speaks starts a backend that answers each request with a head, and then calls send. It counts its connections.
 func speaks(t *testing.T, length int, send func(conn net.Conn) error) (addr string, conns *atomic.Int64) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
 	conns = &atomic.Int64{}
-	serveConns(t, l, func(_ context.Context, conn net.Conn) {
+	addr = serveConns(t, func(_ context.Context, conn net.Conn) {
 		conns.Add(1)
 		in := bufio.NewReader(conn)
 		for faulty.ReadHead(in) == nil {
@@ -50,10 +48,10 @@ func speaks(t *testing.T, length int, send func(conn net.Conn) error) (addr stri
 			}
 		}
 	})
-	return l.Addr().String(), conns
+	return addr, conns
 }
 
-// answered asks on a connection and returns what came of the body.
+// answered sends a request on a connection and returns the body, as far as it arrived.
 func answered(t *testing.T, conn net.Conn, in *bufio.Reader) ([]byte, error) {
 	t.Helper()
 	_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -65,6 +63,7 @@ func answered(t *testing.T, conn net.Conn, in *bufio.Reader) ([]byte, error) {
 	return io.ReadAll(resp.Body)
 }
 
+// write writes the pieces one by one.
 func write(conn net.Conn, pieces ...[]byte) error {
 	for _, p := range pieces {
 		if _, err := conn.Write(p); err != nil {
@@ -74,7 +73,7 @@ func write(conn net.Conn, pieces ...[]byte) error {
 	return nil
 }
 
-// In pieces: the bytes arrive, and both connections are good for the next request.
+// The bytes of a long answer in pieces arrive, and both connections can be used for the next request.
 func TestLongAnswers(t *testing.T) {
 	addr, conns := speaks(t, len(long), func(conn net.Conn) error {
 		for at := 0; at < len(long); at += 1 << 20 {
@@ -93,14 +92,14 @@ func TestLongAnswers(t *testing.T) {
 		require.True(t, bytes.Equal(long, body))
 	}
 	assert.InDelta(t, 4*len(long), s.counter(t, "body_bytes_total", "direction", "sent"), 0)
-	eventually(t, func() bool { return s.counter(t, "shadows_in_flight") == 0 }, "copies end")
+	eventually(t, func() bool { return s.counter(t, "shadows_in_flight") == 0 }, "the copies have ended")
 	if runtime.GOOS == "linux" {
-		assert.Positive(t, pipes(t), "it went through the kernel")
+		assert.Positive(t, pipes(t), "the answers went through a pipe")
 	}
-	assert.LessOrEqual(t, conns.Load(), int64(1+4), "one for the primary, and one for each copy, whose answer is broken off")
+	assert.LessOrEqual(t, conns.Load(), int64(1+4), "one connection is for the primary, and one for each copy, whose answer is broken off")
 }
 
-// A client that reads slowly gets everything: more than sockets hold.
+// A client that reads slowly gets the whole answer, which is more than sockets hold.
 func TestLongAnswerToASlowClient(t *testing.T) {
 	const times = 16
 	addr, _ := speaks(t, times*len(long), func(conn net.Conn) error {
@@ -114,7 +113,7 @@ func TestLongAnswerToASlowClient(t *testing.T) {
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	require.NoError(t, err)
 	defer resp.Body.Close()
-	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 1 }, "it waits")
+	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 1 }, "the exchange is under way")
 	body := make([]byte, len(long))
 	for range times {
 		_, err := io.ReadFull(resp.Body, body)
@@ -123,7 +122,7 @@ func TestLongAnswerToASlowClient(t *testing.T) {
 	}
 }
 
-// A client that leaves in the middle ends the exchange.
+// A client that leaves in the middle of a long answer ends the exchange.
 func TestClientLeavesALongAnswer(t *testing.T) {
 	broken := make(chan error, 1)
 	addr, _ := speaks(t, 1<<40, func(conn net.Conn) error {
@@ -141,13 +140,13 @@ func TestClientLeavesALongAnswer(t *testing.T) {
 	_, err = io.ReadFull(conn, make([]byte, 1<<20))
 	require.NoError(t, err)
 	require.NoError(t, conn.Close())
-	eventually(t, func() bool { return len(broken) == 1 }, "the backend hears of it")
-	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 0 }, "and nothing is left")
+	eventually(t, func() bool { return len(broken) == 1 }, "the backend's connection is broken off")
+	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 0 }, "the exchange has ended")
 }
 
-// A backend that ends, or falls silent, in the middle: the client must not take it for the whole.
+// When a backend ends or falls silent in the middle of a long answer, the client does not take the part for the whole.
 func TestLongAnswerThatIsBrokenOff(t *testing.T) {
-	silence := time.Second // also until the head
+	silence := time.Second // also bounds the wait for the head
 	for name, after := range map[string]func(conn net.Conn) error{
 		"ended":  func(net.Conn) error { return io.EOF },
 		"reset":  func(conn net.Conn) error { _ = conn.(*net.TCPConn).SetLinger(0); return io.EOF },
@@ -162,7 +161,7 @@ func TestLongAnswerThatIsBrokenOff(t *testing.T) {
 				return after(conn)
 			})
 			s := start(t, one(addr), &proxy.Options{Limits: h1.Limits{BackendTimeout: silence}})
-			for range 3 { // what is left of one is not found by the next
+			for range 3 { // the next answer has no bytes of the one before
 				conn := dial(t, s.addr)
 				body, err := answered(t, conn, bufio.NewReader(conn))
 				require.Error(t, err)
@@ -173,8 +172,8 @@ func TestLongAnswerThatIsBrokenOff(t *testing.T) {
 	}
 }
 
-// A piece of a long answer whose backend pauses leaves at once: nothing holds it back for what will follow.
-// However long it pauses, it goes on.
+// When the backend of a long answer pauses, each piece leaves at once and is not held back for the next one. The answer goes
+// on after a long pause.
 func TestLongAnswerWithPauses(t *testing.T) {
 	const head, piece, pieces = 40 << 10, 1000, 10
 	next := make(chan struct{})
@@ -198,7 +197,7 @@ func TestLongAnswerWithPauses(t *testing.T) {
 	_, err = io.ReadFull(resp.Body, body[:head])
 	require.NoError(t, err)
 	soonest, silent := time.Hour, time.Now()
-	eventually(t, func() bool { return time.Since(silent) > 1200*time.Millisecond }, "longer than the proxy waits at a time")
+	eventually(t, func() bool { return time.Since(silent) > 1200*time.Millisecond }, "the pause is longer than the proxy waits at a time")
 	for at := head; at < len(body); at += piece {
 		now := time.Now()
 		next <- struct{}{}
@@ -207,10 +206,10 @@ func TestLongAnswerWithPauses(t *testing.T) {
 		soonest = min(soonest, time.Since(now))
 	}
 	assert.True(t, bytes.Equal(long[:len(body)], body))
-	assert.Less(t, soonest, 20*time.Millisecond, "the kernel would hold it for 200 ms")
+	assert.Less(t, soonest, 20*time.Millisecond, "no piece came at once: the kernel holds one back for 200 ms if more is announced")
 }
 
-// pipes are those of this process that have both ends here.
+// pipes returns how many pipes have both ends in this process.
 func pipes(t *testing.T) int {
 	t.Helper()
 	const fds = "/proc/self/fd"

@@ -1,3 +1,5 @@
+// Reloads, drain and shutdown.
+
 package proxy_test
 
 import (
@@ -18,13 +20,13 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-// named is a backend that answers with its name.
+// named starts a backend that answers with its name.
 func named(t *testing.T, name string) string {
 	return serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, name) })
 }
 
-// A hundred reloads under load: no request fails, and a request that is sent after Apply returned
-// goes by the new table, over connections that were open before.
+// In a hundred reloads under load no request fails, and a request that is sent after Apply returned follows the new table,
+// also on connections that were open before.
 func TestReload(t *testing.T) {
 	backends := []string{named(t, "0"), named(t, "1")}
 	variant := named(t, "v")
@@ -43,13 +45,13 @@ func TestReload(t *testing.T) {
 		require.NoError(t, s.Apply(setup(t, tables(i))))
 		status, body := ask(t, c, http.MethodGet, "http://"+s.addr+"/", "")
 		assert.Equal(t, 200, status)
-		assert.Equal(t, fmt.Sprint(i%2), body, "no stale route")
+		assert.Equal(t, fmt.Sprint(i%2), body, "the request follows the new table")
 	}
 	stop()
-	assert.Equal(t, s.addr, s.Addr("main").String(), "the listener stayed")
+	assert.Equal(t, s.addr, s.Addr("main").String(), "the listener keeps its address")
 }
 
-// busy sends requests until it is stopped, which requires that there were many and that none failed.
+// busy sends requests until stop is called, which requires that there were more than 100 and that none failed.
 func busy(t *testing.T, addr string) (stop func()) {
 	t.Helper()
 	var failed, served atomic.Int64
@@ -80,6 +82,7 @@ func busy(t *testing.T, addr string) (stop func()) {
 	}
 }
 
+// works reports whether a GET is answered with 200.
 func works(ctx context.Context, c *http.Client, url string) bool {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
@@ -94,7 +97,7 @@ func works(ctx context.Context, c *http.Client, url string) bool {
 	return err == nil && resp.StatusCode == http.StatusOK
 }
 
-// A listener that cannot be opened changes nothing; one that is gone lets its requests finish.
+// Apply changes nothing if a listener cannot be opened. A listener that is gone finishes its requests.
 func TestListeners(t *testing.T) {
 	release := make(chan struct{})
 	slow := serve(t, func(w http.ResponseWriter, _ *http.Request) { <-release; _, _ = io.WriteString(w, "slow") })
@@ -111,7 +114,7 @@ func TestListeners(t *testing.T) {
 	conn := dial(t, s.addr)
 	_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 	require.NoError(t, err)
-	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 1 }, "in flight")
+	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 1 }, "the request is in flight")
 	moved := one(named(t, "moved"))
 	moved.Listeners[0].Name, moved.Listeners[0].Address = "other", "localhost:0"
 	require.NoError(t, s.Apply(setup(t, moved)))
@@ -128,15 +131,15 @@ func TestListeners(t *testing.T) {
 	assert.Equal(t, "moved", answer)
 }
 
-// A listener that a reload removes answers a request whose head had begun, by its own rules, and
-// Shutdown waits for what it still has, or breaks it off.
+// A listener that a reload removes answers a request whose head had begun, by its own rules. Shutdown waits for its
+// connections, or breaks them off.
 func TestRemovedListener(t *testing.T) {
 	removed := func(t *testing.T, backend, head string, begun func(*site) bool) (*site, net.Conn) {
 		s := start(t, one(backend), nil)
 		conn := dial(t, s.addr)
 		_, err := io.WriteString(conn, head)
 		require.NoError(t, err)
-		eventually(t, func() bool { return begun(s) }, "begun")
+		eventually(t, func() bool { return begun(s) }, "the request has begun")
 		moved := one(named(t, "moved"))
 		moved.Listeners[0].Name, moved.Listeners[0].Address = "other", "localhost:0"
 		require.NoError(t, s.Apply(setup(t, moved)))
@@ -163,7 +166,7 @@ func TestRemovedListener(t *testing.T) {
 		s, conn := removed(t, slow, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", inFlight)
 		ended := make(chan error, 1)
 		go func() { ended <- s.Shutdown(t.Context()) }()
-		eventually(t, func() bool { return !s.Ready() }, "shutting down")
+		eventually(t, func() bool { return !s.Ready() }, "Shutdown has begun")
 		select {
 		case err := <-ended:
 			t.Error("Shutdown did not wait for a request")
@@ -185,15 +188,15 @@ func TestRemovedListener(t *testing.T) {
 		defer cancel()
 		require.ErrorIs(t, s.Shutdown(ctx), context.DeadlineExceeded)
 		_, err := io.ReadAll(conn)
-		assert.NoError(t, err, "closed")
+		assert.NoError(t, err, "the connection is closed")
 	})
 }
 
-// Draining under load, with a second instance in rotation: no request fails, and the first ends.
+// Under load, one proxy drains while a second one takes its place: no request fails, and the first ends.
 func TestDrain(t *testing.T) {
 	backend := named(t, "ok")
 	first, second := start(t, one(backend, backend), nil), start(t, one(backend), nil)
-	var current atomic.Pointer[site] // what a load balancer knows
+	var current atomic.Pointer[site] // the one to which a load balancer sends
 	current.Store(first)
 	var failed, served atomic.Int64
 	stop := make(chan struct{})
@@ -223,26 +226,26 @@ func TestDrain(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, func() bool { return served.Load() > 200 }, "load")
+	eventually(t, func() bool { return served.Load() > 200 }, "the load has begun")
 	assert.True(t, first.Ready())
 	first.Drain()
 	assert.False(t, first.Ready())
 	before := served.Load()
-	eventually(t, func() bool { return served.Load() > before+100 }, "served while draining")
+	eventually(t, func() bool { return served.Load() > before+100 }, "requests are served while the first proxy drains")
 	current.Store(second)
-	eventually(t, func() bool { return second.counter(t, "requests_total") > 100 }, "clients move")
+	eventually(t, func() bool { return second.counter(t, "requests_total") > 100 }, "clients move to the second proxy")
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	require.NoError(t, first.Shutdown(ctx))
 	before = served.Load()
-	eventually(t, func() bool { return served.Load() > before+100 }, "served elsewhere")
+	eventually(t, func() bool { return served.Load() > before+100 }, "the second proxy serves requests")
 	close(stop)
 	wg.Wait()
 	assert.Zero(t, failed.Load())
 }
 
-// The bound of a drain holds: what does not end is broken off.
-func TestDrainBound(t *testing.T) {
+// Shutdown breaks off exchanges that do not end in time.
+func TestShutdownBound(t *testing.T) {
 	release := make(chan struct{})
 	backend := serve(t, func(http.ResponseWriter, *http.Request) { <-release })
 	defer close(release)
@@ -250,10 +253,10 @@ func TestDrainBound(t *testing.T) {
 	conn := dial(t, s.addr)
 	_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 	require.NoError(t, err)
-	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 1 }, "in flight")
+	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 1 }, "the request is in flight")
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	require.ErrorIs(t, s.Shutdown(ctx), context.DeadlineExceeded)
 	_, err = io.ReadAll(conn)
-	assert.NoError(t, err, "closed")
+	assert.NoError(t, err, "the connection is closed")
 }

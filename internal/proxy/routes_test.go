@@ -1,3 +1,5 @@
+// Rules from a file, through parser, compiler and proxy.
+
 package proxy_test
 
 import (
@@ -19,7 +21,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/config"
 )
 
-// routes is a file with everything a rule can do; %s are three backends.
+// routes is a file with every kind of match and filter; %s are three backends.
 const routes = `
 listeners:
 - address: 127.0.0.1:0
@@ -66,13 +68,13 @@ services:
   unready: {80: [{address: "127.0.0.1:1", ready: false}]}
 `
 
-// seen is what a backend says about a request.
+// seen is a request as a backend got it.
 type seen struct {
 	Backend, Host, Target string
 	Header                http.Header
 }
 
-// echo starts a backend that answers with what it saw, and keeps it.
+// echo starts a backend that answers with the request it got, and logs it.
 func echo(t *testing.T, name string) (address string, log func() []seen) {
 	var mu sync.Mutex
 	var all []seen
@@ -92,7 +94,7 @@ func echo(t *testing.T, name string) (address string, log func() []seen) {
 	}
 }
 
-// TestRoutes sends requests through every filter and match of a file.
+// Requests pass through every match and filter of a file.
 func TestRoutes(t *testing.T) {
 	one, _ := echo(t, "one")
 	two, _ := echo(t, "two")
@@ -160,7 +162,7 @@ func TestRoutes(t *testing.T) {
 	assert.Empty(t, header.Values("X-Secret"))
 	assert.Equal(t, []string{"proxy"}, header.Values("X-Answered-By"))
 
-	eventually(t, func() bool { return len(copies()) == 1 }, "copy")
+	eventually(t, func() bool { return len(copies()) == 1 }, "the variant gets the copy")
 	s = copies()[0]
 	assert.Equal(t, "api.internal-shadow", s.Host)
 	assert.Equal(t, "/a%2Fb?c", s.Target)

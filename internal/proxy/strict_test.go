@@ -1,3 +1,5 @@
+// Requests that try to make the proxy and a backend disagree.
+
 package proxy_test
 
 import (
@@ -10,14 +12,13 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-// What an attacker sends who wants two parsers to disagree, and what must come of it: the statuses
-// the client gets, and how many requests reach the backend. After each a request on a connection
-// of its own must be answered by its own answer.
+// strictness has the bytes of an attacker who wants two parsers to disagree, the statuses that the client must get, and how
+// many requests must reach the backend. After each, requests on other connections must get their own answers.
 var strictness = []struct {
 	name string
 	raw  string
 	want []int
-	// forwarded is how many requests the backend reads; contains is what it must have read.
+	// forwarded is how many requests the backend must read; contains is a part of the bytes it must read.
 	forwarded int
 	contains  string
 }{
@@ -173,7 +174,8 @@ var strictness = []struct {
 	{"TLS where none is spoken", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", []int{400}, 0, ""},
 }
 
-// Where Host is another one than the client's, as of every copy, the target must not name the old.
+// absoluteForms are targets with an authority, and the form without it. Where Host is rewritten, as in every copy, the target
+// must not name the old host.
 var absoluteForms = []struct{ sent, origin string }{
 	{"GET http://a/x?y=%2F", "GET /x?y=%2F"},
 	{"GET http://a/x?", "GET /x?"},
@@ -191,7 +193,7 @@ func TestAbsoluteFormAgreesWithHost(t *testing.T) {
 		for _, rewritten := range []bool{false, true} {
 			t.Run(fmt.Sprint(tt.sent, " rewritten ", rewritten), func(t *testing.T) {
 				backend, variant := record(t, ""), record(t, "")
-				table := one(backend.addr(), variant.addr())
+				table := one(backend.addr, variant.addr)
 				primary := tt.sent + " HTTP/1.1\r\nHost: a\r\n"
 				copied := tt.origin + " HTTP/1.1\r\nHost: a-shadow\r\n"
 				if rule := &table.Listeners[0].Rules[0]; rewritten {
@@ -201,7 +203,7 @@ func TestAbsoluteFormAgreesWithHost(t *testing.T) {
 				}
 				s := start(t, table, nil)
 				talk(t, s.addr, tt.sent+" HTTP/1.1\r\nHost: a\r\n\r\n")
-				eventually(t, func() bool { return len(variant.got()) == 1 }, "copy")
+				eventually(t, func() bool { return len(variant.got()) == 1 }, "the variant gets the copy")
 				assert.True(t, strings.HasPrefix(backend.got()[0], primary), "%q", backend.got())
 				assert.True(t, strings.HasPrefix(variant.got()[0], copied), "%q", variant.got())
 			})
@@ -209,6 +211,7 @@ func TestAbsoluteFormAgreesWithHost(t *testing.T) {
 	}
 }
 
+// chunked returns a chunked request with this body.
 func chunked(body string) string {
 	return "POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + body
 }
@@ -217,7 +220,7 @@ func TestStrictness(t *testing.T) {
 	for _, tt := range strictness {
 		t.Run(tt.name, func(t *testing.T) {
 			backend, variant := record(t, ""), record(t, "")
-			s := start(t, one(backend.addr(), variant.addr()), nil)
+			s := start(t, one(backend.addr, variant.addr), nil)
 			method := "GET"
 			assert.Equal(t, tt.want, statuses(t, talk(t, s.addr, tt.raw), method))
 			for i := range 3 {
@@ -228,7 +231,7 @@ func TestStrictness(t *testing.T) {
 			if assert.Len(t, got, tt.forwarded+3, "%q", got) {
 				assert.Contains(t, strings.Join(got[:tt.forwarded], ""), tt.contains)
 			}
-			eventually(t, func() bool { return len(variant.got()) == tt.forwarded+3 }, "copies")
+			eventually(t, func() bool { return len(variant.got()) == tt.forwarded+3 }, "the variant gets every copy")
 			for i, r := range variant.got() {
 				assert.Contains(t, r, "-shadow", "copy %d", i)
 			}

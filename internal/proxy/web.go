@@ -1,6 +1,6 @@
-package proxy
+// The terminator of HTTP: it chooses between HTTP/1.1 and HTTP/2 by ALPN or by HTTP/2's preface.
 
-// The terminator of HTTP, in both versions.
+package proxy
 
 import (
 	"bytes"
@@ -18,14 +18,15 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/h2"
 )
 
+// web is the terminator of a listener with rules.
 type web struct {
-	server *Server
-	config *atomic.Pointer[Listener]
-	h1     *h1.Server
-	h2     *http.Server
-	front  *h2.Handler
-	handed *handed
-	wg     sync.WaitGroup
+	server  *Server
+	config  *atomic.Pointer[Listener]
+	h1      *h1.Server
+	h2      *http.Server
+	handler *h2.Handler
+	handed  *handed
+	wg      sync.WaitGroup
 }
 
 func newWeb(s *Server, config *atomic.Pointer[Listener], address net.Addr) *web {
@@ -35,12 +36,12 @@ func newWeb(s *Server, config *atomic.Pointer[Listener], address net.Addr) *web 
 		w.h1.Preface = w.preface
 	}
 	w.h1.Dismissed = &s.dismissed
-	w.front = &h2.Handler{Core: s.core, Listener: c.Name, MaxFields: limits.Fields, BodyTimeout: limits.BodyTimeout, Dismissed: &s.dismissed}
+	w.handler = &h2.Handler{Core: s.core, Listener: c.Name, MaxFields: limits.Fields, BodyTimeout: limits.BodyTimeout, Dismissed: &s.dismissed}
 	var protocols http.Protocols
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	w.h2 = &http.Server{
-		Handler: w.front, Protocols: &protocols, ErrorLog: log.New(io.Discard, "", 0),
+		Handler: w.handler, Protocols: &protocols, ErrorLog: log.New(io.Discard, "", 0),
 		ReadHeaderTimeout: limits.HeadTimeout, IdleTimeout: limits.IdleTimeout, MaxHeaderBytes: limits.Head,
 		HTTP2: &http.HTTP2Config{
 			MaxReadFrameSize: 16 << 10, MaxConcurrentStreams: 250,
@@ -53,7 +54,7 @@ func newWeb(s *Server, config *atomic.Pointer[Listener], address net.Addr) *web 
 
 func (w *web) start() { w.wg.Go(func() { _ = w.h2.Serve(w.handed) }) }
 
-// serve leads a connection to the terminator of its protocol.
+// serve hands a connection to the server of its protocol.
 func (w *web) serve(conn *slotted) {
 	certificate := w.config.Load().Certificate
 	if certificate == nil {
@@ -76,14 +77,14 @@ func (w *web) serve(conn *slotted) {
 	w.h1.Serve(secure)
 }
 
-// preface takes over a connection that speaks HTTP/2 without TLS.
+// preface hands a connection that speaks HTTP/2 without TLS to net/http.
 func (w *web) preface(conn net.Conn, prefix []byte) {
 	w.handed.give(&replayed{Conn: conn, rest: bytes.NewReader(prefix)})
 }
 
 func (w *web) drain() {
 	w.h1.Drain()
-	w.front.Drain()
+	w.handler.Drain()
 }
 
 func (w *web) retire() {
@@ -103,7 +104,7 @@ func (w *web) kill() {
 	w.handed.close()
 }
 
-// replayed is a connection of which a prefix was read already.
+// replayed is a connection whose first bytes were read before: Read returns them again.
 type replayed struct {
 	net.Conn
 	rest *bytes.Reader
@@ -117,7 +118,7 @@ func (c *replayed) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// handed is a listener for connections that were accepted elsewhere.
+// handed is a net.Listener whose connections a socket has accepted.
 type handed struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -125,6 +126,7 @@ type handed struct {
 	addr   net.Addr
 }
 
+// give passes a connection to Accept, or closes it if the listener is closed.
 func (h *handed) give(conn net.Conn) {
 	select {
 	case h.conns <- conn:

@@ -1,4 +1,4 @@
-// Servers as people run them: nginx, and httpbin under gunicorn, both Debian's.
+// Backends that people run: nginx, and httpbin under gunicorn, both from Debian.
 
 package interop_test
 
@@ -21,7 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// debian installs the packages if the command is missing.
+// debian installs Debian packages if the command is missing.
 func debian(t *testing.T, command string, packages ...string) {
 	t.Helper()
 	if _, err := exec.LookPath(command); err == nil {
@@ -35,7 +35,7 @@ func debian(t *testing.T, command string, packages ...string) {
 	}
 }
 
-// free is an address where nobody listens.
+// free returns an address at which nobody listens.
 func free(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -44,7 +44,7 @@ func free(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// run starts a server and waits until it accepts.
+// run starts a server until the test ends, and waits until it accepts connections.
 func run(t *testing.T, dir, addr, command string, args ...string) {
 	t.Helper()
 	var out bytes.Buffer
@@ -65,15 +65,16 @@ func run(t *testing.T, dir, addr, command string, args ...string) {
 			_ = conn.Close()
 		}
 		return err == nil
-	}, 30*time.Second, 20*time.Millisecond, command)
+	}, 30*time.Second, 20*time.Millisecond, "%s accepts no connections", command)
 }
 
-// exchange is a request and what is to be the same with the proxy and without.
+// exchange is a request that must get the same answer with and without the proxy.
 type exchange struct {
 	method, path, body string
 	chunked            bool
 }
 
+// ask sends the request and returns the answer's status, fields and body as text.
 func (e *exchange) ask(t *testing.T, c *http.Client, addr string) string {
 	t.Helper()
 	var body io.Reader
@@ -95,6 +96,7 @@ func (e *exchange) ask(t *testing.T, c *http.Client, addr string) string {
 		resp.Header.Get("Location"), resp.Header.Get("Etag"), resp.ContentLength, string(got))
 }
 
+// straight returns a client that follows no redirects and decompresses nothing.
 func straight(t *testing.T) *http.Client {
 	t.Helper()
 	transport := &http.Transport{DisableCompression: true}
@@ -104,7 +106,7 @@ func straight(t *testing.T) *http.Client {
 	}}
 }
 
-// same asks everything of the backend and of the proxy, three times on the same connections.
+// same sends every request to the backend and to the proxy, three times on the same connections, and compares the answers.
 func same(t *testing.T, direct, proxied string, exchanges []exchange) {
 	t.Helper()
 	c := straight(t)
@@ -115,6 +117,7 @@ func same(t *testing.T, direct, proxied string, exchanges []exchange) {
 	}
 }
 
+// httpbin answers the same with and without the proxy, and every request is mirrored.
 func TestHTTPBin(t *testing.T) {
 	debian(t, "gunicorn", "gunicorn", "python3-httpbin")
 	dir := t.TempDir()
@@ -149,7 +152,7 @@ func TestHTTPBin(t *testing.T) {
 		raw, err := os.ReadFile(filepath.Join(dir, "v2"))
 		logged = string(raw)
 		return err == nil && strings.Count(logged, "\n") >= want
-	}, 20*time.Second, 20*time.Millisecond, "%d copies", want)
+	}, 20*time.Second, 20*time.Millisecond, "the variant logged fewer than %d copies", want)
 	assert.Equal(t, want, strings.Count(logged, " httpbin-shadow:8000\n"))
 	assert.Contains(t, logged, "GET /get?a=1&b=%2F&c HTTP/1.1")
 }
@@ -169,6 +172,7 @@ http {
 }
 `
 
+// nginx answers the same with and without the proxy.
 func TestNginx(t *testing.T) {
 	debian(t, "nginx", "nginx-light")
 	dir := t.TempDir()

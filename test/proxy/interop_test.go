@@ -1,3 +1,5 @@
+// Clients and test suites from other projects: gRPC, WebSocket, h2spec, curl.
+
 package interop_test
 
 import (
@@ -27,7 +29,7 @@ import (
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 )
 
-// gRPC's own interoperability tests, unary and streaming, with every call mirrored.
+// gRPC's own interoperability tests pass, unary and streaming, with every call mirrored.
 func TestGRPC(t *testing.T) {
 	var copied atomic.Int64
 	backend := func(count *atomic.Int64) string {
@@ -49,7 +51,7 @@ func TestGRPC(t *testing.T) {
 	t.Cleanup(func() { _ = conn.Close() })
 	c := testgrpc.NewTestServiceClient(conn)
 	ctx := t.Context()
-	// Each of these ends the process if it fails, in the library's own way.
+	// The library ends the process if one of these fails.
 	interop.DoEmptyUnaryCall(ctx, c)
 	interop.DoLargeUnaryCall(ctx, c)
 	interop.DoClientStreaming(ctx, c)
@@ -65,10 +67,10 @@ func TestGRPC(t *testing.T) {
 	interop.DoUnimplementedService(ctx, testgrpc.NewUnimplementedServiceClient(conn))
 	interop.DoUnimplementedMethod(ctx, conn)
 	assert.Positive(t, answered.Load())
-	require.Eventually(t, func() bool { return copied.Load() > 0 }, 10*time.Second, 10*time.Millisecond, "streams that ended are mirrored")
+	require.Eventually(t, func() bool { return copied.Load() > 0 }, 10*time.Second, 10*time.Millisecond, "no stream was mirrored")
 }
 
-// A WebSocket passes through, compressed frames and the closing handshake included.
+// A WebSocket passes through, with compressed frames and the closing handshake.
 func TestWebSocket(t *testing.T) {
 	echo := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := websocket.Accept(w, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionContextTakeover})
@@ -114,15 +116,15 @@ func TestWebSocket(t *testing.T) {
 	}
 }
 
-// exceptions are the cases of h2spec that fail, and why that is right here.
+// exceptions are the cases of h2spec that fail, with the reason why that is right here.
 var exceptions = map[string]string{
-	"http2/3.5/2":     "the port speaks HTTP/1.1 too, which answers what is neither with 400 before it closes",
-	"http2/6.5.3/1":   "net/http takes a setting that is sent twice for an attack and closes",
-	"http2/8.1.2.2/1": "net/http answers 400 rather than to reset the stream; nothing is forwarded",
-	"http2/8.1.2.2/2": "net/http answers 400 rather than to reset the stream; nothing is forwarded",
+	"http2/3.5/2":     "the port speaks HTTP/1.1 too, which answers bytes that are neither with 400 before it closes",
+	"http2/6.5.3/1":   "net/http treats a setting that is sent twice as an attack and closes",
+	"http2/8.1.2.2/1": "net/http answers 400 instead of resetting the stream; nothing is forwarded",
+	"http2/8.1.2.2/2": "net/http answers 400 instead of resetting the stream; nothing is forwarded",
 }
 
-// h2spec, all of it, against h2c with an HTTP/1.1 backend: exactly the exceptions fail.
+// Of all cases of h2spec, against h2c with an HTTP/1.1 backend, only the exceptions fail.
 func TestH2Spec(t *testing.T) {
 	addr := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -145,6 +147,7 @@ func TestH2Spec(t *testing.T) {
 	}
 }
 
+// collect adds the cases of a group that failed.
 func collect(group *spec.TestGroup, failed map[string]bool) {
 	for i, test := range group.Tests {
 		if test.Result != nil && test.Result.Failed {
@@ -156,7 +159,7 @@ func collect(group *spec.TestGroup, failed map[string]bool) {
 	}
 }
 
-// curl speaks every version, with and without TLS, through to either kind of backend.
+// curl gets its answers in every version of HTTP, with and without TLS, from either kind of backend.
 func TestCurl(t *testing.T) {
 	echo := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)

@@ -27,7 +27,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// table sends everything to the primary, which speaks the protocol, and a copy to the variant.
+// table sends every request to the primary and a copy to the variant; both speak the protocol.
 func table(protocol, primary, variant string) *spec.Table {
 	rule := spec.Rule{
 		BackendRefs: []spec.BackendRef{{Name: "primary", Port: 80}},
@@ -44,6 +44,7 @@ func table(protocol, primary, variant string) *spec.Table {
 	}
 }
 
+// setup compiles the table; with a certificate its listeners terminate TLS.
 func setup(t *testing.T, written *spec.Table, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *proxy.Setup {
 	t.Helper()
 	compiled, problems := routing.Compile(written)
@@ -57,7 +58,7 @@ func setup(t *testing.T, written *spec.Table, certificate func(*tls.ClientHelloI
 	return out
 }
 
-// start serves a table until the test ends.
+// start serves a table until the test ends, and returns its address.
 func start(t *testing.T, written *spec.Table, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) (addr string) {
 	t.Helper()
 	s := proxy.New(&proxy.Options{})
@@ -82,7 +83,7 @@ func serve(t *testing.T, handler http.Handler) string {
 	return s.Listener.Addr().String()
 }
 
-// identity is a certificate for 127.0.0.1 and who trusts it.
+// identity returns a certificate for 127.0.0.1 and a pool that trusts it.
 func identity(t *testing.T) (func(*tls.ClientHelloInfo) (*tls.Certificate, error), *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -1,8 +1,11 @@
+// Attacks by HTTP/2 on a backend that speaks HTTP/1.1.
+
 package interop_test
 
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"sync"
@@ -13,16 +16,18 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/faulty"
 )
 
-// What HTTP/2 can carry and HTTP/1.1 cannot must not become a second request, or another one, on
-// its way to a backend that speaks HTTP/1.1.
+// A request that HTTP/2 can carry and HTTP/1.1 cannot does not become a second or another request on its way to a backend
+// that speaks HTTP/1.1.
 func TestDowngrade(t *testing.T) {
 	for name, tt := range map[string]struct {
 		fields []string // name, value
 		body   string
 		fine   bool
-		early  bool // the backend answers before it has everything, which is its right
+		early  bool // the backend may answer before it has the whole request
 	}{
 		"fine":                 {fields: []string{"x", "y"}, fine: true},
 		"method with a line":   {fields: []string{":method", "GET / HTTP/1.1\r\nHost: evil\r\n\r\nGET"}},
@@ -51,7 +56,7 @@ func TestDowngrade(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			backend := newTap(t)
-			addr := start(t, table("http", backend.Addr().String(), backend.Addr().String()), nil)
+			addr := start(t, table("http", backend.addr, backend.addr), nil)
 			status := request(t, addr, tt.fields, tt.body)
 			if tt.fine {
 				assert.Equal(t, "200", status)
@@ -61,14 +66,13 @@ func TestDowngrade(t *testing.T) {
 				assert.NotEqual(t, "200", status)
 			}
 			seen := backend.bytes()
-			assert.NotContains(t, seen, "evil", "%q", seen)
+			assert.NotContains(t, seen, "evil", "the backend got %q", seen)
 			assert.NotContains(t, seen, "X: y")
 		})
 	}
 }
 
-// request sends one request frame by frame and returns its status, or "" if it was refused
-// otherwise.
+// request sends one request frame by frame and returns the status of its answer, or "" if it got none.
 func request(t *testing.T, addr string, fields []string, body string) string {
 	t.Helper()
 	var d net.Dialer
@@ -121,9 +125,9 @@ func request(t *testing.T, addr string, fields []string, body string) string {
 	}
 }
 
-// tap is a backend that keeps every byte and answers as often as it can see a blank line.
+// tap is a backend that keeps every byte and answers after every empty line.
 type tap struct {
-	net.Listener
+	addr string
 	mu   sync.Mutex
 	seen []byte
 }
@@ -132,24 +136,14 @@ func newTap(t *testing.T) *tap {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	b := &tap{Listener: l}
+	b := &tap{addr: l.Addr().String()}
 	var wg sync.WaitGroup
+	wg.Go(func() { faulty.Serve(t.Context(), l, b.serve) })
 	t.Cleanup(wg.Wait)
-	t.Cleanup(func() { _ = l.Close() })
-	wg.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() { b.serve(conn) })
-		}
-	})
 	return b
 }
 
-func (b *tap) serve(conn net.Conn) {
-	defer conn.Close()
+func (b *tap) serve(_ context.Context, conn net.Conn) {
 	buf := make([]byte, 4096)
 	for {
 		n, err := conn.Read(buf)

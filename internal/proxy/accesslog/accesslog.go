@@ -1,7 +1,6 @@
-// Package accesslog writes a line for every request that the proxy answered, and for every
-// copy that was. It never makes a request wait: lines are collected and written by a
-// goroutine of their own, and if whoever reads them is too slow they are dropped and
-// counted.
+// Package accesslog writes a line for every request that the proxy answered and for every copy that was answered. It
+// never makes a request wait: a goroutine of its own writes the collected lines, and lines are dropped and counted when
+// their reader is too slow.
 package accesslog
 
 import (
@@ -16,23 +15,23 @@ import (
 )
 
 const (
-	// linger is how long lines are collected before they are written: at most 50 writes a
-	// second, however many requests.
-	linger = 20 * time.Millisecond
-	// pending is how many bytes wait at most.
-	pending = 1 << 20
+	// collectTime is how long lines are collected before they are written: at most 50 writes a second, however many
+	// requests there are.
+	collectTime = 20 * time.Millisecond
+	// maxPending is how many collected bytes stop the log from taking further lines.
+	maxPending = 1 << 20
 )
 
-// Format turns a record into a line, with its end.
+// Format appends a record to line, as one line with its line feed.
 type Format func(line []byte, r *core.Record) []byte
 
-// ByName returns the format called json or common.
+// ByName returns the format named json or common. Other names are an error.
 func ByName(name string) (Format, error) {
 	switch name {
 	case "json":
-		return JSON, nil
+		return appendJSON, nil
 	case "common":
-		return Common, nil
+		return appendCommon, nil
 	}
 	return nil, fmt.Errorf("access log format %q: must be json or common", name)
 }
@@ -44,8 +43,8 @@ type Log struct {
 	failed  atomic.Uint64
 
 	mu    sync.Mutex
-	lines []byte // to be written
-	spare []byte
+	lines []byte // not written yet
+	spare []byte // the buffer that lines does not use
 	some  chan struct{}
 	done  chan struct{}
 
@@ -54,17 +53,16 @@ type Log struct {
 	path string
 }
 
-// Open returns a log to the file at path, which is created or appended to; - is standard
-// output.
+// Open returns a log that appends to the file at path, which it creates if needed; - is standard output. Close ends it.
 func Open(path string, format Format) (*Log, error) {
 	if path == "-" {
-		return New(os.Stdout, format), nil
+		return newLog(os.Stdout, format), nil
 	}
 	file, err := open(path)
 	if err != nil {
 		return nil, err
 	}
-	l := New(file, format)
+	l := newLog(file, format)
 	l.path = path
 	return l, nil
 }
@@ -73,18 +71,17 @@ func open(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 }
 
-// New returns a log to w. Close ends it.
-func New(w io.Writer, format Format) *Log {
+// newLog returns a log that writes to w. Close ends it.
+func newLog(w io.Writer, format Format) *Log {
 	l := &Log{format: format, to: w, some: make(chan struct{}, 1), done: make(chan struct{})}
 	go l.run()
 	return l
 }
 
-// Log takes a record; it keeps nothing of it. It is safe for concurrent use, but not after
-// Close.
+// Log logs a record, of which it keeps nothing. It is safe for concurrent use, but not after Close.
 func (l *Log) Log(r *core.Record) {
 	l.mu.Lock()
-	if len(l.lines) > pending {
+	if len(l.lines) > maxPending {
 		l.mu.Unlock()
 		l.dropped.Add(1)
 		return
@@ -100,15 +97,13 @@ func (l *Log) Log(r *core.Record) {
 	}
 }
 
-// Dropped is how many lines were dropped because they could not be written fast enough,
-// and Failed how many writes failed.
+// Dropped returns how many lines were dropped because they could not be written fast enough.
 func (l *Log) Dropped() uint64 { return l.dropped.Load() }
 
-// Failed is how many writes failed; what they held is lost.
+// Failed returns how many writes failed; their lines are lost.
 func (l *Log) Failed() uint64 { return l.failed.Load() }
 
-// Reopen opens the file again, for whoever renames it to rotate it. Standard output stays
-// as it is.
+// Reopen opens the file again, after it was renamed to rotate it. It does nothing for standard output.
 func (l *Log) Reopen() error {
 	if l.path == "" {
 		return nil
@@ -127,7 +122,7 @@ func (l *Log) Reopen() error {
 	return nil
 }
 
-// Close writes what is left, and closes the file.
+// Close writes the lines that are left, and closes the file.
 func (l *Log) Close() error {
 	close(l.some)
 	<-l.done
@@ -137,12 +132,13 @@ func (l *Log) Close() error {
 	return l.to.(io.Closer).Close()
 }
 
+// run writes the collected lines until Close.
 func (l *Log) run() {
 	defer close(l.done)
 	timer := time.NewTimer(0)
 	<-timer.C
 	for range l.some {
-		timer.Reset(linger)
+		timer.Reset(collectTime)
 		<-timer.C
 		l.write()
 	}

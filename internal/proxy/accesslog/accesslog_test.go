@@ -38,17 +38,17 @@ func shadow() *core.Record {
 
 func TestFormats(t *testing.T) {
 	assert.Equal(t, `127.0.0.1 - - [07/Mar/2018:19:26:44 +0000] "GET /headers?a=\x22b\x22 HTTP/1.1" 200 361 "-" "curl/7.35.0" "httpbin:8000" httpbin-v1:80 primary
-`, string(Common(nil, record())))
+`, string(appendCommon(nil, record())))
 	assert.Equal(t, `- - - [07/Mar/2018:19:26:44 +0000] "GET /headers?a=\x22b\x22 HTTP/1.1" 200 361 "-" "curl/7.35.0" "httpbin-shadow:8000" httpbin-v2:80 shadow
-`, string(Common(nil, shadow())))
+`, string(appendCommon(nil, shadow())))
 	assert.Equal(t, `- - - [01/Jan/0001:00:00:00 +0000] "-" 400 0 "-" "-" "-" - primary
-`, string(Common(nil, &core.Record{Status: 400})))
-	//nolint:testifylint // the bytes matter, not only what they mean
+`, string(appendCommon(nil, &core.Record{Status: 400})))
+	//nolint:testifylint // the exact bytes matter, not only the meaning
 	assert.Equal(t, `{"time":"2018-03-07T19:26:44.5Z","kind":"primary","remote":"127.0.0.1:50000","method":"GET","host":"httpbin:8000","target":"/headers?a=\"b\"","protocol":"HTTP/1.1",`+
 		`"status":200,"received":0,"sent":361,"mirrored":1,"duration":0.001235,"listener":"127.0.0.1:8000","rule":"127.0.0.1:8000/0","backend":"httpbin-v1:80","endpoint":"127.0.0.1:9001","userAgent":"curl/7.35.0"}
-`, string(JSON(nil, record())))
-	assert.Contains(t, string(JSON(nil, shadow())), `"kind":"shadow","method":"GET","host":"httpbin-shadow:8000",`)
-	assert.Contains(t, string(JSON(nil, shadow())), `"mirror":"127.0.0.1:8000/0>httpbin-v2:80#0"`)
+`, string(appendJSON(nil, record())))
+	assert.Contains(t, string(appendJSON(nil, shadow())), `"kind":"shadow","method":"GET","host":"httpbin-shadow:8000",`)
+	assert.Contains(t, string(appendJSON(nil, shadow())), `"mirror":"127.0.0.1:8000/0>httpbin-v2:80#0"`)
 }
 
 func TestByName(t *testing.T) {
@@ -61,19 +61,18 @@ func TestByName(t *testing.T) {
 	assert.EqualError(t, err, `access log format "xml": must be json or common`)
 }
 
-// FuzzFormats: whatever is sent, it is one line of printable ASCII, or of JSON that says
-// the same.
+// FuzzFormats requires that every record becomes one line of printable ASCII, or one line of JSON with the same values.
 func FuzzFormats(f *testing.F) {
 	f.Add("GET", "/\n\x00\x7f\"\\", "h\xff", "ü\u2028")
 	f.Fuzz(func(t *testing.T, method, target, host, agent string) {
 		r := record()
 		r.Method, r.Target, r.Host, r.Header = method, target, host, header{"user-agent": agent}
-		line := Common(nil, r)
+		line := appendCommon(nil, r)
 		for i, c := range line {
 			require.Equal(t, i == len(line)-1, c == '\n')
 			require.True(t, c == '\n' || ' ' <= c && c < 0x7f)
 		}
-		line = JSON(nil, r)
+		line = appendJSON(nil, r)
 		require.Equal(t, 1, strings.Count(string(line), "\n"))
 		var got struct{ Method, Target, Host, UserAgent string }
 		require.NoError(t, json.Unmarshal(line, &got))
@@ -85,13 +84,13 @@ func FuzzFormats(f *testing.F) {
 
 func TestFormatsAllocateNothing(t *testing.T) {
 	buf, r := make([]byte, 0, 4096), record()
-	for _, format := range []Format{JSON, Common} {
+	for _, format := range []Format{appendJSON, appendCommon} {
 		assert.Zero(t, testing.AllocsPerRun(100, func() { format(buf, r) }))
 	}
 }
 
 func BenchmarkFormats(b *testing.B) {
-	for name, format := range map[string]Format{"json": JSON, "common": Common} {
+	for name, format := range map[string]Format{"json": appendJSON, "common": appendCommon} {
 		b.Run(name, func(b *testing.B) {
 			buf, r := make([]byte, 0, 4096), record()
 			b.ReportAllocs()
@@ -104,7 +103,7 @@ func BenchmarkFormats(b *testing.B) {
 
 func TestFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "access.log")
-	l, err := Open(path, Common)
+	l, err := Open(path, appendCommon)
 	require.NoError(t, err)
 	const each = 200
 	var wg sync.WaitGroup
@@ -128,7 +127,7 @@ func TestFile(t *testing.T) {
 		data, err := os.ReadFile(file)
 		require.NoError(t, err)
 		for line := range strings.Lines(string(data)) {
-			require.Equal(t, string(Common(nil, record())), line)
+			require.Equal(t, string(appendCommon(nil, record())), line)
 			total++
 		}
 	}
@@ -137,11 +136,11 @@ func TestFile(t *testing.T) {
 }
 
 func TestOpenFails(t *testing.T) {
-	_, err := Open(t.TempDir(), JSON)
+	_, err := Open(t.TempDir(), appendJSON)
 	assert.Error(t, err)
 }
 
-// slow is a reader that has stopped reading, until it is released.
+// slow is a writer that does not return until it is released.
 type slow struct {
 	started, release chan struct{}
 	mu               sync.Mutex
@@ -160,12 +159,11 @@ func (s *slow) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestSlowReader logs to somebody who does not read: nobody waits, memory is bounded, and
-// what is missing is counted.
+// A reader that does not read makes no request wait: memory is bounded, and missing lines are counted.
 func TestSlowReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &slow{started: make(chan struct{}, 1), release: make(chan struct{})}
-		l := New(w, JSON)
+		l := newLog(w, appendJSON)
 		l.Log(record())
 		<-w.started
 		const n = 10000
@@ -173,7 +171,7 @@ func TestSlowReader(t *testing.T) {
 			l.Log(record())
 		}
 		l.mu.Lock()
-		assert.Less(t, len(l.lines), pending+1024)
+		assert.Less(t, len(l.lines), maxPending+1024)
 		l.mu.Unlock()
 		assert.Positive(t, l.Dropped())
 		close(w.release)
@@ -187,7 +185,7 @@ type broken struct{}
 func (broken) Write([]byte) (int, error) { return 0, errors.New("disk full") }
 
 func TestFailedWrites(t *testing.T) {
-	l := New(broken{}, JSON)
+	l := newLog(broken{}, appendJSON)
 	l.Log(record())
 	require.NoError(t, l.Close())
 	assert.EqualValues(t, 1, l.Failed())

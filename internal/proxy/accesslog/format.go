@@ -1,6 +1,6 @@
-package accesslog
+// The two formats. No request can break a line in two, or make JSON invalid.
 
-// The two formats. Whatever a client sends, a line stays a line, and JSON stays JSON.
+package accesslog
 
 import (
 	"net"
@@ -12,11 +12,11 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/core"
 )
 
-// Common writes the Combined Log Format of Apache and nginx, and after it the host, what
-// answered, and whether it answered the client (primary) or a copy (shadow):
+// appendCommon appends the Combined Log Format of Apache and nginx, and after it the host, the backend that answered, and
+// whether it answered the client (primary) or a copy (shadow):
 //
 //	127.0.0.1 - - [07/Mar/2018:19:26:44 +0000] "GET /headers HTTP/1.1" 200 361 "-" "curl/7.35.0" "httpbin:8000" httpbin-v1:80 primary
-func Common(line []byte, r *core.Record) []byte {
+func appendCommon(line []byte, r *core.Record) []byte {
 	line = orDash(line, host(r.Remote))
 	line = append(line, " - - ["...)
 	line = appendSecond(line, r.Start)
@@ -45,7 +45,7 @@ func Common(line []byte, r *core.Record) []byte {
 	return append(line, '\n')
 }
 
-// second is the time of the last line: most lines have the same.
+// second is a second as text. The last one is kept, because most lines have the same.
 type second struct {
 	unix     int64
 	location *time.Location
@@ -54,6 +54,7 @@ type second struct {
 
 var lastSecond atomic.Pointer[second]
 
+// appendSecond appends the time in appendCommon's format.
 func appendSecond(line []byte, at time.Time) []byte {
 	s := lastSecond.Load()
 	if unix := at.Unix(); s == nil || s.unix != unix || s.location != at.Location() {
@@ -63,8 +64,8 @@ func appendSecond(line []byte, at time.Time) []byte {
 	return append(line, s.text...)
 }
 
-// JSON writes an object a line. Empty strings are left out; duration is in seconds.
-func JSON(line []byte, r *core.Record) []byte {
+// appendJSON appends an object. Empty strings are left out; duration is in seconds.
+func appendJSON(line []byte, r *core.Record) []byte {
 	line = append(line, `{"time":"`...)
 	line = r.Start.AppendFormat(line, time.RFC3339Nano)
 	line = append(append(line, `","kind":"`...), kind(r)...)
@@ -106,6 +107,7 @@ func kind(r *core.Record) string {
 	return "primary"
 }
 
+// field returns the request's first field of that name, or an empty string.
 func field(r *core.Record, name string) string {
 	if r.Header == nil {
 		return ""
@@ -135,7 +137,7 @@ func orDash(line []byte, value string) []byte {
 
 const hex = "0123456789abcdef"
 
-// escape writes what could end a field or a line as \xHH, as nginx does.
+// escape appends value; bytes that could end a field or a line become \xHH, as nginx writes them.
 func escape(line []byte, value string) []byte {
 	from := 0
 	for i := range len(value) {
@@ -148,8 +150,7 @@ func escape(line []byte, value string) []byte {
 	return append(line, value[from:]...)
 }
 
-// member writes ,"name":"value" unless the value is empty. Bytes that are not UTF-8 become
-// U+FFFD.
+// member appends ,"name":"value" unless the value is empty. Bytes that are not UTF-8 become U+FFFD.
 func member(line []byte, name, value string) []byte {
 	if value == "" {
 		return line

@@ -1,6 +1,5 @@
-// Package config reads the proxy's file: listeners and rules in HTTPRoute's own words,
-// services with their endpoints, and how the process behaves. It reports everything that
-// is wrong with a file at once, each with field and line.
+// Package config reads the configuration file of the proxy: listeners with rules as in HTTPRoute, services with their
+// endpoints, and settings of the process. It reports all problems of a file at once, each with its field and line.
 package config
 
 import (
@@ -25,7 +24,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-// Config is a file that is in order.
+// Config is the contents of a valid file.
 type Config struct {
 	Table     *routing.Table
 	Listeners []Listener
@@ -33,7 +32,7 @@ type Config struct {
 	Admin     string
 	AccessLog AccessLog
 	Limits    Limits
-	// Warnings are what works, but hardly as it is meant.
+	// Warnings are problems of a valid file: fields that probably do not work as intended.
 	Warnings []Problem
 
 	name   string
@@ -41,68 +40,69 @@ type Config struct {
 	digest [sha256.Size]byte
 }
 
-// Listener is what a table does not know of the listener at the same index.
+// Listener holds the settings of a listener that are not about routing. The table has the listener at the same index.
 type Listener struct {
 	Name    string
 	Address string
-	// TCP says whether connections are passed on as they are.
+	// TCP reports whether TCP connections are forwarded without looking into them.
 	TCP bool
-	// H2C says whether HTTP/2 without TLS is accepted.
+	// H2C reports whether HTTP/2 without TLS is accepted.
 	H2C bool
-	// CertFile and KeyFile are set with TLS. Load makes a relative path one from the
-	// folder of the file.
+	// CertFile and KeyFile are set with TLS. Load resolves relative paths against the folder of the file.
 	CertFile, KeyFile string
-	// Certificate is what is in them. Only Load sets it.
+	// Certificate is the pair from CertFile and KeyFile. Only Load sets it.
 	Certificate *tls.Certificate
 }
 
-// AccessLog is where requests are logged, and how.
+// AccessLog is the format and the destination of the access log.
 type AccessLog struct {
 	// Format is json, common, or empty for no log.
 	Format string
-	// Path is a file, - for standard output.
+	// Path is the name of a file, or - for standard output.
 	Path string
 }
 
-// Limits bound what clients may use.
+// Limits bound the resources that clients and variants may use.
 type Limits struct {
-	// HeaderBytes is the largest head of a request, and Headers the most fields in it:
-	// 431 beyond.
+	// HeaderBytes is the largest size of a request's head, and Headers the largest number of its fields. Above
+	// them the answer is 431.
 	HeaderBytes int
 	Headers     int
-	// TargetBytes is the longest request target: 414 beyond.
+	// TargetBytes is the largest length of a request target. Above it the answer is 414.
 	TargetBytes int
 	// HeaderTimeout is how long a head may take to arrive.
 	HeaderTimeout time.Duration
 	// IdleTimeout is how long a connection may stay open between two requests.
 	IdleTimeout time.Duration
-	// BodyTimeout is how long a body, in either direction, may stand still for the client's fault.
+	// BodyTimeout is how long the client may neither send nor receive a byte of a body.
 	BodyTimeout time.Duration
-	// BackendTimeout is how long an HTTP/1.1 backend may be silent where the rule has no timeout.
+	// BackendTimeout is how long an HTTP/1.1 backend may send no byte, if the rule has no timeout.
 	BackendTimeout time.Duration
-	// Connections is how many clients' connections are open at once; further ones wait.
+	// Connections is the number of client connections that are open at once. Further connections wait.
 	Connections int
-	// VariantConnects is how many new connections an endpoint of a variant gets in a second; copies
-	// that want more are dropped.
+	// VariantConnects is the number of new connections per second to one endpoint of a variant. Copies that
+	// would need more are dropped.
 	VariantConnects int
 }
 
-// String is the limits as they are written.
+// String returns the limits as they are written in a file.
 func (l Limits) String() string {
 	return fmt.Sprintf("{headerBytes: %d, headers: %d, targetBytes: %d, headerTimeout: %s, idleTimeout: %s, bodyTimeout: %s, backendTimeout: %s, connections: %d, variantConnects: %d}",
 		l.HeaderBytes, l.Headers, l.TargetBytes, l.HeaderTimeout, l.IdleTimeout, l.BodyTimeout%forever, l.BackendTimeout%forever, l.Connections, l.VariantConnects)
 }
 
-// forever stands for no limit, which is written 0s.
+// forever is the duration for no limit, which a file writes as 0s.
 const forever = 100 * 365 * 24 * time.Hour
 
-// Problem is something wrong in a file.
+// Problem is an error or a warning about a field of a file.
 type Problem struct {
+	// Line counts from 1.
 	Line int
-	// Path is the field; empty for the file as a whole.
+	// Path is the field, as in listeners[0].name; empty for the file as a whole.
 	Path string
-	// Message says what is wrong, and what would be right.
+	// Message describes the problem and the valid values.
 	Message string
+	// Warning reports whether the file is valid nevertheless.
 	Warning bool
 }
 
@@ -117,17 +117,17 @@ func (p Problem) String() string {
 	return at + p.Message
 }
 
-// Problems are all that is wrong in a file, by line.
+// Problems are all problems of a file, sorted by line.
 type Problems struct {
-	// File is its name.
+	// File is the name of the file.
 	File string
 	List []Problem
 }
 
-// maxProblems is how many problems a message holds.
+// maxProblems is the largest number of problems in a message.
 const maxProblems = 200
 
-// Error has a line for each problem, as compilers write them.
+// Error returns one line per problem, in the format of compilers.
 func (p *Problems) Error() string {
 	lines := make([]string, 0, min(len(p.List), maxProblems)+1)
 	for i, problem := range p.List {
@@ -140,7 +140,7 @@ func (p *Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// file is what may be written.
+// file is the schema of a file.
 type file struct {
 	spec.Table
 	Admin      *admin     `json:"admin"`
@@ -170,7 +170,7 @@ type limits struct {
 	VariantConnects *int      `json:"variantConnects"`
 }
 
-// Parse reads a file that is called name. The error is a *Problems.
+// Parse parses the contents of the file with the given name. Errors are *Problems.
 func Parse(name string, data []byte) (*Config, error) {
 	d := &decoder{lines: map[string]int{}}
 	var f file
@@ -203,13 +203,14 @@ func Parse(name string, data []byte) (*Config, error) {
 	return c, nil
 }
 
-// within says whether a field is another, or a part of it. What could not be read needs no
-// second problem that says it is missing.
+// within reports whether the field part is the field whole or lies inside of it. A field that could not be decoded
+// would otherwise get a second problem that calls it missing.
 func within(part, whole string) bool {
 	rest, ok := strings.CutPrefix(part, whole)
 	return ok && (rest == "" || whole == "" || rest[0] == '.' || rest[0] == '[')
 }
 
+// problems sorts the problems of a file by line.
 func problems(name string, list []Problem) *Problems {
 	slices.SortStableFunc(list, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
 	return &Problems{File: name, List: list}
@@ -217,7 +218,7 @@ func problems(name string, list []Problem) *Problems {
 
 var yamlError = regexp.MustCompile(`^yaml: (?:line ([0-9]+): )?(.*)`)
 
-// document parses the only document of a file.
+// document parses the only YAML document of a file.
 func (d *decoder) document(data []byte) *yaml.Node {
 	in := yaml.NewDecoder(bytes.NewReader(data))
 	var doc, next yaml.Node
@@ -231,7 +232,7 @@ func (d *decoder) document(data []byte) *yaml.Node {
 			return doc.Content[0]
 		}
 		if err == nil {
-			d.bad(&next, "", "is a second document; there must be only one")
+			d.report(&next, "", "is a second document; there must be only one")
 			return nil
 		}
 	}
@@ -244,7 +245,7 @@ func (d *decoder) document(data []byte) *yaml.Node {
 	return nil
 }
 
-// compare hands the file's choice to the mirrors that make none.
+// compare sets Compare of every mirror that does not set it to comparison of the file.
 func (d *decoder) compare(f *file) {
 	each := func(filters []spec.Filter) {
 		for _, s := range filters {
@@ -269,47 +270,48 @@ func (d *decoder) compare(f *file) {
 	}
 }
 
+// listener checks the settings of a listener that are not about routing.
 func (d *decoder) listener(s *spec.Listener, at string) Listener {
 	l := Listener{Name: cmp.Or(s.Name, s.Address), Address: s.Address, TCP: s.TCP != nil, H2C: s.TLS == nil && s.TCP == nil}
 	if s.H2C != nil {
 		if l.H2C = *s.H2C; l.H2C && s.TLS != nil {
-			d.wrong(at+".h2c", "must not be true beside tls, where ALPN chooses HTTP/2")
+			d.reportAt(at+".h2c", "must not be true beside tls, where ALPN chooses HTTP/2")
 		}
 	}
 	if s.TLS != nil {
 		l.CertFile, l.KeyFile = s.TLS.CertFile, s.TLS.KeyFile
 		for _, f := range []struct{ name, value string }{{"certFile", l.CertFile}, {"keyFile", l.KeyFile}} {
 			if f.value == "" {
-				d.wrong(at+".tls."+f.name, "must name a PEM file")
+				d.reportAt(at+".tls."+f.name, "must name a PEM file")
 			}
 		}
 	}
 	return l
 }
 
-// addresses must be unique.
+// addresses checks that no two listeners have the same address.
 func (d *decoder) addresses(listeners []Listener) {
 	seen := map[string]int{}
 	for i, l := range listeners {
 		if other, ok := seen[l.Address]; ok {
-			d.wrong("listeners["+strconv.Itoa(i)+"].address", "%q: is that of listeners[%d]", l.Address, other)
+			d.reportAt("listeners["+strconv.Itoa(i)+"].address", "%q: is also the address of listeners[%d]", l.Address, other)
 		}
 		seen[l.Address] = i
 	}
 }
 
-// process checks what is not about routing.
+// process reads the settings of the process into c.
 func (d *decoder) process(c *Config, f *file) {
 	if f.Admin != nil {
 		c.Admin = f.Admin.Address
 		if _, port, err := net.SplitHostPort(c.Admin); err != nil || port == "" {
-			d.wrong("admin.address", "%q: must be HOST:PORT, like 127.0.0.1:9090", c.Admin)
+			d.reportAt("admin.address", "%q: must be HOST:PORT, like 127.0.0.1:9090", c.Admin)
 		}
 	}
 	if f.AccessLog != nil {
 		c.AccessLog = AccessLog{Format: cmp.Or(f.AccessLog.Format, "json"), Path: cmp.Or(f.AccessLog.Path, "-")}
 		if c.AccessLog.Format != "json" && c.AccessLog.Format != "common" {
-			d.wrong("accessLog.format", "%q: must be json or common", c.AccessLog.Format)
+			d.reportAt("accessLog.format", "%q: must be json or common", c.AccessLog.Format)
 		}
 	}
 	l := &f.Limits
@@ -326,8 +328,8 @@ func (d *decoder) process(c *Config, f *file) {
 	}
 }
 
-// wrong reports a field, whose line is looked up.
-func (d *decoder) wrong(at, format string, args ...any) {
+// reportAt reports a problem with a field, and looks up its line.
+func (d *decoder) reportAt(at, format string, args ...any) {
 	d.problems = append(d.problems, Problem{Line: d.line(at), Path: at, Message: fmt.Sprintf(format, args...)})
 }
 
@@ -338,9 +340,9 @@ func (d *decoder) size(at string, value spec.Size, byDefault, least, most int64)
 	n, err := routing.ParseSize(string(value))
 	switch {
 	case err != nil:
-		d.wrong(at, "%q: %s", value, err)
+		d.reportAt(at, "%q: %s", value, err)
 	case n < least || n > most:
-		d.wrong(at, "%s: must be from %d to %d bytes", value, least, most)
+		d.reportAt(at, "%s: must be from %d to %d bytes", value, least, most)
 	}
 	return n
 }
@@ -350,7 +352,7 @@ func (d *decoder) number(at string, value *int, byDefault, least, most int) int 
 		return byDefault
 	}
 	if *value < least || *value > most {
-		d.wrong(at, "%d: must be from %d to %d", *value, least, most)
+		d.reportAt(at, "%d: must be from %d to %d", *value, least, most)
 	}
 	return *value
 }
@@ -358,12 +360,12 @@ func (d *decoder) number(at string, value *int, byDefault, least, most int) int 
 func (d *decoder) duration(at, value string, byDefault time.Duration) time.Duration {
 	t := d.durationOrNone(at, value, byDefault)
 	if t == forever {
-		d.wrong(at, "%q: must be more than 0", value)
+		d.reportAt(at, "%q: must be more than 0", value)
 	}
 	return t
 }
 
-// durationOrNone takes 0 for no limit.
+// durationOrNone is like duration, but accepts 0, which means no limit.
 func (d *decoder) durationOrNone(at, value string, byDefault time.Duration) time.Duration {
 	if value == "" {
 		return byDefault
@@ -371,7 +373,7 @@ func (d *decoder) durationOrNone(at, value string, byDefault time.Duration) time
 	t, err := routing.ParseDuration(value)
 	switch {
 	case err != nil:
-		d.wrong(at, "%q: %s", value, err)
+		d.reportAt(at, "%q: %s", value, err)
 	case t == 0:
 		return forever
 	}

@@ -30,7 +30,7 @@ services:
   httpbin-v2: {80: [127.0.0.1:9002]}
 `
 
-// TestBad reads files that are wrong; the golden files are the review of the messages.
+// TestBad loads invalid files. The golden files hold their messages.
 func TestBad(t *testing.T) {
 	files, err := filepath.Glob("testdata/bad/*.yaml")
 	require.NoError(t, err)
@@ -89,12 +89,12 @@ func TestFull(t *testing.T) {
 	}
 	require.Equal(t, "shop/cart", cart.Name)
 	m := cart.Mirrors[0]
-	assert.False(t, m.Compare, "said so itself")
+	assert.False(t, m.Compare, "the mirror sets compare itself")
 	assert.EqualValues(t, 64<<10, m.MaxBody)
 	assert.Equal(t, routing.Limits{MaxInFlight: 64, Queue: 128, Budget: 16 << 20, Penalty: routing.Penalty{
 		Failures: 5, Pause: 200 * time.Millisecond, LongFailures: 50, LongPause: 5 * time.Second,
 	}}, m.Target.Limits)
-	assert.True(t, c.Table.Mirrors[1].Compare, "that of the file")
+	assert.True(t, c.Table.Mirrors[1].Compare, "the default is comparison of the file")
 	assert.Equal(t, routing.DefaultLimits, c.Table.Mirrors[1].Target.Limits)
 	var ports []routing.Port
 	for _, p := range c.Table.Ports {
@@ -115,7 +115,7 @@ func TestWarnings(t *testing.T) {
 	assert.Equal(t, "8: warning: listeners[0].rules[0].filters[0].requestMirror.backendRef: service httpbin-v2 has no port 81 in services", c.Warnings[0].String())
 }
 
-// FuzzParse: any file is either in order or has problems, each on a line of it.
+// FuzzParse checks that every file is valid or has problems, each of them on a line of the file.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(small))
 	files, err := filepath.Glob("testdata/*/*.yaml")
@@ -123,7 +123,7 @@ func FuzzParse(f *testing.F) {
 	for _, file := range append(files, "testdata/full.yaml") {
 		data, err := os.ReadFile(file)
 		require.NoError(f, err)
-		if filepath.Base(file) != "bomb.yaml" { // takes as long as a file may
+		if filepath.Base(file) != "bomb.yaml" { // is as slow as a file can be
 			f.Add(data)
 		}
 	}

@@ -1,7 +1,7 @@
 package config
 
-// A strict decoder: every unknown, repeated or mistyped field is reported, each with its
-// path and line, and the lines of all fields are kept for problems that show up later.
+// A strict YAML decoder: it reports every unknown, repeated or mistyped field with its path and line, and keeps the
+// lines of all fields for problems that are found later.
 
 import (
 	"fmt"
@@ -14,7 +14,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-// Aliases can make a small file huge, or endless; nobody's rules are.
+// Limits of the decoded file: aliases can make a small file huge or endless.
 const (
 	maxDepth = 50
 	maxNodes = 1 << 18
@@ -22,15 +22,16 @@ const (
 
 type decoder struct {
 	problems []Problem
-	lines    map[string]int // by path
+	lines    map[string]int // lines of fields by path
 	nodes    int
 }
 
-func (d *decoder) bad(n *yaml.Node, at, format string, args ...any) {
+// report reports a problem with a node.
+func (d *decoder) report(n *yaml.Node, at, format string, args ...any) {
 	d.problems = append(d.problems, Problem{Line: n.Line, Path: at, Message: fmt.Sprintf(format, args...)})
 }
 
-// line returns that of a field, or of the nearest one around it that is in the file.
+// line returns the line of a field, or of the innermost field around it that is in the file.
 func (d *decoder) line(at string) int {
 	for {
 		if line, ok := d.lines[at]; ok {
@@ -49,16 +50,16 @@ var (
 	sizeType     = reflect.TypeFor[spec.Size]()
 )
 
-// value decodes n into v. What is wrong with it is reported, and v left as it is.
+// value decodes n into v. It reports problems, and does not change v then.
 func (d *decoder) value(n *yaml.Node, v reflect.Value, at string, depth int) {
 	switch d.nodes++; {
 	case d.nodes == maxNodes+1:
-		d.bad(n, at, "is one value too many: at most %d are read", maxNodes)
+		d.report(n, at, "is too much: a file can have at most %d values", maxNodes)
 		return
 	case d.nodes > maxNodes:
 		return
 	case depth > maxDepth:
-		d.bad(n, at, "is nested too deep")
+		d.report(n, at, "is nested too deeply")
 		return
 	}
 	d.lines[at] = n.Line
@@ -79,6 +80,7 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, at string, depth int) {
 	}
 }
 
+// kind decodes n according to the kind of v.
 func (d *decoder) kind(n *yaml.Node, v reflect.Value, at string, depth int) {
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -87,13 +89,13 @@ func (d *decoder) kind(n *yaml.Node, v reflect.Value, at string, depth int) {
 		d.value(n, to.Elem(), at, depth+1)
 	case reflect.Struct, reflect.Map:
 		if n.Kind != yaml.MappingNode {
-			d.bad(n, at, "must be a mapping, with keys and values")
+			d.report(n, at, "must be a mapping, with keys and values")
 			return
 		}
 		d.mapping(n, v, at, depth)
 	case reflect.Slice:
 		if n.Kind != yaml.SequenceNode {
-			d.bad(n, at, "must be a list")
+			d.report(n, at, "must be a list")
 			return
 		}
 		d.list(n, v, at, depth)
@@ -114,11 +116,11 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, at string, depth int) {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		name, item := n.Content[i], n.Content[i+1]
 		if name.Kind != yaml.ScalarNode || name.Tag == "!!merge" {
-			d.bad(name, at, "must have plain keys")
+			d.report(name, at, "must have plain keys")
 			continue
 		}
 		if seen[name.Value] {
-			d.bad(name, at, "has the key %s twice", name.Value)
+			d.report(name, at, "has the key %s twice", name.Value)
 			continue
 		}
 		seen[name.Value] = true
@@ -128,14 +130,14 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, at string, depth int) {
 		}
 		field, ok := fieldOf(v, name.Value)
 		if !ok {
-			d.bad(name, join(at, name.Value), "is unknown; known are %s", strings.Join(names(v.Type()), ", "))
+			d.report(name, join(at, name.Value), "is unknown; known are %s", strings.Join(names(v.Type()), ", "))
 			continue
 		}
 		d.value(item, field, join(at, name.Value), depth+1)
 	}
 }
 
-// entry decodes one of a map.
+// entry decodes one entry of a map.
 func (d *decoder) entry(name, item *yaml.Node, v reflect.Value, at string, depth int) {
 	if v.IsNil() {
 		v.Set(reflect.MakeMap(v.Type()))
@@ -147,7 +149,7 @@ func (d *decoder) entry(name, item *yaml.Node, v reflect.Value, at string, depth
 	} else if n, err := strconv.Atoi(name.Value); err == nil {
 		key.SetInt(int64(n))
 	} else {
-		d.bad(name, at, "must have a number as its key")
+		d.report(name, at, "must have a number as its key")
 		return
 	}
 	value := reflect.New(v.Type().Elem()).Elem()
@@ -187,13 +189,13 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, at string) {
 	default:
 	}
 	if n.Kind == yaml.ScalarNode {
-		d.bad(n, at, "%s: must be %s", n.Value, want)
+		d.report(n, at, "%s: must be %s", n.Value, want)
 	} else {
-		d.bad(n, at, "must be %s", want)
+		d.report(n, at, "must be %s", want)
 	}
 }
 
-// fieldOf finds a field by its name in JSON; embedded structs belong to theirs.
+// fieldOf finds a field by its JSON name, also in embedded structs.
 func fieldOf(v reflect.Value, name string) (reflect.Value, bool) {
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
@@ -208,6 +210,7 @@ func fieldOf(v reflect.Value, name string) (reflect.Value, bool) {
 	return reflect.Value{}, false
 }
 
+// names returns the JSON names of all fields of a struct.
 func names(t reflect.Type) []string {
 	var out []string
 	for f := range t.Fields() {

@@ -1,7 +1,6 @@
 package config
 
-// Files: the configuration with the certificates it names, and whether one may follow
-// another while the proxy runs.
+// Loading a file with its certificates, and checking whether a running proxy can change to it.
 
 import (
 	"cmp"
@@ -15,11 +14,10 @@ import (
 	"strings"
 )
 
-// maxFile is how long a file may be: 16 MiB.
+// maxFile is the largest size of a file in bytes.
 const maxFile = 16 << 20
 
-// Load reads a file and the certificates it names. The error is a *Problems, unless the
-// file itself cannot be read.
+// Load reads a file and the certificates that it names. Errors are *Problems, unless the file itself cannot be read.
 func Load(path string) (*Config, error) {
 	data, err := readFile(path)
 	if err != nil {
@@ -85,12 +83,11 @@ func keyPair(certFile, keyFile string) (pair *tls.Certificate, raw []byte, err e
 	return &loaded, append(cert, key...), nil
 }
 
-// Same says whether two files, with their certificates, are byte for byte the same.
+// Same reports whether two files and their certificates are identical, byte for byte.
 func (c *Config) Same(other *Config) bool { return c.digest == other.digest }
 
-// Follows checks whether c may replace before while the proxy runs: listeners may come and
-// go, rules, services and certificates may change, the rest takes a restart. The error is
-// a *Problems.
+// Follows checks whether c can replace before while the proxy runs. Listeners can be added and removed, and rules,
+// services and certificates can change; other changes need a restart. Errors are *Problems.
 func (c *Config) Follows(before *Config) error {
 	var found []Problem
 	differs := func(at string, was any) {
@@ -101,9 +98,9 @@ func (c *Config) Follows(before *Config) error {
 		for _, was := range before.Listeners {
 			switch {
 			case was.Address != l.Address:
-			case was.TCP != l.TCP && was.Name != l.Name: // it takes the address over
+			case was.TCP != l.TCP && was.Name != l.Name: // a new listener takes over the address
 			case was.TCP != l.TCP:
-				found = append(found, Problem{Line: c.lines.line(at), Path: at, Message: "must have another name than what was there: one passes connections on, the other does not"})
+				found = append(found, Problem{Line: c.lines.line(at), Path: at, Message: "must have another name than the listener that it replaces: only one of them forwards TCP connections"})
 			case was.Name != l.Name:
 				differs(at+".name", was.Name+" at "+was.Address)
 			case was.H2C != l.H2C:
@@ -128,7 +125,7 @@ func (c *Config) Follows(before *Config) error {
 	return nil
 }
 
-// Files are those that a change of which changes the configuration.
+// Files returns the files that make up the configuration: the file itself, certificates and keys.
 func (c *Config) Files() []string {
 	files := []string{c.name}
 	for _, l := range c.Listeners {

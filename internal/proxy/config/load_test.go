@@ -97,7 +97,7 @@ func TestFollows(t *testing.T) {
 	require.NoError(t, parse(fmt.Sprintf(through, "name: tcp,")).Follows(before))
 	require.NoError(t, before.Follows(parse(fmt.Sprintf(through, "name: tcp,"))))
 	for text, want := range map[string]string{
-		fmt.Sprintf(through, ""): `f:1: listeners[0]: must have another name than what was there: one passes connections on, the other does not`,
+		fmt.Sprintf(through, ""): `f:1: listeners[0]: must have another name than the listener that it replaces: only one of them forwards TCP connections`,
 		strings.Replace(small, "- address", "- name: web\n  address", 1):                    `f:3: listeners[0].name: cannot change without a restart; was 127.0.0.1:8000 at 127.0.0.1:8000`,
 		strings.Replace(small, "  rules:", "  h2c: false\n  rules:", 1):                     `f:4: listeners[0].h2c: cannot change without a restart; was true`,
 		strings.Replace(small, "  rules:", "  tls: {certFile: a, keyFile: b}\n  rules:", 1): `f:3: listeners[0].h2c: cannot change without a restart; was true`,
@@ -109,10 +109,10 @@ f:15: limits: cannot change without a restart; was {headerBytes: 65536, headers:
 	}
 }
 
-// TestWatch changes a file in all the ways files change.
+// TestWatch changes files in place, by rename and by a symbolic link.
 func TestWatch(t *testing.T) {
 	dir := t.TempDir()
-	// As kubelet lays out a ConfigMap: config.yaml -> ..data/config.yaml, ..data -> ..1.
+	// The layout of a ConfigMap by kubelet: config.yaml -> ..data/config.yaml, ..data -> ..1.
 	mount := filepath.Join(dir, "mount")
 	for _, generation := range []string{"..1", "..2"} {
 		require.NoError(t, os.MkdirAll(filepath.Join(mount, generation), 0o700))
@@ -140,7 +140,7 @@ func TestWatch(t *testing.T) {
 			seen <- string(a) + " " + string(b)
 		})
 	}()
-	// A change may be seen half done; then it is seen again.
+	// A change may be seen before it is complete. Then it is seen again.
 	sees := func(want string) {
 		t.Helper()
 		for {
@@ -150,7 +150,7 @@ func TestWatch(t *testing.T) {
 					return
 				}
 			case <-time.After(20 * time.Second):
-				require.FailNow(t, "not seen", want)
+				require.FailNow(t, "the change was not seen", want)
 			}
 		}
 	}

@@ -1,7 +1,7 @@
 package config
 
-// Noticing that files change, in place, by rename, or as Kubernetes does it with ConfigMaps
-// and Secrets: by swapping a symbolic link to their folder.
+// Watching files for changes: in place, by rename, and by replacing a symbolic link to their folder, as Kubernetes does
+// it for ConfigMaps and Secrets.
 
 import (
 	"context"
@@ -12,8 +12,8 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// quietPeriod is how long nothing may happen before a change counts as done: files are written
-// in several steps.
+// quietPeriod is the time without events after which a change is regarded as complete: files are often written in
+// several steps.
 const quietPeriod = 50 * time.Millisecond
 
 // Watcher calls back when files may have changed.
@@ -22,7 +22,7 @@ type Watcher struct {
 	folders map[string]bool
 }
 
-// NewWatcher returns a watcher of nothing yet. Run closes it.
+// NewWatcher returns a watcher without files. Run closes it.
 func NewWatcher() (*Watcher, error) {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -31,8 +31,7 @@ func NewWatcher() (*Watcher, error) {
 	return &Watcher{watcher: w, folders: map[string]bool{}}, nil
 }
 
-// Watch adds the folders of files and of what they link to. Call it before Run, or in its
-// callback.
+// Watch adds the folders of files, and of the files that they link to. Call it before Run or in Run's callback.
 func (w *Watcher) Watch(files []string) error {
 	var errs []error
 	for _, file := range files {
@@ -54,9 +53,8 @@ func (w *Watcher) Watch(files []string) error {
 	return errors.Join(errs...)
 }
 
-// Run calls changed once at the start, since something may have changed before the folders
-// were watched, after something in them has changed, and whenever poke is sent to. It ends
-// with ctx.
+// Run calls changed after every change in the folders, and for every value from poke. It also calls changed once at the
+// start, because a file may have changed before its folder was watched. It returns when ctx ends.
 func (w *Watcher) Run(ctx context.Context, poke <-chan struct{}, changed func()) {
 	defer w.watcher.Close()
 	quiet := time.NewTimer(0)
@@ -69,12 +67,12 @@ func (w *Watcher) Run(ctx context.Context, poke <-chan struct{}, changed func())
 				return
 			}
 			if event.Op == fsnotify.Remove {
-				delete(w.folders, event.Name) // a folder that comes back is a new one
+				delete(w.folders, event.Name) // a folder of the same name must be watched anew
 			}
 			if event.Op != fsnotify.Chmod {
 				quiet.Reset(quietPeriod)
 			}
-		case _, ok := <-w.watcher.Errors: // events were lost; look for ourselves
+		case _, ok := <-w.watcher.Errors: // events were lost, so files may have changed
 			if ok {
 				quiet.Reset(quietPeriod)
 			}

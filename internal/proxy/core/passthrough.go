@@ -69,13 +69,13 @@ type passthroughVectors struct {
 func newPassthroughVectors(registry prometheus.Registerer) *passthroughVectors {
 	p := &passthroughVectors{
 		connections: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: namespace + "passthrough_connections_total", Help: "Connections passed on as they are, by how they ended.",
+			Name: namespace + "passthrough_connections_total", Help: "TCP connections forwarded without rules, by outcome.",
 		}, []string{"listener", "outcome"}),
 		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: namespace + "passthrough_bytes_total", Help: "Bytes passed on as they are, received from clients and sent to them.",
+			Name: namespace + "passthrough_bytes_total", Help: "Bytes of TCP connections forwarded without rules, received from clients and sent to them.",
 		}, []string{"listener", "direction"}),
 		open: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: namespace + "passthrough_connections", Help: "Connections that are passed on now.",
+			Name: namespace + "passthrough_connections", Help: "Open TCP connections that are forwarded without rules.",
 		}, []string{"listener"}),
 	}
 	registry.MustRegister(p.connections, p.bytes, p.open)

@@ -3,15 +3,13 @@ package core
 // Responses that the proxy sends itself: errors and redirects.
 
 import (
-	"context"
 	"errors"
-	"net"
 	"net/http"
-	"os"
 	"strconv"
 	"time"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
 
 // respond answers the request with a status and the reason as text.
@@ -66,12 +64,12 @@ func (c *Core) fail(x *Exchange, err error) {
 	switch {
 	case x.failure != nil && errors.As(x.failure, &refused):
 		c.respond(x, refused.StatusCode(), refused.Error())
-	case x.failure != nil && isTimeout(x.failure):
+	case x.failure != nil && upstream.IsTimeout(x.failure):
 		c.respond(x, http.StatusRequestTimeout, "the request's body did not arrive in time")
 	case x.failure != nil:
 		x.status = statusGone
 		x.Downstream.Abort()
-	case isTimeout(err):
+	case upstream.IsTimeout(err):
 		c.respond(x, http.StatusGatewayTimeout, "the backend did not answer in time")
 	default:
 		c.respond(x, http.StatusBadGateway, "the backend did not answer")
@@ -81,9 +79,3 @@ func (c *Core) fail(x *Exchange, err error) {
 // statusGone is the status that logs and metrics show for a client that left before it got a response. The
 // number is nginx's.
 const statusGone = 499
-
-func isTimeout(err error) bool {
-	var timeout net.Error
-	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) ||
-		errors.As(err, &timeout) && timeout.Timeout()
-}

@@ -1,5 +1,5 @@
-// Package faulty is variants that misbehave, each in its own way: what a copy may meet, for tests and
-// benchmarks that show that the primary does not notice.
+// Package faulty has variants that misbehave, each in its own way. Tests and benchmarks send copies to them to show that
+// the primary does not notice.
 package faulty
 
 import (
@@ -17,11 +17,11 @@ import (
 // Fine is the answer of a variant that works.
 const Fine = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
-// Fault is what a variant does with a connection, until the context ends or the connection is closed.
+// Fault is a variant's handling of one connection, until the context ends or the connection is closed.
 type Fault func(ctx context.Context, conn net.Conn)
 
-// Faults are all there are, by name; None is one that works. A nil one never accepts, and Gone does not
-// even listen.
+// Faults are all faults by name; None is a variant that works. A nil fault accepts no connection, and the variant Gone
+// does not even listen.
 var Faults = map[string]Fault{
 	None:                     answering(func(conn net.Conn) error { return write(conn, Fine) }),
 	"a hangs after accept":   func(ctx context.Context, _ net.Conn) { <-ctx.Done() },
@@ -45,13 +45,13 @@ var Faults = map[string]Fault{
 	Gone: nil,
 }
 
-// Names of two that are not faults of a connection.
+// Names of the two entries of Faults that are not faults of a connection.
 const (
 	None = "none"
 	Gone = "h is gone"
 )
 
-// ReadHead reads one request without a body.
+// ReadHead reads a head to its empty line. It returns the reader's error.
 func ReadHead(in *bufio.Reader) error {
 	for {
 		line, err := in.ReadString('\n')
@@ -61,7 +61,7 @@ func ReadHead(in *bufio.Reader) error {
 	}
 }
 
-// ReadAnswer reads a 200 whose body is that long.
+// ReadAnswer reads an answer whose body has that many bytes. An answer other than 200 is an error.
 func ReadAnswer(in *bufio.Reader, body int) error {
 	status, err := in.ReadString('\n')
 	if err != nil {
@@ -82,6 +82,7 @@ func write(conn net.Conn, text string) error {
 	return err
 }
 
+// answering calls each after every request of a connection, until it returns an error.
 func answering(each func(conn net.Conn) error) Fault {
 	return func(_ context.Context, conn net.Conn) {
 		in := bufio.NewReader(conn)
@@ -116,7 +117,7 @@ func drip(ctx context.Context, conn net.Conn) {
 }
 
 func endless(conn net.Conn) {
-	// Filling the kernel's buffers would cost the variant megabytes for each copy, not the proxy.
+	// A larger buffer would cost the variant megabytes for each copy, and the proxy nothing.
 	_ = conn.(*net.TCPConn).SetWriteBuffer(64 << 10)
 	err := write(conn, "HTTP/1.1 200 OK\r\n\r\n")
 	for piece := make([]byte, 16<<10); err == nil; {
@@ -124,8 +125,8 @@ func endless(conn net.Conn) {
 	}
 }
 
-// Serve gives every connection of l to the fault until the context ends, which closes them and l. A nil
-// fault accepts none.
+// Serve gives every connection of l to the fault until the context ends; then it closes them and l. With a nil fault it
+// accepts none.
 func Serve(ctx context.Context, l net.Listener, fault Fault) {
 	var wg sync.WaitGroup
 	defer wg.Wait()

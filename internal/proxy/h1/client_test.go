@@ -12,9 +12,9 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
 
-// An upload that ends well while it is broken off leaves a write deadline behind that has passed: the
-// connection must not serve another request.
-func TestJoinByForceSpoils(t *testing.T) {
+// An upload that ends well while join forces its end leaves a write deadline that has passed: the connection must not
+// carry another request.
+func TestConnectionAfterForcedJoinIsNotReused(t *testing.T) {
 	ours, theirs := net.Pipe()
 	defer theirs.Close()
 	pool := upstream.NewPool(&upstream.Pool{})
@@ -29,6 +29,6 @@ func TestJoinByForceSpoils(t *testing.T) {
 		c.sent = true
 		c.uploaded <- struct{}{}
 	}}
-	require.True(t, c.Finish(true), "sent after all")
-	assert.Nil(t, endpoint.Take(), "not for use again")
+	require.True(t, c.Finish(true), "the request was sent to its end")
+	assert.Nil(t, endpoint.Take(), "the connection is not offered again")
 }

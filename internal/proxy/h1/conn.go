@@ -53,7 +53,7 @@ func (c *serverConn) init() {
 	c.body.wait = c.bodyWait
 	c.headWaitFunc = c.headWait
 	c.x.Downstream = c
-	c.x.Listener = c.server.Listener
+	c.x.Listener = c.server.listener
 	c.x.Remote = c.RemoteAddr().String()
 	c.x.Request.Fields = make([]message.Field, 0, 16)
 }
@@ -72,7 +72,7 @@ func (c *serverConn) serve() (handedOver bool) {
 			c.refuse(err)
 			return false
 		}
-		c.server.Core.Serve(&c.x)
+		c.server.core.Serve(&c.x)
 		c.now = c.x.End
 		if !c.finish() {
 			return false
@@ -175,18 +175,18 @@ func (c *serverConn) handOver() {
 
 // refuse answers a request that could not be parsed. Without a request it sends nothing.
 func (c *serverConn) refuse(err error) {
-	var refused *Error
+	var refused *refusal
 	var timeout net.Error
 	switch {
 	case errors.As(err, &refused):
 	case errors.As(err, &timeout) && timeout.Timeout() && c.in.buffered() > 0 && c.state.Load() == stateActive:
-		refused = &Error{408, "the request's head did not arrive in time"}
+		refused = &refusal{408, "the request's head did not arrive in time"}
 	default:
 		return
 	}
 	c.keep = false
-	text := "mirrorgate: " + refused.Detail + "\n"
-	out := message.AppendStatus(buffer.Small()[:0], refused.Status, reason(refused.Status))
+	text := "mirrorgate: " + refused.detail + "\n"
+	out := message.AppendStatus(buffer.Small()[:0], refused.status, reason(refused.status))
 	out = message.AppendField(out, "Content-Type", "text/plain; charset=utf-8")
 	out = message.AppendField(out, "Content-Length", strconv.Itoa(len(text)))
 	out = message.AppendField(out, "Connection", "close")
@@ -217,13 +217,19 @@ func (c *serverConn) finish() bool {
 
 // reset closes a connection so that the peer cannot take the bytes it received for the whole message.
 func reset(conn net.Conn) {
-	if secure, ok := conn.(interface{ NetConn() net.Conn }); ok {
-		conn = secure.NetConn()
-	}
+	conn = belowTLS(conn)
 	if tcp, ok := conn.(interface{ SetLinger(seconds int) error }); ok {
 		_ = tcp.SetLinger(0)
 	}
 	_ = conn.Close()
+}
+
+// belowTLS returns the connection that carries a TLS connection, or conn itself without TLS.
+func belowTLS(conn net.Conn) net.Conn {
+	if secure, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		return secure.NetConn()
+	}
+	return conn
 }
 
 // linger closes the sending half and reads for a while. If the connection were closed at once, with unread
@@ -290,11 +296,7 @@ func (c *serverConn) pending() bool {
 // socket calls do with the descriptor of the connection, also below TLS. It does nothing for a connection
 // without one, as in a test.
 func (c *serverConn) socket(do func(fd uintptr)) error {
-	inner := c.Conn
-	if secure, ok := inner.(interface{ NetConn() net.Conn }); ok {
-		inner = secure.NetConn()
-	}
-	socket, ok := inner.(syscall.Conn)
+	socket, ok := belowTLS(c.Conn).(syscall.Conn)
 	if !ok {
 		return nil
 	}

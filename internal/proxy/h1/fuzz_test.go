@@ -20,7 +20,8 @@ import (
 
 var limits = func() *Limits { l := Limits{}.Defaulted(); return &l }()
 
-// FuzzRequest: what we accept, and send on, the standard library reads as the same single request.
+// FuzzRequest requires that the standard library reads a request that h1 accepts and sends on as the same single
+// request.
 func FuzzRequest(f *testing.F) {
 	for _, seed := range []string{
 		"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -39,7 +40,7 @@ func FuzzRequest(f *testing.F) {
 		var req message.Request
 		var fr framing
 		if err := parseRequest(buffer.View(data[:end]), &req, &fr, limits); err != nil {
-			var refused *Error
+			var refused *refusal
 			require.ErrorAs(t, err, &refused)
 			return
 		}
@@ -47,13 +48,13 @@ func FuzzRequest(f *testing.F) {
 			req.Authority = "x"
 		}
 		wire := message.AppendRequest(nil, &message.Outgoing{Request: &req, Target: req.Target, Authority: req.Authority})
-		assert.Equal(t, len(wire), headEnd(wire, 0), "one head")
+		assert.Equal(t, len(wire), headEnd(wire, 0), "the bytes sent are one head")
 		if strings.ContainsAny(req.Target, "%") || req.Method == "CONNECT" {
-			return // the standard library refuses bad escapes; we pass them on
+			return // the standard library refuses bad escapes, h1 passes them on
 		}
 		again, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(wire)))
 		if err != nil {
-			return // it is stricter in places, which is its right
+			return // it is stricter in places
 		}
 		assert.Equal(t, req.Method, again.Method)
 		assert.Equal(t, req.Target, again.RequestURI)
@@ -65,7 +66,7 @@ func FuzzRequest(f *testing.F) {
 	})
 }
 
-// FuzzResponse: no input makes two answers of one, or an error that is none.
+// FuzzResponse requires that the standard library reads a response that h1 accepts with the same status and length.
 func FuzzResponse(f *testing.F) {
 	for _, seed := range []string{
 		"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n",
@@ -97,7 +98,7 @@ func FuzzResponse(f *testing.F) {
 	})
 }
 
-// pieces is a connection that delivers its bytes in pieces of the given size.
+// pieces is a connection that delivers its bytes in pieces of at most size bytes.
 type pieces struct {
 	net.Conn
 	data []byte
@@ -113,8 +114,8 @@ func (p *pieces) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// FuzzChunks: what we accept the standard library decodes to the same bytes, and the pieces that a
-// body arrives in change nothing.
+// FuzzChunks requires that the standard library decodes a body that h1 accepts to the same bytes, and that the pieces in
+// which a body arrives make no difference.
 func FuzzChunks(f *testing.F) {
 	for _, seed := range []string{
 		"3\r\nabc\r\n0\r\n\r\n", "1;x=y\r\na\r\n0\r\nA: b\r\n\r\n", "00a\r\n0123456789\r\n0\r\n\r\nrest", "1\r\na", "fffffffffffffff\r\n",
@@ -130,7 +131,7 @@ func FuzzChunks(f *testing.F) {
 			return
 		}
 		assert.Equal(t, string(whole), string(got))
-		assert.Equal(t, wholeRest, rest, "the same end")
+		assert.Equal(t, wholeRest, rest, "the body ends at the same byte")
 		want, err := io.ReadAll(httputil.NewChunkedReader(bytes.NewReader(data)))
 		if err == nil {
 			assert.Equal(t, string(want), string(got))
@@ -138,7 +139,7 @@ func FuzzChunks(f *testing.F) {
 	})
 }
 
-// decode returns the body and how many bytes are left behind it.
+// decode reads a chunked body in pieces of that size, and returns it and how many bytes follow it.
 func decode(data []byte, size int) (body []byte, rest int, err error) {
 	conn := &pieces{data: bytes.Clone(data), size: size}
 	in := &reader{}

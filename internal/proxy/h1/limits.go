@@ -2,7 +2,10 @@
 
 package h1
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Limits bound the cost of one client, or of one backend's answer. Zero values mean the defaults.
 type Limits struct {
@@ -24,19 +27,12 @@ type Limits struct {
 
 // Defaulted returns a copy of l with defaults in place of zero values.
 func (l Limits) Defaulted() Limits {
-	fill(&l.Head, 64<<10)
-	fill(&l.Target, 16<<10)
-	fill(&l.Fields, 128)
-	fill(&l.HeadTimeout, 10*time.Second)
-	fill(&l.IdleTimeout, 60*time.Second)
-	fill(&l.BodyTimeout, 60*time.Second)
-	fill(&l.BackendTimeout, 60*time.Second)
+	l.Head = cmp.Or(l.Head, 64<<10)
+	l.Target = cmp.Or(l.Target, 16<<10)
+	l.Fields = cmp.Or(l.Fields, 128)
+	l.HeadTimeout = cmp.Or(l.HeadTimeout, 10*time.Second)
+	l.IdleTimeout = cmp.Or(l.IdleTimeout, 60*time.Second)
+	l.BodyTimeout = cmp.Or(l.BodyTimeout, 60*time.Second)
+	l.BackendTimeout = cmp.Or(l.BackendTimeout, 60*time.Second)
 	return l
-}
-
-func fill[T comparable](v *T, otherwise T) {
-	var zero T
-	if *v == zero {
-		*v = otherwise
-	}
 }

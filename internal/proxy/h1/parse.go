@@ -9,33 +9,33 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
 
-// Error is the refusal of a message. Status is the client's answer (for a backend's message that is 502
-// instead), Detail the reason.
-type Error struct {
-	Status int
-	Detail string
+// refusal is the error of a message that is refused. status is the status of the answer to the client (502 if the message
+// is a backend's answer), detail the reason.
+type refusal struct {
+	status int
+	detail string
 }
 
-func (e *Error) Error() string { return e.Detail }
+func (e *refusal) Error() string { return e.detail }
 
 // StatusCode returns the status of the client's answer.
-func (e *Error) StatusCode() int { return e.Status }
+func (e *refusal) StatusCode() int { return e.status }
 
-func bad(detail string) *Error { return &Error{Status: 400, Detail: detail} }
+func bad(detail string) *refusal { return &refusal{status: 400, detail: detail} }
 
 var (
 	errLine        = bad("malformed request line")
 	errVersionForm = bad("malformed HTTP version")
-	errVersion     = &Error{Status: 505, Detail: "HTTP version not supported"}
+	errVersion     = &refusal{status: 505, detail: "HTTP version not supported"}
 	errMethod      = bad("malformed method")
 	errTarget      = bad("malformed request target")
 	errFieldName   = bad("malformed header name")
 	errFieldValue  = bad("forbidden byte in header value")
 	errFold        = bad("folded header line")
 	errLineEnd     = bad("line does not end in CR LF")
-	errTooMany     = &Error{Status: 431, Detail: "too many header fields"}
-	errHeadSize    = &Error{Status: 431, Detail: "header fields too large"}
-	errTargetSize  = &Error{Status: 414, Detail: "request target too long"}
+	errTooMany     = &refusal{status: 431, detail: "too many header fields"}
+	errHeadSize    = &refusal{status: 431, detail: "header fields too large"}
+	errTargetSize  = &refusal{status: 414, detail: "request target too long"}
 	errHost        = bad("malformed Host")
 	errHostMissing = bad("no Host")
 	errHostTwice   = bad("more than one Host")
@@ -44,7 +44,7 @@ var (
 	errLengthTwice = bad("more than one Content-Length")
 	errLengthTE    = bad("both Content-Length and Transfer-Encoding")
 	errTE          = bad("malformed Transfer-Encoding")
-	errTECoding    = &Error{Status: 501, Detail: "transfer coding not supported"}
+	errTECoding    = &refusal{status: 501, detail: "transfer coding not supported"}
 	errTEVersion   = bad("Transfer-Encoding in HTTP/1.0")
 	errConnectBody = bad("CONNECT with a body")
 	errStatusLine  = bad("malformed status line")
@@ -85,17 +85,8 @@ func parseRequest(head string, req *message.Request, f *framing, limits *Limits)
 	if len(req.Target) > limits.Target {
 		return errTargetSize
 	}
-	*f = framing{length: -1}
 	var err error
-	if req.Fields, err = parseFields(rest, req.Fields[:0], limits.Fields); err != nil {
-		return err
-	}
-	for i := range req.Fields {
-		if err := f.note(&req.Fields[i]); err != nil {
-			return err
-		}
-	}
-	if err := f.check(req.Minor); err != nil {
+	if req.Fields, err = f.parse(rest, req.Fields, req.Minor, limits); err != nil {
 		return err
 	}
 	if err := parseRequestTarget(req, f); err != nil {
@@ -146,6 +137,21 @@ func requestLine(b string, req *message.Request) error {
 		return errTarget
 	}
 	return nil
+}
+
+// parse reads the fields of a head into the given slice, and sets f from those that concern framing or the connection.
+func (f *framing) parse(head string, fields []message.Field, minor int, limits *Limits) ([]message.Field, error) {
+	*f = framing{length: -1}
+	fields, err := parseFields(head, fields[:0], limits.Fields)
+	if err != nil {
+		return fields, err
+	}
+	for i := range fields {
+		if err := f.note(&fields[i]); err != nil {
+			return fields, err
+		}
+	}
+	return fields, f.check(minor)
 }
 
 func digit(c byte) bool { return '0' <= c && c <= '9' }

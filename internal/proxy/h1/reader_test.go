@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// pair is two ends of a TCP connection.
+// pair returns the two ends of a TCP connection.
 func pair(t *testing.T) (a, b net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -25,7 +25,7 @@ func pair(t *testing.T) (a, b net.Conn) {
 	return a, b
 }
 
-// What follows a body that was skipped is read as if the body had been read.
+// After a body was skipped, the bytes that follow it can be read.
 func TestSkip(t *testing.T) {
 	a, b := pair(t)
 	go func() {
@@ -46,8 +46,7 @@ func TestSkip(t *testing.T) {
 	assert.Equal(t, "next", string(append(rest, more...)))
 }
 
-// A head keeps its bytes while the body is read through the same reader, whatever its size, and an
-// idle reader holds no buffer.
+// A head keeps its bytes while a body of any size is read through the same reader, and an idle reader holds no buffer.
 func TestHeadStays(t *testing.T) {
 	for _, size := range []int{0, 1, 3000, 5000, 100 << 10} {
 		a, b := pair(t)

@@ -18,7 +18,7 @@ import (
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// arrived is a body that is there in one piece.
+// arrived is a body that has arrived in one piece.
 type arrived struct {
 	body string
 	read bool
@@ -35,7 +35,7 @@ func (a *arrived) Ready() bool               { return true }
 func (a *arrived) Whole() bool               { return true }
 func (a *arrived) Trailers() []message.Field { return nil }
 
-// exchange sends one request and says whether it was answered well.
+// exchange sends one request and requires that it is answered with 200 and "ok".
 func exchange(t *testing.T, client *Client, endpoint *upstream.Endpoint, body string, deadline time.Time) {
 	t.Helper()
 	sent := 0
@@ -56,9 +56,10 @@ func exchange(t *testing.T, client *Client, endpoint *upstream.Endpoint, body st
 	assert.True(t, answer.Finish(true))
 }
 
-// A request that the socket takes in part only is sent to its end, with a time limit and without.
+// A request of which the socket takes only a part is sent to its end, with and without a time limit.
 func TestRequestInParts(t *testing.T) {
 	read := make(chan struct{}, 1)
+	defer close(read)
 	p, endpoint := newPeer(t, func(net.Conn) { <-read })
 	client := NewClient(&Limits{})
 	exchange(t, client, endpoint, "", time.Time{})
@@ -72,14 +73,13 @@ func TestRequestInParts(t *testing.T) {
 			later := time.AfterFunc(20*time.Millisecond, func() { read <- struct{}{} })
 			exchange(t, client, endpoint, body, deadline)
 			later.Stop()
-			assert.Equal(t, body, p.next(t), "%d bytes as they were", size)
+			assert.Equal(t, body, p.next(t), "the backend gets the %d bytes as they were", size)
 		}
 	}
-	close(read)
-	assert.EqualValues(t, 1, p.accepted.Load(), "all on one connection")
+	assert.EqualValues(t, 1, p.accepted.Load(), "there is one connection for all requests")
 }
 
-// A request is never sent where the backend has gone, nor answered by what came before it.
+// A request is never sent on a connection that the backend has ended, nor answered by bytes that arrived before it.
 func TestRequestAfterEnd(t *testing.T) {
 	for name, then := range map[string]func(net.Conn){
 		"closes":        func(conn net.Conn) { _ = conn.Close() },
@@ -88,12 +88,12 @@ func TestRequestAfterEnd(t *testing.T) {
 	} {
 		for _, body := range []string{"", "abc"} {
 			t.Run(name+body, func(t *testing.T) {
-				told := make(chan struct{}, 8)
-				p, endpoint := newPeer(t, func(conn net.Conn) { then(conn); told <- struct{}{} })
+				ended := make(chan struct{}, 8)
+				p, endpoint := newPeer(t, func(conn net.Conn) { then(conn); ended <- struct{}{} })
 				for range 3 {
 					exchange(t, NewClient(&Limits{}), endpoint, body, time.Time{})
 					assert.Equal(t, body, p.next(t))
-					<-told
+					<-ended
 				}
 				assert.EqualValues(t, 3, p.accepted.Load())
 			})
@@ -101,7 +101,7 @@ func TestRequestAfterEnd(t *testing.T) {
 	}
 }
 
-// A deadline of an earlier request that has passed does not keep the next one from being sent.
+// A deadline that has passed and belongs to an earlier request does not keep the next request from being sent.
 func TestRequestAfterDeadline(t *testing.T) {
 	p, endpoint := newPeer(t, nil)
 	client := NewClient(&Limits{})
@@ -114,5 +114,5 @@ func TestRequestAfterDeadline(t *testing.T) {
 		assert.Empty(t, p.next(t))
 		<-time.After(250 * time.Millisecond)
 	}
-	assert.EqualValues(t, 1, p.accepted.Load(), "one connection")
+	assert.EqualValues(t, 1, p.accepted.Load(), "there is one connection for all requests")
 }

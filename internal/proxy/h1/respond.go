@@ -53,6 +53,19 @@ func (c *serverConn) Begin(r *message.Reply) error {
 		c.keep = false
 	}
 	c.out = message.AppendStatus(c.out, r.Status, r.Reason)
+	c.appendFields(r)
+	switch {
+	case !c.keep:
+		c.out = append(c.out, "Connection: close\r\n"...)
+	case req.Minor == 0:
+		c.out = append(c.out, "Connection: keep-alive\r\n"...)
+	}
+	c.out = append(c.out, crlf...)
+	return nil
+}
+
+// appendFields appends the response's fields and the framing of its body.
+func (c *serverConn) appendFields(r *message.Reply) {
 	length := false
 	for name, value := range r.Each {
 		if len(name) == 14 && message.Is(name, "content-length") {
@@ -68,14 +81,6 @@ func (c *serverConn) Begin(r *message.Reply) error {
 	case !length && !r.Bodyless && r.Length >= 0:
 		c.out = append(strconv.AppendInt(append(c.out, "Content-Length: "...), r.Length, 10), crlf...)
 	}
-	switch {
-	case !c.keep:
-		c.out = append(c.out, "Connection: close\r\n"...)
-	case req.Minor == 0:
-		c.out = append(c.out, "Connection: keep-alive\r\n"...)
-	}
-	c.out = append(c.out, crlf...)
-	return nil
 }
 
 // Write implements core.Downstream: small pieces are collected, a large one leaves together with those that were

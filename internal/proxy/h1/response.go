@@ -20,17 +20,7 @@ func parseResponse(head string, resp *message.Response, f *framing, method strin
 	if err != nil {
 		return false, err
 	}
-	*f = framing{length: -1}
-	resp.HopByHop = false
-	if resp.Fields, err = parseFields(rest, resp.Fields[:0], limits.Fields); err != nil {
-		return false, err
-	}
-	for i := range resp.Fields {
-		if err := f.note(&resp.Fields[i]); err != nil {
-			return false, err
-		}
-	}
-	if err := f.check(minor); err != nil {
+	if resp.Fields, err = f.parse(rest, resp.Fields, minor, limits); err != nil {
 		return false, err
 	}
 	resp.HopByHop = f.hopByHop

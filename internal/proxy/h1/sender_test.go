@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -15,23 +16,22 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/mirrorgate/mirrorgate/internal/proxy/faulty"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/shadow"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
 
-// peer is a backend or a variant, whose sockets take little until it reads.
+// peer is a backend or a variant whose sockets take few bytes until it reads.
 type peer struct {
-	net.Listener
 	accepted atomic.Int64
 	bodies   chan string
-	// then is what it does after an answer.
+	// then, if set, is called after every answer.
 	then func(conn net.Conn)
 }
 
-const fine = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-
+// newPeer starts a peer and returns its endpoint, too.
 func newPeer(t *testing.T, then func(net.Conn)) (*peer, *upstream.Endpoint) {
 	t.Helper()
 	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
@@ -41,29 +41,18 @@ func newPeer(t *testing.T, then func(net.Conn)) (*peer, *upstream.Endpoint) {
 	}}
 	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	p := &peer{Listener: l, bodies: make(chan string, 8), then: then}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			p.accepted.Add(1)
-			go p.serve(conn)
-		}
-	}()
+	p := &peer{bodies: make(chan string, 8), then: then}
 	pool := upstream.NewPool(&upstream.Pool{})
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
-	ran := make(chan struct{})
-	go func() { defer close(ran); pool.Run(ctx) }()
-	t.Cleanup(func() { stop(); <-ran; _ = l.Close(); <-done })
+	var wg sync.WaitGroup
+	wg.Go(func() { faulty.Serve(ctx, l, p.serve) })
+	wg.Go(func() { pool.Run(ctx) })
+	t.Cleanup(func() { stop(); wg.Wait() })
 	return p, pool.Endpoint(l.Addr().String())
 }
 
-func (p *peer) serve(conn net.Conn) {
-	defer conn.Close()
+func (p *peer) serve(_ context.Context, conn net.Conn) {
+	p.accepted.Add(1)
 	for in := bufio.NewReader(conn); ; {
 		req, err := http.ReadRequest(in)
 		if err != nil {
@@ -74,7 +63,7 @@ func (p *peer) serve(conn net.Conn) {
 			return
 		}
 		p.bodies <- string(body)
-		if _, err := io.WriteString(conn, fine); err != nil {
+		if _, err := io.WriteString(conn, faulty.Fine); err != nil {
 			return
 		}
 		if p.then != nil {
@@ -83,24 +72,26 @@ func (p *peer) serve(conn net.Conn) {
 	}
 }
 
+// next returns the body of the next request.
 func (p *peer) next(t *testing.T) string {
 	t.Helper()
 	select {
 	case body := <-p.bodies:
 		return body
 	case <-time.After(10 * time.Second):
-		require.Fail(t, "nothing arrived")
+		require.Fail(t, "no request arrived")
 		return ""
 	}
 }
 
-// outcomes are what became of copies.
+// outcomes receives the outcome of each copy: its status, or the reason why it was dropped.
 type outcomes chan string
 
 func (o outcomes) Dropped(why shadow.Reason) { o <- string(why) }
 
 func (o outcomes) Answered(a *shadow.Answered) { o <- http.StatusText(a.Status) }
 
+// queue returns a queue that sends copies to one endpoint.
 func queue(endpoint *upstream.Endpoint, limits *Limits) *shadow.Queue {
 	return shadow.NewQueue(&shadow.Config{
 		Limits:    routing.Limits{MaxInFlight: 8, Queue: 8, Budget: 1 << 20},
@@ -108,7 +99,7 @@ func queue(endpoint *upstream.Endpoint, limits *Limits) *shadow.Queue {
 	})
 }
 
-// mirrored submits a copy of a request whose buffer is used for something else afterwards.
+// mirrored submits a copy of a request, and overwrites the buffer of the request afterwards.
 func mirrored(t *testing.T, to *shadow.Queue, observer outcomes, timeout time.Duration, body string) {
 	t.Helper()
 	out := &message.Outgoing{Request: &message.Request{Method: "POST", Length: int64(len(body))}, Target: "/", Authority: "a"}
@@ -133,9 +124,10 @@ func idleConn(t *testing.T, endpoint *upstream.Endpoint) upstream.Idle {
 	return conn
 }
 
-// A copy leaves at once as far as the socket takes it; the rest outlives the request.
+// A copy leaves at once as far as the socket takes it; the rest of it outlives the request.
 func TestCopyOutlivesItsRequest(t *testing.T) {
 	read := make(chan struct{}, 1)
+	defer close(read)
 	p, endpoint := newPeer(t, func(net.Conn) { <-read })
 	to, done := queue(endpoint, &Limits{}), make(outcomes, 8)
 	mirrored(t, to, done, time.Minute, "")
@@ -148,17 +140,16 @@ func TestCopyOutlivesItsRequest(t *testing.T) {
 		body := strings.Repeat("abcdefgh", size/8)
 		begin := time.Now()
 		mirrored(t, to, done, time.Minute, body)
-		assert.Less(t, time.Since(begin), 5*time.Second, "nobody waits for a variant that does not read")
+		assert.Less(t, time.Since(begin), 5*time.Second, "Submit does not wait for a variant that does not read")
 		read <- struct{}{}
-		assert.Equal(t, body, p.next(t), "%d bytes as they were", size)
+		assert.Equal(t, body, p.next(t), "the copy of %d bytes is as they were", size)
 		assert.Equal(t, "OK", <-done)
 	}
-	close(read)
-	assert.EqualValues(t, 1, p.accepted.Load(), "all on one connection")
-	require.Eventually(t, func() bool { return to.Held() == 0 }, 10*time.Second, time.Millisecond)
+	assert.EqualValues(t, 1, p.accepted.Load(), "there is one connection for all copies")
+	require.Eventually(t, func() bool { return to.Held() == 0 }, 10*time.Second, time.Millisecond, "copies still hold bytes")
 }
 
-// A copy is never sent where the variant has gone, nor answered by what came before it.
+// A copy is never sent on a connection that the variant has ended, nor answered by bytes that arrived before it.
 func TestCopyAfterEnd(t *testing.T) {
 	for name, then := range map[string]func(net.Conn){
 		"closes":        func(conn net.Conn) { _ = conn.Close() },
@@ -166,21 +157,21 @@ func TestCopyAfterEnd(t *testing.T) {
 		"answers twice": func(conn net.Conn) { _, _ = io.WriteString(conn, "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			told := make(chan struct{}, 8)
-			p, endpoint := newPeer(t, func(conn net.Conn) { then(conn); told <- struct{}{} })
+			ended := make(chan struct{}, 8)
+			p, endpoint := newPeer(t, func(conn net.Conn) { then(conn); ended <- struct{}{} })
 			to, done := queue(endpoint, &Limits{}), make(outcomes, 8)
 			for i := range 3 {
 				mirrored(t, to, done, time.Minute, "")
 				assert.Empty(t, p.next(t))
 				assert.Equal(t, "OK", <-done, i)
-				<-told
+				<-ended
 			}
 			assert.EqualValues(t, 3, p.accepted.Load())
 		})
 	}
 }
 
-// A deadline that passes while a connection is idle was another copy's.
+// A deadline that passes while a connection is idle belongs to the copy before, and ends nothing.
 func TestCopyAfterIdleDeadline(t *testing.T) {
 	p, endpoint := newPeer(t, nil)
 	to, done := queue(endpoint, &Limits{}), make(outcomes, 8)
@@ -190,14 +181,14 @@ func TestCopyAfterIdleDeadline(t *testing.T) {
 		assert.Equal(t, "OK", <-done)
 		<-time.After(300 * time.Millisecond)
 	}
-	assert.EqualValues(t, 1, p.accepted.Load(), "one connection")
+	assert.EqualValues(t, 1, p.accepted.Load(), "there is one connection for all copies")
 }
 
-// A copy that is not answered in time is dropped, with its connection, also a used one.
+// A copy that is not answered in time is dropped with its connection, even if that has carried copies before.
 func TestCopyTimeout(t *testing.T) {
 	stop := make(chan struct{})
-	p, endpoint := newPeer(t, func(net.Conn) { <-stop })
 	defer close(stop)
+	p, endpoint := newPeer(t, func(net.Conn) { <-stop })
 	to, done := queue(endpoint, &Limits{}), make(outcomes, 8)
 	mirrored(t, to, done, time.Minute, "")
 	assert.Empty(t, p.next(t))

@@ -14,15 +14,14 @@ import (
 
 // Server serves the connections of one listener.
 type Server struct {
-	// Core answers the requests that arrive at the listener of that name.
-	Core     *core.Core
-	Listener string
 	// Preface gets a connection that begins with HTTP/2's preface; prefix holds the preface and any bytes read
 	// after it. If nil, such a connection is refused.
 	Preface func(conn net.Conn, prefix []byte)
 	// Dismissed, while it is true, makes every response the last of its connection; nil means false.
 	Dismissed *atomic.Bool
 
+	core     *core.Core
+	listener string
 	limits   Limits
 	draining atomic.Bool
 	// closing is set when connections end between two requests, with or without notice.
@@ -32,9 +31,9 @@ type Server struct {
 	closed  bool
 }
 
-// NewServer returns a server without connections. Zero limits mean their defaults.
+// NewServer returns a server without connections, for the table's listener of that name. Zero limits mean their defaults.
 func NewServer(c *core.Core, listener string, limits *Limits) *Server {
-	return &Server{Core: c, Listener: listener, limits: limits.Defaulted(), conns: map[*serverConn]struct{}{}}
+	return &Server{core: c, listener: listener, limits: limits.Defaulted(), conns: map[*serverConn]struct{}{}}
 }
 
 // Serve serves one connection until it ends, and closes it.
@@ -85,7 +84,7 @@ func (s *Server) CloseIdle() {
 	}
 }
 
-// Close closes all connections, in the middle of an exchange, too, and refuses new ones.
+// Close closes all connections, also in the middle of an exchange, and refuses new ones.
 func (s *Server) Close() {
 	s.CloseIdle()
 	s.mu.Lock()

@@ -1,5 +1,5 @@
-// Package h2 terminates HTTP/2 with net/http: the client's side as a handler, the backend's as a
-// transport, and copies over the latter.
+// Package h2 terminates HTTP/2 with net/http: a handler for the client's side, a transport for the backend's, and a
+// sender of copies over the transport.
 package h2
 
 import (
@@ -18,20 +18,21 @@ import (
 
 // Handler answers the requests of one listener.
 type Handler struct {
-	Core     *core.Core
+	Core *core.Core
+	// Listener is the listener's name in the table.
 	Listener string
-	// MaxFields is the most header fields of a request; the server bounds their bytes.
+	// MaxFields is the most header fields of a request; http.Server bounds their bytes.
 	MaxFields int
 	// BodyTimeout is how long a body, in either direction, may stand still.
 	BodyTimeout time.Duration
 
-	// Dismissed, while it is set, does what Drain does.
+	// Dismissed, while it is true, has the effect of Drain; nil means false.
 	Dismissed *atomic.Bool
 
 	draining atomic.Bool
 }
 
-// Drain makes every response ask the client to open another connection.
+// Drain makes every later response ask the client to open another connection.
 func (h *Handler) Drain() { h.draining.Store(true) }
 
 // ServeHTTP implements http.Handler.
@@ -61,8 +62,8 @@ type stream struct {
 	aborted bool
 }
 
-// head takes the request's head over. It checks again what net/http lets pass: a line feed in a
-// method would be a second request once it is sent on as HTTP/1.1.
+// head copies the request's head into the exchange, or returns the status with which to refuse it. It checks what
+// net/http lets pass: a line feed in a method would be a second request once it is sent on as HTTP/1.1.
 func (s *stream) head(maxFields int) (status int) {
 	r, req := s.r, &s.x.Request
 	target := r.RequestURI
@@ -95,7 +96,7 @@ func (s *stream) head(maxFields int) (status int) {
 	return 0
 }
 
-// agrees says that the fields do not contradict what net/http made of them: whoever gets them as
+// agrees reports whether the fields agree with the values that net/http derived from them: a backend that gets them as
 // HTTP/1.1 goes by the fields.
 func (s *stream) agrees() bool {
 	if host := s.r.Header["Host"]; len(host) > 1 || len(host) == 1 && !message.EqualFold(host[0], s.r.Host) {
@@ -105,8 +106,8 @@ func (s *stream) agrees() bool {
 	return !ok || len(length) == 1 && length[0] == strconv.FormatInt(s.r.ContentLength, 10)
 }
 
-// leave ends the use of the stream. net/http writes the rest of the response after that, in the
-// time of one more piece; the end of the stream is the end of the deadline.
+// leave ends the use of the stream. net/http writes the rest of the response after that, and gets the time of one
+// more piece for it; the deadline ends with the stream.
 func (s *stream) leave() {
 	if s.buf != nil {
 		buffer.Recycle(s.buf)
@@ -116,8 +117,8 @@ func (s *stream) leave() {
 	}
 }
 
-// within gives a wait for the client its time. A deadline of net/http's breaks the stream when it
-// passes, whether somebody waits or not, and for good: it must not outlast the wait.
+// within bounds a wait for the client. A deadline of net/http breaks the stream for good when it passes, whether
+// anything waits or not: so it must not outlast the wait.
 func (s *stream) within(set func(time.Time) error, wait func() error) error {
 	_ = set(time.Now().Add(s.handler.BodyTimeout))
 	err := wait()
@@ -150,17 +151,18 @@ func (s *stream) Next() ([]byte, error) {
 // Ready implements core.Body.
 func (s *stream) Ready() bool { return s.done }
 
-// Whole implements core.RequestBody. What has arrived is not to be seen from here.
+// Whole implements core.RequestBody. net/http does not show how much of a body has arrived.
 func (s *stream) Whole() bool { return s.done }
 
 // Trailers implements core.Body.
-func (s *stream) Trailers() []message.Field { return fieldsOf(s.r.Trailer) }
+func (s *stream) Trailers() []message.Field { return fieldsOf(s.r.Trailer, message.TrailerForbidden) }
 
-func fieldsOf(header http.Header) []message.Field {
-	var fields []message.Field
+// fieldsOf returns net/http's fields without those that are forbidden and those that HTTP/1.1 could not carry.
+func fieldsOf(header http.Header, forbidden func(name string) bool) []message.Field {
+	fields := make([]message.Field, 0, len(header))
 	for name, values := range header {
 		for _, value := range values {
-			if message.ValidToken(name) && message.ValidValue(value) && !message.TrailerForbidden(name) {
+			if message.ValidToken(name) && message.ValidValue(value) && !forbidden(name) {
 				fields = append(fields, message.Field{Name: name, Value: value})
 			}
 		}
@@ -168,7 +170,7 @@ func fieldsOf(header http.Header) []message.Field {
 	return fields
 }
 
-// Interrupt implements core.Downstream. A deadline that has passed cannot be moved any more.
+// Interrupt implements core.Downstream: once a deadline of the stream has passed, it cannot be moved.
 func (s *stream) Interrupt() { _ = s.control.SetReadDeadline(time.Unix(1, 0)) }
 
 // Gone implements core.Downstream.
@@ -180,18 +182,19 @@ func (s *stream) Inform(r *message.Reply) error {
 		return nil
 	}
 	s.fields(r)
-	// When the client leaves, WriteHeader returns while the fields are still being written. Of
-	// fields with this one, which it does not send, net/http writes a copy.
+	// When the client leaves, WriteHeader returns while net/http still writes the fields. With this field, which it
+	// does not send, net/http writes a copy of them.
 	s.w.Header()["Content-Length"] = nil
 	s.w.WriteHeader(r.Status)
 	clear(s.w.Header())
 	return nil
 }
 
+// fields copies the fields of a response to net/http.
 func (s *stream) fields(r *message.Reply) {
 	header := s.w.Header()
 	for name, value := range r.Each {
-		// The strings lie in the backend's buffer, which is used again.
+		// The strings lie in the backend's buffer, which is reused.
 		name = http.CanonicalHeaderKey(strings.Clone(name))
 		header[name] = append(header[name], strings.Clone(value))
 	}
@@ -202,7 +205,7 @@ func (s *stream) Begin(r *message.Reply) error {
 	s.fields(r)
 	header := s.w.Header()
 	if _, ok := header["Content-Type"]; !ok {
-		header["Content-Type"] = nil // no guess
+		header["Content-Type"] = nil // keeps net/http from guessing
 	}
 	if r.Length == message.Unknown || r.Status == http.StatusNoContent {
 		delete(header, "Content-Length")
@@ -237,5 +240,5 @@ func (s *stream) End(trailers []message.Field) error {
 // Abort implements core.Downstream: the stream is reset.
 func (s *stream) Abort() { s.aborted = true }
 
-// Tunnel implements core.Downstream. HTTP/2 has no upgrades, and CONNECT is refused before.
+// Tunnel implements core.Downstream. HTTP/2 has no upgrades, and head refuses CONNECT.
 func (s *stream) Tunnel(*message.Reply) (core.Tunnel, error) { return nil, http.ErrNotSupported }

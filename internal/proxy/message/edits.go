@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// HeaderEdits is what filters do to a head: drop every field for which drops is true, then append Add.
-// Several filters in a row are one HeaderEdits, see Then.
+// HeaderEdits is the effect of filters on a head: fields are dropped by name, then Add is appended. Several filters
+// in a row are one HeaderEdits, see Then.
 type HeaderEdits struct {
 	// Add are the fields to append, after those that stay.
 	Add []Field

@@ -1,6 +1,5 @@
-// The grammar of what a head is made of (RFC 9110 section 5, RFC 9112 section 3), as both terminators
-// need it: what comes in over HTTP/2 may leave as HTTP/1.1, where a space or a line feed too many
-// would be another request.
+// The grammar of heads (RFC 9110 section 5, RFC 9112 section 3). Both terminators check it: a request that
+// arrives over HTTP/2 may be sent over HTTP/1.1, where an extra space or line feed would begin another request.
 
 package message
 
@@ -9,12 +8,12 @@ import (
 	"strings"
 )
 
-// class of a byte: which parts of a head it may be in.
+// Classes of bytes: the parts of a head in which a byte may occur.
 const (
 	inToken  = 1 << iota // RFC 9110 section 5.6.2
-	inTarget             // visible, or not ASCII; "#" never belongs to a target
+	inTarget             // visible or not ASCII, except "#"
 	inValue              // field-vchar, obs-text, space and tab
-	inHost               // uri-host and port, without brackets' meaning (RFC 3986 section 3.2.2)
+	inHost               // uri-host and port; ValidHost checks brackets (RFC 3986 section 3.2.2)
 )
 
 var class = func() (table [256]uint8) {
@@ -46,16 +45,16 @@ func all(b string, in uint8) bool {
 	return true
 }
 
-// ValidToken says whether s can be a method or the name of a field.
+// ValidToken reports whether s can be a method or the name of a field.
 func ValidToken(s string) bool { return s != "" && all(s, inToken) }
 
-// ValidTarget says whether s can be a request target: visible characters, or not ASCII at all.
+// ValidTarget reports whether s can be a request target: every byte is visible or not ASCII.
 func ValidTarget(s string) bool { return s != "" && all(s, inTarget) }
 
-// ValidValue says whether s can be the value of a field.
+// ValidValue reports whether s can be the value of a field.
 func ValidValue(s string) bool { return all(s, inValue) }
 
-// ValidHost accepts a registered name, an IPv4 address or a bracketed IPv6 address, each with an
+// ValidHost reports whether host is a registered name, an IPv4 address or a bracketed IPv6 address, each with an
 // optional port.
 func ValidHost(host string) bool {
 	if len(host) == 0 || len(host) > 512 || !all(host, inHost) {

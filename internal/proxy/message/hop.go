@@ -1,4 +1,4 @@
-// Fields that are meant for one hop (RFC 9110 section 7.6.1).
+// Hop-by-hop fields: fields for one connection only, which are not forwarded (RFC 9110 section 7.6.1).
 
 package message
 
@@ -6,12 +6,12 @@ package message
 type hop struct {
 	named [8]string
 	n     int
-	// more are names beyond those that named has room for.
+	// more holds the names that do not fit into named.
 	more []string
 }
 
-// hopOf reads the Connection fields. It ignores names of fields that frame or route the message:
-// whoever could take Host or Content-Length away from the next hop could change what it reads.
+// hopOf reads the Connection fields. It ignores the names of fields that frame or route the message: without
+// Host or Content-Length the next hop could read a different message.
 func hopOf(fields []Field) hop {
 	var h hop
 	for i := range fields {
@@ -33,7 +33,8 @@ func hopOf(fields []Field) hop {
 	return h
 }
 
-// strips says whether a field of that name ends here. TE is kept by its value, see keepTE.
+// strips reports whether the named field is not forwarded. Whether TE is forwarded depends on its value, see
+// keepTE.
 func (h *hop) strips(name string) bool {
 	for _, token := range h.named[:h.n] {
 		if EqualFold(token, name) {
@@ -48,8 +49,8 @@ func (h *hop) strips(name string) bool {
 	return HopByHop(name)
 }
 
-// HopByHop says whether a field of that name never goes on. The length decides first: hardly any
-// field gets as far as a comparison.
+// HopByHop reports whether the named field is never forwarded. The length is checked first, so that few names
+// have to be compared.
 func HopByHop(name string) bool {
 	switch len(name) {
 	case 2:
@@ -72,7 +73,7 @@ func HopByHop(name string) bool {
 	return false
 }
 
-// keepTE says whether the request asked for trailers, the one member of TE that may go on.
+// keepTE reports whether TE has the member trailers, the only one that may be forwarded.
 func keepTE(fields []Field) bool {
 	for i := range fields {
 		if Is(fields[i].Name, "te") {
@@ -86,13 +87,14 @@ func keepTE(fields []Field) bool {
 	return false
 }
 
+// frames reports whether hopOf ignores the named field.
 func frames(name string) bool {
 	return Is(name, "host") || Is(name, "content-length") || Is(name, "transfer-encoding") ||
 		Is(name, "te") || Is(name, "close") || Is(name, "keep-alive") || Is(name, "upgrade")
 }
 
-// TrailerForbidden says whether a trailer of that name is dropped: it would frame, route or
-// authenticate a message that was already acted upon (RFC 9110 section 6.5.1).
+// TrailerForbidden reports whether the named field is dropped from trailers: it would frame, route or authenticate
+// a message that has already been processed (RFC 9110 section 6.5.1).
 func TrailerForbidden(name string) bool {
 	switch {
 	case HopByHop(name), Is(name, "host"), Is(name, "content-length"), Is(name, "trailer"),

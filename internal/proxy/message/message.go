@@ -1,8 +1,8 @@
-// Package message holds the heads of HTTP messages in the form that both terminators and
-// everything between them share: fields in the order and the spelling in which they arrived.
+// Package message holds the heads of HTTP messages, independent of the protocol version: header fields keep the
+// order and the spelling in which they arrived.
 //
-// The strings of a head that was received lie in the buffer it was read into. They are valid until
-// the exchange ends; whoever keeps one for longer clones it.
+// The strings of a received head share the buffer that the head was read into. They are valid until the exchange
+// ends; code that keeps a string for longer must clone it.
 package message
 
 import "strings"
@@ -11,32 +11,31 @@ import "strings"
 // whitespace around the value (RFC 9110 section 5).
 type Field struct{ Name, Value string }
 
-// Unknown is the length of a body that ends by its framing.
+// Unknown is the length of a body whose end is known only from its framing.
 const Unknown int64 = -1
 
 // Request is the head of a request.
 type Request struct {
 	Method string
-	// Target is the request target exactly as sent (RFC 9112 section 3.2). Of an HTTP/2 request
-	// it is :path.
+	// Target is the request target exactly as sent (RFC 9112 section 3.2), or :path for HTTP/2.
 	Target string
-	// Path and Query are the parts of Target: Path is "/" for an absolute form without a path and
-	// "*" and "" for the asterisk and the authority form; Query is what follows the first "?".
+	// Path and Query are the parts of Target before and after the first "?". Path is "/" for an absolute
+	// form without a path, "*" for the asterisk form and "" for the authority form.
 	Path, Query string
-	// Authority is the value of Host or :authority, port included.
+	// Authority is the value of Host or :authority, with its port.
 	Authority string
-	// Fields are all header fields, Host included where one was sent.
+	// Fields are all header fields, including Host if it was sent.
 	Fields []Field
 	// Length is the body's length in bytes: 0 without a body, Unknown for a streamed one.
 	Length int64
 	// Minor is the minor version of HTTP/1; Major is 1 or 2.
 	Major, Minor int
-	// Upgrade is the protocol that the client asks for on this connection: the value of Upgrade,
-	// or "CONNECT". Such a request passes through and is never mirrored.
+	// Upgrade is the protocol that the client requests for this connection: the value of Upgrade, or
+	// "CONNECT". Such a request is never mirrored.
 	Upgrade string
-	// HopByHop says that some field may be meant for this hop alone; if not, all may go on.
+	// HopByHop reports whether some fields may be hop-by-hop. If not, all fields can be forwarded.
 	HopByHop bool
-	// Expect says that the client waits for a 100 before it sends the body.
+	// Expect reports whether the client waits for a 100 before it sends the body.
 	Expect bool
 }
 
@@ -72,16 +71,15 @@ type Response struct {
 	Status int
 	Reason string
 	Fields []Field
-	// Length is the body's length in bytes, or Unknown. Where none may follow, whatever
-	// Content-Length says, it is 0.
+	// Length is the body's length in bytes, or Unknown. It is 0 if Bodyless, regardless of Content-Length.
 	Length int64
-	// Bodyless says that no body may follow: the answer to HEAD, 1xx, 204, 304.
+	// Bodyless reports whether the response cannot have a body: the answer to HEAD, 1xx, 204, 304.
 	Bodyless bool
-	// HopByHop says that some field may be meant for this hop alone.
+	// HopByHop reports whether some fields may be hop-by-hop.
 	HopByHop bool
 }
 
-// Find returns the value of the first field of that name, which is in lower case.
+// Find returns the value of the first field with the given name, which must be in lower case.
 func Find(fields []Field, name string) string {
 	for i := range fields {
 		if Is(fields[i].Name, name) {
@@ -91,7 +89,7 @@ func Find(fields []Field, name string) string {
 	return ""
 }
 
-// Is says whether the field name equals lower, which is in lower case.
+// Is reports whether name equals lower without regard to case. lower must be in lower case.
 func Is(name, lower string) bool {
 	if len(name) != len(lower) {
 		return false
@@ -108,7 +106,7 @@ func Is(name, lower string) bool {
 	return true
 }
 
-// EqualFold compares ASCII without regard to case.
+// EqualFold reports whether two ASCII strings are equal without regard to case.
 func EqualFold(a, b string) bool {
 	if len(a) != len(b) {
 		return false
@@ -141,7 +139,7 @@ func Tokens(value string, yield func(string) bool) {
 	}
 }
 
-// Trim takes spaces and tabs from both ends.
+// Trim removes spaces and tabs from both ends.
 func Trim(s string) string {
 	for s != "" && (s[0] == ' ' || s[0] == '\t') {
 		s = s[1:]
@@ -152,7 +150,7 @@ func Trim(s string) string {
 	return s
 }
 
-// Idempotent says whether a request may be sent twice (RFC 9110 section 9.2.2).
+// Idempotent reports whether a request with this method may be sent twice (RFC 9110 section 9.2.2).
 func Idempotent(method string) bool {
 	switch method {
 	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":

@@ -1,23 +1,23 @@
-// What a request and a response look like when they leave: hop-by-hop fields gone, configured
-// edits applied, everything else in place and as it came.
+// Heads as the proxy sends them: without hop-by-hop fields, with the configured edits, and otherwise unchanged.
 
 package message
 
 import "strconv"
 
-// Outgoing is a request on its way to a backend or, as a copy, to a variant.
+// Outgoing is the head of a request that is sent to a backend or, as a copy, to a variant.
 type Outgoing struct {
 	*Request
 	// Target and Authority replace those of the request.
 	Target, Authority string
 	// Edits may be nil.
 	Edits *HeaderEdits
-	// Shadow makes it a copy: marked, without Expect, for its body is complete already.
+	// Shadow makes the request a copy: with the Marker, and without Expect, because its body is complete
+	// already.
 	Shadow bool
 }
 
-// Each yields the fields to send, Host among them, but not Transfer-Encoding: framing is up to
-// the terminator. Content-Length is there if the client sent it.
+// Each yields the fields to send, including Host, and Content-Length if the client sent it. It never yields
+// Transfer-Encoding: the sender frames the body.
 func (o *Outgoing) Each(yield func(name, value string) bool) {
 	var connection hop
 	if o.HopByHop {
@@ -45,11 +45,11 @@ func (o *Outgoing) Each(yield func(name, value string) bool) {
 	if !host && !yield("Host", o.Authority) {
 		return
 	}
-	o.own(yield, edited)
+	o.added(yield, edited)
 }
 
-// own yields the fields that were not sent by the client.
-func (o *Outgoing) own(yield func(name, value string) bool, edited bool) {
+// added yields the fields that the proxy adds.
+func (o *Outgoing) added(yield func(name, value string) bool, edited bool) {
 	if o.HopByHop && keepTE(o.Fields) && !yield("TE", "trailers") {
 		return
 	}
@@ -65,7 +65,7 @@ func (o *Outgoing) own(yield func(name, value string) bool, edited bool) {
 	}
 }
 
-// framing says whether a name decides where a message ends or where it goes: no edit may touch it.
+// framing reports whether a field frames or routes the message. Edits cannot change such a field.
 func framing(name string) bool {
 	switch len(name) {
 	case 4:
@@ -76,8 +76,8 @@ func framing(name string) bool {
 	return HopByHop(name)
 }
 
-// AppendRequest appends the head in HTTP/1.1's wire format. A body of unknown length is announced
-// as chunked.
+// AppendRequest appends the head in HTTP/1.1's wire format. For a body of unknown length it adds
+// "Transfer-Encoding: chunked".
 func AppendRequest(dst []byte, o *Outgoing) []byte {
 	dst = append(append(append(append(dst, o.Method...), ' '), o.Target...), " HTTP/1.1\r\n"...)
 	for name, value := range o.Each {
@@ -93,19 +93,19 @@ func AppendRequest(dst []byte, o *Outgoing) []byte {
 	return append(dst, "\r\n"...)
 }
 
-// AppendField appends one line.
+// AppendField appends one header line.
 func AppendField(dst []byte, name, value string) []byte {
 	return append(append(append(append(dst, name...), ": "...), value...), "\r\n"...)
 }
 
-// Reply is a response on its way to the client.
+// Reply is the head of a response that is sent to the client.
 type Reply struct {
 	*Response
 	// Edits may be nil.
 	Edits *HeaderEdits
 }
 
-// Each yields the fields to send, without Transfer-Encoding and without what is for this hop.
+// Each yields the fields to send: without Transfer-Encoding and other hop-by-hop fields.
 func (r *Reply) Each(yield func(name, value string) bool) {
 	var connection hop
 	if r.HopByHop {

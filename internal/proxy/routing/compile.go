@@ -1,6 +1,6 @@
 package routing
 
-// From what is written to a table: defaults, checks, names.
+// Compiling a specification to a table: defaults, checks and names.
 
 import (
 	"cmp"
@@ -15,20 +15,20 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-// Problem is something wrong in a specification.
+// Problem is an error or a warning about a field of a specification.
 type Problem struct {
 	// Path is the field, as in listeners[0].rules[1].matches[0].path.value.
 	Path string
-	// Message says what is wrong with its value, and what would be right.
+	// Message describes the problem and the valid values.
 	Message string
-	// Warning says that it works, but hardly as it is meant.
+	// Warning reports whether the field is valid, but probably not as intended.
 	Warning bool
 }
 
 func (p Problem) String() string { return p.Path + ": " + p.Message }
 
-// Compile makes a table of a specification. It reports all problems at once; the table is
-// nil if any of them is more than a warning.
+// Compile compiles a specification to a table. It returns all problems at once, errors first. The table is nil if
+// any problem is an error.
 func Compile(s *spec.Table) (*Table, []Problem) {
 	c := &compiler{
 		table:   &Table{ports: map[string]*Port{}},
@@ -38,30 +38,23 @@ func Compile(s *spec.Table) (*Table, []Problem) {
 	}
 	c.services(s.Services)
 	c.listeners(s.Listeners)
-	slices.SortStableFunc(c.problems, func(a, b Problem) int { return cmp.Compare(b2i(a.Warning), b2i(b.Warning)) })
-	if len(c.problems) > 0 && !c.problems[0].Warning {
-		return nil, c.problems
+	if len(c.errors) > 0 {
+		return nil, append(c.errors, c.warnings...)
 	}
-	return c.table, c.problems
-}
-
-func b2i(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
+	return c.table, c.warnings
 }
 
 type compiler struct {
 	table    *Table
-	problems []Problem
+	errors   []Problem
+	warnings []Problem
 	targets  map[string]*target
-	names    map[string]string // of rules, with their path
-	mirrors  map[string]int    // how many a rule has to a target
+	names    map[string]string // paths of rules by their name
+	mirrors  map[string]int    // number of mirrors by rule and target
 }
 
-// bad reports a value; fix says what it must be.
-func (c *compiler) bad(at string, value any, fix string, args ...any) {
+// invalid reports an invalid value. fix describes the valid values; value nil is not printed.
+func (c *compiler) invalid(at string, value any, fix string, args ...any) {
 	message := fmt.Sprintf(fix, args...)
 	switch v := value.(type) {
 	case nil:
@@ -70,39 +63,40 @@ func (c *compiler) bad(at string, value any, fix string, args ...any) {
 	default:
 		message = fmt.Sprint(v) + ": " + message
 	}
-	c.problems = append(c.problems, Problem{Path: at, Message: message})
+	c.errors = append(c.errors, Problem{Path: at, Message: message})
 }
 
+// warn reports a value that is valid, but probably not as intended.
 func (c *compiler) warn(at, format string, args ...any) {
-	c.problems = append(c.problems, Problem{Path: at, Message: fmt.Sprintf(format, args...), Warning: true})
+	c.warnings = append(c.warnings, Problem{Path: at, Message: fmt.Sprintf(format, args...), Warning: true})
 }
 
 func index(at, field string, i int) string { return at + "." + field + "[" + strconv.Itoa(i) + "]" }
 
 func (c *compiler) listeners(specs []spec.Listener) {
 	if len(specs) == 0 {
-		c.bad("listeners", nil, "must have at least one listener, like {address: 127.0.0.1:8000, rules: [...]}")
+		c.invalid("listeners", nil, "must have at least one listener, like {address: 127.0.0.1:8000, rules: [...]}")
 	}
 	names := map[string]bool{}
 	for i, s := range specs {
 		at := "listeners[" + strconv.Itoa(i) + "]"
 		l := &Listener{Name: cmp.Or(s.Name, s.Address), Address: s.Address, Port: s.Port, TLS: s.TLS != nil}
 		if names[l.Name] {
-			c.bad(at+".name", l.Name, "another listener has this name; names must be unique (the address is the default)")
+			c.invalid(at+".name", l.Name, "another listener has this name; names must be unique (the address is the default)")
 		}
 		names[l.Name] = true
 		if port, ok := c.address(at+".address", s.Address, 0); ok && l.Port == 0 {
 			l.Port = port
 		}
 		if s.Port < 0 || s.Port > 65535 {
-			c.bad(at+".port", s.Port, "must be from 1 to 65535")
+			c.invalid(at+".port", s.Port, "must be from 1 to 65535")
 		}
 		switch s.SessionAffinity {
 		case "", "None":
 		case "ClientIP":
 			l.Affinity = true
 		default:
-			c.bad(at+".sessionAffinity", s.SessionAffinity, "must be ClientIP or None")
+			c.invalid(at+".sessionAffinity", s.SessionAffinity, "must be ClientIP or None")
 		}
 		if s.TCP != nil {
 			c.passthrough(l, &s, at)
@@ -113,7 +107,7 @@ func (c *compiler) listeners(specs []spec.Listener) {
 	}
 }
 
-// passthrough compiles a listener that has no rules.
+// passthrough compiles a listener that forwards TCP connections.
 func (c *compiler) passthrough(l *Listener, s *spec.Listener, at string) {
 	l.Passes, l.TCP = true, c.ref(&spec.BackendRef{Name: s.TCP.Name, Port: s.TCP.Port}, at+".tcp")
 	for _, beside := range []struct {
@@ -121,11 +115,12 @@ func (c *compiler) passthrough(l *Listener, s *spec.Listener, at string) {
 		set   bool
 	}{{"rules", len(s.Rules) > 0}, {"routes", len(s.Routes) > 0}, {"tls", s.TLS != nil}, {"h2c", s.H2C != nil}} {
 		if beside.set {
-			c.bad(at+"."+beside.field, nil, "must not be set beside tcp, which passes connections on as they are")
+			c.invalid(at+"."+beside.field, nil, "must not be set beside tcp, which passes connections on as they are")
 		}
 	}
 }
 
+// listener compiles the rules and routes of a listener.
 func (c *compiler) listener(l *Listener, s *spec.Listener, at string) {
 	for i := range s.Rules {
 		c.rule(l, nil, &s.Rules[i], index(at, "rules", i), l.Name, i)
@@ -134,11 +129,11 @@ func (c *compiler) listener(l *Listener, s *spec.Listener, at string) {
 		at := index(at, "routes", j)
 		for i, name := range route.Hostnames {
 			if !wildcardHostname.MatchString(name) || len(name) > 253 || net.ParseIP(name) != nil {
-				c.bad(index(at, "hostnames", i), name, "must be a host name in lower case, without port, like example.com or *.example.com")
+				c.invalid(index(at, "hostnames", i), name, "must be a host name in lower case, without port, like example.com or *.example.com")
 			}
 		}
 		if len(route.Rules) == 0 {
-			c.bad(at+".rules", nil, "must have at least one rule")
+			c.invalid(at+".rules", nil, "must have at least one rule")
 		}
 		name := cmp.Or(route.Name, fmt.Sprintf("%s/route-%d", l.Name, j))
 		for i := range route.Rules {
@@ -151,11 +146,11 @@ func (c *compiler) listener(l *Listener, s *spec.Listener, at string) {
 	l.hosts.sort()
 }
 
-// rule compiles a rule for the given host names; none means all.
+// rule compiles a rule for the given host names. An empty list means all host names.
 func (c *compiler) rule(l *Listener, hostnames []string, s *spec.Rule, at, owner string, i int) {
 	r := &Rule{Index: len(c.table.Rules), Name: owner + "/" + cmp.Or(s.Name, strconv.Itoa(i)), picked: new(atomic.Uint64)}
 	if other, taken := c.names[r.Name]; taken {
-		c.bad(at+".name", r.Name, "%s has this name; names must be unique", other)
+		c.invalid(at+".name", r.Name, "%s has this name; names must be unique", other)
 	}
 	c.names[r.Name] = at
 	c.table.Rules = append(c.table.Rules, r)
@@ -193,7 +188,7 @@ func (c *compiler) rule(l *Listener, hostnames []string, s *spec.Rule, at, owner
 func (c *compiler) backends(r *Rule, s *spec.Rule, f *filters, at string, prefix *string) {
 	if f.redirect != nil {
 		if len(s.BackendRefs) > 0 {
-			c.bad(at+".backendRefs", nil, "must be empty beside a RequestRedirect, which answers every request")
+			c.invalid(at+".backendRefs", nil, "must be empty beside a RequestRedirect, which answers every request")
 		}
 		return
 	}
@@ -209,12 +204,12 @@ func (c *compiler) backends(r *Rule, s *spec.Rule, f *filters, at string, prefix
 			weight = *ref.Weight
 		}
 		if weight < 0 || weight > 1_000_000 {
-			c.bad(at+".weight", weight, "must be from 0 to 1000000")
+			c.invalid(at+".weight", weight, "must be from 0 to 1000000")
 			weight = 0
 		}
 		own := c.filters(ref.Filters, at, prefix)
 		if own.redirect != nil {
-			c.bad(at+".filters", "RequestRedirect", "belongs to the filters of the rule, not to those of a backend")
+			c.invalid(at+".filters", "RequestRedirect", "belongs to the filters of the rule, not to those of a backend")
 		}
 		b := &Backend{
 			Port: c.ref(&ref, at), Name: portName(ref.Name, ref.Port),
@@ -230,7 +225,7 @@ func (c *compiler) backends(r *Rule, s *spec.Rule, f *filters, at string, prefix
 	r.spread(backends, weights)
 }
 
-// loops reports mirrors that send to a backend of the same rule.
+// loops reports mirrors that send copies to a backend of the same rule.
 func (c *compiler) loops(s *spec.Rule, at string) {
 	c.loopsOf(s, s.Filters, at)
 	for i, ref := range s.BackendRefs {
@@ -246,7 +241,7 @@ func (c *compiler) loopsOf(s *spec.Rule, filters []spec.Filter, owner string) {
 		to := f.RequestMirror.BackendRef
 		for j, ref := range s.BackendRefs {
 			if ref.Name == to.Name && ref.Port == to.Port {
-				c.bad(index(owner, "filters", i)+".requestMirror.backendRef", portName(to.Name, to.Port),
+				c.invalid(index(owner, "filters", i)+".requestMirror.backendRef", portName(to.Name, to.Port),
 					"is backendRefs[%d] of this rule, which would get requests and their copies; mirror to another service or port", j)
 			}
 		}
@@ -260,18 +255,19 @@ func (c *compiler) timeouts(r *Rule, s *spec.Timeouts, at string) {
 	r.Timeouts.Request = c.duration(at+".request", s.Request)
 	r.Timeouts.BackendRequest = c.duration(at+".backendRequest", s.BackendRequest)
 	if r.Timeouts.Request > 0 && r.Timeouts.BackendRequest > r.Timeouts.Request {
-		c.bad(at+".backendRequest", s.BackendRequest, "must not be longer than request (%s)", s.Request)
+		c.invalid(at+".backendRequest", s.BackendRequest, "must not be longer than request (%s)", s.Request)
 	}
 }
 
-// ref finds the port that is referred to; a missing one is nil, and answered 500.
+// ref returns the port that a reference names. It returns nil if there is no such port: requests to it are
+// answered 500.
 func (c *compiler) ref(ref *spec.BackendRef, at string) *Port {
 	if ref.Name == "" {
-		c.bad(at+".name", nil, "must name a service")
+		c.invalid(at+".name", nil, "must name a service")
 		return nil
 	}
 	if ref.Port < 1 || ref.Port > 65535 {
-		c.bad(at+".port", ref.Port, "must be a port of service %s, from 1 to 65535", ref.Name)
+		c.invalid(at+".port", ref.Port, "must be a port of service %s, from 1 to 65535", ref.Name)
 		return nil
 	}
 	port := c.table.Port(ref.Name, ref.Port)
@@ -289,12 +285,12 @@ func (c *compiler) services(specs map[string]spec.Service) {
 		for _, number := range slices.Sorted(maps.Keys(ports)) {
 			at := fmt.Sprintf("services[%s][%d]", name, number)
 			if number < 1 || number > 65535 {
-				c.bad(at, number, "must be a port from 1 to 65535")
+				c.invalid(at, number, "must be a port from 1 to 65535")
 			}
 			c.port(&Port{Index: len(c.table.Ports), Service: name, Number: number}, ports[number], at)
 		}
 		if strings.ContainsAny(name, ":[]") || name == "" {
-			c.bad("services["+name+"]", name, "must be a name without : and brackets")
+			c.invalid("services["+name+"]", name, "must be a name without : and brackets")
 		}
 	}
 }
@@ -305,14 +301,14 @@ func (c *compiler) port(p *Port, s spec.Port, at string) {
 	case "h2c":
 		p.Protocol = H2C
 	default:
-		c.bad(at+".protocol", s.Protocol, "must be http or h2c")
+		c.invalid(at+".protocol", s.Protocol, "must be http or h2c")
 	}
 	seen := map[string]bool{}
 	for i, e := range s.Endpoints {
 		at := index(at, "endpoints", i)
 		c.address(at+".address", e.Address, 1)
 		if seen[e.Address] {
-			c.bad(at+".address", e.Address, "is there twice; an endpoint has no weight")
+			c.invalid(at+".address", e.Address, "is listed twice; endpoints have no weights")
 		}
 		seen[e.Address] = true
 	}
@@ -321,12 +317,12 @@ func (c *compiler) port(p *Port, s spec.Port, at string) {
 	c.table.ports[portName(p.Service, p.Number)] = p
 }
 
-// address checks host:port; the port must be at least lowest.
+// address checks an address, HOST:PORT. The port must be at least lowest.
 func (c *compiler) address(at, address string, lowest int) (port int, ok bool) {
 	host, number, err := net.SplitHostPort(address)
 	port, atoi := strconv.Atoi(number)
 	if err != nil || atoi != nil || port < lowest || port > 65535 || (lowest > 0 && host == "") {
-		c.bad(at, address, "must be HOST:PORT, like 127.0.0.1:8000 or [::1]:8000")
+		c.invalid(at, address, "must be HOST:PORT, like 127.0.0.1:8000 or [::1]:8000")
 		return 0, false
 	}
 	return port, true

@@ -1,6 +1,6 @@
 package routing
 
-// From filters to what is done with a request.
+// Compiling the filters of rules and backends.
 
 import (
 	"fmt"
@@ -15,7 +15,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-// filters is what the filters of a rule, or of a backend, add up to.
+// filters is the combined effect of the filters of a rule or of a backend.
 type filters struct {
 	request, response message.HeaderEdits
 	rewrite           Rewrite
@@ -23,13 +23,14 @@ type filters struct {
 	mirrors           []mirrorSpec
 }
 
-// mirrorSpec is a RequestMirror with its place.
+// mirrorSpec is a RequestMirror with its path in the specification.
 type mirrorSpec struct {
 	*spec.RequestMirror
 	at string
 }
 
-// filters compiles owner.filters; prefix is what ReplacePrefixMatch replaces, if it can.
+// filters compiles owner.filters. prefix is the path prefix that ReplacePrefixMatch replaces, nil if that filter is
+// not allowed.
 func (c *compiler) filters(specs []spec.Filter, owner string, prefix *string) filters {
 	var out filters
 	seen := map[string]bool{}
@@ -39,7 +40,7 @@ func (c *compiler) filters(specs []spec.Filter, owner string, prefix *string) fi
 			continue
 		}
 		if seen[s.Type] && s.Type != "RequestMirror" {
-			c.bad(at+".type", s.Type, "is there already; only RequestMirror may be repeated")
+			c.invalid(at+".type", s.Type, "is used above already; only RequestMirror may be repeated")
 			continue
 		}
 		seen[s.Type] = true
@@ -59,12 +60,12 @@ func (c *compiler) filters(specs []spec.Filter, owner string, prefix *string) fi
 		}
 	}
 	if out.redirect != nil && seen["URLRewrite"] {
-		c.bad(owner+".filters", nil, "must not have both RequestRedirect and URLRewrite")
+		c.invalid(owner+".filters", nil, "must not have both RequestRedirect and URLRewrite")
 	}
 	return out
 }
 
-// filterType checks that a filter has the field of its type and no other.
+// filterType checks that a filter has the field that belongs to its type, and no other.
 func (c *compiler) filterType(s *spec.Filter, at string) bool {
 	fields := []struct {
 		kind, name string
@@ -80,15 +81,15 @@ func (c *compiler) filterType(s *spec.Filter, at string) bool {
 	for _, f := range fields {
 		switch known = known || f.kind == s.Type; {
 		case f.kind == s.Type && !f.set:
-			c.bad(at+"."+f.name, nil, "must be set beside type %s", s.Type)
+			c.invalid(at+"."+f.name, nil, "must be set beside type %s", s.Type)
 			ok = false
 		case f.kind != s.Type && f.set:
-			c.bad(at+"."+f.name, nil, "must not be set beside type %s; its type is %s", s.Type, f.kind)
+			c.invalid(at+"."+f.name, nil, "must not be set beside type %s; its type is %s", s.Type, f.kind)
 			ok = false
 		}
 	}
 	if !known {
-		c.bad(at+".type", s.Type, "must be RequestHeaderModifier, ResponseHeaderModifier, RequestMirror, RequestRedirect or URLRewrite")
+		c.invalid(at+".type", s.Type, "must be RequestHeaderModifier, ResponseHeaderModifier, RequestMirror, RequestRedirect or URLRewrite")
 	}
 	return known && ok
 }
@@ -101,10 +102,10 @@ func (c *compiler) headers(s *spec.HeaderModifier, at string) message.HeaderEdit
 			at := index(at, list, i)
 			c.editable(at+".name", h.Name)
 			if !httpguts.ValidHeaderFieldValue(h.Value) || strings.Trim(h.Value, " \t") != h.Value {
-				c.bad(at+".value", h.Value, "must be the value of a header field: one line, without space around it")
+				c.invalid(at+".value", h.Value, "must be the value of a header field: one line, without space around it")
 			}
 			if seen[strings.ToLower(h.Name)] {
-				c.bad(at+".name", h.Name, "is in %s already; write one value, with commas", list)
+				c.invalid(at+".name", h.Name, "is in %s already; write one value, with commas", list)
 			}
 			seen[strings.ToLower(h.Name)] = true
 			out = append(out, message.Field(h))
@@ -117,8 +118,7 @@ func (c *compiler) headers(s *spec.HeaderModifier, at string) message.HeaderEdit
 	return message.NewHeaderEdits(fields(s.Set, "set"), fields(s.Add, "add"), s.Remove)
 }
 
-// framing are the fields that say where a message ends or what the connection does; the
-// proxy writes them itself.
+// framing lists the fields that frame a message or control the connection. The proxy writes them itself.
 var framing = []string{
 	"connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
 }
@@ -127,17 +127,17 @@ var framing = []string{
 func (c *compiler) editable(at, name string) {
 	switch l := strings.ToLower(name); {
 	case !fieldName.MatchString(name):
-		c.bad(at, name, "must be the name of a header field")
+		c.invalid(at, name, "must be the name of a header field")
 	case l == "host":
-		c.bad(at, name, "cannot be edited as a header; use URLRewrite with hostname")
+		c.invalid(at, name, "cannot be edited as a header; use URLRewrite with hostname")
 	case slices.Contains(framing, l):
-		c.bad(at, name, "cannot be edited; it belongs to the connection")
+		c.invalid(at, name, "cannot be edited; it belongs to the connection")
 	}
 }
 
 func (c *compiler) hostname(at, name string) {
 	if name != "" && (!hostname.MatchString(name) || len(name) > 253) {
-		c.bad(at, name, "must be a host name in lower case, without port and wildcard, like example.com")
+		c.invalid(at, name, "must be a host name in lower case, without port and wildcard, like example.com")
 	}
 }
 
@@ -152,15 +152,15 @@ func (c *compiler) redirect(s *spec.Redirect, at string, prefix *string) *Redire
 		d.Status = *s.StatusCode
 	}
 	if !slices.Contains(redirectStatuses, d.Status) {
-		c.bad(at+".statusCode", d.Status, "must be 301, 302, 303, 307 or 308")
+		c.invalid(at+".statusCode", d.Status, "must be 301, 302, 303, 307 or 308")
 	}
 	if s.Scheme != "" && s.Scheme != "http" && s.Scheme != "https" {
-		c.bad(at+".scheme", s.Scheme, "must be http or https")
+		c.invalid(at+".scheme", s.Scheme, "must be http or https")
 	}
 	c.hostname(at+".hostname", s.Hostname)
 	if s.Port != nil {
 		if d.port = *s.Port; d.port < 1 || d.port > 65535 {
-			c.bad(at+".port", d.port, "must be from 1 to 65535")
+			c.invalid(at+".port", d.port, "must be from 1 to 65535")
 		}
 	}
 	d.path = c.pathModifier(s.Path, at+".path", prefix)
@@ -177,16 +177,16 @@ func (c *compiler) pathModifier(s *spec.PathModifier, at string, prefix *string)
 		c.replacement(at+".replaceFullPath", *s.ReplaceFullPath, false)
 		return pathModifier{kind: replaceFullPath, value: *s.ReplaceFullPath}
 	case s.Type == "ReplacePrefixMatch" && part && !full && prefix == nil:
-		c.bad(at+".replacePrefixMatch", *s.ReplacePrefixMatch, "needs a rule with exactly one match, and its path of type PathPrefix")
+		c.invalid(at+".replacePrefixMatch", *s.ReplacePrefixMatch, "needs a rule with exactly one match, and its path of type PathPrefix")
 	case s.Type == "ReplacePrefixMatch" && part && !full:
 		c.replacement(at+".replacePrefixMatch", *s.ReplacePrefixMatch, true)
 		return pathModifier{
 			kind: replacePrefix, value: strings.TrimSuffix(*s.ReplacePrefixMatch, "/"), match: strings.TrimSuffix(*prefix, "/"),
 		}
 	case s.Type == "ReplaceFullPath" || s.Type == "ReplacePrefixMatch":
-		c.bad(at, nil, "must have the field %s, and no other, beside type %s", strings.ToLower(s.Type[:1])+s.Type[1:], s.Type)
+		c.invalid(at, nil, "must have the field %s, and no other, beside type %s", strings.ToLower(s.Type[:1])+s.Type[1:], s.Type)
 	default:
-		c.bad(at+".type", s.Type, "must be ReplaceFullPath or ReplacePrefixMatch")
+		c.invalid(at+".type", s.Type, "must be ReplaceFullPath or ReplacePrefixMatch")
 	}
 	return pathModifier{}
 }
@@ -201,5 +201,5 @@ func (c *compiler) replacement(at, value string, empty bool) {
 	if empty {
 		or = " (or be empty)"
 	}
-	c.bad(at, value, "%s", fmt.Sprintf("must be a path that begins with /%s, without query, of at most 1024 bytes", or))
+	c.invalid(at, value, "%s", fmt.Sprintf("must be a path that begins with /%s, without query, of at most 1024 bytes", or))
 }

@@ -54,7 +54,7 @@ x-sent: 1
 X-Set: rule
 x-both: set
 x-both: added
-x-copy: yes`, edit(&r.Mirrors[0].Headers, sent...), "the copy has the edits of the rule, then its own")
+x-copy: yes`, edit(&r.Mirrors[0].Headers, sent...), "the copy has the edits of the rule, then those of the mirror")
 	assert.Equal(t, edit(&b.RequestHeaders, sent...), edit(&b.Mirrors[0].Headers, sent...))
 	assert.Equal(t, "Date: now\nx-res: rule", edit(&b.ResponseHeaders, "Date: now", "X-Inner: 1"))
 	assert.Equal(t, "Date: now\nx-res: rule", edit(&r.ResponseHeaders, "Date: now", "X-Inner: 1"))

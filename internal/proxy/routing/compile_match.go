@@ -1,6 +1,6 @@
 package routing
 
-// From the matches of a rule to entries in the index of a listener.
+// Compiling the matches of a rule to entries in the index of a listener.
 
 import (
 	"cmp"
@@ -11,7 +11,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-// The patterns are those of Gateway API's types.
+// Patterns from the types of Gateway API.
 var (
 	wildcardHostname = regexp.MustCompile(`^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
 	hostname         = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
@@ -20,11 +20,12 @@ var (
 	fieldName        = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+\\-.^_\x60|~]+$")
 )
 
-// match fills e and returns how it is put into the index; nil if the path is wrong.
+// match compiles a match into e. It returns a function that adds e to the index of a host name, nil if the path is
+// invalid.
 func (c *compiler) match(e *entry, s *spec.Match, at string) func(**paths) {
 	e.method = s.Method
 	if s.Method != "" && !methodToken.MatchString(s.Method) {
-		c.bad(at+".method", s.Method, "must be a method in capitals, like GET")
+		c.invalid(at+".method", s.Method, "must be a method in capitals, like GET")
 	}
 	e.headers = c.values(s.Headers, at, "headers", true)
 	e.query = c.values(s.QueryParams, at, "queryParams", false)
@@ -46,7 +47,7 @@ func (c *compiler) match(e *entry, s *spec.Match, at string) func(**paths) {
 			return nil
 		}
 	default:
-		c.bad(at+".type", kind, "must be Exact, PathPrefix or RegularExpression")
+		c.invalid(at+".type", kind, "must be Exact, PathPrefix or RegularExpression")
 		return nil
 	}
 	return func(at **paths) {
@@ -89,14 +90,14 @@ func (c *compiler) path(at, value string) bool {
 		fix = "must not be longer than 1024 bytes"
 	}
 	if fix != "" {
-		c.bad(at, value, "%s", fix)
+		c.invalid(at, value, "%s", fix)
 	}
 	return fix == ""
 }
 
-// regex compiles an RE2 expression that has to match the whole value.
+// regex compiles an RE2 expression that must match the whole value.
 func (c *compiler) regex(at, value string) *regexp.Regexp {
-	// On its own first: "a)|(b" is only correct in parentheses.
+	// Compile the value alone first: "a)|(b" is valid only inside the parentheses.
 	_, err := regexp.Compile(value)
 	if err == nil {
 		var re *regexp.Regexp
@@ -104,12 +105,12 @@ func (c *compiler) regex(at, value string) *regexp.Regexp {
 			return re
 		}
 	}
-	c.bad(at, value, "must be a regular expression in RE2's syntax: %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+	c.invalid(at, value, "must be a regular expression in RE2's syntax: %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
 	return nil
 }
 
-// values compiles header or query matches. Of several with one name only the first
-// counts, as the specification wants it.
+// values compiles header or query matches. Of several matches for one name only the first counts, as Gateway API
+// requires.
 func (c *compiler) values(specs []spec.ValueMatch, at, field string, header bool) []valueMatch {
 	var out []valueMatch
 	for i, s := range specs {
@@ -118,17 +119,17 @@ func (c *compiler) values(specs []spec.ValueMatch, at, field string, header bool
 		if header {
 			v.name = strings.ToLower(s.Name)
 			if !fieldName.MatchString(s.Name) {
-				c.bad(at+".name", s.Name, "must be the name of a header field")
+				c.invalid(at+".name", s.Name, "must be the name of a header field")
 			}
 		} else if s.Name == "" {
-			c.bad(at+".name", s.Name, "must be the name of a query parameter")
+			c.invalid(at+".name", s.Name, "must be the name of a query parameter")
 		}
 		switch s.Type {
 		case "", "Exact":
 		case "RegularExpression":
 			v.regex = c.regex(at+".value", s.Value)
 		default:
-			c.bad(at+".type", s.Type, "must be Exact or RegularExpression")
+			c.invalid(at+".type", s.Type, "must be Exact or RegularExpression")
 		}
 		if slices.ContainsFunc(out, func(o valueMatch) bool { return o.name == v.name }) {
 			c.warn(at+".name", "%s is matched above already; only the first match of a name counts", s.Name)
@@ -139,8 +140,8 @@ func (c *compiler) values(specs []spec.ValueMatch, at, field string, header bool
 	return out
 }
 
-// solePrefix is the prefix that the only match of a rule is about, or nil: only then the
-// prefix can be replaced.
+// solePrefix returns the path prefix of a rule's only match. It returns nil if the rule has other or more matches:
+// then no prefix can be replaced.
 func solePrefix(matches []spec.Match) *string {
 	slash := "/"
 	switch {
@@ -161,7 +162,7 @@ func solePrefix(matches []spec.Match) *string {
 	return p.Value
 }
 
-// add puts an entry into the index of a host name, which may be a wildcard.
+// add adds an entry to the index of a host name, which may be a wildcard.
 func (h *hosts) add(name string, put func(**paths)) {
 	names := &h.exact
 	if strings.HasPrefix(name, "*") {
@@ -175,8 +176,7 @@ func (h *hosts) add(name string, put func(**paths)) {
 	(*names)[name] = p
 }
 
-// sort brings entries of the same path into the order of precedence; what is equal stays
-// in the order of the rules.
+// sort sorts the entries of every path by precedence. Equal entries stay in the order of the rules.
 func (h *hosts) sort() {
 	all := []*paths{h.any}
 	for _, names := range []map[string]*paths{h.exact, h.wildcard} {

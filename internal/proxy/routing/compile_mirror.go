@@ -1,6 +1,6 @@
 package routing
 
-// From RequestMirror filters to mirrors and their targets.
+// Compiling RequestMirror filters to mirrors and their targets, and parsing durations and sizes.
 
 import (
 	"cmp"
@@ -14,15 +14,17 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-// target is a target and what mirrors have said about it so far.
+// target is a mirror target, with the limits that mirrors have declared for it so far.
 type target struct {
 	*MirrorTarget
 	declared map[string]declaration
 }
 
+// declaration is the value of a limit, and the path of the field that declares it.
 type declaration struct{ value, at string }
 
-// mirror compiles a filter of a rule. edits and rewrite are what comes before the copy.
+// mirror compiles a RequestMirror. edits and rewrite are those of the rule and the backend; they apply before the
+// mirror's own.
 func (c *compiler) mirror(r *Rule, s mirrorSpec, edits *message.HeaderEdits, rewrite *Rewrite) *Mirror {
 	t := c.target(s)
 	own := &s.Mirrorgate
@@ -43,7 +45,7 @@ func (c *compiler) mirror(r *Rule, s mirrorSpec, edits *message.HeaderEdits, rew
 	}
 	for i, method := range own.Methods {
 		if !methodToken.MatchString(method) {
-			c.bad(index(at, "methods", i), method, "must be a method in capitals, like GET")
+			c.invalid(index(at, "methods", i), method, "must be a method in capitals, like GET")
 		}
 	}
 	if own.MaxBody != "" {
@@ -51,7 +53,7 @@ func (c *compiler) mirror(r *Rule, s mirrorSpec, edits *message.HeaderEdits, rew
 	}
 	if own.Timeout != "" {
 		if m.Timeout = c.duration(at+".timeout", own.Timeout); m.Timeout == 0 {
-			c.bad(at+".timeout", own.Timeout, "must be more than 0")
+			c.invalid(at+".timeout", own.Timeout, "must be more than 0")
 		}
 	}
 	num, den := c.fraction(s)
@@ -63,24 +65,24 @@ func (c *compiler) mirror(r *Rule, s mirrorSpec, edits *message.HeaderEdits, rew
 	return m
 }
 
-// ordinal tells mirrors of one rule to one target apart.
+// ordinal returns the number of earlier mirrors of the rule to the same target, which makes names unique.
 func (c *compiler) ordinal(r *Rule, t *MirrorTarget) int {
 	name := r.Name + ">" + t.Name
 	c.mirrors[name]++
 	return c.mirrors[name] - 1
 }
 
-// fraction returns the fraction of requests that are copied, never more than 1 and sane even if
-// it is wrong.
+// fraction returns the fraction of requests that are copied. It is valid, and at most 1, even if the specification
+// is not.
 func (c *compiler) fraction(s mirrorSpec) (num, den uint64) {
 	n, d := 100, 100
 	switch {
 	case s.Percent != nil && s.Fraction != nil:
-		c.bad(s.at+".fraction", nil, "must not be set beside percent; use one of them")
+		c.invalid(s.at+".fraction", nil, "must not be set beside percent; use one of them")
 	case s.Percent != nil:
 		n = *s.Percent
 		if n < 0 || n > 100 {
-			c.bad(s.at+".percent", n, "must be from 0 to 100")
+			c.invalid(s.at+".percent", n, "must be from 0 to 100")
 		}
 	case s.Fraction != nil:
 		n = s.Fraction.Numerator
@@ -88,10 +90,10 @@ func (c *compiler) fraction(s mirrorSpec) (num, den uint64) {
 			d = *s.Fraction.Denominator
 		}
 		if d < 1 || d > 1<<31-1 {
-			c.bad(s.at+".fraction.denominator", d, "must be from 1 to 2147483647")
+			c.invalid(s.at+".fraction.denominator", d, "must be from 1 to 2147483647")
 		}
 		if n < 0 || n > d {
-			c.bad(s.at+".fraction.numerator", n, "must be from 0 to the denominator, %d", d)
+			c.invalid(s.at+".fraction.numerator", n, "must be from 0 to the denominator, %d", d)
 		}
 	}
 	if d < 1 || n < 0 || n > d {
@@ -106,20 +108,20 @@ func (c *compiler) key(s *spec.Keyed, at string) key {
 	}
 	switch {
 	case (s.Header == "") == (s.Cookie == ""):
-		c.bad(at, nil, "must have either header or cookie")
+		c.invalid(at, nil, "must have either header or cookie")
 	case s.Header != "" && !fieldName.MatchString(s.Header):
-		c.bad(at+".header", s.Header, "must be the name of a header field")
+		c.invalid(at+".header", s.Header, "must be the name of a header field")
 	case s.Cookie != "" && !fieldName.MatchString(s.Cookie):
-		c.bad(at+".cookie", s.Cookie, "must be the name of a cookie")
+		c.invalid(at+".cookie", s.Cookie, "must be the name of a cookie")
 	}
 	return key{header: strings.ToLower(s.Header), cookie: s.Cookie}
 }
 
-// target finds or makes the target of a mirror, and adds what this one says about it.
+// target returns the target of a mirror, and adds the limits that the mirror declares.
 func (c *compiler) target(s mirrorSpec) *target {
 	at := s.at + ".backendRef"
 	if s.BackendRef.Weight != nil || len(s.BackendRef.Filters) > 0 {
-		c.bad(at, nil, "must have name and port only; a mirror has no weight and no filters")
+		c.invalid(at, nil, "must have name and port only; a mirror has no weight and no filters")
 	}
 	port := c.ref(&s.BackendRef, at)
 	name := portName(s.BackendRef.Name, s.BackendRef.Port)
@@ -163,7 +165,7 @@ func (c *compiler) count(t *target, at string, value *int, least int, to *int) {
 		return
 	}
 	if *to = *value; *to < least || *to > 1_000_000 {
-		c.bad(at, *to, "must be from %d to 1000000", least)
+		c.invalid(at, *to, "must be from %d to 1000000", least)
 	}
 }
 
@@ -173,7 +175,7 @@ func (c *compiler) declare(t *target, at, value string) bool {
 	name := at[strings.LastIndex(at, ".mirrorgate.")+1:]
 	before, ok := t.declared[name]
 	if ok && before.value != value {
-		c.bad(at, value, "must be %s as in %s: mirrors to one target share its limits", before.value, before.at)
+		c.invalid(at, value, "must be %s as in %s: mirrors to one target share its limits", before.value, before.at)
 		return false
 	}
 	t.declared[name] = declaration{value, at}
@@ -207,14 +209,14 @@ func ParseSize(s string) (int64, error) {
 	return n << shift, nil
 }
 
-// duration is 0 if it is not set or wrong.
+// duration parses a duration. It returns 0 if the value is empty or invalid.
 func (c *compiler) duration(at, value string) time.Duration {
 	if value == "" {
 		return 0
 	}
 	d, err := ParseDuration(value)
 	if err != nil {
-		c.bad(at, value, "%s", err)
+		c.invalid(at, value, "%s", err)
 	}
 	return d
 }
@@ -222,7 +224,7 @@ func (c *compiler) duration(at, value string) time.Duration {
 func (c *compiler) size(at string, value spec.Size) int64 {
 	n, err := ParseSize(string(value))
 	if err != nil {
-		c.bad(at, string(value), "%s", err)
+		c.invalid(at, string(value), "%s", err)
 	}
 	return n
 }

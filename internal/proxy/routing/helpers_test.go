@@ -11,7 +11,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-// header is a Header for tests: pairs in their order.
+// header is a Header for tests: a list of fields.
 type header []message.Field
 
 func (h header) Get(name string) (string, bool) {
@@ -24,7 +24,7 @@ func (h header) Get(name string) (string, bool) {
 	return strings.Join(values, ","), len(values) > 0
 }
 
-// request reads "METHOD host path?query" and fields as "name: value".
+// request parses a line "METHOD host path?query", and fields "name: value".
 func request(line string, fields ...string) *Request {
 	part := strings.SplitN(line, " ", 3)
 	r := &Request{Method: part[0], Host: part[1]}
@@ -44,7 +44,7 @@ const testServices = `{
   "v3": {"80": {"endpoints": [{"address": "127.0.0.1:9003", "ready": false}]}}
 }`
 
-// compile makes a table with one listener, whose other fields are listener in JSON.
+// compile compiles a table with one listener. listener holds further fields of the listener in JSON.
 func compile(t testing.TB, listener string) *Table {
 	t.Helper()
 	table, problems := Compile(parse(t, listener))
@@ -52,6 +52,7 @@ func compile(t testing.TB, listener string) *Table {
 	return table
 }
 
+// parse is compile without compiling.
 func parse(t testing.TB, listener string) *spec.Table {
 	t.Helper()
 	var s spec.Table
@@ -61,7 +62,7 @@ func parse(t testing.TB, listener string) *spec.Table {
 	return &s
 }
 
-// rule makes a table with one rule and returns it.
+// rule compiles a table with one rule, which has the given fields in JSON.
 func rule(t testing.TB, fields string) (*Table, *Rule) {
 	t.Helper()
 	table := compile(t, `"rules": [{`+fields+`}]`)

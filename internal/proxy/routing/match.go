@@ -1,8 +1,8 @@
 package routing
 
-// Finding the rule of a request. Hosts and paths are looked up in maps, so that a thousand
-// rules cost as much as ten; only rules of the same path, and regular expressions, are
-// tried one after the other, in the order of precedence.
+// Finding the rule of a request. Hosts and paths are looked up in maps, so that the cost does not depend on the
+// number of rules. Only rules with the same path, and regular expressions, are tried one after the other, in the
+// order of precedence.
 
 import (
 	"net/url"
@@ -12,11 +12,11 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
 
-// hosts finds the paths of a host, the most specific name first. A host that is found
-// but has no rule for the request leaves it to less specific ones.
+// hosts is the index of a listener by host name. The most specific name is tried first; if it has no rule for the
+// request, less specific names are tried.
 type hosts struct {
 	exact map[string]*paths
-	// wildcard is by what follows the asterisk of "*.example.com", with the dot.
+	// wildcard is indexed by the name without its asterisk: ".example.com" for "*.example.com".
 	wildcard map[string]*paths
 	any      *paths
 }
@@ -30,8 +30,9 @@ func (h *hosts) match(r *Request) *Rule {
 	return h.any.match(r)
 }
 
+// named finds the rule of a request among rules with host names.
 func (h *hosts) named(r *Request) *Rule {
-	// Host names are at most 253 bytes; a longer one is none of ours.
+	// Host names in the table have at most 253 bytes, so a longer one cannot match.
 	var buf [256]byte
 	host, _ := message.SplitPort(r.Host)
 	host = strings.TrimSuffix(host, ".")
@@ -59,10 +60,10 @@ func (h *hosts) named(r *Request) *Rule {
 	return nil
 }
 
-// paths finds the rule of a path. A nil paths has none.
+// paths is the index of a host name by path. A nil paths is empty.
 type paths struct {
 	exact map[string][]*entry
-	// prefix is by the prefix without slash at its end, so that of "/" is "".
+	// prefix is indexed by the prefix without its final slash: "" for "/".
 	prefix map[string][]*entry
 	regex  []*entry
 }
@@ -89,8 +90,8 @@ func (p *paths) match(r *Request) *Rule {
 	return nil
 }
 
-// longestPrefix cuts element after element off the path. The prefix "/" also matches what
-// is no path: "*" of OPTIONS, and nothing at all of CONNECT.
+// longestPrefix tries the path and all its prefixes, the longest first. The prefix "/" also matches targets that
+// have no path: "*" of OPTIONS, and the empty path of CONNECT.
 func (p *paths) longestPrefix(r *Request) *Rule {
 	for path := r.Path; ; {
 		if rule := first(p.prefix[path], r); rule != nil {
@@ -103,6 +104,7 @@ func (p *paths) longestPrefix(r *Request) *Rule {
 	}
 }
 
+// first returns the rule of the first entry that matches.
 func first(entries []*entry, r *Request) *Rule {
 	for _, e := range entries {
 		if e.matches(r) {
@@ -112,8 +114,7 @@ func first(entries []*entry, r *Request) *Rule {
 	return nil
 }
 
-// entry is one match of a rule: everything but the host, and but the path unless it is a
-// regular expression.
+// entry is one match of a rule, without the host name, and without the path unless that is a regular expression.
 type entry struct {
 	rule    *Rule
 	path    *regexp.Regexp
@@ -122,7 +123,7 @@ type entry struct {
 	query   []valueMatch
 }
 
-// valueMatch compares a value as a whole, exactly or with a regular expression.
+// valueMatch matches the whole value of a header or query parameter, exactly or by a regular expression.
 type valueMatch struct {
 	name  string
 	exact string
@@ -155,7 +156,7 @@ func (e *entry) matches(r *Request) bool {
 	return true
 }
 
-// precedes says whether e comes before other where both match the same host and path.
+// precedes compares two entries for the same host and path: it is negative if e has precedence over other.
 func (e *entry) precedes(other *entry) int {
 	if (e.method != "") != (other.method != "") {
 		if e.method != "" {
@@ -169,8 +170,8 @@ func (e *entry) precedes(other *entry) int {
 	return len(other.query) - len(e.query)
 }
 
-// queryValue returns the first value of a query parameter, decoded. It allocates only if
-// something is encoded. What cannot be decoded is compared as it was sent.
+// queryValue returns the first value of a query parameter, decoded. It allocates only if a name or value is encoded.
+// A value that cannot be decoded is returned as it was sent.
 func queryValue(query, name string) (string, bool) {
 	for query != "" {
 		var pair string

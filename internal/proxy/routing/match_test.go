@@ -18,22 +18,22 @@ func TestMatch(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		matches []string // one rule each
-		// want is the rule's index, or -1, by request line; fields follow after " | ".
+		// want has the index of the rule, or -1, by request line. Fields follow after " | ".
 		want map[string]int
 	}{
-		{"no matches is everything", []string{``}, map[string]int{
+		{"a rule without matches matches everything", []string{``}, map[string]int{
 			"GET h /": 0, "GET h /a/b?c": 0, "OPTIONS h *": 0, "CONNECT h:443 ": 0,
 		}},
-		{"exact", []string{`{"path": {"type": "Exact", "value": "/foo"}}`}, map[string]int{
+		{"exact path", []string{`{"path": {"type": "Exact", "value": "/foo"}}`}, map[string]int{
 			"GET h /foo": 0, "GET h /foo?x=1": 0, "GET h /foo/": -1, "GET h /Foo": -1, "GET h /": -1, "GET h /foo/bar": -1,
 		}},
-		{"prefix by elements", []string{`{"path": {"value": "/foo"}}`}, map[string]int{
+		{"a prefix matches whole path elements", []string{`{"path": {"value": "/foo"}}`}, map[string]int{
 			"GET h /foo": 0, "GET h /foo/": 0, "GET h /foo/bar": 0, "GET h /foo//": 0, "GET h /foobar": -1, "GET h /fo": -1, "GET h /": -1, "GET h /bar/foo": -1, "OPTIONS h *": -1,
 		}},
-		{"slash at the end of a prefix is ignored", []string{`{"path": {"value": "/foo/"}}`}, map[string]int{
+		{"the final slash of a prefix is ignored", []string{`{"path": {"value": "/foo/"}}`}, map[string]int{
 			"GET h /foo": 0, "GET h /foo/": 0, "GET h /foo/bar": 0, "GET h /foobar": -1,
 		}},
-		{"exact before longest prefix before regex", []string{
+		{"exact path before longest prefix before regular expression", []string{
 			`{"path": {"type": "RegularExpression", "value": "/a/.*"}}`,
 			`{"path": {"value": "/a"}}`, `{"path": {"value": "/a/b"}}`,
 			`{"path": {"type": "Exact", "value": "/a/b/c"}}`,
@@ -42,7 +42,7 @@ func TestMatch(t *testing.T) {
 			"GET h /a/x": 1, "GET h /a/b": 2, "GET h /a/b/d": 2, "GET h /a/b/c": 3, "GET h /a/b/c/": 2,
 			"GET h /r": 4, "GET h /rr": 4, "GET h /rrr": -1, "GET h /x/r": -1,
 		}},
-		{"regex matches the whole path", []string{`{"path": {"type": "RegularExpression", "value": "/v[0-9]+"}}`}, map[string]int{
+		{"a regular expression matches the whole path", []string{`{"path": {"type": "RegularExpression", "value": "/v[0-9]+"}}`}, map[string]int{
 			"GET h /v1": 0, "GET h /v12": 0, "GET h /v1/": -1, "GET h /x/v1": -1, "GET h /v1\n": -1,
 		}},
 		{"method before headers before query before order", []string{
@@ -63,7 +63,7 @@ func TestMatch(t *testing.T) {
 		{"a longer path wins over a method", []string{`{"method": "GET"}`, `{"path": {"value": "/a"}}`}, map[string]int{
 			"GET h /a": 1, "GET h /b": 0, "POST h /a": 1, "POST h /b": -1,
 		}},
-		{"what a longer path refuses falls to a shorter", []string{
+		{"a request that a longer path does not match falls through to a shorter path", []string{
 			`{"path": {"value": "/a/b"}, "method": "PUT"}`, `{"path": {"value": "/a"}}`,
 			`{"path": {"type": "Exact", "value": "/a/b"}, "headers": [{"name": "x", "value": "y"}]}`,
 		}, map[string]int{"GET h /a/b": 1, "PUT h /a/b": 0, "PUT h /a/b | x: y": 2}},
@@ -122,7 +122,7 @@ func TestMatchHostnames(t *testing.T) {
 	]`)
 	for line, want := range map[string]string{
 		"GET  /":                    "route-0/0",
-		"GET example.com /":         "route-0/0", // the asterisk is at least one label
+		"GET example.com /":         "route-0/0", // the asterisk stands for at least one label
 		"GET .example.com /":        "route-0/0",
 		"GET example.org /":         "route-2/0",
 		"GET EXAMPLE.org:8080 /":    "route-2/0",
@@ -133,7 +133,7 @@ func TestMatchHostnames(t *testing.T) {
 		"GET b.example.com /":       "route-1/0",
 		"GET x.b.example.com /":     "route-2/0",
 		"GET x.y.b.example.com:1 /": "route-2/0",
-		"GET a.example.com /a":      "route-3/0", // the older of two routes
+		"GET a.example.com /a":      "route-3/0", // the first of two routes
 		"GET a.example.com /b":      "route-1/0", // the exact name has no rule for it
 		"PUT a.example.com /b":      "route-4/1",
 		"GET A.example.com /wild/x": "route-1/1",
@@ -146,8 +146,8 @@ func TestMatchHostnames(t *testing.T) {
 	}
 }
 
-// TestMatchAllocates nothing: it is done once a request.
-func TestMatchAllocates(t *testing.T) {
+// TestMatchDoesNotAllocate checks that matching, which is done for every request, does not allocate.
+func TestMatchDoesNotAllocate(t *testing.T) {
 	table := manyRules(t, 1000)
 	r := request("GET host7.example.com:8080 /api/v7/items/42?page=3")
 	r.Header = oneField{"x-version", "7"}
@@ -155,8 +155,7 @@ func TestMatchAllocates(t *testing.T) {
 	assert.Zero(t, testing.AllocsPerRun(100, func() { table.Match(0, r) }))
 }
 
-// manyRules makes a table of n rules over host names and paths; the last of them is for
-// requests with a header.
+// manyRules compiles n rules for different host names and paths.
 func manyRules(t testing.TB, n int) *Table {
 	var routes []string
 	for i := range n / 10 {
@@ -188,8 +187,8 @@ type oneField message.Field
 
 func (f oneField) Get(name string) (string, bool) { return f.Value, name == f.Name }
 
-// FuzzMatch compares the index with the specification read literally: try all matches of
-// all rules, sort those that match by precedence.
+// FuzzMatch compares the index with a literal implementation of Gateway API, which tries the matches of all rules and
+// sorts those that match by precedence.
 func FuzzMatch(f *testing.F) {
 	f.Add("/a/b|/a|=/a/b|~/a.*|/", "GET", "a.example.com", "/a/b", "q=1")
 	f.Add("/|*.example.com /a|example.com /a|POST /a", "POST", "x.example.com:80", "/a/", "")
@@ -212,8 +211,8 @@ func FuzzMatch(f *testing.F) {
 	})
 }
 
-// fuzzSpec reads rules as "[host ][METHOD ][headers: ][?params ][=~]path", separated by |;
-// each letter of headers and params is one that must be "1".
+// fuzzSpec parses rules "[host ][METHOD ][headers: ][?params ][=~]path", separated by |. Each letter of headers and
+// params is the name of a header or parameter that must be "1".
 func fuzzSpec(program string) (*spec.Table, bool) {
 	l := spec.Listener{Address: ":80"}
 	for text := range strings.SplitSeq(program, "|") {
@@ -251,7 +250,7 @@ func fuzzSpec(program string) (*spec.Table, bool) {
 	return &spec.Table{Listeners: []spec.Listener{l}}, true
 }
 
-// oracle is the specification, slowly.
+// oracle is the literal implementation. It returns the name of the rule.
 func oracle(s *spec.Table, r *Request) string {
 	type candidate struct {
 		rank []int

@@ -1,6 +1,6 @@
 package routing
 
-// A mirror: which requests are copied, what the copy looks like, and what it may cost.
+// Mirrors: which requests are copied, how the copy differs, and the limits of its cost.
 
 import (
 	"slices"
@@ -9,7 +9,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
 
-// Mirror copies a share of the requests of a rule, or of one of its backends, to a target.
+// Mirror copies a fraction of the requests of a rule, or of one of its backends, to a target.
 type Mirror struct {
 	// Index is its place in [Table.Mirrors].
 	Index int
@@ -19,17 +19,16 @@ type Mirror struct {
 	Rule *Rule
 	// Target is where copies go.
 	Target *MirrorTarget
-	// Headers are all edits between the request as it was sent and the copy: those of
-	// the rule (and the backend, if the mirror is the backend's), then the mirror's own.
+	// Headers are all edits between the client's request and the copy: those of the rule (and of the backend,
+	// if the mirror belongs to a backend), then the mirror's own.
 	Headers message.HeaderEdits
-	// Rewrite of host and path, that of the rule (and backend). Host comes after it.
+	// Rewrite of host and path is that of the rule (and backend). AppendHost applies after it.
 	Rewrite Rewrite
-	// MaxBody is the most bytes of a body that is copied; a request with more is not
-	// mirrored.
+	// MaxBody is the largest body that is copied, in bytes. A request with a larger body is not mirrored.
 	MaxBody int64
-	// Timeout of the copy from the moment it is sent until its answer is read.
+	// Timeout bounds the time from sending the copy until its answer has been read.
 	Timeout time.Duration
-	// Compare says whether its answers are compared with those of the primary.
+	// Compare reports whether answers to copies are compared with those of the primary.
 	Compare bool
 
 	keepHost bool
@@ -37,36 +36,36 @@ type Mirror struct {
 	sampler  sampler
 }
 
-// MirrorTarget is a port of a service that mirrors send copies to, with everything that bounds what
-// copies may cost. Several mirrors may share one target.
+// MirrorTarget is a port of a service that mirrors send copies to, with the limits of these copies. Several mirrors
+// may share one target.
 type MirrorTarget struct {
 	// Index is its place in [Table.Targets].
 	Index int
-	// Name is service:port, unique in the table: for metrics, logs, and to know a target
-	// again after a reload.
+	// Name is service:port. It is unique in the table, and identifies the target in metrics, in logs and after
+	// a reload.
 	Name string
-	// Port is where the endpoints are. Nil if the service or its port is missing.
+	// Port holds the endpoints. It is nil if the service or its port is missing.
 	Port   *Port
 	Limits Limits
 }
 
-// Limits bound the copies of one target. Past any of them a copy is dropped.
+// Limits bound the copies to one target. A copy that exceeds one of them is dropped.
 type Limits struct {
-	// MaxInFlight is how many copies are under way at once.
+	// MaxInFlight is the number of copies that are under way at once.
 	MaxInFlight int
-	// Queue is how many more wait for their turn.
+	// Queue is the number of further copies that are queued.
 	Queue int
-	// Budget is how many bytes all copies that wait or are under way may hold.
+	// Budget is the number of bytes that all copies together may hold, queued or under way.
 	Budget int64
 	Penalty
 }
 
-// Penalty is when a failing target is left alone, and for how long.
+// Penalty configures the circuit breaker of a target: after how many failures no copies are sent, and for how long.
 type Penalty struct {
-	// Failures in a row after which nothing is sent for Pause.
+	// Failures in a row after which no copy is sent for Pause.
 	Failures int
 	Pause    time.Duration
-	// LongFailures in a row after which nothing is sent for LongPause.
+	// LongFailures in a row after which no copy is sent for LongPause.
 	LongFailures int
 	LongPause    time.Duration
 }
@@ -77,8 +76,7 @@ const (
 	defaultTimeout = 10 * time.Second
 )
 
-// DefaultLimits are the limits of a target for which no mirror declares others. A failing target is left
-// alone for 100 ms after 3 failures in a row, for 1 s after 20.
+// DefaultLimits are the limits of a target for which no mirror declares others.
 var DefaultLimits = Limits{
 	MaxInFlight: 128, Queue: 512, Budget: 64 << 20,
 	Penalty: Penalty{
@@ -87,8 +85,8 @@ var DefaultLimits = Limits{
 	},
 }
 
-// Sample says whether the request is to be copied: by method, and by percentage. It counts,
-// so it is to be asked exactly once a request and mirror.
+// Sample reports whether the request is to be copied, by its method and by the percentage. It counts requests, so
+// call it exactly once per request and mirror.
 func (m *Mirror) Sample(r *Request) bool {
 	if len(m.methods) > 0 && !slices.Contains(m.methods, r.Method) {
 		return false

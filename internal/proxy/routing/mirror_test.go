@@ -28,7 +28,7 @@ func TestAppendHost(t *testing.T) {
 	}
 }
 
-// mirrorRule is a rule from v1 to v2 with a mirror that has these fields.
+// mirrorRule returns the fields of a rule with the backend v1 and a mirror to v2 that has the given fields.
 func mirrorRule(fields string) string {
 	if fields != "" {
 		fields = ", " + fields

@@ -1,18 +1,18 @@
 package routing
 
-// Where requests can go: services, their ports and endpoints.
+// Ports of services with their endpoints, to which requests and copies are sent.
 
-// Protocol is what the endpoints of a port speak.
+// Protocol is the protocol of a port's endpoints.
 type Protocol uint8
 
 const (
 	// HTTP is HTTP/1.1.
 	HTTP Protocol = iota
-	// H2C is HTTP/2 without TLS and with prior knowledge, as gRPC servers speak it.
+	// H2C is HTTP/2 without TLS and with prior knowledge, as gRPC servers use it.
 	H2C
 )
 
-// String returns the word that configuration uses.
+// String returns the protocol's name in the configuration.
 func (p Protocol) String() string {
 	if p == H2C {
 		return "h2c"
@@ -20,19 +20,19 @@ func (p Protocol) String() string {
 	return "http"
 }
 
-// Port is one port of a service: a set of interchangeable endpoints.
+// Port is a port of a service: a set of interchangeable endpoints.
 type Port struct {
 	// Index is its place in [Table.Ports].
 	Index int
 	// Service is the service's name.
 	Service string
-	// Number is the service's port, not that of an endpoint.
+	// Number is the port number of the service, not of an endpoint.
 	Number   int
 	Protocol Protocol
-	// Ready are the addresses (host:port) of the endpoints that may get requests, at first: the
-	// data plane may swap them for others while the table stays.
+	// Ready are the initial addresses (host:port) of the endpoints that get requests. The data plane may
+	// replace them while the table stays.
 	Ready []string
-	// Unready are those of the others: kept, so that a pool need not be thrown away
-	// because an endpoint is away for a moment.
+	// Unready are the addresses of the other endpoints. They are known, so that idle connections to an
+	// endpoint that is briefly unready are kept.
 	Unready []string
 }

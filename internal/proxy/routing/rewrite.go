@@ -1,6 +1,6 @@
 package routing
 
-// Rewrites and redirects: what filters do to the request target.
+// Rewrites and redirects: filters that change the host and the path of a request.
 
 import (
 	"strconv"
@@ -8,23 +8,21 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
 
-// Rewrite changes host and path of a request on its way to a backend. The zero Rewrite
-// changes nothing.
+// Rewrite changes the host and the path of a request that is sent to a backend. The zero Rewrite changes nothing.
 type Rewrite struct {
 	// Hostname replaces the Host; empty keeps it.
 	Hostname string
 	path     pathModifier
 }
 
-// HasPath says whether the path changes at all.
+// HasPath reports whether the path is changed.
 func (w *Rewrite) HasPath() bool { return w.path.kind != keepPath }
 
-// AppendPath appends the path of the request to the backend, made of the one that was
-// sent. The query is not part of it and stays.
+// AppendPath appends the path of the request to the backend. path is that of the client's request, without the query.
 func (w *Rewrite) AppendPath(dst []byte, path string) []byte { return w.path.append(dst, path) }
 
-// then returns the rewrite that does the same as w and after it next. Filters that both
-// change the path do not add up: a prefix is that of the match, so the later one wins.
+// then returns the rewrite that has the same effect as w followed by next. If both change the path, only next does:
+// a prefix is that of the rule's match.
 func (w *Rewrite) then(next *Rewrite) Rewrite {
 	out := *w
 	if next.Hostname != "" {
@@ -36,7 +34,7 @@ func (w *Rewrite) then(next *Rewrite) Rewrite {
 	return out
 }
 
-// Redirect answers a request with another place to ask.
+// Redirect answers a request with another location.
 type Redirect struct {
 	// Status is 301, 302, 303, 307 or 308.
 	Status int
@@ -47,10 +45,9 @@ type Redirect struct {
 	path     pathModifier
 }
 
-// AppendLocation appends the value of Location for a request that came in at l. Like the
-// specification says: what the filter does not name stays as in the request, but for the
-// port, which is that of the named scheme, or else of the listener; 80 and 443 are left
-// out where they go without saying.
+// AppendLocation appends the value of Location for a request that arrived at l. As Gateway API specifies, parts that
+// the filter does not set are those of the request, except for the port: it is the default port of the filter's
+// scheme, or else the listener's. Ports 80 and 443 are left out if they are the default of the scheme.
 func (d *Redirect) AppendLocation(dst []byte, l *Listener, r *Request) []byte {
 	scheme, port := d.scheme, d.port
 	if port == 0 {
@@ -90,13 +87,13 @@ const (
 	replacePrefix
 )
 
-// pathModifier is HTTPPathModifier of the specification. What is no path ("*" of OPTIONS,
-// nothing of CONNECT) stays as it is.
+// pathModifier is Gateway API's HTTPPathModifier. It leaves targets without a path as they are: "*" of OPTIONS, and the
+// empty path of CONNECT.
 type pathModifier struct {
 	kind pathKind
-	// value for a prefix is without the slash at its end, which is to be ignored.
+	// value is the replacement. For a prefix it has no final slash, which Gateway API ignores.
 	value string
-	// match is the prefix that the rule matched, also without.
+	// match is the prefix that the rule matched, without its final slash.
 	match string
 }
 

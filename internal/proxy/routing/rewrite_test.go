@@ -12,7 +12,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-// TestReplacePrefixMatch begins with the table of the specification (HTTPPathModifier).
+// TestReplacePrefixMatch begins with the examples of Gateway API's HTTPPathModifier.
 func TestReplacePrefixMatch(t *testing.T) {
 	for _, test := range []struct{ path, match, replace, want string }{
 		{"/foo/bar", "/foo", "/xyz", "/xyz/bar"},
@@ -105,8 +105,8 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
-// FuzzReplacePrefixMatch holds what the specification's table means: the elements after
-// the prefix stay as they were sent, those before are the replacement.
+// FuzzReplacePrefixMatch checks that the path elements after the prefix stay as they were sent, and that the prefix is
+// replaced.
 func FuzzReplacePrefixMatch(f *testing.F) {
 	f.Add("/foo", "/xyz/", "/foo/bar?q")
 	f.Add("/", "", "/%2F/")

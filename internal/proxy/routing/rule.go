@@ -1,6 +1,6 @@
 package routing
 
-// What a rule does with a request that it matched.
+// Rules: the redirect, or the weighted backends, of a request that matched.
 
 import (
 	"net/http"
@@ -10,60 +10,57 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
 
-// Rule is what happens to the requests of one rule. Either Redirect is set, or Pick says
-// where the request goes.
+// Rule decides what happens to the requests that it matches: they are redirected if Redirect is set, else forwarded to
+// the backend that Pick returns.
 type Rule struct {
 	// Index is its place in [Table.Rules].
 	Index int
-	// Name is unique in the table and stays the same over reloads: for metrics and logs.
+	// Name is unique in the table and stable over reloads. Metrics and logs use it.
 	Name string
-	// Redirect, if set, answers the request; there is no backend.
+	// Redirect, if set, answers the request without a backend.
 	Redirect *Redirect
-	// ResponseHeaders apply to an answer that the proxy gives itself for this rule
-	// (a redirect). For that of a backend use [Backend.ResponseHeaders].
+	// ResponseHeaders apply to responses that the proxy sends itself, like a redirect. For a backend's response
+	// use [Backend.ResponseHeaders].
 	ResponseHeaders message.HeaderEdits
-	// Mirrors are those of the rule; a backend may have more.
+	// Mirrors are those of the rule. A backend may have more.
 	Mirrors  []*Mirror
 	Timeouts Timeouts
 
 	backends []*Backend
 	total    uint64 // sum of weights
-	step     uint64 // coprime to total, to spread picks
+	step     uint64 // coprime to total, so that picks are spread
 	picked   *atomic.Uint64
 }
 
-// Timeouts of a rule; 0 is none. See HTTPRouteTimeouts of Gateway API.
+// Timeouts of a rule, as HTTPRouteTimeouts of Gateway API. 0 means no timeout.
 type Timeouts struct {
-	// Request is how long the client waits for the whole answer: 504 afterwards.
+	// Request bounds the time until the client has the whole answer. Then the answer is 504.
 	Request time.Duration
-	// BackendRequest is how long one attempt at a backend may take.
+	// BackendRequest bounds one attempt at a backend.
 	BackendRequest time.Duration
 }
 
-// Backend is one of the weighted places a rule sends requests to, with everything that
-// happens to a request on its way there: the filters of the rule and then its own are
-// already merged.
+// Backend is one of the weighted backends of a rule. Its filters are already merged: those of the rule, then its own.
 type Backend struct {
 	// Name is service:port, for metrics and logs.
 	Name string
-	// Port is where the endpoints are. Nil if the service or its port is missing.
+	// Port holds the endpoints. It is nil if the service or its port is missing.
 	Port *Port
-	// RequestHeaders are the edits of rule and backend in one.
+	// RequestHeaders are the edits of the rule and then of the backend.
 	RequestHeaders message.HeaderEdits
-	// ResponseHeaders are the edits of backend and rule in one.
+	// ResponseHeaders are the edits of the backend and then of the rule.
 	ResponseHeaders message.HeaderEdits
-	// Rewrite of host and path by rule and backend.
+	// Rewrite is the rewrite of the rule and then of the backend.
 	Rewrite Rewrite
-	// Mirrors of this backend alone, beside those of the rule.
+	// Mirrors are those of this backend only, in addition to those of the rule.
 	Mirrors []*Mirror
 
 	upto uint64 // sum of the weights up to and with this one
 }
 
-// Pick chooses the backend of the next request by weight: of as many consecutive requests
-// as the weights sum up to, each backend gets exactly its weight, spread evenly. If the
-// choice cannot be served, status is the answer: 500 if there is no backend, or a missing
-// one was chosen, which is returned nevertheless. Otherwise status is 0.
+// Pick chooses the backend of the next request by weight: if the weights add up to n, then of n consecutive requests
+// each backend gets exactly its weight, spread evenly. status is 0, or 500 if the rule has no backend or if the chosen
+// backend has no Port.
 func (r *Rule) Pick() (b *Backend, status int) {
 	switch len(r.backends) {
 	case 0:
@@ -85,7 +82,7 @@ func (r *Rule) Pick() (b *Backend, status int) {
 	return b, 0
 }
 
-// spread prepares the weights: it drops backends of weight 0, which get nothing.
+// spread sets the backends with their weights. It drops backends of weight 0.
 func (r *Rule) spread(backends []*Backend, weights []uint64) {
 	for i, b := range backends {
 		if weights[i] == 0 {
@@ -95,7 +92,7 @@ func (r *Rule) spread(backends []*Backend, weights []uint64) {
 		b.upto = r.total
 		r.backends = append(r.backends, b)
 	}
-	// About the golden section of the total: neighbours in time lie far apart.
+	// A step near the golden section of the total spreads consecutive picks.
 	for r.step = r.total*618/1000 + 1; r.total > 0 && gcd(r.step, r.total) != 1; r.step++ {
 	}
 }

@@ -16,7 +16,7 @@ func TestPickStatus(t *testing.T) {
 	}{
 		{``, "", 500},
 		{`{"name": "v1", "port": 80, "weight": 0}`, "", 500},
-		{`{"name": "nobody", "port": 80}`, "nobody:80", 500},
+		{`{"name": "missing", "port": 80}`, "missing:80", 500},
 		{`{"name": "v1", "port": 81}`, "v1:81", 500},
 		{`{"name": "v3", "port": 80}`, "v3:80", 0},
 		{`{"name": "v2", "port": 81}`, "v2:81", 0},
@@ -37,7 +37,7 @@ func TestPickStatus(t *testing.T) {
 func TestPickByWeight(t *testing.T) {
 	for _, test := range []struct {
 		refs string
-		want map[string]int // of one round
+		want map[string]int // picks in one round
 	}{
 		{`{"name": "v1", "port": 80}, {"name": "v2", "port": 80}`, map[string]int{"v1:80": 1, "v2:80": 1}},
 		{`{"name": "v1", "port": 80, "weight": 90}, {"name": "v2", "port": 80, "weight": 10}`, map[string]int{"v1:80": 90, "v2:80": 10}},
@@ -45,13 +45,13 @@ func TestPickByWeight(t *testing.T) {
 		{`{"name": "v1", "port": 80, "weight": 999999}, {"name": "v2", "port": 80, "weight": 1}`, map[string]int{"v1:80": 999999, "v2:80": 1}},
 	} {
 		_, r := rule(t, `"backendRefs": [`+test.refs+`]`)
-		for range 7 { // rounds may begin anywhere
+		for range 7 { // a round may begin at any request
 			r.Pick()
 		}
 		got := map[string]int{}
 		var mu sync.Mutex
 		var wg sync.WaitGroup
-		for range 2 { // whoever asks
+		for range 2 { // concurrent callers share a round
 			wg.Go(func() {
 				own := map[string]int{}
 				for range r.total / 2 {
@@ -74,8 +74,8 @@ func TestPickByWeight(t *testing.T) {
 	}
 }
 
-// TestPickSpreads looks at every stretch of ten of the hundred that weights of 90 and 10
-// mean: the ten do not come in a bunch.
+// TestPickSpreads checks every ten consecutive picks with weights of 90 and 10: the picks of the second backend must not
+// be adjacent.
 func TestPickSpreads(t *testing.T) {
 	_, r := rule(t, `"backendRefs": [{"name": "v1", "port": 80, "weight": 90}, {"name": "v2", "port": 80, "weight": 10}]`)
 	var picks []bool
@@ -90,7 +90,7 @@ func TestPickSpreads(t *testing.T) {
 				n++
 			}
 		}
-		assert.LessOrEqual(t, n, 2, "from %d", i)
+		assert.LessOrEqual(t, n, 2, "picks from %d on", i)
 	}
 }
 
@@ -109,7 +109,7 @@ func TestInherit(t *testing.T) {
 	req := request("GET h /")
 	var picks, samples int
 	for i := range 1000 {
-		if i%7 == 0 { // reloads, more often than a round takes
+		if i%7 == 0 { // reloads that are shorter than a round
 			next, nr := rule(t, rules)
 			next.Inherit(table)
 			table, r = next, nr

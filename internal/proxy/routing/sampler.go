@@ -1,6 +1,6 @@
 package routing
 
-// Which requests a percentage means: exactly as many as it says, not so many on average.
+// Sampling requests by percentage: the fraction is exact, not only an average.
 
 import (
 	"math/bits"
@@ -12,15 +12,14 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/splitmix"
 )
 
-// sampler chooses num of every den requests. Without a key it counts: of den consecutive
-// requests, wherever they begin, it takes exactly num, so concurrency cannot change totals.
-// They are spread evenly, but not in lockstep: den is cut into blocks of den/gcd requests,
-// each with num/gcd samples, and each block starts at another phase. Otherwise two mirrors
-// of 50 % would copy the same requests, and a client that alternates between two would
-// have one of them copied always, the other never.
+// sampler chooses num of every den requests. Without a key it counts: of every den consecutive requests it chooses
+// exactly num, so that concurrency cannot change totals. The choices are spread evenly, but differ between samplers:
+// den is divided into blocks of den/gcd requests with num/gcd samples each, and each block starts at another phase.
+// Otherwise two mirrors of 50 % would copy the same requests, and of a client that alternates between two requests one
+// would always be copied and the other never.
 //
-// With a key its hash decides, so that the requests of a session are copied all or none,
-// on every replica and after a restart. A request without the key is not copied.
+// With a key the hash of its value decides, so that the requests of a session are copied all or none, on every replica
+// and after a restart. A request without the key is not copied.
 type sampler struct {
 	num, den uint64
 	block    uint64 // den / gcd(num, den)
@@ -29,10 +28,10 @@ type sampler struct {
 	key      key
 }
 
-// key says which part of a request is its session: a header or a cookie.
+// key is the part of a request that identifies its session: a header or a cookie.
 type key struct{ header, cookie string }
 
-// newSampler prepares a sampler; num <= den, den > 0. Equal seeds give equal choices.
+// newSampler returns a sampler, where num <= den and den > 0. Equal seeds give equal choices.
 func newSampler(num, den uint64, seed string, k key) sampler {
 	return sampler{
 		num: num, den: den, block: den / gcd(num, den), key: k,
@@ -40,6 +39,7 @@ func newSampler(num, den uint64, seed string, k key) sampler {
 	}
 }
 
+// sample reports whether the request is chosen.
 func (s *sampler) sample(r *Request) bool {
 	switch {
 	case s.num == 0:
@@ -53,11 +53,11 @@ func (s *sampler) sample(r *Request) bool {
 	n := (s.counter.Add(1) - 1) % s.den
 	perBlock := s.num / (s.den / s.block)
 	phase := mix(s.seed+n/s.block) % s.block
-	// Bresenham's line through the block.
+	// Bresenham's line through the block
 	return (n+phase)%s.block*perBlock%s.block < perBlock
 }
 
-// verdict compares the hash of a key, as a fraction of 1, with num/den.
+// verdict reports whether the hash of a key's value, as a fraction of 1, is less than num/den.
 func (s *sampler) verdict(value string) bool {
 	limit, _ := bits.Div64(s.num, 0, s.den)
 	return mix(xxhash.Sum64String(value)^s.seed) < limit
@@ -78,8 +78,7 @@ func (k key) of(r *Request) (string, bool) {
 	return "", false
 }
 
-// field looks up a header field. Host is one to whoever writes a rule, wherever the
-// protocol has it.
+// field looks up a header field. Rules may name Host like any other field, whatever the protocol calls it.
 func (r *Request) field(name string) (string, bool) {
 	if name == "host" {
 		return r.Host, r.Host != ""

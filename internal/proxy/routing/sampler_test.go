@@ -17,7 +17,7 @@ func mirrorOf(t testing.TB, fields string) *Mirror {
 	return r.Mirrors[0]
 }
 
-// samples asks for n requests in a row.
+// samples samples n requests in a row.
 func samples(m *Mirror, n int) []bool {
 	r := request("GET h /")
 	out := make([]bool, n)
@@ -36,11 +36,10 @@ func count(samples []bool) (n int) {
 	return n
 }
 
-// TestSampleExactly slides a window over the requests: every one holds exactly its share,
-// wherever it begins.
+// TestSampleExactly slides a window over the requests: every window must have exactly the expected number of copies.
 func TestSampleExactly(t *testing.T) {
 	for _, test := range []struct {
-		share        string
+		fraction     string
 		window, want int
 	}{
 		{``, 100, 100},
@@ -57,12 +56,12 @@ func TestSampleExactly(t *testing.T) {
 		{`"fraction": {"numerator": 1, "denominator": 10000}`, 20000, 2},
 		{`"fraction": {"numerator": 2147483646, "denominator": 2147483647}`, 1000, 1000},
 	} {
-		t.Run(test.share, func(t *testing.T) {
-			all := samples(mirrorOf(t, test.share), 2*test.window+1000)
+		t.Run(test.fraction, func(t *testing.T) {
+			all := samples(mirrorOf(t, test.fraction), 2*test.window+1000)
 			n := count(all[:test.window])
 			for i := range len(all) - test.window {
 				if n != test.want {
-					t.Fatalf("%d copies from %d, not %d", n, i, test.want)
+					t.Fatalf("%d copies in the window from request %d, want %d", n, i, test.want)
 				}
 				n += count(all[i+test.window:][:1]) - count(all[i:][:1])
 			}
@@ -70,7 +69,7 @@ func TestSampleExactly(t *testing.T) {
 	}
 }
 
-// TestSampleSpreads bounds how far the samples of any stretch are from their share.
+// TestSampleSpreads checks that the copies of any consecutive requests are within 2 of the percentage.
 func TestSampleSpreads(t *testing.T) {
 	for _, percent := range []int{1, 10, 25, 30, 33, 50, 75, 99} {
 		all := samples(mirrorOf(t, fmt.Sprintf(`"percent": %d`, percent)), 400)
@@ -78,7 +77,7 @@ func TestSampleSpreads(t *testing.T) {
 			n := 0
 			for j := i; j < len(all); j++ {
 				n += count(all[j : j+1])
-				if share := float64((j-i+1)*percent) / 100; math.Abs(float64(n)-share) >= 2 {
+				if want := float64((j-i+1)*percent) / 100; math.Abs(float64(n)-want) >= 2 {
 					t.Fatalf("%d %%: %d copies of the requests %d to %d", percent, n, i, j)
 				}
 			}
@@ -86,8 +85,8 @@ func TestSampleSpreads(t *testing.T) {
 	}
 }
 
-// TestSampleIndependently has two mirrors of a half: together they are as good as two
-// coins, and a client that alternates between two requests has both of them copied.
+// TestSampleIndependently checks that two mirrors of 50 % choose independently of each other, and that both requests of a
+// client that alternates between two are copied.
 func TestSampleIndependently(t *testing.T) {
 	_, r := rule(t, `"filters": [
 	    {"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "v2", "port": 80}, "percent": 50}},
@@ -131,7 +130,7 @@ func TestSampleMethods(t *testing.T) {
 			n++
 		}
 	}
-	assert.Equal(t, 25, n, "half of those that may be copied")
+	assert.Equal(t, 25, n, "half of the requests with these methods")
 }
 
 func TestSampleKeyed(t *testing.T) {
@@ -150,18 +149,17 @@ func TestSampleKeyed(t *testing.T) {
 				n++
 			}
 			if m.Sample(r) != verdict || replica.Sample(r) != verdict {
-				t.Fatalf("key %d: another verdict", i)
+				t.Fatalf("key %d: the choice changed", i)
 			}
 		}
 		p := float64(test.percent) / 100
 		assert.InDelta(t, keys*p, n, 3*math.Sqrt(keys*p*(1-p)), test.keyed)
-		assert.False(t, m.Sample(request("GET h /")), "no key, no session")
+		assert.False(t, m.Sample(request("GET h /")), "a request without the key is not copied")
 	}
 }
 
-// TestSampleKeyedForever fails if a version of the program would choose other sessions
-// than the one before.
-func TestSampleKeyedForever(t *testing.T) {
+// TestSampleKeyedStable fails if this version chooses other sessions than earlier versions.
+func TestSampleKeyedStable(t *testing.T) {
 	m := mirrorOf(t, `"percent": 50, "mirrorgate": {"keyed": {"header": "u"}}`)
 	got := ""
 	for c := 'a'; c <= 'z'; c++ {
@@ -172,8 +170,8 @@ func TestSampleKeyedForever(t *testing.T) {
 	assert.Equal(t, "bijklmnpqstuvwyz", got)
 }
 
-// TestSampleKeyedIndependently compares mirrors with one key: other targets choose other
-// sessions, equal seeds the same.
+// TestSampleKeyedIndependently compares mirrors with the same key: mirrors to different targets choose independently,
+// mirrors with equal seeds choose the same sessions.
 func TestSampleKeyedIndependently(t *testing.T) {
 	mirror := func(port int, seed string) string {
 		return fmt.Sprintf(`{"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "v2", "port": %d}, "percent": 50, "mirrorgate": {"keyed": {"header": "u", "seed": %q}}}}`, port, seed)
@@ -187,13 +185,13 @@ func TestSampleKeyedIndependently(t *testing.T) {
 			both++
 		}
 		if r.Mirrors[2].Sample(req) != r.Mirrors[3].Sample(req) {
-			t.Fatalf("key %d: equal seeds, another verdict", i)
+			t.Fatalf("key %d: equal seeds gave different choices", i)
 		}
 	}
 	assert.InDelta(t, n/4, both, 3*math.Sqrt(n*0.25*0.75))
 }
 
-func TestSampleAllocates(t *testing.T) {
+func TestSampleDoesNotAllocate(t *testing.T) {
 	counted := mirrorOf(t, `"percent": 25`)
 	keyed := mirrorOf(t, `"percent": 25, "mirrorgate": {"keyed": {"cookie": "sid"}}`)
 	r := request("GET h /")
@@ -220,7 +218,7 @@ func TestCookie(t *testing.T) {
 	}
 }
 
-// TestSampleAnyFraction is the property for fractions nobody thought of.
+// TestSampleAnyFraction checks random fractions.
 func TestSampleAnyFraction(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 300 {

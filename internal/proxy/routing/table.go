@@ -1,38 +1,34 @@
-// Package rules is the routing table of the proxy: which rule a request belongs to and
-// what that rule does with it. It follows the semantics of Gateway API's HTTPRoute.
+// Package routing is the routing table of the proxy: it finds the rule of a request, and the backend and the mirrors of
+// that rule. It follows the semantics of Gateway API's HTTPRoute.
 //
-// It is pure: no sockets, files, clocks or goroutines. A [Table] never changes once it is
-// compiled (only its counters do), so that the data plane may swap one for another
-// atomically. Nothing that is done once a request allocates.
+// The package is pure: no sockets, files, clocks or goroutines. A compiled [Table] is immutable except for its counters,
+// so that the data plane can replace one table by another atomically. Operations per request do not allocate.
 package routing
 
-// Header looks up header fields of a request. Both terminators implement it over what
-// they parsed; name is in lower case and always the name of a field, never of a
-// pseudo-header.
+// Header looks up header fields of a request.
 type Header interface {
-	// Get returns the value of the field called name, compared without regard to
-	// case, and whether there is one. The values of a repeated field come joined by
-	// "," in their order (RFC 9110, 5.3), of Cookie joined by "; ".
+	// Get returns the value of the named field, and whether the request has the field. name is in lower case and
+	// never that of a pseudo-header. Names are compared without regard to case. The values of a repeated field are
+	// joined by "," in their order (RFC 9110, 5.3), those of Cookie by "; ".
 	Get(name string) (value string, ok bool)
 }
 
-// Request is what the table has to know of a request. The strings are the bytes as they
-// were sent; the table keeps none of them.
+// Request holds the properties of a request that matches can refer to. The strings are the bytes as they were sent; the
+// table does not keep them.
 type Request struct {
 	// Method is case-sensitive.
 	Method string
-	// Host is Host or :authority, with its port if it was sent with one.
+	// Host is the value of Host or :authority, with its port if one was sent.
 	Host string
 	// Path is the request target up to the question mark.
 	Path string
-	// RawQuery is what follows the question mark, without it.
+	// RawQuery is the request target after the question mark.
 	RawQuery string
 	Header   Header
 }
 
-// Table says what to do with every request. Its slices are dense: the Index of an entry is
-// its place in them, so that the data plane can keep its own state beside the table in
-// slices of the same length.
+// Table is a compiled routing table. The Index of an entry is its position in the slice, so that the data plane can keep
+// its own state of the entries in slices of the same length.
 type Table struct {
 	Listeners []*Listener
 	// Rules are those of all listeners.
@@ -41,30 +37,30 @@ type Table struct {
 	Ports []*Port
 	// Mirrors are those of all rules and backends.
 	Mirrors []*Mirror
-	// Targets are what mirrors send to, each once however many mirrors do.
+	// Targets are the targets of all mirrors, each of them once.
 	Targets []*MirrorTarget
 
 	ports map[string]*Port
 }
 
-// Port returns a port of a service, nil if there is none.
+// Port returns a port of a service, or nil if the table does not have it.
 func (t *Table) Port(service string, number int) *Port { return t.ports[portName(service, number)] }
 
-// Listener is what a table knows of a place that requests come in at.
+// Listener is an address at which requests arrive.
 type Listener struct {
 	// Name is unique in the table.
 	Name string
-	// Address is where it listens, as host:port.
+	// Address is the listener's address, as host:port.
 	Address string
-	// Port is the port that clients use, for redirects.
+	// Port is the port that clients connect to. Redirects use it.
 	Port int
-	// TLS says whether clients use TLS.
+	// TLS reports whether clients use TLS.
 	TLS bool
-	// Affinity says that endpoints are chosen by the client's address.
+	// Affinity reports whether endpoints are chosen by the client's address.
 	Affinity bool
-	// Passes says that connections are passed on as they are, to TCP, instead of by rules.
+	// Passes reports whether TCP connections are forwarded to the port TCP, without rules.
 	Passes bool
-	// TCP is nil if there is no such port.
+	// TCP is nil if Passes is false, or if the service or its port is missing.
 	TCP *Port
 
 	hosts hosts
@@ -78,18 +74,16 @@ func (l *Listener) Scheme() string {
 	return "http"
 }
 
-// Match returns the rule that a request belongs to which came in at t.Listeners[listener],
-// or nil if there is none: the answer is 404. Of several rules that match, Gateway API's
-// precedence decides: the most specific hostname, then an exact path before the longest
-// prefix before a regular expression, then a method, the number of headers, the number of
-// query parameters, and at last the order in the table.
+// Match returns the rule of a request that arrived at t.Listeners[listener], or nil if no rule matches: then the answer
+// is 404. Of several rules that match, the precedence of Gateway API decides: the most specific hostname, then an exact
+// path before the longest prefix before a regular expression, then a method, the number of headers, the number of query
+// parameters, and last the order in the table.
 func (t *Table) Match(listener int, r *Request) *Rule {
 	return t.Listeners[listener].hosts.match(r)
 }
 
-// Inherit makes t count on where prev stopped, for every rule and mirror that both have:
-// a reload does not disturb an exact percentage. Call it before t serves its first
-// request. A nil prev does nothing.
+// Inherit makes t continue the counters of prev for every rule and mirror that both have, so that percentages stay exact
+// over a reload. Call it before t serves its first request. prev may be nil.
 func (t *Table) Inherit(prev *Table) {
 	if prev == nil {
 		return

@@ -159,23 +159,23 @@ func (c *Copy) grow(size int) bool {
 	if size <= cap(c.buf) {
 		return true
 	}
-	want := buffer.LargeSize
-	if size > want {
-		want = max(size, min(2*cap(c.buf), c.head+int(c.maxBody)))
+	capacity := buffer.LargeSize
+	if size > capacity {
+		capacity = max(size, min(2*cap(c.buf), c.head+int(c.maxBody)))
 	}
-	if !c.queue.reserve(int64(want)) {
+	if !c.queue.reserve(int64(capacity)) {
 		return false
 	}
 	var bigger []byte
-	if want == buffer.LargeSize {
+	if capacity == buffer.LargeSize {
 		bigger = buffer.Large()
 	} else {
-		bigger = make([]byte, want)
+		bigger = make([]byte, capacity)
 	}
 	bigger = bigger[:copy(bigger, c.buf)]
 	buffer.Recycle(c.buf)
 	c.queue.held.Add(-c.reserved)
-	c.buf, c.reserved = bigger, int64(want)
+	c.buf, c.reserved = bigger, int64(capacity)
 	return true
 }
 

@@ -4,10 +4,7 @@
 package shadow
 
 import (
-	"context"
 	"errors"
-	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -270,14 +267,12 @@ func (c *Copy) Done(status int, err error) {
 }
 
 func reasonOf(err error) Reason {
-	var timeout net.Error
 	switch {
 	case errors.Is(err, upstream.ErrChurn):
 		return Churn
 	case errors.Is(err, upstream.ErrConnect):
 		return Connect
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded),
-		errors.As(err, &timeout) && timeout.Timeout():
+	case upstream.IsTimeout(err):
 		return Timeout
 	}
 	return Reset

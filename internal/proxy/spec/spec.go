@@ -1,42 +1,42 @@
-// Package spec holds the routing table as it is written: in the words of Gateway API's
-// HTTPRoute, with an extension for mirrors under the key mirrorgate. Package rules compiles
-// it; files and HTTPRoutes are decoded into it.
+// Package spec holds the types of the routing table as it is written: the fields of Gateway API's HTTPRoute, with an
+// extension for mirrors under the key mirrorgate. Files and HTTPRoutes are decoded into these types, and package
+// routing compiles them.
 package spec
 
-// Table is everything the proxy serves.
+// Table is a complete routing table: listeners with their rules, and services with their endpoints.
 type Table struct {
 	Listeners []Listener         `json:"listeners"`
 	Services  map[string]Service `json:"services"`
 }
 
-// Listener is a place that requests come in at.
+// Listener is an address at which requests arrive, with the rules for them.
 type Listener struct {
 	// Name defaults to the address.
 	Name string `json:"name"`
 	// Address is host:port; an empty host means every address.
 	Address string `json:"address"`
-	// Port is the one clients use, if it is another (behind a Service, say).
+	// Port is the port that clients connect to, if it is not that of Address (behind a Service, for example).
 	Port int `json:"port"`
 	// H2C accepts HTTP/2 without TLS, by prior knowledge. Default true.
 	H2C *bool `json:"h2c"`
-	// TLS, if set, is terminated here.
+	// TLS, if set, makes the listener terminate TLS.
 	TLS *TLS `json:"tls"`
 	// SessionAffinity chooses endpoints by the client's address: ClientIP, or None (the default).
 	SessionAffinity string `json:"sessionAffinity"`
-	// TCP, if set, passes connections on as they are, instead of rules.
+	// TCP, if set, forwards TCP connections to a service; then there are no rules.
 	TCP *Passthrough `json:"tcp"`
-	// Rules for every host name. Use Routes for rules with names of their own.
+	// Rules for all host names. Use Routes for rules with host names.
 	Rules  []Rule  `json:"rules"`
 	Routes []Route `json:"routes"`
 }
 
-// TLS is a certificate and its key, as PEM files.
+// TLS names the PEM files of a certificate and its key.
 type TLS struct {
 	CertFile string `json:"certFile"`
 	KeyFile  string `json:"keyFile"`
 }
 
-// Passthrough is where connections lead that nobody looks into: a port of a service.
+// Passthrough is the port of a service that TCP connections are forwarded to.
 type Passthrough struct {
 	Name string `json:"name"`
 	Port int    `json:"port"`
@@ -90,7 +90,7 @@ type ValueMatch struct {
 type BackendRef struct {
 	Name string `json:"name"`
 	Port int    `json:"port"`
-	// Weight defaults to 1; 0 gets nothing.
+	// Weight defaults to 1. A backend of weight 0 gets no requests.
 	Weight  *int     `json:"weight"`
 	Filters []Filter `json:"filters"`
 }
@@ -140,8 +140,8 @@ type PathModifier struct {
 	ReplacePrefixMatch *string `json:"replacePrefixMatch"`
 }
 
-// RequestMirror is HTTPRequestMirrorFilter, with what we add to it. Without Percent and
-// Fraction every request is copied.
+// RequestMirror is HTTPRequestMirrorFilter, extended by Mirrorgate. Without Percent and Fraction every request is
+// copied.
 type RequestMirror struct {
 	BackendRef BackendRef `json:"backendRef"`
 	Percent    *int       `json:"percent"`
@@ -149,54 +149,54 @@ type RequestMirror struct {
 	Mirrorgate Mirror     `json:"mirrorgate"`
 }
 
-// Fraction is Numerator of Denominator (default 100).
+// Fraction is Numerator divided by Denominator (default 100).
 type Fraction struct {
 	Numerator   int  `json:"numerator"`
 	Denominator *int `json:"denominator"`
 }
 
-// Mirror is what HTTPRoute has no words for.
+// Mirror holds the settings of a mirror that HTTPRoute does not have.
 type Mirror struct {
-	// Keyed samples by a header or a cookie, so that a session is copied whole.
+	// Keyed samples by a header or a cookie, so that all requests of a session are copied or none.
 	Keyed *Keyed `json:"keyed"`
 	// ShadowHost appends -shadow to the host. Default true.
 	ShadowHost *bool `json:"shadowHost"`
-	// Headers are edits of the copy alone.
+	// Headers are edits of the copy only.
 	Headers *HeaderModifier `json:"headers"`
-	// Methods that are copied; empty means all.
+	// Methods are the methods of requests that are copied. Empty means all.
 	Methods []string `json:"methods"`
-	// MaxBody is the largest body that is copied, as a size: 1Mi.
+	// MaxBody is the largest body that is copied, as a size like 1Mi, the default.
 	MaxBody Size `json:"maxBody"`
-	// Timeout of a copy, as a duration: 10s.
+	// Timeout of a copy, as a duration like 10s, the default.
 	Timeout string `json:"timeout"`
-	// Compare answers of variant and primary by status and latency. Default: that of
-	// the file.
+	// Compare answers of variant and primary by status and latency. The default is comparison of the file.
 	Compare *bool `json:"compare"`
 
-	// What follows bounds the target and is shared by all mirrors that send to it.
+	// The following fields are limits of the target. All mirrors that send to the target share them.
 
-	// MaxInFlight is how many copies are under way at once.
+	// MaxInFlight is the number of copies that are under way at once. Default 128.
 	MaxInFlight *int `json:"maxInFlight"`
-	// Queue is how many more wait.
+	// Queue is the number of further copies that are queued. Default 512.
 	Queue *int `json:"queue"`
-	// Budget is how many bytes they may hold together, as a size.
+	// Budget is the size of all copies together, queued and under way. Default 64Mi.
 	Budget  Size     `json:"budget"`
 	Penalty *Penalty `json:"penalty"`
 }
 
-// Size is a number of bytes, as in 65536, 64Ki or 64KiB.
+// Size is a number of bytes, like 65536, 64Ki or 64KiB.
 type Size string
 
-// Keyed names the session of a request: by a header or by a cookie.
+// Keyed names the header or the cookie that identifies the session of a request.
 type Keyed struct {
 	Header string `json:"header"`
 	Cookie string `json:"cookie"`
-	// Seed chooses which sessions: mirrors with equal seeds and percentages copy the
-	// same. Defaults to the name of the target.
+	// Seed selects the sessions: mirrors with equal seeds and percentages copy the same ones. The default is
+	// the name of the target.
 	Seed string `json:"seed"`
 }
 
-// Penalty is when a failing target is left alone, and for how long.
+// Penalty sets after how many failures in a row a target gets no copies, and for how long. The defaults are 100ms
+// after 3 failures and 1s after 20.
 type Penalty struct {
 	Failures     *int   `json:"failures"`
 	Pause        string `json:"pause"`
@@ -204,17 +204,17 @@ type Penalty struct {
 	LongPause    string `json:"longPause"`
 }
 
-// Service is its ports.
+// Service is the ports of a service by number.
 type Service map[int]Port
 
-// Port is the endpoints behind a port of a service.
+// Port is a port of a service with its endpoints.
 type Port struct {
 	// Protocol is http (the default) or h2c.
 	Protocol  string     `json:"protocol"`
 	Endpoints []Endpoint `json:"endpoints"`
 }
 
-// Addresses are those of the endpoints that are ready, and of the others.
+// Addresses returns the addresses of the endpoints that are ready, and those of the others.
 func (p *Port) Addresses() (ready, unready []string) {
 	for _, e := range p.Endpoints {
 		if e.Ready == nil || *e.Ready {
@@ -226,7 +226,7 @@ func (p *Port) Addresses() (ready, unready []string) {
 	return ready, unready
 }
 
-// Endpoint is where a server listens.
+// Endpoint is the address of a server.
 type Endpoint struct {
 	// Address is host:port.
 	Address string `json:"address"`

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -56,6 +57,13 @@ func (e connectError) Unwrap() []error { return []error{ErrConnect, e.error} }
 
 // ErrChurn is the error of Dial when the pool's limit of new connections is reached.
 var ErrChurn = errors.New("connected to too often")
+
+// IsTimeout reports whether an error of an exchange is a timeout.
+func IsTimeout(err error) bool {
+	var timeout net.Error
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.As(err, &timeout) && timeout.Timeout()
+}
 
 // Spent reports whether Dial would fail with ErrChurn.
 func (e *Endpoint) Spent() bool { return e.connects != nil && e.connects.Tokens() < 1 }
