@@ -4,16 +4,10 @@ package variant
 // offline tools.
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"strings"
 
-	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
-	"sigs.k8s.io/yaml"
+	"github.com/mirrorgate/mirrorgate/internal/manifest"
 )
 
 // FromObjects returns an Index filled with objects of the types that Upsert
@@ -27,25 +21,17 @@ func FromObjects(opts Options, objs ...any) (*Index, error) {
 }
 
 // FromYAML returns an Index filled from manifests, each of one or several YAML
-// or JSON documents. Each is read as by Load. Manifests have no status: with
+// or JSON documents. Each object is read as by Load. Manifests have no status: with
 // Options.AssumeReady a workload with replicas counts as ready unless an
-// EndpointSlice of its Service says otherwise.
+// EndpointSlice of its Service is given.
 func FromYAML(opts Options, manifests ...[]byte) (*Index, error) {
 	i := NewIndex(opts)
-	for _, manifest := range manifests {
-		reader := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(manifest)))
-		for {
-			doc, err := reader.Read()
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				return nil, fmt.Errorf("read manifest: %w", err)
-			}
-			raw, err := yaml.YAMLToJSON(doc)
-			if err != nil {
-				return nil, fmt.Errorf("read manifest: %w", err)
-			}
+	for _, text := range manifests {
+		objects, err := manifest.Objects(text)
+		if err != nil {
+			return nil, fmt.Errorf("read manifest: %w", err)
+		}
+		for _, raw := range objects {
 			if err := i.Load(raw); err != nil {
 				return nil, err
 			}
@@ -54,28 +40,9 @@ func FromYAML(opts Options, manifests ...[]byte) (*Index, error) {
 	return i, nil
 }
 
-// Load adds an object in JSON, or the items of a list. Objects without a
-// namespace are in Options.Namespace; kinds that the Index does not model are
-// ignored. A malformed object is an error that names it.
+// Load adds an object in JSON. An object without a namespace is in Options.Namespace;
+// kinds that the Index does not model are ignored. A malformed object is an error that names it.
 func (i *Index) Load(raw []byte) error {
-	if len(raw) == 0 || string(raw) == "null" {
-		return nil
-	}
-	var list struct {
-		Kind  string            `json:"kind"`
-		Items []json.RawMessage `json:"items"`
-	}
-	if err := unmarshal(raw, &list); err != nil {
-		return fmt.Errorf("read object: %w", err)
-	}
-	if strings.HasSuffix(list.Kind, "List") && list.Items != nil {
-		for _, item := range list.Items {
-			if err := i.Load(item); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
 	raw, err := withNamespace(raw, i.opts.Namespace)
 	if err != nil {
 		return err
@@ -90,24 +57,19 @@ func (i *Index) Load(raw []byte) error {
 
 // withNamespace fills in the namespace that kubectl would.
 func withNamespace(raw []byte, namespace string) ([]byte, error) {
-	var h header
-	if err := unmarshal(raw, &h); err != nil {
-		return nil, fmt.Errorf("read object: %w", err)
-	}
-	if h.Metadata.Namespace != "" {
-		return raw, nil
-	}
-	var object map[string]json.RawMessage
+	var object, metadata map[string]json.RawMessage
 	if err := unmarshal(raw, &object); err != nil {
 		return nil, fmt.Errorf("read object: %w", err)
 	}
-	metadata := map[string]json.RawMessage{}
 	if len(object["metadata"]) > 0 {
 		if err := unmarshal(object["metadata"], &metadata); err != nil {
 			return nil, fmt.Errorf("read object: %w", err)
 		}
 	}
-	if metadata == nil { // metadata: null
+	if at := string(metadata["namespace"]); at != "" && at != `""` && at != "null" {
+		return raw, nil
+	}
+	if metadata == nil { // metadata is missing or null
 		metadata = map[string]json.RawMessage{}
 	}
 	var err error
