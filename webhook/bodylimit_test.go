@@ -24,12 +24,12 @@ import (
 )
 
 // served is the mutating webhook on a real socket, instrumented as the library does.
-func served(t *testing.T, in *intake) *httptest.Server {
+func served(t *testing.T, in *bodyLimit) *httptest.Server {
 	t.Helper()
 	return handled(t, in, New(fakeResolver{state: policy.Absent}, Options{}).Mutator())
 }
 
-func handled(t *testing.T, in *intake, handler admission.Handler) *httptest.Server {
+func handled(t *testing.T, in *bodyLimit, handler admission.Handler) *httptest.Server {
 	t.Helper()
 	counted := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "calls_total", Help: "Calls by status."}, []string{"code"})
 	server := httptest.NewServer(promhttp.InstrumentHandlerCounter(counted, newReviews(handler, in)))
@@ -76,8 +76,8 @@ func answer(req *http.Request) int {
 }
 
 func TestBodyThatNeverEndsIsLetGo(t *testing.T) {
-	server := served(t, &intake{500 * time.Millisecond, semaphore.NewWeighted(maxLarge)})
-	for _, sent := range []int{0, 1, small} {
+	server := served(t, &bodyLimit{500 * time.Millisecond, semaphore.NewWeighted(maxLarge)})
+	for _, sent := range []int{0, 1, smallBody} {
 		conn := announce(t, server, maxReview, sent)
 		require.NoError(t, conn.SetReadDeadline(time.Now().Add(10*time.Second)))
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -91,7 +91,7 @@ func TestBodyThatNeverEndsIsLetGo(t *testing.T) {
 
 // The connections of an API server are idle for as long as they like.
 func TestConnectionOutlivesThePatienceWithOneCall(t *testing.T) {
-	server := served(t, &intake{50 * time.Millisecond, semaphore.NewWeighted(maxLarge)})
+	server := served(t, &bodyLimit{50 * time.Millisecond, semaphore.NewWeighted(maxLarge)})
 	conn := announce(t, server, 1, 1)
 	answers := bufio.NewReader(conn)
 	for range 2 {
@@ -110,7 +110,7 @@ func TestConnectionOutlivesThePatienceWithOneCall(t *testing.T) {
 // A live read may take long, and a deadline that passes meanwhile would end the context of this call and of
 // all that follow on the connection.
 func TestAnswerMayTakeLongerThanTheReviewHadToArrive(t *testing.T) {
-	server := handled(t, &intake{50 * time.Millisecond, semaphore.NewWeighted(maxLarge)},
+	server := handled(t, &bodyLimit{50 * time.Millisecond, semaphore.NewWeighted(maxLarge)},
 		admission.HandlerFunc(func(ctx context.Context, _ admission.Request) admission.Response {
 			select {
 			case <-ctx.Done():
@@ -134,7 +134,7 @@ func TestAnswerMayTakeLongerThanTheReviewHadToArrive(t *testing.T) {
 }
 
 func TestLargeReviewsOfOthersDoNotKeepSmallOnesOut(t *testing.T) {
-	in := &intake{time.Minute, semaphore.NewWeighted(maxLarge)}
+	in := &bodyLimit{time.Minute, semaphore.NewWeighted(maxLarge)}
 	server := served(t, in)
 	full := func() bool {
 		if in.large.TryAcquire(1) {
@@ -148,18 +148,18 @@ func TestLargeReviewsOfOthersDoNotKeepSmallOnesOut(t *testing.T) {
 		slow = append(slow, announce(t, server, maxReview, 1))
 	}
 	require.Eventually(t, full, 10*time.Second, time.Millisecond)
-	require.Equal(t, http.StatusOK, call(t, server, small))
+	require.Equal(t, http.StatusOK, call(t, server, smallBody))
 
-	waits, large := make(chan int, 1), calling(t, server, small+1)
+	waits, large := make(chan int, 1), calling(t, server, smallBody+1)
 	go func() { waits <- large() }()
 	require.Never(t, func() bool { return len(waits) > 0 }, 100*time.Millisecond, 10*time.Millisecond, "no room")
 	require.NoError(t, slow[0].Close())
 	require.Equal(t, http.StatusOK, <-waits)
 
-	impatient := served(t, &intake{50 * time.Millisecond, in.large})
+	impatient := served(t, &bodyLimit{50 * time.Millisecond, in.large})
 	slow = append(slow, announce(t, server, maxReview, 1))
 	require.Eventually(t, full, 10*time.Second, time.Millisecond)
-	require.Equal(t, http.StatusServiceUnavailable, call(t, impatient, small+1))
+	require.Equal(t, http.StatusServiceUnavailable, call(t, impatient, smallBody+1))
 	for _, conn := range slow[1:] {
 		require.NoError(t, conn.Close())
 	}

@@ -111,7 +111,7 @@ func Decide(doc *route.Route, snap Snapshot, cfg Config) (Decision, error) {
 	}
 	d.conclude(managed)
 	d.Notices = notices(doc, &d, snap)
-	d.Warnings = warnings(d.Notices)
+	d.Warnings = Warnings(d.Notices)
 	return d, nil
 }
 

@@ -29,13 +29,13 @@ func Warning(format string, args ...any) string {
 	}, strings.ToValidUTF8(text, ""))
 }
 
-// Stale are the warnings about findings that an earlier write made.
-func Stale(findings []Finding) []string {
+// Stale returns the notices about findings that an earlier write made.
+func Stale(findings []Finding) []Notice {
 	notices := make([]Notice, len(findings))
 	for i, f := range findings {
 		notices[i] = Notice{Reason: f.Reason, Field: f.Field, Message: f.Message}
 	}
-	return warnings(notices)
+	return notices
 }
 
 // Notice is what mirrorgate did to a route, or what is doubtful about it but not
@@ -49,20 +49,25 @@ type Notice struct {
 	Parked bool
 }
 
-// String is the notice as a warning. Where the message tells the reason by
-// itself the constant is left out, for room is short.
-func (n Notice) String() string {
+// String is the notice as a warning, cut to the length that clients show.
+func (n Notice) String() string { return Warning("%s", n.Text()) }
+
+// Text is the notice as a warning of any length. Where the message gives the reason by
+// itself the constant is left out, to save room.
+func (n Notice) Text() string {
 	switch {
 	case n.Parked, n.Reason == VariantUnknown:
-		return Warning("%s: %s", n.Field, n.Message)
+		return fmt.Sprintf("%s: %s", n.Field, n.Message)
 	case n.Field == "":
-		return Warning("%s: %s", n.Reason, n.Message)
+		return fmt.Sprintf("%s: %s", n.Reason, n.Message)
 	default:
-		return Warning("%s: %s: %s", n.Field, n.Reason, n.Message)
+		return fmt.Sprintf("%s: %s: %s", n.Field, n.Reason, n.Message)
 	}
 }
 
-func warnings(notices []Notice) []string {
+// Warnings returns the notices as warnings for the author of a write: at most maxWarnings, each cut to the
+// length that clients show.
+func Warnings(notices []Notice) []string {
 	var out []string
 	for _, n := range notices {
 		if more := len(notices) - len(out); len(out) == maxWarnings-1 && more > 1 {
