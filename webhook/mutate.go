@@ -55,6 +55,7 @@ func (g *Gate) mutate(ctx context.Context, req *admission.Request) (outcome, err
 // the gate either.
 func notReady(req *admission.Request, d policy.Decision) outcome {
 	out := allow(policy.Deny, d.Reason)
+	out.decision = d
 	var texts []string
 	for _, v := range d.Verdicts {
 		if v.Park {

@@ -103,8 +103,8 @@ func TestServiceKeepsOtherAnnotations(t *testing.T) {
 func TestServiceWebhookFailsOpen(t *testing.T) {
 	for name, c := range map[string]struct {
 		parents fakeParents
-		object string
-		cause  string
+		object  string
+		cause   string
 	}{
 		"not synced":    {fakeParents{err: intercept.ErrNotSynced}, httpbin, "caches"},
 		"an error":      {fakeParents{err: errors.New("boom")}, httpbin, "internal error"},

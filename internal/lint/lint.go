@@ -168,7 +168,7 @@ func (c *checker) judge(m *manifest) error {
 	}
 	snap := c.index.Snapshot(doc)
 	if c.opts.Elsewhere {
-		assumeElsewhere(snap)
+		snap.AssumeApplied()
 	}
 	d, err := policy.Decide(doc, snap, c.opts.Policy)
 	if err != nil {
@@ -222,16 +222,4 @@ func (f Finding) explains(p policy.Finding) bool {
 func within(field, of string) bool {
 	rest, ok := strings.CutPrefix(field, of)
 	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
-}
-
-// assumeElsewhere makes variants ready of which the files lack a part.
-func assumeElsewhere(snap policy.Snapshot) {
-	for target, v := range snap.Variants {
-		v.Ungranted = false
-		switch v.Reason {
-		case policy.ServiceNotFound, policy.HostNotFound, policy.DestinationRuleNotFound, policy.WorkloadNotFound:
-			v.State, v.Reason, v.Detail = policy.Ready, "", ""
-		}
-		snap.Variants[target] = v
-	}
 }

@@ -83,3 +83,16 @@ type Snapshot struct {
 	// snapshot, because a grace is over then; 0 is never.
 	Recheck time.Duration
 }
+
+// AssumeApplied makes variants ready that lack an object, as if it was applied already. A variant that
+// contradicts objects which are there stays as it is.
+func (s Snapshot) AssumeApplied() {
+	for target, v := range s.Variants {
+		v.Ungranted = false
+		switch v.Reason {
+		case ServiceNotFound, HostNotFound, DestinationRuleNotFound, WorkloadNotFound:
+			v.State, v.Reason, v.Detail = Ready, "", ""
+		}
+		s.Variants[target] = v
+	}
+}
