@@ -95,7 +95,7 @@ func TestServiceKeepsOtherAnnotations(t *testing.T) {
 	noted := strings.Replace(httpbin, "namespace: shop", "namespace: shop, annotations: {theirs: stays}", 1)
 	proxied, _ := admit(t, s, noted, "")
 	assert.Contains(t, string(proxied), `"theirs":"stays"`)
-	// What is stripped comes back from the stored object.
+	// A stripped annotation comes back from the stored object.
 	again, _ := admit(t, s, strings.Replace(noted, "app: httpbin", "app: mirrorgate-httpbin", 1), string(proxied))
 	assert.JSONEq(t, string(proxied), string(again))
 }

@@ -47,7 +47,7 @@ func TestFromYAML(t *testing.T) {
 	i, err := FromYAML(Options{AssumeReady: true}, []byte(manifests), nil)
 	require.NoError(t, err)
 	counts := i.Counts().Objects
-	assert.Equal(t, 1, counts[KindService], "Knative's Services are none")
+	assert.Equal(t, 1, counts[KindService], "a Service of Knative is another kind")
 	doc := i.Route(route.Key{Kind: route.HTTPRoute, Namespace: "default", Name: "r"})
 	require.NotNil(t, doc)
 	c := &cluster{Index: i, t: t}
@@ -64,7 +64,7 @@ func TestFromYAML(t *testing.T) {
 	i, err = FromYAML(Options{}, []byte(manifests))
 	require.NoError(t, err)
 	c.Index = i
-	assert.Equal(t, policy.Present, c.variant(doc).State, "not assumed unless asked for")
+	assert.Equal(t, policy.Present, c.variant(doc).State, "not assumed without the option")
 }
 
 func TestMalformedManifests(t *testing.T) {
