@@ -59,14 +59,14 @@ func (c *Cluster) SetReady(kind, namespace, name string, ready bool) error {
 	return c.playEndpoints()
 }
 
-// playEndpoints brings the Pods and EndpointSlices in line with the objects and their readiness.
+// playEndpoints brings the Pods and EndpointSlices in the index in line with the objects and their readiness.
 func (c *Cluster) playEndpoints() error {
-	pods, slices, err := c.endpoints()
+	pods, endpointSlices, err := c.endpoints()
 	if err != nil {
 		return err
 	}
 	// Pods come before the EndpointSlices that name them, and go after them.
-	for _, wanted := range []map[key][]byte{pods, slices} {
+	for _, wanted := range []map[key][]byte{pods, endpointSlices} {
 		for k, raw := range wanted {
 			if bytes.Equal(c.played[k], raw) {
 				continue
@@ -79,7 +79,7 @@ func (c *Cluster) playEndpoints() error {
 	}
 	for _, kind := range []string{kindEndpointSlice, kindPod} {
 		for k := range c.played {
-			if k.kind == kind && pods[k] == nil && slices[k] == nil {
+			if k.kind == kind && pods[k] == nil && endpointSlices[k] == nil {
 				delete(c.played, k)
 				c.index.Delete(indexed[kind], k.namespace, k.name)
 			}
@@ -88,12 +88,13 @@ func (c *Cluster) playEndpoints() error {
 	return nil
 }
 
-// endpoints returns the objects that stand for readiness, of the Services that SetReady concerns.
+// endpoints returns the Pods and EndpointSlices of the Services that SetReady was called for, in JSON.
 func (c *Cluster) endpoints() (pods, endpointSlices map[key][]byte, err error) {
 	pods, endpointSlices = map[key][]byte{}, map[key][]byte{}
 	if len(c.ready) == 0 {
 		return pods, endpointSlices, nil
 	}
+	wasSet := func(k key) bool { _, set := c.ready[k]; return set }
 	for k, o := range c.objects {
 		if k.kind != kindService {
 			continue
@@ -103,40 +104,46 @@ func (c *Cluster) endpoints() (pods, endpointSlices map[key][]byte, err error) {
 			return nil, nil, err
 		}
 		selected := c.selected(s)
-		concerned := func(k key) bool { _, set := c.ready[k]; return set }
-		if c.hasSlice(k) || !concerned(k) && !slices.ContainsFunc(selected, concerned) {
+		if c.hasSlice(k) || !wasSet(k) && !slices.ContainsFunc(selected, wasSet) {
 			continue
 		}
-		slice := &discoveryv1.EndpointSlice{
-			TypeMeta: metav1.TypeMeta{APIVersion: discoveryv1.SchemeGroupVersion.String(), Kind: kindEndpointSlice},
-			ObjectMeta: metav1.ObjectMeta{
-				Name: k.name + "-webhooktest", Namespace: k.namespace,
-				Labels: map[string]string{discoveryv1.LabelServiceName: k.name},
-			},
-		}
-		if len(s.Spec.Selector) == 0 {
-			ready := c.ready[k]
-			slice.Endpoints = []discoveryv1.Endpoint{{Conditions: discoveryv1.EndpointConditions{Ready: &ready}}}
-		}
 		for _, w := range selected {
-			pod := c.pod(w)
-			ready, set := c.ready[w]
-			ready = ready || !set
-			slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{
-				Conditions: discoveryv1.EndpointConditions{Ready: &ready},
-				TargetRef:  &corev1.ObjectReference{Kind: kindPod, Namespace: pod.Namespace, Name: pod.Name},
-			})
-			if w.kind != kindPod {
+			if pod := c.pod(w); w.kind != kindPod {
 				if pods[key{kindPod, pod.Namespace, pod.Name}], err = json.Marshal(pod); err != nil {
 					return nil, nil, err
 				}
 			}
 		}
+		slice := c.endpointSlice(s, selected)
 		if endpointSlices[key{kindEndpointSlice, slice.Namespace, slice.Name}], err = json.Marshal(slice); err != nil {
 			return nil, nil, err
 		}
 	}
 	return pods, endpointSlices, nil
+}
+
+// endpointSlice returns the endpoints of a Service: one for each workload, or one of its own where it has no
+// selector. A workload for which SetReady was not called is ready.
+func (c *Cluster) endpointSlice(s *corev1.Service, workloads []key) *discoveryv1.EndpointSlice {
+	slice := &discoveryv1.EndpointSlice{
+		TypeMeta: metav1.TypeMeta{APIVersion: discoveryv1.SchemeGroupVersion.String(), Kind: kindEndpointSlice},
+		ObjectMeta: metav1.ObjectMeta{
+			Name: s.Name + "-webhooktest", Namespace: s.Namespace,
+			Labels: map[string]string{discoveryv1.LabelServiceName: s.Name},
+		},
+	}
+	if len(s.Spec.Selector) == 0 {
+		ready := c.ready[key{kindService, s.Namespace, s.Name}]
+		slice.Endpoints = []discoveryv1.Endpoint{{Conditions: discoveryv1.EndpointConditions{Ready: &ready}}}
+	}
+	for _, w := range workloads {
+		ready, set := c.ready[w]
+		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{
+			Conditions: discoveryv1.EndpointConditions{Ready: new(ready || !set)},
+			TargetRef:  &corev1.ObjectReference{Kind: kindPod, Namespace: w.namespace, Name: c.pod(w).Name},
+		})
+	}
+	return slice
 }
 
 func service(o object) (*corev1.Service, error) {
