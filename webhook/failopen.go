@@ -44,7 +44,9 @@ func (f failOpen) Handle(ctx context.Context, req admission.Request) (resp admis
 
 func (f failOpen) open(ctx context.Context, req *admission.Request, cause string, err error) admission.Response {
 	logf.FromContext(ctx).Error(err, "Admission failed open", "stage", f.stage, "kind", req.Kind.Kind, "namespace", req.Namespace, "name", req.Name)
-	play.Report(ctx, func() play.Decision { return play.Decision{Err: err} })
+	if observe := play.Observer(ctx); observe != nil {
+		observe(play.Decision{Err: err})
+	}
 	f.metrics.errors.WithLabelValues(f.stage, cause).Inc()
 	resp := allow(policy.Skip, "", policy.Warning("mirrorgate could not decide (%s); %s stored as written", cause, f.stored)).Response
 	resp.AuditAnnotations = map[string]string{"decision": "error", "reason": cause}

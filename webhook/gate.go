@@ -85,7 +85,9 @@ func (g *Gate) handler(stage string, decide func(context.Context, *admission.Req
 				return admission.Response{}, err
 			}
 			g.opts.Metrics.decided(req, out)
-			play.Report(ctx, out.report)
+			if observe := play.Observer(ctx); observe != nil {
+				observe(out.whole())
+			}
 			if out.action != policy.None || out.reason != policy.NoMirror {
 				out.AuditAnnotations = map[string]string{"decision": string(out.action), "reason": string(out.reason)}
 			}
@@ -112,8 +114,8 @@ func allow(action policy.Action, reason policy.Reason, warnings ...string) outco
 	}
 }
 
-// report returns the outcome for an observer of the handler.
-func (o *outcome) report() play.Decision {
+// whole returns the outcome for an observer of the handler.
+func (o *outcome) whole() play.Decision {
 	d := play.Decision{Action: o.action, Reason: o.reason, Verdicts: o.decision.Verdicts, Misfits: o.decision.Plan.Misfits}
 	for _, n := range o.notices {
 		d.Warnings = append(d.Warnings, n.Text())

@@ -146,7 +146,7 @@ func (v *value) scalar(n *yamlv3.Node) error {
 		v.any = json.Number(n.Value)
 	case tag == "!!str" && (n.Style != 0 || !slices.Contains(booleans, strings.ToLower(n.Value))), tag == "!!timestamp":
 		v.any = n.Value
-	default: // kubectl's library knows what else a scalar may mean.
+	default: // everything else means the same as to kubectl, whose library this is
 		return yaml.Unmarshal([]byte(n.Value), &v.any)
 	}
 	return nil

@@ -35,8 +35,8 @@ type Options struct {
 	// Routes are the routes to look after, as in serve --routes: "gateway-api", "istio"; both when empty. Others are
 	// stored as they are written.
 	Routes []string
-	// UnreadyGrace is how long a variant may be unready before its mirrors are parked. It is off when 0; serve has
-	// 10 s unless told otherwise. Time passes only by Advance.
+	// UnreadyGrace is how long a variant may be unready before its mirrors are parked. It is off when 0, while
+	// the default of serve is 10 s. Time passes only by Advance.
 	UnreadyGrace time.Duration
 	// AssumeVariants takes Services, workloads, DestinationRules and ReferenceGrants that the cluster lacks as
 	// applied and ready, as mirrorgate lint --variants-elsewhere does.
@@ -164,9 +164,8 @@ func (c *Cluster) applyRoute(ctx context.Context, o object) (Result, error) {
 	return c.write(ctx, o, "")
 }
 
-// Touch plays what the controller would do now: every stored route whose mirrors are not where its variants
-// want them is touched, and admission decides on it again. It returns the results of these routes, by kind and
-// name.
+// Touch plays the controller: it touches every stored route whose mirrors are not as policy decides now, and
+// admission decides on the route again. It returns the results of these routes, sorted by kind, namespace and name.
 func (c *Cluster) Touch(ctx context.Context) ([]Result, error) {
 	var results []Result
 	for _, k := range slices.SortedFunc(maps.Keys(c.objects), key.compare) {

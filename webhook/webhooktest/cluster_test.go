@@ -281,6 +281,15 @@ func TestReadinessThatCannotBeSet(t *testing.T) {
 	require.ErrorContains(t, c.Delete("Deployment", "prod", "shop-v2"), "there is no Deployment prod/shop-v2")
 }
 
+func TestWorkloadThatComesBackIsReadyAgain(t *testing.T) {
+	c := newCluster(t, Options{}, cluster, mirroring(10))
+	require.NoError(t, c.SetReady("Deployment", "prod", "shop-v2", false))
+	require.NoError(t, c.Delete("Deployment", "prod", "shop-v2"))
+	require.Len(t, touch(t, c), 1)
+	apply(t, c, cluster)
+	assert.Equal(t, Restore, touch(t, c)[0].Action)
+}
+
 func TestRoutesThatAreNotAdmittedAreStoredAsWritten(t *testing.T) {
 	disabled := "{apiVersion: v1, kind: Namespace, metadata: {name: prod, labels: {mirrorgate.dev/admission: disabled}}}"
 	for name, c := range map[string]*Cluster{

@@ -3,7 +3,7 @@
 //
 // A Cluster holds plain objects and can change. Apply writes objects as kubectl does, routes through both
 // webhooks; SetReady and Delete make variants unready and gone; Touch plays the controller. Every write of a
-// route has a Result: what was decided and why, which mirrors are active or parked, the warnings and the denial.
+// route has a Result: the decision and its reason, the state of every mirror, the warnings and the denial.
 //
 //	c, err := webhooktest.New(webhooktest.Options{Policy: policy}, cluster)
 //	results, err := c.Apply(ctx, routes)

@@ -32,7 +32,7 @@ type Outcome struct {
 }
 
 // Write sends a request to the mutating handler, applies its patch, and sends the result to the validating
-// handler, which may be nil. The error reports a patch that does not apply.
+// handler, which may be nil. The error is about a patch that does not apply.
 func Write(ctx context.Context, req admission.Request, mutator, validator admission.Handler) (Outcome, error) {
 	resp := mutator.Handle(ctx, req)
 	out := Outcome{Warnings: resp.Warnings}
@@ -108,7 +108,7 @@ func read(raw []byte) (identity, error) {
 	return identity{gv.WithKind(o.Kind), cmp.Or(o.Namespace, metav1.NamespaceDefault), cmp.Or(o.Name, o.GenerateName)}, nil
 }
 
-// Decision is what a handler of routes decided, with all that its answer has no room for.
+// Decision is the decision of a handler of routes, with details for which its answer has no room.
 type Decision struct {
 	Action policy.Action
 	Reason policy.Reason
@@ -124,14 +124,13 @@ type Decision struct {
 
 type observer struct{}
 
-// Observe returns a context with which handlers report their decisions to f before they answer.
+// Observe returns a context with which handlers pass their decisions to f before they answer.
 func Observe(ctx context.Context, f func(Decision)) context.Context {
 	return context.WithValue(ctx, observer{}, f)
 }
 
-// Report passes a decision to the observer of the context, if it has one.
-func Report(ctx context.Context, decision func() Decision) {
-	if f, ok := ctx.Value(observer{}).(func(Decision)); ok {
-		f(decision())
-	}
+// Observer returns the function that Observe put into a context, nil when there is none.
+func Observer(ctx context.Context) func(Decision) {
+	f, _ := ctx.Value(observer{}).(func(Decision))
+	return f
 }
