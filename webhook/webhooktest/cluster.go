@@ -38,9 +38,9 @@ type Options struct {
 	// UnreadyGrace is how long a variant may be unready before its mirrors are parked. It is off when 0, while
 	// the default of serve is 10 s. Time passes only by Advance.
 	UnreadyGrace time.Duration
-	// AssumeVariants takes Services, workloads, DestinationRules and ReferenceGrants that the cluster lacks as
+	// AssumeApplied takes Services, workloads, DestinationRules and ReferenceGrants that the cluster lacks as
 	// applied and ready, as mirrorgate lint --variants-elsewhere does.
-	AssumeVariants bool
+	AssumeApplied bool
 	// AllowUnknownFields accepts fields that the kinds do not have in the versions that mirrorgate knows.
 	AllowUnknownFields bool
 }
@@ -116,7 +116,7 @@ type variants struct{ *Cluster }
 // Resolve is called by the webhooks.
 func (v variants) Resolve(_ context.Context, rt *route.Route) (policy.Snapshot, error) {
 	snap := v.index.Snapshot(rt)
-	if v.opts.AssumeVariants {
+	if v.opts.AssumeApplied {
 		snap.AssumeApplied()
 	}
 	return snap, nil

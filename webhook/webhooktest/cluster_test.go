@@ -321,7 +321,7 @@ func TestOptionsOfServe(t *testing.T) {
 		"not the root namespace":        {Options{RootNamespace: "mesh"}, "istio-system", "cluster.local", Parked, DestinationRuleNotFound},
 		"another cluster domain":        {Options{ClusterDomain: "corp.internal"}, "default", "corp.internal", Active, VariantReady},
 		"not the cluster domain":        {Options{ClusterDomain: "corp.internal"}, "default", "cluster.local", Parked, DestinationRuleNotFound},
-		"variants that are assumed":     {Options{AssumeVariants: true}, "hidden", "cluster.local", Active, VariantReady},
+		"variants that are assumed":     {Options{AssumeApplied: true}, "hidden", "cluster.local", Active, VariantReady},
 		"variants that are not assumed": {Options{}, "hidden", "cluster.local", Parked, DestinationRuleNotFound},
 	} {
 		c := newCluster(t, tc.opts, fmt.Sprintf(subsets, tc.rule, tc.domain))
@@ -344,7 +344,7 @@ func TestOptionsOfServe(t *testing.T) {
 }
 
 func TestAssumedVariantIsNotOneThatContradicts(t *testing.T) {
-	c := newCluster(t, Options{AssumeVariants: true}, strings.Replace(cluster, "port: 80", "port: 81", 1))
+	c := newCluster(t, Options{AssumeApplied: true}, strings.Replace(cluster, "port: 80", "port: 81", 1))
 	assert.Equal(t, PortNotFound, one(t, c, mirroring(10)).Reason)
 }
 

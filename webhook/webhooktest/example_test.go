@@ -79,7 +79,7 @@ spec:
 		{percent: 20, want: webhooktest.None},
 		{percent: 50, want: webhooktest.Deny},
 	} {
-		c, err := webhooktest.New(webhooktest.Options{Policy: limits, AssumeVariants: true})
+		c, err := webhooktest.New(webhooktest.Options{Policy: limits, AssumeApplied: true})
 		must(err)
 		results, err := c.Apply(context.Background(), fmt.Appendf(nil, route, tc.percent))
 		must(err)
