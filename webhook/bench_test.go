@@ -12,7 +12,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/patch"
 )
 
-// BenchmarkHandlers is what a decision costs without HTTP around it.
+// BenchmarkHandlers measures a decision without HTTP around it.
 func BenchmarkHandlers(b *testing.B) {
 	ready, absent := New(fakeResolver{state: policy.Ready}, Options{}), New(fakeResolver{state: policy.Absent}, Options{})
 	t := &testing.T{}

@@ -1,8 +1,8 @@
 package webhook
 
-// How much a caller can make us hold. Whoever reaches the port can call, and a body that
-// is announced and never ends would be held for as long: some dozens, and the process is
-// out of memory, and with it the answers to everybody's writes.
+// A bound on the memory that callers can make the process hold. Anybody who reaches the port can call, and a
+// body that is announced and never ends would be held for as long. Some dozens of these would exhaust the
+// memory, and then no write of anybody would be answered.
 
 import (
 	"context"
@@ -13,42 +13,42 @@ import (
 )
 
 const (
-	// patience is how long a caller has to send a review, and how long a large one
+	// bodyTimeout is how long a caller has to send a review, and how long a large review
 	// waits for its turn. The API server gives up after 3 s.
-	patience = 3 * time.Second
-	// small is what is read at any time, in bytes: a route of this size is a large one.
-	small = 64 << 10
-	// maxLarge bounds what is announced of larger reviews at a time, in bytes. Read and
-	// decoded they are several times that.
+	bodyTimeout = 3 * time.Second
+	// smallBody is the largest review, in bytes, that is read without waiting; a route of this size is a large one.
+	smallBody = 64 << 10
+	// maxLarge bounds the announced bytes of all larger reviews that are read at the same time. Read and
+	// decoded, a review takes several times its size.
 	maxLarge = 4 * maxReview
 )
 
-// intake is shared by the handlers of a server.
-type intake struct {
-	patience time.Duration
-	large    *semaphore.Weighted
+// bodyLimit is shared by the handlers of a server.
+type bodyLimit struct {
+	timeout time.Duration
+	large   *semaphore.Weighted
 }
 
-func newIntake() *intake { return &intake{patience, semaphore.NewWeighted(maxLarge)} }
+func newBodyLimit() *bodyLimit { return &bodyLimit{bodyTimeout, semaphore.NewWeighted(maxLarge)} }
 
-// begin makes sure that a review can be read, and returns what ends that. It is an
-// error when too many large ones are under way.
-func (in *intake) begin(w http.ResponseWriter, r *http.Request) (end func(), err error) {
+// acquire waits until a review can be read. The caller must call release after it is answered. It is an
+// error when too many large reviews are under way for as long as the timeout.
+func (l *bodyLimit) acquire(w http.ResponseWriter, r *http.Request) (release func(), err error) {
 	size := r.ContentLength
 	if size < 0 || size > maxReview {
 		size = maxReview
 	}
-	end = func() {}
-	if size > small {
-		ctx, cancel := context.WithTimeout(r.Context(), in.patience)
+	release = func() {}
+	if size > smallBody {
+		ctx, cancel := context.WithTimeout(r.Context(), l.timeout)
 		defer cancel()
-		if err := in.large.Acquire(ctx, size); err != nil {
+		if err := l.large.Acquire(ctx, size); err != nil {
 			return nil, err
 		}
-		end = func() { in.large.Release(size) }
+		release = func() { l.large.Release(size) }
 	}
-	// Only after it had its turn. The server lifts it when it has the body. Without a
-	// connection there is nobody to be slow.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(in.patience))
-	return end, nil
+	// The time to send begins only after the wait. The server lifts the deadline when it has the body. A writer
+	// without a connection cannot have a deadline, and needs none.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(l.timeout))
+	return release, nil
 }

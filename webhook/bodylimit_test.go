@@ -24,20 +24,20 @@ import (
 )
 
 // served is the mutating webhook on a real socket, instrumented as the library does.
-func served(t *testing.T, in *intake) *httptest.Server {
+func served(t *testing.T, limit *bodyLimit) *httptest.Server {
 	t.Helper()
-	return handled(t, in, New(fakeResolver{state: policy.Absent}, Options{}).Mutator())
+	return handled(t, limit, New(fakeResolver{state: policy.Absent}, Options{}).Mutator())
 }
 
-func handled(t *testing.T, in *intake, handler admission.Handler) *httptest.Server {
+func handled(t *testing.T, limit *bodyLimit, handler admission.Handler) *httptest.Server {
 	t.Helper()
 	counted := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "calls_total", Help: "Calls by status."}, []string{"code"})
-	server := httptest.NewServer(promhttp.InstrumentHandlerCounter(counted, newReviews(handler, in)))
+	server := httptest.NewServer(promhttp.InstrumentHandlerCounter(counted, newReviews(handler, limit)))
 	t.Cleanup(server.Close)
 	return server
 }
 
-// announce begins a call, sends some of its body, and leaves it at that.
+// announce begins a call, sends the first bytes of its body, and no more.
 func announce(t *testing.T, server *httptest.Server, size, sent int) net.Conn {
 	t.Helper()
 	var dialer net.Dialer
@@ -55,7 +55,7 @@ func call(t *testing.T, server *httptest.Server, size int) int {
 	return calling(t, server, size)()
 }
 
-// calling is a call that is still to be made; its status is 0 when there is no answer.
+// calling prepares a call; the returned function makes it, and returns status 0 when there is no answer.
 func calling(t *testing.T, server *httptest.Server, size int) func() int {
 	t.Helper()
 	body := reviewJSON(t, request(t, admissionv1.Create, fmt.Sprintf(mirrored, "a", 10), ""))
@@ -75,9 +75,9 @@ func answer(req *http.Request) int {
 	return resp.StatusCode
 }
 
-func TestBodyThatNeverEndsIsLetGo(t *testing.T) {
-	server := served(t, &intake{500 * time.Millisecond, semaphore.NewWeighted(maxLarge)})
-	for _, sent := range []int{0, 1, small} {
+func TestBodyThatNeverEndsTimesOut(t *testing.T) {
+	server := served(t, &bodyLimit{500 * time.Millisecond, semaphore.NewWeighted(maxLarge)})
+	for _, sent := range []int{0, 1, smallBody} {
 		conn := announce(t, server, maxReview, sent)
 		require.NoError(t, conn.SetReadDeadline(time.Now().Add(10*time.Second)))
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -85,13 +85,13 @@ func TestBodyThatNeverEndsIsLetGo(t *testing.T) {
 		require.NoError(t, resp.Body.Close())
 		require.Equal(t, http.StatusBadRequest, resp.StatusCode)
 	}
-	require.Equal(t, http.StatusOK, call(t, server, 0), "its room is free again")
+	require.Equal(t, http.StatusOK, call(t, server, 0), "its bytes are released")
 	require.Equal(t, http.StatusOK, call(t, server, 1<<20))
 }
 
-// The connections of an API server are idle for as long as they like.
-func TestConnectionOutlivesThePatienceWithOneCall(t *testing.T) {
-	server := served(t, &intake{50 * time.Millisecond, semaphore.NewWeighted(maxLarge)})
+// The API server keeps idle connections open for any time.
+func TestConnectionOutlivesTheTimeoutOfOneCall(t *testing.T) {
+	server := served(t, &bodyLimit{50 * time.Millisecond, semaphore.NewWeighted(maxLarge)})
 	conn := announce(t, server, 1, 1)
 	answers := bufio.NewReader(conn)
 	for range 2 {
@@ -109,8 +109,8 @@ func TestConnectionOutlivesThePatienceWithOneCall(t *testing.T) {
 
 // A live read may take long, and a deadline that passes meanwhile would end the context of this call and of
 // all that follow on the connection.
-func TestAnswerMayTakeLongerThanTheReviewHadToArrive(t *testing.T) {
-	server := handled(t, &intake{50 * time.Millisecond, semaphore.NewWeighted(maxLarge)},
+func TestAnswerMayTakeLongerThanTheTimeoutOfTheBody(t *testing.T) {
+	server := handled(t, &bodyLimit{50 * time.Millisecond, semaphore.NewWeighted(maxLarge)},
 		admission.HandlerFunc(func(ctx context.Context, _ admission.Request) admission.Response {
 			select {
 			case <-ctx.Done():
@@ -126,19 +126,19 @@ func TestAnswerMayTakeLongerThanTheReviewHadToArrive(t *testing.T) {
 		req.Header.Set("Content-Type", "application/json")
 		resp, err := http.DefaultClient.Do(req)
 		require.NoError(t, err)
-		said, err := io.ReadAll(resp.Body)
+		answered, err := io.ReadAll(resp.Body)
 		require.NoError(t, err)
 		require.NoError(t, resp.Body.Close())
-		require.Contains(t, string(said), `"allowed":true`)
+		require.Contains(t, string(answered), `"allowed":true`)
 	}
 }
 
-func TestLargeReviewsOfOthersDoNotKeepSmallOnesOut(t *testing.T) {
-	in := &intake{time.Minute, semaphore.NewWeighted(maxLarge)}
-	server := served(t, in)
+func TestLargeReviewsDoNotBlockSmallOnes(t *testing.T) {
+	limit := &bodyLimit{time.Minute, semaphore.NewWeighted(maxLarge)}
+	server := served(t, limit)
 	full := func() bool {
-		if in.large.TryAcquire(1) {
-			in.large.Release(1)
+		if limit.large.TryAcquire(1) {
+			limit.large.Release(1)
 			return false
 		}
 		return true
@@ -148,18 +148,18 @@ func TestLargeReviewsOfOthersDoNotKeepSmallOnesOut(t *testing.T) {
 		slow = append(slow, announce(t, server, maxReview, 1))
 	}
 	require.Eventually(t, full, 10*time.Second, time.Millisecond)
-	require.Equal(t, http.StatusOK, call(t, server, small))
+	require.Equal(t, http.StatusOK, call(t, server, smallBody))
 
-	waits, large := make(chan int, 1), calling(t, server, small+1)
+	waits, large := make(chan int, 1), calling(t, server, smallBody+1)
 	go func() { waits <- large() }()
-	require.Never(t, func() bool { return len(waits) > 0 }, 100*time.Millisecond, 10*time.Millisecond, "no room")
+	require.Never(t, func() bool { return len(waits) > 0 }, 100*time.Millisecond, 10*time.Millisecond, "a large review waits")
 	require.NoError(t, slow[0].Close())
 	require.Equal(t, http.StatusOK, <-waits)
 
-	impatient := served(t, &intake{50 * time.Millisecond, in.large})
+	impatient := served(t, &bodyLimit{50 * time.Millisecond, limit.large})
 	slow = append(slow, announce(t, server, maxReview, 1))
 	require.Eventually(t, full, 10*time.Second, time.Millisecond)
-	require.Equal(t, http.StatusServiceUnavailable, call(t, impatient, small+1))
+	require.Equal(t, http.StatusServiceUnavailable, call(t, impatient, smallBody+1))
 	for _, conn := range slow[1:] {
 		require.NoError(t, conn.Close())
 	}

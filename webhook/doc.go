@@ -1,10 +1,9 @@
-// Package webhook is the door to the API server: it decodes admission requests,
-// lets policy decide, and answers with operations, warnings or a denial. It is
-// the only package that knows AdmissionReview.
+// Package webhook answers the API server's admission requests: it decodes them,
+// lets policy decide, and answers with operations, warnings or a denial. Only
+// packages below it know AdmissionReview.
 //
-// A Gate offers both handlers. In the cluster it reads a cache of the API
-// server; in a unit test it reads plain objects (see FromYAML), without a
-// cluster, a network or a clock.
+// Gate has the handlers for routes, Services the one for Services. To test routes
+// and policies without a cluster, use package webhooktest.
 //
 // # Failing open
 //
@@ -19,7 +18,7 @@
 //	sends a patch that does not apply     denies the request
 //	has a failing matchCondition          skips the webhook
 //
-// So failing open is written in the handlers: whatever goes wrong inside, the
+// So the handlers themselves fail open: after any internal error the
 // answer is Allowed with a warning, and a counter goes up. Only a verdict on the
 // user's own input denies.
 package webhook

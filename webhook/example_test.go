@@ -9,8 +9,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
 
-// A platform team holds its routes and policies against the gate in go test:
-// what is in the repository is the cluster, and no server is needed.
+// A platform team tests its routes and policies in go test: the manifests in the repository are the cluster.
 func ExampleFromYAML() {
 	cluster := []byte(`
 apiVersion: v1
@@ -64,8 +63,8 @@ spec:
 	// 50 %: spec.rules[0].filters[0].requestMirror.backendRef.port: Invalid value: 81: PortNotFound: Service "prod/shop-v2" has no such port; ports: 80; spec.rules[0].filters[0].requestMirror.percent: Invalid value: 50: PolicyExceeded: a mirror in namespace "prod" may copy at most 20 % of the traffic
 }
 
-// While its variant is missing a mirror is parked: the stored route is valid
-// without it and still says that it is there.
+// A mirror is parked while its variant is missing: the stored route is valid
+// without it, and still names it.
 func ExampleGate_Admit() {
 	gate, err := webhook.FromYAML(webhook.Options{})
 	if err != nil {

@@ -1,7 +1,7 @@
 package webhook
 
-// An installation begins with a validating webhook that lets through what it
-// cannot judge. It is closed here, after a write that must be denied was.
+// An installation begins with validating webhooks of failure policy Ignore, so that a broken installation
+// blocks no write. This loop moves each to Fail after it has denied a write that must be denied.
 
 import (
 	"bytes"
@@ -21,68 +21,66 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// How often an installation is looked at: soon until it is proved, then now and
-// then, because whoever applies the manifests again opens it again, and because kinds
-// of routes come later.
+// How often the configuration is checked: often while a webhook is still open, then less, because applying
+// the manifests again opens them again, and because kinds of routes may be installed later.
 const (
-	armSoon  = 2 * time.Second
-	armLater = 10 * time.Second
+	checkOpen   = 2 * time.Second
+	checkClosed = 10 * time.Second
 )
 
-// Arming moves the validating webhooks of an installation from failure policy
+// FailClosed moves the validating webhooks of an installation from failure policy
 // Ignore to Fail, one by one, each after it denied a write in a dry run.
-type Arming struct {
+type FailClosed struct {
 	Client kubernetes.Interface
 	// Configuration is the name of the ValidatingWebhookConfiguration.
 	Configuration string
-	// Namespace is where the writes are tried; the webhooks must be called for it.
+	// Namespace is the namespace of the dry runs; the webhooks must be called for it.
 	Namespace string
-	// Registry gets mirrorgate_webhook_armed; nil for none.
+	// Registry gets the metric mirrorgate_webhook_armed; may be nil.
 	Registry prometheus.Registerer
 	Log      logr.Logger
 
-	armed *prometheus.GaugeVec
-	said  map[string]string
+	closed *prometheus.GaugeVec
+	logged map[string]string // the last problem of each webhook
 }
 
-// proofs are, for each kind of webhook, the resources of which one that the
-// cluster serves must be denied: a mirror of a backend to itself, which no later
-// event can repair and no schema knows.
-var proofs = map[string][]proof{
+// probes hold, for each webhook, objects of which the first kind that the cluster serves must be denied: a
+// mirror of a backend to itself, which no later event can repair and no schema knows.
+var probes = map[string][]probe{
 	"gateway.validate.mirrorgate.dev": {
-		{"gateway.networking.k8s.io/v1", "httproutes", "HTTPRoute", gatewayProof},
+		{"gateway.networking.k8s.io/v1", "httproutes", "HTTPRoute", gatewayProbe},
 	},
 	"istio.validate.mirrorgate.dev": {
-		{"networking.istio.io/v1", "virtualservices", "VirtualService", istioProof},
+		{"networking.istio.io/v1", "virtualservices", "VirtualService", istioProbe},
 	},
 }
 
 const (
-	gatewayProof = `{"rules":[{"filters":[{"type":"RequestMirror","requestMirror":{"backendRef":{"name":"mirrorgate-probe","port":80}}}],` +
+	gatewayProbe = `{"rules":[{"filters":[{"type":"RequestMirror","requestMirror":{"backendRef":{"name":"mirrorgate-probe","port":80}}}],` +
 		`"backendRefs":[{"name":"mirrorgate-probe","port":80}]}]}`
-	istioProof = `{"hosts":["mirrorgate-probe"],"http":[{"route":[{"destination":{"host":"mirrorgate-probe","port":{"number":80}}}],` +
+	istioProbe = `{"hosts":["mirrorgate-probe"],"http":[{"route":[{"destination":{"host":"mirrorgate-probe","port":{"number":80}}}],` +
 		`"mirror":{"host":"mirrorgate-probe","port":{"number":80}}}]}`
 )
 
-type proof struct{ apiVersion, resource, kind, spec string }
+type probe struct{ apiVersion, resource, kind, spec string }
 
-// Start looks at the configuration until ctx ends.
-func (a *Arming) Start(ctx context.Context) error {
-	a.said = map[string]string{}
-	if a.Registry != nil && a.armed == nil {
-		a.armed = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+// Start checks the configuration again and again until ctx ends.
+func (f *FailClosed) Start(ctx context.Context) error {
+	f.logged = map[string]string{}
+	if f.Registry != nil && f.closed == nil {
+		f.closed = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "mirrorgate_webhook_armed",
-			Help: "1 when a validating webhook was proved to deny and has failure policy Fail; told by the leader.",
+			Help: "1 when a validating webhook was proved to deny and has failure policy Fail; reported by the leader.",
 		}, []string{"webhook"})
-		a.Registry.MustRegister(a.armed)
+		f.Registry.MustRegister(f.closed)
 	}
-	if a.armed != nil {
-		defer a.armed.Reset() // what another leader finds out is its to tell
+	if f.closed != nil {
+		defer f.closed.Reset() // only the current leader reports
 	}
 	for {
-		pause := armLater
-		if open := a.look(ctx); open {
-			pause = armSoon
+		pause := checkClosed
+		if open := f.check(ctx); open {
+			pause = checkOpen
 		}
 		wait := time.NewTimer(pause)
 		select {
@@ -94,52 +92,52 @@ func (a *Arming) Start(ctx context.Context) error {
 	}
 }
 
-// look proves and arms what is still open, and returns whether something stayed so.
-func (a *Arming) look(ctx context.Context) (open bool) {
-	api := a.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations()
-	have, err := api.Get(ctx, a.Configuration, metav1.GetOptions{})
+// check probes and closes the webhooks that are still open, and reports whether one stayed open.
+func (f *FailClosed) check(ctx context.Context) (open bool) {
+	api := f.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations()
+	have, err := api.Get(ctx, f.Configuration, metav1.GetOptions{})
 	if err != nil {
-		a.say(ctx, "configuration", fmt.Errorf("read ValidatingWebhookConfiguration %q: %w", a.Configuration, err))
+		f.report(ctx, "configuration", fmt.Errorf("read ValidatingWebhookConfiguration %q: %w", f.Configuration, err))
 		return true
 	}
 	changed := false
 	for i := range have.Webhooks {
 		w := &have.Webhooks[i]
 		if w.FailurePolicy != nil && *w.FailurePolicy == admissionregistrationv1.Fail {
-			a.tell(w.Name, 1)
+			f.gauge(w.Name, 1)
 			continue
 		}
-		a.tell(w.Name, 0)
-		proved, err := a.prove(ctx, w.Name)
-		a.say(ctx, w.Name, err)
-		if !proved {
-			open = open || err != nil // without the kind there is nothing to wait for
+		f.gauge(w.Name, 0)
+		denies, err := f.denies(ctx, w.Name)
+		f.report(ctx, w.Name, err)
+		if !denies {
+			open = open || err != nil // a kind that is not served needs no frequent checks
 			continue
 		}
 		w.FailurePolicy, changed = new(admissionregistrationv1.Fail), true
 	}
 	if changed {
 		if have, err = api.Update(ctx, have, metav1.UpdateOptions{FieldManager: FieldManager}); err != nil {
-			a.say(ctx, "configuration", fmt.Errorf("move ValidatingWebhookConfiguration %q to Fail: %w", a.Configuration, err))
+			f.report(ctx, "configuration", fmt.Errorf("move ValidatingWebhookConfiguration %q to Fail: %w", f.Configuration, err))
 			return true
 		}
-		a.Log.Info("the validating webhooks deny: failure policy is now Fail", "configuration", a.Configuration)
+		f.Log.Info("The validating webhooks deny: failure policy is now Fail", "configuration", f.Configuration)
 		for _, w := range have.Webhooks {
 			if *w.FailurePolicy == admissionregistrationv1.Fail {
-				a.tell(w.Name, 1)
+				f.gauge(w.Name, 1)
 			}
 		}
 	}
-	if err := a.disown(ctx, have); err != nil {
-		a.say(ctx, "configuration", err)
+	if err := f.disown(ctx, have); err != nil {
+		f.report(ctx, "configuration", err)
 		return true
 	}
 	return open
 }
 
-// disown gives up that the failure policy is ours: whoever applies the manifests
-// again, with the Ignore that they hold, would meet a conflict.
-func (a *Arming) disown(ctx context.Context, have *admissionregistrationv1.ValidatingWebhookConfiguration) error {
+// disown gives up the ownership of the failure policy: otherwise applying the manifests
+// again, with the Ignore that they hold, would be a conflict.
+func (f *FailClosed) disown(ctx context.Context, have *admissionregistrationv1.ValidatingWebhookConfiguration) error {
 	fields := len(have.ManagedFields)
 	have.ManagedFields = slices.DeleteFunc(have.ManagedFields, func(e metav1.ManagedFieldsEntry) bool {
 		return e.Manager == FieldManager && e.FieldsV1 != nil && strings.Contains(e.FieldsV1.GetRawString(), `"f:failurePolicy"`)
@@ -147,27 +145,27 @@ func (a *Arming) disown(ctx context.Context, have *admissionregistrationv1.Valid
 	if len(have.ManagedFields) == fields || len(have.ManagedFields) == 0 {
 		return nil
 	}
-	_, err := a.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Update(ctx, have, metav1.UpdateOptions{FieldManager: FieldManager})
+	_, err := f.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Update(ctx, have, metav1.UpdateOptions{FieldManager: FieldManager})
 	if err != nil {
-		return fmt.Errorf("give up the failure policy of ValidatingWebhookConfiguration %q: %w", a.Configuration, err)
+		return fmt.Errorf("give up the failure policy of ValidatingWebhookConfiguration %q: %w", f.Configuration, err)
 	}
 	return nil
 }
 
-// prove tells whether a webhook denied a write that must be denied. It is false
+// denies reports whether a webhook denied a write that must be denied. It is false
 // without an error where the cluster serves none of its kinds.
-func (a *Arming) prove(ctx context.Context, webhook string) (bool, error) {
-	for _, p := range proofs[webhook] {
-		err := a.try(ctx, p)
+func (f *FailClosed) denies(ctx context.Context, webhook string) (bool, error) {
+	for _, p := range probes[webhook] {
+		err := f.dryRun(ctx, p)
 		var status apierrors.APIStatus
 		switch {
 		case err == nil:
-			return false, fmt.Errorf("a %s that mirrors to itself was not denied in a dry run: the API server does not reach us, or trusts another CA; "+
+			return false, fmt.Errorf("a %s that mirrors to itself was not denied in a dry run: the API server does not reach mirrorgate, or trusts another CA; "+
 				"failure policy stays Ignore", p.kind)
 		case strings.Contains(err.Error(), fmt.Sprintf("admission webhook %q denied the request", webhook)):
 			return true, nil
 		case apierrors.IsNotFound(err) && errors.As(err, &status) && status.Status().Details != nil && status.Status().Details.Kind == "namespaces":
-			return false, fmt.Errorf("namespace %s, in which the webhook is tried, does not exist: %w", a.Namespace, err)
+			return false, fmt.Errorf("namespace %s, in which the webhook is tried, does not exist: %w", f.Namespace, err)
 		case apierrors.IsNotFound(err):
 			continue // the cluster does not serve this kind
 		default:
@@ -177,30 +175,30 @@ func (a *Arming) prove(ctx context.Context, webhook string) (bool, error) {
 	return false, nil
 }
 
-func (a *Arming) try(ctx context.Context, p proof) error {
+func (f *FailClosed) dryRun(ctx context.Context, p probe) error {
 	var body bytes.Buffer
 	fmt.Fprintf(&body, `{"apiVersion":%q,"kind":%q,"metadata":{"name":"mirrorgate-probe","namespace":%q},"spec":%s}`,
-		p.apiVersion, p.kind, a.Namespace, p.spec)
-	return a.Client.AdmissionregistrationV1().RESTClient().Verb(http.MethodPost).
-		AbsPath("/apis/"+p.apiVersion+"/namespaces/"+a.Namespace, p.resource).
+		p.apiVersion, p.kind, f.Namespace, p.spec)
+	return f.Client.AdmissionregistrationV1().RESTClient().Verb(http.MethodPost).
+		AbsPath("/apis/"+p.apiVersion+"/namespaces/"+f.Namespace, p.resource).
 		Param("dryRun", metav1.DryRunAll).Param("fieldManager", FieldManager).
 		SetHeader("Content-Type", "application/json").Body(body.Bytes()).Do(ctx).Error()
 }
 
-// say logs what is wrong when it is news.
-func (a *Arming) say(ctx context.Context, what string, err error) {
+// report logs a problem unless it was the last one logged for the subject.
+func (f *FailClosed) report(ctx context.Context, subject string, err error) {
 	text := ""
 	if err != nil {
 		text = err.Error()
 	}
-	if text != "" && text != a.said[what] && ctx.Err() == nil {
-		a.Log.Info("the validating webhook stays open", "webhook", what, "why", text)
+	if text != "" && text != f.logged[subject] && ctx.Err() == nil {
+		f.Log.Info("The validating webhook stays open", "webhook", subject, "reason", text)
 	}
-	a.said[what] = text
+	f.logged[subject] = text
 }
 
-func (a *Arming) tell(webhook string, value float64) {
-	if a.armed != nil {
-		a.armed.WithLabelValues(webhook).Set(value)
+func (f *FailClosed) gauge(webhook string, value float64) {
+	if f.closed != nil {
+		f.closed.WithLabelValues(webhook).Set(value)
 	}
 }

@@ -13,15 +13,15 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 )
 
-// An alert asks for the least of all replicas: one that leads no more must not go on saying what it saw.
-func TestWhoLeadsNoMoreTellsNothingOfWhatIsArmed(t *testing.T) {
+// The alert takes the minimum over all replicas: one that no longer leads must not go on reporting old values.
+func TestOnlyTheLeaderReportsWhichWebhooksAreClosed(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
-	told := func() int {
+	reported := func() int {
 		n, err := testutil.GatherAndCount(registry, "mirrorgate_webhook_armed")
 		require.NoError(t, err)
 		return n
 	}
-	a := &Arming{
+	f := &FailClosed{
 		Client: fake.NewClientset(&admissionregistrationv1.ValidatingWebhookConfiguration{
 			ObjectMeta: metav1.ObjectMeta{Name: "mirrorgate"},
 			Webhooks: []admissionregistrationv1.ValidatingWebhook{
@@ -34,10 +34,10 @@ func TestWhoLeadsNoMoreTellsNothingOfWhatIsArmed(t *testing.T) {
 	for range 2 {
 		ctx, end := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
-		go func() { ended <- a.Start(ctx) }()
-		require.Eventually(t, func() bool { return told() == 2 }, 10*time.Second, time.Millisecond)
+		go func() { ended <- f.Start(ctx) }()
+		require.Eventually(t, func() bool { return reported() == 2 }, 10*time.Second, time.Millisecond)
 		end()
 		require.NoError(t, <-ended)
-		require.Zero(t, told())
+		require.Zero(t, reported())
 	}
 }

@@ -33,12 +33,12 @@ type fakeResolver struct {
 	panic string
 }
 
-func (f fakeResolver) Resolve(_ context.Context, doc *route.Route) (policy.Snapshot, error) {
+func (f fakeResolver) Resolve(_ context.Context, rt *route.Route) (policy.Snapshot, error) {
 	if f.panic != "" {
 		panic(f.panic)
 	}
 	snap := policy.Snapshot{Variants: map[route.Target]policy.Variant{}}
-	for _, m := range doc.Every {
+	for _, m := range rt.Every {
 		v := policy.Variant{State: f.state, Exists: true, Ports: []policy.Port{{Number: 80}}}
 		if f.state != policy.Ready {
 			v.Reason, v.Detail = policy.ScaledToZero, `Deployment "v2" is scaled to 0`
@@ -79,7 +79,7 @@ func request(t *testing.T, op admissionv1.Operation, object, old string) admissi
 	return req
 }
 
-func TestFaultsOfOursLetTheWriteThrough(t *testing.T) {
+func TestInternalErrorsLetTheWriteThrough(t *testing.T) {
 	for name, tc := range map[string]struct {
 		resolver fakeResolver
 		cause    string
@@ -92,7 +92,7 @@ func TestFaultsOfOursLetTheWriteThrough(t *testing.T) {
 			reg := prometheus.NewRegistry()
 			gate := New(tc.resolver, Options{Metrics: NewMetrics(reg)})
 			for stage, h := range map[string]admission.Handler{"mutate": gate.Mutator(), "validate": gate.Validator()} {
-				// 150 % is wrong: even so, we do not deny what we could not judge.
+				// 150 % is wrong, but a write that could not be judged is not denied.
 				resp := h.Handle(t.Context(), request(t, admissionv1.Create, fmt.Sprintf(mirrored, "a", 150), ""))
 				assert.True(t, resp.Allowed, stage)
 				assert.Empty(t, resp.Patches, stage)
@@ -106,16 +106,16 @@ func TestFaultsOfOursLetTheWriteThrough(t *testing.T) {
 	}
 }
 
-// forgetful answers as fakeResolver does, after it has blanked the bytes that the
-// operations are for.
+// forgetful answers as fakeResolver does, but blanks the object first, so that
+// the operations no longer apply to it.
 type forgetful struct {
 	fakeResolver
 	raw []byte
 }
 
-func (f forgetful) Resolve(ctx context.Context, doc *route.Route) (policy.Snapshot, error) {
+func (f forgetful) Resolve(ctx context.Context, rt *route.Route) (policy.Snapshot, error) {
 	copy(f.raw, "{}"+strings.Repeat(" ", len(f.raw)))
-	return f.fakeResolver.Resolve(ctx, doc)
+	return f.fakeResolver.Resolve(ctx, rt)
 }
 
 // The API server would deny the write for such a patch, whatever the failure
@@ -133,8 +133,8 @@ func TestPatchThatDoesNotApplyIsNotSent(t *testing.T) {
 	assert.Zero(t, testutil.CollectAndCount(gate.opts.Metrics.decisions), "nothing was decided")
 }
 
-// Applied again while nobody can be asked about the variant: what was parked
-// stays parked, what was active stays active.
+// A route is applied again while the state of the variant is unknown: parked mirrors stay parked, and active ones
+// active.
 func TestUnknownVariantLeavesItsMirrorWhereItWasStored(t *testing.T) {
 	route, edited := fmt.Sprintf(mirrored, "a", 10), fmt.Sprintf(mirrored, "a", 20)
 	create := request(t, admissionv1.Create, route, "")
@@ -160,7 +160,7 @@ func TestUnknownVariantLeavesItsMirrorWhereItWasStored(t *testing.T) {
 }
 
 func TestOnlyWritesThatConcernMirrorsAreDecided(t *testing.T) {
-	boom := fakeResolver{panic: "must not be asked"}
+	boom := fakeResolver{panic: "must not be called"}
 	plain := strings.Replace(fmt.Sprintf(mirrored, "a", 10), "RequestMirror", "ExtensionRef", 1)
 	plain = strings.Replace(plain, "requestMirror", "extensionRef", 1)
 	stored := fmt.Sprintf(mirrored, "a", 10)
@@ -179,9 +179,9 @@ func TestOnlyWritesThatConcernMirrorsAreDecided(t *testing.T) {
 	}
 }
 
-// The schema refuses what is no route, with a better message than ours.
-func TestWhatCannotBeReadIsAllowedWithAWarning(t *testing.T) {
-	for _, h := range []admission.Handler{New(fakeResolver{panic: "must not be asked"}, Options{}).Mutator(), New(fakeResolver{}, Options{}).Validator()} {
+// The schema refuses an object that is no route, with a better message than the webhook could.
+func TestUnreadableRouteIsAllowedWithAWarning(t *testing.T) {
+	for _, h := range []admission.Handler{New(fakeResolver{panic: "must not be called"}, Options{}).Mutator(), New(fakeResolver{}, Options{}).Validator()} {
 		resp := h.Handle(t.Context(), request(t, admissionv1.Create, `{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: web}, spec: {rules: RequestMirror}}`, ""))
 		assert.True(t, resp.Allowed)
 		assert.Empty(t, resp.Patches)
@@ -218,8 +218,8 @@ func TestBackendIsFoundAgainUnderAnotherPort(t *testing.T) {
 	assert.JSONEq(t, want, string(stored))
 }
 
-// Nobody authenticates to the port of a webhook, so a request must not be able
-// to make a time series.
+// Callers of a webhook's port are not authenticated, so a request must not be able
+// to create a time series.
 func TestLabelsOfMetricsAreBounded(t *testing.T) {
 	gate := New(fakeResolver{state: policy.Ready}, Options{Metrics: NewMetrics(prometheus.NewRegistry())})
 	for n := range 100 {
@@ -254,7 +254,7 @@ func TestAnswersAreBounded(t *testing.T) {
 	assert.Contains(t, resp.Warnings[63], "more warnings")
 }
 
-func TestATouchIsDecidedThoughNothingChanged(t *testing.T) {
+func TestTouchIsDecidedEvenWhenNothingChanged(t *testing.T) {
 	stored := fmt.Sprintf(mirrored, "a", 10)
 	req := request(t, admissionv1.Update, stored, stored)
 	gate := New(fakeResolver{state: policy.Absent}, Options{})
@@ -303,7 +303,7 @@ func TestAStrippedAnnotationIsRecoveredFromTheOldObject(t *testing.T) {
 	assert.JSONEq(t, string(parked), string(out))
 }
 
-func TestOnlyWhatAWriteMakesWrongIsDenied(t *testing.T) {
+func TestOnlyContradictionsThatAWriteMakesAreDenied(t *testing.T) {
 	gate := New(fakeResolver{state: policy.Ready}, Options{})
 	bad := fmt.Sprintf(mirrored, "a", 150)
 	resp := gate.Validator().Handle(t.Context(), request(t, admissionv1.Create, bad, ""))
@@ -326,9 +326,9 @@ func TestOnlyWhatAWriteMakesWrongIsDenied(t *testing.T) {
 	assert.False(t, resp.Allowed, "wrong in another way")
 }
 
-// A route that the controller makes of Iter8's documents is written with a mirror or
-// without, and never with a parked one.
-func TestRouteOfIter8IsRefusedWhereAnotherIsParked(t *testing.T) {
+// A route that the controller makes from Iter8's documents is written with a mirror or
+// without it, and never with a parked one.
+func TestRouteOfIter8IsRefusedInsteadOfParked(t *testing.T) {
 	const (
 		owned   = `{name: web, namespace: shop, ownerReferences: [{apiVersion: v1, kind: ConfigMap, name: a, uid: b, controller: true}]}`
 		other   = `{name: web, namespace: shop, ownerReferences: [{apiVersion: apps/v1, kind: ConfigMap, name: a, uid: b}]}`

@@ -1,5 +1,7 @@
 package webhook
 
+// The metrics of all handlers.
+
 import (
 	"slices"
 	"strconv"
@@ -13,17 +15,17 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// Metrics counts what the handlers decide. Labels hold no text of a request, so
-// their number is bounded whoever asks.
+// Metrics counts the decisions of the handlers. No label holds text of a request, so
+// callers cannot add to the number of series.
 type Metrics struct {
 	decisions *prometheus.CounterVec
 	errors    *prometheus.CounterVec
 	duration  *prometheus.HistogramVec
-	steered   *prometheus.CounterVec
+	services  *prometheus.CounterVec
 }
 
 // NewMetrics registers the handlers' metrics; with a nil registerer they are
-// counted and shown nowhere.
+// counted but not exposed.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	f := promauto.With(reg)
 	m := &Metrics{
@@ -33,19 +35,19 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"kind", "operation", "action", "reason", "dry_run"}),
 		errors: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "mirrorgate_internal_errors_total",
-			Help: "Admission requests that were let through undecided because of a fault of ours, by handler and cause.",
+			Help: "Admission requests that were let through undecided because of a fault of mirrorgate's own, by handler and cause.",
 		}, []string{"stage", "cause"}),
 		duration: f.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "mirrorgate_admission_duration_seconds",
 			Help:    "Time to decide on one admission request, live reads included.",
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2},
 		}, []string{"stage"}),
-		steered: f.NewCounterVec(prometheus.CounterOpts{
+		services: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "mirrorgate_services_admitted_total",
 			Help: "Writes of Services that may have a proxy in front of them, by where their selector leads (own, bypass, proxied) and dry run.",
 		}, []string{"mode", "dry_run"}),
 	}
-	// There from the start: an alert on an increase does not see the first of a series.
+	// Every series is there from the start: an alert on an increase does not see the first value of a new one.
 	for _, stage := range []string{stageMutate, stageValidate} {
 		for _, cause := range []string{"internal error", "panic", "timeout", "variant unknown"} {
 			m.errors.WithLabelValues(stage, cause)

@@ -1,5 +1,7 @@
 package webhook
 
+// Registration of a process outside the cluster, by URL and for as long as it runs.
+
 import (
 	"bytes"
 	"cmp"
@@ -27,35 +29,34 @@ const (
 	ValidatePath = "/validate"
 )
 
-// Registration is how a program outside the cluster makes itself known to the
-// API server: both webhook configurations of an installation, by URL.
+// Registration makes a program outside the cluster known to the API server, by both webhook configurations
+// of an installation, with its URL in place of a Service.
 type Registration struct {
 	// URL is the address of the webhook server: https://HOST:PORT.
 	URL *url.URL
-	// CABundle is the PEM of the CA that the API server should trust.
+	// CABundle is the CA that the API server should trust, in PEM.
 	CABundle []byte
-	// Routes are the components of the manifests whose webhooks are registered, those of all
-	// routes when empty.
+	// Routes are the components of the manifests whose webhooks are registered; all when empty.
 	Routes []string
 	// FailurePolicy is that of the validating webhook, Fail when empty.
 	FailurePolicy admissionregistrationv1.FailurePolicyType
 }
 
 // Name is the name of both configurations. It depends on the URL, so that a
-// program that was killed finds its own again, and never those of others.
+// program that was killed finds its own configurations again, and never those of others.
 func (r Registration) Name() string {
 	sum := sha256.Sum256([]byte(r.URL.String()))
 	return "mirrorgate-" + hex.EncodeToString(sum[:4])
 }
 
 // Apply creates both configurations, or updates them. The mutating one comes
-// first: judged alone, a route would be denied what would have been parked.
+// first: without it, the validating one would deny routes whose mirrors would have been parked.
 func (r Registration) Apply(ctx context.Context, client kubernetes.Interface) error {
 	mutating, validating, err := r.configurations()
 	if err != nil {
 		return err
 	}
-	// Server-side apply, so that what an earlier run left behind is replaced.
+	// Server-side apply replaces configurations that an earlier run left behind.
 	options := metav1.PatchOptions{FieldManager: FieldManager, Force: new(true)}
 	api := client.AdmissionregistrationV1()
 	if _, err := api.MutatingWebhookConfigurations().Patch(ctx, r.Name(), types.ApplyPatchType, mutating, options); err != nil {
@@ -67,8 +68,8 @@ func (r Registration) Apply(ctx context.Context, client kubernetes.Interface) er
 	return nil
 }
 
-// Remove deletes both configurations. What is not there is no error, and what has
-// another CA is another program's that was started with the same URL.
+// Remove deletes both configurations. A missing one is no error. One with another CA stays: it
+// belongs to another program that was started with the same URL.
 func (r Registration) Remove(ctx context.Context, client kubernetes.Interface) error {
 	// The validating one goes first: it is the one that can block a write.
 	validating, mutating := client.AdmissionregistrationV1().ValidatingWebhookConfigurations(), client.AdmissionregistrationV1().MutatingWebhookConfigurations()
@@ -83,13 +84,13 @@ func (r Registration) Remove(ctx context.Context, client kubernetes.Interface) e
 	return errors.Join(goneOrTaken(err), goneOrTaken(err2))
 }
 
-// only deletes an object as it was read.
+// only makes a delete fail unless the object is still as it was read.
 func only(o metav1.Object) metav1.DeleteOptions {
 	uid, version := o.GetUID(), o.GetResourceVersion()
 	return metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid, ResourceVersion: &version}}
 }
 
-// goneOrTaken drops the errors that say that there is nothing of ours to delete.
+// goneOrTaken drops the errors which mean that there is no configuration of this program to delete.
 func goneOrTaken(err error) error {
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 		return nil
@@ -97,7 +98,7 @@ func goneOrTaken(err error) error {
 	return err
 }
 
-// configurations are those of the manifests, pointed at the URL, as JSON.
+// configurations returns the manifests' configurations, pointed at the URL, as JSON.
 func (r Registration) configurations() (mutating, validating []byte, err error) {
 	routes := r.Routes
 	if len(routes) == 0 {
@@ -122,16 +123,16 @@ func (r Registration) configurations() (mutating, validating []byte, err error) 
 	return mutating, validating, err
 }
 
-// Namespaces selects the namespaces in which the webhooks are called.
+// Namespaces returns the selector of the namespaces in which the webhooks are called.
 func Namespaces() (labels.Selector, error) {
-	m, _, err := manifests.Webhooks(manifests.GatewayAPI) // they have all the same
+	m, _, err := manifests.Webhooks(manifests.GatewayAPI) // all have the same
 	if err != nil {
 		return nil, err
 	}
 	return metav1.LabelSelectorAsSelector(m.Webhooks[0].NamespaceSelector)
 }
 
-// client is how the API server reaches us in place of the Service of an installation.
+// client returns the client configuration with the URL in place of an installation's Service.
 func (r Registration) client(installed admissionregistrationv1.WebhookClientConfig) admissionregistrationv1.WebhookClientConfig {
 	target := r.URL.JoinPath(*installed.Service.Path).String()
 	return admissionregistrationv1.WebhookClientConfig{URL: &target, CABundle: r.CABundle}

@@ -9,7 +9,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/manifests"
 )
 
-func TestRegistrationIsForTheRoutesThatAreLookedAfter(t *testing.T) {
+func TestRegistrationIsForTheChosenRoutes(t *testing.T) {
 	u, err := url.Parse("https://192.0.2.7:9443")
 	require.NoError(t, err)
 	for _, routes := range [][]string{{manifests.GatewayAPI}, {manifests.Istio}, manifests.Routes(), nil} {

@@ -1,7 +1,7 @@
 package webhook
 
 // AdmissionReviews over HTTP. controller-runtime's own handler reads each review
-// twice through a scheme, which costs several times what a decision does; this
+// twice through a scheme, which costs several times as much as a decision; this
 // one reads it once and leaves the rest to the library.
 
 import (
@@ -30,27 +30,27 @@ var reviewType = metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.Stri
 
 // reviews answers the API server's calls of one webhook.
 type reviews struct {
-	hook   *admission.Webhook
-	intake *intake
+	hook  *admission.Webhook
+	limit *bodyLimit
 }
 
-func newReviews(h admission.Handler, in *intake) reviews {
+func newReviews(h admission.Handler, limit *bodyLimit) reviews {
 	// Requests get no logger of their own: making one costs more than a
 	// decision, and only faults are logged.
-	quiet := func(base logr.Logger, _ *admission.Request) logr.Logger { return base }
-	return reviews{&admission.Webhook{Handler: h, LogConstructor: quiet}, in}
+	logger := func(base logr.Logger, _ *admission.Request) logr.Logger { return base }
+	return reviews{&admission.Webhook{Handler: h, LogConstructor: logger}, limit}
 }
 
-// ServeHTTP answers what is no review with a plain HTTP error: the API server
+// ServeHTTP answers one review. A body that is no review gets a plain HTTP error: the API server
 // takes that as a failed call, to which the failure policy applies.
 func (s reviews) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	end, err := s.intake.begin(w, r)
+	release, err := s.limit.acquire(w, r)
 	if err != nil {
-		logf.FromContext(r.Context()).Error(err, "too many large reviews at a time", "path", r.URL.Path)
+		logf.FromContext(r.Context()).Error(err, "Too many large reviews at a time", "path", r.URL.Path)
 		http.Error(w, "too many large reviews at a time", http.StatusServiceUnavailable)
 		return
 	}
-	defer end()
+	defer release()
 	in := incoming.Get().(*review)
 	defer func() {
 		in.empty()
@@ -58,7 +58,7 @@ func (s reviews) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 	status, err := in.read(w, r)
 	if err != nil {
-		logf.FromContext(r.Context()).Error(err, "not an admission review", "path", r.URL.Path)
+		logf.FromContext(r.Context()).Error(err, "Not an admission review", "path", r.URL.Path)
 		http.Error(w, err.Error(), status)
 		return
 	}
@@ -66,12 +66,12 @@ func (s reviews) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	err = json.NewEncoder(w).Encode(admissionv1.AdmissionReview{TypeMeta: reviewType, Response: &answer.AdmissionResponse})
 	if err != nil {
-		logf.FromContext(r.Context()).Error(err, "admission answer not sent", "path", r.URL.Path)
+		logf.FromContext(r.Context()).Error(err, "Admission answer not sent", "path", r.URL.Path)
 	}
 }
 
-// review is read into memory of earlier ones: most of what a review costs is two
-// objects of some kilobytes, and nothing keeps them when the answer is out.
+// review is read into the memory of earlier ones: most of its cost is two
+// objects of some kilobytes, and nothing refers to them after the answer.
 type review struct {
 	admissionv1.AdmissionReview
 	request     admissionv1.AdmissionRequest
@@ -80,10 +80,10 @@ type review struct {
 
 var incoming = sync.Pool{New: func() any { return &review{} }}
 
-// maxKept bounds the memory that stays with each of an idle review's objects, in bytes.
+// maxKept bounds the memory that an idle review keeps for each of its objects, in bytes.
 const maxKept = 64 << 10
 
-// empty lets go of what was read, but for memory to read into.
+// empty drops the review that was read, and keeps memory to read the next one into.
 func (in *review) empty() {
 	in.AdmissionReview, in.request = admissionv1.AdmissionReview{}, admissionv1.AdmissionRequest{}
 	if cap(in.object) > maxKept {
@@ -94,7 +94,7 @@ func (in *review) empty() {
 	}
 }
 
-// read returns the HTTP status that says why there is no review.
+// read reads a review from a request. After an error the status is the one to answer with.
 func (in *review) read(w http.ResponseWriter, r *http.Request) (status int, err error) {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		return http.StatusUnsupportedMediaType, fmt.Errorf("content type %q: must be application/json", r.Header.Get("Content-Type"))

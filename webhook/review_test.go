@@ -42,9 +42,8 @@ func reviewJSON(t *testing.T, req admission.Request) []byte {
 	return raw
 }
 
-// Every field of a request that the API server sends arrives, as the library's
-// own decoder reads it.
-func TestReviewIsReadWhole(t *testing.T) {
+// The request equals the one that the library's own decoder reads.
+func TestEveryFieldOfAReviewIsRead(t *testing.T) {
 	req := request(t, admissionv1.Update, fmt.Sprintf(mirrored, "a", 10), fmt.Sprintf(mirrored, "b", 10))
 	req.UID, req.SubResource, req.RequestSubResource = "7", "status", "status"
 	req.RequestKind = &metav1.GroupVersionKind{Group: "g", Version: "v1beta1", Kind: "K"}
@@ -65,8 +64,8 @@ func TestReviewIsReadWhole(t *testing.T) {
 	assert.Equal(t, want, got.AdmissionReview)
 }
 
-// Reviews share memory one after the other: none may see what an earlier one left.
-func TestReviewKnowsNothingOfTheOneBefore(t *testing.T) {
+// Reviews reuse the memory of earlier ones, and must not see their content.
+func TestReviewHasNothingOfTheOneBefore(t *testing.T) {
 	read := func(into *review, body []byte) {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", bytes.NewReader(body))
 		r.Header.Set("Content-Type", "application/json")
@@ -87,7 +86,7 @@ func TestReviewKnowsNothingOfTheOneBefore(t *testing.T) {
 	assert.Empty(t, reused.Request.OldObject.Raw)
 	reused.Request.OldObject.Raw = nil
 	assert.Equal(t, want, reused.AdmissionReview)
-	assert.Same(t, kept, &reused.object[0], "the memory is not used again")
+	assert.Same(t, kept, &reused.object[0], "the memory is not reused")
 
 	large := request(t, admissionv1.Create, fmt.Sprintf(mirrored, strings.Repeat("d", maxKept), 10), "")
 	read(&reused, reviewJSON(t, large))
@@ -111,7 +110,7 @@ func TestReviewIsAnswered(t *testing.T) {
 	assert.Contains(t, string(answer.Response.Patch), "x-mirrorgate-parked-")
 }
 
-func TestWhatIsNoReviewIsRefusedAsAFailedCall(t *testing.T) {
+func TestBodyThatIsNoReviewIsAFailedCall(t *testing.T) {
 	const head = `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"`
 	for name, tc := range map[string]struct {
 		contentType, body string

@@ -1,24 +1,18 @@
 package webhook
 
-// The webhook of Services: it leads a Service to its proxies and back. It only ever changes the
-// selector, and the annotation that keeps the author's.
+// The mutating webhook of Services: it leads a Service to its proxies and back. It changes only the selector,
+// and the annotation that keeps the author's selector.
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
-	"runtime/debug"
 	"strconv"
-	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/mirrorgate/mirrorgate/internal/intercept"
@@ -30,60 +24,39 @@ import (
 // ServicesPath is the path of the handler on the webhook server.
 const ServicesPath = "/mutate-services"
 
-// Fronts tells what the cluster says about a Service and the proxies in front of it.
-type Fronts interface {
-	// View is about a Service as it would be stored. It fails while not everything is known.
+// Parents knows the Services that may have proxies in front of them.
+type Parents interface {
+	// View returns the state of the cluster around a Service as it would be stored. It is an error while the
+	// caches are not complete.
 	View(*corev1.Service) (intercept.View, error)
 }
 
-// Services steers the selectors of Services that have a proxy in front of them.
+// Services leads Services to the proxies in front of them.
 type Services struct {
-	fronts  Fronts
+	parents Parents
 	metrics *Metrics
 }
 
 // NewServices returns a Services; metrics may be nil.
-func NewServices(fronts Fronts, metrics *Metrics) *Services {
+func NewServices(parents Parents, metrics *Metrics) *Services {
 	if metrics == nil {
 		metrics = NewMetrics(nil)
 	}
-	return &Services{fronts: fronts, metrics: metrics}
+	return &Services{parents: parents, metrics: metrics}
 }
 
 // Register mounts the handler on a webhook server.
 func (s *Services) Register(server interface{ Register(string, http.Handler) }) {
-	server.Register(ServicesPath, newReviews(s.Mutator(), newIntake()))
+	server.Register(ServicesPath, newReviews(s.Mutator(), newBodyLimit()))
 }
 
 // Mutator returns the handler of the mutating webhook. It fails open: after an error or a panic the
-// Service is stored as it was written, and the controller mends it.
+// Service is stored as it was written, and the controller corrects it.
 func (s *Services) Mutator() admission.Handler {
-	return admission.HandlerFunc(func(ctx context.Context, req admission.Request) (resp admission.Response) {
-		start := time.Now()
-		defer func() {
-			if p := recover(); p != nil {
-				logf.FromContext(ctx).Error(fmt.Errorf("panic: %v", p), "admission failed open", "stage", stageService, "stack", string(debug.Stack()))
-				resp = s.failedOpen("panic")
-			}
-			s.metrics.duration.WithLabelValues(stageService).Observe(time.Since(start).Seconds())
-		}()
-		resp, err := s.mutate(&req)
-		if err != nil {
-			logf.FromContext(ctx).Error(err, "admission failed open", "stage", stageService, "namespace", req.Namespace, "name", req.Name)
-			return s.failedOpen(cause(err))
-		}
-		return resp
-	})
+	return failOpen{stage: stageService, metrics: s.metrics, stored: "the selector of this Service is", handle: s.mutate}
 }
 
-func (s *Services) failedOpen(why string) admission.Response {
-	s.metrics.errors.WithLabelValues(stageService, why).Inc()
-	resp := allow(policy.Skip, "", policy.Warning("mirrorgate could not decide (%s); the selector of this Service is stored as written", why)).Response
-	resp.AuditAnnotations = map[string]string{"decision": "error", "reason": why}
-	return resp
-}
-
-func (s *Services) mutate(req *admission.Request) (admission.Response, error) {
+func (s *Services) mutate(_ context.Context, req *admission.Request) (admission.Response, error) {
 	var object, old corev1.Service
 	if err := json.Unmarshal(req.Object.Raw, &object); err != nil {
 		return admission.Response{}, fmt.Errorf("read Service: %w", err)
@@ -99,12 +72,12 @@ func (s *Services) mutate(req *admission.Request) (admission.Response, error) {
 		}
 		stored = intercept.Of(&old)
 	}
-	view, err := s.fronts.View(&object)
+	view, err := s.parents.View(&object)
 	if err != nil {
 		return admission.Response{}, err
 	}
 	d := intercept.Decide(intercept.Of(&object), stored, &view)
-	s.metrics.steered.WithLabelValues(string(d.Mode), strconv.FormatBool(req.DryRun != nil && *req.DryRun)).Inc()
+	s.metrics.services.WithLabelValues(string(d.Mode), strconv.FormatBool(req.DryRun != nil && *req.DryRun)).Inc()
 	var warnings []string
 	if d.Lost {
 		warnings = append(warnings, policy.Warning("mirrorgate: %s; apply the manifest of this Service again", d.Why))
@@ -118,41 +91,16 @@ func (s *Services) mutate(req *admission.Request) (admission.Response, error) {
 	return resp, nil
 }
 
-// Admit plays the write of one Service, YAML or JSON, as the API server does. old is the stored Service
-// that an update replaces, nil for a create.
-func (s *Services) Admit(ctx context.Context, object, old []byte) (Admission, error) {
-	raw, err := oneDocument(object)
-	if err != nil {
-		return Admission{}, fmt.Errorf("object: %w", err)
-	}
-	var o corev1.Service
-	if err := json.Unmarshal(raw, &o); err != nil {
-		return Admission{}, fmt.Errorf("object: %w", err)
-	}
-	req := admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
-		Namespace: cmp.Or(o.Namespace, metav1.NamespaceDefault), Name: o.Name, Operation: admissionv1.Create, Object: runtime.RawExtension{Raw: raw},
-	}}
-	if old != nil {
-		req.Operation = admissionv1.Update
-		if req.OldObject.Raw, err = oneDocument(old); err != nil {
-			return Admission{}, fmt.Errorf("old object: %w", err)
-		}
-	}
-	resp := s.Mutator().Handle(ctx, req)
-	stored, err := patch.Apply(raw, resp.Patches)
-	return Admission{Object: stored, Warnings: resp.Warnings}, err
-}
-
-// selectorEdits make a Service what was decided.
+// selectorEdits returns the operations that give a Service the decided selector, and record the author's.
 func selectorEdits(o *corev1.Service, d *intercept.Decision) []patch.Operation {
 	var edits []patch.Operation
 	if !maps.Equal(o.Spec.Selector, d.Selector) {
 		edits = append(edits, patch.Add("/spec/selector", d.Selector))
 	}
 	at := patch.Pointer("/metadata/annotations").Key(wellknown.SelectorAnnotation)
-	_, recorded := o.Annotations[wellknown.SelectorAnnotation]
+	have, recorded := o.Annotations[wellknown.SelectorAnnotation]
 	switch {
-	case d.Recorded == o.Annotations[wellknown.SelectorAnnotation] && (d.Recorded != "" || !recorded):
+	case d.Recorded == have && (d.Recorded != "" || !recorded):
 	case d.Recorded == "":
 		edits = append(edits, patch.Remove(at))
 	case o.Annotations == nil:

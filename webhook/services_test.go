@@ -19,14 +19,14 @@ import (
 	"github.com/mirrorgate/mirrorgate/patch"
 )
 
-// fakeFronts answers with one view for every Service, or fails.
-type fakeFronts struct {
+// fakeParents answers with one view for every Service, or fails.
+type fakeParents struct {
 	view  intercept.View
 	err   error
 	panic string
 }
 
-func (f *fakeFronts) View(*corev1.Service) (intercept.View, error) {
+func (f *fakeParents) View(*corev1.Service) (intercept.View, error) {
 	if f.panic != "" {
 		panic(f.panic)
 	}
@@ -69,8 +69,8 @@ func serving() intercept.View {
 }
 
 func TestServiceFollowsItsProxies(t *testing.T) {
-	fronts := &fakeFronts{view: serving()}
-	s := NewServices(fronts, nil)
+	parents := &fakeParents{view: serving()}
+	s := NewServices(parents, nil)
 	proxied, _ := admit(t, s, httpbin, "")
 	assert.Contains(t, string(proxied), `"selector":{"app":"mirrorgate-httpbin"}`)
 	assert.Contains(t, string(proxied), `"fieldOfTomorrow":"kept"`)
@@ -81,42 +81,42 @@ func TestServiceFollowsItsProxies(t *testing.T) {
 	applied, _ := admit(t, s, httpbin, string(proxied))
 	assert.JSONEq(t, string(proxied), string(applied), "applied again")
 
-	fronts.view.Proxies = nil
+	parents.view.Proxies = nil
 	bypassed, _ := admit(t, s, string(proxied), string(proxied))
 	assert.Contains(t, string(bypassed), `"selector":{"app":"httpbin","version":"v1"}`)
-	fronts.view.Wanted = false
+	parents.view.Wanted = false
 	back, _ := admit(t, s, string(bypassed), string(bypassed))
 	assert.Contains(t, string(back), `"selector":{"app":"httpbin"}`)
 	assert.NotContains(t, string(back), "mirrorgate")
 }
 
 func TestServiceKeepsOtherAnnotations(t *testing.T) {
-	s := NewServices(&fakeFronts{view: serving()}, nil)
+	s := NewServices(&fakeParents{view: serving()}, nil)
 	noted := strings.Replace(httpbin, "namespace: shop", "namespace: shop, annotations: {theirs: stays}", 1)
 	proxied, _ := admit(t, s, noted, "")
 	assert.Contains(t, string(proxied), `"theirs":"stays"`)
-	// What is stripped comes back from the stored object.
+	// A stripped annotation comes back from the stored object.
 	again, _ := admit(t, s, strings.Replace(noted, "app: httpbin", "app: mirrorgate-httpbin", 1), string(proxied))
 	assert.JSONEq(t, string(proxied), string(again))
 }
 
 func TestServiceWebhookFailsOpen(t *testing.T) {
 	for name, c := range map[string]struct {
-		fronts fakeFronts
-		object string
-		cause  string
+		parents fakeParents
+		object  string
+		cause   string
 	}{
-		"not synced":    {fakeFronts{err: intercept.ErrNotSynced}, httpbin, "caches"},
-		"an error":      {fakeFronts{err: errors.New("boom")}, httpbin, "internal error"},
-		"a panic":       {fakeFronts{panic: "boom"}, httpbin, "panic"},
-		"no Service":    {fakeFronts{}, `{spec: {ports: 1}}`, "internal error"},
-		"without spec":  {fakeFronts{view: serving()}, `{metadata: {name: httpbin}}`, ""},
-		"without names": {fakeFronts{view: serving()}, `{metadata: {generateName: x}, spec: {selector: {app: x}}}`, ""},
+		"not synced":    {fakeParents{err: intercept.ErrNotSynced}, httpbin, "caches"},
+		"an error":      {fakeParents{err: errors.New("boom")}, httpbin, "internal error"},
+		"a panic":       {fakeParents{panic: "boom"}, httpbin, "panic"},
+		"no Service":    {fakeParents{}, `{spec: {ports: 1}}`, "internal error"},
+		"without spec":  {fakeParents{view: serving()}, `{metadata: {name: httpbin}}`, ""},
+		"without names": {fakeParents{view: serving()}, `{metadata: {generateName: x}, spec: {selector: {app: x}}}`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			registry := prometheus.NewPedanticRegistry()
 			m := NewMetrics(registry)
-			_, resp := admit(t, NewServices(&c.fronts, m), c.object, "")
+			_, resp := admit(t, NewServices(&c.parents, m), c.object, "")
 			if c.cause == "" {
 				return
 			}
@@ -129,7 +129,7 @@ func TestServiceWebhookFailsOpen(t *testing.T) {
 }
 
 func TestServiceWhoseSelectorIsLostIsLeftAlone(t *testing.T) {
-	_, resp := admit(t, NewServices(&fakeFronts{view: serving()}, nil), strings.Replace(httpbin, "app: httpbin", "app: mirrorgate-httpbin", 1), "")
+	_, resp := admit(t, NewServices(&fakeParents{view: serving()}, nil), strings.Replace(httpbin, "app: httpbin", "app: mirrorgate-httpbin", 1), "")
 	assert.Empty(t, resp.Patches)
 	require.Len(t, resp.Warnings, 1)
 	assert.Contains(t, resp.Warnings[0], "recorded nowhere")
@@ -137,6 +137,6 @@ func TestServiceWhoseSelectorIsLostIsLeftAlone(t *testing.T) {
 
 func TestServiceThatIsDeletedIsLeftAlone(t *testing.T) {
 	deleted := strings.Replace(httpbin, "namespace: shop", `namespace: shop, deletionTimestamp: "2026-01-01T00:00:00Z"`, 1)
-	_, resp := admit(t, NewServices(&fakeFronts{view: serving()}, nil), deleted, "")
+	_, resp := admit(t, NewServices(&fakeParents{view: serving()}, nil), deleted, "")
 	assert.Empty(t, resp.Patches)
 }

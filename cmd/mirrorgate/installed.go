@@ -114,15 +114,15 @@ func (g *gateway) lead(loops []func(context.Context) error) (func(context.Contex
 	if err != nil {
 		return nil, err
 	}
-	arming := &webhook.Arming{
+	failClosed := &webhook.FailClosed{
 		Client: client, Configuration: installation, Namespace: g.opts.ProbeNamespace,
-		Registry: metrics.Registry, Log: g.log.WithName("arming"),
+		Registry: metrics.Registry, Log: g.log.WithName("failclosed"),
 	}
 	if led, ok := g.source.(certs.Led); ok {
 		loops = append(loops, led.Lead)
 	}
 	if g.opts.FailurePolicy == "Fail" {
-		loops = append(loops, arming.Start)
+		loops = append(loops, failClosed.Start)
 	}
 	return together(loops), nil
 }

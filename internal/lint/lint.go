@@ -170,7 +170,7 @@ func (c *checker) judge(m *manifest) error {
 	}
 	snap := c.index.Snapshot(rt)
 	if c.opts.AssumeApplied {
-		assumeApplied(snap)
+		snap.AssumeApplied()
 	}
 	d, err := policy.Decide(rt, snap, c.opts.Policy)
 	if err != nil {
@@ -224,16 +224,4 @@ func (f Finding) explains(p policy.Finding) bool {
 func within(field, of string) bool {
 	rest, ok := strings.CutPrefix(field, of)
 	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
-}
-
-// assumeApplied makes the variants ready whose objects are not all in the files.
-func assumeApplied(snap policy.Snapshot) {
-	for target, v := range snap.Variants {
-		v.Ungranted = false
-		switch v.Reason {
-		case policy.ServiceNotFound, policy.HostNotFound, policy.DestinationRuleNotFound, policy.WorkloadNotFound:
-			v.State, v.Reason, v.Detail = policy.Ready, "", ""
-		}
-		snap.Variants[target] = v
-	}
 }

@@ -104,7 +104,7 @@ func Decide(rt *route.Route, snap Snapshot, cfg Config) (Decision, error) {
 	}
 	d.conclude(managed)
 	d.Notices = notices(rt, &d, snap)
-	d.Warnings = warnings(d.Notices)
+	d.Warnings = Warnings(d.Notices)
 	return d, nil
 }
 

@@ -75,3 +75,16 @@ type Snapshot struct {
 	// Recheck is the time until the end of a grace, which changes the snapshot without any event; 0 means no grace.
 	Recheck time.Duration
 }
+
+// AssumeApplied makes variants ready that lack an object, as if it was applied already. A variant that
+// contradicts objects which are there stays as it is.
+func (s Snapshot) AssumeApplied() {
+	for target, v := range s.Variants {
+		v.Ungranted = false
+		switch v.Reason {
+		case ServiceNotFound, HostNotFound, DestinationRuleNotFound, WorkloadNotFound:
+			v.State, v.Reason, v.Detail = Ready, "", ""
+		}
+		s.Variants[target] = v
+	}
+}

@@ -31,13 +31,13 @@ func Warning(format string, args ...any) string {
 	}, strings.ToValidUTF8(text, ""))
 }
 
-// KnownWarnings returns warnings about findings that the route had before the write.
-func KnownWarnings(findings []Finding) []string {
+// KnownNotices returns notices about findings that the route had before the write.
+func KnownNotices(findings []Finding) []Notice {
 	notices := make([]Notice, len(findings))
 	for i, f := range findings {
 		notices[i] = Notice{Reason: f.Reason, Field: f.Field, Message: f.Message}
 	}
-	return warnings(notices)
+	return notices
 }
 
 // Notice tells the author of a route about a change that mirrorgate made, or about a mirror that is doubtful but not
@@ -51,20 +51,25 @@ type Notice struct {
 	Parked bool
 }
 
-// String returns the notice as a warning. Where the message explains the reason by itself, the constant is left out to
-// save room.
-func (n Notice) String() string {
+// String returns the notice as a warning, cut to the length that clients show.
+func (n Notice) String() string { return Warning("%s", n.Text()) }
+
+// Text returns the notice as a warning of any length. Where the message explains the reason by itself, the constant is
+// left out to save room.
+func (n Notice) Text() string {
 	switch {
 	case n.Parked, n.Reason == VariantUnknown:
-		return Warning("%s: %s", n.Field, n.Message)
+		return fmt.Sprintf("%s: %s", n.Field, n.Message)
 	case n.Field == "":
-		return Warning("%s: %s", n.Reason, n.Message)
+		return fmt.Sprintf("%s: %s", n.Reason, n.Message)
 	default:
-		return Warning("%s: %s: %s", n.Field, n.Reason, n.Message)
+		return fmt.Sprintf("%s: %s: %s", n.Field, n.Reason, n.Message)
 	}
 }
 
-func warnings(notices []Notice) []string {
+// Warnings returns the notices as warnings for the author of a write: at most maxWarnings, each cut to the
+// length that clients show.
+func Warnings(notices []Notice) []string {
 	var out []string
 	for _, n := range notices {
 		if more := len(notices) - len(out); len(out) == maxWarnings-1 && more > 1 {

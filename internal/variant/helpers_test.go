@@ -15,7 +15,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/yaml"
@@ -228,11 +227,6 @@ func ruleOf(name, host, exportTo, subset, labels string) string {
 	namespace, name, _ := strings.Cut(name, "/")
 	return `{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {namespace: ` + namespace + `, name: ` + name + `},
 spec: {host: "` + host + `", exportTo: [` + exportTo + `], subsets: [{name: ` + subset + `, labels: {` + labels + `}}]}}`
-}
-
-// Delete removes an object from the Index, as a watch does; one that is not there is no error.
-func (i *Index) Delete(kind Kind, namespace, name string) {
-	i.update(func(a *affected) { i.remove(kind, types.NamespacedName{Namespace: namespace, Name: name}, a) })
 }
 
 // Replace makes objs all the objects of a kind, as a list does.

@@ -161,6 +161,11 @@ func (i *Index) Upsert(objs ...any) error {
 	return nil
 }
 
+// Delete removes an object. An object that the Index does not have is no error.
+func (i *Index) Delete(kind Kind, namespace, name string) {
+	i.update(func(a *affected) { i.remove(kind, types.NamespacedName{Namespace: namespace, Name: name}, a) })
+}
+
 // replace makes records all the objects of a kind, as a list does.
 func (i *Index) replace(kind Kind, records []record) {
 	i.update(func(a *affected) {

@@ -39,6 +39,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/heap"
 	"github.com/mirrorgate/mirrorgate/internal/variant"
 	"github.com/mirrorgate/mirrorgate/webhook"
+	"github.com/mirrorgate/mirrorgate/webhook/webhooktest"
 )
 
 const (
@@ -304,12 +305,15 @@ func benchReviews(ctx context.Context) ([]review, error) {
 
 // parkedRoute returns a route as it is stored while its variant is missing.
 func parkedRoute(ctx context.Context, object []byte) ([]byte, error) {
-	gate, err := webhook.FromYAML(webhook.Options{})
+	c, err := webhooktest.New(webhooktest.Options{})
 	if err != nil {
 		return nil, err
 	}
-	out, err := gate.Admit(ctx, object, nil)
-	return out.Object, err
+	results, err := c.Apply(ctx, object)
+	if err != nil {
+		return nil, err
+	}
+	return results[0].Stored, nil
 }
 
 func reviewOf(object, old []byte, i int) ([]byte, error) {

@@ -1,0 +1,98 @@
+package webhook
+
+// From a request to a decision, for both handlers of a Gate.
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/mirrorgate/mirrorgate/internal/policy"
+	"github.com/mirrorgate/mirrorgate/internal/route"
+)
+
+// read decodes a request's object. The second result is the outcome where there is nothing to decide.
+func (g *Gate) read(req *admission.Request) (*route.Route, *outcome) {
+	done := func(reason policy.Reason) (*route.Route, *outcome) {
+		out := allow(policy.None, reason)
+		return nil, &out
+	}
+	if req.Operation != admissionv1.Create && req.Operation != admissionv1.Update || !route.MayMirror(req.Object.Raw) {
+		return done(policy.NoMirror)
+	}
+	rt, err := route.Decode(req.Object.Raw, route.Options{
+		ClusterDomain: g.opts.ClusterDomain, Namespace: req.Namespace,
+		Previous: sync.OnceValue(func() *route.Route { return g.readOld(req) }),
+	})
+	switch {
+	case err != nil:
+		// The schema refuses an object that is no route, after the webhooks and with a better message.
+		out := allow(policy.None, policy.Unreadable, policy.Warning("mirrorgate cannot read this route, its mirrors are not checked: %v", err))
+		return nil, &out
+	case rt.Deleting:
+		return done(policy.Deleting)
+	case !rt.Concerns():
+		return done(policy.NoMirror)
+	default:
+		return rt, nil
+	}
+}
+
+// readOld decodes the stored version of the route. It returns nil for one that cannot be read or that never
+// had a mirror.
+func (g *Gate) readOld(req *admission.Request) *route.Route {
+	if req.Operation != admissionv1.Update || !route.MayMirror(req.OldObject.Raw) {
+		return nil
+	}
+	old, err := route.Decode(req.OldObject.Raw, route.Options{ClusterDomain: g.opts.ClusterDomain, Namespace: req.Namespace})
+	if err != nil {
+		return nil
+	}
+	return old
+}
+
+// decide resolves a route's variants and applies policy.
+func (g *Gate) decide(ctx context.Context, stage string, req *admission.Request, rt *route.Route) (policy.Decision, error) {
+	snap, err := g.resolver.Resolve(ctx, rt)
+	if err != nil {
+		return policy.Decision{}, err
+	}
+	keep := false
+	for _, v := range snap.Variants {
+		keep = keep || v.InGrace || v.State == policy.Unknown
+		if v.State == policy.Unknown {
+			g.opts.Metrics.errors.WithLabelValues(stage, "variant unknown").Inc()
+		}
+	}
+	if keep {
+		g.keepParked(req, snap)
+	}
+	return policy.Decide(rt, snap, g.opts.Policy)
+}
+
+// keepParked notes in the snapshot which mirrors the stored route has parked: applying a manifest again must
+// not make them active just because the state of the variant is unknown, or because it was ready until just now.
+func (g *Gate) keepParked(req *admission.Request, snap policy.Snapshot) {
+	old := g.readOld(req)
+	if old == nil {
+		return
+	}
+	for _, m := range old.Every {
+		target := m.Target.WithoutPort()
+		if v, ok := snap.Variants[target]; ok && m.Parked {
+			v.WasParked = true
+			snap.Variants[target] = v
+		}
+	}
+}
+
+// byController reports whether the controller made the write, to have the route decided on again.
+func byController(req *admission.Request) bool {
+	var options struct {
+		FieldManager string `json:"fieldManager"`
+	}
+	return json.Unmarshal(req.Options.Raw, &options) == nil && options.FieldManager == FieldManager
+}

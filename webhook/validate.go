@@ -1,0 +1,79 @@
+package webhook
+
+// The validating webhook of routes: it denies contradictions that no later event can repair.
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/mirrorgate/mirrorgate/internal/policy"
+)
+
+// validate judges the object that would be stored. It denies only contradictions that this write made;
+// everything else is a warning.
+func (g *Gate) validate(ctx context.Context, req *admission.Request) (outcome, error) {
+	rt, done := g.read(req)
+	if done != nil {
+		return *done, nil
+	}
+	d, err := g.decide(ctx, stageValidate, req, rt)
+	if err != nil {
+		return outcome{}, err
+	}
+	var made, stale []policy.Finding
+	if d.Action != policy.Skip && len(d.Findings) > 0 {
+		var before []policy.Finding
+		if old := g.readOld(req); old != nil {
+			stored, err := g.decide(ctx, stageValidate, req, old)
+			if err != nil {
+				return outcome{}, err
+			}
+			before = stored.Findings
+		}
+		made, stale = policy.Introduced(d.Findings, before)
+	}
+	earlier := policy.KnownNotices(stale)
+	out := allow(policy.None, d.Reason, slices.Concat(d.Warnings, policy.Warnings(earlier))...)
+	out.decision, out.notices = d, slices.Concat(d.Notices, earlier)
+	switch {
+	case len(made) > 0:
+		deny(&out, req, made)
+	case len(stale) > 0:
+		out.reason = stale[0].Reason
+	}
+	return out, nil
+}
+
+// maxCauses bounds how many findings an answer lists: a route of a megabyte may have thousands.
+const maxCauses = 100
+
+// deny answers with the findings in the form that the API server's own validation uses.
+func deny(out *outcome, req *admission.Request, findings []policy.Finding) {
+	status := &metav1.Status{
+		Status:  metav1.StatusFailure,
+		Code:    http.StatusUnprocessableEntity,
+		Reason:  metav1.StatusReasonInvalid,
+		Details: &metav1.StatusDetails{Name: req.Name, Group: req.Kind.Group, Kind: req.Kind.Kind},
+	}
+	var texts []string
+	for i, f := range findings {
+		if i == maxCauses {
+			texts = append(texts, fmt.Sprintf("and %d more", len(findings)-i))
+			break
+		}
+		texts = append(texts, f.Error())
+		status.Details.Causes = append(status.Details.Causes, metav1.StatusCause{
+			Type:    metav1.CauseTypeFieldValueInvalid,
+			Field:   f.Field,
+			Message: fmt.Sprintf("Invalid value: %s: %s: %s", f.Value, f.Reason, f.Message),
+		})
+	}
+	status.Message = join(texts)
+	out.action, out.reason = policy.Deny, findings[0].Reason
+	out.Allowed, out.Result = false, status
+}
