@@ -23,7 +23,7 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/controller/intercept"
 	"github.com/mirrorgate/mirrorgate/internal/dataplane"
-	interception "github.com/mirrorgate/mirrorgate/internal/intercept"
+	"github.com/mirrorgate/mirrorgate/internal/intercept/objects"
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
 
@@ -141,7 +141,7 @@ func (g *gateway) registered(ctx context.Context) (bool, error) {
 }
 
 // ownImage fills in the image of the pod that the process runs in, unless another is told.
-func (g *gateway) ownImage(ctx context.Context, config *interception.Config) error {
+func (g *gateway) ownImage(ctx context.Context, config *objects.Config) error {
 	if config.Image != "" {
 		return nil
 	}
