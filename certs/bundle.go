@@ -17,6 +17,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // merge returns a caBundle of the authorities and of those in a bundle, without those that expired: while an
@@ -56,7 +58,7 @@ type registration struct {
 // registrations reads both configurations. One that is not installed is left out.
 func registrations(ctx context.Context, client kubernetes.Interface, name string) ([]registration, error) {
 	api := client.AdmissionregistrationV1()
-	options := metav1.UpdateOptions{FieldManager: OursValue}
+	options := metav1.UpdateOptions{FieldManager: wellknown.FieldManager}
 	var found []registration
 	m, errM := api.MutatingWebhookConfigurations().Get(ctx, name, metav1.GetOptions{})
 	if errM == nil {

@@ -13,12 +13,13 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 	"github.com/mirrorgate/mirrorgate/webhook/internal/play"
 )
 
 // FieldManager is the field manager of the controller's touches. A write under
 // this name is decided on even when it changes nothing.
-const FieldManager = "mirrorgate"
+const FieldManager = wellknown.FieldManager
 
 // Policy holds the rules that a cluster's operator sets: strictness and limits.
 type Policy = policy.Config

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/mirrorgate/mirrorgate/internal/intercept"
+	"github.com/mirrorgate/mirrorgate/internal/intercept/objects"
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 	"github.com/mirrorgate/mirrorgate/patch"
@@ -70,13 +71,13 @@ func (s *Services) mutate(_ context.Context, req *admission.Request) (admission.
 		if err := json.Unmarshal(req.OldObject.Raw, &old); err != nil {
 			return admission.Response{}, fmt.Errorf("read the stored Service: %w", err)
 		}
-		stored = intercept.Of(&old)
+		stored = objects.Read(&old)
 	}
 	view, err := s.parents.View(&object)
 	if err != nil {
 		return admission.Response{}, err
 	}
-	d := intercept.Decide(intercept.Of(&object), stored, &view)
+	d := intercept.Decide(objects.Read(&object), stored, &view)
 	s.metrics.services.WithLabelValues(string(d.Mode), strconv.FormatBool(req.DryRun != nil && *req.DryRun)).Inc()
 	var warnings []string
 	if d.Lost {

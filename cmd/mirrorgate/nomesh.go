@@ -23,7 +23,7 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/controller/intercept"
 	"github.com/mirrorgate/mirrorgate/internal/dataplane"
-	interception "github.com/mirrorgate/mirrorgate/internal/intercept"
+	"github.com/mirrorgate/mirrorgate/internal/intercept/objects"
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
 
@@ -34,18 +34,18 @@ type noMesh struct {
 }
 
 // synced says whether everything is known that Services are decided by.
-func (n *noMesh) synced() bool { return n == nil || n.feed.Synced() }
+func (n *noMesh) synced() bool { return n == nil || n.feed.HasSynced() }
 
 // parents answers about Services with proxies once everything is known.
 func (n *noMesh) parents() dataplane.Synced {
-	return dataplane.Synced{Index: n.index, HasSynced: n.feed.Synced}
+	return dataplane.Synced{Index: n.index, HasSynced: n.feed.HasSynced}
 }
 
 // fronts assembles what every replica needs: the model, and the webhook of Services.
 func (g *gateway) fronts(counted *webhook.Metrics) error {
 	n := &noMesh{index: dataplane.NewIndex(dataplane.Options{})}
 	var err error
-	opts := dataplane.FeedOptions{WithoutEndpoints: true, WithProxies: true}
+	opts := dataplane.FeedOptions{WithoutEndpoints: true, WithProxies: true, Shared: g.cluster}
 	if n.feed, err = dataplane.NewFeed(g.config, n.index, g.log.WithName("proxies"), opts); err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (g *gateway) fronts(counted *webhook.Metrics) error {
 // proxies returns the loops of the leader: one keeps proxies in front of Services, one tells routes what
 // became of them.
 func (g *gateway) proxies(recorder events.EventRecorder) ([]func(context.Context) error, error) {
-	status, err := dataplane.NewStatusWriter(g.config, g.noMesh.index, g.noMesh.feed.Synced, g.log.WithName("status"))
+	status, err := dataplane.NewStatusWriter(g.config, g.noMesh.index, g.noMesh.feed.HasSynced, g.log.WithName("status"))
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +141,7 @@ func (g *gateway) registered(ctx context.Context) (bool, error) {
 }
 
 // ownImage fills in the image of the pod that the process runs in, unless another is told.
-func (g *gateway) ownImage(ctx context.Context, config *interception.Config) error {
+func (g *gateway) ownImage(ctx context.Context, config *objects.Config) error {
 	if config.Image != "" {
 		return nil
 	}

@@ -22,7 +22,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/mirrorgate/mirrorgate/certs"
-	"github.com/mirrorgate/mirrorgate/internal/intercept"
+	"github.com/mirrorgate/mirrorgate/internal/intercept/objects"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 	"github.com/mirrorgate/mirrorgate/manifests"
 	"github.com/mirrorgate/mirrorgate/webhook"
@@ -63,7 +63,7 @@ type serveOptions struct {
 	// Policy has no flags but --strict.
 	Policy webhook.Policy `json:"policy,omitzero"`
 	// Proxy is what proxies in front of Services are like; it has no flags but --proxy-image.
-	Proxy intercept.Config `json:"proxy,omitzero"`
+	Proxy objects.Config `json:"proxy,omitzero"`
 
 	url  *url.URL
 	host string
@@ -87,7 +87,7 @@ func defaultServeOptions() *serveOptions {
 		Workers:        8,
 		LogLevel:       "info",
 		LogFormat:      "text",
-		Proxy:          intercept.DefaultConfig(),
+		Proxy:          objects.DefaultConfig(),
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy/config"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // Exit codes of proxy beside 0 and 1.
@@ -40,7 +42,7 @@ type proxyOptions struct {
 }
 
 func newProxy() *cobra.Command {
-	opts := &proxyOptions{AdminBind: ":15020", DrainTimeout: 30 * time.Second, LogLevel: "info", LogFormat: "text"}
+	opts := &proxyOptions{AdminBind: ":" + strconv.Itoa(wellknown.AdminPort), DrainTimeout: 30 * time.Second, LogLevel: "info", LogFormat: "text"}
 	cmd := &cobra.Command{
 		Use:   "proxy {--config FILE | --service NAME}",
 		Short: "Forward requests, and copy a share of them to a variant",
@@ -100,7 +102,7 @@ Exit codes: 0 everything ended well; 1 it could not start, or stopped serving;
 	f.StringVar(&opts.LogFormat, "log-format", opts.LogFormat, "text or json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if opts.Service != "" && !cmd.Flags().Changed("drain-min") {
-			opts.DrainMin = drainService
+			opts.DrainMin = wellknown.EndpointLag
 		}
 		errs := opts.Validate()
 		for _, name := range []string{"namespace", "kubeconfig", "admin-bind", "access-log"} {
@@ -138,9 +140,6 @@ func (o *proxyOptions) Validate() field.ErrorList {
 	errs = append(errs, oneOf("log-level", o.LogLevel, "debug", "info", "warn", "error")...)
 	return append(errs, oneOf("log-format", o.LogFormat, "text", "json")...)
 }
-
-// drainService is how long proxies and endpoint slices of a Service take to agree that a pod is ending.
-const drainService = 8 * time.Second
 
 // validateService checks what goes with --service.
 func (o *proxyOptions) validateService() field.ErrorList {

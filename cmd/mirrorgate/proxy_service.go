@@ -131,7 +131,7 @@ func (p *serviceProxy) follow(ctx context.Context) (stop func()) {
 
 // step serves what is known by now, and says when to try again, 0 for when something changes.
 func (p *serviceProxy) step(now time.Time) (after time.Duration) {
-	if !p.feed.Synced() {
+	if !p.feed.HasSynced() {
 		if !p.complete.Load() {
 			return 0
 		}
@@ -237,12 +237,10 @@ func (f feedMetrics) Describe(out chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (f feedMetrics) Collect(out chan<- prometheus.Metric) {
-	for resource, state := range f.feed.Resources() {
-		synced := 0.0
-		if state.Synced {
-			synced = 1
-		}
-		out <- prometheus.MustNewConstMetric(feedSynced, prometheus.GaugeValue, synced, resource)
-		out <- prometheus.MustNewConstMetric(feedFailures, prometheus.CounterValue, float64(state.Failures), resource)
+	for resource, listed := range f.feed.Resources() {
+		out <- prometheus.MustNewConstMetric(feedSynced, prometheus.GaugeValue, toFloat(listed), resource)
+	}
+	for resource, failures := range f.feed.Failures() {
+		out <- prometheus.MustNewConstMetric(feedFailures, prometheus.CounterValue, float64(failures), resource)
 	}
 }

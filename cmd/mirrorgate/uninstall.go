@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -25,8 +26,9 @@ func newUninstall() *cobra.Command {
 		Long: `Uninstall deletes both webhook configurations, the validating one first, so that
 nothing that follows can block a write. Every Service with proxies in front of it gets
 its own selector back, and the proxies end once nobody is led to them any more: no
-request is lost. Then it goes through the parked mirrors: they
-stay parked, each in its route's annotation and in the list that is printed; with
+request is lost. Its entries in status.parents of HTTPRoutes are removed; a mirrorgate
+that still runs writes them again, until the last step below. Then it goes through the
+parked mirrors: they stay parked, each in its route's annotation and in the list that is printed; with
 --restore-parked each route is written as its author wrote it, whatever the state of
 the variants, and our annotations are removed. What else was installed is removed by
 what installed it. Mirrors are restored last, when nothing runs that would touch the
@@ -86,6 +88,10 @@ func uninstall(ctx context.Context, out io.Writer, r removal.Removal) error {
 	if err := withoutProxies(ctx, out, r); err != nil {
 		return err
 	}
+	cleared, uncleared := r.Statuses(ctx)
+	for _, name := range cleared {
+		fmt.Fprintf(out, "HTTPRoute %s: its status has no entry of mirrorgate's any more\n", name)
+	}
 	found, err := r.Parked(ctx)
 	for _, p := range found {
 		fmt.Fprintf(out, "%s %s/%s: %s\n", p.Kind, p.Namespace, p.Name, p.Says)
@@ -93,7 +99,7 @@ func uninstall(ctx context.Context, out io.Writer, r removal.Removal) error {
 	if len(found) == 0 && err == nil {
 		fmt.Fprintln(out, "no mirror is parked")
 	}
-	return err
+	return errors.Join(uncleared, err)
 }
 
 // withoutProxies takes the proxies away from in front of Services.

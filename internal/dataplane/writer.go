@@ -21,10 +21,8 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/feed"
 	routes "github.com/mirrorgate/mirrorgate/internal/route"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
-
-// fieldManager is who writes, in managedFields.
-const fieldManager = "mirrorgate"
 
 // StatusWriter keeps our entries in status.parents of HTTPRoutes as an Index has them: a patch of the
 // status alone, that leaves the entries of others as they are, and none where there is nothing to say
@@ -146,7 +144,7 @@ func (w *StatusWriter) write(ctx context.Context, name Name) error {
 	return w.patch(ctx, name, live, wanted)
 }
 
-var httpRouteResource = httpRoutes.at("v1").GroupResource()
+var httpRouteResource = feed.HTTPRoutes.At("v1").GroupResource()
 
 // liveRoute is what an HTTPRoute has beside its spec.
 type liveRoute struct {
@@ -162,7 +160,7 @@ type liveRoute struct {
 
 func (w *StatusWriter) request(verb string, name Name, subresources ...string) *rest.Request {
 	return w.client.Verb(verb).AbsPath(feed.GroupPath(routes.GatewayGroup, "v1")).SetHeader("Accept", runtime.ContentTypeJSON).
-		Namespace(name.Namespace).Resource(httpRoutes.resource).Name(name.Name).SubResource(subresources...)
+		Namespace(name.Namespace).Resource(feed.HTTPRoutes.Resource).Name(name.Name).SubResource(subresources...)
 }
 
 // get reads a route, nil if it is gone.
@@ -206,7 +204,7 @@ func (w *StatusWriter) patch(ctx context.Context, name Name, live *liveRoute, wa
 		return err
 	}
 	err = w.request("PATCH", name, "status").SetHeader("Content-Type", string(types.MergePatchType)).
-		Param("fieldManager", fieldManager).Body(body).Do(ctx).Error()
+		Param("fieldManager", wellknown.FieldManager).Body(body).Do(ctx).Error()
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
@@ -214,51 +212,6 @@ func (w *StatusWriter) patch(ctx context.Context, name Name, live *liveRoute, wa
 		w.wrote(name)
 	}
 	return err
-}
-
-// Clear takes our entries out of the status of every HTTPRoute, for a cluster that mirrorgate leaves. It
-// needs the verb list as well.
-func (w *StatusWriter) Clear(ctx context.Context) error {
-	opts := metav1.ListOptions{Limit: feed.PageSize}
-	source := &feed.Raw{
-		Resource: feed.Resource{GroupVersionResource: httpRoutes.at("v1"), Client: w.client},
-		Convert: func(raw []byte) any {
-			var route struct {
-				Status json.RawMessage `json:"status"`
-			}
-			return json.Unmarshal(raw, &route) == nil && len(ours(route.Status)) > 0
-		},
-	}
-	var failed []error
-	for {
-		page, err := source.List(ctx, "", opts)
-		if apierrors.IsNotFound(err) {
-			return nil // no such kind
-		}
-		if err != nil {
-			return errors.Join(append(failed, err)...)
-		}
-		for _, it := range page.Items {
-			if it.Record == true {
-				failed = append(failed, w.clear(ctx, nameOf(it)))
-			}
-		}
-		if opts.Continue = page.Continue; opts.Continue == "" {
-			return errors.Join(failed...)
-		}
-	}
-}
-
-func (w *StatusWriter) clear(ctx context.Context, name Name) error {
-	for tries := 0; ; tries++ {
-		live, err := w.get(ctx, name)
-		if err != nil || live == nil {
-			return err
-		}
-		if err = w.patch(ctx, name, live, nil); !apierrors.IsConflict(err) || tries == 5 {
-			return err
-		}
-	}
 }
 
 // pace is how often a route was written lately.
