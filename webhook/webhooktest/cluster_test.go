@@ -176,6 +176,14 @@ func TestWarningsAreWhole(t *testing.T) {
 	assert.Equal(t, fmt.Sprintf(`spec.rules[0].filters[0].requestMirror: mirror to %s:80 is parked: Service "default/%s" not found`, long, long), r.Warnings[0])
 }
 
+func TestWarningsOfBothWebhooksAreKept(t *testing.T) {
+	c := newCluster(t, Options{}, cluster)
+	r := one(t, c, strings.Replace(mirroring(10), "namespace: prod", "namespace: prod, annotations: {mirrorgate.dev/parked: junk}", 1))
+	require.Len(t, r.Warnings, 1, "of the mutating webhook, which removes the annotation")
+	assert.Contains(t, r.Warnings[0], string(ParkedInvalid))
+	assert.NotContains(t, string(r.Stored), "junk")
+}
+
 func TestNumbersAndEscapesOutliveParking(t *testing.T) {
 	const route = `{"apiVersion":"networking.istio.io/v1","kind":"VirtualService","metadata":{"name":"shop","namespace":"prod","annotations":{"a":"\ud83d\ude00 \/"}},
 		"spec":{"hosts":["shop"],"http":[{"route":[{"destination":{"host":"shop-v1"},"weight":9007199254740993}],
