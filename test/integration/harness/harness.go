@@ -125,7 +125,7 @@ func (e *Env) MustKubectl(t *testing.T, stdin string, args ...string) string {
 	return out
 }
 
-// Get returns an object, or nil when there is none.
+// Get returns an object, or nil when it does not exist.
 func (e *Env) Get(t *testing.T, namespace, resource, name string) *unstructured.Unstructured {
 	t.Helper()
 	out := e.MustKubectl(t, "", "-n", namespace, "get", resource, name, "-o", "json", "--ignore-not-found", "--show-managed-fields")

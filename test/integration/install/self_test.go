@@ -42,12 +42,12 @@ spec:
   - filters: [{type: RequestMirror, requestMirror: {backendRef: {name: primary, port: 80}}}]
     backendRefs: [{name: primary, port: 80}]
 `
-	env.MustKubectl(t, selfMirror, "-n", work, "create", "-f", "-") // nobody answers yet
+	env.MustKubectl(t, selfMirror, "-n", work, "create", "-f", "-") // no replica answers yet
 	server := launch(t, env.Namespace(t), "--certs", "auto")
 	waitReady(t, server)
 	require.Contains(t, server.Log(), "source=self")
-	// Nothing leads from the front to it yet, so no proof can succeed.
-	harness.Eventually(t, func() bool { return strings.Contains(server.Log(), "was not denied in a dry run") }, "no failed proof is told")
+	// Nothing connects the front to it yet, so no proof can succeed.
+	harness.Eventually(t, func() bool { return strings.Contains(server.Log(), "was not denied in a dry run") }, "no failed proof is logged")
 	v, err := clientset(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), "mirrorgate", metav1.GetOptions{})
 	require.NoError(t, err)
 	for _, w := range v.Webhooks {
@@ -59,7 +59,7 @@ spec:
 	_, stderr, err := env.Try(t, selfMirror, "-n", env.Namespace(t), "create", "-f", "-")
 	require.Error(t, err)
 	require.Contains(t, stderr, "MirrorsItself")
-	require.Empty(t, env.MustKubectl(t, "", "-n", "default", "get", "httproutes,virtualservices", "-o", "name"), "a proof is stored")
+	require.Empty(t, env.MustKubectl(t, "", "-n", "default", "get", "httproutes,virtualservices", "-o", "name"), "a proof was stored")
 }
 
 func TestManifestsAreAppliedAgainOverARunningMirrorgate(t *testing.T) {
