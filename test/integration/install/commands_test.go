@@ -24,7 +24,8 @@ var programs = []string{"bash", "curl", "docker", "git", "go", "helm", "kind", "
 
 var codeSpan = regexp.MustCompile("`([^`]+)`")
 
-// isCommand tells commands from names: `make e2e` and `test/e2e/kind.sh` are some, `kubectl` is none.
+// isCommand reports whether a code span is a command: `make e2e` and `test/e2e/kind.sh` are, `kubectl` alone
+// is not.
 func isCommand(span string) bool {
 	words := strings.Fields(span)
 	if len(words) > 1 && slices.Contains(programs, words[0]) {

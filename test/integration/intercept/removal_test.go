@@ -12,15 +12,15 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
-// ours are the objects of the namespace that mirrorgate made.
+// ours returns the objects of the namespace that mirrorgate made.
 func (s *site) ours() string {
 	s.t.Helper()
 	return s.kubectl("", "get", "deployments,services,serviceaccounts,rolebindings,poddisruptionbudgets,horizontalpodautoscalers",
 		"-l="+product.ManagedByLabel+"="+product.ManagedBy, "-o=name")
 }
 
-// The verb finds Services in every state, with the program running or not, and leaves them as their
-// authors wrote them; what is ours goes.
+// mirrorgate uninstall finds Services in every state, whether the program runs or not, and restores them to the
+// form that their authors wrote; mirrorgate's own objects are deleted.
 func TestUninstallAtAnyMoment(t *testing.T) {
 	server := serve(t)
 	sites := map[product.Mode]*site{}
@@ -61,7 +61,7 @@ func TestRegistrationGoes(t *testing.T) {
 	assert.Equal(t, []string{"kubectl"}, owners(t, s.service(), "f:selector"))
 }
 
-// A Service that is deleted takes everything with it.
+// When a Service is deleted, everything made for it is deleted too.
 func TestServiceIsDeleted(t *testing.T) {
 	serve(t)
 	s := newSite(t)
@@ -72,7 +72,7 @@ func TestServiceIsDeleted(t *testing.T) {
 	harness.Eventually(t, func() bool { return s.ours() == "" }, "left behind")
 }
 
-// The label of the namespace or of the Service itself, on and off again.
+// The label is set on the namespace or on the Service itself, and removed again.
 func TestLabelComesAndGoes(t *testing.T) {
 	serve(t)
 	s := newSite(t)
@@ -84,5 +84,5 @@ func TestLabelComesAndGoes(t *testing.T) {
 	s.becomes(product.Proxied, selector{"app": "httpbin"})
 	s.kubectl("", "label", "service", "httpbin", wellknown.Label+"=disabled", "--overwrite")
 	assert.Equal(t, selector{"app": "httpbin"}, s.service().Spec.Selector, "in the same write")
-	harness.Eventually(t, func() bool { return s.ours() == "" }, "proxies stay for nobody")
+	harness.Eventually(t, func() bool { return s.ours() == "" }, "proxies stay without a Service that needs them")
 }
