@@ -1,4 +1,4 @@
-// When things are built again, and when not.
+// When components are built again, and when not.
 
 package cluster
 
@@ -89,7 +89,7 @@ func TestBuildKnowsItsComponents(t *testing.T) {
 	}
 }
 
-// The node's module is apart from the control plane's, but a cluster has one version.
+// The node's module is separate from the control plane's, but a cluster has one version.
 func TestNodeHasTheControlPlanesVersion(t *testing.T) {
 	var versions [2]string
 	for i, folder := range []string{"kubernetes", "node"} {
