@@ -23,7 +23,7 @@ import (
 // free.
 const startAttempts = 3
 
-// Options says what to start; its zero value is a whole cluster with one node.
+// Options defines the cluster to start; its zero value is a whole cluster with one node.
 type Options struct {
 	// CRDs names the sets of CustomResourceDefinitions to install, of those KnownCRDs returns.
 	// Nil means DefaultCRDs; an empty slice means none.

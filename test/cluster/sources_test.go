@@ -85,7 +85,7 @@ func TestWaitingForALockCanBeEnded(t *testing.T) {
 
 func TestBuildKnowsItsComponents(t *testing.T) {
 	if _, err := Build(t.Context(), nil, "docker"); err == nil {
-		t.Error("built something unknown")
+		t.Error("Build accepts an unknown component")
 	}
 }
 

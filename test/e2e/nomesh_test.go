@@ -144,7 +144,7 @@ func TestIstiosTaskWithoutAMesh(t *testing.T) {
 	})
 	require.Equal(t, sent+10, s.requests(t, "httpbin-v1", host), "variant 1 must answer each request")
 	require.Zero(t, s.requests(t, "httpbin-v1", shadow), "no copy may go to variant 1")
-	require.Zero(t, s.requests(t, "httpbin-v2", host), "v2 answered nobody")
+	require.Zero(t, s.requests(t, "httpbin-v2", host), "variant 2 must answer no client")
 
 	t.Log("without variant 2 the clients' requests still succeed")
 	s.scale(t, "0")
@@ -586,5 +586,5 @@ func TestRemovedWithoutAMesh(t *testing.T) {
 	require.Empty(t, s.kubectl(t, "get", "all,serviceaccounts,rolebindings,poddisruptionbudgets", "-l=app.kubernetes.io/managed-by=mirrorgate", "-o=name"))
 	l.unharmed(t)
 	kinds := "clusterroles,clusterrolebindings,validatingwebhookconfigurations,mutatingwebhookconfigurations,namespaces"
-	require.Empty(t, kubectl(t, "get", kinds, "-l=app.kubernetes.io/part-of=mirrorgate", "-o=name"), "left behind")
+	require.Empty(t, kubectl(t, "get", kinds, "-l=app.kubernetes.io/part-of=mirrorgate", "-o=name"), "uninstall must leave no objects behind")
 }

@@ -33,7 +33,7 @@ func eventually(t *testing.T, is func() string) {
 	for tick := time.NewTicker(100 * time.Millisecond); ; <-tick.C {
 		last := is()
 		if last == "" {
-			t.Logf("after %s", time.Since(begin).Round(time.Second/10))
+			t.Logf("reached after %s", time.Since(begin).Round(time.Second/10))
 			return
 		}
 		require.Less(t, time.Since(begin), wait, last)

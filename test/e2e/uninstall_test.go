@@ -20,7 +20,7 @@ func TestRemovedMirrorgateLeavesTheAuthorsRoutes(t *testing.T) {
 	uninstall(t, "--restore-parked")
 	require.Equal(t, "active", s.mirror(t))
 	kinds := "clusterroles,clusterrolebindings,validatingwebhookconfigurations,mutatingwebhookconfigurations,namespaces"
-	require.Empty(t, kubectl(t, "get", kinds, "-l=app.kubernetes.io/part-of=mirrorgate", "-o=name"), "left behind")
+	require.Empty(t, kubectl(t, "get", kinds, "-l=app.kubernetes.io/part-of=mirrorgate", "-o=name"), "uninstall must leave no objects behind")
 }
 
 // uninstall runs mirrorgate uninstall as an administrator would, outside of the cluster.

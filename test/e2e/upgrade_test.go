@@ -99,7 +99,7 @@ func TestRollbackToTheImageBeforeAndUpgradeDenyNothing(t *testing.T) {
 	s.mirrorBecomes(t, "active")
 	stop := s.writing(t)
 	for _, to := range []struct{ overlay, tag string }{{beforeOverlay(node.work), beforeTag}, {"testdata/install", "e2e"}} {
-		t.Logf("to %s", to.tag)
+		t.Logf("change to version %s", to.tag)
 		// Some older versions owned the failure policy field themselves.
 		kubectl(t, "apply", "--server-side", "--force-conflicts", "-k="+to.overlay)
 		kubectl(t, "-n=mirrorgate-system", "rollout", "status", "deployment/mirrorgate", "--timeout="+wait.String())

@@ -129,7 +129,7 @@ func startProxy(t *testing.T, namespace string) *proxyProcess {
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Signal(syscall.SIGTERM)
 		<-p.done
-		assert.NoError(t, p.err, "exit")
+		assert.NoError(t, p.err, "the proxy does not exit cleanly")
 		if t.Failed() {
 			t.Logf("mirrorgate proxy:\n%s", p.log)
 		}
@@ -192,7 +192,7 @@ func (p *proxyProcess) outlives(t *testing.T, want string) {
 	p.says(t, "going on with what is known")
 	p.says(t, "Reading again")
 	seen := asked.Load()
-	harness.Eventually(t, func() bool { return asked.Load() > seen+1000 }, "requests")
+	harness.Eventually(t, func() bool { return asked.Load() > seen+1000 }, "the test's client receives no answers")
 	assert.Equal(t, http.StatusOK, p.readyz(t))
 	stop()
 	wg.Wait()
@@ -214,7 +214,7 @@ func TestProxyProcess(t *testing.T) {
 	p.says(t, "there is no origin yet")
 	assert.Equal(t, http.StatusServiceUnavailable, p.readyz(t))
 	env.MustKubectl(t, ports(wellknown.OriginName("httpbin"), p.web, p.db), "-n", ns, "apply", "-f", "-")
-	harness.Eventually(t, func() bool { return p.readyz(t) == http.StatusOK }, "ready")
+	harness.Eventually(t, func() bool { return p.readyz(t) == http.StatusOK }, "the proxy does not become ready")
 	assert.Equal(t, "error", p.ask(t.Context()), "connections are passed through, but there is no endpoint")
 
 	env.MustKubectl(t, routing(redirect("one.example")), "-n", ns, "apply", "-f", "-")
@@ -228,7 +228,7 @@ func TestProxyProcess(t *testing.T) {
 	select {
 	case <-p.done:
 	case <-time.After(harness.Wait):
-		require.Fail(t, "no end")
+		require.Fail(t, "the proxy does not end")
 	}
 }
 
@@ -252,7 +252,7 @@ spec:
   rules: [{matches: [{path: {type: Exact, value: /}}], filters: [{type: RequestRedirect, requestRedirect: {hostname: evil.example}}]}]
 `, ns), "-n", other, "apply", "-f", "-")
 	env.MustKubectl(t, routing("{backendRefs: [{namespace: "+other+", name: vault, port: 8000}]}"), "-n", ns, "apply", "-f", "-")
-	harness.Eventually(t, func() bool { return p.readyz(t) == http.StatusOK }, "ready")
+	harness.Eventually(t, func() bool { return p.readyz(t) == http.StatusOK }, "the proxy does not become ready")
 	stays := func(want, what string) {
 		t.Helper()
 		p.becomes(t, want)

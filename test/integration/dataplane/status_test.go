@@ -64,7 +64,7 @@ func TestStatusWriter(t *testing.T) {
 		harness.Eventually(t, func() bool {
 			u = env.Get(t, ns, "httproute", "httpbin")
 			return assert.ObjectsAreEqual(want, conditions(t, u))
-		}, "%v", want)
+		}, "the conditions do not become %v", want)
 		return u
 	}
 

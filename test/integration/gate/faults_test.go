@@ -36,7 +36,7 @@ func alive(t *testing.T, server *harness.Server) {
 	harness.Eventually(t, func() bool {
 		status, _ := harness.Fetch(t, server.HealthURL+"/readyz")
 		return status == http.StatusOK
-	}, "not ready again")
+	}, "the process does not become ready again")
 }
 
 func TestFlipsResumeAfterAnOutageOfTheAPIServer(t *testing.T) {
@@ -52,7 +52,7 @@ func TestFlipsResumeAfterAnOutageOfTheAPIServer(t *testing.T) {
 	harness.Eventually(t, func() bool {
 		status, _ := harness.Fetch(t, late.HealthURL+"/healthz")
 		return status == http.StatusOK
-	}, "a process that starts during the outage keeps running")
+	}, "a process that starts during the outage does not keep running")
 	status, body := harness.Fetch(t, late.HealthURL+"/readyz")
 	require.GreaterOrEqual(t, status, 500, "it is not ready before its caches are filled")
 	require.Contains(t, body, "[-]caches failed")

@@ -50,7 +50,7 @@ func leader(t *testing.T, servers [2]*harness.Server) (leads, follows *harness.S
 			}
 		}
 		return false
-	}, "nobody leads")
+	}, "no process leads")
 	return leads, follows
 }
 

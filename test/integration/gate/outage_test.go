@@ -129,7 +129,7 @@ func TestWithTheWebhookDown(t *testing.T) {
 		}
 		_, stderr, err := env.Try(t, virtualService("new", "httpbin-v2", ""), "-n", ns, "apply", "-f", "-")
 		require.Error(t, err)
-		require.Contains(t, stderr, `failed calling webhook "istio.validate.mirrorgate.dev"`, "kubectl shows it")
+		require.Contains(t, stderr, `failed calling webhook "istio.validate.mirrorgate.dev"`, "kubectl shows the webhook's name")
 	})
 	t.Run("mirrors can be taken out in an emergency", func(t *testing.T) {
 		for _, r := range append(parked, everyKind...) {

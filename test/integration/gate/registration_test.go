@@ -137,7 +137,7 @@ func TestRoutesInNamespacesThatOptOutAreLeftAlone(t *testing.T) {
 	remove(t, other, "service", "httpbin-v2")
 	wait(t, other, "parked", httpRoute)
 	stays(t, 3*time.Second, ns, "active", httpRoute, grpcRoute, virtual)
-	require.Equal(t, before, get(t, ns, httpRoute), "not even touched")
+	require.Equal(t, before, get(t, ns, httpRoute), "the route must not even be touched")
 	require.Empty(t, told(t, ns, httpRoute, "FlipDelayed"))
 	require.Zero(t, server.Metric(t, "mirrorgate_touches_total", `result="not_carried"`))
 	require.Empty(t, get(t, "kube-system", httpRoute).GetAnnotations())

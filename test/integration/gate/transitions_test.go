@@ -149,7 +149,7 @@ func testMirrorsFollowTheirVariantThroughEveryTransition(t *testing.T, _ *harnes
 		ready(false)(t)
 		harness.Eventually(t, func() bool {
 			return !strings.Contains(kubectl(t, ns, "get", "endpointslices", "-o", "jsonpath={.items[*].endpoints[*].conditions.ready}"), "true")
-		}, "endpoints stay ready")
+		}, "the endpoints do not become unready")
 		ready(true)(t)
 		stays(t, grace+time.Second, ns, "active", everyKind...)
 		require.Equal(t, before, get(t, ns, httpRoute).GetGeneration(), "the route was not written")

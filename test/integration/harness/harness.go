@@ -137,7 +137,7 @@ func (e *Env) Get(t *testing.T, namespace, resource, name string) *unstructured.
 	return u
 }
 
-// Eventually polls until is returns true; the failure message contains the formatted text what.
+// Eventually polls until is returns true. The failure message is what, formatted with args.
 func Eventually(t *testing.T, is func() bool, what string, args ...any) {
 	t.Helper()
 	require.Eventuallyf(t, is, Wait, 50*time.Millisecond, what, args...)

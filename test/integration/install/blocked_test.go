@@ -72,7 +72,7 @@ func TestNoWriteOutsideMirrorsIsBlockedByAnOutage(t *testing.T) {
 	harness.Eventually(t, func() bool {
 		_, said := harness.Fetch(t, servers[0].HealthURL+"/readyz/certificate")
 		return strings.Contains(said, "the certificate expired at")
-	}, "not told")
+	}, "the health check does not report the expired certificate")
 	require.NoError(t, env.RestartAPIServer(t.Context()))
 	o.is(t, "failed calling webhook")
 	renewFiles(t, i, dir, time.Hour)

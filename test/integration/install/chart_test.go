@@ -255,7 +255,7 @@ func TestChartIsInstalledUpgradedRolledBackAndRemovedUnderWrites(t *testing.T) {
 			server.Stop(t)
 			helm(t, append([]string{"uninstall", "mirrorgate", "--wait"}, here...)...)
 			kinds := "clusterroles,clusterrolebindings,validatingwebhookconfigurations,mutatingwebhookconfigurations,namespaces"
-			require.Empty(t, env.MustKubectl(t, "", "get", kinds, "-l", "app.kubernetes.io/part-of=mirrorgate", "-o", "name"), "left behind")
+			require.Empty(t, env.MustKubectl(t, "", "get", kinds, "-l", "app.kubernetes.io/part-of=mirrorgate", "-o", "name"), "uninstall must leave no objects behind")
 		})
 	}
 }

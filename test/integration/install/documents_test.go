@@ -109,7 +109,7 @@ func TestEveryCommandOfTheDocumentsIsRun(t *testing.T) {
 		}
 		if slices.ContainsFunc(stop.sections, func(section string) bool { return strings.HasPrefix(section, "Remove ") }) {
 			kinds := "clusterroles,clusterrolebindings,validatingwebhookconfigurations,mutatingwebhookconfigurations,namespaces"
-			require.Empty(t, env.MustKubectl(t, "", "get", kinds, "-l", "app.kubernetes.io/part-of=mirrorgate", "-o", "name"), "left behind")
+			require.Empty(t, env.MustKubectl(t, "", "get", kinds, "-l", "app.kubernetes.io/part-of=mirrorgate", "-o", "name"), "uninstall must leave no objects behind")
 		}
 	}
 	for text := range elsewhere {

@@ -216,7 +216,7 @@ var everyForm = []harness.Form{harness.MirroredGateway, harness.PlainGateway, ha
 func waitReady(t *testing.T, servers ...*harness.Server) {
 	t.Helper()
 	for _, s := range servers {
-		harness.Eventually(t, func() bool { return ready(t.Context(), s) }, "not ready")
+		harness.Eventually(t, func() bool { return ready(t.Context(), s) }, "the replica does not become ready")
 	}
 }
 
@@ -248,7 +248,7 @@ func leader(t *testing.T, servers ...*harness.Server) (leads, follows *harness.S
 			}
 		}
 		return false
-	}, "nobody leads")
+	}, "no replica leads")
 	return leads, follows
 }
 

@@ -470,7 +470,7 @@ func exerciseProxies(t *testing.T) {
 		harness.Eventually(t, func() bool {
 			found := env.MustKubectl(t, "", "-n", namespace, "get", resource, "-l=app.kubernetes.io/managed-by=mirrorgate", "-o=name")
 			return (found != "") == want
-		}, "%s in %s", resource, namespace)
+		}, "%s in %s: want existence %t", resource, namespace, want)
 	}
 	selector(`{"app":"mirrorgate-httpbin"}`)
 	require.Equal(t, "mirrorgate/mirrorgate:own", kubectl("", "get", "deployment", "httpbin-mirrorgate-proxy", "-o=jsonpath={.spec.template.spec.containers[0].image}"))

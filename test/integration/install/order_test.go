@@ -90,7 +90,7 @@ func TestTwoInstallsAtOnceAgree(t *testing.T) {
 	made, expiry := 0, servers[0].Metric(t, "mirrorgate_certificate_expiry_timestamp_seconds")
 	for _, s := range servers {
 		made += strings.Count(s.Log(), "made a new CA")
-		require.InDelta(t, expiry, s.Metric(t, "mirrorgate_certificate_expiry_timestamp_seconds"), 0, "another certificate")
+		require.InDelta(t, expiry, s.Metric(t, "mirrorgate_certificate_expiry_timestamp_seconds"), 0, "the replicas must have the same certificate")
 	}
 	require.Equal(t, 1, made, "one CA")
 }

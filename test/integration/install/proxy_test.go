@@ -70,7 +70,7 @@ func TestProxyComponentIsReadyReloadsItsConfigMapAndDrains(t *testing.T) {
 		status, _ := harness.Fetch(t, "http://"+ports[p.HTTPGet.Port.String()]+p.HTTPGet.Path)
 		return status
 	}
-	harness.Eventually(t, func() bool { return probe(container.ReadinessProbe) == http.StatusOK }, "not ready")
+	harness.Eventually(t, func() bool { return probe(container.ReadinessProbe) == http.StatusOK }, "the proxy does not become ready")
 	require.Equal(t, http.StatusOK, probe(container.LivenessProbe))
 
 	primary := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "primary") }))
@@ -85,7 +85,7 @@ func TestProxyComponentIsReadyReloadsItsConfigMapAndDrains(t *testing.T) {
 	}, "the proxy does not serve the new ConfigMap")
 
 	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
-	harness.Eventually(t, func() bool { return probe(container.ReadinessProbe) == http.StatusServiceUnavailable }, "still ready")
+	harness.Eventually(t, func() bool { return probe(container.ReadinessProbe) == http.StatusServiceUnavailable }, "the proxy does not become unready")
 	_, body := harness.Fetch(t, "http://"+ports["http"])
 	require.Equal(t, "primary", body, "requests are served until Services no longer list the pod")
 	ended := make(chan error, 1)

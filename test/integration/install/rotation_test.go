@@ -53,7 +53,7 @@ func renewal(t *testing.T, servers ...*harness.Server) func() {
 	return func() {
 		t.Helper()
 		for s, n := range before {
-			harness.Eventually(t, func() bool { return s.Metric(t, "mirrorgate_certificate_renewals_total") > n }, "no renewal")
+			harness.Eventually(t, func() bool { return s.Metric(t, "mirrorgate_certificate_renewals_total") > n }, "the replica does not renew its certificate")
 		}
 	}
 }
@@ -378,7 +378,7 @@ func TestLeaderThatIsKilledInTheMiddleOfARotationIsContinued(t *testing.T) {
 	env.MustKubectl(t, "", "-n", ns, "delete", "secret", certs.SelfSecret)
 	harness.Eventually(t, func() bool { return made() > before }, "no new CA")
 	l.unharmedBut(t, leads.Kill, func() {
-		harness.Eventually(t, func() bool { return follows.Metric(t, "leader_election_master_status") == 1 }, "nobody leads")
+		harness.Eventually(t, func() bool { return follows.Metric(t, "leader_election_master_status") == 1 }, "no replica leads")
 		renewed()
 	})
 }

@@ -55,7 +55,7 @@ spec:
 	}
 	f.use(server)
 	waitArmed(t)
-	harness.Eventually(t, func() bool { return server.Metric(t, "mirrorgate_webhook_armed") == 2 }, "not told")
+	harness.Eventually(t, func() bool { return server.Metric(t, "mirrorgate_webhook_armed") == 2 }, "the metric does not report that the webhooks fail closed")
 	_, stderr, err := env.Try(t, selfMirror, "-n", env.Namespace(t), "create", "-f", "-")
 	require.Error(t, err)
 	require.Contains(t, stderr, "MirrorsItself")

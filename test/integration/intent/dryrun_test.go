@@ -78,7 +78,7 @@ func TestSamePlaceholder(t *testing.T) {
 		stored[f.name] = asText(spec(u))
 		answers[f.name] = review(t, first, s.ns, f, false)
 		assert.Contains(t, answers[f.name], "x-mirrorgate-parked-")
-		assert.Equal(t, answers[f.name], review(t, second, s.ns, f, false), "another replica")
+		assert.Equal(t, answers[f.name], review(t, second, s.ns, f, false), "the other replica")
 		assert.Equal(t, answers[f.name], review(t, second, s.ns, f, true), "dry run")
 	}
 	first.Stop(t)

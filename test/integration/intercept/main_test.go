@@ -123,14 +123,14 @@ func (s *site) becomes(mode product.Mode, selector map[string]string) {
 	harness.Eventually(s.t, func() bool {
 		o = s.service()
 		return leads(o) == mode && maps.Equal(means(s.t, o), selector)
-	}, "leads to %s with %v", mode, selector)
+	}, "the Service does not become %s with selector %v", mode, selector)
 	require.Equal(s.t, selector, means(s.t, o))
 	if mode != product.Own {
 		harness.Eventually(s.t, func() bool {
 			out := s.kubectl("", "get", "service", wellknown.OriginName("httpbin"), "-o=json", "--ignore-not-found")
 			var origin corev1.Service
 			return out != "" && json.Unmarshal([]byte(out), &origin) == nil && maps.Equal(origin.Spec.Selector, selector)
-		}, "the origin follows")
+		}, "the origin's selector does not follow")
 	}
 }
 

@@ -115,7 +115,7 @@ func TestForeignObjects(t *testing.T) {
 			require.Equal(t, before, s.kubectl("", "get", name, "-o=yaml"))
 			harness.Eventually(t, func() bool { return leads(s.service()) == product.Bypass }, "clients still reach the primary")
 			s.kubectl("", "delete", "httproute", "httpbin")
-			harness.Eventually(t, func() bool { return leads(s.service()) == product.Own }, "not released")
+			harness.Eventually(t, func() bool { return leads(s.service()) == product.Own }, "the Service is not released")
 			require.Equal(t, before, s.kubectl("", "get", name, "-o=yaml"))
 		})
 	}

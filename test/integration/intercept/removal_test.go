@@ -57,7 +57,7 @@ func TestRegistrationGoes(t *testing.T) {
 	s.mode(product.Proxied, selector{"app": "httpbin"})
 	env.MustKubectl(t, "", "delete", "mutatingwebhookconfiguration", server.Registration(t))
 	s.becomes(product.Own, selector{"app": "httpbin"})
-	harness.Eventually(t, func() bool { return s.ours() == "" }, "left behind")
+	harness.Eventually(t, func() bool { return s.ours() == "" }, "objects of mirrorgate are left behind")
 	assert.Equal(t, []string{"kubectl"}, owners(t, s.service(), "f:selector"))
 }
 
@@ -69,7 +69,7 @@ func TestServiceIsDeleted(t *testing.T) {
 	s.mode(product.Proxied, selector{"app": "httpbin"})
 	require.NotEmpty(t, s.ours())
 	s.kubectl("", "delete", "service", "httpbin")
-	harness.Eventually(t, func() bool { return s.ours() == "" }, "left behind")
+	harness.Eventually(t, func() bool { return s.ours() == "" }, "objects of mirrorgate are left behind")
 }
 
 // The label is set on the namespace or on the Service itself, and removed again.

@@ -27,7 +27,7 @@ func TestVariantComesAndGoes(t *testing.T) {
 	harness.Eventually(t, func() bool {
 		pod = kubectl(t, ns, "get", "pods", "-l", "version=v2", "-o", "jsonpath={.items[0].metadata.name}")
 		return pod != ""
-	}, "no pod")
+	}, "variant 2 has no pod")
 	require.NoError(t, env.MakePodReady(t.Context(), ns, pod, false))
 	still(t, ns, "web", 500*time.Millisecond)
 	waitRoute(t, ns)
@@ -133,7 +133,7 @@ func TestRoutemap(t *testing.T) {
 		harness.Eventually(t, func() bool {
 			a, b := weights()
 			return a == first && b == second
-		}, "want %d and %d", first, second)
+		}, "the weights do not become %d and %d", first, second)
 	}
 	waitWeights(1, 0) // no variant exists: the primary gets all traffic
 	apply(t, ns, harness.Workload("v1"), harness.Workload("v2"))

@@ -21,7 +21,7 @@ import (
 const usage = `cluster runs a real Kubernetes control plane on this machine: no root, no containers, loopback only.
 
   cluster up [FLAGS]                start one, print its KUBECONFIG, keep it until Ctrl-C
-  cluster up [FLAGS] -- CMD ARGS…   start one, run CMD in it, end it, exit as CMD did
+  cluster up [FLAGS] -- CMD ARGS…   start one, run CMD in it, end it, exit with CMD's code
   cluster build                     build and keep everything that up needs (minutes, once)
   cluster help                      this text
 
@@ -31,9 +31,9 @@ Flags of up:
   --nodes N        number of nodes (default 1)
   --api-only       etcd and kube-apiserver only: no controllers, scheduler or nodes
   --real-node      a node whose pods run, all in a network of its own without a way out; needs
-                   root, Linux, and some of Debian's packages, which it names
+                   root, Linux, and some Debian packages, which it names
 
-CMD finds KUBECONFIG, KUBECTL and our kubectl on its PATH. Examples:
+CMD gets KUBECONFIG, KUBECTL and, on its PATH, the cluster's kubectl. Examples:
 
   go run ./cmd/cluster up -- kubectl get nodes
   go run ./cmd/cluster up --crds gateway-api,cert-manager -- bash

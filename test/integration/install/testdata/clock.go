@@ -1,6 +1,6 @@
 package main
 
-// The clock of a machine whose time somebody sets: a test builds mirrorgate with this file in place of
+// A wall clock that can be set wrong: a test builds mirrorgate with this file in place of
 // cmd/mirrorgate/clock.go, and writes into a file by how many seconds the time is wrong. As on a real machine
 // only the wall clock changes; elapsed time (the monotonic reading) does not.
 
