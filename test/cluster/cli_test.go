@@ -99,7 +99,7 @@ func TestCommandRunsInTheCluster(t *testing.T) {
 	}
 }
 
-func TestCommandTeaches(t *testing.T) {
+func TestCommandPrintsItsUsage(t *testing.T) {
 	binary := buildCLI(t)
 	for _, args := range [][]string{nil, {"help"}, {"up", "--help"}} {
 		out, err := exec.CommandContext(t.Context(), binary, args...).Output()

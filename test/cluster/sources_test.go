@@ -71,7 +71,7 @@ func TestOnceBuildsOnce(t *testing.T) {
 	}
 }
 
-func TestWaitingForALockCanBeEnded(t *testing.T) {
+func TestWaitingForALockCanBeCancelled(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "built")
 	err := once(t.Context(), path, nil, func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second/5)

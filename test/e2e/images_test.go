@@ -63,7 +63,7 @@ var (
 	httpbinEnv      = []string{"PYTHONDONTWRITEBYTECODE=1", `GUNICORN_CMD_ARGS=--access-logformat '"%(r)s" %(s)s "%(a)s" "%({host}i)s"'`}
 )
 
-func TestHttpbinForOtherClustersIsTheSame(t *testing.T) {
+func TestHttpbinDockerfileInstallsTheSamePackages(t *testing.T) {
 	text, err := os.ReadFile("httpbin.Dockerfile")
 	require.NoError(t, err)
 	require.Contains(t, string(text), "apt-get install -qy --no-install-recommends "+strings.Join(httpbinPackages, " ")+" &&")

@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 // runThere runs the tests on an existing cluster.
 func runThere(ctx context.Context, m *testing.M) (code int, err error) {
 	// The first test starts a node of its own, and the second needs an image that is built beside that node.
-	if err := flag.Set("test.skip", "^(TestInterruptedNodeLeavesNothing|TestRollbackToTheImageBeforeAndUpgradeDenyNothing)$"); err != nil {
+	if err := flag.Set("test.skip", "^(TestInterruptedNodeLeavesNothing|TestRollbackToThePreviousImageAndUpgradeDenyNothing)$"); err != nil {
 		return 1, err
 	}
 	node, err = visit(ctx, *kubeconfig, *onNode)

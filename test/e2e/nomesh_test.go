@@ -434,7 +434,7 @@ func TestSwapsLoseNothing(t *testing.T) {
 
 // The Service is applied again while the webhook is down, by every client, unchanged and edited: the
 // controller repairs the stored object, and clients hardly notice.
-func TestServiceIsAppliedWhileTheWebhookIsAway(t *testing.T) {
+func TestServiceIsAppliedWhileTheWebhookIsDown(t *testing.T) {
 	s := mirrored(t, "unhooked")
 	file, err := os.ReadFile(documents + "httpbin.yaml")
 	require.NoError(t, err)

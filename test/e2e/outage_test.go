@@ -69,7 +69,7 @@ func TestFlipsResumeAfterPodsAreKilled(t *testing.T) {
 }
 
 // While mirrorgate is down, only writes that concern mirrors wait, and no flip is lost.
-func TestOnlyMirrorsWaitWhileMirrorgateIsAway(t *testing.T) {
+func TestOnlyMirrorsWaitWhileMirrorgateIsDown(t *testing.T) {
 	installed(t)
 	s := newStage(t, "away")
 	s.apply(t, documents+"httpbin-v1.yaml", documents+"httpbin.yaml", documents+"httpbin-v2.yaml",

@@ -91,7 +91,7 @@ func checkOut(ctx context.Context, dir string) error {
 	return exec.CommandContext(ctx, "tar", "-C", dir, "-xf", archive).Run()
 }
 
-func TestRollbackToTheImageBeforeAndUpgradeDenyNothing(t *testing.T) {
+func TestRollbackToThePreviousImageAndUpgradeDenyNothing(t *testing.T) {
 	installed(t)
 	s := newStage(t, "upgraded")
 	s.apply(t, documents+"httpbin-v1.yaml", documents+"httpbin.yaml", documents+"httpbin-v2.yaml",

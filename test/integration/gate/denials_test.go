@@ -129,7 +129,7 @@ func front(name, parent, mirror string) string {
 		Replace(gatewayRoute(ref{"HTTPRoute", name}, mirror, ""))
 }
 
-func testDenialsNameFieldValueReasonAndRemedyAllAtOnce(t *testing.T, _ *harness.Server) {
+func testDenialNamesFieldValueReasonAndRemedyOfAllFaults(t *testing.T, _ *harness.Server) {
 	ns := env.Namespace(t)
 	apply(t, ns, targets, harness.Service("httpbin-v1"), harness.Service("httpbin-v2"))
 	require.Equal(t, badVirtualServiceSays, refusal(t, ns, badVirtualService))
@@ -173,7 +173,7 @@ func testDenialsNameFieldValueReasonAndRemedyAllAtOnce(t *testing.T, _ *harness.
 	})
 }
 
-func TestMirrorThatWasBadBeforeOnlyWarns(t *testing.T) {
+func TestMirrorThatWasAlreadyBadOnlyWarns(t *testing.T) {
 	ns := env.Namespace(t)
 	apply(t, ns, targets, harness.Service("httpbin-v1"), badVirtualServiceWith(150))
 	env.Serve(t)
@@ -203,7 +203,7 @@ spec:
 `, percent)
 }
 
-func TestStrictDeniesWhatWouldBeParked(t *testing.T) {
+func TestStrictDeniesMirrorsThatWouldBeParked(t *testing.T) {
 	ns, other := env.Namespace(t), env.Namespace(t)
 	env.Serve(t, "--strict")
 	require.Contains(t, refusal(t, ns, virtualService("vs", "httpbin-v2", "")),

@@ -164,7 +164,7 @@ func TestStaleCaches(t *testing.T) {
 	require.Zero(t, server.Metric(t, "mirrorgate_internal_errors_total"))
 }
 
-func TestTouchThatIsRefusedIsTriedAgain(t *testing.T) {
+func TestRefusedTouchIsRetried(t *testing.T) {
 	ns := env.Namespace(t)
 	p := newProxy(t)
 	server := env.Serve(t, "--kubeconfig", p.Kubeconfig, "--resync", "5s")
@@ -222,8 +222,8 @@ func TestLiveReadThatHangs(t *testing.T) {
 	wait(t, ns, "parked", virtual)
 }
 
-// TestRequestBeforeTheCachesAreFilled runs mirrorgate as in a cluster, with certificates from a folder and a
-// registration that the test made.
+// TestRequestBeforeTheCachesAreFilledIsLetThrough runs mirrorgate as in a cluster, with certificates from a
+// folder and a registration that the test made.
 func TestRequestBeforeTheCachesAreFilledIsLetThrough(t *testing.T) {
 	ns := env.Namespace(t)
 	p := newProxy(t)

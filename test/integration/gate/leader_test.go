@@ -156,8 +156,8 @@ func TestLeaderThatIsKilledInTheMiddleLosesNoFlip(t *testing.T) {
 	alive(t, follows)
 }
 
-// TestLeaderThatLosesItsLease freezes the leader until another leads.
-func TestLeaderThatLosesItsLeaseGoesOnServing(t *testing.T) {
+// TestLeaderThatLosesItsLeaseKeepsServing freezes the leader until another leads.
+func TestLeaderThatLosesItsLeaseKeepsServing(t *testing.T) {
 	ns := env.Namespace(t)
 	servers := replicas(t, ns)
 	routes, manifest := many(3)

@@ -29,7 +29,7 @@ func leftAlone(t *testing.T, server *harness.Server, ns string, r ref) {
 }
 
 // The CRD allows 16 names in a list of headers to remove, and a placeholder would be the 17th.
-func testMirrorWhosePlaceholderHasNoRoomStaysActive(t *testing.T, server *harness.Server) {
+func testMirrorWhosePlaceholderDoesNotFitStaysActive(t *testing.T, server *harness.Server) {
 	ns := env.Namespace(t)
 	with := func(r ref, names int) string {
 		list := strings.TrimSuffix(strings.Repeat("x-a, ", names), ", ")
@@ -61,7 +61,7 @@ func testMirrorWhosePlaceholderHasNoRoomStaysActive(t *testing.T, server *harnes
 }
 
 // The API server allows 256 KiB of annotations, keys and values together.
-func testMirrorWhoseAnnotationHasNoRoomStaysActive(t *testing.T, server *harness.Server) {
+func testMirrorWhoseAnnotationDoesNotFitStaysActive(t *testing.T, server *harness.Server) {
 	ns := env.Namespace(t)
 	const padding = "example.com/padding"
 	size := 256<<10 - len(padding) - 40 // the touch still fits, the record does not

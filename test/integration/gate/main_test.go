@@ -153,9 +153,9 @@ func stays(t *testing.T, d time.Duration, ns, want string, routes ...ref) {
 	}
 }
 
-// TestAMirrorThatIsLostIsSeen shows that the waits of these tests do not accept a route without a mirror, or
+// TestLostMirrorIsDetected shows that the waits of these tests do not accept a route without a mirror, or
 // a missing route, as a route whose mirror is as wanted.
-func TestAMirrorThatIsLostIsSeen(t *testing.T) {
+func TestLostMirrorIsDetected(t *testing.T) {
 	ns := env.Namespace(t)
 	for name, mirrors := range map[string]string{
 		"none": "", "one": "mirrors: [{destination: {host: a}}], ", "two": "mirrors: [{destination: {host: a}}, {destination: {host: b}}], ",

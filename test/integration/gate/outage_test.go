@@ -206,7 +206,7 @@ var plain = map[string]string{
 	"other filter": "{apiVersion: gateway.networking.k8s.io/v1, kind: GRPCRoute, metadata: {name: plain-7}, spec: {rules: [{filters: [{type: RequestHeaderModifier, requestHeaderModifier: {remove: [x-a]}}]}]}}",
 }
 
-func TestConditionsSelectWhatConcernsUs(t *testing.T) {
+func TestMatchConditionsSelectOnlyRoutesWithMirrors(t *testing.T) {
 	ns := env.Namespace(t)
 	server := env.Serve(t)
 	count := func() float64 { return server.Metric(t, "mirrorgate_admission_duration_seconds_count") }
@@ -284,7 +284,7 @@ func TestVirtualServiceOfAMegabyteIsAdmittedInTime(t *testing.T) {
 	require.Zero(t, server.Metric(t, "mirrorgate_internal_errors_total"))
 }
 
-func TestRoutesWrittenWhileTheWebhookWasAwayAreHealed(t *testing.T) {
+func TestRoutesWrittenWhileTheWebhookWasDownAreRepaired(t *testing.T) {
 	ns := env.Namespace(t)
 	env.Crash(t, env.Serve(t, "--failure-policy", "Ignore"))
 	apply(t, ns, routesOfEveryKind(), destinationRule("version", "httpbin-v2"))

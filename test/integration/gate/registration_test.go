@@ -115,8 +115,8 @@ func TestHealthAndMetrics(t *testing.T) {
 	require.InDelta(t, 1, server.Metric(t, "mirrorgate_decisions_total", `dry_run="true"`, `action="park"`), 0)
 }
 
-// TestNamespacesThatOptOut has routes that would be parked, in namespaces for which the webhooks are not
-// called.
+// TestRoutesInNamespacesThatOptOutAreLeftAlone has routes that would be parked, in namespaces for which the
+// webhooks are not called.
 func TestRoutesInNamespacesThatOptOutAreLeftAlone(t *testing.T) {
 	ns, other := env.Namespace(t), env.Namespace(t)
 	kubectl(t, ns, "label", "namespace", ns, "mirrorgate.dev/admission=disabled")
@@ -147,8 +147,8 @@ func TestRoutesInNamespacesThatOptOutAreLeftAlone(t *testing.T) {
 	within(t, time.Minute, ns, "parked", httpRoute, grpcRoute, virtual)
 }
 
-// TestFlipThatNobodyCarries removes the mutating webhook while the controller runs.
-func TestFlipThatAdmissionDoesNotCarryIsToldAndTriedAgain(t *testing.T) {
+// TestFlipThatAdmissionDoesNotMakeIsReportedAndRetried removes the mutating webhook while the controller runs.
+func TestFlipThatAdmissionDoesNotMakeIsReportedAndRetried(t *testing.T) {
 	ns := env.Namespace(t)
 	server := env.Serve(t)
 	apply(t, ns, harness.Workload("httpbin-v2"), gatewayRoute(httpRoute, "httpbin-v2", ""))

@@ -16,11 +16,11 @@ func TestTogether(t *testing.T) {
 		"ServiceWithoutASelectorIsJudgedByItsEndpointSlices": testServiceWithoutASelectorIsJudgedByItsEndpointSlices,
 		"MirrorToAnotherNamespaceNeedsAGrant":                testMirrorToAnotherNamespaceNeedsAGrant,
 		"HostOfAServiceEntryIsLeftAlone":                     testHostOfAServiceEntryIsLeftAlone,
-		"DenialsNameFieldValueReasonAndRemedyAllAtOnce":      testDenialsNameFieldValueReasonAndRemedyAllAtOnce,
+		"DenialNamesFieldValueReasonAndRemedyOfAllFaults":    testDenialNamesFieldValueReasonAndRemedyOfAllFaults,
 		"WritesThatStoreNothingLeaveNoEvent":                 testWritesThatStoreNothingLeaveNoEvent,
 		"AuditLogHoldsDecisionAndReason":                     testAuditLogHoldsDecisionAndReason,
-		"MirrorWhosePlaceholderHasNoRoomStaysActive":         testMirrorWhosePlaceholderHasNoRoomStaysActive,
-		"MirrorWhoseAnnotationHasNoRoomStaysActive":          testMirrorWhoseAnnotationHasNoRoomStaysActive,
+		"MirrorWhosePlaceholderDoesNotFitStaysActive":        testMirrorWhosePlaceholderDoesNotFitStaysActive,
+		"MirrorWhoseAnnotationDoesNotFitStaysActive":         testMirrorWhoseAnnotationDoesNotFitStaysActive,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -34,8 +34,8 @@ func (f fakeIndex) Snapshot(doc *route.Route) policy.Snapshot {
 	return snap
 }
 
-// TestTouchOfARouteThatIsGone reads a route, deletes or recreates it, and then touches the version that was
-// read.
+// TestTouchOfARouteThatIsGoneDoesNothing reads a route, deletes or recreates it, and then touches the version
+// that was read.
 func TestTouchOfARouteThatIsGoneDoesNothing(t *testing.T) {
 	ns := env.Namespace(t)
 	server := env.Serve(t)

@@ -48,7 +48,7 @@ func (o outage) over(t *testing.T) {
 	o.plain.Flows(t, 50)
 }
 
-func TestNoWriteOutsideMirrorsIsBlockedByAnOutage(t *testing.T) {
+func TestOutageBlocksOnlyMirrors(t *testing.T) {
 	f, ns, dir := newFront(t), env.Namespace(t), t.TempDir()
 	register(t, f)
 	i := newIssuer(t, "")
@@ -94,9 +94,9 @@ func TestNoWriteOutsideMirrorsIsBlockedByAnOutage(t *testing.T) {
 	require.Empty(t, harness.Denied(o.plain.Stop()))
 }
 
-// TestNamespaceDeleted has the API server call the Service, as in a cluster. The pods only claim to run, so
-// calls get no answer.
-func TestNoWriteOutsideMirrorsIsBlockedByADeletedNamespace(t *testing.T) {
+// TestDeletedNamespaceBlocksOnlyMirrors has the API server call the Service, as in a cluster. The pods only
+// claim to run, so calls get no answer.
+func TestDeletedNamespaceBlocksOnlyMirrors(t *testing.T) {
 	closed := strings.ReplaceAll(render(t, "overlays/default"), "failurePolicy: Ignore", "failurePolicy: Fail")
 	t.Cleanup(func() {
 		_, err := env.Kubectl(context.WithoutCancel(t.Context()), closed, "delete", "--ignore-not-found", "-f", "-")

@@ -146,8 +146,8 @@ func says(t *testing.T, s *harness.Server, what string) {
 	harness.Eventually(t, func() bool { return strings.Contains(s.Log(), what) }, "not said: %s", what)
 }
 
-// TestCertManagerThatComesLast installs mirrorgate first and then cert-manager, which is slow, then denies
-// the request, and finally issues the certificate.
+// TestCertManagerThatComesAfterMirrorgateIsWaitedFor installs mirrorgate first and then cert-manager, which
+// is slow, then denies the request, and finally issues the certificate.
 func TestCertManagerThatComesAfterMirrorgateIsWaitedFor(t *testing.T) {
 	ns, f := env.Namespace(t), newFront(t)
 	register(t, f)

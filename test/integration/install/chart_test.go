@@ -162,7 +162,7 @@ func TestChartInstallsIntoAnyNamespace(t *testing.T) {
 	require.Contains(t, text, "cert-manager.io/inject-ca-from: elsewhere/mirrorgate-tls")
 }
 
-func TestChartRefusesBadValuesAndSaysWhichAndWhy(t *testing.T) {
+func TestChartRefusesBadValuesAndNamesThem(t *testing.T) {
 	for value, says := range map[string]string{
 		"certs.source=vault":                 "at '/certs/source': value must be one of 'self', 'cert-manager'",
 		"replica=3":                          "at '': additional properties 'replica' not allowed",

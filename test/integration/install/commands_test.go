@@ -130,7 +130,7 @@ var elsewhere = map[string]struct{ file, line string }{
 	"make release": {"Makefile", "\tgo -C release run . -version $(VERSION)\n"},
 }
 
-func TestWhatOthersRunIsRunByThem(t *testing.T) {
+func TestCommandsOfTheTableAreInTheirFiles(t *testing.T) {
 	for text, by := range elsewhere {
 		raw, err := os.ReadFile(filepath.Join(repository, filepath.FromSlash(by.file)))
 		require.NoError(t, err)

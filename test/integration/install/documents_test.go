@@ -137,7 +137,7 @@ func armAsBefore(t *testing.T) {
 
 // The YAML examples: objects are applied in a dry run, and other examples are loaded by the program they are
 // for.
-func TestEveryExampleOfTheDocumentsIsTaken(t *testing.T) {
+func TestEveryExampleOfTheDocumentsIsAccepted(t *testing.T) {
 	require.NoError(t, env.InstallCRDs(t.Context(), "cert-manager", "servicemonitors", "prometheusrules"))
 	for _, namespace := range []string{system, "mirrorgate-probe"} {
 		install(t, "apiVersion: v1\nkind: Namespace\nmetadata: {name: "+namespace+"}\n")

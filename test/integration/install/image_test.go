@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestImage runs the Dockerfile's build stage without a container engine, on the files that .dockerignore
-// lets through.
+// TestImageHoldsAStaticBinaryWithItsVersion runs the Dockerfile's build stage without a container engine, on
+// the files that .dockerignore lets through.
 func TestImageHoldsAStaticBinaryWithItsVersion(t *testing.T) {
 	root := filepath.Join("..", "..", "..")
 	context := t.TempDir()

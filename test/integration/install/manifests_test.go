@@ -168,9 +168,9 @@ func granted(t *testing.T, text string) []grant {
 	return all
 }
 
-// TestRoleAllows runs the program with the identity of the manifests, and makes it do everything that it can
-// do.
-func TestRoleGrantsWhatTheProgramDoesAndNothingElse(t *testing.T) {
+// TestRoleGrantsExactlyTheRequestsOfTheProgram runs the program with the identity of the manifests, and makes
+// it do everything that it can do.
+func TestRoleGrantsExactlyTheRequestsOfTheProgram(t *testing.T) {
 	require.NoError(t, env.InstallCRDs(t.Context(), "cert-manager", "argo-rollouts"))
 	for name, c := range map[string]struct {
 		text, source string

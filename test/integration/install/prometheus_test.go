@@ -114,7 +114,7 @@ func asked(t *testing.T, name, expr string, have map[string][]string) {
 	require.NotZero(t, metrics, name)
 }
 
-func TestMonitoringIsTakenByItsCRDsAndAsksForMetricsThatThereAre(t *testing.T) {
+func TestMonitoringIsAcceptedByItsCRDsAndQueriesExistingMetrics(t *testing.T) {
 	require.NoError(t, env.InstallCRDs(t.Context(), "servicemonitors", "prometheusrules"))
 	text := overlay(t, "self-cert", "gateway-api", "istio", "prometheus", "network-policy")
 	install(t, text, "Deployment", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")

@@ -297,7 +297,7 @@ func clocked(t *testing.T) (binary string, set func(wrong time.Duration)) {
 	return binary, set
 }
 
-func TestRotationSurvivesWhatHappensToItsSourceItsClockAndItsLeader(t *testing.T) {
+func TestRotationSurvivesFaultsOfItsSourceItsClockAndItsLeader(t *testing.T) {
 	binary, set := clocked(t)
 	for mode, start := range modes {
 		t.Run(mode, func(t *testing.T) {
@@ -350,8 +350,9 @@ func TestRotationSurvivesWhatHappensToItsSourceItsClockAndItsLeader(t *testing.T
 
 var jumps = []time.Duration{48 * time.Hour, 0, -48 * time.Hour, time.Minute}
 
-// TestClockThatJumps causes no traffic, so that no response of the API server corrects anything early.
-func TestReplicaIsReadyWhateverItsClockDoes(t *testing.T) {
+// TestReplicaStaysReadyWhenItsClockJumps causes no traffic, so that no response of the API server corrects
+// anything early.
+func TestReplicaStaysReadyWhenItsClockJumps(t *testing.T) {
 	binary, set := clocked(t)
 	register(t, newFront(t))
 	server := launchProgram(t, binary, env.Namespace(t), "--certs", "self")
@@ -365,9 +366,9 @@ func TestReplicaIsReadyWhateverItsClockDoes(t *testing.T) {
 	}
 }
 
-// TestLeaderThatIsKilled deletes the Secret, and kills the leader when the next CA has been made but has
-// issued no certificate.
-func TestLeaderThatIsKilledInTheMiddleOfARotationIsContinued(t *testing.T) {
+// TestKilledLeadersRotationIsContinued deletes the Secret, and kills the leader when the next CA has been
+// made but has issued no certificate.
+func TestKilledLeadersRotationIsContinued(t *testing.T) {
 	ns, servers := pair(t, "--certs", "self", "--cert-life", "1m") // more than the 15 s until another leads
 	waitArmed(t)
 	leads, follows := leader(t, servers[:]...)

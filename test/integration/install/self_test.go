@@ -12,7 +12,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
-func TestSelfManagedRefusesASecretThatIsNotOurs(t *testing.T) {
+func TestSelfManagedRefusesASecretOfAnotherOwner(t *testing.T) {
 	ns := env.Namespace(t)
 	env.MustKubectl(t, "", "-n", ns, "create", "secret", "generic", certs.SelfSecret, "--from-literal=tls.crt=theirs")
 	register(t, newFront(t))
@@ -29,7 +29,7 @@ func TestSelfManagedRefusesASecretThatIsNotOurs(t *testing.T) {
 	waitReady(t, server)
 }
 
-func TestNothingIsDeniedBeforeItIsProvedThatDenialsWork(t *testing.T) {
+func TestNothingIsDeniedBeforeDenialsAreProvedToWork(t *testing.T) {
 	f := newFront(t)
 	register(t, f)
 	work := env.Namespace(t)

@@ -10,9 +10,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// TestInlineWins writes the mirror again beside its placeholder, as a user may who edits the stored route:
-// the written mirror replaces the parked one.
-func TestInlineWins(t *testing.T) {
+// TestMirrorWrittenBesideItsPlaceholderReplacesIt writes the mirror again beside its placeholder, as a user
+// may who edits the stored route: the written mirror replaces the parked one.
+func TestMirrorWrittenBesideItsPlaceholderReplacesIt(t *testing.T) {
 	env.Serve(t)
 	for _, f := range forms {
 		t.Run(f.name, func(t *testing.T) {
@@ -105,9 +105,9 @@ func TestWritesRaceFlips(t *testing.T) {
 	}
 }
 
-// TestTakeOver hands a parked mirror from one applying tool to another. The new tool becomes the only owner
-// of the rules, and the mirror is kept.
-func TestTakeOver(t *testing.T) {
+// TestRouteMovesToAnotherTool hands a parked mirror from one applying tool to another. The new tool becomes
+// the only owner of the rules, and the mirror is kept.
+func TestRouteMovesToAnotherTool(t *testing.T) {
 	env.Serve(t)
 	for _, f := range forms {
 		t.Run(f.name, func(t *testing.T) {
@@ -143,9 +143,9 @@ func TestTakeOver(t *testing.T) {
 	}
 }
 
-// TestNotPromised pins down the limitations of a parked mirror that docs/gitops.md lists: behaviour that is
+// TestKnownLimitations pins down the limitations of a parked mirror that docs/gitops.md lists: behaviour that is
 // not supported, and must not get worse.
-func TestNotPromised(t *testing.T) {
+func TestKnownLimitations(t *testing.T) {
 	env.Serve(t)
 	for _, f := range forms {
 		t.Run(f.name, func(t *testing.T) {

@@ -189,9 +189,9 @@ func addNewFields(v any) (count int) {
 	return count
 }
 
-// TestDeletingIsNotJudged keeps a route with a finalizer after its deletion: its mirrors do not move, and
-// every write passes.
-func TestDeletingIsNotJudged(t *testing.T) {
+// TestRouteBeingDeletedIsNotValidated keeps a route with a finalizer after its deletion: its mirrors do not
+// move, and every write passes.
+func TestRouteBeingDeletedIsNotValidated(t *testing.T) {
 	env.Serve(t)
 	for _, f := range forms {
 		t.Run(f.name, func(t *testing.T) {

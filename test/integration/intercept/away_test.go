@@ -15,7 +15,7 @@ import (
 // While the webhook is down, the controller alone does the work of both: whatever an author writes, the
 // Service soon leads to its proper target, its selector has the author's meaning, and it stays owned by the
 // author.
-func TestWebhookIsAway(t *testing.T) {
+func TestControllerWorksAloneWhileTheWebhookIsDown(t *testing.T) {
 	back := away(t, serve(t))
 	defer back()
 	for name, a := range authors {
@@ -61,7 +61,7 @@ func TestWebhookIsAway(t *testing.T) {
 }
 
 // A replica that returns to a Service that was written in its absence repairs it completely.
-func TestControllerAwayToo(t *testing.T) {
+func TestServiceWrittenWhileEverythingIsDownIsRepaired(t *testing.T) {
 	server := serve(t)
 	s := newSite(t)
 	s.kubectl(manifest("app: httpbin"), "apply", "--server-side", "-f=-")
@@ -76,7 +76,7 @@ func TestControllerAwayToo(t *testing.T) {
 }
 
 // The webhook is never called for Services that do not ask for a proxy.
-func TestOtherServicesNeverCallUs(t *testing.T) {
+func TestOtherServicesNeverCallTheWebhook(t *testing.T) {
 	server := serve(t)
 	count := func() float64 { return server.Metric(t, "mirrorgate_services_admitted_total") }
 	ns := env.Namespace(t)

@@ -80,7 +80,7 @@ func TestHostileDocuments(t *testing.T) {
 	require.NotContains(t, s.Log(), "panic")
 }
 
-func TestPolicyBeforeItsSubjectIsServedWhenThatComes(t *testing.T) {
+func TestPolicyBeforeItsSubjectIsServedOnceTheSubjectExists(t *testing.T) {
 	serve(t)
 	ns := env.Namespace(t)
 	apply(t, ns, harness.Workload("v2"), policy("p", "v2"))
@@ -124,7 +124,7 @@ func TestTwoDocumentsForOneRoute(t *testing.T) {
 	waitRoute(t, ns, "v3=active")
 }
 
-func TestRouteOfSomebodyElseIsLeftAlone(t *testing.T) {
+func TestRouteOfAnotherOwnerIsLeftAlone(t *testing.T) {
 	s := serve(t)
 	ns := env.Namespace(t)
 	const own = `

@@ -170,7 +170,7 @@ func template(t *testing.T, text string) string {
 	return strings.TrimPrefix(made.(*release.Release).Manifest, "---\n")
 }
 
-func TestEveryObjectThatIsInstalledKeepsToTheSchemaOfItsKind(t *testing.T) {
+func TestEveryInstalledObjectMatchesTheSchemaOfItsKind(t *testing.T) {
 	v := newValidator(t)
 	for _, texts := range []map[string]string{files(t), kustomized(t), charted(t)} {
 		for from, text := range texts {
@@ -182,7 +182,7 @@ func TestEveryObjectThatIsInstalledKeepsToTheSchemaOfItsKind(t *testing.T) {
 }
 
 // Each mistake is made in a manifest that is valid without it.
-func TestMistakeIsToldWithFileObjectAndField(t *testing.T) {
+func TestMistakeIsReportedWithFileObjectAndField(t *testing.T) {
 	v := newValidator(t)
 	right := files(t)
 	const container = "'/spec/template/spec/containers/0"

@@ -153,7 +153,7 @@ func TestStatusWithRightsInOneNamespace(t *testing.T) {
 	assert.NotContains(t, stderr, "not seen", "one reason suffices when no route is listed")
 }
 
-func TestStatusSaysWhatItMayNotSee(t *testing.T) {
+func TestStatusNamesTheResourcesItMayNotRead(t *testing.T) {
 	ns := env.Namespace(t)
 	apply(t, ns, httpRoute, harness.Workload("v2"))
 	waitEndpoints(t, ns, "v2")
