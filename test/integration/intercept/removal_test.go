@@ -49,8 +49,8 @@ func TestUninstallAtAnyMoment(t *testing.T) {
 	require.NotContains(t, uninstall(t), "Service ", "nothing is left to do")
 }
 
-// The program notices that its registration has gone, and takes itself away.
-func TestRegistrationGoes(t *testing.T) {
+// The program notices that its registration is gone, and removes everything that it made.
+func TestDeletedRegistrationRemovesEverything(t *testing.T) {
 	server := serve(t)
 	s := newSite(t)
 	s.kubectl(manifest("app: httpbin"), "apply", "--server-side", "-f=-")
