@@ -6,11 +6,11 @@ SHELL := /bin/bash
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 FUZZTIME ?= 20s
 
-# Every Go module here that holds code of ours, the root first.
+# Every Go module of the repository with code, the root first.
 MODULES      := $(sort $(patsubst %/,%,$(dir $(shell find . -name go.mod -not -path './tools/*' -not -path '*/components/*' -not -path '*/testdata/*'))))
-# go test with a line a package, the output of tests that fail, and the times of all for the summary.
-# $(call gotest,FOLDER,NAME,ARGUMENTS). Deadlines belong to tests, each of which bounds its own waits: the
-# timeout of a package is there only for one that hangs.
+# go test with one line per package, the output of failed tests, and the durations of all tests for the summary.
+# $(call gotest,FOLDER,NAME,ARGUMENTS). Each test bounds its own waits: the timeout of a package is only for one
+# that hangs.
 gotest = mkdir -p "$(CURDIR)/bin/results" && cd "$(1)" && "$(CURDIR)/bin/tools/gotestsum" --format pkgname-and-test-fails \
 	--hide-summary skipped --jsonfile-timing-events "$(CURDIR)/bin/results/$(2).json" -- -timeout 80m $(3)
 
@@ -22,7 +22,7 @@ help: ## Show this help
 build: ## Build bin/mirrorgate
 	go build -ldflags '-X main.version=$(VERSION)' -o bin/mirrorgate ./cmd/mirrorgate
 
-# steps runs targets one after the other, whatever fails, and ends with how long each took and the ten
+# steps runs targets one after the other, even after a failure, and then prints the duration of each and the ten
 # slowest tests.
 define steps
 @failed=0; summary=; rm -rf bin/results; \
@@ -41,7 +41,7 @@ test: bin/tools/gotestsum ## The tests for every change: about ten minutes on tw
 	$(call steps,unit test/proxy integration)
 
 .PHONY: test-long
-test-long: bin/tools/gotestsum ## The tests that take their time: installation, rotation for minutes, soaks, the control plane's own
+test-long: bin/tools/gotestsum ## The long tests: installation, rotation for minutes, soaks, the control plane's own
 	$(call steps,test/cluster install rotation soak)
 
 .PHONY: vet
@@ -51,14 +51,14 @@ vet: ## go vet in every module
 	exit $$failed
 
 .PHONY: unit
-unit: bin/tools/gotestsum ## Unit tests with the race detector, and without it what that would distort
+unit: bin/tools/gotestsum ## Unit tests with the race detector, and without it those that it would distort
 	$(call gotest,.,unit,-race -p 2 ./...)
 	$(call gotest,.,allocations,-count=1 -run TestAllocations ./internal/proxy)
 	$(call gotest,release,release,./...)
 
-# Packages that leave a cluster as they found it share one, and take turns in it. Those that stop parts of
-# their cluster, or need one of their own making, have one each. Two clusters run at a time, since most of a
-# test's time is spent waiting.
+# Packages that leave a cluster as they found it share one cluster and run in it one after the other. Packages that
+# stop parts of their cluster, or need a special one, have one each. Two clusters run at a time, since tests spend
+# most of their time waiting.
 SHARING := ./intent ./intercept ./iter8 ./verbs
 ALONE   := ./crds ./dataplane ./gate ./schema
 
@@ -71,7 +71,7 @@ integration-alone:
 	$(call gotest,test/integration,$@,-count=1 -p 1 $(ALONE))
 
 .PHONY: cluster
-cluster: ## Build the control plane that tests run against, unless it is built
+cluster: ## Build the control plane that tests run against, unless it exists
 	@go -C test/cluster run ./cmd/cluster build
 
 .PHONY: test/cluster test/proxy
@@ -85,7 +85,7 @@ install: bin/tools/gotestsum cluster ## The installation on a real control plane
 	$(call gotest,test/integration,install,-count=1 ./install)
 
 .PHONY: e2e
-e2e: ## The installation on a real node: pods, Services, traffic; needs root and Debian's packages
+e2e: ## The installation on a real node: pods, Services, traffic; needs root and Debian packages
 	go -C test/e2e test -count=1 -timeout 40m -v
 
 .PHONY: e2e-kind
@@ -103,19 +103,19 @@ fmt: bin/tools/golangci-lint ## Format every module
 	@for module in $(MODULES); do (cd $$module && $(CURDIR)/$< fmt ./...); done
 
 .PHONY: bench
-bench: bin/tools/benchstat ## Benchmarks; benchstat is on their PATH
+bench: bin/tools/benchstat ## Benchmarks, with benchstat on their PATH
 	PATH='$(CURDIR)/bin/tools':$$PATH go -C test/bench run .
 
 .PHONY: bench-proxy
-bench-proxy: ## The proxy against nginx; installs Debian's nginx and wrk if they are missing
+bench-proxy: ## The proxy compared with nginx; installs Debian's nginx and wrk if they are missing
 	go -C test/bench run . proxy
 
 .PHONY: soak
-soak: bin/tools/gotestsum ## 100,000 requests for every fault that a variant can have
+soak: bin/tools/gotestsum ## 100,000 requests for every fault of a variant
 	$(call gotest,.,soak,-count=1 -run TestIsolation ./internal/proxy -soak 100000 -v)
 
 .PHONY: rotation
-rotation: bin/tools/gotestsum cluster ## Certificates that rotate for two minutes under writes, in each mode, with faults and without
+rotation: bin/tools/gotestsum cluster ## Certificate rotation for two minutes under writes, in each mode, with and without faults
 	$(call gotest,test/integration,rotation,-count=1 -run TestRotation ./install -rotating 2m -released -v)
 
 .PHONY: fuzz
@@ -138,7 +138,7 @@ tidy: ## go mod tidy in every module
 	@for module in $(MODULES) tools; do echo "go mod tidy $$module"; go -C $$module mod tidy; done
 
 .PHONY: clean
-clean: ## Remove what was built
+clean: ## Remove everything that was built
 	rm -rf bin dist
 
 # Tools are built once, and again when tools/go.mod changes.

@@ -1,8 +1,7 @@
 package main
 
-// CPU and p99 of one admission, against a webhook on the same library that
-// allows everything unread. Both run as processes of their own and answer the
-// same reviews over TLS, in turn.
+// CPU and p99 of one admission, compared with a webhook on the same library that allows everything unread.
+// Both run as processes of their own and answer the same reviews over TLS, in turn.
 
 import (
 	"bufio"
@@ -48,11 +47,11 @@ const (
 	routes    = 5000
 
 	admissionRounds   = 7
-	admissionRequests = 8000 // a round
+	admissionRequests = 8000 // per round
 	connections       = 4
 
-	// steady is the pace of each connection in the second half of a round: 2,000 requests a
-	// second together, a third of what a core can do.
+	// steady is the interval between requests of each connection in the second half of a round: 2,000
+	// requests a second in total, a third of the capacity of a core.
 	steady         = 2 * time.Millisecond
 	steadyRequests = 4000
 )
@@ -85,7 +84,7 @@ func serveAdmission(ctx context.Context, which string) error {
 		for _, path := range []string{webhook.MutatePath, webhook.ValidatePath} {
 			server.Register(path, &admission.Webhook{
 				Handler: admission.HandlerFunc(func(context.Context, admission.Request) admission.Response { return admission.Allowed("") }),
-				// The library's own would make a logger for every request.
+				// The library's own logger would be made anew for every request.
 				LogConstructor: func(base logr.Logger, _ *admission.Request) logr.Logger { return base },
 			})
 		}
@@ -109,8 +108,7 @@ func freeAddress() (*net.TCPAddr, error) {
 	return l.Addr().(*net.TCPAddr), l.Close()
 }
 
-// filledGate returns a gate over an index of the size that the figures are
-// promised for.
+// filledGate returns a gate over an index of the size for which the figures are promised.
 func filledGate() (*webhook.Gate, error) {
 	var text bytes.Buffer
 	for i := range max(services, workloads, routes) {
@@ -174,7 +172,7 @@ func (p *peer) stop() {
 	_ = p.cmd.Wait()
 }
 
-// cpu is the processor time that a process has used.
+// cpu returns the processor time that a process has used.
 func cpu(pid int) (time.Duration, error) {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -192,10 +190,10 @@ func cpu(pid int) (time.Duration, error) {
 	return time.Duration(ticks) * 10 * time.Millisecond, nil
 }
 
-// figuresOf are those of one round.
+// figuresOf are the figures of one round.
 type figuresOf struct{ cpu, saturated, steady time.Duration }
 
-// round sends every review in turn, first as fast as they are answered and then at a steady pace.
+// round sends every review in turn, first as fast as they are answered and then at a steady rate.
 func (p *peer) round(ctx context.Context, reviews []review) (f figuresOf, err error) {
 	before, err := cpu(p.cmd.Process.Pid)
 	if err != nil {
@@ -213,7 +211,8 @@ func (p *peer) round(ctx context.Context, reviews []review) (f figuresOf, err er
 	return f, err
 }
 
-// sendAll returns the p99 of so many requests. With a pace it counts from when each was due.
+// sendAll sends the given number of requests and returns their p99. With a pace, latency counts from the time
+// at which each request was due.
 func (p *peer) sendAll(ctx context.Context, reviews []review, requests int, pace time.Duration) (p99 time.Duration, err error) {
 	took := make([][]time.Duration, connections)
 	failed := make([]error, connections)
@@ -270,9 +269,8 @@ func (p *peer) send(ctx context.Context, r review) error {
 	return nil
 }
 
-// benchReviews is what the API server sends in the life of a mirrored route:
-// writes with a ready variant, touches that park and restore, and the
-// validation of each result.
+// benchReviews returns the reviews that the API server sends during the life of a mirrored route: writes with
+// a ready variant, touches that park and restore, and the validation of each result.
 func benchReviews(ctx context.Context) ([]review, error) {
 	var out []review
 	for i := range 200 {

@@ -1,5 +1,5 @@
-// What a variant that misbehaves costs the primary's clients: p99 at a constant rate, in turn with and
-// without a mirror to it, and the proxy's memory.
+// The cost of a faulty variant for the primary's clients: p99 at a constant rate, in turn with and without a
+// mirror to it, and the proxy's memory.
 package main
 
 import (
@@ -21,7 +21,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/faulty"
 )
 
-// faultyPort is where the variant that misbehaves listens.
+// faultyPort is the port on which the faulty variant listens.
 const faultyPort = 8105
 
 const (
@@ -44,8 +44,8 @@ func benchIsolation(ctx context.Context) error {
 		what         string
 		rate, rounds int
 	}{
-		{"what many a Service sees", 5000, 5},
-		{"a quarter of what it can do with a mirror that works", n / 3 / 4, proxyRounds},
+		{"a rate that many Services see", 5000, 5},
+		{"a quarter of the maximum with a working mirror", n / 3 / 4, proxyRounds},
 	} {
 		fmt.Printf("%d requests a second, %s\n", run.rate, run.what)
 		for _, name := range slices.Sorted(maps.Keys(faulty.Faults)) {
@@ -57,7 +57,7 @@ func benchIsolation(ctx context.Context) error {
 	return nil
 }
 
-// isolation compares one fault with no mirror.
+// isolation compares one fault with a run without a mirror.
 func (s *site) isolation(ctx context.Context, name string, rate, rounds int) error {
 	if name != faulty.Gone {
 		stop, err := s.startFaulty(ctx, name)
@@ -83,8 +83,8 @@ func (s *site) isolation(ctx context.Context, name string, rate, rounds int) err
 }
 
 func (s *site) startFaulty(ctx context.Context, name string) (stop func(), err error) {
-	// At idle priority, as if it were on a machine of its own: it gets what client and backend leave of
-	// their core, and takes nothing from them but its part of the kernel's network.
+	// It runs at idle priority, as if it were on a machine of its own: it gets the processor time that client
+	// and backend leave of their core, and costs them only its part of the kernel's network.
 	cmd := exec.CommandContext(ctx, "chrt", "--idle", "0", "taskset", "-c", "1", os.Args[0], "faulty", name)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -104,7 +104,7 @@ func (s *site) startFaulty(ctx context.Context, name string) (stop func(), err e
 	return stop, err
 }
 
-// serveFaulty is the process of a variant that misbehaves.
+// serveFaulty is the process of a faulty variant.
 func serveFaulty(ctx context.Context, name string) error {
 	fault, ok := faulty.Faults[name]
 	if !ok {
@@ -120,7 +120,7 @@ func serveFaulty(ctx context.Context, name string) error {
 	return nil
 }
 
-// paced asks at a constant rate from a process of its own, beside the backend, and returns the p99.
+// paced sends requests at a constant rate from a process of its own, beside the backend, and returns the p99.
 func (s *site) paced(ctx context.Context, port int, path string, rate int) (time.Duration, error) {
 	cmd := pinned(ctx, "1", os.Args[0], "paced", fmt.Sprintf("127.0.0.1:%d%s", port, path), strconv.Itoa(rate))
 	cmd.Stderr = os.Stderr
@@ -131,8 +131,8 @@ func (s *site) paced(ctx context.Context, port int, path string, rate int) (time
 	return time.ParseDuration(strings.TrimSpace(string(out)))
 }
 
-// askPaced is that process. Latency counts from when a request was due, so that a wait delays none of
-// those that it should have been followed by out of sight.
+// askPaced is that process. Latency counts from the time at which a request was due, so a slow response
+// counts for the requests that it delays too.
 func askPaced(ctx context.Context, target string, rate int) error {
 	addr, path, _ := strings.Cut(target, "/")
 	interval := pacedConns * time.Second / time.Duration(rate)
@@ -176,8 +176,8 @@ func askInTurn(ctx context.Context, addr, path string, due time.Time, interval t
 	return took, nil
 }
 
-// sleepUntil is exact to some microseconds, where the runtime's timers are late by up to a millisecond: that
-// would be all that p99 tells.
+// sleepUntil is exact to some microseconds. The runtime's timers are late by up to a millisecond, which would
+// hide every other effect on p99.
 func sleepUntil(at time.Time) {
 	if left := time.Until(at); left > 0 {
 		rest := syscall.NsecToTimespec(left.Nanoseconds())

@@ -1,6 +1,5 @@
-// Command bench measures what mirrorgate costs, as ratios: each figure of ours is
-// taken side by side, in one run, with that of the simplest program that could do
-// the same work. docs/benchmarks.md says how to read the output.
+// Command bench measures the cost of mirrorgate as ratios: each figure is taken side by side, in one run,
+// with that of the simplest program that could do the same work. docs/benchmarks.md explains the output.
 package main
 
 import (
@@ -48,12 +47,12 @@ var children = map[string]func(context.Context, []string) error{
 	"serve":  func(ctx context.Context, args []string) error { return serveAdmission(ctx, args[0]) },
 	"faulty": func(ctx context.Context, args []string) error { return serveFaulty(ctx, args[0]) },
 	"floor": func(_ context.Context, args []string) error {
-		signal.Reset() // it never looks up from its sockets
+		signal.Reset() // its loop never checks the context
 		return serveFloor(args)
 	},
 	"paced": func(ctx context.Context, args []string) error {
 		if len(args) != 2 {
-			return errors.New("paced wants a target and a rate")
+			return errors.New("paced needs a target and a rate")
 		}
 		rate, err := strconv.Atoi(args[1])
 		if err != nil {
@@ -77,15 +76,15 @@ func quantile(d []time.Duration, q float64) time.Duration {
 	return d[min(len(d)-1, int(q*float64(len(d))))]
 }
 
-// median returns the middle of values, which it sorts.
+// median returns the median of values, which it sorts.
 func median(values []float64) float64 {
 	slices.Sort(values)
 	return values[len(values)/2]
 }
 
-// report prints the medians of a figure and of its peer's, and the ratio against
-// its bound, 0 for none: the median of the rounds' ratios, since what else the machine does
-// differs less within a round than between rounds.
+// report prints the medians of a figure and of its peer's figure, and the ratio with its bound (0 for none).
+// The ratio is the median of the rounds' ratios, since the load from the rest of the machine differs less
+// within a round than between rounds.
 func report(what, unit string, ours, peer []float64, bound float64) {
 	ratios := make([]float64, len(ours))
 	for i := range ours {

@@ -2,7 +2,7 @@ package main
 
 import "encoding/json"
 
-// The objects that the figures are promised for.
+// The objects for which the figures are promised.
 
 const serviceJSON = `{"apiVersion":"v1","kind":"Service","metadata":{"name":"web-%d-v2","namespace":"shop"},"spec":{"ports":[{"name":"http","port":80,"protocol":"TCP","targetPort":8080}],"selector":{"app":"web-%d","version":"v2"}}}`
 
@@ -15,8 +15,8 @@ const routeJSON = `{"apiVersion":"gateway.networking.k8s.io/v1","kind":"HTTPRout
 // plainJSON is a route of the same size without a mirror.
 const plainJSON = `{"apiVersion":"gateway.networking.k8s.io/v1","kind":"HTTPRoute","metadata":{"name":"plain-%[1]d","namespace":"shop","labels":{"app":"web-%[1]d"}},"spec":{"parentRefs":[{"group":"gateway.networking.k8s.io","kind":"Gateway","name":"public"}],"hostnames":["web-%[1]d.example.com"],"rules":[{"matches":[{"path":{"type":"PathPrefix","value":"/api"}}],"filters":[{"type":"RequestHeaderModifier","requestHeaderModifier":{"set":[{"name":"x-variant","value":"web-%[2]d-v2"},{"name":"x-share","value":"25"}]}}],"backendRefs":[{"group":"","kind":"Service","name":"web-%[3]d-v1","port":80,"weight":1}]},{"matches":[{"path":{"type":"PathPrefix","value":"/"}}],"backendRefs":[{"group":"","kind":"Service","name":"web-%[3]d-v1","port":80,"weight":1}]}]}}`
 
-// storedMetadata and storedStatus are what the API server and controllers add to
-// a route that Flux applied and a gateway serves: they are in every review.
+// storedMetadata and storedStatus are the fields that the API server and controllers add to a route that Flux
+// applied and a gateway serves: every review contains them.
 const (
 	storedMetadata = `{"uid":"1b4df48b-7a32-44f4-9ef2-5d3db5b3a1a2","resourceVersion":"184467","generation":3,"creationTimestamp":"2026-11-20T08:15:30Z",
 		"annotations":{"mirrorgate.dev/variants":"web-v2=Ready"},

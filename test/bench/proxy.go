@@ -1,5 +1,5 @@
-// The proxy's price against nginx's: CPU time of the proxying process for each request, both on
-// one core of their own, in turn, with Debian's nginx and wrk.
+// The proxy's cost compared with nginx's: CPU time of the proxying process per request, both on a core of
+// their own, in turn, with Debian's nginx and wrk.
 package main
 
 import (
@@ -20,7 +20,7 @@ const (
 	proxyDuration = "3s"
 )
 
-// scenario is a load, and which of our and nginx's addresses it goes to.
+// scenario is a load, with the ports of mirrorgate and of nginx to which it is sent.
 type scenario struct {
 	name  string
 	path  string
@@ -72,8 +72,8 @@ func benchProxy(ctx context.Context) error {
 	return site.idle(ctx)
 }
 
-// figures of one run: microseconds of CPU and wall time for each request, and the p99 in
-// milliseconds, with 32 connections that ask as fast as they are answered.
+// figures of one run: microseconds of CPU and wall time per request, and the p99 in milliseconds, with 32
+// connections that each send the next request as soon as the last is answered.
 type figures struct{ cpu, wall, p99 float64 }
 
 // measure runs both in turn and reports the medians.
@@ -109,7 +109,7 @@ func columns(runs []figures) (c struct{ cpu, wall, p99 []float64 }) {
 	return c
 }
 
-// run puts the load on one port.
+// run sends the load to one port.
 func (s *site) run(ctx context.Context, pid, port int, sc *scenario) (figures, error) {
 	before, err := cpu(pid)
 	if err != nil {
@@ -163,13 +163,13 @@ func (s *site) wrk(ctx context.Context, port int, sc *scenario) (n int, p99 time
 	return n, p99, err
 }
 
-// A few requests of gRPC fail in nginx, whose backend answers before it has read them.
+// A few gRPC requests fail in nginx, whose backend answers before it has read them.
 var (
 	h2loadAll  = regexp.MustCompile(`status codes: (\d+) 2xx, 0 3xx, 0 4xx, 0 5xx`)
 	h2loadSome = regexp.MustCompile(`status codes: (\d+) 2xx`)
 )
 
-// h2load asks on 32 connections, one stream at a time on each.
+// h2load sends requests on 32 connections, one stream at a time on each.
 func (s *site) h2load(ctx context.Context, port int, sc *scenario) (n int, p99 time.Duration, err error) {
 	logged := filepath.Join(s.dir, "h2load.log")
 	defer os.Remove(logged)
@@ -196,7 +196,7 @@ func (s *site) h2load(ctx context.Context, port int, sc *scenario) (n int, p99 t
 	return n, p99, err
 }
 
-// h2loadP99 reads a log of a line for each request: start, status, microseconds.
+// h2loadP99 reads a log that has one line for each request: start, status, microseconds.
 func h2loadP99(path string) (time.Duration, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
@@ -222,7 +222,7 @@ func h2loadP99(path string) (time.Duration, error) {
 
 func url(port int, sc *scenario) string { return fmt.Sprintf("http://127.0.0.1:%d%s", port, sc.path) }
 
-// number is the first group of the expression, more than 0.
+// number returns the first group of the expression, which must be more than 0.
 func number(expression *regexp.Regexp, out []byte) (int, error) {
 	found := expression.FindSubmatch(out)
 	if found == nil {
@@ -235,7 +235,7 @@ func number(expression *regexp.Regexp, out []byte) (int, error) {
 	return n, err
 }
 
-// halfLoad compares p99 at half of what the peer can do, which leaves both idle for a part of the time.
+// halfLoad compares p99 at half of the peer's maximum rate, which leaves both idle for part of the time.
 func (s *site) halfLoad(ctx context.Context) error {
 	for _, sc := range []scenario{{name: "mirrored", path: "/hello", ours: 8201, peer: 8301}, {name: "not mirrored", path: "/hello", ours: 8202, peer: 8302}} {
 		n, _, err := s.wrk(ctx, sc.peer, &sc)
@@ -258,7 +258,7 @@ func (s *site) halfLoad(ctx context.Context) error {
 	return nil
 }
 
-// idle opens connections that have had one request each and reports what each of them costs.
+// idle opens connections that each have had one request, and reports the memory cost of each.
 func (s *site) idle(ctx context.Context) error {
 	const conns = 10000
 	for _, peer := range []struct {
@@ -281,7 +281,7 @@ func (s *site) idle(ctx context.Context) error {
 	return nil
 }
 
-// holdOpen calls then while so many connections are open, each after a request.
+// holdOpen calls then while conns connections are open, each after one request.
 func holdOpen(ctx context.Context, port, conns int, then func() error) error {
 	var open []net.Conn
 	defer func() {

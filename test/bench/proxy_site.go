@@ -15,10 +15,10 @@ import (
 	"time"
 )
 
-// debian is the commands that are needed, and the packages that they come from.
+// debian are the commands that are needed, and the packages that contain them.
 var debian = map[string]string{"nginx": "nginx", "wrk": "wrk", "h2load": "nghttp2-client"}
 
-// installDebian installs what is missing.
+// installDebian installs the packages that are missing.
 func installDebian(ctx context.Context) error {
 	var missing []string
 	for command, from := range debian {
@@ -37,11 +37,11 @@ func installDebian(ctx context.Context) error {
 // sitePorts must be free.
 var sitePorts = []int{8101, 8102, 8103, 8104, 8201, 8202, 8203, 8204, 8211, 8212, 8213, 8214, 8301, 8302, 8303, 8304, 8305, 8311, 8401}
 
-// site is every process of the benchmark.
+// site holds every process of the benchmark.
 type site struct {
 	dir   string
 	procs []*exec.Cmd
-	// pids by name; ours logs nothing, oursLog does.
+	// pids are the processes by name; ours logs nothing, oursLog logs requests.
 	pids map[string]int
 }
 
@@ -74,7 +74,7 @@ func startSite(ctx context.Context) (*site, error) {
 			return s, err
 		}
 	}
-	// One core for the proxies, the other for everything else.
+	// One core is for the proxies, the other for everything else.
 	steps := []func() error{
 		func() error { return s.nginx(ctx, "backend", "1", nginxBackend) },
 		func() error { return s.nginx(ctx, "front", "0", nginxFront) },
@@ -114,8 +114,8 @@ func listening(ctx context.Context, port int) error {
 	}
 }
 
-// pinned is a command on one core, with real-time priority if BENCH_REALTIME is set: then what else the
-// machine does neither interrupts it nor makes it wait for its turn when it wakes.
+// pinned returns a command on one core, with real-time priority if BENCH_REALTIME is set: then the rest of
+// the machine neither interrupts it nor delays it when it wakes.
 func pinned(ctx context.Context, core, program string, args ...string) *exec.Cmd {
 	args = append([]string{"-c", core, program}, args...)
 	if os.Getenv("BENCH_REALTIME") != "" {
@@ -145,7 +145,7 @@ func (s *site) nginx(ctx context.Context, name, core, config string) error {
 	return s.start(ctx, name, core, "nginx", "-c", path, "-e", filepath.Join(s.dir, name+".err"))
 }
 
-// ours starts our proxy at base+1 and the ports after it.
+// ours starts a mirrorgate proxy at base+1 and the ports after it.
 func (s *site) ours(ctx context.Context, name string, base int, more string) error {
 	path := filepath.Join(s.dir, name+".yaml")
 	if err := os.WriteFile(path, fmt.Appendf(nil, ourConfig, base+1, base+2, base+3, base+4, faultyPort, base+1000, more), 0o600); err != nil {
@@ -164,7 +164,7 @@ func (s *site) stop() {
 	_ = os.RemoveAll(s.dir)
 }
 
-// resident is the memory of a process in KiB.
+// resident returns the memory of a process in KiB.
 func resident(pid int) (int, error) {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

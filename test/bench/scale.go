@@ -1,7 +1,7 @@
 package main
 
-// Flips against plain metadata applies, and resident memory, with thousands of
-// objects in a real API server.
+// Flips compared with plain metadata applies, and resident memory, with thousands of objects in a real API
+// server.
 
 import (
 	"context"
@@ -45,7 +45,7 @@ var (
 	routeGVR      = schema.GroupVersionResource{Group: "gateway.networking.k8s.io", Version: "v1", Resource: "httproutes"}
 )
 
-// scale is a cluster full of objects with mirrorgate at work.
+// scale is a cluster full of objects in which mirrorgate runs.
 type scale struct {
 	api   dynamic.Interface
 	serve *exec.Cmd
@@ -55,8 +55,8 @@ type scale struct {
 func benchScale(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	// No controllers: what they would make of 10,000 Deployments is made here by
-	// hand, and two processors are left to what is measured.
+	// No controllers: the benchmark makes the objects that they would make for 10,000 Deployments, and leaves
+	// two processors to the programs that it measures.
 	c, err := cluster.Start(ctx, cluster.Options{CRDs: []string{"gateway-api"}, WithoutControllers: true, WithoutScheduler: true, WithoutKWOK: true, Progress: os.Stderr})
 	if err != nil {
 		return err
@@ -130,7 +130,7 @@ func (s *scale) fill(ctx context.Context) error {
 		}
 		fmt.Fprintf(os.Stderr, "bench: %d %s after %s\n", kind.n, kind.gvr.Resource, time.Since(start).Round(time.Second))
 	}
-	// Routes of the plain client: as large, and no concern of ours.
+	// Routes of the plain client: of the same size, but without a mirror.
 	return each(burst, func(i int) error {
 		return s.create(ctx, routeGVR, namespace, fmt.Sprintf(plainJSON, i, i, i))
 	})
@@ -189,8 +189,7 @@ func (s *scale) apply(ctx context.Context, i, value int) error {
 	return err
 }
 
-// single times one flip, from the write that makes the variant ready, against
-// one plain apply, in turn.
+// single times one flip, from the write that makes the variant ready, against one plain apply, in turn.
 func (s *scale) single(ctx context.Context) error {
 	var ours, plain []float64
 	for i := range singles {
@@ -203,7 +202,7 @@ func (s *scale) single(ctx context.Context) error {
 		if err := s.ready(ctx, i, true); err != nil {
 			return err
 		}
-		start = time.Now() // the variant is ready when the API server says so
+		start = time.Now() // the variant is ready when the API server has stored it
 		if err := s.flips.wait(ctx, func(active int) bool { return active == i+1 }); err != nil {
 			return err
 		}
@@ -213,8 +212,8 @@ func (s *scale) single(ctx context.Context) error {
 	return nil
 }
 
-// many makes many variants ready at once: mirrorgate is halted while they are
-// written, so that it sees them all at the moment when it goes on.
+// many makes many variants ready at once: mirrorgate is stopped while they are written, so that it receives
+// them all when it continues.
 func (s *scale) many(ctx context.Context) error {
 	var ours, plain []float64
 	for round := range bursts {

@@ -1,4 +1,4 @@
-// How tests reach a cluster: kubeconfigs, kubectl, and the readiness of a pod.
+// How tests access a cluster: kubeconfigs, kubectl, and the readiness of a pod.
 
 package cluster
 
@@ -20,7 +20,7 @@ import (
 // object is a JSON object.
 type object = map[string]any
 
-// condition is the part of a Kubernetes condition that we look at.
+// condition is the part of a Kubernetes condition that this package reads.
 type condition struct{ Type, Status string }
 
 func isTrue(conditions []condition, kind string) bool {
@@ -32,8 +32,9 @@ func isTrue(conditions []condition, kind string) bool {
 	return false
 }
 
-// Env is what a command needs to use the cluster, as "NAME=value" to be appended to os.Environ():
-// KUBECONFIG, KUBECTL (the path of the cluster's kubectl), a PATH that finds it first, and JoinEnv.
+// Env returns the variables with which a command uses the cluster, as "NAME=value" to be appended to
+// os.Environ(): KUBECONFIG, KUBECTL (the path of the cluster's kubectl), a PATH that finds it first, and
+// JoinEnv.
 func (c *Cluster) Env() []string {
 	return []string{
 		JoinEnv + "=" + c.Dir,
@@ -43,11 +44,11 @@ func (c *Cluster) Env() []string {
 	}
 }
 
-// Kubectl runs kubectl as the administrator with stdin as its input and returns its output. The
-// error contains what it printed to stderr.
+// Kubectl runs kubectl as the administrator with stdin as its input and returns its output. The error
+// contains its stderr.
 func (c *Cluster) Kubectl(ctx context.Context, stdin string, args ...string) (stdout string, err error) {
 	cmd := exec.CommandContext(ctx, c.KubectlPath, args...)
-	// A home of its own keeps its discovery cache apart from other clusters' and from the user's.
+	// Its own home keeps its discovery cache apart from other clusters' and from the user's.
 	cmd.Env = append(os.Environ(), append(c.Env(), "HOME="+c.Dir, "KUBECACHEDIR=")...)
 	var out, errOut bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errOut
@@ -60,9 +61,9 @@ func (c *Cluster) Kubectl(ctx context.Context, stdin string, args ...string) (st
 	return out.String(), nil
 }
 
-// KubeconfigFor writes a kubeconfig for one of Options.Users, or for an existing ServiceAccount when
-// user is "system:serviceaccount:NAMESPACE:NAME" (its token is good for a day), and returns its
-// path. What they may do is up to RBAC.
+// KubeconfigFor writes a kubeconfig for one of Options.Users, or for an existing ServiceAccount when user is
+// "system:serviceaccount:NAMESPACE:NAME" (its token is valid for a day), and returns its path. RBAC decides
+// what the user may do.
 func (c *Cluster) KubeconfigFor(ctx context.Context, user string) (path string, err error) {
 	if token, known := c.tokens[user]; known {
 		return c.writeKubeconfig(user, token)
@@ -99,8 +100,8 @@ current-context: test
 	return path, os.WriteFile(path, []byte(text), 0o600)
 }
 
-// MakePodReady sets whether a running pod is ready, and so whether EndpointSlices list it as ready.
-// Nothing sets it back: KWOK looks only at pods that do not run yet. The same with kubectl:
+// MakePodReady sets whether a running pod is ready, and therefore whether EndpointSlices list it as ready.
+// Nothing reverts it: KWOK acts only on pods that do not run yet. The same with kubectl:
 //
 //	kubectl patch pod NAME --subresource=status -p \
 //	  '{"status":{"conditions":[{"type":"Ready","status":"False"}]}}'

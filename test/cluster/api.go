@@ -1,5 +1,5 @@
-// A client of the API server just large enough for what the cluster itself asks of it. The standard
-// library is enough for that; client-go would bring its dependencies into every test module.
+// A client of the API server that covers just the requests of the cluster itself. The standard library is
+// enough for it; client-go would bring its dependencies into every test module.
 
 package cluster
 
@@ -28,19 +28,19 @@ func newClient(url, token string, caPEM []byte) *client {
 		Timeout: 30 * time.Second, // a paused etcd must not hang a caller
 		Transport: &http.Transport{
 			TLSClientConfig: &tls.Config{RootCAs: roots},
-			// One connection per request: a kept one would outlive a restarted API server.
+			// One connection per request: a kept connection would not survive a restart of the API server.
 			DisableKeepAlives: true,
 		},
 	}}
 }
 
-// get decodes the JSON answer to path into out; out may be nil.
+// get decodes the JSON response for path into out; out may be nil.
 func (c *client) get(ctx context.Context, path string, out any) error {
 	return c.do(ctx, http.MethodGet, path, "", nil, out)
 }
 
-// do sends one request: body as contentType, unless it is nil, and decodes the answer into out,
-// unless that is nil. A status of 300 or more is an error with the API server's message.
+// do sends one request, with body as contentType unless body is nil, and decodes the response into out unless
+// out is nil. A status of 300 or more is an error with the API server's message.
 func (c *client) do(ctx context.Context, method, path, contentType string, body, out any) error {
 	var sent io.Reader
 	if body != nil {
@@ -55,7 +55,7 @@ func (c *client) do(ctx context.Context, method, path, contentType string, body,
 		return err
 	}
 	req.Header.Set("Authorization", "Bearer "+c.token)
-	// The first is discovery in one document (see discovery); every other path answers plain JSON.
+	// The first type is discovery in one document (see discovery); every other path returns plain JSON.
 	req.Header.Set("Accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json")
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
@@ -78,7 +78,7 @@ func (c *client) do(ctx context.Context, method, path, contentType string, body,
 	return json.Unmarshal(answer, out)
 }
 
-// apiError is an answer of the API server that is not a success.
+// apiError is a response of the API server with an error status.
 type apiError struct {
 	request string
 	status  int

@@ -1,5 +1,5 @@
-// Building the components, once: they are real, they come from the Go module proxy like any other
-// dependency, and they take minutes to compile, so what was built is kept.
+// Builds the components once: they are the real programs, come from the Go module proxy like any other
+// dependency, and take minutes to compile, so the binaries are kept.
 
 package cluster
 
@@ -20,16 +20,16 @@ import (
 	"time"
 )
 
-// heartbeat is how often a long build says that it is alive.
+// heartbeat is the interval at which a long build reports that it is still running.
 const heartbeat = 10 * time.Second
 
 // component is one binary of the cluster.
 type component struct {
 	name   string
-	folder string                      // below components/, a module that pins it
-	module string                      // whose version is the component's
-	pkg    string                      // its main package
-	stamp  func(version string) string // linker flags that tell the binary its version; may be nil
+	folder string                      // below components/, the module that pins its version
+	module string                      // the module whose version is the component's
+	pkg    string                      // the main package
+	stamp  func(version string) string // linker flags that set the binary's version; may be nil
 }
 
 var components = []component{
@@ -41,7 +41,7 @@ var components = []component{
 	{"kwok", "kwok", "sigs.k8s.io/kwok", "sigs.k8s.io/kwok/cmd/kwok", nil},
 }
 
-// nodeComponents are those that only a real node needs (Options.Node).
+// nodeComponents are the components that only a real node needs (Options.RealNode).
 var nodeComponents = []component{
 	{"kubelet", "node", "k8s.io/kubernetes", "k8s.io/kubernetes/cmd/kubelet", stampKubernetes},
 	{"kube-proxy", "node", "k8s.io/kubernetes", "k8s.io/kubernetes/cmd/kube-proxy", stampKubernetes},
@@ -49,17 +49,17 @@ var nodeComponents = []component{
 	{"coredns", "coredns", "github.com/coredns/coredns", ".", nil},
 }
 
-// stampKubernetes sets what /version answers; clients complain about an unstamped v0.0.0.
+// stampKubernetes sets the version that /version returns; clients complain about an unstamped v0.0.0.
 func stampKubernetes(version string) string {
 	part := strings.Split(strings.TrimPrefix(version, "v"), ".")
 	const in = "-X k8s.io/component-base/version."
 	return fmt.Sprintf("%sgitVersion=%s %sgitMajor=%s %sgitMinor=%s", in, version, in, part[0], in, part[1])
 }
 
-// Build returns the path of each named component (all but the real node's if none is named), building those
-// that are not yet kept in bin/cluster (see BinEnv). Building everything takes several minutes;
-// progress, which may be nil, hears of it every ten seconds. When nothing has to be built no go
-// command runs. It is safe to call from several processes at once.
+// Build returns the path of each named component (all but the real node's if none is named), and builds those
+// that are not yet kept in bin/cluster (see BinEnv). Building everything takes several minutes; a progress
+// line is written every ten seconds, unless progress is nil. When nothing has to be built, no go command
+// runs. It is safe to call from several processes at once.
 func Build(ctx context.Context, progress io.Writer, names ...string) (map[string]string, error) {
 	source, cache, err := folders()
 	if err != nil {
@@ -97,7 +97,7 @@ func componentNamed(name string) (component, error) {
 	return component{}, fmt.Errorf("no component is called %q", name)
 }
 
-// build returns the path of the kept binary, after building it if it is not there.
+// build returns the path of the kept binary, and builds it first if it does not exist.
 func (c component) build(ctx context.Context, source, cache string, progress io.Writer) (string, error) {
 	dir := filepath.Join(source, "components", c.folder)
 	recipe := fmt.Sprint(c.pkg, runtime.GOOS, runtime.GOARCH)
@@ -111,7 +111,7 @@ func (c component) build(ctx context.Context, source, cache string, progress io.
 		if c.stamp != nil {
 			ldflags += " " + c.stamp(version)
 		}
-		// The go command writes the temporary name; only a whole binary gets the final one.
+		// The go command writes to a temporary name; only a complete binary gets the final one.
 		args := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags", ldflags, "-o", binary + ".tmp", c.pkg}
 		if _, err := goCommand(ctx, dir, c.name+" "+version, progress, args...); err != nil {
 			return err
@@ -120,8 +120,8 @@ func (c component) build(ctx context.Context, source, cache string, progress io.
 	})
 }
 
-// once calls do unless path exists. A file lock beside it keeps two processes, such as the tests of
-// two packages, from doing the same work.
+// once calls do unless path exists. A file lock beside it keeps two processes, such as the tests of two
+// packages, from doing the same work.
 func once(ctx context.Context, path string, progress io.Writer, do func() error) error {
 	if _, err := os.Stat(path); err == nil {
 		return nil
@@ -130,7 +130,7 @@ func once(ctx context.Context, path string, progress io.Writer, do func() error)
 	if err != nil {
 		return err
 	}
-	defer lock.Close() // closing it unlocks it
+	defer lock.Close() // closing the file unlocks it
 	stop := beat(progress, filepath.Base(path)+": waiting for another process that builds")
 	err = poll(ctx, func() error { return syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) })
 	stop()
@@ -143,15 +143,15 @@ func once(ctx context.Context, path string, progress io.Writer, do func() error)
 	return do()
 }
 
-// goCommand runs the go command in a component's module and returns what it printed to stdout.
+// goCommand runs the go command in a component's module and returns its stdout.
 func goCommand(ctx context.Context, dir, what string, progress io.Writer, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = dir
-	// Neither a workspace nor a C compiler may change what is built.
+	// Neither a workspace nor a C compiler may change the result.
 	cmd.Env = append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0", "GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	// The go command's compilers are in its process group: end them with it.
+	// The compilers that the go command starts are in its process group: end them with it.
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 
 	start := time.Now()
@@ -171,7 +171,7 @@ func goCommand(ctx context.Context, dir, what string, progress io.Writer, args .
 	return stdout.Bytes(), nil
 }
 
-// beat reports what and the elapsed time at each heartbeat until the returned function is called.
+// beat reports the text what and the elapsed time at each heartbeat, until the returned function is called.
 func beat(progress io.Writer, what string) (stop func()) {
 	start, ticker, done := time.Now(), time.NewTicker(heartbeat), make(chan struct{})
 	ended := make(chan struct{})
@@ -189,10 +189,10 @@ func beat(progress io.Writer, what string) (stop func()) {
 	return func() { ticker.Stop(); close(done); <-ended }
 }
 
-// saying keeps lines whole and spares callers a writer that is safe for several goroutines.
+// saying keeps lines whole, so that callers may pass a writer that is not safe for several goroutines.
 var saying sync.Mutex
 
-// say prints a line of progress; a nil writer is for callers who do not want to know.
+// say prints a line of progress; it prints nothing if the writer is nil.
 func say(progress io.Writer, format string, args ...any) {
 	if progress != nil {
 		saying.Lock()
@@ -208,7 +208,7 @@ func lastBytes(s string, n int) string {
 	return s
 }
 
-// poll calls check, ten times a second, until it returns nil or ctx ends; the error is then both.
+// poll calls check ten times a second until it returns nil or ctx ends; the error then contains both errors.
 func poll(ctx context.Context, check func() error) error {
 	tick := time.NewTicker(time.Second / 10)
 	defer tick.Stop()

@@ -1,4 +1,4 @@
-// The command, run as a process of its own: what it passes on, and what is left when it is killed.
+// The command, run as a process of its own: what it passes to its child, and what remains after it is killed.
 
 package cluster
 
@@ -48,7 +48,7 @@ func upAndWait(t *testing.T, binary string) (*exec.Cmd, string) {
 
 func TestKilledCommandLeavesNoProcess(t *testing.T) {
 	cmd, dir := upAndWait(t, buildCLI(t))
-	defer os.RemoveAll(dir) // a killed process cannot
+	defer os.RemoveAll(dir) // a killed process cannot remove it
 	pids := processesIn(t, dir)
 	if len(pids) != 5 {
 		t.Errorf("%d processes, want 5", len(pids))
@@ -74,7 +74,7 @@ func TestInterruptedCommandCleansUp(t *testing.T) {
 	}
 }
 
-// PATH is empty: when everything is built, nothing but our own kubectl is run.
+// PATH is empty: when everything is built, the command runs only the cluster's own kubectl.
 func TestCommandRunsInTheCluster(t *testing.T) {
 	run := func(args ...string) (stdout string, exit int) {
 		cmd := exec.CommandContext(t.Context(), buildCLI(t), append([]string{"up", "--api-only", "--crds=none", "--"}, args...)...)
@@ -99,7 +99,7 @@ func TestCommandRunsInTheCluster(t *testing.T) {
 	}
 }
 
-func TestCommandTeaches(t *testing.T) {
+func TestCommandPrintsItsUsage(t *testing.T) {
 	binary := buildCLI(t)
 	for _, args := range [][]string{nil, {"help"}, {"up", "--help"}} {
 		out, err := exec.CommandContext(t.Context(), binary, args...).Output()

@@ -1,9 +1,9 @@
 // Package cluster runs a real Kubernetes control plane for tests: etcd, kube-apiserver,
-// kube-controller-manager, kube-scheduler and kubectl, built from their Go modules, and KWOK in
-// place of a kubelet. It needs no root, no container engine and no network besides the Go module
-// proxy, and listens on loopback only. Objects, admission, controllers and scheduling are the real
-// thing; pods only claim to run: they have addresses, but nothing answers there. A webhook
-// configuration therefore names its server by URL (https://127.0.0.1:port), not by Service.
+// kube-controller-manager, kube-scheduler and kubectl, built from their Go modules, and KWOK in place of a
+// kubelet. It needs no root, no container engine and no network besides the Go module proxy, and listens on
+// loopback only. Objects, admission, controllers and scheduling are real; pods only claim to run: they have
+// addresses, but nothing answers there. A webhook configuration therefore names its server by URL
+// (https://127.0.0.1:port), not by Service.
 package cluster
 
 import (
@@ -19,43 +19,43 @@ import (
 	"time"
 )
 
-// startAttempts bounds how often Start tries again when somebody took a port it had found free.
+// startAttempts bounds how often Start tries again when another process has taken a port that it had found
+// free.
 const startAttempts = 3
 
-// Options says what to start; its zero value is a whole cluster with one node.
+// Options defines the cluster to start; its zero value is a whole cluster with one node.
 type Options struct {
 	// CRDs names the sets of CustomResourceDefinitions to install, of those KnownCRDs returns.
 	// Nil means DefaultCRDs; an empty slice means none.
 	CRDs []string
-	// Nodes is the number of nodes, called node0, node1 and so on; 0 means 1. There are none
-	// without KWOK.
+	// Nodes is the number of nodes, called node0, node1 and so on; 0 means 1. Without KWOK there are none.
 	Nodes int
-	// WithoutControllers leaves kube-controller-manager out: no Deployments, EndpointSlices,
-	// ServiceAccounts or deletion of namespaces. For tests of the API alone.
+	// WithoutControllers omits kube-controller-manager: no Deployments, EndpointSlices, ServiceAccounts or
+	// deletion of namespaces. It is for tests of the API alone.
 	WithoutControllers bool
-	// WithoutScheduler leaves kube-scheduler out: pods stay pending unless they name a node.
+	// WithoutScheduler omits kube-scheduler: pods stay pending unless they name a node.
 	WithoutScheduler bool
-	// WithoutKWOK leaves KWOK out: there are no nodes, and pods stay pending.
+	// WithoutKWOK omits KWOK: there are no nodes, and pods stay pending.
 	WithoutKWOK bool
-	// RealNode starts a node whose pods run, in place of KWOK's. It needs root and must be in a
-	// sandbox (see Sandbox); Nodes does not matter then.
+	// RealNode starts a node whose pods run, in place of KWOK's. It needs root and a sandbox (see Sandbox);
+	// Nodes is then ignored.
 	RealNode bool
-	// Users may log in besides the administrator; see KubeconfigFor. They have no rights until
-	// a test grants them some.
+	// Users are the users who may log in besides the administrator; see KubeconfigFor. They have no rights
+	// until a test grants them some.
 	Users []User
-	// APIServerFlags are added to kube-apiserver's, and override those of the same name.
+	// APIServerFlags are added to kube-apiserver's flags, and override those of the same name.
 	APIServerFlags []string
-	// Progress hears what is being done; nil means nobody does.
+	// Progress receives lines about the progress; nil means none.
 	Progress io.Writer
 }
 
-// APIOnly is Options for tests of the API alone: etcd and kube-apiserver, the default CRDs, ready in
+// APIOnly returns Options for tests of the API alone: etcd and kube-apiserver with the default CRDs, ready in
 // half the time.
 func APIOnly() Options {
 	return Options{WithoutControllers: true, WithoutScheduler: true, WithoutKWOK: true}
 }
 
-// User is somebody who may log in.
+// User is a user who may log in.
 type User struct {
 	Name   string
 	Groups []string
@@ -80,7 +80,7 @@ type Cluster struct {
 	api      *client
 	tokens   map[string]string // by user name
 	ports    ports
-	podCIDRs atomic.Uint32 // how many were used
+	podCIDRs atomic.Uint32 // the number of ranges used so far
 
 	mu       sync.Mutex
 	running  map[string]*process
@@ -88,13 +88,13 @@ type Cluster struct {
 
 	stopOnce sync.Once
 	stopErr  error
-	detach   func() bool // from the context's end
+	detach   func() bool // stops watching the context
 }
 
-// Start builds what is not yet built (see Build; minutes, once) and starts a cluster, which takes a
-// few seconds. It returns when the API server is ready, the CRDs are served, the default
-// ServiceAccount is there and the nodes are ready. When ctx ends the cluster stops, so ctx must live
-// as long as the cluster. The error of a failed start ends with the failing component's last lines.
+// Start builds the components that are not yet built (see Build; it takes minutes, once) and starts a
+// cluster, which takes a few seconds. It returns when the API server is ready, the CRDs are served, the
+// default ServiceAccount exists and the nodes are ready. The cluster stops when ctx ends, so ctx must live as
+// long as the cluster. The error of a failed start ends with the failing component's last lines.
 func Start(ctx context.Context, options Options) (*Cluster, error) {
 	if options.CRDs == nil {
 		options.CRDs = DefaultCRDs()
@@ -124,7 +124,7 @@ func Start(ctx context.Context, options Options) (*Cluster, error) {
 	}
 }
 
-// prepare makes everything that a cluster needs before its first process.
+// prepare makes everything that a cluster needs before its first process starts.
 func prepare(ctx context.Context, options Options) (*Cluster, error) {
 	c := &Cluster{options: options, running: map[string]*process{}, tokens: map[string]string{}}
 	var err error
@@ -150,7 +150,7 @@ func prepare(ctx context.Context, options Options) (*Cluster, error) {
 	return c, c.prepareNode(ctx)
 }
 
-// wanted names the components that the options ask for.
+// wanted returns the names of the components that the options require.
 func (c *Cluster) wanted() []string {
 	names := []string{"etcd", "kube-apiserver", "kubectl"}
 	if !c.options.WithoutControllers {
@@ -208,7 +208,7 @@ func (c *Cluster) run(name string, args []string) (*process, error) {
 	log := filepath.Join(c.Dir, "logs", name+".log")
 	binary := c.binaries[name]
 	if binary == "" {
-		binary = name // of the machine's
+		binary = name // a program of the machine
 	}
 	p, err := startProcess(name, binary, c.Dir, log, args)
 	if err == nil {
@@ -224,10 +224,10 @@ func (c *Cluster) process(name string) *process {
 	return c.running[name]
 }
 
-// Stop ends every process of the cluster, with SIGKILL if SIGTERM does not do it in five seconds,
-// and removes its folder. When it returns both are gone; the containers and the folder of a real node
-// go with its sandbox. The error names components that had ended before they were told to. Calling
-// it again returns the same.
+// Stop ends every process of the cluster, with SIGKILL if SIGTERM does not end it in five seconds, and
+// removes its folder. When it returns both are gone; the containers and the folder of a real node are removed
+// with its sandbox. The error names components that ended before Stop. Calling it again returns the same
+// error.
 func (c *Cluster) Stop() error {
 	if c.detach != nil {
 		c.detach()
@@ -238,7 +238,7 @@ func (c *Cluster) Stop() error {
 	return c.stopErr
 }
 
-// abandon cleans up after a failed start, whose error already says what went wrong.
+// abandon cleans up after a failed start, whose error already gives the cause.
 func (c *Cluster) abandon() error {
 	if c.Dir == "" {
 		return nil
@@ -246,7 +246,7 @@ func (c *Cluster) abandon() error {
 	return c.shutDown()
 }
 
-// earlyEnds reports the components that are not running any more though nobody stopped them.
+// earlyEnds reports the components that no longer run although nothing stopped them.
 func (c *Cluster) earlyEnds() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -259,7 +259,7 @@ func (c *Cluster) earlyEnds() error {
 	return errors.Join(errs...)
 }
 
-// shutDown ends all processes, etcd last: an API server whose store went away panics.
+// shutDown ends all processes, etcd last: an API server panics when its store disappears.
 func (c *Cluster) shutDown() error {
 	c.mu.Lock()
 	c.stopping = true
@@ -271,14 +271,14 @@ func (c *Cluster) shutDown() error {
 	}
 	c.mu.Unlock()
 	if etcd != nil {
-		etcd.continueNow() // PauseEtcd must not hold up those who want to write a last word
+		etcd.continueNow() // a paused etcd must not delay components that write before they exit
 	}
 	clients.Wait()
 	if etcd != nil {
 		etcd.stop(stopBound)
 	}
 	if c.options.RealNode {
-		return nil // full of mounts; it goes with the sandbox
+		return nil // it is full of mounts, and is removed with the sandbox
 	}
 	return os.RemoveAll(c.Dir)
 }

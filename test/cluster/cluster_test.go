@@ -1,5 +1,5 @@
-// What the cluster is for: workloads become endpoints, pods can be made unready, CRDs come and go,
-// users have the rights that RBAC gives them.
+// The functions of the cluster: workloads become endpoints, pods can be made unready, CRDs are installed and
+// removed, users have the rights that RBAC gives them.
 
 package cluster
 
@@ -28,7 +28,7 @@ metadata: {name: web}
 spec: {selector: {app: web}, ports: [{port: 80}]}
 `
 
-// endpoints says how many endpoints of Service web are ready and how many are not.
+// endpoints returns how many endpoints of Service web are ready and how many are not.
 func endpoints(t *testing.T, namespace string) (ready, unready int, err error) {
 	var list struct {
 		Items []struct {
@@ -138,13 +138,13 @@ func TestCRDsComeAndGo(t *testing.T) {
 		t.Errorf("spec: %s", got)
 	}
 
-	for range 2 { // the second time they are gone already
+	for range 2 { // the second time they are already gone
 		if err := shared.UninstallCRDs(t.Context(), sets...); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if left := kubectl(t, "", "get", "crds", "-o=name"); strings.Contains(left, "cert-manager") || strings.Contains(left, "argoproj") {
-		t.Errorf("left: %s", left)
+		t.Errorf("CRDs that remain: %s", left)
 	}
 	if err := shared.InstallCRDs(t.Context(), "nonsense"); err == nil || !strings.Contains(err.Error(), "argo-rollouts") {
 		t.Errorf("want an error that names the known sets, got %v", err)
@@ -161,7 +161,7 @@ func TestKubeconfigFor(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i, verb := range []string{"get", "create"} {
-			// kubectl's exit code repeats a "no"; its output is what counts.
+			// kubectl's exit code repeats a "no", so only its output is compared.
 			got, _ := shared.Kubectl(t.Context(), "", "--kubeconfig", kubeconfig, "-n", ns, "auth", "can-i", verb, "configmaps")
 			if strings.TrimSpace(got) != want[i] {
 				t.Errorf("%s can %s configmaps: %q, want %s", user, verb, got, want[i])
@@ -169,7 +169,7 @@ func TestKubeconfigFor(t *testing.T) {
 		}
 	}
 	if _, err := shared.KubeconfigFor(t.Context(), "nobody"); err == nil {
-		t.Error("a kubeconfig for a user that does not exist")
+		t.Error("KubeconfigFor accepts a user that does not exist")
 	}
 }
 
@@ -201,16 +201,16 @@ func TestJoinedClusterAnswersAndIsNotEnded(t *testing.T) {
 		t.Error(err)
 	}
 	if err := joined.StartAPIServer(t.Context()); err == nil {
-		t.Error("a joined cluster starts components of its owner's")
+		t.Error("a joined cluster started a component of its owner")
 	}
 	if err := joined.StopAPIServer(); err == nil {
-		t.Error("a joined cluster ends components of its owner's")
+		t.Error("a joined cluster ended a component of its owner")
 	}
 	if err := joined.Stop(); err != nil {
 		t.Error(err)
 	}
 	if _, err := shared.Kubectl(t.Context(), "", "get", "namespaces"); err != nil {
-		t.Errorf("the owner's cluster has gone: %v", err)
+		t.Errorf("the owner's cluster is gone: %v", err)
 	}
 	if _, err := Join(t.TempDir()); err == nil {
 		t.Error("joined a cluster that does not exist")

@@ -1,4 +1,4 @@
-// The flags of the control plane and its files: what makes the components one cluster.
+// The flags and files of the control plane, which make the components one cluster.
 
 package cluster
 
@@ -22,12 +22,12 @@ const (
 	loopback     = "127.0.0.1"
 	serviceCIDR  = "10.96.0.0/16"
 	apiServiceIP = "10.96.0.1" // the first address of serviceCIDR is the "kubernetes" Service's
-	// nodeIP is what nodes claim to have: an address of documentation (RFC 5737) that leads nowhere.
+	// nodeIP is the address that nodes claim to have: a documentation address (RFC 5737) that nothing
+	// answers.
 	nodeIP = "192.0.2.1"
 	admin  = "admin"
 
-	// startBound is how long one step of a start may take; it is generous because other work may
-	// have the processors.
+	// startBound bounds one step of a start; it is generous because the machine may be busy.
 	startBound = 2 * time.Minute
 )
 
@@ -37,15 +37,15 @@ var stages []byte
 // ports are the TCP ports of one cluster, all on loopback.
 type ports struct{ etcd, etcdPeer, api int }
 
-// freePorts finds ports below those the kernel gives to outgoing connections (from 32768 on): while
-// an API server is restarted no client's own end may take its port.
+// freePorts finds ports below those that the kernel gives to outgoing connections (from 32768 on): while an
+// API server restarts, no client's own connection may take its port.
 func freePorts() (ports, error) {
 	var found []int
 	for tries := 0; len(found) < 3; tries++ {
 		port := 20000 + mathrand.IntN(12000)
 		listener, err := net.Listen("tcp", fmt.Sprintf("%s:%d", loopback, port))
 		if err == nil {
-			defer listener.Close() // held until all are found, so that they differ
+			defer listener.Close() // kept open until all are found, so that the ports differ
 			found = append(found, port)
 		} else if tries == 100 {
 			return ports{}, fmt.Errorf("no free port: %w", err)
@@ -84,7 +84,7 @@ func (c *Cluster) path(elements ...string) string {
 	return filepath.Join(append([]string{c.Dir}, elements...)...)
 }
 
-// writeTokens writes the file that the API server knows users by: token, name, uid, groups.
+// writeTokens writes the file by which the API server knows users: token, name, uid, groups.
 func (c *Cluster) writeTokens() error {
 	file, err := os.OpenFile(c.path("tokens.csv"), os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
 	if err != nil {
@@ -98,7 +98,7 @@ func (c *Cluster) writeTokens() error {
 			return fmt.Errorf("user name %q is empty or taken", user.Name)
 		}
 		c.tokens[user.Name] = rand.Text()
-		// An error of a Write shows in out.Error too.
+		// An error of Write is also in out.Error.
 		_ = out.Write([]string{c.tokens[user.Name], user.Name, user.Name, strings.Join(user.Groups, ",")})
 	}
 	out.Flush()
@@ -113,7 +113,8 @@ func (c *Cluster) startEtcd(ctx context.Context) error {
 		"--name=etcd", "--data-dir=" + c.path("etcd"), "--log-level=warn",
 		"--listen-client-urls=" + clients, "--advertise-client-urls=" + clients,
 		"--listen-peer-urls=" + peers, "--initial-advertise-peer-urls=" + peers, "--initial-cluster=etcd=" + peers,
-		// The data need not survive the machine, only the process; writes are several times faster.
+		// The data must survive only the process and not the machine; writes are several times faster this
+		// way.
 		"--unsafe-no-fsync",
 	})
 	if err != nil {
@@ -124,7 +125,7 @@ func (c *Cluster) startEtcd(ctx context.Context) error {
 	})
 }
 
-// plainGet succeeds when url answers 200.
+// plainGet succeeds when url returns status 200.
 func plainGet(ctx context.Context, url string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -141,7 +142,7 @@ func plainGet(ctx context.Context, url string) error {
 	return nil
 }
 
-// address is where the API server listens: on loopback, unless pods have to reach it.
+// address is where the API server listens: on loopback, unless pods must reach it.
 func (c *Cluster) address() string {
 	if c.options.RealNode {
 		return nodeAddress
@@ -149,7 +150,7 @@ func (c *Cluster) address() string {
 	return loopback
 }
 
-// apiServerArgs are kube-apiserver's flags.
+// apiServerArgs returns kube-apiserver's flags.
 func (c *Cluster) apiServerArgs() []string {
 	args := []string{
 		fmt.Sprintf("--etcd-servers=http://%s:%d", loopback, c.ports.etcd),
@@ -163,17 +164,17 @@ func (c *Cluster) apiServerArgs() []string {
 		"--advertise-address=" + c.address(),
 	}
 	if c.options.RealNode {
-		// Logs and exec would look the node's name up in DNS first.
+		// Otherwise logs and exec would first resolve the node's name in DNS.
 		args = append(args, "--kubelet-preferred-address-types=InternalIP")
 	} else {
-		// EndpointSlices refuse loopback addresses; do not try to publish ours in one.
+		// EndpointSlices refuse loopback addresses, so the API server must not publish its own in one.
 		args = append(args, "--endpoint-reconciler-type=none")
 	}
 	return append(args, c.options.APIServerFlags...)
 }
 
-// controllerArgs are the flags of the components that follow the API server; nil for the others.
-// Port 0 keeps them from listening: nobody asks them anything, and tests run side by side.
+// controllerArgs returns the flags of the components that follow the API server, or nil for the others. Port
+// 0 keeps them from listening: no client connects to them, and tests run side by side.
 func (c *Cluster) controllerArgs(name string) []string {
 	kubeconfig := "--kubeconfig=" + c.Kubeconfig
 	switch name {
@@ -181,8 +182,8 @@ func (c *Cluster) controllerArgs(name string) []string {
 		return []string{kubeconfig, "--secure-port=0", "--leader-elect=false",
 			"--use-service-account-credentials=false", "--root-ca-file=" + c.pki.caFile,
 			"--service-account-private-key-file=" + c.pki.serviceAccountKey,
-			// After an outage of the API server nodes look dead, and then every pod would be marked
-			// unready, which KWOK does not take back.
+			// After an outage of the API server nodes would seem dead, and every pod would be set unready,
+			// which KWOK does not revert.
 			"--node-monitor-grace-period=1h",
 			"--kube-api-qps=200", "--kube-api-burst=400"}
 	case "kube-scheduler":
@@ -190,14 +191,14 @@ func (c *Cluster) controllerArgs(name string) []string {
 	case "kwok":
 		return []string{kubeconfig, "--config=" + c.path("stages.yaml"), "--manage-all-nodes=true",
 			"--cidr=" + c.nextPodCIDR(), "--node-ip=" + nodeIP,
-			// A lease would make a restarted KWOK wait until its predecessor's has run out.
+			// With a lease, a restarted KWOK would wait until its predecessor's lease has expired.
 			"--node-lease-duration-seconds=0"}
 	}
 	return nil
 }
 
-// nextPodCIDR is a range of pod addresses that no KWOK of this cluster had before: a restarted one
-// does not look at running pods and would give their addresses out again.
+// nextPodCIDR returns a range of pod addresses that no KWOK of this cluster has used: a restarted KWOK does
+// not look at running pods and would assign their addresses again.
 func (c *Cluster) nextPodCIDR() string {
 	return fmt.Sprintf("10.%d.0.0/16", 128+(c.podCIDRs.Add(1)-1)%128)
 }
@@ -223,8 +224,8 @@ func (c *Cluster) createNodes(ctx context.Context) error {
 
 func nodeName(i int) string { return fmt.Sprintf("node%d", i) }
 
-// waitUsable waits for what controllers make: the default ServiceAccount, without which no pod can
-// be created, and nodes that the scheduler may use.
+// waitUsable waits for the objects that controllers make: the default ServiceAccount, without which no pod
+// can be created, and nodes that the scheduler may use.
 func (c *Cluster) waitUsable(ctx context.Context) error {
 	err := c.waitFor(ctx, c.process("kube-apiserver"), "namespace default", func(ctx context.Context) error {
 		return c.api.get(ctx, "/api/v1/namespaces/default", nil)
@@ -244,8 +245,8 @@ func (c *Cluster) waitUsable(ctx context.Context) error {
 	return err
 }
 
-// nodeReady succeeds when the node is ready and, where there is somebody to remove its first taint,
-// free of taints.
+// nodeReady succeeds when the node is ready and, if there is a controller that removes its first taint, free
+// of taints.
 func (c *Cluster) nodeReady(ctx context.Context, name string) error {
 	var node struct {
 		Spec   struct{ Taints []struct{ Key string } }
@@ -263,14 +264,14 @@ func (c *Cluster) nodeReady(ctx context.Context, name string) error {
 	return nil
 }
 
-// waitFor polls check until it succeeds. It fails when p ends, when ctx does, or after startBound,
-// with the end of p's log.
+// waitFor polls check until it succeeds. It fails when p ends, when ctx ends, or after startBound, with the
+// end of p's log.
 func (c *Cluster) waitFor(ctx context.Context, p *process, what string, check func(context.Context) error) error {
 	bounded, cancel := context.WithTimeout(ctx, startBound)
 	defer cancel()
 	err := poll(bounded, func() error {
 		if p.ended() {
-			cancel() // it will not come back
+			cancel() // an ended process does not come back
 			return nil
 		}
 		return check(bounded)

@@ -1,5 +1,5 @@
-// The CustomResourceDefinitions a test can have, installed as their makers publish them: the files
-// come from the modules that components/crds pins.
+// The CustomResourceDefinitions that a test can install, as their projects publish them: the files come from
+// the modules that components/crds pins.
 
 package cluster
 
@@ -19,10 +19,10 @@ import (
 	"sync"
 )
 
-// crdSet is a set of CRDs, in YAML files of a module or in ours.
+// crdSet is a set of CRDs, in YAML files of a module or of this package.
 type crdSet struct {
 	name   string
-	module string // pinned in components/crds; empty for ours
+	module string // pinned in components/crds; empty for this package's own
 	files  string // a pattern below the module's folder
 	ours   []byte
 }
@@ -42,9 +42,9 @@ var crdSets = []crdSet{
 // DefaultCRDs are the sets that Start installs when Options.CRDs is nil.
 func DefaultCRDs() []string { return []string{"gateway-api", "istio"} }
 
-// KnownCRDs are all sets that can be installed: gateway-api (the standard channel, with its
-// ValidatingAdmissionPolicy), istio, cert-manager, servicemonitors and prometheusrules (of the
-// Prometheus operator), and argo-rollouts (a schema of our own that takes any spec).
+// KnownCRDs returns all sets that can be installed: gateway-api (the standard channel, with its
+// ValidatingAdmissionPolicy), istio, cert-manager, servicemonitors and prometheusrules (of the Prometheus
+// operator), and argo-rollouts (this package's own schema, which accepts any spec).
 func KnownCRDs() []string {
 	var names []string
 	for _, set := range crdSets {
@@ -53,8 +53,8 @@ func KnownCRDs() []string {
 	return names
 }
 
-// BuildCRDs downloads the named sets (all if none is named) unless they are already kept beside the
-// built components.
+// BuildCRDs downloads the named sets (all if none is named) unless they are already kept beside the built
+// components.
 func BuildCRDs(ctx context.Context, progress io.Writer, names ...string) error {
 	source, cache, err := folders()
 	if err != nil {
@@ -77,7 +77,7 @@ func (c *Cluster) InstallCRDs(ctx context.Context, names ...string) error {
 	errs := make([]error, len(names))
 	var sets sync.WaitGroup
 	for i, name := range names {
-		// At once: the API server takes two seconds of one processor to check a set.
+		// The sets are installed in parallel: the API server takes two seconds of one processor to check one.
 		sets.Go(func() { errs[i] = c.installSet(ctx, name) })
 	}
 	sets.Wait()
@@ -118,9 +118,9 @@ func (c *Cluster) UninstallCRDs(ctx context.Context, names ...string) error {
 	return nil
 }
 
-// waitGone waits until a deleted CRD is gone. When the API server is short of processor time its
-// finalizer can drop a CRD (on a conflict with its own last write) and look at it again only at a
-// resync, five minutes later. A change of the object wakes it, so it gets one every two seconds.
+// waitGone waits until a deleted CRD is gone. When the API server is short of processor time, its finalizer
+// can drop a CRD (on a conflict with its own last write) and process it again only at a resync, five minutes
+// later. A change of the object triggers it, so waitGone changes the object every two seconds.
 func (c *Cluster) waitGone(ctx context.Context, name string) error {
 	const path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/"
 	bounded, cancel := context.WithTimeout(ctx, startBound)
@@ -140,7 +140,7 @@ func (c *Cluster) waitGone(ctx context.Context, name string) error {
 	})
 }
 
-// crdNames picks the CRDs out of what `kubectl apply -o=name` prints.
+// crdNames returns the CRDs in the output of `kubectl apply -o=name`.
 func crdNames(applied string) []string {
 	var names []string
 	for line := range strings.Lines(applied) {
@@ -179,8 +179,8 @@ func crdYAML(ctx context.Context, source, cache string, progress io.Writer, name
 	return os.ReadFile(kept)
 }
 
-// download writes the set's files, one after the other, to kept. The go command checks the module
-// against go.sum.
+// download writes the set's files, one after the other, to kept. The go command checks the module against
+// go.sum.
 func (s crdSet) download(ctx context.Context, moduleDir, kept, version string, progress io.Writer) error {
 	answer, err := goCommand(ctx, moduleDir, s.name+" CRDs "+version, progress, "mod", "download", "-json", s.module)
 	if err != nil {
@@ -208,7 +208,7 @@ func (s crdSet) download(ctx context.Context, moduleDir, kept, version string, p
 	return os.Rename(kept+".tmp", kept)
 }
 
-// crd is the part of a CustomResourceDefinition that says what must be served.
+// crd is the part of a CustomResourceDefinition that lists the versions to be served.
 type crd struct {
 	Metadata struct{ Name string }
 	Spec     struct {
@@ -222,8 +222,8 @@ type crd struct {
 	Status struct{ Conditions []condition }
 }
 
-// waitServed waits until the named CRDs are established and all their versions are in discovery,
-// which follows a moment later.
+// waitServed waits until the named CRDs are established and all their versions are in discovery, which
+// follows shortly after.
 func (c *Cluster) waitServed(ctx context.Context, names []string) error {
 	bounded, cancel := context.WithTimeout(ctx, startBound)
 	defer cancel()
@@ -253,7 +253,7 @@ func (c *Cluster) waitServed(ctx context.Context, names []string) error {
 	})
 }
 
-// served says what is missing before clients can use the CRD's resources.
+// served returns an error that names what is missing before clients can use the CRD's resources.
 func (c crd) served(groups discovery) error {
 	if !isTrue(c.Status.Conditions, "Established") {
 		return fmt.Errorf("%s is not established", c.Metadata.Name)

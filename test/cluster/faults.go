@@ -1,4 +1,4 @@
-// Faults for tests: an API server that goes away and comes back, and a store that hangs.
+// Faults for tests: an API server that stops and starts again, and a store that hangs.
 
 package cluster
 
@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// apiServerBound is how long kube-apiserver gets after SIGTERM. It would wait a minute for watches
-// to end, and the longer they fail, the longer clients wait before they try again.
+// apiServerBound is how long kube-apiserver may take to end after SIGTERM. It would wait a minute for watches
+// to end, and the longer they fail, the longer clients wait before they retry.
 const apiServerBound = time.Second
 
-// StopAPIServer ends kube-apiserver and returns when it is gone. Nobody answers at URL until
-// StartAPIServer; etcd and the controllers keep running.
+// StopAPIServer ends kube-apiserver and returns when it is gone. URL does not answer until StartAPIServer;
+// etcd and the controllers keep running.
 func (c *Cluster) StopAPIServer() error {
 	c.mu.Lock()
 	p := c.running["kube-apiserver"]
@@ -28,9 +28,9 @@ func (c *Cluster) StopAPIServer() error {
 	return nil
 }
 
-// StartAPIServer starts kube-apiserver at the same URL with the same data, waits until it is ready,
-// at most two minutes, and restarts the controllers, the scheduler and KWOK. Left alone they would
-// come back too, but after an outage client-go waits up to a minute before it tries again.
+// StartAPIServer starts kube-apiserver at the same URL with the same data, waits until it is ready, at most
+// two minutes, and restarts the controllers, the scheduler and KWOK. They would recover without a restart,
+// but after an outage client-go waits up to a minute before it retries.
 func (c *Cluster) StartAPIServer(ctx context.Context) error {
 	p, err := c.run("kube-apiserver", c.apiServerArgs())
 	if err != nil {
@@ -70,8 +70,8 @@ func (c *Cluster) RestartAPIServer(ctx context.Context) error {
 	return c.StartAPIServer(ctx)
 }
 
-// PauseEtcd halts etcd and returns at once: from now on requests to the API server hang, and time
-// out in the end. etcd goes on, with all its data, after d or when resume is called, whichever comes
+// PauseEtcd stops etcd with SIGSTOP and returns at once: from then on requests to the API server hang, and
+// finally time out. etcd continues, with all its data, after d or when resume is called, whichever comes
 // first.
 func (c *Cluster) PauseEtcd(d time.Duration) (resume func()) {
 	etcd := c.process("etcd")

@@ -1,5 +1,5 @@
-// Container images without a container engine or a registry: an archive as `docker save` writes it,
-// which containerd imports.
+// Container images without a container engine or a registry: an archive as `docker save` writes it, which
+// containerd imports.
 
 package cluster
 
@@ -14,7 +14,7 @@ import (
 	"runtime"
 )
 
-// Image says what is in a container image.
+// Image describes the contents of a container image.
 type Image struct {
 	// Name is the reference that manifests use, with registry and tag.
 	Name string
@@ -27,7 +27,7 @@ type Image struct {
 	Fill func(*tar.Writer) error
 }
 
-// Program is an image's Fill for one static program, at /NAME.
+// Program returns an Image.Fill for one static program, at /NAME.
 func Program(name, binary string) func(*tar.Writer) error {
 	return func(layer *tar.Writer) error {
 		file, err := os.Open(binary)

@@ -1,5 +1,5 @@
-// One cluster for several test binaries: the process that starts it leaves a description in its folder,
-// and others join it by that.
+// One cluster for several test binaries: the process that starts it writes a description into its folder, and
+// other processes join it by that description.
 
 package cluster
 

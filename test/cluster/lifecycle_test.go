@@ -1,4 +1,4 @@
-// Starting, faults and ending: the parts of a cluster that must hold when something goes wrong.
+// Starting, faults and ending: the parts of a cluster that must work when something fails.
 
 package cluster
 
@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// bare are the options of the cluster that starts fastest.
+// bare returns the options of the cluster that starts fastest.
 func bare() Options {
 	options := APIOnly()
 	options.CRDs = []string{}
@@ -42,7 +42,7 @@ func TestRestartedAPIServerKeepsData(t *testing.T) {
 	if err := shared.RestartAPIServer(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	// The controllers are back at work, and KWOK knows which addresses are taken.
+	// The controllers work again, and KWOK knows which addresses are in use.
 	kubectl(t, "", "-n", ns, "scale", "deployment/web", "--replicas=4")
 	wantEndpoints(t, ns, 4, 0)
 	addresses := strings.Fields(kubectl(t, "", "get", "pods", "-A", "-o=jsonpath={.items[*].status.podIP}"))
@@ -79,7 +79,7 @@ func TestStopLeavesNothing(t *testing.T) {
 	if want := len(c.wanted()) - 1; len(pids) != want { // kubectl does not run
 		t.Errorf("%d processes, want %d", len(pids), want)
 	}
-	c.PauseEtcd(time.Hour) // must not hold it up
+	c.PauseEtcd(time.Hour) // must not delay Stop
 	for range 2 {
 		if err := c.Stop(); err != nil {
 			t.Error(err)
@@ -131,7 +131,8 @@ func TestFailedStartShowsTheLog(t *testing.T) {
 	}
 }
 
-// A taken port is tried again with another one; this one is taken each time, so the error shows.
+// Start retries with another port when one is taken; here the next one is taken each time, so the error is
+// returned.
 func TestTakenPortIsRecognized(t *testing.T) {
 	taken, err := net.Listen("tcp", loopback+":0")
 	if err != nil {

@@ -1,4 +1,4 @@
-// What the tests share: one whole cluster, and ways to wait and to look at processes.
+// The parts that the tests share: one whole cluster, and functions that wait and inspect processes.
 
 package cluster
 
@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// shared is a whole cluster for the tests that do not end it. They use a namespace each.
+// shared is a whole cluster for the tests that do not end it. Each uses a namespace of its own.
 var shared *Cluster
 
 func TestMain(m *testing.M) {
@@ -76,8 +76,8 @@ func namespace(t *testing.T) string {
 	return name
 }
 
-// processesIn returns the pids of the processes that work in dir, as every component of a cluster
-// does in the cluster's folder.
+// processesIn returns the pids of the processes whose working directory is dir, as it is for every component
+// of a cluster in the cluster's folder.
 func processesIn(t *testing.T, dir string) []int {
 	t.Helper()
 	links, err := filepath.Glob("/proc/[0-9]*/cwd")
@@ -94,8 +94,8 @@ func processesIn(t *testing.T, dir string) []int {
 	return pids
 }
 
-// gone succeeds when none of the processes lives. One that has ended and that nobody has waited for
-// is gone too: who waits for orphans is not ours to say.
+// gone succeeds when none of the processes is alive. A process that has ended but was not waited for counts
+// as gone: which process waits for orphans is outside of the package's control.
 func gone(pids []int) error {
 	for _, pid := range pids {
 		if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
@@ -103,7 +103,7 @@ func gone(pids []int) error {
 		}
 		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 		if err == nil && !strings.Contains(string(status), "State:\tZ") {
-			return fmt.Errorf("process %d lives:\n%s", pid, status)
+			return fmt.Errorf("process %d is alive:\n%s", pid, status)
 		}
 	}
 	return nil
@@ -124,7 +124,7 @@ func mustStart(t *testing.T, options Options) *Cluster {
 	return c
 }
 
-// noFolder succeeds when there is nothing at dir.
+// noFolder succeeds when nothing exists at dir.
 func noFolder(dir string) error {
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		return errors.Join(fmt.Errorf("%s is still there", dir), err)
@@ -134,7 +134,7 @@ func noFolder(dir string) error {
 
 var _ io.Writer = (*lineWatcher)(nil)
 
-// lineWatcher is a writer that tells of each line on a channel.
+// lineWatcher is a writer that sends each line to a channel.
 type lineWatcher struct {
 	rest  string
 	lines chan string

@@ -1,4 +1,4 @@
-// The network of a sandbox, and what the kernel must have for a node in it.
+// The network of a sandbox, and the kernel features that a node in it needs.
 
 package cluster
 
@@ -15,13 +15,13 @@ import (
 func makeNetwork(ctx context.Context) error {
 	for _, args := range []string{
 		"link set lo up",
-		// Both ends inside; not every kernel has the dummy device that one would expect here.
+		// Both ends are inside; the dummy device would be the usual choice, but not every kernel has it.
 		"link add node0 type veth peer name node0peer",
 		"addr add " + nodeAddress + "/24 dev node0",
 		"link set node0 up",
 		"link set node0peer up",
-		// Without a route the node's own processes could not connect to a Service's address, which
-		// kube-proxy rewrites only afterwards.
+		// Without a route the node's own processes could not connect to a Service's address, because
+		// kube-proxy rewrites it only afterwards.
 		"route add " + serviceCIDR + " dev node0 src " + nodeAddress,
 	} {
 		if err := command(ctx, "ip", strings.Fields(args)...); err != nil {
@@ -33,7 +33,8 @@ func makeNetwork(ctx context.Context) error {
 		os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("1"), 0))
 }
 
-// probeKernel says what of the kernel is missing, before a component fails with words of its own.
+// probeKernel names the kernel features that are missing, before a component fails with an error that is
+// harder to read.
 func probeKernel(ctx context.Context, dir string) error {
 	return errors.Join(
 		probeOverlay(ctx, filepath.Join(dir, "probe")),
@@ -65,10 +66,10 @@ func probeOverlay(ctx context.Context, dir string) error {
 	return errors.Join(command(ctx, "umount", path("merged")), os.RemoveAll(dir))
 }
 
-// probeControllers looks for the controllers that kubelet and runc use, in either version.
+// probeControllers checks for the controllers that kubelet and runc use, in either cgroup version.
 func probeControllers() error {
 	var missing []string
-	unified, _ := os.ReadFile("/sys/fs/cgroup/cgroup.controllers") // none in version 1
+	unified, _ := os.ReadFile("/sys/fs/cgroup/cgroup.controllers") // empty in version 1
 	for _, name := range []string{"cpu", "memory", "pids"} {
 		_, err := os.Stat("/sys/fs/cgroup/" + name)
 		if err != nil && !strings.Contains(" "+strings.TrimSpace(string(unified))+" ", " "+name+" ") {

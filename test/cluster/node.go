@@ -18,28 +18,28 @@ import (
 )
 
 const (
-	// nodeAddress is the address of the one node, on which the API server listens too. The sandbox
-	// is the whole world, so it is always the same.
+	// nodeAddress is the address of the one node, on which the API server listens too. Nothing outside of the
+	// sandbox can reach it, so it can always be the same.
 	nodeAddress = "10.250.0.1"
 	realNode    = "node1"
 	dnsAddress  = "10.96.0.10" // in serviceCIDR
 	cniPlugins  = "/usr/lib/cni"
 )
 
-// SandboxEnv names the environment variable that tells a program that it is in a sandbox. Its value
-// is the sandbox's name, and that of its control groups.
+// SandboxEnv names the environment variable that is set for a program in a sandbox. Its value is the name of
+// the sandbox and of its control groups.
 const SandboxEnv = "MIRRORGATE_SANDBOX"
 
-// InSandbox tells whether this program runs in a sandbox.
+// InSandbox reports whether this program runs in a sandbox.
 func InSandbox() bool { return os.Getenv(SandboxEnv) != "" }
 
 //go:embed node
 var nodeFiles embed.FS
 
-// nodeCommands are the programs that Debian has, with the package of each.
+// nodeCommands are the programs that Debian provides, with the package of each.
 var nodeCommands = map[string]string{"containerd": "containerd", "ctr": "containerd", "runc": "runc", "ip": "iproute2", "nft": "nftables"}
 
-// NodePackages names the Debian packages that a real node still lacks on this machine.
+// NodePackages names the Debian packages that a real node needs and this machine lacks.
 func NodePackages() []string {
 	missing := map[string]bool{}
 	for command, pkg := range nodeCommands {
@@ -53,8 +53,8 @@ func NodePackages() []string {
 	return slices.Sorted(maps.Keys(missing))
 }
 
-// BuildNode builds what a cluster with a real node needs, outside of the sandbox, which has no way
-// to the Go module proxy.
+// BuildNode builds everything that a cluster with a real node needs. It runs outside of the sandbox, which
+// cannot reach the Go module proxy.
 func BuildNode(ctx context.Context, options Options) error {
 	options.RealNode = true
 	c := &Cluster{options: options}
@@ -65,7 +65,7 @@ func BuildNode(ctx context.Context, options Options) error {
 		options.CRDs = DefaultCRDs()
 	}
 	if len(options.CRDs) == 0 {
-		return nil // BuildCRDs would take it for all of them
+		return nil // for BuildCRDs an empty list would mean all sets
 	}
 	return BuildCRDs(ctx, options.Progress, options.CRDs...)
 }
@@ -98,11 +98,11 @@ func (c *Cluster) prepareNode(ctx context.Context) error {
 	return nil
 }
 
-// nodeFile is an embedded file with this cluster's values.
+// nodeFile returns an embedded file with this cluster's values filled in.
 func (c *Cluster) nodeFile(name string) string {
 	text, err := nodeFiles.ReadFile("node/" + name)
 	if err != nil {
-		panic(err) // it is compiled in
+		panic(err) // the file is compiled in
 	}
 	return os.Expand(string(text), func(variable string) string {
 		return map[string]string{
@@ -112,7 +112,7 @@ func (c *Cluster) nodeFile(name string) string {
 	})
 }
 
-// startNode starts the node's components in their order and waits until names resolve.
+// startNode starts the node's components in order and waits until names resolve.
 func (c *Cluster) startNode(ctx context.Context) error {
 	say(c.options.Progress, "starting the node")
 	containerd, err := c.run("containerd", []string{"--config=" + c.path("containerd.toml")})
@@ -138,7 +138,7 @@ func (c *Cluster) startNode(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Only now: without a Node object it would wait for half a minute and then take loopback.
+	// It is started last: without a Node object it would wait for half a minute and then use loopback.
 	if _, err := c.run("kube-proxy", []string{"--config=" + c.path("kube-proxy.yaml")}); err != nil {
 		return err
 	}
@@ -149,13 +149,13 @@ func (c *Cluster) startNode(ctx context.Context) error {
 	return err
 }
 
-// LoadImage gives the node an image from an archive that Image.Write or `docker save` wrote. Pods
-// that use it must not pull it.
+// LoadImage gives the node an image from an archive that Image.Write or `docker save` wrote. Pods that use it
+// must have a pull policy that does not pull it.
 func (c *Cluster) LoadImage(ctx context.Context, archive string) error {
 	return command(ctx, "ctr", "--namespace=k8s.io", "images", "import", archive)
 }
 
-// command runs a program of the machine's; what it printed is in its error.
+// command runs a program of the machine; its error contains the program's output.
 func command(ctx context.Context, name string, args ...string) error {
 	var out bytes.Buffer
 	cmd := exec.CommandContext(ctx, name, args...)

@@ -1,6 +1,6 @@
 //go:build unix && !linux
 
-// Elsewhere than on Linux the cluster works too, but children outlive a parent that is SIGKILLed.
+// The cluster also works on systems other than Linux, but there children outlive a parent that is SIGKILLed.
 
 package cluster
 

@@ -1,5 +1,5 @@
-// Keys and certificates of one cluster, made anew at each start: clients verify the API server by
-// its CA, as they would in production, so nothing has to be told to skip verification.
+// Keys and certificates of one cluster, made anew at each start: clients verify the API server by its CA, as
+// they would in production, so none has to skip verification.
 
 package cluster
 
@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// pki holds the paths of the files below a cluster's folder, and the CA certificate itself.
+// pki contains the paths of the files below a cluster's folder, and the CA certificate itself.
 type pki struct {
 	caFile, certFile, keyFile string
 	serviceAccountKey         string // signs and verifies service-account tokens
@@ -57,7 +57,7 @@ func newPKI(dir string) (*pki, error) {
 	return p, err
 }
 
-// certificate is a template valid from an hour ago (clocks differ) for thirty days.
+// certificate returns a template that is valid from an hour ago (clocks differ) for thirty days.
 func certificate(name string) *x509.Certificate {
 	serial, _ := rand.Int(rand.Reader, big.NewInt(1<<62)) // crypto/rand does not fail
 	return &x509.Certificate{

@@ -1,4 +1,4 @@
-// The processes of the cluster: started from one thread, logged to a file each, and ended by pid.
+// The processes of the cluster: started from one thread, with one log file each, and ended by pid.
 
 package cluster
 
@@ -27,9 +27,8 @@ type process struct {
 	err  error         // how it ended; valid once done is closed
 }
 
-// spawnThread starts children on one thread that lives as long as this process does. The kernel
-// sends a child its death signal when the *thread* that forked it ends, and the Go runtime ends
-// threads as it likes.
+// spawnThread starts children on one thread that lives as long as this process. The kernel sends a child its
+// death signal when the *thread* that forked it ends, and the Go runtime may end threads at any time.
 var spawnThread = sync.OnceValue(func() chan<- func() {
 	work := make(chan func())
 	go func() {
@@ -41,8 +40,8 @@ var spawnThread = sync.OnceValue(func() chan<- func() {
 	return work
 })
 
-// Run runs a command of the caller's in the foreground, in our process group so that it has the
-// terminal, and returns how it ended. If we are killed it gets SIGTERM (on Linux).
+// Run runs a command of the caller in the foreground, in this process's group so that it has the terminal,
+// and returns its error. If this process is killed, the command gets SIGTERM (on Linux).
 func Run(cmd *exec.Cmd) error {
 	cmd.SysProcAttr = foregroundAttributes()
 	if err := spawn(cmd); err != nil {
@@ -51,7 +50,7 @@ func Run(cmd *exec.Cmd) error {
 	return cmd.Wait()
 }
 
-// spawn starts cmd as a child that ends with us, unless its attributes say otherwise.
+// spawn starts cmd as a child that ends with this process, unless its attributes say otherwise.
 func spawn(cmd *exec.Cmd) error {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = childAttributes()
@@ -61,8 +60,8 @@ func spawn(cmd *exec.Cmd) error {
 	return <-result
 }
 
-// startProcess starts binary with args in folder dir and appends its output to the log file. The
-// environment is bare: neither a proxy nor a KUBECONFIG of the user's is to reach a component.
+// startProcess starts binary with args in folder dir and appends its output to the log file. The environment
+// is minimal: neither a proxy nor a KUBECONFIG of the user may reach a component.
 func startProcess(name, binary, dir, log string, args []string) (*process, error) {
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -70,7 +69,7 @@ func startProcess(name, binary, dir, log string, args []string) (*process, error
 	}
 	defer out.Close()
 	p := &process{name: name, log: log, done: make(chan struct{})}
-	p.cmd = exec.Command(binary, args...) //nolint:noctx // stop ends it, in an order of our own
+	p.cmd = exec.Command(binary, args...) //nolint:noctx // stop ends it, in the cluster's own order
 	p.cmd.Dir = dir
 	p.cmd.Env = []string{"HOME=" + dir, "TMPDIR=" + dir, "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	p.cmd.Stdout, p.cmd.Stderr = out, out
@@ -84,7 +83,7 @@ func startProcess(name, binary, dir, log string, args []string) (*process, error
 	return p, nil
 }
 
-// ended tells whether the process is gone.
+// ended reports whether the process is gone.
 func (p *process) ended() bool {
 	select {
 	case <-p.done:
@@ -107,17 +106,18 @@ func (p *process) stop(bound time.Duration) {
 	}
 }
 
-// signal does nothing to a process that was already waited for, whose pid may be another's by now.
+// signal does nothing to a process that was already waited for, because its pid may belong to another process
+// by now.
 func (p *process) signal(s syscall.Signal) {
 	_ = p.cmd.Process.Signal(s)
 }
 
-// failure says how a process that should still run has ended, with the end of its log.
+// failure returns the error of a process that ended but should still run, with the end of its log.
 func (p *process) failure() error {
 	return errors.Join(fmt.Errorf("%s ended by itself; its log ends:\n%s", p.name, p.tail()), p.err)
 }
 
-// tail is the end of the process's log, at most 20 lines and 8 KiB.
+// tail returns the end of the process's log, at most 20 lines and 8 KiB.
 func (p *process) tail() string {
 	const maxLines, maxBytes = 20, 8 << 10
 	text, err := os.ReadFile(p.log)

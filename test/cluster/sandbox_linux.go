@@ -1,6 +1,6 @@
-// A real node changes the machine it runs on: interfaces, routes, packet filters, mounts, processes
-// that outlive their parents. A sandbox keeps all of that in namespaces that the kernel takes away
-// with their first process, however it ends.
+// A real node changes the machine that it runs on: interfaces, routes, packet filters, mounts, processes that
+// outlive their parents. A sandbox keeps all of that in namespaces that the kernel removes with their first
+// process, however that process ends.
 
 package cluster
 
@@ -16,11 +16,11 @@ import (
 	"syscall"
 )
 
-// Sandbox runs this program again with the same arguments and terminal, as root in network, process,
-// mount and IPC namespaces of its own, and returns its exit code, 130 if a signal ended it. The network has no way out: what
-// must be downloaded has to be there before. When the program ends, or a signal ends us, every
-// process, mount and interface in the sandbox is gone, and so are its control groups and its
-// temporary files.
+// Sandbox runs this program again with the same arguments and terminal, as root in network, process, mount
+// and IPC namespaces of its own, and returns its exit code, or 130 if a signal ended it. The network has no
+// way out: everything that must be downloaded has to be there before. When the program ends, or a signal ends
+// this process, every process, mount and interface in the sandbox is gone, and so are its control groups and
+// its temporary files.
 func Sandbox() (code int, err error) {
 	if os.Geteuid() != 0 {
 		return 1, errors.New("a real node needs root")
@@ -38,7 +38,7 @@ func Sandbox() (code int, err error) {
 	cmd.Env = append(os.Environ(), SandboxEnv+"="+name, "TMPDIR="+dir)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Pdeathsig:  syscall.SIGKILL, // in our process group: it has the terminal
+		Pdeathsig:  syscall.SIGKILL, // in this process's group, so that it has the terminal
 		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC,
 		// The Go runtime makes these mounts private, too.
 		Unshareflags: syscall.CLONE_NEWNS,
@@ -51,19 +51,19 @@ func Sandbox() (code int, err error) {
 	select {
 	case err = <-done:
 	case <-signals:
-		_ = cmd.Process.Kill() // the kernel kills the rest before this one is gone
+		_ = cmd.Process.Kill() // the kernel kills the other processes before this one is gone
 		err = <-done
 		code = 130
 	}
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		code, err = max(exit.ExitCode(), code, 1), nil // it has said why
+		code, err = max(exit.ExitCode(), code, 1), nil // the program has printed the reason
 	} else if err != nil {
 		code = 1
 	}
 	return code, errors.Join(err, removeControlGroups(name), os.RemoveAll(dir))
 }
 
-// controlGroups are the folders of the node's group: one, or in version 1 one for each controller.
+// controlGroups returns the folders of the node's group: one, or in version 1 one for each controller.
 func controlGroups(name string) ([]string, error) {
 	const root = "/sys/fs/cgroup"
 	if _, err := os.Stat(filepath.Join(root, "cgroup.controllers")); err == nil {
@@ -72,15 +72,15 @@ func controlGroups(name string) ([]string, error) {
 	hierarchies, err := os.ReadDir(root)
 	var groups []string
 	for _, h := range hierarchies {
-		if h.IsDir() { // the others are second names
+		if h.IsDir() { // the others are aliases
 			groups = append(groups, filepath.Join(root, h.Name(), name))
 		}
 	}
 	return groups, err
 }
 
-// removeControlGroups removes the groups that the node's containers were in. The kernel keeps a
-// group until somebody removes it, and refuses while anything is in it.
+// removeControlGroups removes the groups of the node's containers. The kernel keeps a group until it is
+// removed explicitly, and refuses to remove one that is in use.
 func removeControlGroups(name string) error {
 	groups, err := controlGroups(name)
 	for _, group := range groups {
@@ -101,8 +101,8 @@ func removeControlGroups(name string) error {
 	return err
 }
 
-// hiddenPaths are where the node's programs keep their state and sockets, some at places that no
-// setting changes: in the sandbox these folders are empty and its own.
+// hiddenPaths are the folders in which the node's programs keep their state and sockets, some of them fixed
+// in the programs: in the sandbox these folders are empty and separate from the machine's.
 var hiddenPaths = []string{"/run", "/var/lib", "/var/log"}
 
 // enterSandbox gives this process the mounts of a sandbox, and the node its control group.

@@ -1,4 +1,4 @@
-// What an API server checks objects against, for tests that check manifests without one.
+// The schemas against which an API server checks objects, for tests that check manifests without one.
 
 package cluster
 
@@ -12,9 +12,9 @@ import (
 // schemas is the program that prints the schemas of Kubernetes' own kinds.
 var schemas = component{"schemas", "schemas", "k8s.io/kubernetes", ".", nil}
 
-// Schemas returns the schemas of Kubernetes' own kinds in the API server's version, as one JSON document
-// of OpenAPI definitions; x-kubernetes-group-version-kind says which of them are kinds. It needs no
-// cluster, and the network only once, to build them (see Build).
+// Schemas returns the schemas of Kubernetes' own kinds in the API server's version, as one JSON document of
+// OpenAPI definitions; those with x-kubernetes-group-version-kind are kinds. It needs no cluster, and the
+// network only once, to build them (see Build).
 func Schemas(ctx context.Context, progress io.Writer) ([]byte, error) {
 	source, cache, err := folders()
 	if err != nil {

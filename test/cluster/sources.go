@@ -1,4 +1,5 @@
-// Where things are: the modules that pin the components, and the folder their results are kept in.
+// The locations of the modules that pin the components, and of the folder in which the built components are
+// kept.
 
 package cluster
 
@@ -14,11 +15,11 @@ import (
 	"strings"
 )
 
-// BinEnv names the environment variable with the folder that holds the built components, in place
-// of bin/cluster at the top of the repository. Several clones can share one folder.
+// BinEnv names the environment variable for the folder that holds the built components, in place of
+// bin/cluster at the top of the repository. Several clones can share one folder.
 const BinEnv = "MIRRORGATE_CLUSTER_BIN"
 
-// sourceDir is the folder of this package's source: where the compiler saw it or, for a binary
+// sourceDir returns the folder of this package's source: the one that the compiler recorded or, for a binary
 // built with -trimpath, test/cluster in the working directory or a folder above it.
 func sourceDir() (string, error) {
 	isSource := func(dir string) bool {
@@ -43,8 +44,8 @@ func sourceDir() (string, error) {
 	}
 }
 
-// cacheDir is the folder of the built components. It is created with a .gitignore of its own, since
-// nothing in it belongs into git, wherever it is.
+// cacheDir returns the folder of the built components. It is created with a .gitignore of its own, since its
+// contents never belong into git, wherever it is.
 func cacheDir(source string) (string, error) {
 	dir := os.Getenv(BinEnv)
 	if dir == "" {
@@ -64,8 +65,8 @@ func cacheDir(source string) (string, error) {
 	return dir, nil
 }
 
-// pinned reads the version of a module from a go.mod's text, so that a version is written in one
-// place only. The go command keeps a requirement on a line of its own: "path version".
+// pinned reads the version of a module from a go.mod's text, so that a version is written in one place only.
+// The go command puts each requirement on a line of its own: "path version".
 func pinned(goMod []byte, module string) (string, error) {
 	for line := range strings.Lines(string(goMod)) {
 		fields := strings.Fields(strings.TrimPrefix(strings.TrimSpace(line), "require "))
@@ -76,7 +77,7 @@ func pinned(goMod []byte, module string) (string, error) {
 	return "", fmt.Errorf("no version of %s in go.mod", module)
 }
 
-// hashSources adds the programs of ours that a module holds beside its pins, if any.
+// hashSources adds the programs that a module contains beside its pinned versions, if any.
 func hashSources(hash io.Writer, moduleDir string) error {
 	return filepath.WalkDir(moduleDir, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || filepath.Ext(path) != ".go" {
@@ -88,8 +89,8 @@ func hashSources(hash io.Writer, moduleDir string) error {
 	})
 }
 
-// cacheKey is "name-version-hash". The hash covers the module's files and the recipe, so that any
-// change of what would be built, and nothing else, builds it again.
+// cacheKey returns "name-version-hash". The hash covers the module's files and the recipe, so a component is
+// built again if and only if its result would change.
 func cacheKey(moduleDir, name, module, recipe string) (key, version string, err error) {
 	goMod, err := os.ReadFile(filepath.Join(moduleDir, "go.mod"))
 	if err != nil {
@@ -112,7 +113,7 @@ func cacheKey(moduleDir, name, module, recipe string) (key, version string, err 
 	return fmt.Sprintf("%s-%s-%x", name, version, hash.Sum(nil)[:6]), version, nil
 }
 
-// folders are where this module's sources are, and where what is built from them is kept.
+// folders returns the folder of this module's sources and the folder of the built components.
 func folders() (source, cache string, err error) {
 	if source, err = sourceDir(); err != nil {
 		return "", "", err

@@ -1,4 +1,4 @@
-// When things are built again, and when not.
+// When components are built again, and when not.
 
 package cluster
 
@@ -71,7 +71,7 @@ func TestOnceBuildsOnce(t *testing.T) {
 	}
 }
 
-func TestWaitingForALockCanBeEnded(t *testing.T) {
+func TestWaitingForALockCanBeCancelled(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "built")
 	err := once(t.Context(), path, nil, func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second/5)
@@ -85,11 +85,11 @@ func TestWaitingForALockCanBeEnded(t *testing.T) {
 
 func TestBuildKnowsItsComponents(t *testing.T) {
 	if _, err := Build(t.Context(), nil, "docker"); err == nil {
-		t.Error("built something unknown")
+		t.Error("Build accepts an unknown component")
 	}
 }
 
-// The node's module is apart from the control plane's, but a cluster has one version.
+// The node's module is separate from the control plane's, but a cluster has one version.
 func TestNodeHasTheControlPlanesVersion(t *testing.T) {
 	var versions [2]string
 	for i, folder := range []string{"kubernetes", "node"} {

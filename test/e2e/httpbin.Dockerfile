@@ -1,5 +1,5 @@
-# The image that images_test.go makes without a container engine, for clusters beside one: the httpbin
-# that the documents name, out of Debian's packages, with curl and a log that shows the host.
+# The image that images_test.go makes without a container engine, for clusters that have one: the httpbin
+# that the documents name, from Debian's packages, with curl and a log that shows the host.
 FROM debian:12-slim
 RUN apt-get update && apt-get install -qy --no-install-recommends python3-httpbin gunicorn curl coreutils && rm -rf /var/lib/apt/lists/*
 ENV PYTHONDONTWRITEBYTECODE="1"

@@ -1,7 +1,7 @@
 package e2e
 
-// The images, without a container engine or a registry: mirrorgate's own, and one with httpbin and
-// curl out of Debian's packages.
+// The images, made without a container engine or a registry: mirrorgate's own, and one with httpbin and curl
+// from Debian's packages.
 
 import (
 	"archive/tar"
@@ -63,7 +63,7 @@ var (
 	httpbinEnv      = []string{"PYTHONDONTWRITEBYTECODE=1", `GUNICORN_CMD_ARGS=--access-logformat '"%(r)s" %(s)s "%(a)s" "%({host}i)s"'`}
 )
 
-func TestHttpbinForOtherClustersIsTheSame(t *testing.T) {
+func TestHttpbinDockerfileInstallsTheSamePackages(t *testing.T) {
 	text, err := os.ReadFile("httpbin.Dockerfile")
 	require.NoError(t, err)
 	require.Contains(t, string(text), "apt-get install -qy --no-install-recommends "+strings.Join(httpbinPackages, " ")+" &&")
@@ -73,8 +73,9 @@ func TestHttpbinForOtherClustersIsTheSame(t *testing.T) {
 	}
 }
 
-// buildHttpbin builds an image of Debian's httpbin and curl, under the names that the documents have
-// for one and the other. It is the httpbin that they mean, and its log shows what they talk about: the host that a request was for.
+// buildHttpbin builds an image of Debian's httpbin and curl, under the names that the documents have for
+// both. It is the httpbin that they mean, and its log shows the host of each request, which the documents
+// refer to.
 func buildHttpbin(ctx context.Context, dir string) error {
 	packages, err := download(ctx, dir, httpbinPackages...)
 	if err != nil {
@@ -95,11 +96,11 @@ func buildHttpbin(ctx context.Context, dir string) error {
 	return image.Write(filepath.Join(dir, "httpbin.tar"))
 }
 
-// download gets Debian packages with all that they need, as if nothing were installed, and returns
-// their paths.
+// download gets Debian packages with all their dependencies, as if nothing were installed, and returns their
+// paths.
 func download(ctx context.Context, dir string, packages ...string) ([]string, error) {
 	archives := filepath.Join(dir, "packages")
-	status := filepath.Join(dir, "status") // what is installed: nothing
+	status := filepath.Join(dir, "status") // the list of installed packages: empty
 	err := errors.Join(os.MkdirAll(filepath.Join(archives, "partial"), 0o755), os.WriteFile(status, nil, 0o600))
 	if err != nil {
 		return nil, err
@@ -111,7 +112,7 @@ func download(ctx context.Context, dir string, packages ...string) ([]string, er
 		}, packages...)...)
 	}
 	if err := get(); err != nil {
-		// The lists may be older than the archive.
+		// The package lists may be older than the archive.
 		if err := errors.Join(aptGet(ctx, "update", "-q"), get()); err != nil {
 			return nil, err
 		}
@@ -119,8 +120,8 @@ func download(ctx context.Context, dir string, packages ...string) ([]string, er
 	return filepath.Glob(filepath.Join(archives, "*.deb"))
 }
 
-// unpack adds the files of a Debian package to a layer. Its scripts do not run: nothing here needs
-// what they do.
+// unpack adds the files of a Debian package to a layer. The package's scripts do not run: nothing here needs
+// their effects.
 func unpack(ctx context.Context, layer *tar.Writer, pkg string) error {
 	var errOut bytes.Buffer
 	cmd := exec.CommandContext(ctx, "dpkg-deb", "--fsys-tarfile", pkg)
@@ -154,7 +155,7 @@ func unpack(ctx context.Context, layer *tar.Writer, pkg string) error {
 	return cmd.Wait()
 }
 
-// aptGet runs apt-get; what it printed is in its error.
+// aptGet runs apt-get; its output is part of the error.
 func aptGet(ctx context.Context, args ...string) error {
 	cmd := exec.CommandContext(ctx, "apt-get", args...)
 	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")

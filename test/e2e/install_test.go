@@ -10,8 +10,8 @@ import (
 
 var isInstalled bool
 
-// installed installs mirrorgate, unless a test before has done it, and waits until it works, denials
-// included.
+// installed installs mirrorgate, unless an earlier test has installed it, and waits until it works and
+// denies.
 func installed(t *testing.T) {
 	t.Helper()
 	if !isInstalled {
@@ -22,8 +22,8 @@ func installed(t *testing.T) {
 	armed(t)
 }
 
-// apply is the command of docs/install.md, for an overlay with the image under test. mirrorgate owns the failure policy that it has moved for a
-// moment, until it gives it up; nothing else may be in conflict.
+// apply runs the command of docs/install.md, for an overlay with the image under test. mirrorgate owns the
+// failure policy for a short time after it has changed it; no other field may be in conflict.
 func apply(t *testing.T, overlay string) {
 	t.Helper()
 	eventually(t, func() string {
@@ -36,9 +36,9 @@ func apply(t *testing.T, overlay string) {
 	})
 }
 
-// armed waits until the validating webhook for the routes of the Gateway API fails closed. The
-// program arms it only after the API server has reached it, through the Service and with its
-// certificate, and heard a denial.
+// armed waits until the validating webhook for the routes of the Gateway API fails closed. The program sets
+// this only after the API server has reached it, through the Service and with its certificate, and received a
+// denial.
 func armed(t *testing.T) {
 	t.Helper()
 	eventually(t, func() string {
@@ -51,7 +51,7 @@ func armed(t *testing.T) {
 	})
 }
 
-// mirrorTo is a route with a name of its own and a mirror, whose primary is httpbin-v1.
+// mirrorTo returns a route with its own name and a mirror, whose primary is httpbin-v1.
 func mirrorTo(target, name string) string {
 	return fmt.Sprintf(`
 apiVersion: gateway.networking.k8s.io/v1
@@ -64,8 +64,8 @@ spec:
 `, name, target)
 }
 
-// The API server calls mirrorgate as it would anywhere: by the Service of the manifests, which leads
-// to a pod, with a certificate that the pods made themselves.
+// The API server calls mirrorgate as in any cluster: by the Service of the manifests, which leads to a pod,
+// with a certificate that the pods made themselves.
 func TestInstalledMirrorgateDeniesThroughItsService(t *testing.T) {
 	installed(t)
 	s := newStage(t, "installed")
@@ -79,7 +79,7 @@ func TestInstalledMirrorgateDeniesThroughItsService(t *testing.T) {
 	require.Equal(t, "2/2", kubectl(t, "-n=mirrorgate-system", "get", "deployment", "mirrorgate",
 		"-o=jsonpath={.status.readyReplicas}/{.spec.replicas}"))
 
-	t.Log("applied again, it is armed again")
+	t.Log("applied again, it fails closed again")
 	apply(t, "testdata/install")
 	armed(t)
 	version := kubectl(t, "-n=mirrorgate-system", "exec", "deployment/mirrorgate", "--", "/mirrorgate", "version")

@@ -11,14 +11,13 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Iter8's tutorial "Traffic mirroring", with mirrorgate in Iter8's place and no Istio: its commands, in
-// its order, and what it says they print. Its manifests are applied without istioctl; the one line
-// that no YAML parser reads is left out of routingpolicy.yaml, and a label's `true` is quoted, as
-// istioctl does it.
+// Iter8's tutorial "Traffic mirroring", with mirrorgate in Iter8's place and no Istio: its commands, in its
+// order, with the output that it shows. Its manifests are applied without istioctl; the one line that no YAML
+// parser accepts is omitted from routingpolicy.yaml, and a label's `true` is quoted, as istioctl does.
 
 const tutorial = "../../internal/demo/documents/iter8/"
 
-// file is one of the tutorial's manifests, as kubectl takes it.
+// tutorialFile returns one of the tutorial's manifests in a form that kubectl accepts.
 func tutorialFile(t *testing.T, name string) string {
 	t.Helper()
 	raw, err := os.ReadFile(tutorial + name + ".yaml")
@@ -33,8 +32,8 @@ func (s stage) tutorial(t *testing.T, verb string, names ...string) {
 	}
 }
 
-// inspected waits until the route is as the tutorial prints it: what it prints is there, and its lists
-// have no more elements. Names for the defaults of the API it does not print.
+// inspected waits until the route is as the tutorial prints it: everything printed is present, and its lists
+// have no more elements. Fields with defaults of the API, which the tutorial does not print, are ignored.
 func (s stage) inspected(t *testing.T, printed string) {
 	t.Helper()
 	var want map[string]any
@@ -55,7 +54,7 @@ func (s stage) inspected(t *testing.T, printed string) {
 	})
 }
 
-// lacks says where have is not what want prints.
+// lacks describes the first difference between have and the printed want.
 func lacks(path string, want, have any) string {
 	switch want := want.(type) {
 	case map[string]any:
@@ -66,7 +65,7 @@ func lacks(path string, want, have any) string {
 			}
 		}
 		if _, some := have["filters"]; some && want["filters"] == nil {
-			return path + ".filters is there, and should not be"
+			return path + ".filters exists, and should not"
 		}
 		return ""
 	case []any:
@@ -87,7 +86,7 @@ func lacks(path string, want, have any) string {
 	return ""
 }
 
-// answering waits until Services answer. Variants are asked for another path than the tutorial's.
+// answering waits until Services answer. Variants are asked for a different path than the tutorial's.
 func answering(t *testing.T, s stage, services ...string) {
 	t.Helper()
 	for _, service := range services {
@@ -122,7 +121,7 @@ func TestIter8sTutorial(t *testing.T) {
 	pod := func(labels string) string {
 		return s.kubectl(t, "get", "pod", "-l", labels, "-o", "jsonpath={.items..metadata.name}")
 	}
-	// The tutorial's pods are ready before their servers listen, which its reader does not notice.
+	// The tutorial's pods are ready before their servers listen, which a reader does not notice.
 	answering(t, s, "httpbin-v1", "httpbin-v2")
 	sleepPod, v1Pod, v2Pod := pod("app=sleep"), pod("app=httpbin,version=v1"), pod("app=httpbin,version=v2")
 	send := func() {
@@ -136,7 +135,7 @@ func TestIter8sTutorial(t *testing.T) {
 	logged := func(pod, host string) int {
 		return strings.Count(s.kubectl(t, "logs", pod, "-c", "httpbin"), fmt.Sprintf("%q\n", host))
 	}
-	eventually(t, func() string { // the proxies have to hear of the route first
+	eventually(t, func() string { // the proxies must receive the route first
 		send()
 		if logged(v2Pod, "httpbin-shadow:8000") == 0 {
 			return "no copy"

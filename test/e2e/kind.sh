@@ -1,8 +1,8 @@
 #!/bin/bash
-# The suite on a kind cluster of its own, for machines with Docker, kind, kubectl and Go; no root. The images
-# are built as their Dockerfiles say. Arguments go to go test: test/e2e/kind.sh -run TestMirrorFollowsItsVariant
+# Runs the suite on a kind cluster of its own, on machines with Docker, kind, kubectl and Go; it needs no root. The
+# images are built from their Dockerfiles. Arguments are passed to go test: test/e2e/kind.sh -run TestMirrorFollowsItsVariant
 #
-# KIND_IMAGE names another node image than kind's own, of Kubernetes 1.34 or later.
+# KIND_IMAGE names a node image other than kind's own, of Kubernetes 1.34 or later.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

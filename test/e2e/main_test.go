@@ -1,5 +1,5 @@
-// Package e2e plays Istio's mirroring task, in its Gateway API form, on a real node: pods that run,
-// a real httpbin, mirrorgate installed from manifests/, called by the API server through its Service.
+// Package e2e follows Istio's mirroring task, in its Gateway API form, on a real node: pods that run, a real
+// httpbin, and mirrorgate installed from manifests/ and called by the API server through its Service.
 package e2e
 
 import (
@@ -33,10 +33,10 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// runThere runs the tests on a cluster that is there.
+// runThere runs the tests on an existing cluster.
 func runThere(ctx context.Context, m *testing.M) (code int, err error) {
-	// The one is of a node of ours, and the other needs an image that is built beside it.
-	if err := flag.Set("test.skip", "^(TestInterruptedNodeLeavesNothing|TestRollbackToTheImageBeforeAndUpgradeDenyNothing)$"); err != nil {
+	// The first test starts a node of its own, and the second needs an image that is built beside that node.
+	if err := flag.Set("test.skip", "^(TestInterruptedNodeLeavesNothing|TestRollbackToThePreviousImageAndUpgradeDenyNothing)$"); err != nil {
 		return 1, err
 	}
 	node, err = visit(ctx, *kubeconfig, *onNode)
@@ -49,8 +49,8 @@ func runThere(ctx context.Context, m *testing.M) (code int, err error) {
 	return m.Run(), nil
 }
 
-// run gets everything that has to come from outside, and then runs the tests in a sandbox, which has
-// no way out.
+// run gets everything that has to come from outside, and then runs the tests in a sandbox, which has no way
+// out.
 func run(ctx context.Context, m *testing.M) (code int, err error) {
 	options := cluster.Options{CRDs: []string{"gateway-api"}, RealNode: true, Progress: os.Stderr}
 	if cluster.InSandbox() {
@@ -59,7 +59,7 @@ func run(ctx context.Context, m *testing.M) (code int, err error) {
 	if os.Geteuid() != 0 {
 		return 1, errors.New("needs root: it makes namespaces, mounts and control groups of its own")
 	}
-	// A signal ends the downloads, and what they left is removed.
+	// A signal ends the downloads, and their files are removed.
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	images, err := os.MkdirTemp("", "mirrorgate-e2e-")
@@ -81,7 +81,7 @@ func run(ctx context.Context, m *testing.M) (code int, err error) {
 	return cluster.Sandbox()
 }
 
-// imagesEnv tells the program in the sandbox where the images are.
+// imagesEnv names the folder of the images for the program in the sandbox.
 const imagesEnv = "MIRRORGATE_E2E_IMAGES"
 
 // play runs the tests in the sandbox.

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Istio's task "Mirroring" in its Gateway API form: the mirror is written before its variant is
-// there, and follows it.
+// Istio's task "Mirroring" in its Gateway API form: the mirror is written before its variant exists, and then
+// follows it.
 func TestMirrorFollowsItsVariant(t *testing.T) {
 	installed(t)
 	s := newStage(t, "mirroring")
@@ -26,23 +26,23 @@ func TestMirrorFollowsItsVariant(t *testing.T) {
 	t.Log("variant 2 is scaled to 0")
 	s.scale(t, "0")
 	s.mirrorBecomes(t, "parked")
-	t.Log("and back")
+	t.Log("variant 2 is scaled up again")
 	s.scale(t, "1")
 	s.mirrorBecomes(t, "active")
-	t.Log("the author takes it out")
+	t.Log("the author removes the mirror")
 	s.apply(t, documents+"default-route.yaml")
 	require.Contains(t, s.mirror(t), "neither")
 }
 
-// A client's request through the proxy: the answer is variant 1's, and variant 2 gets a copy.
+// A client's request through the proxy: variant 1 answers it, and variant 2 gets a copy.
 func TestCopyArrivesAtVariant2(t *testing.T) {
 	s := newStage(t, "traffic")
 	s.apply(t, documents+"httpbin-v1.yaml", documents+"httpbin-v2.yaml", documents+"httpbin.yaml",
 		documents+"default-route.yaml", "testdata/client.yaml", "testdata/proxy.yaml")
 	s.ready(t, "httpbin-v1", "httpbin-v2", "curl", "proxy")
 	log := func(variant string) string { return s.kubectl(t, "logs", "deployment/"+variant) }
-	// get is what the task has its reader do; the path tells requests apart in the logs. A Service
-	// that is new leads nowhere for a moment, hence the retries.
+	// get is the request that the task has its reader send; the path distinguishes requests in the logs. A
+	// new Service leads nowhere for a short time, hence the retries.
 	get := func(path string) string {
 		return s.kubectl(t, "exec", "deployment/curl", "--", "curl", "-sS", "-f", "-m5", "--retry", "60", "--retry-delay", "1",
 			"--retry-connrefused", "-H", "Host: httpbin:8000", "http://proxy:8000"+path)
@@ -63,12 +63,12 @@ func TestCopyArrivesAtVariant2(t *testing.T) {
 	}
 
 	answer := get("/headers?with=mirror")
-	require.Contains(t, answer, `"Host":"httpbin:8000"`, "the answer is not variant 1's")
+	require.Contains(t, answer, `"Host":"httpbin:8000"`, "variant 1 did not answer")
 	require.Contains(t, log("httpbin-v1"), `"GET /headers?with=mirror HTTP/1.1" 200 "curl/`)
 	require.NotContains(t, log("httpbin-v1"), "shadow")
 	copied("/headers?with=mirror")
 
-	t.Log("without variant 2 the client notices nothing")
+	t.Log("without variant 2 the client's requests still succeed")
 	s.scale(t, "0")
 	eventually(t, func() string { return s.kubectl(t, "get", "pods", "-l=version=v2", "-o=name") })
 	require.Contains(t, get("/headers?with=nobody"), `"Host":"httpbin:8000"`)
@@ -82,13 +82,13 @@ func TestCopyArrivesAtVariant2(t *testing.T) {
 		require.Contains(t, get("/headers?with=none"), `"Host":"httpbin:8000"`)
 	}
 	require.Contains(t, log("httpbin-v1"), `/headers?with=none`)
-	t.Log("and on again: had there been a copy, it would have been before this one")
+	t.Log("the mirror is turned on again: an earlier copy would have arrived before this one")
 	s.reload(t, func() { s.apply(t, "testdata/proxy.yaml") })
 	copied("/headers?with=again")
 	require.NotContains(t, log("httpbin-v2"), "with=none")
 }
 
-// turnMirrorOff takes the mirror out of the proxy's rules.
+// turnMirrorOff removes the mirror from the proxy's rules.
 func (s stage) turnMirrorOff(t *testing.T) {
 	t.Helper()
 	rules := s.kubectl(t, "get", "configmap", "proxy", "-o=yaml")
@@ -99,7 +99,7 @@ func (s stage) turnMirrorOff(t *testing.T) {
 	s.reload(t, func() { require.NoError(t, s.try(t, before+"      - backendRefs:"+after, "apply", "-f=-")) })
 }
 
-// reload changes the proxy's ConfigMap and waits until the proxy serves by it.
+// reload changes the proxy's ConfigMap and waits until the proxy serves the new configuration.
 func (s stage) reload(t *testing.T, change func()) {
 	t.Helper()
 	applied := func() string {
@@ -113,7 +113,7 @@ func (s stage) reload(t *testing.T, change func()) {
 	change()
 	tries := 0
 	eventually(t, func() string {
-		// kubelet looks at a pod's volumes when the pod changes, else once a minute.
+		// The kubelet updates a pod's volumes when the pod changes, otherwise once a minute.
 		tries++
 		s.kubectl(t, "annotate", "pods", "-l=app=proxy", "--overwrite", fmt.Sprintf("look=%s-%d", before, tries))
 		if applied() == before {

@@ -1,8 +1,8 @@
 package e2e
 
-// A cluster without a mesh: mirrorgate installed from manifests/overlays/no-mesh, a namespace with a
-// label, and Istio's task in its Gateway API form with no line more. Then what must not lose a request
-// does not, while a client sends all the time.
+// A cluster without a mesh: mirrorgate installed from manifests/overlays/no-mesh, a labelled namespace, and
+// Istio's task in its Gateway API form without an additional line. Then, while a client sends requests
+// throughout, the changes that must not lose a request are shown not to lose one.
 
 import (
 	"context"
@@ -22,14 +22,14 @@ import (
 
 var (
 	swaps  = flag.Int("swaps", 2, "how often a Service is switched to its proxies and back under load")
-	phase  = flag.Duration("phase", 5*time.Second, "how long clients are timed while variant 2 is well, is rolled, and crashes")
-	rounds = flag.Int("rounds", 1, "how often they are, with and without copies in turn")
-	rolls  = flag.Int("rolls", 2, "how often its proxies are rolled under load")
+	phase  = flag.Duration("phase", 5*time.Second, "how long clients are timed in each phase: while variant 2 works, is rolled, and crashes")
+	rounds = flag.Int("rounds", 1, "how often each phase is timed, with and without copies in turn")
+	rolls  = flag.Int("rolls", 2, "how often the proxies are rolled under load")
 )
 
 var isNoMesh bool
 
-// noMesh installs mirrorgate for a cluster without a mesh, unless a test before has.
+// noMesh installs mirrorgate for a cluster without a mesh, unless an earlier test has installed it.
 func noMesh(t *testing.T) {
 	t.Helper()
 	if !isNoMesh {
@@ -40,7 +40,8 @@ func noMesh(t *testing.T) {
 	armed(t)
 }
 
-// newFront is a stage that asks for proxies, with the task's documents up to its routes, and a client.
+// newFront returns a stage that is labelled for proxies, with the task's documents up to its routes, and a
+// client.
 func newFront(t *testing.T, namespace string) stage {
 	t.Helper()
 	noMesh(t)
@@ -56,7 +57,7 @@ func newFront(t *testing.T, namespace string) stage {
 
 const proxies = "-l=mirrorgate.dev/parent=httpbin"
 
-// selector is that of the task's Service.
+// selector returns the selector of the task's Service.
 func (s stage) selector(t *testing.T) string {
 	t.Helper()
 	return s.kubectl(t, "get", "service", "httpbin", "-o=jsonpath={.spec.selector}")
@@ -68,7 +69,7 @@ const (
 	own      = `{"app":"httpbin"}`
 )
 
-// leads waits until the Service has a selector.
+// leads waits until the Service has the given selector.
 func (s stage) leads(t *testing.T, want string) {
 	t.Helper()
 	eventually(t, func() string {
@@ -86,7 +87,7 @@ func (s stage) full(t *testing.T) {
 	s.ready(t, "httpbin-mirrorgate-proxy")
 }
 
-// requests are those in a variant's log for a host.
+// requests returns how many requests for a host are in a variant's log.
 func (s stage) requests(t *testing.T, variant, host string) int {
 	t.Helper()
 	n := 0
@@ -98,7 +99,7 @@ func (s stage) requests(t *testing.T, variant, host string) int {
 	return n
 }
 
-// get is the task's own request.
+// get sends the task's own request.
 func (s stage) get(t *testing.T) {
 	t.Helper()
 	out := s.kubectl(t, "exec", "deploy/curl", "-c", "curl", "--", "curl", "-sS", "http://httpbin:8000/headers")
@@ -124,7 +125,7 @@ func TestIstiosTaskWithoutAMesh(t *testing.T) {
 
 	t.Log("Mirando tráfico a httpbin-v2")
 	s.apply(t, documents+"mirror-route.yaml")
-	eventually(t, func() string { // the proxies have to hear of it
+	eventually(t, func() string { // the proxies must receive the route first
 		s.get(t)
 		if s.requests(t, "httpbin-v2", shadow) == 0 {
 			return "no copy"
@@ -141,11 +142,11 @@ func TestIstiosTaskWithoutAMesh(t *testing.T) {
 		}
 		return ""
 	})
-	require.Equal(t, sent+10, s.requests(t, "httpbin-v1", host), "each was answered by v1")
-	require.Zero(t, s.requests(t, "httpbin-v1", shadow), "and copied nowhere else")
-	require.Zero(t, s.requests(t, "httpbin-v2", host), "v2 answered nobody")
+	require.Equal(t, sent+10, s.requests(t, "httpbin-v1", host), "variant 1 must answer each request")
+	require.Zero(t, s.requests(t, "httpbin-v1", shadow), "no copy may go to variant 1")
+	require.Zero(t, s.requests(t, "httpbin-v2", host), "variant 2 must answer no client")
 
-	t.Log("without variant 2 clients notice nothing")
+	t.Log("without variant 2 the clients' requests still succeed")
 	s.scale(t, "0")
 	s.mirrorBecomes(t, "parked")
 	s.get(t)
@@ -173,13 +174,13 @@ func TestIstiosTaskWithoutAMesh(t *testing.T) {
 	})
 }
 
-// load is a client that sends all the time.
+// load is a client that sends requests throughout.
 type load struct {
 	s     stage
 	began time.Time
 }
 
-// loadLine is a line of its log.
+// loadLine is one line of the client's log.
 type loadLine struct {
 	At            float64
 	New, Kept     int
@@ -203,7 +204,7 @@ func newLoad(t *testing.T, s stage) load {
 	return l
 }
 
-// lines are those of its log.
+// lines returns the lines of its log.
 func (l load) lines(t *testing.T) (lines []loadLine) {
 	t.Helper()
 	for text := range strings.Lines(l.s.kubectl(t, "logs", "load")) {
@@ -214,7 +215,7 @@ func (l load) lines(t *testing.T) (lines []loadLine) {
 	return lines
 }
 
-// flows waits until it has sent for two seconds more.
+// flows waits until the client has sent requests for two more seconds.
 func (l load) flows(t *testing.T) {
 	t.Helper()
 	count := func() int {
@@ -223,13 +224,13 @@ func (l load) flows(t *testing.T) {
 	enough := count() + 2
 	eventually(t, func() string {
 		if count() < enough {
-			return "the load does not flow"
+			return "the client does not send requests"
 		}
 		return ""
 	})
 }
 
-// failures are the requests that failed, of how many.
+// failures returns the requests that failed, and how many were sent.
 func (l load) failures(t *testing.T) (failed []loadLine, sent int) {
 	t.Helper()
 	for _, line := range l.lines(t) {
@@ -241,7 +242,7 @@ func (l load) failures(t *testing.T) (failed []loadLine, sent int) {
 	return failed, sent
 }
 
-// stop ends it and returns what failed.
+// stop stops the client and returns the failed requests.
 func (l load) stop(t *testing.T) (failed []loadLine, sent int) {
 	t.Helper()
 	l.flows(t)
@@ -251,7 +252,7 @@ func (l load) stop(t *testing.T) (failed []loadLine, sent int) {
 	return failed, sent
 }
 
-// unharmed ends it and requires that nothing failed.
+// unharmed stops the client and requires that no request failed.
 func (l load) unharmed(t *testing.T) {
 	t.Helper()
 	failed, sent := l.stop(t)
@@ -264,7 +265,7 @@ func (l load) unharmed(t *testing.T) {
 	require.Greater(t, sent, 100)
 }
 
-// mirrored is a stage on which everything of the task is applied.
+// mirrored returns a stage on which everything of the task is applied.
 func mirrored(t *testing.T, namespace string) stage {
 	t.Helper()
 	s := newFront(t, namespace)
@@ -273,7 +274,7 @@ func mirrored(t *testing.T, namespace string) stage {
 	return s
 }
 
-// onlyPrimary requires that variant 2, which was there all the time, answered nobody.
+// onlyPrimary requires that variant 2, which ran throughout, answered no client.
 func (s stage) onlyPrimary(t *testing.T) {
 	t.Helper()
 	require.Zero(t, s.requests(t, "httpbin-v2", "httpbin:8000"), "variant 2 answered clients")
@@ -285,8 +286,8 @@ func (s stage) onlyPrimary(t *testing.T) {
 	})
 }
 
-// Planned changes lose no request, and in none of them variant 2 answers a client: proxies that come and
-// go with bypass in between, proxies that are rolled, and the program away meanwhile.
+// Planned changes lose no request, and variant 2 answers no client during any of them: proxies that are added
+// and removed with bypass in between, proxies that are rolled, and an outage of the program.
 func TestPlannedChangesLoseNothing(t *testing.T) {
 	s := mirrored(t, "planned")
 	l := newLoad(t, s)
@@ -298,17 +299,17 @@ func TestPlannedChangesLoseNothing(t *testing.T) {
 		s.kubectl(t, "rollout", "restart", "deployment/httpbin-mirrorgate-proxy")
 		s.ready(t, "httpbin-mirrorgate-proxy")
 	}
-	s.onlyPrimary(t) // while its log is there
-	t.Log("variant 1 is rolled, and variant 2")
+	s.onlyPrimary(t) // while its log exists
+	t.Log("variant 1 is rolled, and then variant 2")
 	for _, variant := range []string{"httpbin-v1", "httpbin-v2"} {
-		// The document's pods count as ready before they listen.
+		// The pods of the task's document count as ready before they listen.
 		s.kubectl(t, "patch", "deployment", variant, "--type=json",
 			`-p=[{"op":"add","path":"/spec/template/spec/containers/0/readinessProbe","value":{"tcpSocket":{"port":80},"periodSeconds":1}}]`)
 		s.ready(t, variant)
 		s.kubectl(t, "rollout", "restart", "deployment/"+variant)
 		s.ready(t, variant)
 	}
-	t.Log("more proxies, and fewer")
+	t.Log("proxies are scaled up and down")
 	scale("3")
 	s.ready(t, "httpbin-mirrorgate-proxy")
 	scale("2")
@@ -316,7 +317,7 @@ func TestPlannedChangesLoseNothing(t *testing.T) {
 	t.Log("a port and a key are added")
 	s.kubectl(t, "patch", "service", "httpbin", "--type=merge", `-p={"spec":{"ports":[{"name":"http","port":8000,"targetPort":80},{"name":"more","port":9000,"targetPort":81}]}}`)
 	s.full(t)
-	t.Log("the program is away, and proxies are evicted")
+	t.Log("the program is down, and proxies are evicted")
 	replicas := func(n string) {
 		kubectl(t, "-n=mirrorgate-system", "scale", "deployment/mirrorgate", "--replicas="+n)
 	}
@@ -330,7 +331,7 @@ func TestPlannedChangesLoseNothing(t *testing.T) {
 	}
 	replicas("2")
 	kubectl(t, "-n=mirrorgate-system", "rollout", "status", "deployment/mirrorgate", "--timeout="+wait.String())
-	t.Log("all proxies are told to end at once: bypass, and back")
+	t.Log("all proxies are deleted at once: the Service is bypassed, and proxied again")
 	s.kubectl(t, "delete", "pods", proxies, "--wait=false")
 	s.leads(t, bypassed)
 	s.full(t)
@@ -338,14 +339,14 @@ func TestPlannedChangesLoseNothing(t *testing.T) {
 	s.onlyPrimary(t)
 }
 
-// percentile99 is that of the requests of a phase, in milliseconds.
+// percentile99 returns the p99 of the requests of a phase, in milliseconds.
 func (l load) percentile99(t *testing.T) float64 {
 	t.Helper()
 	before := len(l.lines(t))
 	begin := time.Now()
 	eventually(t, func() string {
 		if time.Since(begin) < *phase {
-			return "the phase has not passed"
+			return "the phase has not ended"
 		}
 		return ""
 	})
@@ -358,9 +359,9 @@ func (l load) percentile99(t *testing.T) float64 {
 	return took[len(took)*99/100]
 }
 
-// What becomes of variant 2 costs clients nothing: it is rolled, and it crashes again and again, some
-// seconds after it began to take copies. How long they wait is told, in turn with copies and without any,
-// and judged by nobody here. Variant 2 has idle priority, as if it were on a machine of its own.
+// Faults of variant 2 cost clients nothing: it is rolled, and it crashes repeatedly, some seconds after it
+// began to receive copies. The clients' latency is reported, in turn with copies and without, but no bound is
+// checked. Variant 2 has idle priority, as if it were on a machine of its own.
 func TestVariantThatCrashesCostsClientsNothing(t *testing.T) {
 	s := mirrored(t, "crashes")
 	command := func(line string) {
@@ -387,7 +388,7 @@ func TestVariantThatCrashesCostsClientsNothing(t *testing.T) {
 	}
 	inTurn("is well", func() { s.ready(t, "httpbin-v2") })
 	s.apply(t, documents+"mirror-route.yaml")
-	s.onlyPrimary(t) // at idle priority variant 2 may have to wait for its turn
+	s.onlyPrimary(t) // at idle priority variant 2 may be delayed
 	inTurn("is rolled", func() { s.kubectl(t, "rollout", "restart", "deployment/httpbin-v2") })
 	s.ready(t, "httpbin-v2")
 	command("timeout -s KILL 2 gunicorn")
@@ -400,7 +401,7 @@ func TestVariantThatCrashesCostsClientsNothing(t *testing.T) {
 		}
 		return "variant 2 does not crash"
 	})
-	// Anew in each phase, since Kubernetes waits longer each time.
+	// The pod is made anew in each phase, since Kubernetes waits longer before each restart.
 	inTurn("crashes", func() { s.kubectl(t, "delete", "pods", "-l=version=v2", "--wait=false") })
 	for what, p99 := range told {
 		for i := range p99 {
@@ -421,7 +422,7 @@ func TestSwapsLoseNothing(t *testing.T) {
 		s.kubectl(t, "label", "service", "httpbin", "--overwrite", "mirrorgate.dev/proxy=disabled")
 		s.leads(t, own)
 		l.flows(t)
-		if i%2 == 1 { // every other time its proxies have gone
+		if i%2 == 1 { // every other time its proxies are gone
 			s.kubectl(t, "wait", "--for=delete", "pod", proxies, "--timeout="+wait.String())
 		}
 		s.kubectl(t, "label", "service", "httpbin", "mirrorgate.dev/proxy-")
@@ -431,9 +432,9 @@ func TestSwapsLoseNothing(t *testing.T) {
 	l.unharmed(t)
 }
 
-// The Service is applied again while the webhook is away, by every client, as it was and edited: the
-// controller mends what is stored without it, and clients hardly notice.
-func TestServiceIsAppliedWhileTheWebhookIsAway(t *testing.T) {
+// The Service is applied again while the webhook is down, by every client, unchanged and edited: the
+// controller repairs the stored object, and clients hardly notice.
+func TestServiceIsAppliedWhileTheWebhookIsDown(t *testing.T) {
 	s := mirrored(t, "unhooked")
 	file, err := os.ReadFile(documents + "httpbin.yaml")
 	require.NoError(t, err)
@@ -450,7 +451,7 @@ func TestServiceIsAppliedWhileTheWebhookIsAway(t *testing.T) {
 		what string
 		do   func()
 	}{
-		{"a key added, client-side", func() { // for a moment it leads nowhere
+		{"a key added, client-side", func() { // for a short time it leads nowhere
 			apply(keyed)
 		}},
 		{"and gone", func() { apply(manifest) }},
@@ -483,7 +484,7 @@ func TestServiceIsAppliedWhileTheWebhookIsAway(t *testing.T) {
 	assert.Less(t, len(failed), sent/100)
 }
 
-// unhook makes the API server not reach the webhooks of Services.
+// unhook makes the webhooks of Services unreachable for the API server.
 func unhook(t *testing.T) (back func()) {
 	t.Helper()
 	const name = "mirrorgate"
@@ -506,8 +507,8 @@ func unhook(t *testing.T) (back func()) {
 	return func() { point(443) }
 }
 
-// Proxies that crash or freeze cost the requests that they had, and new ones until Kubernetes notices:
-// how many and how long is measured. After that every new request is answered, soon by the primary.
+// When proxies crash or freeze, the requests in progress fail, and so do new ones until Kubernetes notices:
+// the test measures how many and for how long. After that every new request is answered, soon by the primary.
 func TestProxiesThatFail(t *testing.T) {
 	s := mirrored(t, "failing")
 	pids := func() []string { return strings.Fields(s.shell(t, pidsScript)) }
@@ -547,7 +548,7 @@ func TestProxiesThatFail(t *testing.T) {
 				}
 			}
 			t.Logf("%s: %d of %d requests failed, the last new one began after %s", c.name, len(failed), sent, last.Sub(begin).Round(time.Millisecond))
-			assert.Less(t, last.Sub(begin), noticed+2*time.Second, "kube-proxies hear of it within a second")
+			assert.Less(t, last.Sub(begin), noticed+2*time.Second, "kube-proxy receives the change within a second")
 			if c.signal == "STOP" {
 				s.shell(t, "kill -KILL "+strings.Join(victims, " "))
 			}
@@ -572,17 +573,18 @@ func (s stage) shell(t *testing.T, script string) string {
 	return out
 }
 
-// Removed while clients send, mirrorgate leaves every Service as its author wrote it, and nobody notices.
+// Removed while clients send requests, mirrorgate leaves every Service as its author wrote it, and no request
+// fails.
 func TestRemovedWithoutAMesh(t *testing.T) {
 	s := mirrored(t, "left")
 	l := newLoad(t, s)
 	uninstall(t)
 	require.JSONEq(t, own, s.selector(t))
 	kubectl(t, "delete", "--ignore-not-found", "-k=testdata/no-mesh")
-	kubectl(t, "delete", "--ignore-not-found", "-k=testdata/install") // tests before had this one
+	kubectl(t, "delete", "--ignore-not-found", "-k=testdata/install") // earlier tests installed this one
 	isNoMesh = false
 	require.Empty(t, s.kubectl(t, "get", "all,serviceaccounts,rolebindings,poddisruptionbudgets", "-l=app.kubernetes.io/managed-by=mirrorgate", "-o=name"))
 	l.unharmed(t)
 	kinds := "clusterroles,clusterrolebindings,validatingwebhookconfigurations,mutatingwebhookconfigurations,namespaces"
-	require.Empty(t, kubectl(t, "get", kinds, "-l=app.kubernetes.io/part-of=mirrorgate", "-o=name"), "left behind")
+	require.Empty(t, kubectl(t, "get", kinds, "-l=app.kubernetes.io/part-of=mirrorgate", "-o=name"), "uninstall must leave no objects behind")
 }

@@ -13,7 +13,7 @@ import (
 
 const mirrorgatePods = "-l=app.kubernetes.io/name=mirrorgate"
 
-// leader is the name of the pod that leads.
+// leader returns the name of the pod that leads.
 func leader(t *testing.T) string {
 	t.Helper()
 	holder := kubectl(t, "-n=mirrorgate-system", "get", "lease", "mirrorgate", "-o=jsonpath={.spec.holderIdentity}")
@@ -21,8 +21,8 @@ func leader(t *testing.T) string {
 	return name
 }
 
-// kill ends pods as a dying node would: their objects are gone, and so are their processes, without
-// the time to finish what they do. By deletion alone kubelet would grant them a second.
+// kill ends pods as a node failure would: their objects are deleted, and their processes are killed before
+// they can finish their work. A deletion alone would give them a second.
 func kill(t *testing.T, pods ...string) {
 	t.Helper()
 	kubectl(t, append([]string{"-n=mirrorgate-system", "delete", "pods", "--grace-period=0", "--force"}, pods...)...)
@@ -31,8 +31,8 @@ func kill(t *testing.T, pods ...string) {
 	t.Logf("killed: %s", killed)
 }
 
-// killScript ends the processes of mirrorgate in the pods that are its arguments, and prints whose; some
-// may have ended.
+// killScript kills the processes of mirrorgate in the pods that are its arguments, and prints their pods;
+// some processes may have ended already.
 const killScript = `
 for pod; do
 	for environ in $(grep -lxz "HOSTNAME=$pod" /proc/[0-9]*/environ); do
@@ -56,7 +56,7 @@ func TestFlipsResumeAfterPodsAreKilled(t *testing.T) {
 	s.mirrorBecomes(t, "parked")
 	eventually(t, func() string {
 		if leader(t) == first {
-			return "nobody else leads"
+			return "no other pod leads"
 		}
 		return ""
 	})
@@ -68,8 +68,8 @@ func TestFlipsResumeAfterPodsAreKilled(t *testing.T) {
 	s.mirrorBecomes(t, "parked")
 }
 
-// With nobody there to judge, only writes that concern mirrors wait, and nothing is forgotten.
-func TestOnlyMirrorsWaitWhileMirrorgateIsAway(t *testing.T) {
+// While mirrorgate is down, only writes that concern mirrors wait, and no flip is lost.
+func TestOnlyMirrorsWaitWhileMirrorgateIsDown(t *testing.T) {
 	installed(t)
 	s := newStage(t, "away")
 	s.apply(t, documents+"httpbin-v1.yaml", documents+"httpbin.yaml", documents+"httpbin-v2.yaml",
@@ -87,22 +87,22 @@ func TestOnlyMirrorsWaitWhileMirrorgateIsAway(t *testing.T) {
 	})
 
 	err := s.try(t, mirrorTo("httpbin-v2", "new"), "create", "-f=-")
-	require.ErrorContains(t, err, `failed calling webhook "gateway.validate.mirrorgate.dev"`, "it was armed")
+	require.ErrorContains(t, err, `failed calling webhook "gateway.validate.mirrorgate.dev"`, "it failed closed before")
 	s.kubectl(t, "label", "httproute", "httpbin", "team=shop")
 	s.kubectl(t, "create", "configmap", "unrelated")
 	s.kubectl(t, "patch", "httproute", "other", "--type=json", `-p=[{"op":"remove","path":"/spec/rules/0/filters"}]`)
 	s.kubectl(t, "delete", "httproute", "other")
 	s.scale(t, "0")
-	require.Equal(t, "active", s.mirror(t), "nobody is there to take it out")
+	require.Equal(t, "active", s.mirror(t), "no mirrorgate runs to park it")
 
-	t.Log("back, it does what it has missed")
+	t.Log("mirrorgate is back and parks the mirror")
 	replicas("2")
 	s.mirrorBecomes(t, "parked")
 	require.NoError(t, s.try(t, mirrorTo("httpbin-v2", "new"), "create", "-f=-"))
 }
 
-// A drain evicts one replica, and on the only node the budget keeps the other: no write is denied, the one
-// that is left flips routes, and afterwards there are two again.
+// A drain evicts one replica, and on the only node the budget keeps the other: no write is denied, the
+// remaining replica flips routes, and afterwards there are two again.
 func TestDrainOfTheNodeDeniesNothing(t *testing.T) {
 	installed(t)
 	s := newStage(t, "drained")
@@ -130,7 +130,7 @@ func TestDrainOfTheNodeDeniesNothing(t *testing.T) {
 	stop()
 }
 
-// writing creates routes with mirrors, one after the other, until it is stopped: then it requires that none
+// writing creates routes with mirrors, one after the other, until it is stopped; it then requires that none
 // was denied.
 func (s stage) writing(t *testing.T) (stop func()) {
 	t.Helper()

@@ -17,8 +17,9 @@ import (
 // clusterProgram is the command of test/cluster, beside the images.
 const clusterProgram = "cluster"
 
-// What this suite leaves behind cannot be seen from within, so another node, in a sandbox inside of
-// this one, is ended by a signal while it runs. It is started as docs/install.md says, with a shell in it.
+// A sandbox cannot check from within that it leaves nothing behind. Another node, in a sandbox inside of this
+// one, is therefore ended by a signal while it runs. It is started as docs/install.md says, with a shell in
+// it.
 func TestInterruptedNodeLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
 	cmd := exec.CommandContext(t.Context(), filepath.Join(node.work, clusterProgram), "up", "--real-node", "--", "bash")
@@ -61,8 +62,8 @@ func TestInterruptedNodeLeavesNothing(t *testing.T) {
 	require.Empty(t, left)
 }
 
-// descendants returns the processes below one, by their folder in /proc. Orphans count: the first
-// process of the sandbox is their parent then.
+// descendants returns the processes below one, as their folders in /proc. Orphans count: their parent is then
+// the first process of the sandbox.
 func descendants(t *testing.T, parent int) []string {
 	t.Helper()
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
@@ -85,7 +86,7 @@ func descendants(t *testing.T, parent int) []string {
 	return found
 }
 
-// controlGroups returns those of the sandbox whose folder is in dir.
+// controlGroups returns the control groups of the sandbox whose folder is in dir.
 func controlGroups(t *testing.T, dir string) []string {
 	t.Helper()
 	sandbox, err := filepath.Glob(filepath.Join(dir, "mirrorgate-sandbox-*"))

@@ -1,6 +1,6 @@
 package e2e
 
-// Where the play is: a node that this suite starts, or a cluster that somebody else has.
+// Where the tests run: on a node that this suite starts, or on an existing cluster.
 
 import (
 	"bytes"
@@ -18,22 +18,23 @@ import (
 )
 
 var (
-	kubeconfig = flag.String("kubeconfig", "", "play on this cluster, which has the images already, in place of a node of our own")
-	onNode     = flag.String("on-node", "", "with -kubeconfig: what goes before a command to run it on the cluster's one node, such as docker exec NAME")
+	kubeconfig = flag.String("kubeconfig", "", "run on this cluster, which already has the images, in place of a node of the suite's own")
+	onNode     = flag.String("on-node", "", "with -kubeconfig: the prefix that runs a command on the cluster's one node, such as docker exec NAME")
 )
 
-// site is a cluster with the images, and what tests reach it with.
+// site is a cluster with the images, and the means by which tests reach it.
 type site struct {
 	kubeconfig string
-	kubectl    string   // the program
-	onNode     []string // before a command that runs on the node
-	work       string   // folder that holds the programs to test, and goes after the tests
+	kubectl    string   // path of the program
+	onNode     []string // prefix of a command that runs on the node
+	work       string   // folder of the programs under test, deleted after the tests
 }
 
-// node is the cluster that the tests share. They run one after the other, in the order of a play.
+// node is the cluster that the tests share. They run one after the other, in source order.
 var node site
 
-// visit readies a cluster that is there: it may lack the routes, and needs a mirrorgate outside of it.
+// visit prepares an existing cluster: it may lack the routes' CRDs, and needs a mirrorgate binary outside of
+// it.
 func visit(ctx context.Context, kubeconfig, onNode string) (s site, err error) {
 	if onNode == "" {
 		return s, errors.New("-kubeconfig needs -on-node too: a test kills processes")
@@ -61,10 +62,10 @@ func visit(ctx context.Context, kubeconfig, onNode string) (s site, err error) {
 func (s site) mirrorgate() string { return filepath.Join(s.work, "mirrorgate") }
 
 // Kubectl runs kubectl as the administrator with stdin as its input and returns its output. The error
-// contains what it printed to stderr.
+// contains its stderr.
 func (s site) Kubectl(ctx context.Context, stdin string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, s.kubectl, args...)
-	// A cache of its own, as addresses are used again by other clusters.
+	// It has its own cache, since other clusters may reuse the address.
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+s.kubeconfig, "KUBECACHEDIR="+filepath.Join(s.work, "cache"))
 	var out, errOut bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errOut
@@ -74,7 +75,7 @@ func (s site) Kubectl(ctx context.Context, stdin string, args ...string) (string
 	return out.String(), nil
 }
 
-// shell runs a script on the node, as root, and returns what it printed.
+// shell runs a script on the node, as root, and returns its output.
 func (s site) shell(ctx context.Context, script string, args ...string) (string, error) {
 	command := slices.Concat(s.onNode, []string{"sh", "-c", script, "sh"}, args)
 	out, err := exec.CommandContext(ctx, command[0], command[1:]...).CombinedOutput()

@@ -1,6 +1,6 @@
 package e2e
 
-// What the plays are written with.
+// The steps of which the tests are made.
 
 import (
 	"context"
@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	// documents is where the manifests of Istio's task lie that the demo plays as well.
+	// documents is the folder with the manifests of Istio's task, which the demo uses too.
 	documents = "../../internal/demo/documents/istio-gateway-api/"
-	// wait bounds everything that the cluster does by itself, pods that start included.
+	// wait bounds everything that the cluster does by itself, the start of pods included.
 	wait = 2 * time.Minute
 )
 
@@ -26,25 +26,24 @@ func kubectl(t *testing.T, args ...string) string {
 	return out
 }
 
-// eventually polls until is returns nothing; what it last returned is in the failure.
+// eventually polls until is returns ""; the failure shows what it last returned.
 func eventually(t *testing.T, is func() string) {
 	t.Helper()
 	begin := time.Now()
 	for tick := time.NewTicker(100 * time.Millisecond); ; <-tick.C {
 		last := is()
 		if last == "" {
-			t.Logf("after %s", time.Since(begin).Round(time.Second/10))
+			t.Logf("reached after %s", time.Since(begin).Round(time.Second/10))
 			return
 		}
 		require.Less(t, time.Since(begin), wait, last)
 	}
 }
 
-// stage is a namespace of a test's own, in which kubectl works.
+// stage is a namespace of the test's own, in which kubectl works.
 type stage struct{ namespace string }
 
-// newStage makes the namespace; it is deleted after the test, and until then its state tells what
-// went wrong.
+// newStage makes the namespace; it is deleted after the test, and a failed test first prints its state.
 func newStage(t *testing.T, namespace string) stage {
 	t.Helper()
 	s := stage{namespace}
@@ -100,7 +99,7 @@ func (s stage) scale(t *testing.T, replicas string) {
 	s.kubectl(t, "scale", "deployment/httpbin-v2", "--replicas="+replicas)
 }
 
-// mirror says where the mirror of the route is: active, parked or neither.
+// mirror returns the state of the route's mirror: active, parked or neither.
 func (s stage) mirror(t *testing.T) string {
 	t.Helper()
 	filters := s.kubectl(t, "get", "httproute", "httpbin", "-o=jsonpath={.spec.rules[*].filters}")
@@ -114,7 +113,7 @@ func (s stage) mirror(t *testing.T) string {
 	return "neither: filters " + filters + ", parked " + parked
 }
 
-// mirrorBecomes waits until the mirror is where it should be.
+// mirrorBecomes waits until the mirror has the given state.
 func (s stage) mirrorBecomes(t *testing.T, want string) {
 	t.Helper()
 	eventually(t, func() string {

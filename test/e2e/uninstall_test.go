@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The three commands of docs/install.md, in their order.
+// The three commands of docs/install.md, in order.
 func TestRemovedMirrorgateLeavesTheAuthorsRoutes(t *testing.T) {
 	installed(t)
 	s := newStage(t, "removed")
@@ -20,10 +20,10 @@ func TestRemovedMirrorgateLeavesTheAuthorsRoutes(t *testing.T) {
 	uninstall(t, "--restore-parked")
 	require.Equal(t, "active", s.mirror(t))
 	kinds := "clusterroles,clusterrolebindings,validatingwebhookconfigurations,mutatingwebhookconfigurations,namespaces"
-	require.Empty(t, kubectl(t, "get", kinds, "-l=app.kubernetes.io/part-of=mirrorgate", "-o=name"), "left behind")
+	require.Empty(t, kubectl(t, "get", kinds, "-l=app.kubernetes.io/part-of=mirrorgate", "-o=name"), "uninstall must leave no objects behind")
 }
 
-// uninstall runs the verb as an administrator would, outside of the cluster.
+// uninstall runs mirrorgate uninstall as an administrator would, outside of the cluster.
 func uninstall(t *testing.T, flags ...string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), node.mirrorgate(), append([]string{"uninstall", "--kubeconfig=" + node.kubeconfig}, flags...)...)

@@ -1,7 +1,7 @@
 package e2e
 
-// One version of mirrorgate in place of another, as images on the node: the version of the commit before
-// the last one that changed the product, and this one.
+// One version of mirrorgate replaces another, as images on the node: the version of the commit before the
+// last one that changed the product, and this one.
 
 import (
 	"context"
@@ -20,20 +20,20 @@ import (
 
 const beforeTag = "e2e-before"
 
-// product is what a release consists of.
+// product is the list of paths that make up a release.
 var product = []string{"certs", "cmd", "go.mod", "internal", "manifests", "patch", "webhook"}
 
-// beforeOverlay is where the version before has the manifests that are applied.
+// beforeOverlay returns the folder in which the previous version has its manifests.
 func beforeOverlay(dir string) string {
 	return filepath.Join(dir, "before", "test", "e2e", "testdata", "install")
 }
 
-// buildBefore builds the image of the version before. A checkout without its history has none: then it is
-// this version, and the test shows no more than that pods can be replaced.
+// buildBefore builds the image of the previous version. A checkout without history has none: then it is this
+// version, and the test only shows that pods can be replaced.
 func buildBefore(ctx context.Context, dir string) error {
 	source := filepath.Join(dir, "before")
 	if err := checkOut(ctx, source); err != nil {
-		progress("no version before (%v): replaced by itself", err)
+		progress("no previous version (%v): this version replaces itself", err)
 		root := filepath.Join("..", "..")
 		if err := errors.Join(os.RemoveAll(source), os.MkdirAll(source, 0o755)); err != nil {
 			return err
@@ -67,7 +67,7 @@ func buildBefore(ctx context.Context, dir string) error {
 	return image.Write(filepath.Join(dir, "mirrorgate-before.tar"))
 }
 
-// checkOut writes the sources of the version before into a folder.
+// checkOut writes the sources of the previous version into a folder.
 func checkOut(ctx context.Context, dir string) error {
 	git := func(args ...string) (string, error) {
 		out, err := exec.CommandContext(ctx, "git", append([]string{"-c", "safe.directory=*", "-C", filepath.Join("..", "..")}, args...)...).Output()
@@ -84,14 +84,14 @@ func checkOut(ctx context.Context, dir string) error {
 	if _, err := git("archive", "--format=tar", "--output="+archive, commit); err != nil {
 		return err
 	}
-	progress("the version before is %s", commit)
+	progress("the previous version is %s", commit)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	return exec.CommandContext(ctx, "tar", "-C", dir, "-xf", archive).Run()
 }
 
-func TestRollbackToTheImageBeforeAndUpgradeDenyNothing(t *testing.T) {
+func TestRollbackToThePreviousImageAndUpgradeDenyNothing(t *testing.T) {
 	installed(t)
 	s := newStage(t, "upgraded")
 	s.apply(t, documents+"httpbin-v1.yaml", documents+"httpbin.yaml", documents+"httpbin-v2.yaml",
@@ -99,15 +99,15 @@ func TestRollbackToTheImageBeforeAndUpgradeDenyNothing(t *testing.T) {
 	s.mirrorBecomes(t, "active")
 	stop := s.writing(t)
 	for _, to := range []struct{ overlay, tag string }{{beforeOverlay(node.work), beforeTag}, {"testdata/install", "e2e"}} {
-		t.Logf("to %s", to.tag)
-		// There were versions that kept the failure policy for themselves.
+		t.Logf("change to version %s", to.tag)
+		// Some older versions owned the failure policy field themselves.
 		kubectl(t, "apply", "--server-side", "--force-conflicts", "-k="+to.overlay)
 		kubectl(t, "-n=mirrorgate-system", "rollout", "status", "deployment/mirrorgate", "--timeout="+wait.String())
 		armed(t)
 		images := kubectl(t, "-n=mirrorgate-system", "get", "pods", mirrorgatePods, "--field-selector=status.phase=Running",
 			"-o=jsonpath={.items[*].spec.containers[*].image}")
 		require.Contains(t, images, "mirrorgate/mirrorgate:"+to.tag)
-		// What one version has parked the other brings back.
+		// A mirror that one version has parked, the other restores.
 		s.scale(t, "0")
 		s.mirrorBecomes(t, "parked")
 	}

@@ -1,6 +1,6 @@
-"""Sends requests to http://HOST:PORT/headers at a steady rate, on new connections and on ones that are
-kept, until it is told to end. Every failure is a line of JSON, and a line each second says how many there were, and
-how many milliseconds each of that second's took."""
+"""Sends requests to http://HOST:PORT/headers at a steady rate, on new and on kept connections, until it gets
+a signal. It prints a line of JSON for every failure, and one each second with the number of requests so far and the
+duration in milliseconds of each request of that second."""
 
 import http.client
 import json
@@ -16,13 +16,13 @@ rate = int(os.environ.get("RATE", "50"))  # requests a second of each kind
 address = None
 while address is None:
     try:
-        address = socket.gethostbyname(host)  # once: it is not DNS that is tested
+        address = socket.gethostbyname(host)  # once: DNS is not under test
     except OSError:
         time.sleep(0.5)
 lock = threading.Lock()
 sent = {"new": 0, "kept": 0}
 failed = {"new": 0, "kept": 0}
-took = []  # milliseconds, since the last line
+took = []  # milliseconds of each request since the last line
 end = threading.Event()
 
 
@@ -53,7 +53,7 @@ def run(kind, offset):
             if kind == "new" or answer.will_close:
                 connection.close()
                 connection = None
-        except Exception as e:  # whatever it is, a client saw it
+        except Exception as e:  # any error counts: a client would see it
             with lock:
                 failed[kind] += 1
             say({"failed": kind, "began": began, "took": time.time() - began, "error": repr(e)})

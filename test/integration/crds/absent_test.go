@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// It stands in the first file, for the tests of the others install the kinds.
+// This test is in the first file, because the tests in the other files install the kinds.
 func TestStatusSaysThatThereAreNoRoutes(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), env.Binary, "status", "-A", "--kubeconfig", env.Kubeconfig)
 	var stderr bytes.Buffer

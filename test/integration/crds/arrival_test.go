@@ -1,5 +1,4 @@
-// Package crds starts mirrorgate in a cluster that knows no route at all, and
-// lets the kinds come and go.
+// Package crds starts mirrorgate in a cluster without any kind of route, and installs and removes the kinds.
 package crds
 
 import (
@@ -48,8 +47,7 @@ spec:
 // rolloutRoute mirrors to a variant whose only workload is a Rollout.
 var rolloutRoute = strings.NewReplacer("name: web", "name: rolled", "name: v2", "name: v3").Replace(httpRoute)
 
-// readyV3 are endpoints that a Rollout's pods would have: its controller does
-// not run here.
+// readyV3 are the endpoints that a Rollout's pods would have: its controller does not run here.
 const readyV3 = `
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice

@@ -1,6 +1,6 @@
-// Package dataplane feeds the model of the data plane with what a real API server has: routes with
-// the defaults of their CRD, EndpointSlices that the real controller made; and has its conditions
-// accepted.
+// Package dataplane feeds the model of the data plane with objects from a real API server: routes with the
+// defaults of their CRD, and EndpointSlices that the real controller made. It also checks that the API server
+// accepts the conditions that the model writes.
 package dataplane
 
 import (
@@ -34,7 +34,7 @@ func workload(name string) string {
 	return strings.Replace(harness.Deployment(name), "image: httpbin}", "image: httpbin, ports: [{name: web, containerPort: 8080}]}", 1)
 }
 
-// service is one for pods of such a Deployment, or of whatever the selector says.
+// service is a Service for the pods of such a Deployment, or for those that the selector names.
 func service(name, selector string, port int, labels string) string {
 	return fmt.Sprintf(`
 apiVersion: v1
@@ -45,7 +45,7 @@ spec: {ports: [{name: http, port: %d, targetPort: web}], selector: {%s}}
 `, name, labels, port, selector)
 }
 
-// httpRoute leaves out everything that has a default.
+// httpRoute omits every field that has a default.
 const httpRoute = `
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
@@ -57,7 +57,7 @@ spec:
     backendRefs: [{name: httpbin, port: 8000}]
 `
 
-// items of a resource in a namespace, as JSON.
+// items returns the objects of a resource in a namespace, as JSON.
 func items(t *testing.T, namespace, resource string) []json.RawMessage {
 	t.Helper()
 	var list struct {
@@ -77,7 +77,7 @@ func typed[T any](t *testing.T, raw []json.RawMessage) (out []any) {
 	return out
 }
 
-// feed makes the namespaces all that the Index knows.
+// feed makes the namespaces the only ones that the Index knows.
 func feed(t *testing.T, x *dataplane.Index, namespaces ...string) {
 	t.Helper()
 	var services, slices, routes []any
@@ -93,8 +93,8 @@ func feed(t *testing.T, x *dataplane.Index, namespaces ...string) {
 	require.NoError(t, x.Replace(dataplane.KindHTTPRoute, routes...))
 }
 
-// write writes what the Index says of a route into its status, which the CRD has to like, and returns
-// the conditions that came back.
+// write writes the Index's conditions of a route into its status, which the CRD must accept, and returns the
+// stored conditions.
 func write(t *testing.T, x *dataplane.Index, namespace string) (conditions []string) {
 	t.Helper()
 	parents, generation := x.Status(types.NamespacedName{Namespace: namespace, Name: "httpbin"})
@@ -125,8 +125,8 @@ func write(t *testing.T, x *dataplane.Index, namespace string) (conditions []str
 	return conditions
 }
 
-// What a real API server has becomes a table, its conditions are written, and writing them is no
-// change; a route of another namespace is told so and steers nothing.
+// The objects of a real API server become a table, their conditions are written, and writing them changes
+// nothing else. A route of another namespace gets a condition that says so, and has no effect on traffic.
 func TestModel(t *testing.T) {
 	ns, other := env.Namespace(t), env.Namespace(t)
 	parent := types.NamespacedName{Namespace: ns, Name: "httpbin"}
@@ -162,7 +162,7 @@ func TestModel(t *testing.T) {
 	assert.Equal(t, []string{"Accepted=True:Accepted", "ResolvedRefs=True:ResolvedRefs"}, write(t, x, ns))
 	changes = nil
 	feed(t, x, ns)
-	assert.Empty(t, changes, "our own write")
+	assert.Empty(t, changes, "the write of the conditions")
 
 	env.MustKubectl(t, "", "-n", ns, "delete", "service", "httpbin-v2")
 	env.MustKubectl(t, fmt.Sprintf(httpRoute, ns), "-n", other, "apply", "-f", "-")
@@ -170,6 +170,6 @@ func TestModel(t *testing.T) {
 	assert.Equal(t, []string{"Accepted=True:Accepted", "ResolvedRefs=False:BackendNotFound"}, write(t, x, ns))
 	assert.Equal(t, []string{"Accepted=False:NotAllowedByListeners", "ResolvedRefs=False:BackendNotFound"}, write(t, x, other))
 	require.Len(t, x.Table(parent).Listeners[0].Routes, 1)
-	assert.Empty(t, x.Table(parent).Listeners[0].Routes[0].Rules[0].Filters, "the mirror is gone")
-	assert.NotEmpty(t, address("httpbin", 8000), "the primary is there")
+	assert.Empty(t, x.Table(parent).Listeners[0].Routes[0].Rules[0].Filters, "the mirror has been removed")
+	assert.NotEmpty(t, address("httpbin", 8000), "the primary is still present")
 }

@@ -1,8 +1,8 @@
 package dataplane
 
-// The proxy of a Service as a process, with the rights that an installation gives it and no more. No pod
-// runs here (test/e2e has those), so that what tells routes apart are answers of the proxy itself:
-// redirects, 500 for a reference that leads nowhere, 503 for a Service without endpoints.
+// The proxy of a Service as a process, with exactly the rights that an installation gives it. No pods run
+// here (they do in test/e2e), so the tests tell routes apart by the proxy's own responses: redirects, 500 for
+// a reference that cannot be resolved, 503 for a Service without endpoints.
 
 import (
 	"bytes"
@@ -25,7 +25,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
-// rights are the ClusterRole of proxies; roleBinding gives them to the user that runs them here.
+// rights are the ClusterRole of proxies; roleBinding grants them to the user that runs them here.
 const rights = `
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
@@ -44,7 +44,7 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: mirrorga
 subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: proxy}]
 `
 
-// ports is a Service with a port for HTTP and one for something else.
+// ports is a Service with one port for HTTP and one for another protocol.
 func ports(name string, web, db int) string {
 	return fmt.Sprintf(`
 apiVersion: v1
@@ -73,7 +73,7 @@ func redirect(host string) string {
 	return fmt.Sprintf("{filters: [{type: RequestRedirect, requestRedirect: {hostname: %s}}]}", host)
 }
 
-// proxyProcess is a mirrorgate proxy --service httpbin.
+// proxyProcess is a running `mirrorgate proxy --service httpbin`.
 type proxyProcess struct {
 	cmd     *exec.Cmd
 	log     *safeBuffer
@@ -118,7 +118,7 @@ func startProxy(t *testing.T, namespace string) *proxyProcess {
 		Transport:     &http.Transport{DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	p.cmd = exec.Command(env.Binary, "proxy", "--service", "httpbin", "--namespace", namespace, "--kubeconfig", kubeconfig, "--admin-bind", p.admin, "--drain-min", "1s") //nolint:noctx // it must see a clean end
+	p.cmd = exec.Command(env.Binary, "proxy", "--service", "httpbin", "--namespace", namespace, "--kubeconfig", kubeconfig, "--admin-bind", p.admin, "--drain-min", "1s") //nolint:noctx // it must exit cleanly
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	require.NoError(t, p.cmd.Start())
@@ -129,7 +129,7 @@ func startProxy(t *testing.T, namespace string) *proxyProcess {
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Signal(syscall.SIGTERM)
 		<-p.done
-		assert.NoError(t, p.err, "exit")
+		assert.NoError(t, p.err, "the proxy does not exit cleanly")
 		if t.Failed() {
 			t.Logf("mirrorgate proxy:\n%s", p.log)
 		}
@@ -142,8 +142,8 @@ func (p *proxyProcess) readyz(t *testing.T) int {
 	return status
 }
 
-// ask is what the proxy answers at the first port: a status, where it redirects to, and whether it was
-// the connection's last.
+// ask returns the proxy's response at the first port: its status, the target of a redirect, and whether the
+// proxy closed the connection.
 func (p *proxyProcess) ask(ctx context.Context) string {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/", p.web), http.NoBody)
 	if err != nil {
@@ -170,7 +170,7 @@ func (p *proxyProcess) says(t *testing.T, words string) {
 	harness.Eventually(t, func() bool { return bytes.Contains([]byte(p.log.String()), []byte(words)) }, "%s", words)
 }
 
-// outlives restarts the API server, which must not change a single answer.
+// outlives restarts the API server, which must not change a single response.
 func (p *proxyProcess) outlives(t *testing.T, want string) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
@@ -192,16 +192,16 @@ func (p *proxyProcess) outlives(t *testing.T, want string) {
 	p.says(t, "going on with what is known")
 	p.says(t, "Reading again")
 	seen := asked.Load()
-	harness.Eventually(t, func() bool { return asked.Load() > seen+1000 }, "requests")
+	harness.Eventually(t, func() bool { return asked.Load() > seen+1000 }, "the test's client receives no answers")
 	assert.Equal(t, http.StatusOK, p.readyz(t))
 	stop()
 	wg.Wait()
 	assert.Empty(t, wrong)
 }
 
-// A proxy waits for its rights, its Service and its origin, follows its routes, and does not notice that
-// the API server is restarted, though that says of anything that it may not be read, or is not there,
-// until it is up.
+// A proxy waits for its rights, its Service and its origin, and follows its routes. A restart of the API
+// server does not affect it, although the API server answers "forbidden" or "not found" for everything until
+// it is up.
 func TestProxyProcess(t *testing.T) {
 	ns := env.Namespace(t)
 	env.MustKubectl(t, rights, "apply", "-f", "-")
@@ -214,8 +214,8 @@ func TestProxyProcess(t *testing.T) {
 	p.says(t, "there is no origin yet")
 	assert.Equal(t, http.StatusServiceUnavailable, p.readyz(t))
 	env.MustKubectl(t, ports(wellknown.OriginName("httpbin"), p.web, p.db), "-n", ns, "apply", "-f", "-")
-	harness.Eventually(t, func() bool { return p.readyz(t) == http.StatusOK }, "ready")
-	assert.Equal(t, "error", p.ask(t.Context()), "it passes through, to nobody")
+	harness.Eventually(t, func() bool { return p.readyz(t) == http.StatusOK }, "the proxy does not become ready")
+	assert.Equal(t, "error", p.ask(t.Context()), "connections are passed through, but there is no endpoint")
 
 	env.MustKubectl(t, routing(redirect("one.example")), "-n", ns, "apply", "-f", "-")
 	p.becomes(t, "302 one.example")
@@ -223,19 +223,19 @@ func TestProxyProcess(t *testing.T) {
 	env.MustKubectl(t, routing(redirect("two.example")), "-n", ns, "apply", "-f", "-")
 	p.becomes(t, "302 two.example")
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
-	harness.Eventually(t, func() bool { return p.readyz(t) == http.StatusServiceUnavailable }, "unready at once")
-	assert.Equal(t, "302 two.example", p.ask(t.Context()), "whoever has not noticed is served")
+	harness.Eventually(t, func() bool { return p.readyz(t) == http.StatusServiceUnavailable }, "the proxy does not become unready")
+	assert.Equal(t, "302 two.example", p.ask(t.Context()), "clients that still connect are served")
 	select {
 	case <-p.done:
 	case <-time.After(harness.Wait):
-		require.Fail(t, "no end")
+		require.Fail(t, "the proxy does not end")
 	}
 }
 
-// Attacks from one namespace on another, with rights as an installation gives them: a route cannot attach
-// itself to somebody else's Service, and a reference leads nowhere unless it is granted, whoever may read
-// what. What is granted works, also while the API server starts anew, and a grant that is taken back ends
-// it.
+// Attacks from one namespace on another, with the rights that an installation grants: a route cannot attach
+// itself to a Service of another namespace, and a reference cannot be resolved unless it is granted, whatever
+// the proxy may read. A granted reference works, also while the API server restarts, and stops working when
+// the grant is deleted.
 func TestProxyNamespacesApart(t *testing.T) {
 	ns, other := env.Namespace(t), env.Namespace(t)
 	env.MustKubectl(t, rights, "apply", "-f", "-")
@@ -252,7 +252,7 @@ spec:
   rules: [{matches: [{path: {type: Exact, value: /}}], filters: [{type: RequestRedirect, requestRedirect: {hostname: evil.example}}]}]
 `, ns), "-n", other, "apply", "-f", "-")
 	env.MustKubectl(t, routing("{backendRefs: [{namespace: "+other+", name: vault, port: 8000}]}"), "-n", ns, "apply", "-f", "-")
-	harness.Eventually(t, func() bool { return p.readyz(t) == http.StatusOK }, "ready")
+	harness.Eventually(t, func() bool { return p.readyz(t) == http.StatusOK }, "the proxy does not become ready")
 	stays := func(want, what string) {
 		t.Helper()
 		p.becomes(t, want)

@@ -1,6 +1,6 @@
 package dataplane
 
-// The StatusWriter against the CRD's own schema, and among others who write.
+// The StatusWriter against the CRD's own schema, and together with other writers.
 
 import (
 	"context"
@@ -19,7 +19,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
-// conditions are those of a route, by controller, with the generation that they are about.
+// conditions returns the conditions of a route, by controller, with their observed generation.
 func conditions(t *testing.T, u *unstructured.Unstructured) (out []string) {
 	t.Helper()
 	var status struct {
@@ -40,8 +40,9 @@ func conditions(t *testing.T, u *unstructured.Unstructured) (out []string) {
 	return out
 }
 
-// Conditions follow routes and Services; nobody else's entries, nor who owns the spec, are touched, and
-// what is right is not written again. (envtest would do; the CRD's schema is the point.)
+// Conditions follow routes and Services; entries of other controllers and the owners of the spec do not
+// change, and a correct condition is not written again. (envtest would suffice; the CRD's schema matters
+// here.)
 func TestStatusWriter(t *testing.T) {
 	ns := env.Namespace(t)
 	index := dataplane.NewIndex(dataplane.Options{})
@@ -65,7 +66,7 @@ func TestStatusWriter(t *testing.T) {
 		harness.Eventually(t, func() bool {
 			u = env.Get(t, ns, "httproute", "httpbin")
 			return assert.ObjectsAreEqual(want, conditions(t, u))
-		}, "%v", want)
+		}, "the conditions do not become %v", want)
 		return u
 	}
 
@@ -78,7 +79,7 @@ func TestStatusWriter(t *testing.T) {
 		managers[m.Manager+"/"+m.Subresource] = m.FieldsV1.GetRawString()
 	}
 	assert.Contains(t, managers["mirrorgate/status"], "f:status")
-	assert.Len(t, managers, 2, "whoever applied it, and us in its status")
+	assert.Len(t, managers, 2, "the client that applied it, and mirrorgate for its status")
 
 	const other = `{"controllerName":"else.where/x","parentRef":{"group":"gateway.networking.k8s.io","kind":"Gateway","name":"g"},"conditions":[{"type":"Accepted","status":"True","reason":"Accepted","message":"","lastTransitionTime":"2026-01-01T00:00:00Z"}]}`
 	env.MustKubectl(t, "", "-n", ns, "patch", "httproute", "httpbin", "--subresource=status", "--type=json", "-p", `[{"op":"add","path":"/status/parents/0","value":`+other+`}]`)

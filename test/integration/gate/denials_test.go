@@ -17,7 +17,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
-// targets are what the routes of this file contradict.
+// targets are the objects that the routes of this file contradict.
 const targets = `
 apiVersion: v1
 kind: Service
@@ -97,8 +97,7 @@ const badHTTPRouteSays = `The HTTPRoute "bad" is invalid:
 * spec.rules[0].filters[3].requestMirror.backendRef: Invalid value: "b:80": UnsupportedTarget: kind "Bucket.example.com" cannot be mirrored to; name a Service
 * spec.rules[1].backendRefs[0].filters[0].requestMirror.backendRef.port: Invalid value: 8080: PortNotFound: Service "NAMESPACE/two-ports" has no such port; ports: 80 (http), 81 (admin)`
 
-// refusal returns what kubectl says of a manifest that is denied, without
-// warnings.
+// refusal returns the message that kubectl prints for a denied manifest, without the warnings.
 func refusal(t *testing.T, ns, manifest string) string {
 	t.Helper()
 	_, stderr, err := env.Try(t, strings.ReplaceAll(manifest, "NAMESPACE", ns), "-n", ns, "apply", "-f", "-")
@@ -130,7 +129,7 @@ func front(name, parent, mirror string) string {
 		Replace(gatewayRoute(ref{"HTTPRoute", name}, mirror, ""))
 }
 
-func testDenialsNameFieldValueReasonAndRemedyAllAtOnce(t *testing.T, _ *harness.Server) {
+func testDenialNamesFieldValueReasonAndRemedyOfAllFaults(t *testing.T, _ *harness.Server) {
 	ns := env.Namespace(t)
 	apply(t, ns, targets, harness.Service("httpbin-v1"), harness.Service("httpbin-v2"))
 	require.Equal(t, badVirtualServiceSays, refusal(t, ns, badVirtualService))
@@ -142,7 +141,7 @@ func testDenialsNameFieldValueReasonAndRemedyAllAtOnce(t *testing.T, _ *harness.
 		harness.Eventually(t, func() bool {
 			_, stderr, _ := env.Try(t, front("back", "b", "a"), "-n", ns, "apply", "--dry-run=server", "-f", "-")
 			return strings.Contains(stderr, "MirrorsItself")
-		}, "the loop is not seen")
+		}, "the loop is not detected")
 		require.Contains(t, refusal(t, ns, front("back", "b", "a")),
 			`backendRef: Invalid value: "a:80": MirrorsItself: mirrors lead back to this route: NAMESPACE/a -> NAMESPACE/b; remove one of them`)
 	})
@@ -167,14 +166,14 @@ func testDenialsNameFieldValueReasonAndRemedyAllAtOnce(t *testing.T, _ *harness.
 		assert.Contains(t, refusal(t, ns, strings.Replace(mirrored, "{name: noted}", "{name: noted, annotations: {mirrorgate.dev/gate: Soon}}", 1)),
 			`metadata.annotations[mirrorgate.dev/gate]: Invalid value: "Soon": GateInvalid: supported values: "Ready", "Present"`)
 		forged := strings.Replace(mirrored, "{name: noted}", "{name: noted, annotations: {mirrorgate.dev/parked: '[]'}}", 1)
-		assert.Contains(t, strings.Join(warned(t, ns, forged), "\n"), "ParkedInvalid: mirrorgate.dev/parked is replaced", "nothing needs it")
+		assert.Contains(t, strings.Join(warned(t, ns, forged), "\n"), "ParkedInvalid: mirrorgate.dev/parked is replaced", "no mirror needs the annotation")
 		forged = strings.Replace(forged, "- filters:\n", "- filters:\n    - {type: RequestHeaderModifier, requestHeaderModifier: {remove: [x-mirrorgate-parked-0123456789]}}\n", 1)
 		assert.Contains(t, refusal(t, ns, strings.Replace(forged, "noted", "forged", 1)),
 			"metadata.annotations[mirrorgate.dev/parked]: Invalid value: \"[]\": ParkedInvalid: ", "a mirror would be lost")
 	})
 }
 
-func TestMirrorThatWasBadBeforeOnlyWarns(t *testing.T) {
+func TestMirrorThatWasAlreadyBadOnlyWarns(t *testing.T) {
 	ns := env.Namespace(t)
 	apply(t, ns, targets, harness.Service("httpbin-v1"), badVirtualServiceWith(150))
 	env.Serve(t)
@@ -182,11 +181,11 @@ func TestMirrorThatWasBadBeforeOnlyWarns(t *testing.T) {
 	const stale = "spec.http[0].mirrorPercentage.value: PercentOutOfRange: must be a number from 0 to 100"
 	require.Contains(t, warned(t, ns, strings.Replace(badVirtualServiceWith(150), "bad.example.com", "other.example.com", 1)), stale)
 	require.Equal(t, `The VirtualService "bad" is invalid: spec.http[0].mirrorPercentage.value: Invalid value: 160: PercentOutOfRange: must be a number from 0 to 100`,
-		refusal(t, ns, badVirtualServiceWith(160)), "another bad value is new")
+		refusal(t, ns, badVirtualServiceWith(160)), "another bad value is a new finding")
 	second := badVirtualServiceWith(150) + "  - route: [{destination: {host: httpbin-v1}}]\n    mirror: {host: outside}\n"
 	said := refusal(t, ns, second)
 	require.Contains(t, said, "spec.http[1].mirror: Invalid value: \"outside\": UnsupportedTarget")
-	require.NotContains(t, said, "PercentOutOfRange", "what was there before is no reason to deny")
+	require.NotContains(t, said, "PercentOutOfRange", "a finding that the stored route already had is no reason to deny")
 	require.NotContains(t, warned(t, ns, badVirtualServiceWith(50)), stale)
 }
 
@@ -204,7 +203,7 @@ spec:
 `, percent)
 }
 
-func TestStrictDeniesWhatWouldBeParked(t *testing.T) {
+func TestStrictDeniesMirrorsThatWouldBeParked(t *testing.T) {
 	ns, other := env.Namespace(t), env.Namespace(t)
 	env.Serve(t, "--strict")
 	require.Contains(t, refusal(t, ns, virtualService("vs", "httpbin-v2", "")),
@@ -244,8 +243,8 @@ policy:
 	require.NoError(t, create(t, free, two))
 }
 
-// audited returns our annotations in the API server's audit log of writes to a
-// route, oldest first.
+// audited returns mirrorgate's annotations in the API server's audit log of the writes to a route, oldest
+// first.
 func audited(t *testing.T, ns, name string) []map[string]string {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join(env.Dir, "logs", "kube-apiserver.log"))
@@ -304,9 +303,8 @@ func testAuditLogHoldsDecisionAndReason(t *testing.T, _ *harness.Server) {
 	}), "no denial: %v", audited(t, ns, "bad"))
 }
 
-// testWritesThatStoreNothingLeaveNoEvent sends dry runs and writes that are denied.
-// Events of one process come in the order in which it tells them: by when a flip
-// is told, these would have been.
+// testWritesThatStoreNothingLeaveNoEvent sends dry runs and writes that are denied. A process emits its
+// Events in order: once the Event of a later flip is there, theirs would be there too.
 func testWritesThatStoreNothingLeaveNoEvent(t *testing.T, _ *harness.Server) {
 	ns := env.Namespace(t)
 	apply(t, ns, targets, gatewayRoute(httpRoute, "httpbin-v2", ""))
@@ -329,7 +327,7 @@ func testWritesThatStoreNothingLeaveNoEvent(t *testing.T, _ *harness.Server) {
 	require.Equal(t, before, get(t, ns, httpRoute))
 
 	remove(t, ns, "service", "httpbin-v2")
-	harness.Eventually(t, func() bool { return len(told(t, ns, httpRoute, "MirrorParked")) > 0 }, "the flip is not told")
+	harness.Eventually(t, func() bool { return len(told(t, ns, httpRoute, "MirrorParked")) > 0 }, "no Event reports the flip")
 	var list eventsv1.EventList
 	require.NoError(t, api(t).List(t.Context(), &list, client.InNamespace(ns)))
 	var ours []string

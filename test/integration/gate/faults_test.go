@@ -30,20 +30,20 @@ func prepare(t *testing.T, ns string) {
 	wait(t, ns, "active", everyKind...)
 }
 
-// alive requires that a process goes on and is ready.
+// alive requires that a process keeps running and is ready.
 func alive(t *testing.T, server *harness.Server) {
 	t.Helper()
 	harness.Eventually(t, func() bool {
 		status, _ := harness.Fetch(t, server.HealthURL+"/readyz")
 		return status == http.StatusOK
-	}, "not ready again")
+	}, "the process does not become ready again")
 }
 
 func TestFlipsResumeAfterAnOutageOfTheAPIServer(t *testing.T) {
 	ns := env.Namespace(t)
 	server := env.Serve(t)
 	prepare(t, ns)
-	server.Signal(t, syscall.SIGSTOP) // so that it hears of nothing before the API server is gone
+	server.Signal(t, syscall.SIGSTOP) // so that it receives no event before the API server is gone
 	scale(t, ns, "0")
 	require.NoError(t, env.StopAPIServer())
 	server.Signal(t, syscall.SIGCONT)
@@ -52,13 +52,13 @@ func TestFlipsResumeAfterAnOutageOfTheAPIServer(t *testing.T) {
 	harness.Eventually(t, func() bool {
 		status, _ := harness.Fetch(t, late.HealthURL+"/healthz")
 		return status == http.StatusOK
-	}, "a process that starts now lives")
+	}, "a process that starts during the outage does not keep running")
 	status, body := harness.Fetch(t, late.HealthURL+"/readyz")
-	require.GreaterOrEqual(t, status, 500, "it is not ready before its caches are")
+	require.GreaterOrEqual(t, status, 500, "it is not ready before its caches are filled")
 	require.Contains(t, body, "[-]caches failed")
 	require.NotContains(t, late.Log(), "webhooks registered")
 	status, _ = harness.Fetch(t, server.HealthURL+"/readyz")
-	require.Equal(t, http.StatusOK, status, "the other stays ready: it can still answer")
+	require.Equal(t, http.StatusOK, status, "the running process stays ready: it can still answer")
 
 	require.NoError(t, env.StartAPIServer(t.Context()))
 	within(t, time.Minute, ns, "parked", everyKind...)
@@ -79,7 +79,7 @@ func TestFlipsResumeAfterEtcdHung(t *testing.T) {
 	prepare(t, ns)
 	resume := env.PauseEtcd(7 * time.Second)
 	defer resume()
-	scale(t, ns, "0") // hangs until etcd goes on
+	scale(t, ns, "0") // hangs until etcd continues
 	wait(t, ns, "parked", everyKind...)
 	alive(t, server)
 	scale(t, ns, "1")
@@ -101,7 +101,7 @@ func TestFrozenProcess(t *testing.T) {
 	require.Equal(t, []string{"meanwhile:httpbin-v3=active"}, states(t, ns, ref{"HTTPRoute", "meanwhile"}))
 	start = time.Now()
 	kubectl(t, ns, "label", "httproute", "http", "a=b")
-	require.Less(t, time.Since(start), 2*time.Second, "nobody is asked about a label")
+	require.Less(t, time.Since(start), 2*time.Second, "no webhook is called for a label")
 	scale(t, ns, "0")
 
 	thaw()
@@ -137,17 +137,17 @@ func TestStaleCaches(t *testing.T) {
 		gatewayRoute(httpRoute, "httpbin-v2", ""), gatewayRoute(grpcRoute, "httpbin-v2", ""),
 		virtualService("vs", "httpbin-v2", ""), virtualService("subset", "httpbin-v2", "v2"),
 	} {
-		require.Empty(t, warned(t, ns, manifest), "a live read finds what the caches do not know yet")
+		require.Empty(t, warned(t, ns, manifest), "a live read finds objects that the caches do not have yet")
 	}
 	require.Len(t, states(t, ns, everyKind...), 4)
 	wait(t, ns, "active", everyKind...)
-	require.Equal(t, []string{"before:httpbin-v2=parked"}, states(t, ns, ref{"HTTPRoute", "before"}), "the controller has not heard of it")
+	require.Equal(t, []string{"before:httpbin-v2=parked"}, states(t, ns, ref{"HTTPRoute", "before"}), "the controller has not received the event")
 	p.Thaw()
 	wait(t, ns, "active", ref{"HTTPRoute", "before"})
 
 	p.Freeze()
 	remove(t, ns, "service", "httpbin-v2")
-	require.Empty(t, warned(t, ns, gatewayRoute(ref{"HTTPRoute", "after"}, "httpbin-v2", "")), "a hit is believed")
+	require.Empty(t, warned(t, ns, gatewayRoute(ref{"HTTPRoute", "after"}, "httpbin-v2", "")), "an object in the cache counts as present")
 	p.Thaw()
 	wait(t, ns, "parked", append(everyKind, ref{"HTTPRoute", "before"}, ref{"HTTPRoute", "after"})...)
 
@@ -156,15 +156,15 @@ func TestStaleCaches(t *testing.T) {
 		_, stderr, _ := env.Try(t, front("back", "b", "a"), "-n", ns, "apply", "--dry-run=server", "-f", "-")
 		return strings.Contains(stderr, "MirrorsItself")
 	}
-	harness.Eventually(t, loops, "the loop is not seen")
+	harness.Eventually(t, loops, "the loop is not detected")
 	p.Freeze()
 	remove(t, ns, "httproute", "there")
-	require.False(t, loops(), "a mirror that is no more denies nothing")
+	require.False(t, loops(), "a mirror that was removed denies nothing")
 	p.Thaw()
 	require.Zero(t, server.Metric(t, "mirrorgate_internal_errors_total"))
 }
 
-func TestTouchThatIsRefusedIsTriedAgain(t *testing.T) {
+func TestRefusedTouchIsRetried(t *testing.T) {
 	ns := env.Namespace(t)
 	p := newProxy(t)
 	server := env.Serve(t, "--kubeconfig", p.Kubeconfig, "--resync", "5s")
@@ -193,14 +193,14 @@ func TestTouchThatIsRefusedIsTriedAgain(t *testing.T) {
 
 	refuseWith(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, 4)
 	scale(t, ns, "0")
-	wait(t, ns, "parked", everyKind...) // the resync is sooner than the slow retry
+	wait(t, ns, "parked", everyKind...) // the resync comes before the slow retry
 	require.GreaterOrEqual(t, server.Metric(t, "mirrorgate_touches_total", `result="refused"`), 4.0)
 	harness.Eventually(t, func() bool { return len(told(t, ns, httpRoute, "FlipRefused")) > 0 }, "no Event")
 	require.Equal(t, "mirrors cannot be moved: refused by a test", told(t, ns, httpRoute, "FlipRefused")[0])
 }
 
-// TestLiveReadThatHangs lets the caches live and live reads hang, as an API
-// server under load does.
+// TestLiveReadThatHangs keeps the caches up to date while live reads hang, as they do when the API server is
+// overloaded.
 func TestLiveReadThatHangs(t *testing.T) {
 	ns := env.Namespace(t)
 	p := newProxy(t)
@@ -222,8 +222,8 @@ func TestLiveReadThatHangs(t *testing.T) {
 	wait(t, ns, "parked", virtual)
 }
 
-// TestRequestBeforeTheCachesAreFilled runs mirrorgate as in a cluster, with
-// certificates from a folder and a registration that somebody else made.
+// TestRequestBeforeTheCachesAreFilledIsLetThrough runs mirrorgate as in a cluster, with certificates from a
+// folder and a registration that the test made.
 func TestRequestBeforeTheCachesAreFilledIsLetThrough(t *testing.T) {
 	ns := env.Namespace(t)
 	p := newProxy(t)
@@ -266,5 +266,5 @@ func certificate(t *testing.T) (dir string, bundle []byte) {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "tls.crt"), crt, 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "tls.key"), key, 0o600))
-	return dir, crt // it holds the CA too
+	return dir, crt // the certificate is its own CA
 }

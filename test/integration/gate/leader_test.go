@@ -22,9 +22,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
-// replicas starts two processes that elect a leader in the namespace. In a
-// cluster they would be one registration; here each has its own, so that one
-// that was killed must not block writes.
+// replicas starts two processes that elect a leader in the namespace. In a cluster they would share one
+// registration; here each has its own, so that a killed process must not block writes.
 func replicas(t *testing.T, ns string, kubeconfigs ...string) [2]*harness.Server {
 	t.Helper()
 	flags := []string{"--leader-elect", "--leader-election-namespace", ns, "--failure-policy", "Ignore"}
@@ -39,7 +38,7 @@ func replicas(t *testing.T, ns string, kubeconfigs ...string) [2]*harness.Server
 	return servers
 }
 
-// leader returns the one that leads, and the other.
+// leader returns the process that leads and the one that follows.
 func leader(t *testing.T, servers [2]*harness.Server) (leads, follows *harness.Server) {
 	t.Helper()
 	leads = servers[0]
@@ -51,7 +50,7 @@ func leader(t *testing.T, servers [2]*harness.Server) (leads, follows *harness.S
 			}
 		}
 		return false
-	}, "nobody leads")
+	}, "no process leads")
 	return leads, follows
 }
 
@@ -129,7 +128,7 @@ func TestLeaderThatIsKilledInTheMiddleLosesNoFlip(t *testing.T) {
 	leads, follows := leader(t, servers)
 	require.Zero(t, follows.Metric(t, "mirrorgate_touches_total"), "only the leader touches routes")
 
-	// The leader gets ten flips done; the next ones are under way when it dies.
+	// The leader completes ten flips; the next ones are in progress when it is killed.
 	var touches atomic.Int64
 	stuck := make(chan struct{})
 	proxies[slices.Index(servers[:], leads)].Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
@@ -157,8 +156,8 @@ func TestLeaderThatIsKilledInTheMiddleLosesNoFlip(t *testing.T) {
 	alive(t, follows)
 }
 
-// TestLeaderThatLosesItsLease freezes the leader until another leads.
-func TestLeaderThatLosesItsLeaseGoesOnServing(t *testing.T) {
+// TestLeaderThatLosesItsLeaseKeepsServing freezes the leader until another leads.
+func TestLeaderThatLosesItsLeaseKeepsServing(t *testing.T) {
 	ns := env.Namespace(t)
 	servers := replicas(t, ns)
 	routes, manifest := many(3)
@@ -170,7 +169,7 @@ func TestLeaderThatLosesItsLeaseGoesOnServing(t *testing.T) {
 	within(t, time.Minute, ns, "parked", routes...)
 	leads.Signal(t, syscall.SIGCONT)
 
-	harness.Eventually(t, func() bool { return leads.Metric(t, "leader_election_master_status") == 0 }, "it still thinks that it leads")
+	harness.Eventually(t, func() bool { return leads.Metric(t, "leader_election_master_status") == 0 }, "it still believes that it leads")
 	alive(t, leads)
 	// And it can lead again.
 	env.Crash(t, follows)

@@ -9,11 +9,11 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
-// leftAlone requires that a process has seen a route whose mirror it cannot move,
-// and has neither touched it nor called that a fault.
+// leftAlone requires that a process has processed a route whose mirror it cannot move, and has neither
+// touched it nor reported an error.
 func leftAlone(t *testing.T, server *harness.Server, ns string, r ref) {
 	t.Helper()
-	// By when a route elsewhere has come and gone, this one has been looked at.
+	// When a route in another namespace has been parked and restored, this one has been processed too.
 	other := env.Namespace(t)
 	apply(t, other, harness.Workload("httpbin-v2"), gatewayRoute(httpRoute, "httpbin-v2", ""))
 	wait(t, other, "active", httpRoute)
@@ -28,9 +28,8 @@ func leftAlone(t *testing.T, server *harness.Server, ns string, r ref) {
 	require.Zero(t, server.Metric(t, "mirrorgate_internal_errors_total"))
 }
 
-// The CRD takes 16 names in a list of headers to remove, and a placeholder would
-// be the 17th.
-func testMirrorWhosePlaceholderHasNoRoomStaysActive(t *testing.T, server *harness.Server) {
+// The CRD allows 16 names in a list of headers to remove, and a placeholder would be the 17th.
+func testMirrorWhosePlaceholderDoesNotFitStaysActive(t *testing.T, server *harness.Server) {
 	ns := env.Namespace(t)
 	with := func(r ref, names int) string {
 		list := strings.TrimSuffix(strings.Repeat("x-a, ", names), ", ")
@@ -56,16 +55,16 @@ func testMirrorWhosePlaceholderHasNoRoomStaysActive(t *testing.T, server *harnes
 		require.Contains(t, said[0], "is parked")
 	}
 	wait(t, ns, "parked", routes...)
-	// The list is full again, with the placeholder.
+	// With the placeholder the list is full again.
 	apply(t, ns, harness.Workload("httpbin-v2"))
 	wait(t, ns, "active", routes...)
 }
 
-// The API server takes 256 KiB of annotations, keys and values.
-func testMirrorWhoseAnnotationHasNoRoomStaysActive(t *testing.T, server *harness.Server) {
+// The API server allows 256 KiB of annotations, keys and values together.
+func testMirrorWhoseAnnotationDoesNotFitStaysActive(t *testing.T, server *harness.Server) {
 	ns := env.Namespace(t)
 	const padding = "example.com/padding"
-	size := 256<<10 - len(padding) - 40 // the touch still has room, the entry has not
+	size := 256<<10 - len(padding) - 40 // the touch still fits, the record does not
 	full := func(text string, size int) string {
 		u := object(t, text)
 		u.SetAnnotations(map[string]string{padding: strings.Repeat("x", size)})

@@ -1,6 +1,6 @@
-// Package gate tests, against a real API server, that a mirror is where its
-// variant's state says: through every way in which a variant comes and goes, and
-// through the faults of everything that mirrorgate depends on, itself included.
+// Package gate tests, against a real API server, that each mirror follows the state of its variant: through
+// every way in which a variant appears and disappears, and through faults of everything that mirrorgate
+// depends on and of mirrorgate itself.
 package gate
 
 import (
@@ -39,8 +39,7 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// connect returns the client of all tests, since it learns the cluster's
-// resources once.
+// connect returns the client that all tests share, since it discovers the cluster's resources once.
 var connect = sync.OnceValues(func() (client.Client, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", env.Kubeconfig)
 	if err != nil {
@@ -77,7 +76,7 @@ func (r ref) empty(ns string) *unstructured.Unstructured {
 	return u
 }
 
-// get returns a route, nil when there is none.
+// get returns a route, or nil when it does not exist.
 func get(t *testing.T, ns string, r ref) *unstructured.Unstructured {
 	t.Helper()
 	u := r.empty(ns)
@@ -89,7 +88,7 @@ func get(t *testing.T, ns string, r ref) *unstructured.Unstructured {
 	return u
 }
 
-// states are those of all mirrors of routes, as "http:httpbin-v2=parked".
+// states returns the states of all mirrors of routes, as "http:httpbin-v2=parked".
 func states(t *testing.T, ns string, routes ...ref) []string {
 	t.Helper()
 	var out []string
@@ -106,9 +105,9 @@ func states(t *testing.T, ns string, routes ...ref) []string {
 	return out
 }
 
-// others returns those of routes that are not as wanted: every route of these
-// tests has one mirror at all times, so one without is as wrong as one that is
-// elsewhere, and a mirror too many is as well.
+// others returns the states of the routes that are not as wanted. Every route of these tests has exactly one
+// mirror at all times, so a route without a mirror, with two mirrors or with a mirror to another target is
+// wrong too.
 func others(t *testing.T, ns, want string, routes ...ref) []string {
 	t.Helper()
 	require.NotEmpty(t, routes)
@@ -121,8 +120,7 @@ func others(t *testing.T, ns, want string, routes ...ref) []string {
 	return wrong
 }
 
-// within waits until the one mirror of every route is as wanted, and returns how
-// long that took.
+// within waits until the one mirror of every route is as wanted, and returns how long it took.
 func within(t *testing.T, limit time.Duration, ns, want string, routes ...ref) time.Duration {
 	t.Helper()
 	start := time.Now()
@@ -146,7 +144,7 @@ func stays(t *testing.T, d time.Duration, ns, want string, routes ...ref) {
 	end, tick := time.NewTimer(d), time.NewTicker(100*time.Millisecond)
 	defer tick.Stop()
 	for {
-		require.Empty(t, others(t, ns, want, routes...), "mirrors were to stay %s", want)
+		require.Empty(t, others(t, ns, want, routes...), "mirrors did not stay %s", want)
 		select {
 		case <-end.C:
 			return
@@ -155,9 +153,9 @@ func stays(t *testing.T, d time.Duration, ns, want string, routes ...ref) {
 	}
 }
 
-// TestAMirrorThatIsLostIsSeen shows that the waits of these tests do not take a
-// route without a mirror, or no route at all, for one whose mirror is as wanted.
-func TestAMirrorThatIsLostIsSeen(t *testing.T) {
+// TestLostMirrorIsDetected shows that the waits of these tests do not accept a route without a mirror, or
+// a missing route, as a route whose mirror is as wanted.
+func TestLostMirrorIsDetected(t *testing.T) {
 	ns := env.Namespace(t)
 	for name, mirrors := range map[string]string{
 		"none": "", "one": "mirrors: [{destination: {host: a}}], ", "two": "mirrors: [{destination: {host: a}}, {destination: {host: b}}], ",
@@ -202,7 +200,7 @@ func object(t *testing.T, text string) *unstructured.Unstructured {
 	return u
 }
 
-// create creates an object with a Go client, as it stands.
+// create creates an object exactly as written, with a Go client.
 func create(t *testing.T, ns, text string) error {
 	t.Helper()
 	u := object(t, text)
@@ -210,7 +208,7 @@ func create(t *testing.T, ns, text string) error {
 	return api(t).Create(t.Context(), u)
 }
 
-// told returns the notes of a route's Events with a reason, oldest first.
+// told returns the notes of a route's Events with the given reason, oldest first.
 func told(t *testing.T, ns string, r ref, reason string) []string {
 	t.Helper()
 	var list eventsv1.EventList

@@ -26,7 +26,7 @@ func patch(t *testing.T, ns string, r ref, text string) error {
 	return api(t).Patch(t.Context(), r.empty(ns), client.RawPatch(kind, []byte(text)))
 }
 
-// named are the routes of everyKind under other names.
+// named returns the routes of everyKind under other names.
 func named(suffix string) []ref {
 	var out []ref
 	for _, r := range everyKind {
@@ -35,8 +35,8 @@ func named(suffix string) []ref {
 	return out
 }
 
-// takeMirrors removes everything beside the backends from a route's first rule,
-// as somebody does who wants mirroring to end now.
+// takeMirrors removes all filters from a route's first rule and keeps the backends, as a user does to stop
+// mirroring immediately.
 func takeMirrors(r ref) string {
 	if r.kind == "VirtualService" {
 		return `[{"op":"replace","path":"/spec/http/0","value":{"route":[{"destination":{"host":"httpbin-v1"}}]}}]`
@@ -44,7 +44,7 @@ func takeMirrors(r ref) string {
 	return `[{"op":"remove","path":"/spec/rules/0/filters"}]`
 }
 
-// without makes plain routes of mirrored manifests.
+// without returns mirrored manifests as routes without mirrors.
 func without(t *testing.T, manifests string) []*unstructured.Unstructured {
 	t.Helper()
 	var out []*unstructured.Unstructured
@@ -80,10 +80,10 @@ func TestWithTheWebhookDown(t *testing.T) {
 	wait(t, ns, "parked", append(parked, everyKind...)...)
 	apply(t, ns, harness.Workload("httpbin-v2"))
 	wait(t, ns, "active", everyKind...)
-	require.NotEmpty(t, get(t, ns, httpRoute).GetAnnotations()["mirrorgate.dev/variants"], "our annotation stays on a route that was touched")
+	require.NotEmpty(t, get(t, ns, httpRoute).GetAnnotations()["mirrorgate.dev/variants"], "mirrorgate's annotation stays on a route that was touched")
 	env.Crash(t, server)
 
-	t.Run("what carries no mirror, and what leaves mirrors alone, is stored as written", func(t *testing.T) {
+	t.Run("a route without a mirror, and a write that leaves mirrors alone, is stored as written", func(t *testing.T) {
 		for _, plain := range without(t, text) {
 			plain.SetNamespace(ns)
 			require.NoError(t, api(t).Create(t.Context(), plain))
@@ -109,7 +109,7 @@ func TestWithTheWebhookDown(t *testing.T) {
 		}
 		kubectl(t, ns, "patch", "httproute", "http", "--subresource=status", "--type=merge", "-p", `{"status":{"parents":[]}}`)
 	})
-	t.Run("what adds or changes a mirror waits for the webhook, and is told so", func(t *testing.T) {
+	t.Run("a write that adds or changes a mirror is refused, with the webhook's name", func(t *testing.T) {
 		for name, err := range map[string]error{
 			"HTTPRoute":      create(t, ns, gatewayRoute(ref{"HTTPRoute", "new"}, "httpbin-v2", "")),
 			"GRPCRoute":      create(t, ns, gatewayRoute(ref{"GRPCRoute", "new"}, "httpbin-v2", "")),
@@ -129,7 +129,7 @@ func TestWithTheWebhookDown(t *testing.T) {
 		}
 		_, stderr, err := env.Try(t, virtualService("new", "httpbin-v2", ""), "-n", ns, "apply", "-f", "-")
 		require.Error(t, err)
-		require.Contains(t, stderr, `failed calling webhook "istio.validate.mirrorgate.dev"`, "kubectl shows it")
+		require.Contains(t, stderr, `failed calling webhook "istio.validate.mirrorgate.dev"`, "kubectl shows the webhook's name")
 	})
 	t.Run("mirrors can be taken out in an emergency", func(t *testing.T) {
 		for _, r := range append(parked, everyKind...) {
@@ -159,7 +159,7 @@ spec:
       filters: [{type: RequestMirror, requestMirror: {backendRef: {name: httpbin-v2, port: 80}}}]
 `
 
-// gated are forms in which a mirror can be written; every one must come to us.
+// gated are forms in which a mirror can be written; the webhooks must be called for every one.
 var gated = map[string]struct {
 	route    ref
 	manifest string
@@ -195,7 +195,7 @@ spec:
 `},
 }
 
-// plain are routes without a mirror in odd forms; none of them concerns us.
+// plain are routes without a mirror in odd forms; the webhooks must not be called for them.
 var plain = map[string]string{
 	"no rules":     "{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: plain-1}, spec: {rules: null}}",
 	"no spec":      "{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: plain-2}}",
@@ -206,7 +206,7 @@ var plain = map[string]string{
 	"other filter": "{apiVersion: gateway.networking.k8s.io/v1, kind: GRPCRoute, metadata: {name: plain-7}, spec: {rules: [{filters: [{type: RequestHeaderModifier, requestHeaderModifier: {remove: [x-a]}}]}]}}",
 }
 
-func TestConditionsSelectWhatConcernsUs(t *testing.T) {
+func TestMatchConditionsSelectOnlyRoutesWithMirrors(t *testing.T) {
 	ns := env.Namespace(t)
 	server := env.Serve(t)
 	count := func() float64 { return server.Metric(t, "mirrorgate_admission_duration_seconds_count") }
@@ -224,8 +224,8 @@ func TestConditionsSelectWhatConcernsUs(t *testing.T) {
 		u := object(t, text)
 		require.NoError(t, patch(t, ns, ref{u.GetKind(), u.GetName()}, `{"metadata":{"labels":{"a":"b"}}}`), name)
 	}
-	require.InDelta(t, before, count(), 0, "nobody asked us about routes without a mirror")
-	// With the webhook away the API server must come to the same conclusion.
+	require.InDelta(t, before, count(), 0, "no webhook was called for routes without a mirror")
+	// While the webhook is down, the API server must come to the same conclusion.
 	env.Crash(t, server)
 	for name, form := range gated {
 		err := create(t, env.Namespace(t), form.manifest)
@@ -259,7 +259,7 @@ func large(t *testing.T, rules int) *unstructured.Unstructured {
 
 func TestVirtualServiceOfAMegabyteIsAdmittedInTime(t *testing.T) {
 	ns := env.Namespace(t)
-	// The race detector would take ten times as long.
+	// The race detector makes this ten times slower.
 	ordinary := &harness.Env{Cluster: env.Cluster, Binary: filepath.Join(t.TempDir(), "mirrorgate")}
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", ordinary.Binary, "./cmd/mirrorgate")
 	build.Dir = filepath.Join("..", "..", "..")
@@ -284,7 +284,7 @@ func TestVirtualServiceOfAMegabyteIsAdmittedInTime(t *testing.T) {
 	require.Zero(t, server.Metric(t, "mirrorgate_internal_errors_total"))
 }
 
-func TestRoutesWrittenWhileTheWebhookWasAwayAreHealed(t *testing.T) {
+func TestRoutesWrittenWhileTheWebhookWasDownAreRepaired(t *testing.T) {
 	ns := env.Namespace(t)
 	env.Crash(t, env.Serve(t, "--failure-policy", "Ignore"))
 	apply(t, ns, routesOfEveryKind(), destinationRule("version", "httpbin-v2"))
@@ -296,7 +296,7 @@ func TestRoutesWrittenWhileTheWebhookWasAwayAreHealed(t *testing.T) {
 	env.Crash(t, server)
 	apply(t, ns, harness.Workload("httpbin-v2"))
 	kubectl(t, ns, "rollout", "status", "deployment/httpbin-v2")
-	wait(t, ns, "parked", everyKind...) // nobody is there to see it
+	wait(t, ns, "parked", everyKind...) // no client watches it
 	env.Serve(t)
 	wait(t, ns, "active", everyKind...)
 }

@@ -24,15 +24,15 @@ import (
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
 
-// proxy stands between mirrorgate and the API server: what a test does to it
-// happens to mirrorgate alone.
+// proxy stands between mirrorgate and the API server: a fault that a test puts into it affects mirrorgate
+// alone.
 type proxy struct {
 	// Kubeconfig reaches the API server through the proxy.
 	Kubeconfig string
 
 	mu     sync.Mutex
 	before func(w http.ResponseWriter, r *http.Request) (done bool)
-	// frozen is closed when watches go on; nil while they do.
+	// frozen is closed when watches resume; nil while they run.
 	frozen chan struct{}
 }
 
@@ -73,8 +73,8 @@ func newProxy(t *testing.T) *proxy {
 	return p
 }
 
-// Intercept lets a function answer requests in place of the API server, where
-// it returns true.
+// Intercept lets a function answer requests in place of the API server; it returns true for those that it
+// answered.
 func (p *proxy) Intercept(before func(w http.ResponseWriter, r *http.Request) (done bool)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -90,7 +90,7 @@ func (p *proxy) Freeze() {
 	}
 }
 
-// Thaw lets them through.
+// Thaw releases the events that Freeze held back.
 func (p *proxy) Thaw() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -100,7 +100,7 @@ func (p *proxy) Thaw() {
 	}
 }
 
-// stream is the answer to a watch.
+// stream is the response to a watch.
 type stream struct {
 	http.ResponseWriter
 	proxy   *proxy
@@ -132,19 +132,18 @@ func refuse(t *testing.T, w http.ResponseWriter, code int32, reason metav1.Statu
 	}))
 }
 
-// hang lets a request wait until its client goes away, which the server sees only
-// after it has read the body.
+// hang blocks a request until its client goes away, which the server notices only after it has read the body.
 func hang(r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)
 	<-r.Context().Done()
 }
 
-// isTouch tells whether a request is a touch of a route in the namespace.
+// isTouch reports whether a request is a touch of a route in the namespace.
 func isTouch(r *http.Request, ns string) bool {
 	return r.Method == http.MethodPatch && strings.Contains(r.URL.Path, "/namespaces/"+ns+"/")
 }
 
-// register makes a process known to the API server that does not do so itself.
+// register registers the webhooks of a process that does not register itself.
 func register(t *testing.T, server *harness.Server, bundle []byte) {
 	t.Helper()
 	u, err := url.Parse(server.URL)

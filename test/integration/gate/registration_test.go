@@ -15,8 +15,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
-// registered returns both webhook configurations of a name; what is not there
-// has no name.
+// registered returns both webhook configurations of a name; one that does not exist is empty.
 func registered(t *testing.T, name string) (m admissionregistrationv1.MutatingWebhookConfiguration, v admissionregistrationv1.ValidatingWebhookConfiguration) {
 	t.Helper()
 	for resource, into := range map[string]any{"mutatingwebhookconfiguration": &m, "validatingwebhookconfiguration": &v} {
@@ -34,7 +33,7 @@ func TestRegistrationLivesAsLongAsTheProcess(t *testing.T) {
 	require.Len(t, m.Webhooks, 2)
 	require.Len(t, v.Webhooks, 2)
 	for _, labels := range []map[string]string{m.Labels, v.Labels} {
-		require.Equal(t, "mirrorgate", labels["app.kubernetes.io/name"], "by which they are found, by the demo for one")
+		require.Equal(t, "mirrorgate", labels["app.kubernetes.io/name"], "scripts such as the demo find the configurations by this label")
 	}
 	require.Equal(t, admissionregistrationv1.Ignore, *m.Webhooks[0].FailurePolicy)
 	require.Equal(t, admissionregistrationv1.Fail, *v.Webhooks[0].FailurePolicy)
@@ -46,7 +45,7 @@ func TestRegistrationLivesAsLongAsTheProcess(t *testing.T) {
 	require.Empty(t, m.Name+v.Name, "SIGTERM removes both")
 }
 
-// Started twice by mistake: the second one ends, and takes nothing with it.
+// The process is started twice by mistake: the second one exits and leaves the first one's registration.
 func TestSecondProcessWithTheSameURLLeavesTheRegistrationAlone(t *testing.T) {
 	first := env.Serve(t)
 	second := exec.CommandContext(t.Context(), env.Binary, "serve", "--kubeconfig", env.Kubeconfig, "--webhook-url", first.URL,
@@ -92,12 +91,12 @@ func TestHealthAndMetrics(t *testing.T) {
 	apply(t, ns, routesOfEveryKind(), destinationRule("version", "httpbin-v2"))
 	harness.Eventually(t, func() bool {
 		return server.Metric(t, "mirrorgate_mirrors", `kind="VirtualService"`, `state="parked"`) >= 2
-	}, "parked mirrors are not counted")
+	}, "the metric does not count parked mirrors")
 	apply(t, ns, harness.Workload("httpbin-v2"))
 	wait(t, ns, "active", everyKind...)
 	harness.Eventually(t, func() bool {
 		return server.Metric(t, "mirrorgate_mirrors", `kind="HTTPRoute"`, `state="active"`) >= 1
-	}, "active mirrors are not counted")
+	}, "the metric does not count active mirrors")
 	_, body := harness.Fetch(t, server.MetricsURL+"/metrics")
 	for _, kind := range []string{"services", "deployments", "pods", "endpointslices", "httproutes", "virtualservices", "destinationrules",
 		"referencegrants", "rollouts", "customresourcedefinitions"} {
@@ -109,15 +108,15 @@ func TestHealthAndMetrics(t *testing.T) {
 		`reason="ServiceNotFound"`, `dry_run="false"`), 1.0)
 	require.GreaterOrEqual(t, server.Metric(t, "mirrorgate_cache_objects", `kind="Service"`), 1.0)
 	require.Zero(t, server.Metric(t, "mirrorgate_internal_errors_total"))
-	require.NotContains(t, body, ns, "no label holds a name")
+	require.NotContains(t, body, ns, "no label contains a name")
 
 	_, _, err := env.Try(t, gatewayRoute(ref{"HTTPRoute", "dry"}, "httpbin-v3", ""), "-n", ns, "apply", "--dry-run=server", "-f", "-")
 	require.NoError(t, err)
 	require.InDelta(t, 1, server.Metric(t, "mirrorgate_decisions_total", `dry_run="true"`, `action="park"`), 0)
 }
 
-// TestNamespacesThatOptOut has routes that would be parked, in namespaces where
-// the webhooks are not called.
+// TestRoutesInNamespacesThatOptOutAreLeftAlone has routes that would be parked, in namespaces for which the
+// webhooks are not called.
 func TestRoutesInNamespacesThatOptOutAreLeftAlone(t *testing.T) {
 	ns, other := env.Namespace(t), env.Namespace(t)
 	kubectl(t, ns, "label", "namespace", ns, "mirrorgate.dev/admission=disabled")
@@ -132,25 +131,24 @@ func TestRoutesInNamespacesThatOptOutAreLeftAlone(t *testing.T) {
 		require.NoError(t, err)
 	})
 	before := get(t, ns, httpRoute)
-	// By when a route elsewhere has come and gone, these have been looked at.
+	// When a route in another namespace has been parked and restored, these have been processed too.
 	apply(t, other, gatewayRoute(httpRoute, "httpbin-v2", ""), harness.Workload("httpbin-v2"))
 	wait(t, other, "active", httpRoute)
 	remove(t, other, "service", "httpbin-v2")
 	wait(t, other, "parked", httpRoute)
 	stays(t, 3*time.Second, ns, "active", httpRoute, grpcRoute, virtual)
-	require.Equal(t, before, get(t, ns, httpRoute), "not even touched")
+	require.Equal(t, before, get(t, ns, httpRoute), "the route must not even be touched")
 	require.Empty(t, told(t, ns, httpRoute, "FlipDelayed"))
 	require.Zero(t, server.Metric(t, "mirrorgate_touches_total", `result="not_carried"`))
 	require.Empty(t, get(t, "kube-system", httpRoute).GetAnnotations())
 
 	kubectl(t, ns, "label", "namespace", ns, "mirrorgate.dev/admission-")
-	// At a resync, once the answer about the namespace is no longer believed.
+	// This happens at a resync, once the cached answer about the namespace has expired.
 	within(t, time.Minute, ns, "parked", httpRoute, grpcRoute, virtual)
 }
 
-// TestFlipThatNobodyCarries takes the mutating webhook away under a running
-// controller.
-func TestFlipThatAdmissionDoesNotCarryIsToldAndTriedAgain(t *testing.T) {
+// TestFlipThatAdmissionDoesNotMakeIsReportedAndRetried removes the mutating webhook while the controller runs.
+func TestFlipThatAdmissionDoesNotMakeIsReportedAndRetried(t *testing.T) {
 	ns := env.Namespace(t)
 	server := env.Serve(t)
 	apply(t, ns, harness.Workload("httpbin-v2"), gatewayRoute(httpRoute, "httpbin-v2", ""))

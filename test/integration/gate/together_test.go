@@ -6,8 +6,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
-// TestTogether runs at the same time, with one process, what needs no more of it
-// than that it serves: each test has namespaces of its own.
+// TestTogether runs, in parallel and with one shared process, the tests that need nothing of it but that it
+// serves: each test has its own namespaces.
 func TestTogether(t *testing.T) {
 	server := env.Serve(t, "--unready-grace", grace.String())
 	for name, test := range map[string]func(*testing.T, *harness.Server){
@@ -16,11 +16,11 @@ func TestTogether(t *testing.T) {
 		"ServiceWithoutASelectorIsJudgedByItsEndpointSlices": testServiceWithoutASelectorIsJudgedByItsEndpointSlices,
 		"MirrorToAnotherNamespaceNeedsAGrant":                testMirrorToAnotherNamespaceNeedsAGrant,
 		"HostOfAServiceEntryIsLeftAlone":                     testHostOfAServiceEntryIsLeftAlone,
-		"DenialsNameFieldValueReasonAndRemedyAllAtOnce":      testDenialsNameFieldValueReasonAndRemedyAllAtOnce,
+		"DenialNamesFieldValueReasonAndRemedyOfAllFaults":    testDenialNamesFieldValueReasonAndRemedyOfAllFaults,
 		"WritesThatStoreNothingLeaveNoEvent":                 testWritesThatStoreNothingLeaveNoEvent,
 		"AuditLogHoldsDecisionAndReason":                     testAuditLogHoldsDecisionAndReason,
-		"MirrorWhosePlaceholderHasNoRoomStaysActive":         testMirrorWhosePlaceholderHasNoRoomStaysActive,
-		"MirrorWhoseAnnotationHasNoRoomStaysActive":          testMirrorWhoseAnnotationHasNoRoomStaysActive,
+		"MirrorWhosePlaceholderDoesNotFitStaysActive":        testMirrorWhosePlaceholderDoesNotFitStaysActive,
+		"MirrorWhoseAnnotationDoesNotFitStaysActive":         testMirrorWhoseAnnotationDoesNotFitStaysActive,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

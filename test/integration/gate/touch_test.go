@@ -17,7 +17,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// fakeIndex knows one route, and keeps to it whatever happens to the real one.
+// fakeIndex has one route and keeps it unchanged, whatever happens to the stored route.
 type fakeIndex struct{ doc *route.Route }
 
 func (f fakeIndex) Route(route.Key) *route.Route { return f.doc }
@@ -34,8 +34,8 @@ func (f fakeIndex) Snapshot(doc *route.Route) policy.Snapshot {
 	return snap
 }
 
-// TestTouchOfARouteThatIsGone looks at a route, lets it be deleted or recreated,
-// and touches what it saw.
+// TestTouchOfARouteThatIsGoneDoesNothing reads a route, deletes or recreates it, and then touches the version
+// that was read.
 func TestTouchOfARouteThatIsGoneDoesNothing(t *testing.T) {
 	ns := env.Namespace(t)
 	server := env.Serve(t)
@@ -44,16 +44,16 @@ func TestTouchOfARouteThatIsGoneDoesNothing(t *testing.T) {
 	toucher, err := mirrors.NewToucher(config)
 	require.NoError(t, err)
 
-	// reconcile lets a controller act on what it saw, and returns how its touch
-	// was counted.
+	// reconcile runs a controller on the version that was read, and returns the result label under which its
+	// touch was counted.
 	reconcileOnce := func(t *testing.T, doc *route.Route) (counted map[string]float64) {
 		t.Helper()
 		reg := prometheus.NewRegistry()
 		recorder := events.NewFakeRecorder(10)
 		c := mirrors.New(fakeIndex{doc}, toucher, everywhere{}, recorder, mirrors.Options{Metrics: mirrors.NewMetrics(reg)})
 		result, err := c.Reconcile(t.Context(), doc.Key)
-		require.NoError(t, err, "what is gone is no error")
-		require.Equal(t, reconcile.Result{}, result, "and is not tried again")
+		require.NoError(t, err, "a route that is gone is no error")
+		require.Equal(t, reconcile.Result{}, result, "and is not retried")
 		require.Empty(t, recorder.Events)
 		counted = map[string]float64{}
 		families, err := reg.Gather()
@@ -86,7 +86,7 @@ func TestTouchOfARouteThatIsGoneDoesNothing(t *testing.T) {
 			require.NoError(t, api(t).Delete(t.Context(), u))
 			_, err = toucher.Touch(t.Context(), doc, "httpbin-v2=Ready")
 			require.True(t, apierrors.IsNotFound(err), "%v", err)
-			require.Nil(t, get(t, ns, r), "a touch brings nothing back")
+			require.Nil(t, get(t, ns, r), "a touch does not recreate the route")
 			require.Equal(t, map[string]float64{"gone": 1}, reconcileOnce(t, doc))
 			require.Nil(t, get(t, ns, r))
 
@@ -98,7 +98,7 @@ func TestTouchOfARouteThatIsGoneDoesNothing(t *testing.T) {
 			require.Error(t, err)
 			t.Logf("another uid: %v", err)
 			require.Equal(t, map[string]float64{"gone": 1}, reconcileOnce(t, doc))
-			require.Equal(t, before, get(t, ns, r), "the namesake is unchanged")
+			require.Equal(t, before, get(t, ns, r), "the new route of the same name is unchanged")
 
 			// With its own uid it can be touched, and only the annotation changes.
 			doc.UID = string(before.GetUID())

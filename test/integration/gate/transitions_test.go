@@ -11,20 +11,19 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
-// grace is the unready grace of the tests that wait for it.
+// grace is the unready grace in the tests that wait for it.
 const grace = 4 * time.Second
 
-// transition is something that happens to a variant, and what then becomes of
-// the mirrors to it.
+// transition is a change to a variant, and the state that the mirrors to it must then have.
 type transition struct {
 	what string
 	do   func(t *testing.T)
-	// want is the state of all routes, or of routes alone if it is set.
+	// want is the state of all routes, or only of routes if that is set.
 	want   string
 	routes []ref
-	// reason is that of the parking, in an Event on the first route.
+	// reason is the reason of the parking, in an Event on the first route.
 	reason string
-	// late is set when the grace has to pass first.
+	// late is true when the grace must pass first.
 	late bool
 }
 
@@ -40,9 +39,9 @@ func play(t *testing.T, ns string, transitions []transition) {
 			took := wait(t, ns, tr.want, routes...)
 			if tr.want == "parked" {
 				if tr.late {
-					require.Greater(t, took, grace*3/4, "an unready variant has its grace")
+					require.Greater(t, took, grace*3/4, "an unready variant is parked only after its grace")
 				} else {
-					require.Less(t, took, grace, "what is gone is taken out at once")
+					require.Less(t, took, grace, "a variant that is gone is parked at once")
 				}
 			}
 			if tr.reason != "" {
@@ -52,11 +51,11 @@ func play(t *testing.T, ns string, transitions []transition) {
 				}, "no Event says %s: %q", tr.reason, told(t, ns, routes[0], "MirrorParked"))
 			}
 		})
-		require.True(t, ok, "the next transitions start from here")
+		require.True(t, ok, "the next transitions start from this state")
 	}
 }
 
-// workloadOf is a workload of another kind with the pods of httpbin-v2.
+// workloadOf is a workload of another kind that owns the pods of httpbin-v2.
 func workloadOf(kind, more string) string {
 	return fmt.Sprintf(`
 apiVersion: apps/v1
@@ -92,9 +91,9 @@ func testMirrorsFollowTheirVariantThroughEveryTransition(t *testing.T, _ *harnes
 	onlySubset := []ref{subset}
 
 	play(t, ns, []transition{
-		{what: "nothing is there", do: with(routesOfEveryKind()), want: "parked"},
+		{what: "neither Service nor workload exists", do: with(routesOfEveryKind()), want: "parked"},
 		{what: "a Service without a workload", do: with(service, rule), want: "parked"},
-		{what: "the workload comes", do: with(deployment), want: "active"},
+		{what: "the workload is created", do: with(deployment), want: "active"},
 
 		{what: "Service deleted", do: do("delete", "service", "httpbin-v2"), want: "parked", reason: "ServiceNotFound"},
 		{what: "Service back", do: with(service), want: "active"},
@@ -102,7 +101,7 @@ func testMirrorsFollowTheirVariantThroughEveryTransition(t *testing.T, _ *harnes
 		{what: "Deployment back, with pods that are slow to end", want: "active",
 			do: with(strings.Replace(deployment, "metadata: {labels: {app: httpbin, version: httpbin-v2}}",
 				"metadata: {labels: {app: httpbin, version: httpbin-v2}, finalizers: [example.com/slow]}", 1))},
-		{what: "Deployment deleted, its pods not yet", do: do("delete", "deployment", "httpbin-v2"), want: "parked", reason: "WorkloadNotFound"},
+		{what: "Deployment deleted while its pods still run", do: do("delete", "deployment", "httpbin-v2"), want: "parked", reason: "WorkloadNotFound"},
 		{what: "Deployment back again", want: "active", do: func(t *testing.T) {
 			for pod := range strings.FieldsSeq(kubectl(t, ns, "get", "pods", "-o", "name")) {
 				kubectl(t, ns, "patch", pod, "-p", `{"metadata":{"finalizers":null}}`)
@@ -142,15 +141,15 @@ func testMirrorsFollowTheirVariantThroughEveryTransition(t *testing.T, _ *harnes
 			kubectl(t, ns, "patch", "deployment", "httpbin-v2", "-p", `{"spec":{"template":{"metadata":{"labels":{"tier":"two"}}}}}`)
 		}},
 		{what: "subset follows", do: with(rule), want: "active"},
-		{what: "the others were not concerned", do: func(*testing.T) {}, want: "active"},
+		{what: "the other routes were not affected", do: func(*testing.T) {}, want: "active"},
 	})
 
-	t.Run("a blip within the grace is none", func(t *testing.T) {
+	t.Run("a blip within the grace moves no mirror", func(t *testing.T) {
 		before := get(t, ns, httpRoute).GetGeneration()
 		ready(false)(t)
 		harness.Eventually(t, func() bool {
 			return !strings.Contains(kubectl(t, ns, "get", "endpointslices", "-o", "jsonpath={.items[*].endpoints[*].conditions.ready}"), "true")
-		}, "endpoints stay ready")
+		}, "the endpoints do not become unready")
 		ready(true)(t)
 		stays(t, grace+time.Second, ns, "active", everyKind...)
 		require.Equal(t, before, get(t, ns, httpRoute).GetGeneration(), "the route was not written")
@@ -161,7 +160,7 @@ func testMirrorsFollowTheirVariantThroughEveryTransition(t *testing.T, _ *harnes
 		kubectl(t, ns, "wait", "pod/other-0", "--for=condition=Ready", "--timeout=30s")
 		kubectl(t, ns, "delete", "deployment", "httpbin-v2")
 		stays(t, time.Second, ns, "active", everyKind...)
-		require.Equal(t, before, get(t, ns, httpRoute).GetGeneration(), "there was a workload all the time")
+		require.Equal(t, before, get(t, ns, httpRoute).GetGeneration(), "there was a workload at every moment")
 	})
 
 	play(t, ns, []transition{
@@ -179,7 +178,7 @@ metadata: {name: bare, labels: {app: httpbin, version: httpbin-v2}}
 spec: {terminationGracePeriodSeconds: 0, containers: [{name: httpbin, image: httpbin}]}
 `)},
 		{what: "Pod loses the label", do: do("label", "pod", "bare", "version-"), want: "parked", reason: "WorkloadNotFound"},
-		{what: "Pod has it again", do: do("label", "pod", "bare", "version=httpbin-v2"), want: "active"},
+		{what: "Pod has the label again", do: do("label", "pod", "bare", "version=httpbin-v2"), want: "active"},
 		{what: "Pod deleted", do: do("delete", "pod", "bare"), want: "parked"},
 		{what: "Deployment again", do: with(deployment), want: "active"},
 		{what: "Deployment being deleted", want: "parked", reason: "WorkloadDeleting", do: func(t *testing.T) {
@@ -215,7 +214,7 @@ spec:
   replicas: 1
   template: {metadata: {labels: {app: httpbin, version: httpbin-v2}}}
 `)
-	// There is no controller of Rollouts: this is what it would make.
+	// There is no controller of Rollouts: the test makes the pods that it would make.
 	uid := kubectl(t, ns, "get", "rollout", "httpbin", "-o", "jsonpath={.metadata.uid}")
 	owned := strings.Replace(workloadOf("ReplicaSet", ""), "{name: other}",
 		`{name: other, ownerReferences: [{apiVersion: argoproj.io/v1alpha1, kind: Rollout, name: httpbin, controller: true, uid: `+uid+`}]}`, 1)
@@ -283,12 +282,12 @@ spec:
 	}
 	play(t, ns, []transition{
 		{what: "no grant", do: func(*testing.T) {}, want: "parked", routes: routes},
-		{what: "granted to both", do: grant("HTTPRoute", "GRPCRoute"), want: "active", routes: routes},
-		{what: "taken back from one", do: grant("GRPCRoute"), want: "parked", routes: []ref{httpRoute}, reason: "NotGranted"},
-		{what: "the other keeps it", do: func(*testing.T) {}, want: "active", routes: []ref{grpcRoute, virtual}},
+		{what: "granted to both kinds", do: grant("HTTPRoute", "GRPCRoute"), want: "active", routes: routes},
+		{what: "revoked for one kind", do: grant("GRPCRoute"), want: "parked", routes: []ref{httpRoute}, reason: "NotGranted"},
+		{what: "the other kind keeps its grant", do: func(*testing.T) {}, want: "active", routes: []ref{grpcRoute, virtual}},
 		{what: "granted again", do: grant("HTTPRoute", "GRPCRoute"), want: "active", routes: routes},
 		{what: "grant deleted", do: func(t *testing.T) { remove(t, other, "referencegrant", "mirrors") }, want: "parked", routes: routes, reason: "NotGranted"},
-		{what: "a VirtualService needs none", do: func(*testing.T) {}, want: "active", routes: []ref{virtual}},
+		{what: "a VirtualService needs no grant", do: func(*testing.T) {}, want: "active", routes: []ref{virtual}},
 	})
 }
 
@@ -303,8 +302,8 @@ spec: {hosts: [mirror.example.org], ports: [{number: 80, name: http, protocol: H
 	apply(t, ns, virtualService("vs", "mirror.example.org", ""))
 	only := []ref{virtual}
 	play(t, ns, []transition{
-		{what: "nobody defines the host", do: func(*testing.T) {}, want: "parked", routes: only},
+		{what: "no object defines the host", do: func(*testing.T) {}, want: "parked", routes: only},
 		{what: "a ServiceEntry does", do: func(t *testing.T) { apply(t, ns, entry) }, want: "active", routes: only},
-		{what: "it is deleted", do: func(t *testing.T) { remove(t, ns, "serviceentry", "outside") }, want: "parked", routes: only, reason: "HostNotFound"},
+		{what: "the ServiceEntry is deleted", do: func(t *testing.T) { remove(t, ns, "serviceentry", "outside") }, want: "parked", routes: only, reason: "HostNotFound"},
 	})
 }

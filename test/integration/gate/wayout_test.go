@@ -10,8 +10,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
-// pair is a route with two mirrors in one rule, and how to take out the first of
-// them from the stored route: its mirror, or its placeholder.
+// pair is a route with two mirrors in one rule, and the way to remove the first of them, or its placeholder,
+// from the stored route.
 type pair struct {
 	route    ref
 	variants [2]string
@@ -44,13 +44,13 @@ func (p pair) manifest() string {
 		"percent: 25}}\n    - {type: RequestMirror, requestMirror: {backendRef: {name: "+p.variants[1]+", port: 80}, percent: 25}}\n", 1)
 }
 
-// takeFirst takes out one of the two mirrors.
+// takeFirst removes the first of the two mirrors.
 func (p pair) takeFirst(t *testing.T, ns string) error {
 	t.Helper()
 	return patch(t, ns, p.route, `[{"op":"remove","path":"`+p.first+`"}]`)
 }
 
-// stored writes all pairs and waits until their mirrors are where they belong.
+// stored writes all pairs and waits until their mirrors have the expected states.
 func stored(t *testing.T, ns string) {
 	t.Helper()
 	apply(t, ns, harness.Workload("httpbin-v2"), harness.Workload("httpbin-v4"))
@@ -72,7 +72,7 @@ func (p pair) is(t *testing.T, ns string, want ...string) bool {
 	return slices.Equal(want, got)
 }
 
-// TestWaysToTakeMirrorsOutWithTheWebhookDown tries what docs/failure.md says.
+// TestWaysToTakeMirrorsOutWithTheWebhookDown tries the ways that docs/failure.md describes.
 func TestWaysToTakeMirrorsOutWithTheWebhookDown(t *testing.T) {
 	ns, labelled, deleting, last := env.Namespace(t), env.Namespace(t), env.Namespace(t), env.Namespace(t)
 	server := env.Serve(t)
@@ -109,7 +109,7 @@ func TestWaysToTakeMirrorsOutWithTheWebhookDown(t *testing.T) {
 			harness.Eventually(t, func() bool { return p.takeFirst(t, labelled) == nil }, "%s is refused", p.route)
 			require.True(t, p.is(t, labelled, rest(p)), "%s: %q", p.route, states(t, labelled, p.route))
 		}
-		require.ErrorContains(t, pairs()[0].takeFirst(t, last), "failed calling webhook", "the others wait")
+		require.ErrorContains(t, pairs()[0].takeFirst(t, last), "failed calling webhook", "other namespaces still need the webhook")
 	})
 	t.Run("any change passes everywhere without the validating configuration", func(t *testing.T) {
 		env.MustKubectl(t, "", "delete", "validatingwebhookconfiguration", server.Registration(t))
@@ -118,7 +118,7 @@ func TestWaysToTakeMirrorsOutWithTheWebhookDown(t *testing.T) {
 			require.True(t, p.is(t, last, rest(p)), "%s: %q", p.route, states(t, last, p.route))
 		}
 	})
-	t.Run("what was taken out does not come back with mirrorgate", func(t *testing.T) {
+	t.Run("removed mirrors do not come back with mirrorgate", func(t *testing.T) {
 		env.Unregister(t.Context(), t, server)
 		kubectl(t, labelled, "label", "namespace", labelled, "mirrorgate.dev/admission-")
 		env.Serve(t)

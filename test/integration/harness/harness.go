@@ -1,6 +1,5 @@
-// Package harness runs the mirrorgate binary against a real control plane, for
-// tests: one cluster for a test binary, as many serving processes as a test
-// needs, a namespace of its own for every test.
+// Package harness runs the mirrorgate binary against a real control plane, for tests: one cluster for a test
+// binary, as many serving processes as a test needs, and a namespace of its own for every test.
 package harness
 
 import (
@@ -29,8 +28,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/cluster"
 )
 
-// Wait bounds every wait for something that the cluster does by itself. It is long, since a machine may have
-// much else to do, and costs time only where a test fails.
+// Wait bounds every wait for something that the cluster does by itself. It is long because the machine may be
+// busy, and costs time only when a test fails.
 const Wait = 2 * time.Minute
 
 // Env is a running cluster with a built mirrorgate.
@@ -50,7 +49,7 @@ func Main(m *testing.M, env **Env, opts cluster.Options) {
 }
 
 // MainShared is Main for tests that leave the cluster as they found it. They run in the cluster that
-// cluster.JoinEnv names, one package after the other, and in one of their own where it names none.
+// cluster.JoinEnv names, one package after the other, or in a cluster of their own if it names none.
 func MainShared(m *testing.M, env **Env) {
 	if dir := os.Getenv(cluster.JoinEnv); dir != "" {
 		main(m, env, func(context.Context) (*cluster.Cluster, error) { return cluster.Join(dir) })
@@ -74,7 +73,7 @@ func main(m *testing.M, env **Env, start func(context.Context) (*cluster.Cluster
 			}
 		}()
 		binary := filepath.Join(c.Dir, "mirrorgate")
-		if err := Build(ctx, Root(), binary); err != nil { // in a shared cluster an earlier package's, if it is up to date
+		if err := Build(ctx, Root(), binary); err != nil { // in a shared cluster, an earlier package's binary is reused if it is up to date
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
@@ -89,10 +88,10 @@ func Root() string {
 	return filepath.Join(filepath.Dir(file), "..", "..", "..")
 }
 
-var released = flag.Bool("released", false, "build the program as it is released, without the race detector, where a rate is what is shown")
+var released = flag.Bool("released", false, "build the program as it is released, without the race detector, for tests that measure a rate")
 
-// Build builds the program of a source folder with the race detector: a race ends
-// it with exit code 66, which Server.Stop reports.
+// Build builds the program of a source folder with the race detector: after a race the program exits with
+// code 66, which Server.Stop reports.
 func Build(ctx context.Context, source, binary string, flags ...string) error {
 	args := append([]string{"build", "-o", binary}, flags...)
 	if !*released {
@@ -126,7 +125,7 @@ func (e *Env) MustKubectl(t *testing.T, stdin string, args ...string) string {
 	return out
 }
 
-// Get returns an object, or nil when there is none.
+// Get returns an object, or nil when it does not exist.
 func (e *Env) Get(t *testing.T, namespace, resource, name string) *unstructured.Unstructured {
 	t.Helper()
 	out := e.MustKubectl(t, "", "-n", namespace, "get", resource, name, "-o", "json", "--ignore-not-found", "--show-managed-fields")
@@ -138,7 +137,7 @@ func (e *Env) Get(t *testing.T, namespace, resource, name string) *unstructured.
 	return u
 }
 
-// Eventually polls until is returns true; what it last saw is in the failure.
+// Eventually polls until is returns true. The failure message is what, formatted with args.
 func Eventually(t *testing.T, is func() bool, what string, args ...any) {
 	t.Helper()
 	require.Eventuallyf(t, is, Wait, 50*time.Millisecond, what, args...)
@@ -146,7 +145,7 @@ func Eventually(t *testing.T, is func() bool, what string, args ...any) {
 
 // Server is one running `mirrorgate serve`.
 type Server struct {
-	// URL is the webhook server's, MetricsURL and HealthURL the others'.
+	// URL is the address of the webhook server, MetricsURL and HealthURL those of the others.
 	URL, MetricsURL, HealthURL string
 	cmd                        *exec.Cmd
 	log                        *buffer
@@ -154,8 +153,8 @@ type Server struct {
 	err                        error
 }
 
-// Serve starts mirrorgate out of the cluster and waits until its webhooks are
-// registered. It is ended after the test, and must end clean.
+// Serve starts mirrorgate outside of the cluster and waits until its webhooks are registered. It is stopped
+// after the test and must exit cleanly.
 func (e *Env) Serve(t *testing.T, flags ...string) *Server {
 	t.Helper()
 	s := e.Launch(t, flags...)
@@ -170,14 +169,14 @@ func (e *Env) Launch(t *testing.T, flags ...string) *Server {
 	return s.launch(t, e.Binary, append([]string{"--kubeconfig", e.Kubeconfig, "--webhook-url", s.URL}, flags...))
 }
 
-// LaunchInstalled starts mirrorgate as a pod of an installation would, with the
-// identity of a kubeconfig, and does not wait for it.
+// LaunchInstalled starts mirrorgate with the identity of a kubeconfig, as a pod of an installation would, and
+// does not wait for it.
 func (e *Env) LaunchInstalled(t *testing.T, kubeconfig string, flags ...string) *Server {
 	t.Helper()
 	return LaunchProgram(t, e.Binary, append([]string{"--kubeconfig", kubeconfig}, flags...)...)
 }
 
-// LaunchProgram starts a mirrorgate that was built for a test.
+// LaunchProgram starts a mirrorgate binary that was built for a test.
 func LaunchProgram(t *testing.T, binary string, flags ...string) *Server {
 	t.Helper()
 	return newServer(t).launch(t, binary, flags)
@@ -200,7 +199,7 @@ func (s *Server) launch(t *testing.T, binary string, flags []string) *Server {
 		"--health-bind", strings.TrimPrefix(s.HealthURL, "http://"),
 		"--unready-grace", "1s",
 	}, flags...)
-	s.cmd = exec.Command(binary, args...) //nolint:noctx // Stop ends it, and must see a clean exit
+	s.cmd = exec.Command(binary, args...) //nolint:noctx // Stop ends it and requires a clean exit
 	s.cmd.Stderr, s.cmd.Stdout = s.log, s.log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	require.NoError(t, s.cmd.Start())
@@ -222,7 +221,7 @@ func (s *Server) WaitReady(t *testing.T) {
 	t.Helper()
 	Eventually(t, func() bool {
 		return strings.Contains(s.Log(), "webhooks registered") || s.ended()
-	}, "mirrorgate does not register")
+	}, "mirrorgate does not register its webhooks")
 	require.False(t, s.ended(), "mirrorgate ended: %v\n%s", s.err, s.Log())
 }
 
@@ -235,8 +234,7 @@ func (s *Server) ended() bool {
 	}
 }
 
-// Stop ends the process with SIGTERM and requires a clean exit; after Kill or
-// another Stop it does nothing.
+// Stop ends the process with SIGTERM and requires a clean exit; after Kill or another Stop it does nothing.
 func (s *Server) Stop(t *testing.T) {
 	t.Helper()
 	if s.ended() {
@@ -258,8 +256,8 @@ func (s *Server) Kill() {
 	<-s.done
 }
 
-// Signal sends any signal, for tests that freeze the process; after SIGSTOP it
-// returns when the process stands still.
+// Signal sends any signal, for tests that freeze the process; after SIGSTOP it returns once the process is
+// stopped.
 func (s *Server) Signal(t *testing.T, sig syscall.Signal) {
 	t.Helper()
 	require.NoError(t, s.cmd.Process.Signal(sig))
@@ -269,14 +267,14 @@ func (s *Server) Signal(t *testing.T, sig syscall.Signal) {
 	Eventually(t, func() bool {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
 		return err == nil && bytes.Contains(stat, []byte(") T "))
-	}, "the process goes on after SIGSTOP")
+	}, "the process keeps running after SIGSTOP")
 }
 
-// Log returns what the process has printed.
+// Log returns the output of the process so far.
 func (s *Server) Log() string { return s.log.String() }
 
-// Fetch returns the body of a plain HTTP endpoint of the process, and its
-// status; status 0 when nobody answers.
+// Fetch returns the body and status of a plain HTTP endpoint of the process; the status is 0 when there is no
+// answer.
 func Fetch(t *testing.T, url string) (status int, body string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
@@ -299,7 +297,7 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// buffer is a bytes.Buffer for two goroutines.
+// buffer is a bytes.Buffer that two goroutines can use.
 type buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

@@ -12,8 +12,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// Workload is a Deployment of one KWOK pod and a Service for it, both of the
-// given name; labels are app: httpbin and version: the name.
+// Workload is a Deployment of one KWOK pod and a Service for it, both with the given name; the labels are
+// app: httpbin and version: the name.
 func Workload(name string) string { return Deployment(name) + "---" + Service(name) }
 
 // Deployment is a Deployment with labels app: httpbin, version: name.
@@ -43,8 +43,8 @@ spec: {ports: [{name: http, port: 80}], selector: {app: httpbin, version: %[1]s}
 `, name)
 }
 
-// State is "active", "parked" or "gone" for each mirror of a route, by target
-// name (Service, or host/subset), in declared order.
+// State returns "active", "parked" or "gone" for each mirror of a route, by target name (Service, or
+// host/subset), in declared order.
 func (e *Env) State(t *testing.T, namespace, resource, name string) []string {
 	t.Helper()
 	u := e.Get(t, namespace, resource, name)
@@ -54,7 +54,7 @@ func (e *Env) State(t *testing.T, namespace, resource, name string) []string {
 	return Mirrors(t, u)
 }
 
-// Mirrors lists a route's mirrors as "httpbin-v2=active", "httpbin/v2=parked".
+// Mirrors lists a route's mirrors as "httpbin-v2=active" or "httpbin/v2=parked".
 func Mirrors(t *testing.T, u *unstructured.Unstructured) []string {
 	t.Helper()
 	raw, err := u.MarshalJSON()
@@ -77,8 +77,7 @@ func Mirrors(t *testing.T, u *unstructured.Unstructured) []string {
 	return out
 }
 
-// WaitState waits until a route's mirrors are exactly as wanted, and returns how
-// long it took.
+// WaitState waits until a route's mirrors are exactly as wanted, and returns how long it took.
 func (e *Env) WaitState(t *testing.T, namespace, resource, name string, want ...string) time.Duration {
 	t.Helper()
 	start := time.Now()

@@ -1,6 +1,6 @@
 package harness
 
-// How tests look at what the program and its clients say.
+// How tests read the output of the program and of its clients.
 
 import (
 	"bytes"
@@ -19,11 +19,11 @@ import (
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
 
-// Try runs kubectl and returns both of its outputs, however it ended.
+// Try runs kubectl and returns both of its outputs, whether it succeeded or not.
 func (e *Env) Try(t *testing.T, stdin string, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), e.KubectlPath, args...)
-	// As in Cluster.Kubectl: a discovery cache of the cluster's own.
+	// As in Cluster.Kubectl: the cluster has its own discovery cache.
 	cmd.Env = append(os.Environ(), append(e.Env(), "HOME="+e.Dir, "KUBECACHEDIR=")...)
 	var out, errOut bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errOut
@@ -31,7 +31,7 @@ func (e *Env) Try(t *testing.T, stdin string, args ...string) (stdout, stderr st
 	return out.String(), errOut.String(), err
 }
 
-// Config is how Go clients reach the cluster, with no rate limit of their own.
+// Config returns a configuration for Go clients of the cluster, without a rate limit.
 func (e *Env) Config(t *testing.T) *rest.Config {
 	t.Helper()
 	config, err := clientcmd.BuildConfigFromFlags("", e.Kubeconfig)
@@ -41,8 +41,8 @@ func (e *Env) Config(t *testing.T) *rest.Config {
 	return config
 }
 
-// Metric is the sum of a metric's samples with the given labels (as
-// `kind="HTTPRoute"`); of a histogram name one of its series, as in x_count.
+// Metric returns the sum of a metric's samples with the given labels (as `kind="HTTPRoute"`); for a
+// histogram, name one of its series, as in x_count.
 func (s *Server) Metric(t *testing.T, name string, labels ...string) float64 {
 	t.Helper()
 	_, body := Fetch(t, s.MetricsURL+"/metrics")
@@ -65,7 +65,7 @@ samples:
 	return sum
 }
 
-// Registration is the name of the process's webhook configurations.
+// Registration returns the name of the process's webhook configurations.
 func (s *Server) Registration(t *testing.T) string {
 	t.Helper()
 	u, err := url.Parse(s.URL)
@@ -73,15 +73,14 @@ func (s *Server) Registration(t *testing.T) string {
 	return webhook.Registration{URL: u}.Name()
 }
 
-// Crash ends the process with SIGKILL. What it has registered stays until the
-// test ends.
+// Crash ends the process with SIGKILL. Its registration stays until the test ends.
 func (e *Env) Crash(t *testing.T, s *Server) {
 	t.Helper()
 	s.Kill()
 	t.Cleanup(func() { e.Unregister(context.WithoutCancel(t.Context()), t, s) })
 }
 
-// Unregister removes what a process has registered.
+// Unregister removes the webhook configurations that a process has registered.
 func (e *Env) Unregister(ctx context.Context, t *testing.T, s *Server) {
 	t.Helper()
 	_, err := e.Kubectl(ctx, "", "delete", "validatingwebhookconfigurations,mutatingwebhookconfigurations", s.Registration(t), "--ignore-not-found")

@@ -1,6 +1,6 @@
 package harness
 
-// Writes that go on while a test does something to the installation.
+// Writes that continue while a test changes the installation.
 
 import (
 	"bytes"
@@ -22,14 +22,14 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// Form is a route that a Writer writes again and again, with and without a mirror.
+// Form is a route that a Writer writes repeatedly, with or without a mirror.
 type Form struct {
 	gvk      schema.GroupVersionKind
 	resource string
 	// spec has a verb for a number that differs from write to write.
 	spec string
-	// mirror is what a spec in JSON has while a mirror is active in it, "" for a form without one. Such a
-	// form passes both webhooks; of the others nobody is asked.
+	// mirror is the text that a spec in JSON contains while its mirror is active, or "" for a form without a
+	// mirror. A form with a mirror goes through both webhooks; for the others no webhook is called.
 	mirror string
 }
 
@@ -46,7 +46,7 @@ var (
 	istio   = schema.GroupVersionKind{Group: "networking.istio.io", Version: "v1", Kind: "VirtualService"}
 )
 
-// The forms; the variant of the mirrored ones is absent.
+// The forms; the variant that the mirrored ones name is absent.
 var (
 	PlainGateway    = Form{gateway, "httproutes", httpRoute(""), ""}
 	PlainIstio      = Form{istio, "virtualservices", virtualService(""), ""}
@@ -55,7 +55,7 @@ var (
 	MirroredIstio = Form{istio, "virtualservices", virtualService(`,"mirror":{"host":"absent"}`), `"mirror":{`}
 )
 
-// Failure is a write that went wrong.
+// Failure is a write that failed.
 type Failure struct {
 	Began, Ended time.Time
 	Route        string
@@ -81,21 +81,21 @@ type Writer struct {
 	began    time.Time
 }
 
-// perForm is how many routes of each form are written at the same time. On a busy machine each write
-// takes long.
+// perForm is how many routes of each form are written at the same time. On a busy machine each write takes
+// long.
 const perForm = 4
 
-// Write begins to write routes of the given forms, so many a second in all.
+// Write begins to write routes of the given forms, perSecond writes in total.
 func (e *Env) Write(t *testing.T, perSecond int, forms ...Form) *Writer {
 	t.Helper()
 	ns := e.Namespace(t)
-	// Text in and text out: the rate must not hang on how fast a client reads JSON.
+	// Bodies are sent and received as text: the rate must not depend on how fast a client decodes JSON.
 	config := e.Config(t)
 	config.NegotiatedSerializer = scheme.Codecs.WithoutConversion()
 	client, err := rest.UnversionedRESTClientFor(config)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
-	// What a moment of a busy machine held up is made good afterwards.
+	// Writes that a busy machine delayed are caught up afterwards.
 	limit := rate.NewLimiter(rate.Limit(perSecond), max(perSecond, perForm*len(forms)))
 	w := &Writer{began: time.Now(), routes: perForm * len(forms)}
 	var running sync.WaitGroup
@@ -135,7 +135,7 @@ type busyRoute struct {
 	namespace, name string
 }
 
-// write applies the route as its author does, which creates it as well.
+// write applies the route as its author does; the first write creates it.
 func (r busyRoute) write(ctx context.Context, n int) error {
 	ctx, cancel := context.WithTimeout(ctx, Wait)
 	defer cancel()
@@ -160,7 +160,8 @@ func (w *Writer) failed(f Failure) {
 	w.failures = append(w.failures, f)
 }
 
-// stall is how long a write that nobody is asked about takes when the machine has no time for it.
+// stall is the duration from which a write for which no webhook is called shows that the machine is
+// overloaded.
 const stall = time.Second
 
 func (w *Writer) stalled(f Failure) {
@@ -169,9 +170,9 @@ func (w *Writer) stalled(f Failure) {
 	w.stalls = append(w.stalls, f)
 }
 
-// Harmed ends the writing and returns the failures, without those for which the machine is to blame: what
-// was stored as written because the mutating webhook was waited for in vain while writes that nobody is
-// asked about took long as well, and what came of it.
+// Harmed stops the writing and returns the failures, except those that an overloaded machine explains: writes
+// stored as written because the mutating webhook timed out while writes without a webhook were slow too, and
+// the failures that followed from them.
 func (w *Writer) Harmed(t *testing.T) []Failure {
 	t.Helper()
 	slow := map[string]bool{}
@@ -180,15 +181,15 @@ func (w *Writer) Harmed(t *testing.T) []Failure {
 			return false
 		}
 		if w.timedOut(f) {
-			t.Logf("the machine stood still: %s", f)
+			t.Logf("the machine was overloaded: %s", f)
 			slow[f.Route] = true
 		}
-		return slow[f.Route] // until the controller has mended it
+		return slow[f.Route] // until the controller has repaired it
 	})
 }
 
-// timedOut tells whether a write took longer than the API server waits for the mutating webhook while
-// others were slow.
+// timedOut reports whether a write took longer than the API server waits for the mutating webhook while other
+// writes were slow too.
 func (w *Writer) timedOut(f Failure) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -196,16 +197,16 @@ func (w *Writer) timedOut(f Failure) bool {
 		slices.ContainsFunc(w.stalls, func(s Failure) bool { return s.Began.Before(f.Ended) && f.Began.Before(s.Ended) })
 }
 
-// Done is how many writes went right.
+// Done returns how many writes succeeded.
 func (w *Writer) Done() int64 { return w.done.Load() }
 
-// Routes is how many routes are written, and so the most writes that are under way at a time.
+// Routes returns how many routes are written, which is also the largest number of concurrent writes.
 func (w *Writer) Routes() int { return w.routes }
 
-// Rate is how many writes went right in a second, on average.
+// Rate returns how many writes succeeded per second, on average.
 func (w *Writer) Rate() float64 { return float64(w.Done()) / time.Since(w.began).Seconds() }
 
-// Failures are those of so far.
+// Failures returns the failures so far.
 func (w *Writer) Failures() []Failure {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -218,26 +219,25 @@ func (w *Writer) Stop() []Failure {
 	return w.Failures()
 }
 
-// Flows waits until so many more writes went right.
+// Flows waits until so many more writes have succeeded.
 func (w *Writer) Flows(t *testing.T, more int64) {
 	t.Helper()
 	enough := w.Done() + more
-	Eventually(t, func() bool { return w.Done() >= enough }, "writes do not go on")
+	Eventually(t, func() bool { return w.Done() >= enough }, "writes do not continue")
 }
 
-// Healed waits until each route that was stored as written while the mutating webhook was not reached has
-// its mirror parked. Its author's next write of the same rules does not do that: the controller does.
+// Healed waits until each route that was stored as written while the mutating webhook was unreachable has its
+// mirror parked. The author's next write of the same rules does not park it: the controller does.
 func (w *Writer) Healed(t *testing.T) {
 	t.Helper()
 	Eventually(t, func() bool {
 		before := len(w.Failures())
 		w.Flows(t, int64(4*w.routes))
 		return len(w.Failures()) == before
-	}, "writes go on to fail")
+	}, "writes keep failing")
 }
 
-// Denied are the failures that a webhook is the reason for, and not the API server
-// itself.
+// Denied returns the failures that a webhook caused, and not the API server itself.
 func Denied(failures []Failure) (denied []Failure) {
 	for _, f := range failures {
 		if strings.Contains(f.Err.Error(), "webhook") {

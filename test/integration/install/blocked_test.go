@@ -1,6 +1,6 @@
 package install
 
-// What is no business of ours is never blocked, whatever happens to us.
+// Writes that have nothing to do with mirrors are never blocked, even while mirrorgate is down.
 
 import (
 	"context"
@@ -13,8 +13,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
-// outage writes routes without mirrors all the time, and with mirrors to see that
-// an outage is one.
+// outage writes routes without mirrors throughout, and routes with mirrors to detect that the outage has
+// begun.
 type outage struct{ plain, mirrored *harness.Writer }
 
 func newOutage(t *testing.T) outage {
@@ -25,8 +25,8 @@ func newOutage(t *testing.T) outage {
 	}
 }
 
-// is waits until writes with mirrors are refused with certain words, and until
-// writes without them have gone on for a while.
+// is waits until writes with mirrors are refused with the given words, and until writes without mirrors have
+// continued for a while.
 func (o outage) is(t *testing.T, words string) {
 	t.Helper()
 	began := time.Now()
@@ -41,14 +41,14 @@ func (o outage) is(t *testing.T, words string) {
 	o.plain.Flows(t, 50)
 }
 
-// over waits until writes of both kinds go on.
+// over waits until writes of both kinds succeed again.
 func (o outage) over(t *testing.T) {
 	t.Helper()
 	o.mirrored.Flows(t, 10)
 	o.plain.Flows(t, 50)
 }
 
-func TestNoWriteOutsideMirrorsIsBlockedByAnOutage(t *testing.T) {
+func TestOutageBlocksOnlyMirrors(t *testing.T) {
 	f, ns, dir := newFront(t), env.Namespace(t), t.TempDir()
 	register(t, f)
 	i := newIssuer(t, "")
@@ -68,11 +68,11 @@ func TestNoWriteOutsideMirrorsIsBlockedByAnOutage(t *testing.T) {
 	o := newOutage(t)
 	o.over(t)
 
-	t.Log("the certificate expires, and the API server connects anew")
+	t.Log("the certificate expires, and the API server opens new connections")
 	harness.Eventually(t, func() bool {
 		_, said := harness.Fetch(t, servers[0].HealthURL+"/readyz/certificate")
 		return strings.Contains(said, "the certificate expired at")
-	}, "not told")
+	}, "the health check does not report the expired certificate")
 	require.NoError(t, env.RestartAPIServer(t.Context()))
 	o.is(t, "failed calling webhook")
 	renewFiles(t, i, dir, time.Hour)
@@ -84,7 +84,7 @@ func TestNoWriteOutsideMirrorsIsBlockedByAnOutage(t *testing.T) {
 	}
 	o.is(t, "failed calling webhook")
 
-	t.Log("the API server restarts meanwhile")
+	t.Log("the API server restarts during the outage")
 	require.NoError(t, env.RestartAPIServer(t.Context()))
 	o.is(t, "failed calling webhook")
 
@@ -94,9 +94,9 @@ func TestNoWriteOutsideMirrorsIsBlockedByAnOutage(t *testing.T) {
 	require.Empty(t, harness.Denied(o.plain.Stop()))
 }
 
-// TestNamespaceDeleted lets the API server call the Service, as in a cluster. The
-// pods only claim to run, so nobody answers.
-func TestNoWriteOutsideMirrorsIsBlockedByADeletedNamespace(t *testing.T) {
+// TestDeletedNamespaceBlocksOnlyMirrors has the API server call the Service, as in a cluster. The pods only
+// claim to run, so calls get no answer.
+func TestDeletedNamespaceBlocksOnlyMirrors(t *testing.T) {
 	closed := strings.ReplaceAll(render(t, "overlays/default"), "failurePolicy: Ignore", "failurePolicy: Fail")
 	t.Cleanup(func() {
 		_, err := env.Kubectl(context.WithoutCancel(t.Context()), closed, "delete", "--ignore-not-found", "-f", "-")

@@ -27,8 +27,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
-// issuer does what cert-manager's controller and cainjector do, over the real
-// types of its API: cert-manager itself cannot be built from its Go module.
+// issuer stands in for cert-manager's controller and cainjector, with the real types of its API: cert-manager
+// itself cannot be built from its Go module.
 type issuer struct {
 	api versioned.Interface
 	ns  string
@@ -53,7 +53,7 @@ func newIssuer(t *testing.T, ns string) *issuer {
 	return &issuer{api, ns, ca, key}
 }
 
-// wanted waits for what mirrorgate asks for.
+// wanted waits for the Certificate that mirrorgate requests.
 func (i *issuer) wanted(t *testing.T) *certmanagerv1.Certificate {
 	t.Helper()
 	var leaf *certmanagerv1.Certificate
@@ -61,7 +61,7 @@ func (i *issuer) wanted(t *testing.T) *certmanagerv1.Certificate {
 		var err error
 		leaf, err = i.api.CertmanagerV1().Certificates(i.ns).Get(t.Context(), certs.IssuedSecret, metav1.GetOptions{})
 		return err == nil
-	}, "no Certificate is asked for")
+	}, "mirrorgate requests no Certificate")
 	return leaf
 }
 
@@ -77,7 +77,7 @@ func (i *issuer) condition(t *testing.T, kind certmanagerv1.CertificateCondition
 	}
 }
 
-// sign makes a certificate and its key, good for a while.
+// sign makes a certificate and its key, valid for the given time.
 func (i *issuer) sign(t *testing.T, dns, ips []string, life time.Duration) (crt, private []byte) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -120,7 +120,7 @@ func (i *issuer) issue(ctx context.Context, t *testing.T, spec certmanagerv1.Cer
 	require.NoError(t, err)
 }
 
-// inject fills the caBundles, as cainjector does where it is told to.
+// inject fills the caBundles, as cainjector does for objects with its annotation.
 func (i *issuer) inject(t *testing.T) {
 	t.Helper()
 	bundle := encode("CERTIFICATE", i.ca.Raw)
@@ -146,8 +146,8 @@ func says(t *testing.T, s *harness.Server, what string) {
 	harness.Eventually(t, func() bool { return strings.Contains(s.Log(), what) }, "not said: %s", what)
 }
 
-// TestCertManagerThatComesLast installs mirrorgate first, then cert-manager, which
-// is slow, then denies, and in the end issues.
+// TestCertManagerThatComesAfterMirrorgateIsWaitedFor installs mirrorgate first and then cert-manager, which
+// is slow, then denies the request, and finally issues the certificate.
 func TestCertManagerThatComesAfterMirrorgateIsWaitedFor(t *testing.T) {
 	ns, f := env.Namespace(t), newFront(t)
 	register(t, f)
@@ -188,8 +188,8 @@ func TestCertManagerThatComesAfterMirrorgateIsWaitedFor(t *testing.T) {
 	writes.Flows(t, 10)
 	require.Empty(t, writes.Harmed(t))
 
-	// Somebody's change of what we asked for is taken back; what is not ours stays.
+	// A change to the fields that mirrorgate sets is reverted; other fields stay.
 	env.MustKubectl(t, "", "-n", ns, "patch", "certificate", certs.IssuedSecret, "--type=merge", "-p", `{"spec":{"dnsNames":["other"]}}`)
 	leads.Stop(t)
-	harness.Eventually(t, func() bool { return i.wanted(t).Spec.DNSNames[0] == fmt.Sprintf("mirrorgate.%s.svc", ns) }, "not taken back")
+	harness.Eventually(t, func() bool { return i.wanted(t).Spec.DNSNames[0] == fmt.Sprintf("mirrorgate.%s.svc", ns) }, "the change is not reverted")
 }

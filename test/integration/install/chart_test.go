@@ -1,6 +1,7 @@
 package install
 
-// The Helm chart: the same objects as kustomize makes, and a life on a real API server.
+// The Helm chart renders the same objects as kustomize, and is installed, upgraded and removed on a real API
+// server.
 
 import (
 	"context"
@@ -26,7 +27,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite golden files")
 
-// buildHelm builds helm beside mirrorgate, where documents find it.
+// buildHelm builds helm beside mirrorgate, so that the commands of the documents find it.
 var buildHelm = sync.OnceValues(func() (string, error) {
 	binary := filepath.Join(env.Dir, "helm")
 	out, err := exec.Command("go", "build", "-o", binary, "helm.sh/helm/v4/cmd/helm").CombinedOutput()
@@ -57,7 +58,7 @@ func helm(t *testing.T, args ...string) string {
 	return out
 }
 
-// chartFolder is where the chart is.
+// chartFolder is the folder of the chart.
 var chartFolder = filepath.Join("..", "..", "..", "manifests", "chart")
 
 // template renders the chart.
@@ -66,7 +67,7 @@ func template(t *testing.T, args ...string) map[string]any {
 	return byName(t, helm(t, append([]string{"template", "mirrorgate", chartFolder, "--namespace", system}, args...)...))
 }
 
-// byName are the objects of a text, each under its kind, namespace and name.
+// byName returns the objects of a text, by kind, namespace and name.
 func byName(t *testing.T, text string) map[string]any {
 	t.Helper()
 	found := map[string]any{}
@@ -78,7 +79,7 @@ func byName(t *testing.T, text string) map[string]any {
 	return found
 }
 
-// overlay renders base with components, as an overlay of one's own does.
+// overlay renders base with components, as a user's own overlay does.
 func overlay(t *testing.T, components ...string) string {
 	t.Helper()
 	text := "resources: [" + source + "/base]\ncomponents:\n"
@@ -88,7 +89,7 @@ func overlay(t *testing.T, components ...string) string {
 	return build(t, text)
 }
 
-// source stands for the folder of the manifests in what build renders.
+// source stands for the folder of the manifests in the kustomizations that build renders.
 const source = "SOURCE"
 
 // build renders a kustomization in a folder of its own.
@@ -123,8 +124,8 @@ func TestChartRendersTheObjectsOfKustomize(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := byName(t, c.kustomize)
-			// The one difference: Helm creates the namespace of a release itself, or
-			// finds it there.
+			// There is one difference: Helm creates the namespace of a release itself, or uses an existing
+			// one.
 			require.Contains(t, want, "Namespace /"+system)
 			delete(want, "Namespace /"+system)
 			require.Empty(t, cmp.Diff(want, template(t, c.values...)), "- kustomize, + chart")
@@ -132,7 +133,7 @@ func TestChartRendersTheObjectsOfKustomize(t *testing.T) {
 	}
 }
 
-// Golden files hold what values change: the objects that are other than by default.
+// The golden files contain the effect of values: the objects that differ from the default.
 func TestChartValues(t *testing.T) {
 	files, err := filepath.Glob("testdata/chart/*.values.yaml")
 	require.NoError(t, err)
@@ -161,7 +162,7 @@ func TestChartInstallsIntoAnyNamespace(t *testing.T) {
 	require.Contains(t, text, "cert-manager.io/inject-ca-from: elsewhere/mirrorgate-tls")
 }
 
-func TestChartRefusesBadValuesAndSaysWhichAndWhy(t *testing.T) {
+func TestChartRefusesBadValuesAndNamesThem(t *testing.T) {
 	for value, says := range map[string]string{
 		"certs.source=vault":                 "at '/certs/source': value must be one of 'self', 'cert-manager'",
 		"replica=3":                          "at '': additional properties 'replica' not allowed",
@@ -184,8 +185,8 @@ func TestChartRefusesBadValuesAndSaysWhichAndWhy(t *testing.T) {
 	}
 }
 
-// chartCalling copies the chart, its links resolved, with webhooks that call the front
-// in place of the Service.
+// chartCalling copies the chart with its links resolved, and with webhooks that call the front in place of
+// the Service.
 func chartCalling(t *testing.T, f *front) string {
 	t.Helper()
 	folder := filepath.Join(t.TempDir(), "mirrorgate")
@@ -232,7 +233,7 @@ func TestChartIsInstalledUpgradedRolledBackAndRemovedUnderWrites(t *testing.T) {
 				_, err = env.Kubectl(context.WithoutCancel(t.Context()), "", "delete", "namespace", system)
 				require.NoError(t, err)
 			})
-			// It waits until the pods are ready.
+			// Helm waits until the pods are ready.
 			require.Contains(t, helm(t, append([]string{"install", "mirrorgate", chart, "--create-namespace", "--wait", "--" + how}, here...)...), "STATUS: deployed")
 
 			kubeconfig, err := env.KubeconfigFor(t.Context(), account)
@@ -245,7 +246,7 @@ func TestChartIsInstalledUpgradedRolledBackAndRemovedUnderWrites(t *testing.T) {
 
 			before := validating(t)
 			helm(t, append([]string{"upgrade", "mirrorgate", chart, "--set", "replicas=3", "--set", "config.workers=4"}, here...)...)
-			require.Equal(t, before, validating(t), "what the program wrote is not Helm's")
+			require.Equal(t, before, validating(t), "Helm does not change the fields that the program wrote")
 			helm(t, append([]string{"rollback", "mirrorgate", "1"}, here...)...)
 			waitArmed(t)
 			writes.Flows(t, 10)
@@ -254,7 +255,7 @@ func TestChartIsInstalledUpgradedRolledBackAndRemovedUnderWrites(t *testing.T) {
 			server.Stop(t)
 			helm(t, append([]string{"uninstall", "mirrorgate", "--wait"}, here...)...)
 			kinds := "clusterroles,clusterrolebindings,validatingwebhookconfigurations,mutatingwebhookconfigurations,namespaces"
-			require.Empty(t, env.MustKubectl(t, "", "get", kinds, "-l", "app.kubernetes.io/part-of=mirrorgate", "-o", "name"), "left behind")
+			require.Empty(t, env.MustKubectl(t, "", "get", kinds, "-l", "app.kubernetes.io/part-of=mirrorgate", "-o", "name"), "uninstall must leave no objects behind")
 		})
 	}
 }

@@ -1,6 +1,6 @@
 package install
 
-// What documents tell their readers to run, and that each of it is run: here, or by what a table says.
+// Every command in the documents is run, either here or by the file that a table names.
 
 import (
 	"os"
@@ -19,12 +19,13 @@ type command struct{ document, section, text string }
 
 func (c command) String() string { return c.document + ", " + c.section + ": " + c.text }
 
-// programs are what a code span in prose begins with when it is a command, and not a name.
+// programs are the words with which a code span in prose begins when it is a command and not a name.
 var programs = []string{"bash", "curl", "docker", "git", "go", "helm", "kind", "kubectl", "make", "mirrorgate", "sh"}
 
 var codeSpan = regexp.MustCompile("`([^`]+)`")
 
-// isCommand tells commands from names: `make e2e` and `test/e2e/kind.sh` are some, `kubectl` is none.
+// isCommand reports whether a code span is a command: `make e2e` and `test/e2e/kind.sh` are, `kubectl` alone
+// is not.
 func isCommand(span string) bool {
 	words := strings.Fields(span)
 	if len(words) > 1 && slices.Contains(programs, words[0]) {
@@ -37,8 +38,8 @@ func isCommand(span string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o100 != 0
 }
 
-// commandsOf are the commands of a document in their order: the lines of its blocks of shell, and the
-// code spans of its prose. Other blocks have to say what they are.
+// commandsOf returns the commands of a document in order: the lines of its shell blocks and the code spans of
+// its prose. Every other block must name its language.
 func commandsOf(t *testing.T, document, text string) []command {
 	t.Helper()
 	var found []command
@@ -59,9 +60,9 @@ func commandsOf(t *testing.T, document, text string) []command {
 		case isFence && language == "":
 			spans()
 			language = fence
-			require.Contains(t, []string{"sh", "yaml"}, language, "%s, %s: a block of which nobody knows whether it is run", document, section)
+			require.Contains(t, []string{"sh", "yaml"}, language, "%s, %s: a block whose language does not say whether it is run", document, section)
 		case isFence:
-			require.Empty(t, line, "%s, %s: a command that goes on behind its block", document, section)
+			require.Empty(t, line, "%s, %s: a command that continues after its block", document, section)
 			language = ""
 		case language == "sh":
 			start, more := strings.CutSuffix(strings.TrimSpace(row), `\`)
@@ -87,8 +88,8 @@ func commandsOf(t *testing.T, document, text string) []command {
 	return found
 }
 
-// unrun are the commands that nobody ran. What prose says again, or says the beginning of, was run where
-// it stands as a whole.
+// unrun returns the commands that were not run. A command that prose repeats, in whole or by its beginning,
+// counts as run if the full command was run.
 func unrun(all []command, ran map[string]bool) []command {
 	return slices.DeleteFunc(slices.Clone(all), func(c command) bool {
 		for text := range ran {
@@ -114,25 +115,25 @@ func TestCommandsOfADocumentAreFound(t *testing.T) {
 	assert.True(t, isCommand("test/e2e/kind.sh"))
 }
 
-// elsewhere are the commands that need what is not here, such as root, and the file with the line that
-// has them run.
+// elsewhere are the commands that need something that these tests do not have, such as root, with the file
+// and the line that run them.
 var elsewhere = map[string]struct{ file, line string }{
 	"make e2e": {".ci/run", "make e2e\n"},
 	"go -C test/cluster run ./cmd/cluster up --real-node -- bash": {
 		"test/e2e/sandbox_test.go", `clusterProgram), "up", "--real-node", "--", "bash")`,
 	},
-	// With docker, kind and the cluster: TestSuiteOnKindStarts has stand-ins for the first two.
+	// It needs docker, kind and the cluster: TestSuiteOnKindStarts has stand-ins for the first two.
 	"make e2e-kind":    {"test/integration/install/kind_test.go", `"make", "e2e-kind")`},
 	"test/e2e/kind.sh": {"Makefile", "\ttest/e2e/kind.sh\n"},
 	"go -C test/e2e test . -kubeconfig … -on-node …": {"test/e2e/kind.sh", "go -C test/e2e test -count=1 -timeout 40m -v \"$@\" . \\\n\t-kubeconfig "},
-	// What it does is a Go function: two releases are made in its tests, and compared.
+	// The command runs a Go function whose own tests make two releases and compare them.
 	"make release": {"Makefile", "\tgo -C release run . -version $(VERSION)\n"},
 }
 
-func TestWhatOthersRunIsRunByThem(t *testing.T) {
+func TestCommandsOfTheTableAreInTheirFiles(t *testing.T) {
 	for text, by := range elsewhere {
 		raw, err := os.ReadFile(filepath.Join(repository, filepath.FromSlash(by.file)))
 		require.NoError(t, err)
-		assert.Contains(t, string(raw), by.line, "%s is said to be run by %s", text, by.file)
+		assert.Contains(t, string(raw), by.line, "the table says that %s is run by %s, which does not contain it", text, by.file)
 	}
 }

@@ -1,6 +1,6 @@
 package install
 
-// The documents are followed by a reader who believes each word.
+// These tests follow the documents literally, as a reader does.
 
 import (
 	"context"
@@ -20,7 +20,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/certs"
 )
 
-// repository is where the reader is.
+// repository is the folder in which the reader runs the commands.
 var repository = filepath.Join("..", "..", "..")
 
 func document(t *testing.T, name string) string {
@@ -30,7 +30,7 @@ func document(t *testing.T, name string) string {
 	return string(raw)
 }
 
-// blocks are those of a document in a language.
+// blocks returns the blocks of a document in the given language.
 func blocks(t *testing.T, name, language string) []string {
 	t.Helper()
 	var blocks []string
@@ -42,7 +42,7 @@ func blocks(t *testing.T, name, language string) []string {
 	return blocks
 }
 
-// follow runs a command as a reader would, in the repository.
+// follow runs a command in the repository, as a reader would.
 func follow(t *testing.T, text string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "sh", "-ec", text)
@@ -54,11 +54,12 @@ func follow(t *testing.T, text string) {
 	t.Logf("$ %s\n%s", text, out)
 }
 
-// tour is the order in which a reader could follow the documents: first mirrorgate is installed with
-// kustomize, operated and removed, then with Helm. A section is left out whose commands others run.
+// tour is an order in which a reader could follow the documents: mirrorgate is first installed with
+// kustomize, operated and removed, then installed with Helm. Sections whose commands are run by other files
+// are omitted.
 var tour = []struct {
 	document string
-	sections []string // all when there are none
+	sections []string // all sections if empty
 }{
 	{"install.md", []string{"With kustomize", "What happens then"}},
 	{"operations.md", nil},
@@ -69,7 +70,7 @@ var tour = []struct {
 	{"install.md", []string{"With Helm", "Remove with Helm"}},
 }
 
-// first are what has to be so for a command to make sense, by a part of it.
+// first prepares the state that a command needs, by a part of the command.
 var first = map[string]func(t *testing.T){
 	"--force-conflicts": armAsBefore,
 	"delete secret " + certs.SelfSecret: func(t *testing.T) {
@@ -108,23 +109,23 @@ func TestEveryCommandOfTheDocumentsIsRun(t *testing.T) {
 		}
 		if slices.ContainsFunc(stop.sections, func(section string) bool { return strings.HasPrefix(section, "Remove ") }) {
 			kinds := "clusterroles,clusterrolebindings,validatingwebhookconfigurations,mutatingwebhookconfigurations,namespaces"
-			require.Empty(t, env.MustKubectl(t, "", "get", kinds, "-l", "app.kubernetes.io/part-of=mirrorgate", "-o", "name"), "left behind")
+			require.Empty(t, env.MustKubectl(t, "", "get", kinds, "-l", "app.kubernetes.io/part-of=mirrorgate", "-o", "name"), "uninstall must leave no objects behind")
 		}
 	}
 	for text := range elsewhere {
 		ran[text] = true
 	}
 	for name, commands := range all {
-		require.Empty(t, unrun(commands, ran), "%s tells its reader to run what nobody runs", name)
+		require.Empty(t, unrun(commands, ran), "%s contains commands that no test runs", name)
 	}
 	for text := range elsewhere {
 		said := func(c command) bool { return c.text == text }
-		require.True(t, slices.ContainsFunc(slices.Concat(slices.Collect(maps.Values(all))...), said), "no document tells to run %s any more", text)
+		require.True(t, slices.ContainsFunc(slices.Concat(slices.Collect(maps.Values(all))...), said), "no document contains the command %s any more", text)
 	}
 }
 
-// armAsBefore leaves the failure policy as a mirrorgate did that kept the field for itself: whoever
-// applies the manifests is in conflict with it.
+// armAsBefore sets the failure policy as an older mirrorgate did, which owned the field: applying the
+// manifests then conflicts with it.
 func armAsBefore(t *testing.T) {
 	t.Helper()
 	env.MustKubectl(t, "", "patch", "validatingwebhookconfiguration", "mirrorgate", "--type=json", "--field-manager=mirrorgate",
@@ -134,8 +135,9 @@ func armAsBefore(t *testing.T) {
 	require.ErrorContains(t, err, "failurePolicy")
 }
 
-// The examples in YAML: objects are applied, in a dry run, and what is none is loaded by whom it is for.
-func TestEveryExampleOfTheDocumentsIsTaken(t *testing.T) {
+// The YAML examples: objects are applied in a dry run, and other examples are loaded by the program they are
+// for.
+func TestEveryExampleOfTheDocumentsIsAccepted(t *testing.T) {
 	require.NoError(t, env.InstallCRDs(t.Context(), "cert-manager", "servicemonitors", "prometheusrules"))
 	for _, namespace := range []string{system, "mirrorgate-probe"} {
 		install(t, "apiVersion: v1\nkind: Namespace\nmetadata: {name: "+namespace+"}\n")
@@ -150,7 +152,7 @@ func TestEveryExampleOfTheDocumentsIsTaken(t *testing.T) {
 	require.Equal(t, 3, examples, "a kustomization, the chart's values, the proxy's file")
 }
 
-// take gives an example to whom it is for.
+// take passes an example to the program that it is for.
 func take(t *testing.T, document, block string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "example.yaml")
@@ -172,7 +174,7 @@ func take(t *testing.T, document, block string) {
 	}
 }
 
-// accept requires that the API server would take objects, without a warning.
+// accept requires that the API server would accept objects without a warning.
 func accept(t *testing.T, text string) {
 	t.Helper()
 	_, stderr, err := env.Try(t, text, "apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-")

@@ -1,6 +1,6 @@
 package install
 
-// Mirrors that are on their way into routes and out of them when something fails.
+// Flips that are in progress when something fails.
 
 import (
 	"context"
@@ -20,7 +20,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
-// fleet is a number of routes with a variant each.
+// fleet is a set of routes with one variant each.
 type fleet struct {
 	ns    string
 	names []string
@@ -47,7 +47,7 @@ spec:
 	return f
 }
 
-// in counts the routes whose mirror is in a state.
+// in returns the number of routes whose mirror is in the given state.
 func (f fleet) in(t *testing.T, state string) (n int) {
 	t.Helper()
 	client, err := dynamic.NewForConfig(env.Config(t))
@@ -55,7 +55,7 @@ func (f fleet) in(t *testing.T, state string) (n int) {
 	routes := schema.GroupVersionResource{Group: "gateway.networking.k8s.io", Version: "v1", Resource: "httproutes"}
 	all, err := client.Resource(routes).Namespace(f.ns).List(t.Context(), metav1.ListOptions{})
 	if err != nil {
-		return 0 // the API server is away
+		return 0 // the API server is down
 	}
 	for i := range all.Items {
 		route := &all.Items[i]
@@ -66,8 +66,8 @@ func (f fleet) in(t *testing.T, state string) (n int) {
 	return n
 }
 
-// scale lets every variant come or go, one by one, however long the API server is
-// away meanwhile.
+// scale makes every variant appear or disappear, one by one, and retries for as long as the API server is
+// down.
 func (f fleet) scale(t *testing.T, replicas int) (scaled func()) {
 	t.Helper()
 	api := clientset(t).AppsV1().Deployments(f.ns)
@@ -91,17 +91,17 @@ func (f fleet) scale(t *testing.T, replicas int) (scaled func()) {
 	}
 }
 
-// flip moves all mirrors, and in the middle of it something happens.
+// flip moves all mirrors, and calls happens when only some of them have moved.
 func (f fleet) flip(t *testing.T, replicas int, happens func()) {
 	t.Helper()
 	state := []string{"parked", "active"}[replicas]
 	scaled := f.scale(t, replicas)
-	harness.Eventually(t, func() bool { return f.in(t, state) > 0 }, "none is %s", state)
-	require.Less(t, f.in(t, state), len(f.names), "too late to be in the middle")
+	harness.Eventually(t, func() bool { return f.in(t, state) > 0 }, "no mirror is %s", state)
+	require.Less(t, f.in(t, state), len(f.names), "all mirrors moved before the fault")
 	happens()
 	scaled()
 	began := time.Now()
-	require.Eventually(t, func() bool { return f.in(t, state) == len(f.names) }, 2*time.Minute, 100*time.Millisecond, "flips are lost: not all are %s", state)
+	require.Eventually(t, func() bool { return f.in(t, state) == len(f.names) }, 2*time.Minute, 100*time.Millisecond, "flips are lost: not all mirrors are %s", state)
 	t.Logf("all %s %.1f s after the fault", state, time.Since(began).Seconds())
 }
 
@@ -109,9 +109,9 @@ func TestFlipsResumeAndNoneIsLost(t *testing.T) {
 	_, servers := pair(t)
 	waitArmed(t)
 	all := newFleet(t, 60)
-	harness.Eventually(t, func() bool { return all.in(t, "active") == len(all.names) }, "not all are active")
+	harness.Eventually(t, func() bool { return all.in(t, "active") == len(all.names) }, "not all mirrors are active")
 
-	t.Log("etcd stands still for 10 s")
+	t.Log("etcd hangs for 10 s")
 	all.flip(t, 0, func() {
 		resume := env.PauseEtcd(10 * time.Second)
 		t.Cleanup(resume)

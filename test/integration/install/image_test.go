@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestImage does what the Dockerfile's build stage does, with what .dockerignore
-// lets through, without a container engine.
+// TestImageHoldsAStaticBinaryWithItsVersion runs the Dockerfile's build stage without a container engine, on
+// the files that .dockerignore lets through.
 func TestImageHoldsAStaticBinaryWithItsVersion(t *testing.T) {
 	root := filepath.Join("..", "..", "..")
 	context := t.TempDir()
@@ -52,7 +52,7 @@ func TestImageHoldsAStaticBinaryWithItsVersion(t *testing.T) {
 	require.NoError(t, err)
 	defer file.Close()
 	for _, segment := range file.Progs {
-		require.NotEqual(t, elf.PT_INTERP, segment.Type, "it needs a dynamic loader, which the image has not")
+		require.NotEqual(t, elf.PT_INTERP, segment.Type, "it needs a dynamic loader, which the image does not have")
 	}
 	said, err := exec.CommandContext(t.Context(), binary, "version").Output()
 	require.NoError(t, err)

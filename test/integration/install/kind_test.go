@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// standIn says what it was called with. One for kind makes no cluster, but hands out ours.
+// standIn prints the arguments that it was called with. The one for kind makes no cluster, but returns the
+// test's cluster.
 const standIn = `#!/bin/sh
 [ "$1" != build ] || [ ! -t 0 ]
 echo "${0##*/} $*" >>"$SAID"
@@ -18,8 +19,8 @@ while [ $# -gt 0 ] && [ "$1 $2" != "create cluster" ]; do shift; done
 [ $# -eq 0 ] || cp "$KUBECONFIG" "$6"
 `
 
-// Of the suite on kind all is run that needs no Docker: the script, and the suite's start on a cluster that
-// is there. It has no node that runs pods, so no test is picked.
+// Everything in the suite on kind that needs no Docker is run: the script, and the suite's start on an
+// existing cluster. That cluster has no node that runs pods, so no test is selected.
 func TestSuiteOnKindStarts(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"docker", "kind"} {

@@ -44,8 +44,8 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// front is the one address of the replicas, as a Service is: it passes each new
-// connection to a replica that is ready.
+// front is the one address of the replicas, as a Service is: it passes each new connection to a ready
+// replica.
 type front struct {
 	address string
 	mu      sync.Mutex
@@ -77,7 +77,7 @@ func newFront(t *testing.T) *front {
 	return f
 }
 
-// use is the set of replicas.
+// use sets the replicas behind the front.
 func (f *front) use(servers ...*harness.Server) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -134,7 +134,7 @@ func clientset(t *testing.T) kubernetes.Interface {
 	return c
 }
 
-// registration is the webhook configurations of the manifests for routes, or for all, as text.
+// registration returns the webhook configurations of the manifests for routes, or for all routes, as text.
 func registration(t *testing.T, routes ...string) string {
 	t.Helper()
 	if len(routes) == 0 {
@@ -149,7 +149,7 @@ func registration(t *testing.T, routes ...string) string {
 	return string(mutating) + "\n---\n" + string(validating)
 }
 
-// webhooks makes webhook configurations call the front in place of the Service.
+// webhooks makes webhook configurations call the front instead of the Service.
 func webhooks(t *testing.T, f *front, text string) string {
 	t.Helper()
 	var parts []string
@@ -171,7 +171,7 @@ func webhooks(t *testing.T, f *front, text string) string {
 	return strings.Join(parts, "\n---\n")
 }
 
-// register applies those for routes, or for all, and takes them away after the test.
+// register applies the webhook configurations for routes, or for all routes, and deletes them after the test.
 func register(t *testing.T, f *front, routes ...string) {
 	t.Helper()
 	t.Cleanup(func() {
@@ -187,7 +187,7 @@ func launch(t *testing.T, ns string, flags ...string) *harness.Server {
 	return launchProgram(t, env.Binary, ns, flags...)
 }
 
-// launchProgram is launch for a mirrorgate of another build.
+// launchProgram is launch with the binary of another build.
 func launchProgram(t *testing.T, binary, ns string, flags ...string) *harness.Server {
 	t.Helper()
 	return harness.LaunchProgram(t, binary, append([]string{
@@ -196,7 +196,7 @@ func launchProgram(t *testing.T, binary, ns string, flags ...string) *harness.Se
 	}, flags...)...)
 }
 
-// pair is an installation of two replicas in a namespace of their own.
+// pair starts an installation of two replicas in a namespace of its own.
 func pair(t *testing.T, flags ...string) (ns string, servers [2]*harness.Server) {
 	t.Helper()
 	ns = env.Namespace(t)
@@ -210,21 +210,20 @@ func pair(t *testing.T, flags ...string) (ns string, servers [2]*harness.Server)
 	return ns, servers
 }
 
-// everyForm is a writer's routes with and without mirrors.
+// everyForm lists a writer's routes with and without mirrors.
 var everyForm = []harness.Form{harness.MirroredGateway, harness.PlainGateway, harness.MirroredIstio, harness.PlainIstio}
 
 func waitReady(t *testing.T, servers ...*harness.Server) {
 	t.Helper()
 	for _, s := range servers {
-		harness.Eventually(t, func() bool { return ready(t.Context(), s) }, "not ready")
+		harness.Eventually(t, func() bool { return ready(t.Context(), s) }, "the replica does not become ready")
 	}
 }
 
-// waitArmed waits until the validating webhooks fail closed, and nobody is said to own
-// that.
+// waitArmed waits until the validating webhooks fail closed and no field manager owns their failure policy.
 func waitArmed(t *testing.T) {
 	t.Helper()
-	harness.Eventually(t, func() bool { return armed(t) }, "the validating webhooks stay open")
+	harness.Eventually(t, func() bool { return armed(t) }, "the validating webhooks still fail open")
 }
 
 func armed(t *testing.T) bool {
@@ -238,7 +237,7 @@ func armed(t *testing.T) bool {
 	})
 }
 
-// leader returns the replica that leads, and the other.
+// leader returns the replica that leads and the one that follows.
 func leader(t *testing.T, servers ...*harness.Server) (leads, follows *harness.Server) {
 	t.Helper()
 	harness.Eventually(t, func() bool {
@@ -249,12 +248,12 @@ func leader(t *testing.T, servers ...*harness.Server) (leads, follows *harness.S
 			}
 		}
 		return false
-	}, "nobody leads")
+	}, "no replica leads")
 	return leads, follows
 }
 
-// mount writes files as kubelet updates a mounted ConfigMap or Secret: they are links into a
-// folder, which is itself a link that is replaced; then the old one goes.
+// mount writes files as kubelet updates a mounted ConfigMap or Secret: they are links into a folder, which is
+// itself a link that is replaced; the old folder is then deleted.
 func mount(t *testing.T, dir string, files map[string]string) {
 	t.Helper()
 	data := filepath.Join(dir, fmt.Sprintf("..%d", time.Now().UnixNano()))

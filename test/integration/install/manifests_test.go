@@ -46,8 +46,8 @@ func objects(t *testing.T, text string) []*unstructured.Unstructured {
 	return found
 }
 
-// install applies manifests, and takes them away after the test. Objects whose
-// clients have to be others in a test are left out.
+// install applies manifests and deletes them after the test. It omits the objects whose clients a test
+// replaces.
 func install(t *testing.T, text string, without ...string) {
 	t.Helper()
 	var parts []string
@@ -63,7 +63,7 @@ func install(t *testing.T, text string, without ...string) {
 	})
 	_, stderr, err := env.Try(t, text, "apply", "--server-side", "--validate=strict", "-f", "-")
 	require.NoError(t, err, stderr)
-	require.Empty(t, stderr, "not even a warning, of Pod Security for one")
+	require.Empty(t, stderr, "no warning either, from Pod Security for example")
 }
 
 func TestOverlaysAreInstalledAsTheyAreAndRunUnderPodSecurityRestricted(t *testing.T) {
@@ -94,7 +94,7 @@ func TestNamespaceThatEnforcesPodSecurityRefusesALaxerPod(t *testing.T) {
 	require.Contains(t, stderr, "violates PodSecurity \"restricted:latest\"")
 }
 
-// request is an entry of the audit log.
+// request is one entry of the audit log.
 type request struct {
 	User           struct{ Username string }
 	Verb           string
@@ -105,7 +105,7 @@ type request struct {
 	}
 }
 
-// auditLog opens the API server's log, behind what was there before.
+// auditLog opens the API server's log after the given offset.
 func auditLog(t *testing.T, before int64) (log *os.File, size int64) {
 	t.Helper()
 	log, err := os.Open(filepath.Join(env.Dir, "logs", "kube-apiserver.log"))
@@ -118,7 +118,7 @@ func auditLog(t *testing.T, before int64) (log *os.File, size int64) {
 	return log, size
 }
 
-// requests are those that the program made under its own identity.
+// requests returns the requests that the program made with its own identity.
 func requests(t *testing.T, since int64) []request {
 	t.Helper()
 	file, _ := auditLog(t, since)
@@ -135,7 +135,7 @@ func requests(t *testing.T, since int64) []request {
 	return found
 }
 
-// grant is one verb on one resource that a role gives.
+// grant is one verb on one resource that a role allows.
 type grant struct{ group, resource, name, verb string }
 
 func granted(t *testing.T, text string) []grant {
@@ -168,9 +168,9 @@ func granted(t *testing.T, text string) []grant {
 	return all
 }
 
-// TestRoleAllows runs the program with the identity of the manifests, and lets it
-// do all that it does.
-func TestRoleGrantsWhatTheProgramDoesAndNothingElse(t *testing.T) {
+// TestRoleGrantsExactlyTheRequestsOfTheProgram runs the program with the identity of the manifests, and makes
+// it do everything that it can do.
+func TestRoleGrantsExactlyTheRequestsOfTheProgram(t *testing.T) {
 	require.NoError(t, env.InstallCRDs(t.Context(), "cert-manager", "argo-rollouts"))
 	for name, c := range map[string]struct {
 		text, source string
@@ -178,7 +178,7 @@ func TestRoleGrantsWhatTheProgramDoesAndNothingElse(t *testing.T) {
 	}{
 		"default":      {render(t, "overlays/default"), "self", manifests.Routes()},
 		"cert-manager": {render(t, "overlays/cert-manager"), "cert-manager", manifests.Routes()},
-		// The cluster has the CRDs of both.
+		// The cluster has the CRDs of both APIs.
 		"gateway-api": {overlay(t, "self-cert", "gateway-api"), "self", []string{manifests.GatewayAPI}},
 		"istio":       {overlay(t, "self-cert", "istio"), "self", []string{manifests.Istio}},
 		"iter8":       {overlay(t, "self-cert", "gateway-api", "istio", "iter8"), "self", manifests.Routes()},
@@ -200,7 +200,7 @@ func TestRoleGrantsWhatTheProgramDoesAndNothingElse(t *testing.T) {
 			}
 			kubeconfig, err := env.KubeconfigFor(t.Context(), account)
 			require.NoError(t, err)
-			// Older API servers have no streaming lists: one replica lists.
+			// Older API servers have no streaming lists: one replica lists instead.
 			t.Setenv("KUBE_FEATURE_WatchListClient", "false")
 			ownPod(t)
 			server := env.LaunchInstalled(t, kubeconfig, append([]string{
@@ -217,7 +217,8 @@ func TestRoleGrantsWhatTheProgramDoesAndNothingElse(t *testing.T) {
 				for _, name := range []string{"certificate/mirrorgate-tls", "certificate/mirrorgate-ca"} {
 					env.MustKubectl(t, "", "-n", system, "patch", name, "--type=merge", "-p", `{"spec":{"secretName":"other"}}`)
 				}
-				// Not before: when all is well it looks again after hours.
+				// It is set last: while the certificate is in order, the program checks it only every few
+				// hours.
 				i.condition(t, "Ready", "True", "Ready", "issued")
 			}
 			waitReady(t, server)
@@ -235,14 +236,15 @@ func TestRoleGrantsWhatTheProgramDoesAndNothingElse(t *testing.T) {
 			harness.Eventually(t, func() bool {
 				made := requests(t, before)
 				unused = slices.DeleteFunc(unused, func(g grant) bool {
-					// What binding it takes is no request, and without it one of RoleBindings is refused.
+					// The bind verb appears in no request, but without it a request for RoleBindings is
+					// refused.
 					return g.verb == "bind" || slices.ContainsFunc(made, func(r request) bool {
 						applied := g.verb == "create" && r.Verb == "patch" && r.ResponseStatus.Code == http.StatusCreated
 						return (r.Verb == g.verb || applied) && resourceOf(r) == g.resource && r.ObjectRef.APIGroup == g.group && (g.name == "" || r.ObjectRef.Name == g.name)
 					})
 				})
 				return len(unused) == 0
-			}, "granted and never used: %v", &unused)
+			}, "verbs that are granted but never used: %v", &unused)
 			for _, r := range requests(t, before) {
 				require.NotEqual(t, 403, r.ResponseStatus.Code, "not granted: %+v", r)
 			}
@@ -250,7 +252,7 @@ func TestRoleGrantsWhatTheProgramDoesAndNothingElse(t *testing.T) {
 	}
 }
 
-// exercise lets mirrors of every kind come and go, and be denied an answer.
+// exercise makes mirrors of every kind appear and disappear, and makes their touches fail.
 func exercise(t *testing.T, server *harness.Server, routes []string) {
 	t.Helper()
 	ns := env.Namespace(t)
@@ -274,14 +276,13 @@ func exercise(t *testing.T, server *harness.Server, routes []string) {
 			env.WaitState(t, ns, kind, "r", "httpbin-v2="+state)
 		}
 	}
-	// An Event that is told again of the same object is patched: a touch that is
-	// refused is told at every resync.
+	// A repeated Event about the same object is patched: a refused touch is reported at every resync.
 	refuse(t, ns, refused)
 	env.MustKubectl(t, "", "-n", ns, "scale", "deployment", "httpbin-v2", "--replicas=0")
 	if slices.Contains(routes, manifests.GatewayAPI) {
 		env.WaitState(t, ns, "grpcroute", "r", "httpbin-v2=parked")
 	}
-	// A live read of a Service that is not there.
+	// A live read of a Service that does not exist.
 	absent := strings.NewReplacer("{name: r}", "{name: absent}", "httpbin-v2", "absent")
 	if slices.Contains(routes, manifests.GatewayAPI) {
 		env.MustKubectl(t, absent.Replace(gatewayRoutes), "-n", ns, "create", "-f", "-")
@@ -293,7 +294,7 @@ func exercise(t *testing.T, server *harness.Server, routes []string) {
 	require.Zero(t, server.Metric(t, "mirrorgate_internal_errors_total"))
 }
 
-// exerciseDocuments lets Iter8's documents make a route of each kind.
+// exerciseDocuments has Iter8's documents make a route of each kind.
 func exerciseDocuments(t *testing.T) {
 	t.Helper()
 	ns := env.Namespace(t)
@@ -370,8 +371,7 @@ spec:
   http: [{route: [{destination: {host: primary}}], mirror: {host: httpbin-v2, port: {number: 80}}}]
 `
 
-// refuse lets the API server refuse touches of routes r, but of GRPCRoutes, in a
-// namespace.
+// refuse makes the API server refuse touches of routes r, except of GRPCRoutes, in a namespace.
 func refuse(t *testing.T, ns, kind string) {
 	t.Helper()
 	policy := strings.ReplaceAll(`
@@ -402,7 +402,7 @@ spec: {policyName: NS, validationActions: [Deny]}
 	}, "the policy is not in force")
 }
 
-// resourceOf is a request's, with its subresource, as a role names it.
+// resourceOf returns a request's resource, with its subresource, as a role names it.
 func resourceOf(r request) string {
 	if r.ObjectRef.Subresource != "" {
 		return r.ObjectRef.Resource + "/" + r.ObjectRef.Subresource
@@ -410,7 +410,7 @@ func resourceOf(r request) string {
 	return r.ObjectRef.Resource
 }
 
-// ownPod is the pod that the program takes for its own, by this machine's name.
+// ownPod creates the pod that the program takes for its own, named after this machine's host name.
 func ownPod(t *testing.T) {
 	t.Helper()
 	name, err := os.Hostname()
@@ -452,7 +452,7 @@ metadata: {name: g}
 spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: NS}], to: [{group: "", kind: Service}]}
 `
 
-// exerciseProxies lets proxies come, be scaled, be given a namespace to read, and go.
+// exerciseProxies makes proxies appear, scale, receive a namespace to read, and disappear.
 func exerciseProxies(t *testing.T) {
 	t.Helper()
 	ns, far := env.Namespace(t), env.Namespace(t)
@@ -470,7 +470,7 @@ func exerciseProxies(t *testing.T) {
 		harness.Eventually(t, func() bool {
 			found := env.MustKubectl(t, "", "-n", namespace, "get", resource, "-l=app.kubernetes.io/managed-by=mirrorgate", "-o=name")
 			return (found != "") == want
-		}, "%s in %s", resource, namespace)
+		}, "%s in %s: want existence %t", resource, namespace, want)
 	}
 	selector(`{"app":"mirrorgate-httpbin"}`)
 	require.Equal(t, "mirrorgate/mirrorgate:own", kubectl("", "get", "deployment", "httpbin-mirrorgate-proxy", "-o=jsonpath={.spec.template.spec.containers[0].image}"))
@@ -482,7 +482,7 @@ func exerciseProxies(t *testing.T) {
 	there(far, "rolebindings", false)
 	harness.Eventually(t, func() bool {
 		return kubectl("", "get", "httproute", "fronted", "-o=jsonpath={.status.parents[*].conditions[?(@.type=='ResolvedRefs')].reason}") == "RefNotPermitted"
-	}, "the route is not told")
+	}, "no condition is written to the route")
 	kubectl("", "delete", "httproute", "fronted")
 	selector(`{"app":"httpbin"}`)
 	there(ns, "deployments,services,serviceaccounts,rolebindings,poddisruptionbudgets", false)

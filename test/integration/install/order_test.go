@@ -1,7 +1,7 @@
 package install
 
-// First installs: in any order with what mirrorgate works with, and two at once,
-// while routes are written.
+// First installs, while routes are written: in any order relative to the components that mirrorgate works
+// with, and two at once.
 
 import (
 	"context"
@@ -14,11 +14,10 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
-// gates requires that mirrors of both kinds of webhooks are parked, and waits until
-// both deny.
+// gates requires that mirrors of both kinds of webhooks are parked, and waits until both webhooks deny.
 func gates(t *testing.T) {
 	t.Helper()
-	waitArmed(t) // a kind that came later is noticed when the leader looks again
+	waitArmed(t) // a kind that was installed later is noticed at the leader's next check
 	writes := env.Write(t, 20, harness.MirroredGateway, harness.MirroredIstio)
 	writes.Flows(t, 20)
 	require.Empty(t, writes.Harmed(t))
@@ -91,7 +90,7 @@ func TestTwoInstallsAtOnceAgree(t *testing.T) {
 	made, expiry := 0, servers[0].Metric(t, "mirrorgate_certificate_expiry_timestamp_seconds")
 	for _, s := range servers {
 		made += strings.Count(s.Log(), "Made a new CA")
-		require.InDelta(t, expiry, s.Metric(t, "mirrorgate_certificate_expiry_timestamp_seconds"), 0, "another certificate")
+		require.InDelta(t, expiry, s.Metric(t, "mirrorgate_certificate_expiry_timestamp_seconds"), 0, "the replicas must have the same certificate")
 	}
 	require.Equal(t, 1, made, "one CA")
 }

@@ -1,7 +1,7 @@
 package install
 
-// The components prometheus and network-policy: the operator's CRDs take them, and
-// what they ask of the program it answers.
+// The components prometheus and network-policy: the operator's CRDs accept them, and the program exports
+// every metric that they query.
 
 import (
 	"encoding/json"
@@ -22,7 +22,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
-// queries are the expressions of the alerts and of the dashboard, by name.
+// queries returns the expressions of the alerts and of the dashboard, by name.
 func queries(t *testing.T, text string) map[string]string {
 	t.Helper()
 	var rules struct {
@@ -62,15 +62,14 @@ func queries(t *testing.T, text string) map[string]string {
 	return all
 }
 
-// exported are the metrics of a process, each with its labels, alone and with their
-// values.
+// exported returns the metrics of a process, each with its labels, both alone and with their values.
 func exported(t *testing.T, server *harness.Server) map[string][]string {
 	t.Helper()
 	_, body := harness.Fetch(t, server.MetricsURL+"/metrics")
 	text := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := text.TextToMetricFamilies(strings.NewReader(body))
 	require.NoError(t, err)
-	names := map[string][]string{"up": {"job", "job=mirrorgate"}} // Prometheus's own
+	names := map[string][]string{"up": {"job", "job=mirrorgate"}} // added by Prometheus itself
 	for name, family := range families {
 		labels := map[string]bool{}
 		for _, m := range family.GetMetric() {
@@ -86,8 +85,8 @@ func exported(t *testing.T, server *harness.Server) map[string][]string {
 	return names
 }
 
-// asked requires that there is what an expression asks for: each metric, with the
-// labels by which it is selected and grouped.
+// asked requires that everything an expression queries exists: each metric, with the labels by which it is
+// selected and grouped.
 func asked(t *testing.T, name, expr string, have map[string][]string) {
 	t.Helper()
 	tree, err := parser.NewParser(parser.Options{}).ParseExpr(expr)
@@ -115,7 +114,7 @@ func asked(t *testing.T, name, expr string, have map[string][]string) {
 	require.NotZero(t, metrics, name)
 }
 
-func TestMonitoringIsTakenByItsCRDsAndAsksForMetricsThatThereAre(t *testing.T) {
+func TestMonitoringIsAcceptedByItsCRDsAndQueriesExistingMetrics(t *testing.T) {
 	require.NoError(t, env.InstallCRDs(t.Context(), "servicemonitors", "prometheusrules"))
 	text := overlay(t, "self-cert", "gateway-api", "istio", "prometheus", "network-policy")
 	install(t, text, "Deployment", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
@@ -137,7 +136,7 @@ func TestMonitoringIsTakenByItsCRDsAndAsksForMetricsThatThereAre(t *testing.T) {
 	requireScraped(t, text)
 }
 
-// requireScraped requires that the ServiceMonitor finds the Service and its port.
+// requireScraped requires that the ServiceMonitor selects the Service and its port.
 func requireScraped(t *testing.T, text string) {
 	t.Helper()
 	found := byName(t, text)

@@ -1,7 +1,7 @@
 package install
 
-// The component proxy: its pods are admitted, and what they run does what the
-// Deployment counts on.
+// The component proxy: its pods are admitted, and the program that they run behaves as the Deployment
+// expects.
 
 import (
 	"encoding/json"
@@ -23,7 +23,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
-// proxyParts are the Deployment and the ConfigMap of the component.
+// proxyParts returns the Deployment and the ConfigMap of the component.
 func proxyParts(t *testing.T, text string) (deployment appsv1.Deployment, config corev1.ConfigMap) {
 	t.Helper()
 	found := byName(t, text)
@@ -54,7 +54,7 @@ func TestProxyComponentIsReadyReloadsItsConfigMapAndDrains(t *testing.T) {
 		require.NoError(t, l.Close())
 		ports[p.Name] = l.Addr().String()
 		addresses = append(addresses, fmt.Sprintf("0.0.0.0:%d", p.ContainerPort), ports[p.Name])
-		require.Contains(t, config.Data["proxy.yaml"], addresses[len(addresses)-2], "where the Deployment says that it listens")
+		require.Contains(t, config.Data["proxy.yaml"], addresses[len(addresses)-2], "the address at which the Deployment expects it to listen")
 	}
 	config.Data["proxy.yaml"] = strings.NewReplacer(addresses...).Replace(config.Data["proxy.yaml"])
 	folder := t.TempDir()
@@ -63,14 +63,14 @@ func TestProxyComponentIsReadyReloadsItsConfigMapAndDrains(t *testing.T) {
 	for _, arg := range container.Args {
 		args = append(args, strings.ReplaceAll(arg, container.VolumeMounts[0].MountPath, folder))
 	}
-	cmd := exec.Command(env.Binary, args...) //nolint:noctx // ended by a signal, and must end clean
+	cmd := exec.Command(env.Binary, args...) //nolint:noctx // ended by a signal, and must exit cleanly
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	probe := func(p *corev1.Probe) int {
 		status, _ := harness.Fetch(t, "http://"+ports[p.HTTPGet.Port.String()]+p.HTTPGet.Path)
 		return status
 	}
-	harness.Eventually(t, func() bool { return probe(container.ReadinessProbe) == http.StatusOK }, "not ready")
+	harness.Eventually(t, func() bool { return probe(container.ReadinessProbe) == http.StatusOK }, "the proxy does not become ready")
 	require.Equal(t, http.StatusOK, probe(container.LivenessProbe))
 
 	primary := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "primary") }))
@@ -82,18 +82,18 @@ func TestProxyComponentIsReadyReloadsItsConfigMapAndDrains(t *testing.T) {
 	harness.Eventually(t, func() bool {
 		_, body := harness.Fetch(t, "http://"+ports["http"])
 		return body == "primary"
-	}, "the new ConfigMap is not served")
+	}, "the proxy does not serve the new ConfigMap")
 
 	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
-	harness.Eventually(t, func() bool { return probe(container.ReadinessProbe) == http.StatusServiceUnavailable }, "still ready")
+	harness.Eventually(t, func() bool { return probe(container.ReadinessProbe) == http.StatusServiceUnavailable }, "the proxy does not become unready")
 	_, body := harness.Fetch(t, "http://"+ports["http"])
-	require.Equal(t, "primary", body, "served until Services have forgotten it")
+	require.Equal(t, "primary", body, "requests are served until Services no longer list the pod")
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	select {
 	case err := <-ended:
 		require.NoError(t, err)
 	case <-time.After(time.Duration(*deployment.Spec.Template.Spec.TerminationGracePeriodSeconds) * time.Second):
-		t.Fatal("the kubelet would have killed it")
+		t.Fatal("the proxy took so long that the kubelet would have killed it")
 	}
 }

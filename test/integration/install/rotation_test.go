@@ -34,17 +34,16 @@ import (
 var rotating = flag.Duration("rotating", 10*time.Second, "how long certificates rotate under writes, in each mode")
 
 const (
-	// perSecond is how many routes are written in a second.
+	// perSecond is the number of routes written per second.
 	perSecond = 200
-	// short makes a leaf rotate every six seconds, and the CA every 24. A renewal has
-	// three seconds, on a machine that may have much else to do.
+	// short makes a leaf rotate every six seconds and the CA every 24. A renewal has three seconds, on a
+	// machine that may be busy.
 	short = "9s"
-	// long lasts until another replica leads when the leader has ended, which makes the certificates.
+	// long lasts until another replica leads after the leader, which makes the certificates, has ended.
 	long = "1m"
 )
 
-// renewal returns a function that waits until every replica serves another
-// certificate than now.
+// renewal returns a function that waits until every replica serves a different certificate than now.
 func renewal(t *testing.T, servers ...*harness.Server) func() {
 	t.Helper()
 	before := map[*harness.Server]float64{}
@@ -54,18 +53,16 @@ func renewal(t *testing.T, servers ...*harness.Server) func() {
 	return func() {
 		t.Helper()
 		for s, n := range before {
-			harness.Eventually(t, func() bool { return s.Metric(t, "mirrorgate_certificate_renewals_total") > n }, "no renewal")
+			harness.Eventually(t, func() bool { return s.Metric(t, "mirrorgate_certificate_renewals_total") > n }, "the replica does not renew its certificate")
 		}
 	}
 }
 
-// load is what rotations must not harm: writes, and new connections. The API server
-// keeps its own open for long, so the test connects as well, and trusts whom the
-// webhook configuration says.
+// load is the traffic that rotations must not disturb: writes and new connections. The API server keeps its
+// own connections open for long, so the test connects too, and trusts the CA in the webhook configuration.
 type load struct {
 	writes *harness.Writer
-	// hangUp ends the connecting, and returns how often it went right and what
-	// went wrong.
+	// hangUp stops connecting, and returns the number of successful connections and the errors.
 	hangUp func() (int, []error)
 }
 
@@ -110,7 +107,7 @@ func connect(ctx context.Context, api kubernetes.Interface) error {
 	return conn.Close()
 }
 
-// unharmed requires that all went right, and that there was something of it.
+// unharmed requires that every write and connection succeeded, and that there were some.
 func (l load) unharmed(t *testing.T) {
 	t.Helper()
 	connections, errs := l.hangUp()
@@ -121,7 +118,7 @@ func (l load) unharmed(t *testing.T) {
 	require.Positive(t, connections)
 }
 
-// steady requires that as much was written as was asked for, where rotation is what a machine is there for
+// steady requires that routes were written at the full rate, if the machine is reserved for the rotation test
 // (`make rotation`).
 func (l load) steady(t *testing.T) {
 	t.Helper()
@@ -134,15 +131,15 @@ func (l load) steady(t *testing.T) {
 type rotated struct {
 	front   *front
 	servers [2]*harness.Server
-	// launch starts the replica of that place.
+	// launch starts the replica with the given index.
 	launch func(n int) *harness.Server
-	// rotate lets the certificate be renewed, where that does not happen by itself. remove takes away
-	// what the replicas have it from, and corrupt spoils it.
+	// rotate triggers a renewal of the certificate, where none happens by itself. remove deletes the source
+	// from which the replicas get it, and corrupt damages the source.
 	rotate, remove, corrupt func()
 }
 
-// unharmedBut requires that of what is written and connected nothing goes wrong but what a replica that is
-// killed was busy with; then comes more, until all is well.
+// unharmedBut requires that no write or connection fails except those that were in progress at a replica when
+// it was killed; then it calls more and waits until all is well.
 func (l load) unharmedBut(t *testing.T, kill, more func()) {
 	t.Helper()
 	kill()
@@ -152,17 +149,17 @@ func (l load) unharmedBut(t *testing.T, kill, more func()) {
 	refused := 0
 	for _, f := range l.writes.Stop() {
 		if !errors.Is(f.Err, harness.ErrAsWritten) {
-			require.Less(t, f.Began, gone.Add(time.Second), "not under way when the replica was killed: %s", f)
+			require.Less(t, f.Began, gone.Add(time.Second), "not in progress when the replica was killed: %s", f)
 			refused++
 		}
 	}
 	t.Logf("of %d writes, %.0f in a second, refused: %d", l.writes.Done(), l.writes.Rate(), refused)
-	require.LessOrEqual(t, refused, 2*l.writes.Routes(), "more than a mutating and a validating call of each route")
+	require.LessOrEqual(t, refused, 2*l.writes.Routes(), "more failures than one mutating and one validating call per route")
 	connections, errs := l.hangUp()
-	require.LessOrEqual(t, len(errs), 1, "of %d connections one can be made with the replica when it is killed: %v", connections, errs)
+	require.LessOrEqual(t, len(errs), 1, "of %d connections, at most one can be open to the replica when it is killed: %v", connections, errs)
 }
 
-// The sources of a certificate, each with a program to install.
+// The sources of a certificate, each with the program to install.
 var modes = map[string]func(t *testing.T, program, life string) *rotated{
 	"self": func(t *testing.T, program, life string) *rotated {
 		r, ns := &rotated{front: newFront(t)}, env.Namespace(t)
@@ -180,7 +177,7 @@ var modes = map[string]func(t *testing.T, program, life string) *rotated{
 		}
 		return r
 	},
-	"cert-manager, with an issuer of ours": func(t *testing.T, program, _ string) *rotated {
+	"cert-manager, with an issuer of its own": func(t *testing.T, program, _ string) *rotated {
 		require.NoError(t, env.InstallCRDs(t.Context(), "cert-manager"))
 		r, ns := &rotated{front: newFront(t)}, env.Namespace(t)
 		register(t, r.front)
@@ -236,7 +233,7 @@ func (r *rotated) start(t *testing.T) {
 	r.front.use(r.servers[:]...)
 }
 
-// endLeader ends the leader as Kubernetes ends a pod, and starts another in its place.
+// endLeader ends the leader as Kubernetes ends a pod, and starts a new replica in its place.
 func (r *rotated) endLeader(t *testing.T) {
 	t.Helper()
 	leads, _ := leader(t, r.servers[:]...)
@@ -276,7 +273,7 @@ func TestRotationUnderWritesLosesNone(t *testing.T) {
 	}
 }
 
-// clocked is the program with a clock that set moves.
+// clocked builds the program with a clock that set moves.
 func clocked(t *testing.T) (binary string, set func(wrong time.Duration)) {
 	t.Helper()
 	dir := t.TempDir()
@@ -300,7 +297,7 @@ func clocked(t *testing.T) (binary string, set func(wrong time.Duration)) {
 	return binary, set
 }
 
-func TestRotationSurvivesWhatHappensToItsSourceItsClockAndItsLeader(t *testing.T) {
+func TestRotationSurvivesFaultsOfItsSourceItsClockAndItsLeader(t *testing.T) {
 	binary, set := clocked(t)
 	for mode, start := range modes {
 		t.Run(mode, func(t *testing.T) {
@@ -319,15 +316,15 @@ func TestRotationSurvivesWhatHappensToItsSourceItsClockAndItsLeader(t *testing.T
 				rotations++
 			}
 			for began := time.Now(); ; {
-				after("what it is read from is gone", r.remove)
-				after("what it is read from is corrupted", r.corrupt)
+				after("the source of the certificate is deleted", r.remove)
+				after("the source of the certificate is corrupted", r.corrupt)
 				for _, wrong := range jumps {
 					after(fmt.Sprintf("the clocks of all replicas are wrong by %s", wrong), func() { set(wrong) })
 				}
 				set(0)
-				t.Log("the leader is ended, and another started")
+				t.Log("the leader ends, and a new replica starts")
 				r.endLeader(t)
-				after("and certificates rotate", r.rotate)
+				after("certificates rotate with the new replica", r.rotate)
 				if time.Since(began) >= *rotating {
 					break
 				}
@@ -337,7 +334,7 @@ func TestRotationSurvivesWhatHappensToItsSourceItsClockAndItsLeader(t *testing.T
 			l.steady(t)
 
 			if mode == "self" {
-				return // it has a test of its own, as there the leader makes the certificate
+				return // the self-managed mode has its own test, since there the leader makes the certificate
 			}
 			l = newLoad(t)
 			l.writes.Flows(t, 50)
@@ -353,9 +350,9 @@ func TestRotationSurvivesWhatHappensToItsSourceItsClockAndItsLeader(t *testing.T
 
 var jumps = []time.Duration{48 * time.Hour, 0, -48 * time.Hour, time.Minute}
 
-// TestClockThatJumps is quiet, so that no answer of the API server sets anything
-// right at once.
-func TestReplicaIsReadyWhateverItsClockDoes(t *testing.T) {
+// TestReplicaStaysReadyWhenItsClockJumps causes no traffic, so that no response of the API server corrects
+// anything early.
+func TestReplicaStaysReadyWhenItsClockJumps(t *testing.T) {
 	binary, set := clocked(t)
 	register(t, newFront(t))
 	server := launchProgram(t, binary, env.Namespace(t), "--certs", "self")
@@ -369,9 +366,9 @@ func TestReplicaIsReadyWhateverItsClockDoes(t *testing.T) {
 	}
 }
 
-// TestLeaderThatIsKilled deletes the Secret, and kills the leader when the next CA
-// is made and has issued nothing.
-func TestLeaderThatIsKilledInTheMiddleOfARotationIsContinued(t *testing.T) {
+// TestKilledLeadersRotationIsContinued deletes the Secret, and kills the leader when the next CA has been
+// made but has issued no certificate.
+func TestKilledLeadersRotationIsContinued(t *testing.T) {
 	ns, servers := pair(t, "--certs", "self", "--cert-life", "1m") // more than the 15 s until another leads
 	waitArmed(t)
 	leads, follows := leader(t, servers[:]...)
@@ -382,7 +379,7 @@ func TestLeaderThatIsKilledInTheMiddleOfARotationIsContinued(t *testing.T) {
 	env.MustKubectl(t, "", "-n", ns, "delete", "secret", certs.SelfSecret)
 	harness.Eventually(t, func() bool { return made() > before }, "no new CA")
 	l.unharmedBut(t, leads.Kill, func() {
-		harness.Eventually(t, func() bool { return follows.Metric(t, "leader_election_master_status") == 1 }, "nobody leads")
+		harness.Eventually(t, func() bool { return follows.Metric(t, "leader_election_master_status") == 1 }, "no replica leads")
 		renewed()
 	})
 }

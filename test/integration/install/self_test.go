@@ -12,7 +12,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
-func TestSelfManagedRefusesASecretThatIsNotOurs(t *testing.T) {
+func TestSelfManagedRefusesASecretOfAnotherOwner(t *testing.T) {
 	ns := env.Namespace(t)
 	env.MustKubectl(t, "", "-n", ns, "create", "secret", "generic", certs.SelfSecret, "--from-literal=tls.crt=theirs")
 	register(t, newFront(t))
@@ -29,7 +29,7 @@ func TestSelfManagedRefusesASecretThatIsNotOurs(t *testing.T) {
 	waitReady(t, server)
 }
 
-func TestNothingIsDeniedBeforeItIsProvedThatDenialsWork(t *testing.T) {
+func TestNothingIsDeniedBeforeDenialsAreProvedToWork(t *testing.T) {
 	f := newFront(t)
 	register(t, f)
 	work := env.Namespace(t)
@@ -42,12 +42,12 @@ spec:
   - filters: [{type: RequestMirror, requestMirror: {backendRef: {name: primary, port: 80}}}]
     backendRefs: [{name: primary, port: 80}]
 `
-	env.MustKubectl(t, selfMirror, "-n", work, "create", "-f", "-") // nobody answers yet
+	env.MustKubectl(t, selfMirror, "-n", work, "create", "-f", "-") // no replica answers yet
 	server := launch(t, env.Namespace(t), "--certs", "auto")
 	waitReady(t, server)
 	require.Contains(t, server.Log(), "source=self")
-	// Nothing leads from the front to it yet, so no proof can succeed.
-	harness.Eventually(t, func() bool { return strings.Contains(server.Log(), "was not denied in a dry run") }, "no failed proof is told")
+	// Nothing connects the front to it yet, so no proof can succeed.
+	harness.Eventually(t, func() bool { return strings.Contains(server.Log(), "was not denied in a dry run") }, "no failed proof is logged")
 	v, err := clientset(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), "mirrorgate", metav1.GetOptions{})
 	require.NoError(t, err)
 	for _, w := range v.Webhooks {
@@ -55,11 +55,11 @@ spec:
 	}
 	f.use(server)
 	waitArmed(t)
-	harness.Eventually(t, func() bool { return server.Metric(t, "mirrorgate_webhook_armed") == 2 }, "not told")
+	harness.Eventually(t, func() bool { return server.Metric(t, "mirrorgate_webhook_armed") == 2 }, "the metric does not report that the webhooks fail closed")
 	_, stderr, err := env.Try(t, selfMirror, "-n", env.Namespace(t), "create", "-f", "-")
 	require.Error(t, err)
 	require.Contains(t, stderr, "MirrorsItself")
-	require.Empty(t, env.MustKubectl(t, "", "-n", "default", "get", "httproutes,virtualservices", "-o", "name"), "a proof is stored")
+	require.Empty(t, env.MustKubectl(t, "", "-n", "default", "get", "httproutes,virtualservices", "-o", "name"), "a proof was stored")
 }
 
 func TestManifestsAreAppliedAgainOverARunningMirrorgate(t *testing.T) {

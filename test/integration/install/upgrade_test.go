@@ -1,8 +1,7 @@
 package install
 
-// One version of mirrorgate in place of another, there and back, while routes are
-// written. The other version is the commit before the last one that changed the
-// product.
+// One version of mirrorgate replaces another, and is rolled back, while routes are written. The other version
+// is the commit before the last one that changed the product.
 
 import (
 	"os/exec"
@@ -16,10 +15,10 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
-// product is what a release consists of.
+// product is the list of paths that make up a release.
 var product = []string{"certs", "cmd", "go.mod", "internal", "manifests", "patch", "webhook"}
 
-// git runs in the repository, whoever owns it.
+// git runs git in the repository, whichever user owns it.
 func git(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "git", append([]string{"-c", "safe.directory=*", "-C", harness.Root()}, args...)...)
@@ -27,9 +26,8 @@ func git(t *testing.T, args ...string) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
-// previous is the folder of the version before this one. A checkout without its
-// history has none: then it is this version, and the test shows no more than that
-// replicas can be replaced.
+// previous returns the folder of the previous version. A checkout without history has none: then this version
+// replaces itself, and the test only shows that replicas can be replaced.
 func previous(t *testing.T) string {
 	t.Helper()
 	commit := "HEAD"
@@ -44,12 +42,12 @@ func previous(t *testing.T) string {
 		_, err = git(t, "archive", "--format=tar", "--output="+filepath.Join(dir, "source.tar"), commit)
 	}
 	if err != nil {
-		t.Logf("no history (%v): replaced by itself", err)
+		t.Logf("no history (%v): this version replaces itself", err)
 		return harness.Root()
 	}
 	out, err := exec.CommandContext(t.Context(), "tar", "-C", dir, "-xf", filepath.Join(dir, "source.tar")).CombinedOutput()
 	require.NoError(t, err, string(out))
-	t.Logf("the version before is %s", commit)
+	t.Logf("the previous version is %s", commit)
 	return dir
 }
 
@@ -59,7 +57,7 @@ type version struct {
 	webhooks string
 }
 
-// registered is the webhook configurations of the manifests in a folder of sources.
+// registered returns the webhook configurations of the manifests in a folder of sources.
 func registered(t *testing.T, source string) string {
 	t.Helper()
 	text := env.MustKubectl(t, "", "kustomize", filepath.Join(source, "manifests", "overlays", "default"))
@@ -69,12 +67,11 @@ func registered(t *testing.T, source string) string {
 	return strings.Join(parts, "\n---\n")
 }
 
-// rollOut does what applying a version's manifests does: first the webhook
-// configurations, then one new replica after the other, each ready before an old
-// one gets no new connections and ends.
+// rollOut has the effect of applying a version's manifests: first the webhook configurations change, then one
+// replica after another is replaced, each new one ready before an old one gets no new connections and ends.
 func rollOut(t *testing.T, ns string, f *front, to version, servers []*harness.Server) []*harness.Server {
 	t.Helper()
-	// There were versions that kept the failure policy for themselves.
+	// Some older versions owned the failure policy field themselves.
 	env.MustKubectl(t, webhooks(t, f, to.webhooks), "apply", "--server-side", "--force-conflicts", "-f", "-")
 	for range servers {
 		renewed := launchProgram(t, to.binary, ns, "--certs", "self")
@@ -115,7 +112,7 @@ func TestUpgradeAndRollbackUnderWritesDenyNone(t *testing.T) {
 	l := newLoad(t)
 	for _, to := range []version{after, before} {
 		servers = rollOut(t, ns, f, to, servers)
-		// What one version has parked the other brings back.
+		// A mirror that one version has parked, the other restores.
 		flip("1", "active")
 		flip("0", "parked")
 	}

@@ -20,15 +20,14 @@ import (
 // author is a tool that writes routes.
 type author struct {
 	name string
-	// owner is the field manager that the tool's rules belong to, alone.
+	// owner is the field manager that alone owns the tool's rules.
 	owner string
-	// quiet is set for tools whose repeated write leaves the resource version.
+	// quiet is true for tools whose repeated write keeps the resource version.
 	quiet bool
-	// write makes the cluster what now says; before is what the same tool has
-	// written last, "" at first.
+	// write changes the cluster to the manifest now; before is the last manifest that the same tool wrote, ""
+	// at first.
 	write func(s *site, f form, before, now string)
-	// diff fails the test unless the tool shows no difference; nil where the tool
-	// has no such thing.
+	// diff fails the test unless the tool shows no difference; it is nil if the tool has no diff.
 	diff func(s *site, f form, now string)
 }
 
@@ -59,7 +58,7 @@ func apply(flags ...string) func(*site, form, string, string) {
 	}
 }
 
-// diff is kubectl diff: it ends with status 1 when there is a difference.
+// diff is kubectl diff: it exits with status 1 when there is a difference.
 func diff(flags ...string) func(*site, form, string) {
 	return func(s *site, _ form, now string) {
 		s.t.Helper()
@@ -67,7 +66,7 @@ func diff(flags ...string) func(*site, form, string) {
 	}
 }
 
-// created makes a tool of one that can only change what is there.
+// created adapts a tool that can only change existing routes: kubectl creates the route first.
 func created(owner string, change func(*site, form, string, string)) func(*site, form, string, string) {
 	return func(s *site, f form, before, now string) {
 		s.t.Helper()
@@ -81,14 +80,14 @@ func created(owner string, change func(*site, form, string, string)) func(*site,
 	}
 }
 
-// replace drops all annotations, ours among them.
+// replace removes all annotations, mirrorgate's included.
 func replace(s *site, _ form, _, now string) {
 	s.t.Helper()
 	s.kubectl(now, "replace", "-f", "-")
 }
 
-// edit opens the stored route, annotations and placeholders included, and writes
-// the manifest's spec over that.
+// edit opens the stored route, annotations and placeholders included, and replaces its spec with the
+// manifest's.
 func edit(s *site, f form, _, now string) {
 	s.t.Helper()
 	live := s.get(f.resource, "httpbin")
@@ -121,9 +120,9 @@ func patchJSON(s *site, f form, _, now string) {
 	s.kubectl("", "patch", f.resource, "httpbin", "--type=json", "-p", body)
 }
 
-// helm3 sends what Helm 3 does for custom resources: the JSON merge patch from
-// the last release's manifest to the new one's, whatever is live, and nothing
-// when that is empty (pkg/kube/client.go, createPatch).
+// helm3 sends the request that Helm 3 sends for custom resources: the JSON merge patch from the last
+// release's manifest to the new one's, whatever the live object is, and none if the patch is empty
+// (pkg/kube/client.go, createPatch).
 func helm3(s *site, f form, before, now string) {
 	s.t.Helper()
 	body, err := jsonpatch.CreateMergePatch(asJSON(s.t, before), asJSON(s.t, now))
@@ -131,8 +130,8 @@ func helm3(s *site, f form, before, now string) {
 	s.helm(f, body)
 }
 
-// helm4 sends what Helm 4 does without server-side apply, and Helm 3 with
-// --take-ownership: a merge of the last manifest, the new one and the live object.
+// helm4 sends the request of Helm 4 without server-side apply, and of Helm 3 with --take-ownership: a merge
+// of the last manifest, the new one and the live object.
 func helm4(s *site, f form, before, now string) {
 	s.t.Helper()
 	live, err := s.get(f.resource, "httpbin").MarshalJSON()
@@ -149,8 +148,8 @@ func (s *site) helm(f form, body []byte) {
 	}
 }
 
-// argoDiff is Argo CD's server-side diff: a forced dry run as argocd-controller,
-// compared with the live object.
+// argoDiff is Argo CD's server-side diff: a forced dry run as argocd-controller, compared with the live
+// object.
 func argoDiff(s *site, f form, now string) {
 	s.t.Helper()
 	predicted := object(s.t, s.kubectl(now, "apply", "-f", "-", "--server-side", "--force-conflicts",
@@ -158,7 +157,7 @@ func argoDiff(s *site, f form, now string) {
 	sameRoute(s.t, s.get(f.resource, "httpbin"), predicted)
 }
 
-// sameRoute compares all of two versions of a route that a tool looks at.
+// sameRoute compares the parts of two versions of a route that a tool compares.
 func sameRoute(t *testing.T, want, got *unstructured.Unstructured) {
 	t.Helper()
 	assert.Equal(t, spec(want), spec(got))

@@ -16,8 +16,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
-// TestDryRun compares, for every way to write, what a dry run promises with what
-// the same write then stores, in both states; the dry run itself stores nothing.
+// TestDryRun compares, for every way to write and in both states, the result of a dry run with the result of
+// the same write; the dry run itself stores nothing.
 func TestDryRun(t *testing.T) {
 	env.Serve(t)
 	writes := []struct {
@@ -66,8 +66,7 @@ func TestDryRun(t *testing.T) {
 	}
 }
 
-// TestSamePlaceholder asks two replicas, and a third after they have ended, for
-// the same decision.
+// TestSamePlaceholder asks for the same decision from two replicas, and from a third after they have ended.
 func TestSamePlaceholder(t *testing.T) {
 	first, second := env.Serve(t), env.Serve(t)
 	s := newSite(t)
@@ -79,7 +78,7 @@ func TestSamePlaceholder(t *testing.T) {
 		stored[f.name] = asText(spec(u))
 		answers[f.name] = review(t, first, s.ns, f, false)
 		assert.Contains(t, answers[f.name], "x-mirrorgate-parked-")
-		assert.Equal(t, answers[f.name], review(t, second, s.ns, f, false), "another replica")
+		assert.Equal(t, answers[f.name], review(t, second, s.ns, f, false), "the other replica")
 		assert.Equal(t, answers[f.name], review(t, second, s.ns, f, true), "dry run")
 	}
 	first.Stop(t)
@@ -96,8 +95,8 @@ func nameOfForm(f form) string {
 	return strings.NewReplacer(" ", "-", ",", "").Replace(strings.ToLower(f.name))
 }
 
-// review sends one replica what the API server does for a new route, and returns
-// its patch.
+// review sends one replica the request that the API server sends for a new route, and returns the replica's
+// patch.
 func review(t *testing.T, server *harness.Server, namespace string, f form, dryRun bool) string {
 	t.Helper()
 	u := object(t, f.with(25))
@@ -118,7 +117,7 @@ func review(t *testing.T, server *harness.Server, namespace string, f form, dryR
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL+"/mutate", strings.NewReader(body))
 	require.NoError(t, err)
 	req.Header.Set("Content-Type", "application/json")
-	// The certificate is the replica's own affair; the API server checks it.
+	// The client does not verify the replica's own certificate; the API server does.
 	insecure := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
 	resp, err := insecure.Do(req)
 	require.NoError(t, err)

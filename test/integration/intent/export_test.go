@@ -11,8 +11,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// export is what kubectl get -o yaml shows, annotations and placeholders
-// included, without what ties it to one stored object.
+// export returns the output of kubectl get -o yaml, annotations and placeholders included, without the fields
+// that tie it to one stored object.
 func (s *site) export(f form) *unstructured.Unstructured {
 	s.t.Helper()
 	u := object(s.t, s.kubectl("", "get", f.resource, "httpbin", "-o", "yaml"))
@@ -21,7 +21,7 @@ func (s *site) export(f form) *unstructured.Unstructured {
 	return u
 }
 
-// strip removes our annotations and leaves the placeholders.
+// strip removes mirrorgate's annotations and keeps the placeholders.
 func strip(u *unstructured.Unstructured) *unstructured.Unstructured {
 	u = u.DeepCopy()
 	annotations := u.GetAnnotations()
@@ -32,8 +32,8 @@ func strip(u *unstructured.Unstructured) *unstructured.Unstructured {
 	return u
 }
 
-// TestExport writes back what was read from the cluster while the mirror was
-// parked, by every tool: it means a parked mirror, in whatever state it arrives.
+// TestExport writes back, with every tool, a route that was read from the cluster while its mirror was
+// parked: it still means a parked mirror, in whatever state it is written.
 func TestExport(t *testing.T) {
 	env.Serve(t)
 	tools := map[string][]string{
@@ -54,7 +54,7 @@ func TestExport(t *testing.T) {
 				s.kubectl(bare, args...)
 				u := s.wait(f.resource, "httpbin", isParked)
 				assert.Equal(t, spec(before), spec(u))
-				assert.Equal(t, parked(before), parked(u), "the entry comes from the stored route")
+				assert.Equal(t, parked(before), parked(u), "the record comes from the stored route")
 				s.kubectl(text(t, full), args...)
 				assert.Equal(t, spec(before), spec(s.wait(f.resource, "httpbin", isParked)))
 
@@ -86,8 +86,8 @@ func TestExportToNewRoute(t *testing.T) {
 			s.come()
 			assert.Equal(t, declared(t, f.with(25)), spec(s.wait(f.resource, "httpbin", active)))
 
-			// A new route made of the rest: what the placeholder stood for is
-			// known to nobody. It is said, and goes with the next real manifest.
+			// A new route is made from the rest: the mirror behind the placeholder is lost. A warning reports
+			// this, and the next real manifest removes the placeholder.
 			s.kubectl("", "delete", f.resource, "httpbin")
 			_, warnings, err := env.Try(t, text(t, strip(full)), "-n", s.ns, "create", "-f", "-")
 			require.NoError(t, err)
@@ -100,9 +100,8 @@ func TestExportToNewRoute(t *testing.T) {
 	}
 }
 
-// TestRulesMove edits the stored route while its mirror is parked, as in kubectl
-// edit: the parked mirror goes where its rule goes, comes back as often as its
-// rule was copied, and is gone with its rule.
+// TestRulesMove edits the stored route while its mirror is parked, as kubectl edit does: the parked mirror
+// moves with its rule, is restored once for each copy of the rule, and is removed with its rule.
 func TestRulesMove(t *testing.T) {
 	env.Serve(t)
 	cases := []struct {
@@ -159,7 +158,7 @@ func rulesOf(t *testing.T, u *unstructured.Unstructured, edit func([]any) []any)
 	return rules
 }
 
-// markMirrors makes rules with a mirror known by the same text as parked ones.
+// markMirrors gives rules with an active mirror the same text that parked ones have, so that only finds both.
 func markMirrors(rules []any) []any {
 	for _, rule := range rules {
 		if text := asText(rule); strings.Contains(text, "irror") {

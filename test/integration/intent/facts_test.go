@@ -10,9 +10,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// TestInlineWins writes the mirror again beside its placeholder, as somebody
-// does who edits the stored route: what is written replaces what was parked.
-func TestInlineWins(t *testing.T) {
+// TestMirrorWrittenBesideItsPlaceholderReplacesIt writes the mirror again beside its placeholder, as a user
+// may who edits the stored route: the written mirror replaces the parked one.
+func TestMirrorWrittenBesideItsPlaceholderReplacesIt(t *testing.T) {
 	env.Serve(t)
 	for _, f := range forms {
 		t.Run(f.name, func(t *testing.T) {
@@ -63,8 +63,8 @@ func addMirror(to, from map[string]any) {
 	}
 }
 
-// TestWritesRaceFlips lets an author write and delete a mirror while its variant
-// comes and goes: the last write is what counts, whenever a touch fell.
+// TestWritesRaceFlips lets an author write and delete a mirror while its variant appears and disappears: the
+// last write decides, whenever a touch happens.
 func TestWritesRaceFlips(t *testing.T) {
 	env.Serve(t)
 	for _, f := range forms {
@@ -105,9 +105,9 @@ func TestWritesRaceFlips(t *testing.T) {
 	}
 }
 
-// TestTakeOver hands a parked mirror from one applying tool to another. The new
-// one owns the rules alone, and the mirror lives on.
-func TestTakeOver(t *testing.T) {
+// TestRouteMovesToAnotherTool hands a parked mirror from one applying tool to another. The new tool becomes
+// the only owner of the rules, and the mirror is kept.
+func TestRouteMovesToAnotherTool(t *testing.T) {
 	env.Serve(t)
 	for _, f := range forms {
 		t.Run(f.name, func(t *testing.T) {
@@ -122,7 +122,7 @@ func TestTakeOver(t *testing.T) {
 			assert.Equal(t, spec(before), spec(u))
 			assert.Equal(t, []string{"kubectl"}, owners(t, u))
 
-			// As kustomize-controller does with what kubectl has applied.
+			// As kustomize-controller does with routes that kubectl has applied.
 			manifest := object(t, f.with(25))
 			manifest.SetNamespace(s.ns)
 			opts := ssa.DefaultApplyOptions()
@@ -143,9 +143,9 @@ func TestTakeOver(t *testing.T) {
 	}
 }
 
-// TestNotPromised pins down what docs/gitops.md says about a parked mirror: what
-// does not work, and must not work worse than that.
-func TestNotPromised(t *testing.T) {
+// TestKnownLimitations pins down the limitations of a parked mirror that docs/gitops.md lists: behaviour that is
+// not supported, and must not get worse.
+func TestKnownLimitations(t *testing.T) {
 	env.Serve(t)
 	for _, f := range forms {
 		t.Run(f.name, func(t *testing.T) {
@@ -182,7 +182,7 @@ func TestNotPromised(t *testing.T) {
 	})
 }
 
-// mirrorPath is where a script would look for the mirror.
+// mirrorPath is the path at which a script would look for the mirror.
 func mirrorPath(f form) string {
 	switch f.name {
 	case "VirtualService, mirror":

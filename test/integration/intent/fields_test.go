@@ -12,9 +12,9 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
-// TestEveryFieldComesBack parks and restores mirrors of every shape, in every
-// order of two variants, and compares what comes back with what the API server
-// stores for the same manifest where mirrorgate is not asked.
+// TestEveryFieldComesBack parks and restores mirrors of every shape, in every order of two variants, and
+// compares the restored spec with the one that the API server stores for the same manifest without
+// mirrorgate.
 func TestEveryFieldComesBack(t *testing.T) {
 	env.Serve(t)
 	s := newSite(t)
@@ -30,7 +30,7 @@ func TestEveryFieldComesBack(t *testing.T) {
 	stages := []struct {
 		change func(...string)
 		name   string
-		ready  string // the variants that are
+		ready  string // the variants that are ready
 	}{
 		{name: "", ready: ""},
 		{s.come, "httpbin-v2", "httpbin-v2"},
@@ -53,8 +53,8 @@ func TestEveryFieldComesBack(t *testing.T) {
 				assert.Equal(t, want[name], spec(u), name)
 			}
 			if before := seen[name+stage.ready]; before != nil {
-				assert.Equal(t, spec(before), spec(u), "%s, by another way", name)
-				assert.Equal(t, parked(before), parked(u), "%s, by another way", name)
+				assert.Equal(t, spec(before), spec(u), "%s, reached in another order", name)
+				assert.Equal(t, parked(before), parked(u), "%s, reached in another order", name)
 			}
 			seen[name+stage.ready] = u
 		}
@@ -95,8 +95,7 @@ metadata: {name: httpbin-v2}
 spec: {host: httpbin-v2, subsets: [{name: v2, labels: {version: httpbin-v2}}]}
 `
 
-// shapes are the ways to write mirrors to httpbin-v2 and httpbin-v3, by the name
-// of a route.
+// shapes are the ways to write mirrors to httpbin-v2 and httpbin-v3, by the name of a route.
 func shapes() map[string]string {
 	all := map[string]string{}
 	for name, rules := range gatewayShapes {

@@ -18,17 +18,16 @@ var kinds = map[string]schema.GroupVersionKind{
 type form struct {
 	name     string
 	resource string
-	// manifest has the mirror in the lines that end in "# mirror", and $SHARE in
-	// place of its percentage.
+	// manifest has the mirror in the lines that end in "# mirror", and $SHARE in place of its percentage.
 	manifest string
 }
 
-// with is the manifest with its mirror at a percentage.
+// with returns the manifest with its mirror at the given percentage.
 func (f form) with(percent int) string {
 	return strings.ReplaceAll(f.manifest, "$SHARE", strconv.Itoa(percent))
 }
 
-// without is the manifest after its author has deleted the mirror.
+// without returns the manifest after its author has deleted the mirror.
 func (f form) without() string {
 	var lines []string
 	for line := range strings.Lines(f.manifest) {
@@ -44,9 +43,8 @@ const (
 	isParked = "httpbin-v2=parked"
 )
 
-// forms are the kinds of route, with defaults left out and spelled out. The API
-// server adds defaults after admission where a server-side apply left them out,
-// so that every such apply looks like a change.
+// forms are the kinds of route, with defaults omitted and written out. The API server adds defaults after
+// admission where a server-side apply omitted them, so every such apply looks like a change.
 var forms = []form{
 	{"HTTPRoute, defaults omitted", "httproute", `
 apiVersion: gateway.networking.k8s.io/v1

@@ -11,10 +11,9 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// TestIntent follows one mirror through its life, for every form of route and
-// every tool that may write it: written, written again, restored, changed,
-// parked, changed while parked, and deleted while parked, after which it must
-// never come back.
+// TestIntent follows one mirror through all its states, for every form of route and every tool that may write
+// it: written, written again, restored, changed, parked, changed while parked, and deleted while parked,
+// after which it must never come back.
 func TestIntent(t *testing.T) {
 	env.Serve(t)
 	for _, f := range forms {
@@ -27,8 +26,8 @@ func TestIntent(t *testing.T) {
 	}
 }
 
-// TestOlderVersions is the same for authors that still write an older version of
-// the API, while we read and touch the newest.
+// TestOlderVersions does the same for authors that still write an older version of the API, while mirrorgate
+// reads and touches the newest.
 func TestOlderVersions(t *testing.T) {
 	env.Serve(t)
 	for old, f := range map[string]form{"v1beta1": forms[0], "networking.istio.io/v1beta1": forms[3], "networking.istio.io/v1alpha3": forms[4]} {
@@ -42,7 +41,7 @@ func TestOlderVersions(t *testing.T) {
 	}
 }
 
-// lead leads a mirror through its life.
+// lead takes a mirror through all its states.
 func lead(t *testing.T, f form, a author) {
 	t.Helper()
 	l := &life{site: newSite(t), form: f, author: a}
@@ -77,12 +76,12 @@ func lead(t *testing.T, f form, a author) {
 	l.repeats()
 }
 
-// life is a route in the hands of one author.
+// life is a route that one author writes.
 type life struct {
 	*site
 	form
 	author
-	manifest string // written last
+	manifest string // the last manifest written
 }
 
 func (l *life) live() *unstructured.Unstructured { return l.get(l.resource, "httpbin") }
@@ -93,15 +92,14 @@ func (l *life) writes(manifest string) {
 	l.manifest = manifest
 }
 
-// flips waits until an event has moved the mirror, which nobody wrote.
+// flips waits until an event, and no author, has moved the mirror.
 func (l *life) flips(want string) {
 	l.t.Helper()
 	l.wait(l.resource, "httpbin", want)
 	l.is(want)
 }
 
-// is checks that the route means what its manifest says, with its mirrors in the
-// state that is wanted.
+// is checks that the route means the same as its manifest, and that its mirrors have the wanted state.
 func (l *life) is(want ...string) {
 	l.t.Helper()
 	u := l.wait(l.resource, "httpbin", want...)
@@ -115,7 +113,7 @@ func (l *life) is(want ...string) {
 	assertTouchedOnly(l.t, u)
 }
 
-// same checks that the author's tool sees no difference.
+// same checks that the author's tool shows no difference.
 func (l *life) same() {
 	l.t.Helper()
 	if l.diff != nil {
@@ -134,7 +132,7 @@ func assertTouchedOnly(t *testing.T, u *unstructured.Unstructured) {
 	}
 }
 
-// repeats checks that writing the same again changes nothing.
+// repeats checks that writing the same manifest again changes nothing.
 func (l *life) repeats() {
 	l.t.Helper()
 	before := l.live()
@@ -145,8 +143,7 @@ func (l *life) repeats() {
 	assert.Equal(l.t, before.GetGeneration(), after.GetGeneration(), "generation")
 	assert.Equal(l.t, []string{l.owner}, owners(l.t, after), "owners of the rules")
 	if l.quiet {
-		// A repeat may reorder managedFields, which are sorted by times of whole
-		// seconds; it cannot go on for long.
+		// A repeat may reorder managedFields, which are sorted by times of whole seconds; this must end soon.
 		stored := []string{before.GetResourceVersion(), after.GetResourceVersion()}
 		for len(stored) < 6 && stored[len(stored)-1] != stored[len(stored)-2] {
 			l.writes(l.manifest)

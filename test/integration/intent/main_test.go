@@ -1,7 +1,6 @@
-// Package intent tests, against a real API server and with the clients that
-// people use, that a route means what its author wrote: whatever client writes
-// it, whoever else writes it in between, and however often its variant comes and
-// goes.
+// Package intent tests, against a real API server and with the clients that people use, that a route keeps
+// the meaning that its author gave it: with any client, with other writers in between, and however often its
+// variant appears and disappears.
 package intent
 
 import (
@@ -34,8 +33,8 @@ var env *harness.Env
 
 func TestMain(m *testing.M) { harness.MainShared(m, &env) }
 
-// connect holds the client for everything that no user's own tool does. There is
-// one for all tests, since it learns the cluster's resources once.
+// connect returns the client for all requests that no user's tool makes. All tests share it, since it
+// discovers the cluster's resources once.
 var connect struct {
 	once   sync.Once
 	client client.Client
@@ -70,9 +69,8 @@ func text(t *testing.T, u *unstructured.Unstructured) string {
 	return string(out)
 }
 
-// site is a namespace in which the variant httpbin-v2 comes and goes with its
-// Service. The route "fence" mirrors to it too: once that has moved, mirrorgate
-// has heard of the event.
+// site is a namespace in which the variant httpbin-v2 appears and disappears with its Service. The route
+// "fence" mirrors to it too: once the mirror of fence has moved, mirrorgate has processed the event.
 type site struct {
 	t  *testing.T
 	ns string
@@ -89,8 +87,8 @@ spec:
     - {type: RequestMirror, requestMirror: {backendRef: {name: httpbin-v2, port: 80}}}
 `
 
-// idle are the namespaces of sites that are no longer used. Their Deployments go
-// on, which saves every test a namespace's birth and death.
+// idle are the namespaces of sites that are no longer used. Their Deployments keep running, which saves every
+// test the creation and deletion of a namespace.
 var idle struct {
 	sync.Mutex
 	names []string
@@ -98,8 +96,7 @@ var idle struct {
 
 var sites atomic.Int64
 
-// newSite makes a site whose variants are absent: they run already, and nothing
-// but a Service is missing.
+// newSite makes a site whose variants are absent: their pods already run, and only a Service is missing.
 func newSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{t: t}
@@ -129,7 +126,7 @@ func namespace(t *testing.T, name string, labels ...string) {
 	}
 }
 
-// clear leaves the namespace to another site.
+// clear empties the namespace for the next site.
 func (s *site) clear(ctx context.Context) {
 	for _, kind := range append(slices.Collect(maps.Values(kinds)),
 		corev1.SchemeGroupVersion.WithKind("Service"),
@@ -140,7 +137,7 @@ func (s *site) clear(ctx context.Context) {
 		require.NoError(s.t, api(s.t).DeleteAllOf(ctx, u, client.InNamespace(s.ns)))
 	}
 	if s.t.Failed() {
-		return // what is left may fail others
+		return // objects that remain may fail other tests
 	}
 	idle.Lock()
 	defer idle.Unlock()
@@ -188,7 +185,7 @@ func orDefault(names []string) []string {
 	return names
 }
 
-// find returns an object, or nil when there is none.
+// find returns an object, or nil when it does not exist.
 func (s *site) find(resource, name string) (*unstructured.Unstructured, error) {
 	u := &unstructured.Unstructured{}
 	u.SetGroupVersionKind(kinds[resource])
@@ -220,7 +217,7 @@ func (s *site) wait(resource, name string, want ...string) (got *unstructured.Un
 	return got
 }
 
-// until polls until no assertion fails; those that last did are in the failure.
+// until polls until all assertions pass; the failure shows those that failed last.
 func until(t *testing.T, condition func(*assert.CollectT)) {
 	t.Helper()
 	require.EventuallyWithT(t, condition, harness.Wait, 20*time.Millisecond)
@@ -231,7 +228,7 @@ func (s *site) kubectl(stdin string, args ...string) string {
 	return env.MustKubectl(s.t, stdin, append([]string{"-n", s.ns}, args...)...)
 }
 
-// refused runs a kubectl that must fail and returns what it says.
+// refused runs a kubectl command that must fail, and returns its output.
 func (s *site) refused(stdin string, args ...string) string {
 	s.t.Helper()
 	out, err := env.Kubectl(s.t.Context(), stdin, append([]string{"-n", s.ns}, args...)...)
@@ -247,7 +244,7 @@ func (s *site) patch(u *unstructured.Unstructured, p client.Patch, opts ...clien
 	return u
 }
 
-// touch does what the controller does. What admission makes of it is final.
+// touch does the same as the controller. The object that admission makes of it is final.
 func (s *site) touch(u *unstructured.Unstructured) *unstructured.Unstructured {
 	s.t.Helper()
 	body := fmt.Sprintf(`{"metadata":{"annotations":{%q:"touched by a test"}}}`, route.VariantsAnnotation)
@@ -257,10 +254,10 @@ func (s *site) touch(u *unstructured.Unstructured) *unstructured.Unstructured {
 // spec is a route's spec.
 func spec(u *unstructured.Unstructured) any { return u.Object["spec"] }
 
-// parked is a route's parked annotation, "" for none.
+// parked returns a route's parked annotation, or "".
 func parked(u *unstructured.Unstructured) string { return u.GetAnnotations()[route.ParkedAnnotation] }
 
-// owners are the field managers of spec.rules or spec.http, sorted as stored.
+// owners returns the field managers of spec.rules or spec.http, in stored order.
 func owners(t *testing.T, u *unstructured.Unstructured) []string {
 	t.Helper()
 	var names []string
@@ -276,8 +273,7 @@ func owners(t *testing.T, u *unstructured.Unstructured) []string {
 	return names
 }
 
-// declared returns the spec that the API server stores for a manifest where
-// nobody but its own defaults has a say.
+// declared returns the spec that the API server stores for a manifest with its own defaults and no webhook.
 func declared(t *testing.T, manifest string) any {
 	t.Helper()
 	u := object(t, manifest)

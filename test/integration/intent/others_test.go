@@ -11,9 +11,9 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// TestOtherWrites lets somebody else write the route's metadata, status and all
-// that is no rule, parked and active: mirrors stay as they are, and so do the
-// generation and the owner of the rules.
+// TestOtherWrites has another client write the route's metadata, its status and every field outside the
+// rules, while mirrors are parked and active: the mirrors do not change, nor do the generation and the owner
+// of the rules.
 func TestOtherWrites(t *testing.T) {
 	env.Serve(t)
 	for _, f := range forms {
@@ -30,7 +30,7 @@ func TestOtherWrites(t *testing.T) {
 	}
 }
 
-// disturb makes every write that does not concern mirrors.
+// disturb makes every kind of write that does not concern mirrors.
 func (s *site) disturb(f form) {
 	s.t.Helper()
 	before := s.get(f.resource, "httpbin")
@@ -41,7 +41,7 @@ func (s *site) disturb(f form) {
 		{"patch", f.resource, "httpbin", "--type=merge", "-p", `{"metadata":{"finalizers":["example.com/x"]}}`},
 		{"patch", f.resource, "httpbin", "--type=json", "-p", `[{"op":"remove","path":"/metadata/finalizers"}]`},
 		{"patch", f.resource, "httpbin", "--type=merge", "-p", `{"status":` + statusOf[f.resource] + `}`, "--subresource=status"},
-		// An annotation of ours that is lost while its placeholder is there.
+		// One of mirrorgate's annotations is removed while its placeholder stays.
 		{"annotate", f.resource, "httpbin", route.ParkedAnnotation + "-"},
 		{"annotate", f.resource, "httpbin", route.VariantsAnnotation + "-"},
 	} {

@@ -25,8 +25,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
-// editor is what a second webhook does to a route's rules. It is idempotent, as
-// webhooks have to be.
+// editor is the change that a second webhook makes to a route's rules. It is idempotent, as webhooks must be.
 type editor func(u *unstructured.Unstructured, rules []any) []any
 
 var editors = map[string]editor{
@@ -80,7 +79,7 @@ func isResponse(filter any) int {
 	return 0
 }
 
-// nameOf orders rules.
+// nameOf is the key by which rules are ordered.
 func nameOf(rule any) string {
 	if strings.Contains(asText(rule), "/plain") {
 		return "plain"
@@ -100,8 +99,8 @@ func plainRule(u *unstructured.Unstructured, path string) map[string]any {
 	}
 }
 
-// modify sets a header in every rule, and takes care of a modifier that is there:
-// the API allows only one of each type.
+// modify sets a header in every rule. It reuses an existing modifier, since the API allows only one of each
+// type.
 func modify(u *unstructured.Unstructured, rules []any, filterType, direction string) []any {
 	field := strings.ToLower(filterType[:1]) + filterType[1:]
 	for _, rule := range rules {
@@ -121,9 +120,9 @@ func modify(u *unstructured.Unstructured, rules []any, filterType, direction str
 	return rules
 }
 
-// TestSecondWebhook lets another mutating webhook edit the rules before us and
-// after us, invoked again or not. Once its variant is there the route must be
-// exactly what the other webhook alone makes of it, however it got there.
+// TestSecondWebhook has another mutating webhook edit the rules before mirrorgate and after it, reinvoked or
+// not. Once its variant exists, the route must be exactly as the other webhook alone makes it, in whatever
+// order it was written and flipped.
 func TestSecondWebhook(t *testing.T) {
 	env.Serve(t)
 	for _, order := range []string{"a-before", "z-after"} {
@@ -144,11 +143,11 @@ func TestSecondWebhook(t *testing.T) {
 						r.write() // as if from Git: no annotation, no placeholder
 						after := r.becomes(state)
 						if state == "active" {
-							continue // we touch it again and again: what is left of that depends on when one looks
+							continue // mirrorgate keeps touching the route, so its state depends on the moment of the read
 						}
 						r.same(u, after, "written again while parked")
 						if before := seen[r.GetName()]; before != nil {
-							r.same(before, u, "parked another way")
+							r.same(before, u, "parked in another way")
 						}
 						seen[r.GetName()] = u
 					}
@@ -173,10 +172,10 @@ type editedRoute struct {
 	*unstructured.Unstructured
 	editor   string
 	resource string
-	alone    any // the spec where mirrorgate is not asked
+	alone    any // the spec without mirrorgate
 }
 
-// edited returns a route for every editor, in the forms that differ to it.
+// edited returns one route for every editor, in the forms that make a difference to it.
 func (s *site) edited() []*editedRoute {
 	s.t.Helper()
 	var routes []*editedRoute
@@ -199,9 +198,8 @@ func (s *site) edited() []*editedRoute {
 	return routes
 }
 
-// away is the state of a route's mirrors while their variant is absent. Who
-// restores the rules after us, whenever we have changed them, has the last word:
-// the mirror is not parked, and not lost either.
+// away returns the state of a route's mirrors while their variant is absent. A webhook that restores the
+// rules after every change by mirrorgate wins: the mirror is not parked, but it is not lost either.
 func (r *editedRoute) away(order string, again admissionregistrationv1.ReinvocationPolicyType) string {
 	if order == "z-after" && again == "IfNeeded" && strings.Contains(r.editor, "restores") {
 		return "active"
@@ -215,7 +213,7 @@ func (r *editedRoute) same(want, got *unstructured.Unstructured, what string) {
 	assert.Equal(r.t, parked(want), parked(got), "%s: %s", r.editor, what)
 }
 
-// write writes the route as its author does, over all that is stored.
+// write writes the route as its author does, replacing all that is stored.
 func (r *editedRoute) write() {
 	r.t.Helper()
 	u := r.DeepCopy()
@@ -226,7 +224,7 @@ func (r *editedRoute) write() {
 		require.NoError(r.t, api(r.t).Create(r.t.Context(), u), r.editor)
 		return
 	}
-	require.NoError(r.t, retry.RetryOnConflict(retry.DefaultBackoff, func() error { // a touch may come in between
+	require.NoError(r.t, retry.RetryOnConflict(retry.DefaultBackoff, func() error { // a touch may happen in between
 		live, err := r.find(r.resource, r.GetName())
 		if err != nil {
 			return err
@@ -253,12 +251,11 @@ func (r *editedRoute) becomes(state string) (got *unstructured.Unstructured) {
 	return got
 }
 
-// beside is a namespace that the site's second webhook sees and mirrorgate does
-// not.
+// beside is a namespace in which the site's second webhook is called and mirrorgate is not.
 func (s *site) beside() string { return s.ns + "-beside" }
 
-// second serves a second mutating webhook for the site, from this process. Its
-// name tells when it is called: in the order of names.
+// second serves a second mutating webhook for the site from this process. Webhooks are called in the order of
+// their names, so its name determines when it is called.
 func (s *site) second(name string, again admissionregistrationv1.ReinvocationPolicyType) {
 	s.t.Helper()
 	namespace(s.t, s.beside(), "mirrorgate.dev/admission: disabled")
@@ -300,7 +297,7 @@ func (s *site) second(name string, again admissionregistrationv1.ReinvocationPol
 	})
 }
 
-// serveEditors answers with the rules as the route's editor wants them.
+// serveEditors answers with the rules as the route's editor changes them.
 func serveEditors(w http.ResponseWriter, req *http.Request) {
 	var review admissionv1.AdmissionReview
 	u := &unstructured.Unstructured{}
@@ -334,7 +331,7 @@ func asText(v any) string {
 }
 
 func fromText(text string) (m map[string]any) {
-	must(utiljson.Unmarshal([]byte(text), &m)) // whole numbers stay whole
+	must(utiljson.Unmarshal([]byte(text), &m)) // keeps integers as integers
 	return m
 }
 
@@ -342,7 +339,7 @@ func deepCopy(v any) any {
 	return (&unstructured.Unstructured{Object: map[string]any{"v": v}}).DeepCopy().Object["v"]
 }
 
-// must is for what only a mistake in this file can break.
+// must is for errors that only a mistake in this file can cause.
 func must(err error) {
 	if err != nil {
 		panic(err)

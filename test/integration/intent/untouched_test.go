@@ -15,10 +15,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// TestNewerRule stores a route, and then installs a version of its CRD that would
-// refuse it. Moving its mirrors is refused from then on, so the stored state
-// stays behind the decision; whoever writes something else must not notice.
-// Not parallel: it changes the CRD for everybody.
+// TestNewerRule stores a route, and then installs a version of its CRD that would refuse it. From then on its
+// mirrors cannot be moved, so the stored state stays behind the decision; other writes must not be affected.
+// The test is not parallel: it changes the CRD for all tests.
 func TestNewerRule(t *testing.T) {
 	env.Serve(t)
 	for _, f := range forms {
@@ -62,8 +61,8 @@ func TestNewerRule(t *testing.T) {
 	}
 }
 
-// refuse adds a validation rule to a route's CRD for the time of the test: no
-// spec may name the host refused.example.
+// refuse adds a validation rule to a route's CRD until the test ends: no spec may name the host
+// refused.example.
 func (s *site) refuse(f form, field, manifest string) {
 	s.t.Helper()
 	s.changeSchema(f, func(spec map[string]any) {
@@ -80,8 +79,8 @@ func (s *site) refuse(f form, field, manifest string) {
 	})
 }
 
-// changeSchema edits the schema of spec in every version of a route's CRD, for
-// the time of the test. It is not served at once.
+// changeSchema edits the schema of spec in every version of a route's CRD until the test ends. The API server
+// does not serve the change at once.
 func (s *site) changeSchema(f form, edit func(spec map[string]any)) {
 	s.t.Helper()
 	gvk := kinds[f.resource]
@@ -106,10 +105,9 @@ func (s *site) changeSchema(f form, edit func(spec map[string]any)) {
 	})
 }
 
-// TestNewerFields installs a version of a route's CRD that takes fields which
-// nobody knows today, everywhere in the spec, and a new type of filter: they come
-// through parking and restoring, in and beside the mirror.
-// Not parallel: it changes the CRD for everybody.
+// TestNewerFields installs a version of a route's CRD that accepts fields unknown today, everywhere in the
+// spec, and a new type of filter: both survive parking and restoring, in the mirror and beside it. The test
+// is not parallel: it changes the CRD for all tests.
 func TestNewerFields(t *testing.T) {
 	env.Serve(t)
 	for _, f := range forms {
@@ -123,13 +121,13 @@ func TestNewerFields(t *testing.T) {
 			var want any
 			until(t, func(c *assert.CollectT) {
 				want = declared(t, manifest)
-				assert.Equal(c, count, strings.Count(asText(want), newField), "the newer version is not served")
+				assert.Equal(c, count, strings.Count(asText(want), newField), "the API server does not serve the newer version")
 			})
-			// A client-side apply would round the large number, without us as well.
+			// A client-side apply would round the large number even without mirrorgate.
 			for _, args := range [][]string{{"apply", "--server-side", "-f", "-"}, {"replace", "-f", "-"}} {
 				s.kubectl(manifest, args...)
 				u := s.wait(f.resource, "httpbin", isParked)
-				assert.Contains(t, parked(u), newField, "%q: what is parked has them too", args)
+				assert.Contains(t, parked(u), newField, "%q: the parked mirror contains the new fields too", args)
 				assert.Equal(t, count, strings.Count(asText(spec(u))+parked(u), newField), "%q", args)
 				s.come()
 				u = s.wait(f.resource, "httpbin", active)
@@ -145,15 +143,13 @@ func TestNewerFields(t *testing.T) {
 	}
 }
 
-// newField is the name of a field that no CRD has, newFilter a type of filter
-// that none has.
+// newField is the name of a field that no CRD has, newFilter a type of filter that no CRD has.
 const (
 	newField  = "fieldOfTheFuture"
 	newFilter = "FilterOfTheFuture"
 )
 
-// takeNewFields makes a schema keep unknown fields at every level, and take a new
-// type of filter.
+// takeNewFields makes a schema keep unknown fields at every level and accept a new type of filter.
 func takeNewFields(s map[string]any) {
 	if types, ok := s["enum"].([]any); ok && slices.Contains(types, any("RequestMirror")) {
 		s["enum"] = append(types, newFilter)
@@ -171,8 +167,8 @@ func takeNewFields(s map[string]any) {
 	}
 }
 
-// addNewFields adds a field to every object in a value, and a filter of the new
-// type at both ends of every list of filters. It returns how many fields it added.
+// addNewFields adds a field to every object in a value, and a filter of the new type at both ends of every
+// list of filters. It returns how many fields it added.
 func addNewFields(v any) (count int) {
 	switch v := v.(type) {
 	case []any:
@@ -193,9 +189,9 @@ func addNewFields(v any) (count int) {
 	return count
 }
 
-// TestDeletingIsNotJudged keeps a route with a finalizer after its deletion: its
-// mirrors stay where they are, and whatever is written passes.
-func TestDeletingIsNotJudged(t *testing.T) {
+// TestRouteBeingDeletedIsNotValidated keeps a route with a finalizer after its deletion: its mirrors do not
+// move, and every write passes.
+func TestRouteBeingDeletedIsNotValidated(t *testing.T) {
 	env.Serve(t)
 	for _, f := range forms {
 		t.Run(f.name, func(t *testing.T) {
@@ -205,7 +201,7 @@ func TestDeletingIsNotJudged(t *testing.T) {
 			u.SetFinalizers([]string{"example.com/x"})
 			s.create(text(t, u))
 			s.wait(f.resource, "httpbin", isParked)
-			// Bad by any measure: what is parked is unreadable.
+			// Both annotations are invalid: the parked record cannot be read.
 			bad := `{"metadata":{"annotations":{"mirrorgate.dev/parked":"{","mirrorgate.dev/gate":"Maybe"}}}`
 			assert.Contains(t, s.refused("", "patch", f.resource, "httpbin", "--type=merge", "-p", bad), "ParkedInvalid")
 

@@ -12,9 +12,10 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
-// While the webhook is away the controller does alone what both do together: whatever an author writes,
-// the Service soon leads where it should, its selector is what the author means, and stays the author's.
-func TestWebhookIsAway(t *testing.T) {
+// While the webhook is down, the controller alone does the work of both: whatever an author writes, the
+// Service soon leads to its proper target, its selector has the author's meaning, and it stays owned by the
+// author.
+func TestControllerWorksAloneWhileTheWebhookIsDown(t *testing.T) {
 	back := away(t, serve(t))
 	defer back()
 	for name, a := range authors {
@@ -59,23 +60,23 @@ func TestWebhookIsAway(t *testing.T) {
 	}
 }
 
-// A replica that comes back to a Service that was written without it leaves nothing as it was.
-func TestControllerAwayToo(t *testing.T) {
+// A replica that returns to a Service that was written in its absence repairs it completely.
+func TestServiceWrittenWhileEverythingIsDownIsRepaired(t *testing.T) {
 	server := serve(t)
 	s := newSite(t)
 	s.kubectl(manifest("app: httpbin"), "apply", "--server-side", "-f=-")
 	s.mode(product.Proxied, selector{"app": "httpbin"})
 	server.Stop(t)
 	s.kubectl(manifest("app: httpbin"), "apply", "--server-side", "-f=-")
-	require.Equal(t, selector{"app": "httpbin"}, s.service().Spec.Selector, "exactly what the author wrote")
+	require.Equal(t, selector{"app": "httpbin"}, s.service().Spec.Selector, "exactly the author's selector")
 	s.kubectl(manifest("app: httpbin, tier: web"), "apply", "--server-side", "-f=-")
 	require.Equal(t, selector{"app": "httpbin", "tier": "web"}, s.service().Spec.Selector)
 	serve(t)
 	s.becomes(product.Proxied, selector{"app": "httpbin", "tier": "web"})
 }
 
-// Services that nobody asked a proxy for are never sent to us.
-func TestOtherServicesNeverCallUs(t *testing.T) {
+// The webhook is never called for Services that do not ask for a proxy.
+func TestOtherServicesNeverCallTheWebhook(t *testing.T) {
 	server := serve(t)
 	count := func() float64 { return server.Metric(t, "mirrorgate_services_admitted_total") }
 	ns := env.Namespace(t)
@@ -87,9 +88,9 @@ func TestOtherServicesNeverCallUs(t *testing.T) {
 
 	labelled := strings.Replace(manifest("app: httpbin"), "labels: {", "labels: {"+wellknown.Label+": enabled, ", 1)
 	env.MustKubectl(t, labelled, "-n", ns, "apply", "--server-side", "-f=-")
-	require.InDelta(t, before+1, count(), 0, "by its own label")
+	require.InDelta(t, before+1, count(), 0, "called because of the Service's own label")
 	env.MustKubectl(t, "", "-n", ns, "label", "service", "httpbin", "team=shop")
-	require.InDelta(t, before+1, count(), 0, "a label is no matter of ours")
+	require.InDelta(t, before+1, count(), 0, "not called for an unrelated label")
 	env.MustKubectl(t, strings.Replace(labelled, wellknown.Label+": enabled, ", "", 1), "-n", ns, "apply", "--server-side", "-f=-")
-	require.InDelta(t, before+2, count(), 0, "the label goes")
+	require.InDelta(t, before+2, count(), 0, "called when the label is removed")
 }

@@ -17,12 +17,12 @@ import (
 	product "github.com/mirrorgate/mirrorgate/internal/intercept"
 )
 
-// author is somebody who writes the Service with a tool.
+// author is a client that writes the Service with a tool.
 type author struct {
-	// owner is the field manager that the tool has.
+	// owner is the field manager of the tool.
 	owner string
 	write func(s *site, before, after string)
-	// diff is what shows whether the tool would change something.
+	// diff shows whether the tool would change something.
 	diff func(s *site, now string)
 }
 
@@ -49,8 +49,8 @@ var authors = map[string]author{
 			assert.Equal(s.t, ssa.UnchangedAction, entry.Action)
 		},
 	},
-	// As Helm does without server-side apply: what the last manifest, this one and the stored object
-	// make of the keys that differ.
+	// As Helm does without server-side apply: it merges the last manifest, this one and the stored object for
+	// the keys that differ.
 	"Helm's three-way merge": {
 		owner: "helm",
 		write: func(s *site, before, after string) {
@@ -108,8 +108,8 @@ func threeWay(t *testing.T, before, after, stored string) string {
 
 type selector = map[string]string
 
-// Every author, in every mode: applying again changes nothing, every edit of the selector is what the
-// author means from then on, no diff shows anything, and the author stays the only owner.
+// For every author, in every mode: applying again changes nothing, an edit of the selector becomes the
+// author's meaning, no diff shows anything, and the author stays the only owner.
 func TestAuthorsAndModes(t *testing.T) {
 	serve(t)
 	for name, a := range authors {
@@ -147,7 +147,7 @@ func TestAuthorsAndModes(t *testing.T) {
 			edit(product.Proxied, "app: httpbin, tier: db", selector{"app": "httpbin", "tier": "db"})
 			edit(product.Proxied, "app: httpbin", selector{"app": "httpbin"})
 			s.mode(product.Bypass, selector{"app": "httpbin"})
-			// What of it cannot be told in bypass is in docs/design/intercept.md.
+			// docs/design/intercept.md says which edits cannot be detected in bypass.
 			edit(product.Bypass, "app: httpbin, tier: web", selector{"app": "httpbin", "tier": "web"})
 			edit(product.Bypass, "app: httpbin, tier: db", selector{"app": "httpbin", "tier": "db"})
 			edit(product.Bypass, "app: other, tier: db", selector{"app": "other", "tier": "db"})
@@ -160,7 +160,7 @@ func TestAuthorsAndModes(t *testing.T) {
 	}
 }
 
-// A port that is added is served once proxies listen for it, and not a moment before.
+// A port that is added is served once proxies listen on it, and not earlier.
 func TestPortIsAdded(t *testing.T) {
 	serve(t)
 	s := newSite(t)
@@ -174,7 +174,7 @@ func TestPortIsAdded(t *testing.T) {
 	assert.Equal(t, "named", ports)
 }
 
-// The dry run of a write says what the write then stores.
+// The dry run of a write returns the same result as the write.
 func TestDryRunOfAService(t *testing.T) {
 	serve(t)
 	s := newSite(t)

@@ -1,6 +1,6 @@
 // Package intercept tests, against a real API server and with the clients that people use, that a Service
-// with proxies in front of it leads where it should and means what its author wrote. Pods only claim to
-// run here; that traffic follows is test/e2e's to show.
+// with proxies in front of it leads to its proper target and keeps its author's meaning. Pods only claim to
+// run here; test/e2e shows that traffic follows.
 package intercept
 
 import (
@@ -33,7 +33,7 @@ func serve(t *testing.T) *harness.Server {
 	return env.Serve(t, "--no-mesh", "--routes=gateway-api", "--proxy-image=mirrorgate:test")
 }
 
-// site is a namespace with a Service, its primary, and a route when it is told.
+// site is a namespace with a Service, its primary and, if a test asks for it, a route.
 type site struct {
 	t  *testing.T
 	ns string
@@ -60,7 +60,7 @@ spec:
   rules: [{backendRefs: [{name: httpbin-v1, port: 80}]}]
 `
 
-// manifest is the Service with a selector, and ports behind the first.
+// manifest is the Service with the given selector, and ports after the first.
 func manifest(selector string, ports ...string) string {
 	more := ""
 	for _, p := range ports {
@@ -76,7 +76,7 @@ spec:
 `, more, selector)
 }
 
-// newSite makes a namespace that asks for proxies.
+// newSite makes a namespace that is labelled for proxies.
 func newSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{t, env.Namespace(t)}
@@ -98,7 +98,7 @@ func (s *site) service() *corev1.Service {
 	return &o
 }
 
-// leads says where a Service leads.
+// leads returns where a Service leads.
 func leads(o *corev1.Service) product.Mode {
 	switch {
 	case o.Spec.Selector["app"] == wellknown.Sentinel("httpbin") || o.Spec.Selector["name"] == wellknown.Sentinel("httpbin"):
@@ -109,7 +109,7 @@ func leads(o *corev1.Service) product.Mode {
 	return product.Own
 }
 
-// means is the selector of the Service's author.
+// means returns the selector that the Service's author intends.
 func means(t *testing.T, o *corev1.Service) map[string]string {
 	t.Helper()
 	selector, err := product.Original(objects.Read(o), nil, nil)
@@ -117,21 +117,21 @@ func means(t *testing.T, o *corev1.Service) map[string]string {
 	return selector
 }
 
-// becomes waits until the Service leads somewhere, and its author means a selector.
+// becomes waits until the Service leads to the target of a mode, with the author's intended selector.
 func (s *site) becomes(mode product.Mode, selector map[string]string) {
 	s.t.Helper()
 	var o *corev1.Service
 	harness.Eventually(s.t, func() bool {
 		o = s.service()
 		return leads(o) == mode && maps.Equal(means(s.t, o), selector)
-	}, "leads to %s with %v", mode, selector)
+	}, "the Service does not become %s with selector %v", mode, selector)
 	require.Equal(s.t, selector, means(s.t, o))
 	if mode != product.Own {
 		harness.Eventually(s.t, func() bool {
 			out := s.kubectl("", "get", "service", wellknown.OriginName("httpbin"), "-o=json", "--ignore-not-found")
 			var origin corev1.Service
 			return out != "" && json.Unmarshal([]byte(out), &origin) == nil && maps.Equal(origin.Spec.Selector, selector)
-		}, "the origin follows")
+		}, "the origin's selector does not follow")
 	}
 }
 
@@ -149,10 +149,10 @@ func (s *site) mode(mode product.Mode, selector map[string]string) {
 	s.kubectl(httpRoute, "apply", "-f=-")
 	harness.Eventually(s.t, func() bool {
 		return s.kubectl("", "get", deployment, "-o=name", "--ignore-not-found") != ""
-	}, "the Deployment of the proxies")
+	}, "there is no Deployment of the proxies")
 	if mode == product.Proxied {
 		s.kubectl("", "patch", deployment, "--type=merge", "-p", `{"spec":{"template":{"metadata":{"annotations":{"`+unready+`":null}}}}}`)
-		if leads(s.service()) != mode { // what was spoiled stays so
+		if leads(s.service()) != mode { // proxies that were made unready stay unready
 			s.kubectl("", "delete", "pods", "-l", wellknown.ParentLabel, "--wait=false")
 		}
 		s.becomes(mode, selector)
@@ -163,19 +163,19 @@ func (s *site) mode(mode product.Mode, selector map[string]string) {
 	s.becomes(mode, selector)
 }
 
-// spoil makes every proxy unready that is there.
+// spoil makes every existing proxy unready.
 func (s *site) spoil() {
 	s.t.Helper()
 	for pod := range strings.FieldsSeq(s.kubectl("", "get", "pods", "-l", wellknown.ParentLabel, "-o=name")) {
 		_, err := env.Kubectl(s.t.Context(), "", "-n", s.ns, "patch", pod, "--subresource=status", "--type=strategic",
 			"-p", `{"status":{"conditions":[{"type":"Ready","status":"False"}]}}`)
 		if err != nil {
-			require.ErrorContains(s.t, err, "not found") // a rollout goes on
+			require.ErrorContains(s.t, err, "not found") // a rollout may have deleted the pod
 		}
 	}
 }
 
-// owners are the managers of a field of the spec, sorted.
+// owners returns the field managers of a field of the spec, sorted.
 func owners(t *testing.T, o *corev1.Service, field string) (names []string) {
 	t.Helper()
 	for _, entry := range o.ManagedFields {
@@ -191,7 +191,7 @@ func owners(t *testing.T, o *corev1.Service, field string) (names []string) {
 	return names
 }
 
-// uninstall runs the verb.
+// uninstall runs mirrorgate uninstall.
 func uninstall(t *testing.T) string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), env.Binary, "uninstall", "--kubeconfig", env.Kubeconfig).CombinedOutput()
@@ -199,13 +199,13 @@ func uninstall(t *testing.T) string {
 	return string(out)
 }
 
-// events are the reasons that were told about the Service, with their notes.
+// events returns the reasons of the Service's Events, with their notes.
 func (s *site) events() string {
 	s.t.Helper()
 	return s.kubectl("", "get", "events.events.k8s.io", "-o=jsonpath={range .items[?(@.regarding.name==\"httpbin\")]}{.reason}: {.note}{\"\\n\"}{end}")
 }
 
-// away makes the API server not reach the webhook of Services, as if all replicas were gone, while the
+// away makes the webhook of Services unreachable for the API server, as if all replicas were down, while the
 // controller runs.
 func away(t *testing.T, server *harness.Server) (back func()) {
 	t.Helper()

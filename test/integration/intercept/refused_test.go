@@ -14,7 +14,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
-// Services that no proxy can stand in front of keep their selector, and are told why.
+// Services that cannot have a proxy keep their selector, and an Event gives the reason.
 func TestRefusedServices(t *testing.T) {
 	serve(t)
 	for name, c := range map[string]struct{ change, to, says string }{
@@ -48,8 +48,7 @@ func TestRefusedServices(t *testing.T) {
 	}
 }
 
-// Nothing that an author of a Service can write into it breaks more than that Service, or the author's
-// own write.
+// Nothing that an author can write into a Service breaks more than that Service or the author's own write.
 func TestHostileAnnotations(t *testing.T) {
 	serve(t)
 	annotate := func(key, value string) string {
@@ -82,7 +81,7 @@ func TestHostileAnnotations(t *testing.T) {
 	t.Run("a forged record", func(t *testing.T) {
 		s := newSite(t)
 		s.kubectl(annotate(wellknown.SelectorAnnotation, `{"original":{"app":"forged"},"written":{"app":"httpbin"}}`), "apply", "--server-side", "-f=-")
-		assert.Equal(t, selector{"app": "forged"}, s.service().Spec.Selector, "means what it says, to its own Service alone")
+		assert.Equal(t, selector{"app": "forged"}, s.service().Spec.Selector, "the record is honoured, for its own Service only")
 	})
 	t.Run("a forged sentinel", func(t *testing.T) {
 		s := newSite(t)
@@ -94,7 +93,7 @@ func TestHostileAnnotations(t *testing.T) {
 	})
 }
 
-// Objects of others with names of ours are left as they are, and nothing is made beside them.
+// Objects of other owners that have mirrorgate's names are left unchanged, and nothing is made beside them.
 func TestForeignObjects(t *testing.T) {
 	serve(t)
 	for kind, text := range map[string]string{
@@ -115,9 +114,9 @@ func TestForeignObjects(t *testing.T) {
 			s.kubectl(httpRoute, "apply", "-f=-")
 			harness.Eventually(t, func() bool { return strings.Contains(s.events(), "NameTaken") }, "no Event")
 			require.Equal(t, before, s.kubectl("", "get", name, "-o=yaml"))
-			harness.Eventually(t, func() bool { return leads(s.service()) == product.Bypass }, "clients are led to the primary all the same")
+			harness.Eventually(t, func() bool { return leads(s.service()) == product.Bypass }, "clients still reach the primary")
 			s.kubectl("", "delete", "httproute", "httpbin")
-			harness.Eventually(t, func() bool { return leads(s.service()) == product.Own }, "not released")
+			harness.Eventually(t, func() bool { return leads(s.service()) == product.Own }, "the Service is not released")
 			require.Equal(t, before, s.kubectl("", "get", name, "-o=yaml"))
 		})
 	}

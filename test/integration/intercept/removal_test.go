@@ -12,15 +12,15 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
-// ours are the objects of the namespace that mirrorgate made.
+// ours returns the objects of the namespace that mirrorgate made.
 func (s *site) ours() string {
 	s.t.Helper()
 	return s.kubectl("", "get", "deployments,services,serviceaccounts,rolebindings,poddisruptionbudgets,horizontalpodautoscalers",
 		"-l="+wellknown.ManagedByLabel+"="+wellknown.ManagedBy, "-o=name")
 }
 
-// The verb finds Services in every state, with the program running or not, and leaves them as their
-// authors wrote them; what is ours goes.
+// mirrorgate uninstall finds Services in every state, whether the program runs or not, and restores them to the
+// form that their authors wrote; mirrorgate's own objects are deleted.
 func TestUninstallAtAnyMoment(t *testing.T) {
 	server := serve(t)
 	sites := map[product.Mode]*site{}
@@ -49,19 +49,19 @@ func TestUninstallAtAnyMoment(t *testing.T) {
 	require.NotContains(t, uninstall(t), "Service ", "nothing is left to do")
 }
 
-// The program notices that its registration has gone, and takes itself away.
-func TestRegistrationGoes(t *testing.T) {
+// The program notices that its registration is gone, and removes everything that it made.
+func TestDeletedRegistrationRemovesEverything(t *testing.T) {
 	server := serve(t)
 	s := newSite(t)
 	s.kubectl(manifest("app: httpbin"), "apply", "--server-side", "-f=-")
 	s.mode(product.Proxied, selector{"app": "httpbin"})
 	env.MustKubectl(t, "", "delete", "mutatingwebhookconfiguration", server.Registration(t))
 	s.becomes(product.Own, selector{"app": "httpbin"})
-	harness.Eventually(t, func() bool { return s.ours() == "" }, "left behind")
+	harness.Eventually(t, func() bool { return s.ours() == "" }, "objects of mirrorgate are left behind")
 	assert.Equal(t, []string{"kubectl"}, owners(t, s.service(), "f:selector"))
 }
 
-// A Service that is deleted takes everything with it.
+// When a Service is deleted, everything made for it is deleted too.
 func TestServiceIsDeleted(t *testing.T) {
 	serve(t)
 	s := newSite(t)
@@ -69,10 +69,10 @@ func TestServiceIsDeleted(t *testing.T) {
 	s.mode(product.Proxied, selector{"app": "httpbin"})
 	require.NotEmpty(t, s.ours())
 	s.kubectl("", "delete", "service", "httpbin")
-	harness.Eventually(t, func() bool { return s.ours() == "" }, "left behind")
+	harness.Eventually(t, func() bool { return s.ours() == "" }, "objects of mirrorgate are left behind")
 }
 
-// The label of the namespace or of the Service itself, on and off again.
+// The label is set on the namespace or on the Service itself, and removed again.
 func TestLabelComesAndGoes(t *testing.T) {
 	serve(t)
 	s := newSite(t)
@@ -84,5 +84,5 @@ func TestLabelComesAndGoes(t *testing.T) {
 	s.becomes(product.Proxied, selector{"app": "httpbin"})
 	s.kubectl("", "label", "service", "httpbin", wellknown.Label+"=disabled", "--overwrite")
 	assert.Equal(t, selector{"app": "httpbin"}, s.service().Spec.Selector, "in the same write")
-	harness.Eventually(t, func() bool { return s.ours() == "" }, "proxies stay for nobody")
+	harness.Eventually(t, func() bool { return s.ours() == "" }, "proxies stay without a Service that needs them")
 }

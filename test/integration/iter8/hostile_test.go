@@ -28,8 +28,8 @@ kind: HTTPRoute
 metadata: {name: web}
 spec: {rules: [{backendRefs: [{name: v1, port: 80}]}]}`
 
-// TestHostileDocuments has a namespace for each: what is said of it, and that nothing is made.
-// Meanwhile a document of another namespace is served as if nothing were.
+// TestHostileDocuments uses one namespace per case, and checks the Event and that no unexpected route is
+// made. Meanwhile a document of another namespace is served as usual.
 func TestHostileDocuments(t *testing.T) {
 	s := serve(t)
 	quiet := env.Namespace(t)
@@ -41,7 +41,7 @@ func TestHostileDocuments(t *testing.T) {
 		on        string
 		reason    string
 		note      string
-		routes    string // what there is all the same
+		routes    string // the routes that exist nevertheless
 	}{
 		"no YAML":                  {[]string{subject("web", "gvrs: [svc")}, "web", "DocumentInvalid", "is not YAML", ""},
 		"neither of the two":       {[]string{subject("web", "a: b")}, "web", "DocumentInvalid", "names neither the gvrs and variants", ""},
@@ -75,12 +75,12 @@ func TestHostileDocuments(t *testing.T) {
 	errs, applied := s.Metric(t, "mirrorgate_iter8_applies_total", `result="error"`), s.Metric(t, "mirrorgate_iter8_applies_total")
 	still(t, quiet, "web", 2*time.Second)
 	require.InDelta(t, errs, s.Metric(t, "mirrorgate_iter8_applies_total", `result="error"`), 0)
-	require.InDelta(t, applied, s.Metric(t, "mirrorgate_iter8_applies_total"), 3, "tried again and again")
+	require.InDelta(t, applied, s.Metric(t, "mirrorgate_iter8_applies_total"), 3, "applied repeatedly")
 	require.Positive(t, s.Metric(t, "mirrorgate_iter8_documents", `kind="invalid"`))
 	require.NotContains(t, s.Log(), "panic")
 }
 
-func TestPolicyBeforeItsSubjectIsServedWhenThatComes(t *testing.T) {
+func TestPolicyBeforeItsSubjectIsServedOnceTheSubjectExists(t *testing.T) {
 	serve(t)
 	ns := env.Namespace(t)
 	apply(t, ns, harness.Workload("v2"), policy("p", "v2"))
@@ -88,7 +88,7 @@ func TestPolicyBeforeItsSubjectIsServedWhenThatComes(t *testing.T) {
 	apply(t, ns, subject("web", web))
 	waitRoute(t, ns, "v2=active")
 
-	// Without its subject the route stays, since primaries are behind it; the mirror goes.
+	// Without its subject the route stays, since primaries are behind it; the mirror is removed.
 	kubectl(t, ns, "delete", "configmap", "web")
 	waitRoute(t, ns)
 	apply(t, ns, subject("web", web))
@@ -102,7 +102,7 @@ func TestPolicyBeforeItsSubjectIsServedWhenThatComes(t *testing.T) {
 		u := env.Get(t, ns, "httproute", "web")
 		cm := env.Get(t, ns, "configmap", "p")
 		return u != nil && len(u.GetOwnerReferences()) == 1 && u.GetOwnerReferences()[0].UID == cm.GetUID()
-	}, "the route is not of the new policy")
+	}, "the new policy does not own the route")
 	waitRoute(t, ns, "v2=active")
 }
 
@@ -117,14 +117,14 @@ func TestTwoDocumentsForOneRoute(t *testing.T) {
 	waitTold(t, ns, "x-other", "SubjectTaken", `ConfigMap "web" is the subject "web" already`)
 	before := s.Metric(t, "mirrorgate_iter8_applies_total")
 	still(t, ns, "web", 2*time.Second)
-	require.InDelta(t, before, s.Metric(t, "mirrorgate_iter8_applies_total"), 0, "they fight")
+	require.InDelta(t, before, s.Metric(t, "mirrorgate_iter8_applies_total"), 0, "the documents overwrite each other")
 
-	// When the older goes, its route goes with it, and the next one makes its own.
+	// When the older document is deleted, its route is deleted too, and the next document makes its own.
 	kubectl(t, ns, "delete", "configmap", "older", "map")
 	waitRoute(t, ns, "v3=active")
 }
 
-func TestRouteOfSomebodyElseIsLeftAlone(t *testing.T) {
+func TestRouteOfAnotherOwnerIsLeftAlone(t *testing.T) {
 	s := serve(t)
 	ns := env.Namespace(t)
 	const own = `
@@ -141,7 +141,7 @@ spec: {rules: [{backendRefs: [{name: mine, port: 80}]}]}
 	still(t, ns, "web", time.Second)
 	require.Zero(t, s.Metric(t, "mirrorgate_iter8_applies_total", `result="applied"`))
 
-	// It goes, and the document makes its own; that one somebody edits, and keeps his edit.
+	// The route is deleted, and the document makes its own; a user edits that one, and the edit is kept.
 	apply(t, ns, subject("web", web), policy("p", "v2"))
 	kubectl(t, ns, "delete", "httproute", "web")
 	waitRoute(t, ns, "v2=active")
@@ -149,16 +149,16 @@ spec: {rules: [{backendRefs: [{name: mine, port: 80}]}]}
 	waitTold(t, ns, "p", "RouteConflict", `conflict with "kubectl-patch"`)
 	before := s.Metric(t, "mirrorgate_iter8_applies_total")
 	still(t, ns, "web", 2*time.Second)
-	require.InDelta(t, before, s.Metric(t, "mirrorgate_iter8_applies_total"), 1, "they fight")
+	require.InDelta(t, before, s.Metric(t, "mirrorgate_iter8_applies_total"), 1, "mirrorgate and the user overwrite each other")
 
-	// What he took over is gated as any route of his would be.
+	// The user's changed route is gated like any other route.
 	kubectl(t, ns, "scale", "deployment", "v2", "--replicas=0")
 	env.WaitState(t, ns, "httproute", "web", "v2=parked")
 	kubectl(t, ns, "scale", "deployment", "v2", "--replicas=1")
 	env.WaitState(t, ns, "httproute", "web", "v2=active")
 	require.Contains(t, kubectl(t, ns, "get", "httproute", "web", "-o", "yaml"), "name: edited")
 
-	// He deletes it: it comes back as the document has it, with nothing of ours left in it.
+	// The user deletes it: it is made again from the document, without mirrorgate's annotations.
 	kubectl(t, ns, "delete", "httproute", "web")
 	waitRoute(t, ns, "v2=active")
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
-// TestVariantComesAndGoes takes variant 2 through what can happen to it.
+// TestVariantComesAndGoes takes variant 2 through every change that can happen to it.
 func TestVariantComesAndGoes(t *testing.T) {
 	s := serve(t)
 	ns := env.Namespace(t)
@@ -22,25 +22,25 @@ func TestVariantComesAndGoes(t *testing.T) {
 	kubectl(t, ns, "scale", "deployment", "v2", "--replicas=1")
 	waitRoute(t, ns, "v2=active")
 
-	// Unready for longer than the grace, which is a second here.
+	// Unready for longer than the grace, which is one second here.
 	var pod string
 	harness.Eventually(t, func() bool {
 		pod = kubectl(t, ns, "get", "pods", "-l", "version=v2", "-o", "jsonpath={.items[0].metadata.name}")
 		return pod != ""
-	}, "no pod")
+	}, "variant 2 has no pod")
 	require.NoError(t, env.MakePodReady(t.Context(), ns, pod, false))
 	still(t, ns, "web", 500*time.Millisecond)
 	waitRoute(t, ns)
 	require.NoError(t, env.MakePodReady(t.Context(), ns, pod, true))
 	waitRoute(t, ns, "v2=active")
 
-	// Its Service alone goes, and comes back.
+	// Only its Service is deleted, and created again.
 	kubectl(t, ns, "delete", "service", "v2")
 	waitRoute(t, ns)
 	apply(t, ns, harness.Service("v2"))
 	waitRoute(t, ns, "v2=active")
 
-	// Nothing changes: nothing is written.
+	// Nothing changes, so nothing is written.
 	still(t, ns, "web", time.Second)
 	before := s.Metric(t, "mirrorgate_iter8_applies_total")
 	kubectl(t, ns, "label", "deployment", "v2", "a=b")
@@ -48,7 +48,7 @@ func TestVariantComesAndGoes(t *testing.T) {
 	still(t, ns, "web", 3*time.Second)
 	require.InDelta(t, before, s.Metric(t, "mirrorgate_iter8_applies_total"), 0)
 
-	// Somebody deletes the route: it comes back.
+	// A user deletes the route: it is made again.
 	kubectl(t, ns, "delete", "httproute", "web")
 	waitRoute(t, ns, "v2=active")
 	require.Zero(t, s.Metric(t, "mirrorgate_iter8_applies_total", `result="error"`))
@@ -133,11 +133,11 @@ func TestRoutemap(t *testing.T) {
 		harness.Eventually(t, func() bool {
 			a, b := weights()
 			return a == first && b == second
-		}, "want %d and %d", first, second)
+		}, "the weights do not become %d and %d", first, second)
 	}
-	waitWeights(1, 0) // nothing is there: the primary gets it all
+	waitWeights(1, 0) // no variant exists: the primary gets all traffic
 	apply(t, ns, harness.Workload("v1"), harness.Workload("v2"))
-	waitFor(t, ns, "virtualservice", "web") // its weight-config is not there
+	waitFor(t, ns, "virtualservice", "web") // its weight-config does not exist
 	apply(t, ns, weightConfig)
 	waitFor(t, ns, "virtualservice", "web", "v2=active")
 	waitWeights(1, 100)
@@ -155,12 +155,12 @@ func TestRoutemap(t *testing.T) {
 	kubectl(t, ns, "delete", "configmap", "web-routemap")
 	harness.Eventually(t, func() bool {
 		return env.Get(t, ns, "httproute", "web") == nil && env.Get(t, ns, "virtualservice", "web") == nil
-	}, "routes are left behind")
+	}, "routes were not deleted")
 	require.Zero(t, s.Metric(t, "mirrorgate_iter8_applies_total", `result="error"`))
 }
 
-// TestDocumentThatBecomesWrong leaves its route to the gate that all routes have, and takes it
-// back when it is mended.
+// TestDocumentThatBecomesWrong leaves its route to the gate that all routes have, and manages it again once
+// the document is corrected.
 func TestDocumentThatBecomesWrong(t *testing.T) {
 	serve(t)
 	ns := env.Namespace(t)
@@ -176,7 +176,7 @@ func TestDocumentThatBecomesWrong(t *testing.T) {
 	require.Equal(t, uid, waitRoute(t, ns, "v2=active").GetUID())
 }
 
-// TestControllerEndsInTheMiddle changes everything while nobody is there.
+// TestControllerEndsInTheMiddle changes everything while no controller runs.
 func TestControllerEndsInTheMiddle(t *testing.T) {
 	s := serve(t)
 	ns := env.Namespace(t)
@@ -185,7 +185,7 @@ func TestControllerEndsInTheMiddle(t *testing.T) {
 	s.Stop(t)
 	before := env.Get(t, ns, "httproute", "web").GetResourceVersion()
 	s = serve(t)
-	harness.Eventually(t, func() bool { return s.Metric(t, "mirrorgate_iter8_applies_total", `result="applied"`) > 0 }, "does not look")
+	harness.Eventually(t, func() bool { return s.Metric(t, "mirrorgate_iter8_applies_total", `result="applied"`) > 0 }, "the controller does not apply the document")
 	require.Equal(t, before, env.Get(t, ns, "httproute", "web").GetResourceVersion(), "a start changes nothing")
 	still(t, ns, "web", time.Second)
 	s.Stop(t)
@@ -195,11 +195,11 @@ func TestControllerEndsInTheMiddle(t *testing.T) {
 	s = serve(t)
 	waitRoute(t, ns)
 	s.Stop(t)
-	kubectl(t, ns, "delete", "configmap", "web", "p") // the garbage collector needs nobody
-	harness.Eventually(t, func() bool { return env.Get(t, ns, "httproute", "web") == nil }, "the route is left behind")
+	kubectl(t, ns, "delete", "configmap", "web", "p") // the garbage collector works without mirrorgate
+	harness.Eventually(t, func() bool { return env.Get(t, ns, "httproute", "web") == nil }, "the route was not deleted")
 }
 
-// TestTwoReplicas kills the one that leads.
+// TestTwoReplicas kills the leader.
 func TestTwoReplicas(t *testing.T) {
 	ns := env.Namespace(t)
 	flags := []string{"--leader-elect", "--leader-election-namespace", ns, "--failure-policy", "Ignore"}

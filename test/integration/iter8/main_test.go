@@ -1,5 +1,5 @@
-// Package iter8 tests, against a real API server, that Iter8's documents come true: its
-// tutorial, its later routemaps, and whatever can be wrong with either.
+// Package iter8 tests, against a real API server, that Iter8's documents take effect: those of its tutorial,
+// its later routemaps, and faulty ones of every kind.
 package iter8
 
 import (
@@ -37,7 +37,7 @@ var connect = sync.OnceValues(func() (client.Client, error) {
 	return client.New(config, client.Options{})
 })
 
-// serve starts mirrorgate with Iter8's documents, when those of other tests are gone.
+// serve starts mirrorgate with Iter8's documents, once those of other tests are gone.
 func serve(t *testing.T, flags ...string) *harness.Server {
 	t.Helper()
 	harness.Eventually(t, func() bool {
@@ -46,8 +46,8 @@ func serve(t *testing.T, flags ...string) *harness.Server {
 	return env.Serve(t, append([]string{"--iter8"}, flags...)...)
 }
 
-// tutorial returns one of the tutorial's manifests. A label whose value is no text is what no
-// kubectl takes: the tutorial sends Deployments through istioctl, which quotes it.
+// tutorial returns one of the tutorial's manifests. kubectl accepts no label whose value is not a string: the
+// tutorial pipes Deployments through istioctl, which quotes it.
 func tutorial(t *testing.T, names ...string) string {
 	t.Helper()
 	var parts []string
@@ -100,7 +100,7 @@ values:
 
 const web = "gvrs: [svc, deploy]\nvariants: [[v1, v1], [v2, v2]]"
 
-// told returns the notes of an object's Events with a reason, oldest first.
+// told returns the notes of an object's Events with the given reason, oldest first.
 func told(t *testing.T, ns, name, reason string) []string {
 	t.Helper()
 	c, err := connect()
@@ -117,7 +117,7 @@ func told(t *testing.T, ns, name, reason string) []string {
 	return out
 }
 
-// waitTold waits for an Event with a text in it.
+// waitTold waits for an Event that contains a text.
 func waitTold(t *testing.T, ns, name, reason, text string) {
 	t.Helper()
 	var have []string
@@ -127,7 +127,7 @@ func waitTold(t *testing.T, ns, name, reason, text string) {
 	}, "ConfigMap %s has no Event %s with %q but %q; all:\n%v", name, reason, text, &have, events{t, ns})
 }
 
-// events prints all of a namespace.
+// events prints all Events of a namespace.
 type events struct {
 	t  *testing.T
 	ns string
@@ -135,7 +135,7 @@ type events struct {
 
 func (e events) String() string { return kubectl(e.t, e.ns, "get", "events.v1.events.k8s.io") }
 
-// waitRoute waits until the route web is there and its mirrors are as wanted.
+// waitRoute waits until the route web exists and its mirrors are as wanted.
 func waitRoute(t *testing.T, ns string, want ...string) *unstructured.Unstructured {
 	t.Helper()
 	return waitFor(t, ns, "httproute", "web", want...)
@@ -147,12 +147,12 @@ func waitFor(t *testing.T, ns, kind, name string, want ...string) *unstructured.
 	harness.Eventually(t, func() bool {
 		u = env.Get(t, ns, kind, name)
 		return u != nil && slices.Equal(harness.Mirrors(t, u), want) && bare(t, u)
-	}, "%s %s: want mirrors %q and nothing of ours, last seen %v", kind, name, want, &u)
+	}, "%s %s: want mirrors %q and no annotation of mirrorgate, last seen %v", kind, name, want, &u)
 	return u
 }
 
-// bare tells whether nothing of ours shows in a route but its owner and field manager. Where
-// admission had parked a mirror, annotations go in a second write.
+// bare reports whether a route shows nothing of mirrorgate but its owner and field manager. If admission had
+// parked a mirror, annotations are removed by a second write.
 func bare(t *testing.T, u *unstructured.Unstructured) bool {
 	t.Helper()
 	u = u.DeepCopy()

@@ -11,8 +11,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
-// printed requires that the route is as the tutorial prints it, but for what the API server adds
-// to every object and to every HTTPRoute, and the version of the API.
+// printed requires that the route is as the tutorial prints it, except for the fields that the API server
+// adds to every object and every HTTPRoute, and for the API version.
 func printed(t *testing.T, ns, file string) {
 	t.Helper()
 	var want, have map[string]any
@@ -21,7 +21,7 @@ func printed(t *testing.T, ns, file string) {
 	require.Equal(t, "gateway.networking.k8s.io/v1", have["apiVersion"])
 	spec := have["spec"].(map[string]any)
 	parent := spec["parentRefs"].([]any)[0].(map[string]any)
-	require.Empty(t, parent["group"], "a Service, and no Gateway")
+	require.Empty(t, parent["group"], "a Service and not a Gateway")
 	delete(parent, "group")
 	rule := spec["rules"].([]any)[0].(map[string]any)
 	require.Len(t, rule["matches"], 1)
@@ -43,9 +43,8 @@ func printed(t *testing.T, ns, file string) {
 	require.NotContains(t, metadata, "finalizers")
 }
 
-// TestTutorialWordForWord follows Iter8's tutorial, line by line. Two lines of its routing policy
-// are what no API server takes, and are left out: the comment that begins with //, and a label
-// whose value has a slash.
+// TestTutorialWordForWord follows Iter8's tutorial line by line. It omits two lines of the routing policy
+// that no API server accepts: the comment that begins with //, and a label whose value has a slash.
 func TestTutorialWordForWord(t *testing.T) {
 	s := serve(t)
 	ns := env.Namespace(t)
@@ -56,11 +55,11 @@ func TestTutorialWordForWord(t *testing.T) {
 	printed(t, ns, "inspect")
 
 	env.MustKubectl(t, tutorial(t, "httpbin-v2"), "-n", ns, "create", "-f", "-")
-	still(t, ns, "httpbin", 500*time.Millisecond) // its Service is not there yet
+	still(t, ns, "httpbin", 500*time.Millisecond) // its Service does not exist yet
 	env.MustKubectl(t, tutorial(t, "httpbin-v2-service"), "-n", ns, "apply", "-f", "-")
 	begin := time.Now()
 	waitFor(t, ns, "httproute", "httpbin", "httpbin-v2=active")
-	t.Logf("mirrored %s after the Service came", time.Since(begin))
+	t.Logf("mirrored %s after the Service was created", time.Since(begin))
 	printed(t, ns, "route")
 	waitTold(t, ns, "httpbin-route", "RouteApplied", "HTTPRoute "+ns+"/httpbin is applied with all of its mirrors")
 
@@ -73,7 +72,7 @@ func TestTutorialWordForWord(t *testing.T) {
 	kubectl(t, ns, "delete", "deploy/httpbin-v2", "svc/httpbin-v2", "--ignore-not-found")
 	kubectl(t, ns, "delete", "deploy/httpbin-v1", "svc/httpbin-v1")
 	kubectl(t, ns, "delete", "svc/httpbin", "cm/httpbin", "cm/httpbin-route")
-	harness.Eventually(t, func() bool { return env.Get(t, ns, "httproute", "httpbin") == nil }, "the route is left behind")
-	require.Zero(t, s.Metric(t, "mirrorgate_touches_total"), "nobody else decides on the route")
+	harness.Eventually(t, func() bool { return env.Get(t, ns, "httproute", "httpbin") == nil }, "the route was not deleted")
+	require.Zero(t, s.Metric(t, "mirrorgate_touches_total"), "the controller of routes does not touch this route")
 	require.Zero(t, s.Metric(t, "mirrorgate_iter8_applies_total", `result="error"`))
 }

@@ -1,6 +1,6 @@
-// Package schema checks everything that is installed against the schemas of its kinds, strictly: unknown
-// fields, types, required fields, enumerations. It needs no cluster and no network. What only an API
-// server's code knows is left to package install.
+// Package schema checks everything that is installed strictly against the schemas of its kinds: unknown
+// fields, types, required fields and enumerations. It needs no cluster and no network. Checks that only an
+// API server's code makes are left to package install.
 package schema
 
 import (
@@ -23,10 +23,10 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// root is where the manifests are.
+// root is the folder of the manifests.
 var root = filepath.Join("..", "..", "..", "manifests")
 
-// problems are what is wrong with the objects of a text: from where, which object, which field.
+// problems returns the faults of the objects in a text, each with its source, object and field.
 func problems(v validator.Validator, from, text string) []string {
 	var found []string
 	for part := range strings.SplitSeq(text, "\n---\n") {
@@ -41,14 +41,14 @@ func problems(v validator.Validator, from, text string) []string {
 		}
 		says := result.Err.Error()
 		if _, after, found := strings.Cut(says, ".json#' - "); found {
-			says = after // the schema's file is gone when this is read
+			says = after // the path of the schema's temporary file is of no use to the reader
 		}
 		found = append(found, fmt.Sprintf("%s: %s: %s", from, name, says))
 	}
 	return found
 }
 
-// files are the manifests as they are written, by their paths.
+// files returns the manifests as they are written, by path.
 func files(t *testing.T) map[string]string {
 	t.Helper()
 	found := map[string]string{}
@@ -58,7 +58,7 @@ func files(t *testing.T) map[string]string {
 		for _, path := range paths {
 			name, err := filepath.Rel(root, path)
 			require.NoError(t, err)
-			// kustomize checks the one; a ConfigMap holds the other.
+			// kustomize checks the former; a ConfigMap contains the latter.
 			if filepath.Base(name) == "kustomization.yaml" || name == filepath.Join("components", "proxy", "proxy.yaml") {
 				continue
 			}
@@ -71,8 +71,8 @@ func files(t *testing.T) map[string]string {
 	return found
 }
 
-// resolve writes out what anchors stand for. The validator would take a key that overrides one of an
-// anchor for a key that is there twice; those kustomize refuses.
+// resolve expands anchors. The validator would take a key that overrides a key of an anchor for a duplicate;
+// kustomize rejects true duplicates.
 func resolve(t *testing.T, text string) string {
 	t.Helper()
 	var parts []string
@@ -86,7 +86,7 @@ func resolve(t *testing.T, text string) string {
 	return strings.Join(parts, "\n---\n")
 }
 
-// kustomized is what kustomize renders: each overlay, base, and base with each component.
+// kustomized returns the output of kustomize: each overlay, base, and base with each component.
 func kustomized(t *testing.T) map[string]string {
 	t.Helper()
 	found := map[string]string{}
@@ -105,7 +105,7 @@ func kustomized(t *testing.T) map[string]string {
 	return found
 }
 
-// withBase is a folder with an overlay of base and a component.
+// withBase returns a folder with an overlay of base and one component.
 func withBase(t *testing.T, component string) string {
 	t.Helper()
 	folder, err := filepath.EvalSymlinks(t.TempDir())
@@ -132,8 +132,8 @@ func kustomize(t *testing.T, folder string) string {
 	return string(text)
 }
 
-// charted is what the Helm chart renders: by default, with everything, and with the values of its own
-// tests.
+// charted returns the output of the Helm chart: with its defaults, with everything enabled, and with the
+// values of its own tests.
 func charted(t *testing.T) map[string]string {
 	t.Helper()
 	values := map[string]string{
@@ -170,7 +170,7 @@ func template(t *testing.T, text string) string {
 	return strings.TrimPrefix(made.(*release.Release).Manifest, "---\n")
 }
 
-func TestEveryObjectThatIsInstalledKeepsToTheSchemaOfItsKind(t *testing.T) {
+func TestEveryInstalledObjectMatchesTheSchemaOfItsKind(t *testing.T) {
 	v := newValidator(t)
 	for _, texts := range []map[string]string{files(t), kustomized(t), charted(t)} {
 		for from, text := range texts {
@@ -181,8 +181,8 @@ func TestEveryObjectThatIsInstalledKeepsToTheSchemaOfItsKind(t *testing.T) {
 	}
 }
 
-// Each mistake is made in a manifest that is right without it.
-func TestMistakeIsToldWithFileObjectAndField(t *testing.T) {
+// Each mistake is made in a manifest that is valid without it.
+func TestMistakeIsReportedWithFileObjectAndField(t *testing.T) {
 	v := newValidator(t)
 	right := files(t)
 	const container = "'/spec/template/spec/containers/0"

@@ -1,6 +1,6 @@
 package schema
 
-// JSON Schemas out of what an API server has: OpenAPI definitions and CRDs, made strict.
+// JSON Schemas made from the API server's own: OpenAPI definitions and CRDs, made strict.
 
 import (
 	"encoding/json"
@@ -22,13 +22,13 @@ import (
 )
 
 const (
-	// definitionsFile holds what the schemas of kinds refer to.
+	// definitionsFile contains the definitions to which the schemas of kinds refer.
 	definitionsFile = "definitions.json"
 	objectMeta      = definitionsFile + "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 	kindExtension   = "x-kubernetes-group-version-kind"
 )
 
-// newValidator knows Kubernetes' own kinds and those of all sets of CRDs, and none else.
+// newValidator knows Kubernetes' own kinds and those of all sets of CRDs, and no others.
 func newValidator(t *testing.T) validator.Validator {
 	t.Helper()
 	folder := t.TempDir()
@@ -61,7 +61,7 @@ func writeOwn(t *testing.T, folder string) {
 	write(t, folder, definitionsFile, document)
 }
 
-// writeCRDs writes the schemas of a set of CRDs, which leave out what all objects have.
+// writeCRDs writes the schemas of a set of CRDs, which omit the fields that all objects have.
 func writeCRDs(t *testing.T, folder, set string) {
 	t.Helper()
 	text, err := cluster.CRDs(t.Context(), os.Stderr, set)
@@ -84,8 +84,8 @@ func writeCRDs(t *testing.T, folder, set string) {
 	}
 }
 
-// closeObjects refuses fields that a schema does not name, but where it says that they may be there.
-// What stands in allOf, anyOf, oneOf and not says nothing of what there is.
+// closeObjects rejects fields that a schema does not name, unless it preserves unknown fields. Schemas in
+// allOf, anyOf, oneOf and not stay open, since they do not list all fields.
 func closeObjects(s *spec.Schema) {
 	open, _ := s.Extensions.GetBool("x-kubernetes-preserve-unknown-fields")
 	if len(s.Properties) > 0 && s.AdditionalProperties == nil && !open {
@@ -104,8 +104,8 @@ func closeObjects(s *spec.Schema) {
 	}
 }
 
-// kindFile is the file of a kind's schema, as newValidator's pattern has it: a version stands for the
-// group that it lacks.
+// kindFile returns the name of a kind's schema file, in newValidator's pattern: for a kind without a group,
+// the version stands in for the group.
 func kindFile(kind schema.GroupVersionKind) string {
 	group := kind.Group
 	if group == "" {

@@ -33,14 +33,14 @@ func mirror(requestMirror string) string {
 
 func istio(mirror string) string { return strings.Replace(istioForm, "MIRROR", mirror, 1) }
 
-// TestLintAgreesWithTheSchemas holds lint against the CRDs of the cluster, in
-// which mirrorgate does not serve: what they refuse of a mirror lint does too.
+// TestLintAgreesWithTheSchemas compares lint with the CRDs of a cluster in which mirrorgate does not serve: a
+// mirror that the CRDs refuse, lint refuses too.
 func TestLintAgreesWithTheSchemas(t *testing.T) {
 	ns := env.Namespace(t)
 	v2 := "{backendRef: {name: v2, port: 80}"
 	for _, c := range []struct {
 		name, manifest string
-		// field is what both complain about, "" for a route that both accept.
+		// field is the field that both complain about, or "" for a route that both accept.
 		field string
 	}{
 		{"fine", mirror(v2 + ", percent: 100}"), ""},

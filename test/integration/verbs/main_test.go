@@ -1,5 +1,4 @@
-// Package verbs runs the verbs that only read, status and lint, beside a real
-// API server.
+// Package verbs runs status and lint, the verbs that only read, against a real API server.
 package verbs
 
 import (

@@ -38,7 +38,7 @@ metadata: {name: v2}
 spec: {host: v2, subsets: [{name: blue, labels: {version: v2}}, {name: green, labels: {version: green}}]}
 `
 
-// rows are the lines of a table, with one space between columns.
+// rows returns the lines of a table, with one space between columns.
 func rows(table string) []string {
 	var out []string
 	for line := range strings.Lines(table) {
@@ -64,7 +64,7 @@ func TestStatusFollowsAVariant(t *testing.T) {
 		header,
 		ns + " HTTPRoute web v2:80 25 active Absent ServiceNotFound no: should be parked",
 		ns + " VirtualService mesh v2/blue 12.5 active Absent ServiceNotFound no: should be parked",
-	}, status(t, env.Kubeconfig, "-n", ns), "nobody serves, so nobody parks")
+	}, status(t, env.Kubeconfig, "-n", ns), "mirrorgate does not run, so no mirror is parked")
 
 	env.MustKubectl(t, "", "label", "namespace", ns, "mirrorgate.dev/admission=disabled")
 	assert.Contains(t, status(t, env.Kubeconfig, "-n", ns),
@@ -119,8 +119,8 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: reader}
 subjects: [{kind: ServiceAccount, name: reader}]
 `
 
-// account makes a ServiceAccount that may get and list these resources in its
-// namespace, and nothing else, and returns its kubeconfig.
+// account makes a ServiceAccount that may get and list only these resources in its namespace, and returns its
+// kubeconfig.
 func account(t *testing.T, namespace string, resources ...string) string {
 	t.Helper()
 	apply(t, namespace, fmt.Sprintf(reader, strings.Join(resources, ", ")))
@@ -150,16 +150,16 @@ func TestStatusWithRightsInOneNamespace(t *testing.T) {
 	assert.Equal(t, 1, code)
 	assert.Empty(t, stdout)
 	assert.Contains(t, stderr, `cannot list resource "httproutes" in API group "gateway.networking.k8s.io" at the cluster scope`)
-	assert.NotContains(t, stderr, "not seen", "one reason is enough when there is no route to tell about")
+	assert.NotContains(t, stderr, "not seen", "one reason suffices when no route is listed")
 }
 
-func TestStatusSaysWhatItMayNotSee(t *testing.T) {
+func TestStatusNamesTheResourcesItMayNotRead(t *testing.T) {
 	ns := env.Namespace(t)
 	apply(t, ns, httpRoute, harness.Workload("v2"))
 	waitEndpoints(t, ns, "v2")
 	stdout, stderr, code := run(t, account(t, ns, "httproutes", "grpcroutes", "virtualservices", "services", "deployments"), "", "status", "-n", ns)
 	assert.Equal(t, 0, code, stderr)
-	assert.Contains(t, rows(stdout), ns+" HTTPRoute web v2:80 25 active Unknown VariantUnknown yes", "ready or not, it cannot tell")
+	assert.Contains(t, rows(stdout), ns+" HTTPRoute web v2:80 25 active Unknown VariantUnknown yes", "status cannot tell whether the variant is ready")
 	assert.Contains(t, stderr, "endpointslices.discovery.k8s.io is forbidden")
 }
 

@@ -1,5 +1,5 @@
-// Command cluster is the test cluster for people and scripts: it starts one, hands out its
-// kubeconfig or runs a command in it, and leaves nothing behind.
+// Command cluster is the test cluster for people and scripts: it starts a cluster, prints its kubeconfig or
+// runs a command in it, and removes everything at the end.
 package main
 
 import (
@@ -21,7 +21,7 @@ import (
 const usage = `cluster runs a real Kubernetes control plane on this machine: no root, no containers, loopback only.
 
   cluster up [FLAGS]                start one, print its KUBECONFIG, keep it until Ctrl-C
-  cluster up [FLAGS] -- CMD ARGS…   start one, run CMD in it, end it, exit as CMD did
+  cluster up [FLAGS] -- CMD ARGS…   start one, run CMD in it, end it, exit with CMD's code
   cluster build                     build and keep everything that up needs (minutes, once)
   cluster help                      this text
 
@@ -31,9 +31,9 @@ Flags of up:
   --nodes N        number of nodes (default 1)
   --api-only       etcd and kube-apiserver only: no controllers, scheduler or nodes
   --real-node      a node whose pods run, all in a network of its own without a way out; needs
-                   root, Linux, and some of Debian's packages, which it names
+                   root, Linux, and some Debian packages, which it names
 
-CMD finds KUBECONFIG, KUBECTL and our kubectl on its PATH. Examples:
+CMD gets KUBECONFIG, KUBECTL and, on its PATH, the cluster's kubectl. Examples:
 
   go run ./cmd/cluster up -- kubectl get nodes
   go run ./cmd/cluster up --crds gateway-api,cert-manager -- bash
@@ -43,7 +43,7 @@ Components are kept in bin/cluster at the top of the repository, or in the folde
 `
 
 func main() {
-	// Installed before anything starts: from here on a signal means "clean up", not "die".
+	// Installed before anything starts: from here on a signal means "clean up" and not "exit at once".
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	code, err := run(ctx, os.Args[1:])
 	stop()
@@ -53,8 +53,8 @@ func main() {
 	os.Exit(code)
 }
 
-// run does what the arguments say and returns the exit code: the command's, 130 if a signal ended
-// it, 2 for wrong arguments, 1 for other failures.
+// run executes the verb that the arguments name and returns the exit code: the command's, 130 if a signal
+// ended it, 2 for wrong arguments, 1 for other failures.
 func run(ctx context.Context, args []string) (int, error) {
 	verb := "help"
 	if len(args) > 0 {
@@ -76,7 +76,7 @@ func help() string {
 	return fmt.Sprintf(usage, strings.Join(cluster.KnownCRDs(), ", "), strings.Join(cluster.DefaultCRDs(), ","), cluster.BinEnv)
 }
 
-// build builds and keeps everything that up can need.
+// build builds and keeps everything that up may need.
 func build(ctx context.Context) (int, error) {
 	if _, err := cluster.Build(ctx, os.Stderr); err != nil {
 		return 1, err
@@ -87,7 +87,7 @@ func build(ctx context.Context) (int, error) {
 	return 0, nil
 }
 
-// up starts a cluster and keeps it until the command, or a signal, ends it.
+// up starts a cluster and keeps it until the command or a signal ends it.
 func up(ctx context.Context, args []string) (code int, err error) {
 	options, command, err := parse(args)
 	if errors.Is(err, flag.ErrHelp) {
@@ -103,7 +103,7 @@ func up(ctx context.Context, args []string) (code int, err error) {
 		}
 		return cluster.Sandbox()
 	}
-	// A signal ends the start at once, but a started cluster lives until the command is gone.
+	// A signal ends the start at once, but a started cluster lives until the command has ended.
 	lifetime, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	started := context.AfterFunc(ctx, cancel)
@@ -157,10 +157,10 @@ func parse(args []string) (options cluster.Options, command []string, err error)
 	return options, command, nil
 }
 
-// runCommand runs the command in the cluster. When a signal comes the command gets SIGTERM and ten
-// seconds to end; its terminal is ours, so a Ctrl-C reaches it directly too.
+// runCommand runs the command in the cluster. After a signal the command gets SIGTERM and has ten seconds to
+// end; it shares this process's terminal, so a Ctrl-C reaches it directly too.
 func runCommand(ctx context.Context, c *cluster.Cluster, command []string) (int, error) {
-	for _, variable := range c.Env() { // ours too: the command is looked for on our PATH
+	for _, variable := range c.Env() { // set in this process too, whose PATH is searched for the command
 		name, value, _ := strings.Cut(variable, "=")
 		if err := os.Setenv(name, value); err != nil {
 			return 1, err
@@ -174,7 +174,7 @@ func runCommand(ctx context.Context, c *cluster.Cluster, command []string) (int,
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
-		return 130, nil //nolint:nilerr // interrupted, as asked
+		return 130, nil //nolint:nilerr // interrupted by the user
 	case errors.As(err, &exit):
 		return exitCode(exit), nil
 	case err != nil:
@@ -183,7 +183,7 @@ func runCommand(ctx context.Context, c *cluster.Cluster, command []string) (int,
 	return 0, nil
 }
 
-// exitCode is the command's own or, as shells have it, 128 and the signal that ended it.
+// exitCode returns the command's own code or, as shells do, 128 plus the signal that ended it.
 func exitCode(exit *exec.ExitError) int {
 	if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 		return 128 + int(status.Signal())

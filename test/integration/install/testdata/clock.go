@@ -1,9 +1,8 @@
 package main
 
-// The clock of a machine on which somebody sets the time: a test builds mirrorgate
-// with it in place of cmd/mirrorgate/clock.go, and writes into a file by how many
-// seconds the time is wrong. As on a real machine only the wall clock is set; what
-// has passed (the monotonic reading) is not.
+// A wall clock that can be set wrong: a test builds mirrorgate with this file in place of
+// cmd/mirrorgate/clock.go, and writes into a file by how many seconds the time is wrong. As on a real machine
+// only the wall clock changes; elapsed time (the monotonic reading) does not.
 
 import (
 	"os"
