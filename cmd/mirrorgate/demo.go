@@ -36,8 +36,7 @@ The exit code is 0 only if every step was seen.`,
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.StringVar(&path, "kubeconfig", "", "kubeconfig of the cluster; by default kubectl's")
-	f.StringVar(&kubecontext, "context", "", "context of the kubeconfig, if not its current one")
+	bindCluster(f, &path, &kubecontext)
 	f.StringVar(&opts.Namespace, "namespace", opts.Namespace, "namespace to create, play in and remove")
 	f.DurationVar(&opts.Timeout, "timeout", opts.Timeout, "how long a step may take")
 	f.BoolVar(&noColor, "no-color", false, "no colours; so does the environment variable NO_COLOR, or no terminal")
@@ -46,10 +45,9 @@ The exit code is 0 only if every step was seen.`,
 			return fmt.Errorf("--timeout: %s is not more than 0", opts.Timeout)
 		}
 		var err error
-		if opts.Config, _, err = kubeconfig(path, kubecontext); err != nil {
+		if opts.Config, _, err = connect("demo", path, kubecontext); err != nil {
 			return err
 		}
-		opts.Config.UserAgent = "mirrorgate-demo/" + version
 		opts.Out, opts.Color = os.Stdout, !noColor && colorful(os.Stdout)
 		if err = demo.Run(cmd.Context(), opts); errors.Is(err, demo.ErrFailed) {
 			return exitError(1)

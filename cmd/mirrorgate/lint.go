@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/mirrorgate/mirrorgate/internal/lint"
+	"github.com/mirrorgate/mirrorgate/internal/options"
 )
 
 // Exit codes of lint.
@@ -21,7 +22,7 @@ const (
 )
 
 func newLint() *cobra.Command {
-	opts := defaultServeOptions()
+	opts := newServeConfig()
 	var output, namespace string
 	var elsewhere bool
 	cmd := &cobra.Command{
@@ -56,7 +57,7 @@ when some input could not be read; the rest of it is judged all the same.`,
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fail(err) })
 	cmd.RunE = func(cmd *cobra.Command, paths []string) error {
-		errs := oneOf("output", output, "text", "json")
+		errs := options.OneOf("output", output, "text", "json")
 		if msgs := validation.IsDNS1123Label(namespace); len(msgs) > 0 {
 			errs = append(errs, field.Invalid(field.NewPath("namespace"), namespace, msgs[0]))
 		}

@@ -14,14 +14,15 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/mirrorgate/mirrorgate/internal/controller/mirrors"
+	"github.com/mirrorgate/mirrorgate/internal/options"
 	"github.com/mirrorgate/mirrorgate/internal/status"
 	"github.com/mirrorgate/mirrorgate/internal/variant"
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
 
 func newStatus() *cobra.Command {
-	opts := defaultServeOptions()
-	opts.LogLevel = "warn"
+	opts := newServeConfig()
+	opts.Level = "warn"
 	var namespace, output string
 	var all bool
 	cmd := &cobra.Command{
@@ -47,12 +48,11 @@ The exit code is 0 unless something could not be read.`,
 	f.StringVarP(&namespace, "namespace", "n", "", "namespace of the routes; by default that of the kubeconfig's context")
 	f.BoolVarP(&all, "all-namespaces", "A", false, "routes of all namespaces")
 	f.StringVarP(&output, "output", "o", "table", "table or json")
-	f.StringVar(&opts.Kubeconfig, "kubeconfig", "", "kubeconfig of the cluster; by default kubectl's")
-	f.StringVar(&opts.Context, "context", "", "context of the kubeconfig, if not its current one")
+	bindCluster(f, &opts.Kubeconfig, &opts.Context)
 	opts.bindShared(f)
 	cmd.MarkFlagsMutuallyExclusive("namespace", "all-namespaces")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := errors.Join(opts.load(f), oneOf("output", output, "table", "json").ToAggregate()); err != nil {
+		if err := errors.Join(opts.load(f), options.OneOf("output", output, "table", "json").ToAggregate()); err != nil {
 			return err
 		}
 		query := status.Query{}
@@ -62,7 +62,7 @@ The exit code is 0 unless something could not be read.`,
 				return err
 			}
 		}
-		config, own, err := kubeconfig(opts.Kubeconfig, opts.Context)
+		config, own, err := connect("status", opts.Kubeconfig, opts.Context)
 		if err != nil {
 			return err
 		}
@@ -77,11 +77,10 @@ The exit code is 0 unless something could not be read.`,
 	return cmd
 }
 
-func showStatus(cmd *cobra.Command, opts *serveOptions, config *rest.Config, query status.Query, output string) error {
-	config.UserAgent = "mirrorgate-status/" + version
+func showStatus(cmd *cobra.Command, opts *serveConfig, config *rest.Config, query status.Query, output string) error {
 	survey, err := variant.NewSurvey(cmd.Context(), config, variant.Options{
 		ClusterDomain: opts.ClusterDomain, RootNamespace: opts.RootNamespace, Grace: -1,
-	}, newLogger(opts.level(), opts.LogFormat))
+	}, opts.Logger())
 	if err != nil {
 		return fmt.Errorf("status: %w", err)
 	}

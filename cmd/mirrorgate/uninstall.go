@@ -14,10 +14,11 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/mirrorgate/mirrorgate/internal/removal"
+	"github.com/mirrorgate/mirrorgate/internal/serve"
 )
 
 func newUninstall() *cobra.Command {
-	var kubeconfigPath, context string
+	var kubeconfig, context string
 	var restore, dryRun bool
 	cmd := &cobra.Command{
 		Use:   "uninstall",
@@ -43,12 +44,11 @@ manifests again where somebody applies them by server-side apply.`,
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.StringVar(&kubeconfigPath, "kubeconfig", "", "kubeconfig of the cluster; by default kubectl's")
-	f.StringVar(&context, "context", "", "context of the kubeconfig, if not its current one")
+	bindCluster(f, &kubeconfig, &context)
 	f.BoolVar(&restore, "restore-parked", false, "write parked mirrors back into their routes")
 	f.BoolVar(&dryRun, "dry-run", false, "say what would be done, and do nothing")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		config, _, err := kubeconfig(kubeconfigPath, context)
+		config, _, err := connect("uninstall", kubeconfig, context)
 		if err != nil {
 			return err
 		}
@@ -62,7 +62,7 @@ manifests again where somebody applies them by server-side apply.`,
 			return err
 		}
 		return uninstall(cmd.Context(), cmd.OutOrStdout(), removal.Removal{
-			Client: client, Routes: routes, Name: installation, Restore: restore, DryRun: dryRun,
+			Client: client, Routes: routes, Name: serve.Installation, Restore: restore, DryRun: dryRun,
 		})
 	}
 	return cmd

@@ -150,14 +150,14 @@ func (p *process) read(log io.Reader, ready chan<- struct{}) {
 			line.Msg = scanner.Text()
 		}
 		switch line.Msg {
-		case "admin":
+		case "Admin listening":
 			p.admin = line.Address
-		case "listening":
+		case "Listening":
 			p.address = line.Address
 			close(ready)
-		case "reloaded":
+		case "Reloaded":
 			p.reloads <- nil
-		case "problem":
+		case "Problem":
 			p.reloads <- errors.New(line.Problem)
 		}
 		p.tail = append(p.tail[max(0, len(p.tail)-9):], scanner.Text())

@@ -1,6 +1,4 @@
-package main
-
-// Where the API server is: the same for every verb that needs one.
+package options
 
 import (
 	"fmt"
@@ -9,9 +7,10 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// kubeconfig reads a kubeconfig, kubectl's when path is empty. namespace is that
-// of its context, "default" when it names none.
-func kubeconfig(path, context string) (config *rest.Config, namespace string, err error) {
+// Kubeconfig reads a kubeconfig: the file at path, or the files that kubectl would read when path is
+// empty, or a pod's service account when there are none. An empty context means the current one. It
+// also returns the context's namespace, "default" when the context names none.
+func Kubeconfig(path, context string) (config *rest.Config, namespace string, err error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = path
 	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: context})

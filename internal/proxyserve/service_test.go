@@ -1,4 +1,4 @@
-package main
+package proxyserve
 
 // The proxy of a Service as a process, against an API server of which the test says everything: a real
 // one refuses endpoints at loopback.
@@ -14,7 +14,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -59,11 +58,11 @@ func newInFront(t *testing.T, api *feedtest.API, drain time.Duration) *inFront {
 	require.NoError(t, os.WriteFile(kubeconfig, []byte(api.Kubeconfig()), 0o600))
 	ctx, cancel := context.WithCancel(t.Context())
 	f.terminate = cancel
-	opts := &proxyOptions{
-		Service: "httpbin", Kubeconfig: kubeconfig, AdminBind: f.admin, DrainMin: drain, DrainTimeout: 10 * time.Second, LogLevel: "error", LogFormat: "text",
+	opts := &Options{
+		Service: "httpbin", Kubeconfig: kubeconfig, AdminBind: f.admin, DrainMin: drain, DrainTimeout: 10 * time.Second, Log: errorsOnly,
 	}
 	require.Empty(t, opts.Validate())
-	go func() { f.ended <- serveService(ctx, opts) }()
+	go func() { f.ended <- Service(ctx, opts) }()
 	t.Cleanup(func() {
 		cancel()
 		select {
@@ -325,27 +324,4 @@ func TestProxyServiceWaitsForItsPort(t *testing.T) {
 	require.NoError(t, l.Close())
 	f.ready(t, http.StatusOK)
 	f.becomes(t, "v1")
-}
-
-// Flags that contradict each other are told by name.
-func TestProxyServiceFlags(t *testing.T) {
-	for args, want := range map[string]string{
-		"":                                     "--service a Service",
-		"--service a --config b":               "cannot stand beside --config",
-		"--service a --check":                  "check: Forbidden",
-		"--service A_":                         `service: Invalid value: "A_"`,
-		"--service a --namespace b/c":          `namespace: Invalid value: "b/c"`,
-		"--service a --admin-bind 9090":        `admin-bind: Invalid value: "9090": must be HOST:PORT`,
-		"--service a --access-log xml":         "access-log: Unsupported value",
-		"--config a --namespace b":             "namespace: Forbidden",
-		"--config a --admin-bind :1":           "admin-bind: Forbidden",
-		"--service a --kubeconfig /nowhere":    "kubeconfig: ",
-		"--service a --drain-min -1s":          "drain-min: Invalid value",
-		"--config nowhere.yaml --drain-min 1s": "nowhere.yaml",
-	} {
-		cmd := newProxy()
-		cmd.SilenceErrors, cmd.SilenceUsage = true, true
-		cmd.SetArgs(strings.Fields(args))
-		assert.ErrorContains(t, cmd.ExecuteContext(t.Context()), want, args)
-	}
 }

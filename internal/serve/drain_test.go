@@ -1,4 +1,4 @@
-package main
+package serve
 
 import (
 	"net/http"
@@ -14,7 +14,7 @@ func TestReplicaThatEndsClosesConnectionsBehindAnAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var d drain
 		mux := &serveMux{http.NewServeMux()}
-		d.on(mux).Register("/mutate", http.NotFoundHandler())
+		d.watch(mux).Register("/mutate", http.NotFoundHandler())
 		call := func() string {
 			w := httptest.NewRecorder()
 			mux.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/mutate", nil))
@@ -22,7 +22,7 @@ func TestReplicaThatEndsClosesConnectionsBehindAnAnswer(t *testing.T) {
 		}
 		require.Empty(t, call())
 		require.NoError(t, d.ready(nil))
-		time.Sleep(10 * quiet) //nolint:forbidigo // inside the bubble: nobody called for long
+		time.Sleep(10 * idleBeforeEnd) //nolint:forbidigo // inside the bubble: nobody called for long
 		began := time.Now()
 		ended := make(chan time.Duration)
 		go func() {
@@ -33,16 +33,16 @@ func TestReplicaThatEndsClosesConnectionsBehindAnAnswer(t *testing.T) {
 		require.Error(t, d.ready(nil))
 		for range 4 { // the API server calls less and less
 			require.Equal(t, "close", call())
-			time.Sleep(quiet / 2) //nolint:forbidigo // inside the bubble
+			time.Sleep(idleBeforeEnd / 2) //nolint:forbidigo // inside the bubble
 		}
-		require.InDelta(t, (3*quiet/2 + quiet).Seconds(), (<-ended).Seconds(), 0.1)
+		require.InDelta(t, (3*idleBeforeEnd/2 + idleBeforeEnd).Seconds(), (<-ended).Seconds(), 0.1)
 	})
 }
 
 func TestReplicaEndsAlthoughItIsCalled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var d drain
-		d.last.Store(time.Now().Add(time.Hour).UnixNano()) // as if it were called all the time
+		d.lastCall.Store(time.Now().Add(time.Hour).UnixNano()) // as if it were called all the time
 		began := time.Now()
 		d.wait(t.Context())
 		require.Equal(t, maxDrain, time.Since(began))

@@ -1,8 +1,8 @@
-package main
+package serve
 
-// Leader election that costs no admission: controller-runtime's own ends the
-// process when the lease is lost, and with it webhooks that could answer. Here
-// only the controller ends, and stands for election again.
+// Leader election that does not disturb admission. controller-runtime's own election ends the process
+// when the lease is lost, and with it webhooks that could still answer. Here only the controllers end,
+// and the replica stands for election again.
 
 import (
 	"context"
@@ -15,45 +15,45 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/recorder"
 )
 
-// The usual times of a Kubernetes component: a leader that dies is replaced
-// after 15 s, one that ends at once.
+// The usual times of a Kubernetes component: a leader that dies is replaced after 15 s, one that ends
+// is replaced at once.
 const (
 	leaseDuration = 15 * time.Second
 	renewDeadline = 10 * time.Second
 	retryPeriod   = 2 * time.Second
 )
 
-// leadership runs something on one replica at a time.
+// leadership runs a loop on one replica at a time.
 type leadership struct {
 	lock resourcelock.Interface
-	run  func(context.Context) error
+	run  loop
 }
 
 // lease returns the lock that the replicas share.
 func lease(config *rest.Config, events recorder.Provider, namespace string) (resourcelock.Interface, error) {
 	return ctrlleader.NewResourceLock(config, events, ctrlleader.Options{
-		LeaderElection: true, LeaderElectionID: "mirrorgate", LeaderElectionNamespace: namespace, RenewDeadline: renewDeadline,
+		LeaderElection: true, LeaderElectionID: Installation, LeaderElectionNamespace: namespace, RenewDeadline: renewDeadline,
 	})
 }
 
-// Start serves one term after the other until ctx ends.
+// Start leads again and again until ctx ends or the loop fails.
 func (l leadership) Start(ctx context.Context) error {
 	for ctx.Err() == nil {
-		if err := l.term(ctx); err != nil {
+		if err := l.lead(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// term waits for the lease and runs for as long as it is held; what ends by
-// itself gives the lease back.
-func (l leadership) term(ctx context.Context) error {
+// lead waits for the lease and runs the loop while it is held. When the loop ends by itself, the lease is
+// released.
+func (l leadership) lead(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	began, ended := make(chan struct{}), make(chan error, 1)
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock: l.lock, Name: "mirrorgate", ReleaseOnCancel: true,
+		Lock: l.lock, Name: Installation, ReleaseOnCancel: true,
 		LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(ctx context.Context) {
@@ -75,6 +75,6 @@ func (l leadership) term(ctx context.Context) error {
 	case <-began:
 		return <-ended
 	default:
-		return nil // told to end while another replica led
+		return nil // ctx ended while another replica led
 	}
 }

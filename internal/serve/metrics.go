@@ -1,0 +1,49 @@
+package serve
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mirrorgate/mirrorgate/internal/route"
+	"github.com/mirrorgate/mirrorgate/internal/variant"
+)
+
+// clusterMetrics count the cached objects and mirrors, and report whether the caches are complete.
+type clusterMetrics struct {
+	index   *variant.Index
+	cluster *variant.Cluster
+}
+
+var (
+	mirrorsDesc = prometheus.NewDesc("mirrorgate_mirrors", "Mirrors in the cluster's routes, by kind of route and state (active, parked).", []string{"kind", "state"}, nil)
+	syncedDesc  = prometheus.NewDesc("mirrorgate_cache_synced", "1 when all objects of a kind have been listed, by kind.", []string{"kind"}, nil)
+	objectsDesc = prometheus.NewDesc("mirrorgate_cache_objects", "Objects cached, by kind.", []string{"kind"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c clusterMetrics) Describe(out chan<- *prometheus.Desc) {
+	out <- mirrorsDesc
+	out <- syncedDesc
+	out <- objectsDesc
+}
+
+// Collect implements prometheus.Collector.
+func (c clusterMetrics) Collect(out chan<- prometheus.Metric) {
+	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+	}
+	counts := c.index.Counts()
+	for _, kind := range []route.Kind{route.HTTPRoute, route.GRPCRoute, route.VirtualService} {
+		gauge(mirrorsDesc, float64(counts.Active[kind]), string(kind), "active")
+		gauge(mirrorsDesc, float64(counts.Parked[kind]), string(kind), "parked")
+	}
+	for kind, n := range counts.Objects {
+		gauge(objectsDesc, float64(n), kind.String())
+	}
+	for kind, synced := range c.cluster.Synced() {
+		value := 0.0
+		if synced {
+			value = 1
+		}
+		gauge(syncedDesc, value, kind)
+	}
+}

@@ -1,0 +1,172 @@
+package serve
+
+// The parts that --no-mesh adds: proxies in front of Services.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/mirrorgate/mirrorgate/internal/controller/intercept"
+	"github.com/mirrorgate/mirrorgate/internal/dataplane"
+	"github.com/mirrorgate/mirrorgate/internal/front"
+	interception "github.com/mirrorgate/mirrorgate/internal/intercept"
+	"github.com/mirrorgate/mirrorgate/webhook"
+)
+
+// noMesh is the model of Services and their proxies.
+type noMesh struct {
+	index *dataplane.Index
+	feed  *dataplane.Feed
+	state *front.State
+}
+
+// hasSynced reports whether everything that Services are decided by is known.
+func (n *noMesh) hasSynced() bool { return n == nil || n.state.Synced() }
+
+// assembleNoMesh adds the parts that every replica needs: the model, and the webhook of Services.
+func (p *Process) assembleNoMesh(counted *webhook.Metrics) error {
+	n := &noMesh{index: dataplane.NewIndex(dataplane.Options{})}
+	var err error
+	log := p.log.WithName("proxies")
+	if n.feed, err = dataplane.NewFeed(p.config, n.index, log, dataplane.FeedOptions{WithoutEndpoints: true}); err != nil {
+		return err
+	}
+	n.state = front.New(n.index, n.feed.Synced)
+	webhook.NewServices(n.state, counted).Register(p.drain.watch(p.manager.GetWebhookServer()))
+	metrics.Registry.MustRegister(n.feed)
+	p.noMesh = n
+	return errors.Join(
+		p.manager.Add(everyReplica(n.feed.Start)),
+		p.manager.Add(everyReplica(func(ctx context.Context) error { return n.state.Start(ctx, p.config, log) })),
+		p.manager.AddReadyzCheck("proxies", filled(n.hasSynced)),
+	)
+}
+
+// intercepting are the loops of --no-mesh: one runs proxies in front of Services, one writes into the
+// status of routes what became of them.
+func (p *Process) intercepting(recorder events.EventRecorder) ([]loop, error) {
+	if p.noMesh == nil {
+		return nil, nil
+	}
+	n := p.noMesh
+	status, err := dataplane.NewStatusWriter(p.config, n.index, n.feed.Synced, p.log.WithName("status"))
+	if err != nil {
+		return nil, err
+	}
+	config := p.withoutWarnings()
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	objects, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	observed := intercept.NewMetrics(metrics.Registry)
+	var queue atomic.Pointer[intercept.Queue] // nil while another replica leads
+	add := func(names ...intercept.Name) {
+		if q := queue.Load(); q != nil {
+			for _, name := range names {
+				(*q).Add(name)
+			}
+		}
+	}
+	n.state.Subscribe(func(parent front.Name) { add(parent) })
+	n.index.Subscribe(func(c *dataplane.Change) {
+		add(c.Tables...)
+		add(c.Fronts...)
+		for _, route := range c.Routes {
+			add(n.index.ParentsOf(route)...)
+		}
+	})
+	intercepting := func(ctx context.Context) error {
+		config := p.opts.Proxy
+		if err := p.ownImage(ctx, &config); err != nil {
+			return err
+		}
+		if !poll(ctx, cachePoll, n.hasSynced) {
+			return nil
+		}
+		c := intercept.New(n.state, intercept.NewServices(client.CoreV1()), intercept.NewObjects(objects), recorder, intercept.Options{
+			Config: config, Registered: p.webhookRegistered, Workers: p.opts.Workers, Resync: p.opts.Resync.Duration,
+			Metrics: observed, Log: p.log.WithName("proxies"),
+		})
+		defer queue.Store(nil)
+		return c.Start(ctx, func(_ context.Context, q intercept.Queue) error {
+			queue.Store(&q)
+			return nil
+		})
+	}
+	return []loop{intercepting, status.Start}, nil
+}
+
+// webhookRegistered reports whether the API server knows the webhook of Services.
+func (p *Process) webhookRegistered(ctx context.Context) (bool, error) {
+	name := Installation
+	if p.registration != nil {
+		name = p.registration.Name()
+	}
+	have, err := p.client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	for i := range have.Webhooks {
+		c := &have.Webhooks[i].ClientConfig
+		if c.Service != nil && c.Service.Path != nil && *c.Service.Path == webhook.ServicesPath ||
+			c.URL != nil && strings.HasSuffix(*c.URL, webhook.ServicesPath) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// ownImage sets the image of proxies to that of the pod that the process runs in, unless it is set.
+func (p *Process) ownImage(ctx context.Context, config *interception.Config) error {
+	if config.Image != "" {
+		return nil
+	}
+	namespace, err := p.opts.installationNamespace()
+	if err != nil {
+		return err
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	pod, err := p.client.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("--proxy-image is not given, and the process's own pod cannot be read: %w", err)
+	}
+	own := ownContainer(pod)
+	config.Image = own.Image
+	if config.PullPolicy == "" {
+		config.PullPolicy = own.ImagePullPolicy
+	}
+	p.log.Info("Proxies run the image of this pod", "image", config.Image)
+	return nil
+}
+
+// ownContainer is the container of the pod that runs mirrorgate: the one of that name, or the first.
+func ownContainer(pod *corev1.Pod) *corev1.Container {
+	for i := range pod.Spec.Containers {
+		if pod.Spec.Containers[i].Name == Installation {
+			return &pod.Spec.Containers[i]
+		}
+	}
+	return &pod.Spec.Containers[0]
+}
