@@ -22,12 +22,14 @@ import (
 // is left behind. What there is to say about it has been written.
 var ErrFailed = errors.New("the demo failed")
 
-// Options say where to play.
+// Options are those of a play; Run, RunLocal and RunProxy say which of them they need.
 type Options struct {
-	// Config is the cluster's.
+	// Config is that of the cluster, for Run.
 	Config *rest.Config
-	// Namespace is created, and removed at the end.
+	// Namespace is created, and removed at the end, by Run.
 	Namespace string
+	// Binary is the path of mirrorgate, for RunProxy.
+	Binary string
 	// Timeout is how long a step may take.
 	Timeout time.Duration
 	// Out is written to, with colours if Color is set.
@@ -133,7 +135,7 @@ func (r *runner) playAll(ctx context.Context) error {
 		r.screen.document(i+1, len(r.plays), p)
 		r.watcher.focus(p.service)
 		for n, st := range p.steps() {
-			r.screen.step(n+1, st)
+			r.screen.step(n+1, st.title, st.want)
 			res, err := r.perform(ctx, p, st)
 			r.results = append(r.results, res)
 			if err != nil {

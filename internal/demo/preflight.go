@@ -32,7 +32,7 @@ func (r *runner) preflight(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("the cluster does not answer: %w", err)
 	}
-	r.screen.line(bold, "mirrorgate demo on Kubernetes "+server.GitVersion)
+	r.screen.line(bold, "mirrorgate demo on Kubernetes "+server.GitVersion+"; without --kubeconfig and --context it needs no cluster")
 	if err := r.kinds(); err != nil {
 		return err
 	}

@@ -16,19 +16,11 @@ import (
 	"time"
 )
 
-// ProxyOptions say how to play.
-type ProxyOptions struct {
-	// Binary is mirrorgate's.
-	Binary string
-	// Timeout is how long a step may take.
-	Timeout time.Duration
-	// Out is written to, with colours if Color is set.
-	Out   io.Writer
-	Color bool
-}
-
-// host is what clients call the service.
-const host = "httpbin:8000"
+// host is the authority of the clients' requests, shadowHost that of the copies.
+const (
+	host       = "httpbin:8000"
+	shadowHost = "httpbin-shadow:8000"
+)
 
 // proxyStep is one thing that is done, the requests that follow, and what the logs of the
 // variants must hold of them.
@@ -67,7 +59,7 @@ type proxyPlay struct {
 }
 
 // RunProxy plays all steps and returns nil only if every one was seen.
-func RunProxy(ctx context.Context, opts ProxyOptions) (err error) {
+func RunProxy(ctx context.Context, opts Options) (err error) {
 	folder, err := os.MkdirTemp("", "mirrorgate-demo-")
 	if err != nil {
 		return err
@@ -127,7 +119,7 @@ func (p *proxyPlay) play(ctx context.Context, st *proxyStep) error {
 	}
 	p.one.forget()
 	p.two.forget()
-	median, err := p.send(ctx, st.requests)
+	median, err := send(ctx, p.screen, p.client, p.process.address, st.requests)
 	if err != nil {
 		return err
 	}
@@ -143,7 +135,7 @@ func (p *proxyPlay) play(ctx context.Context, st *proxyStep) error {
 		return fmt.Errorf("variant 1 logged %d requests, not %d, variant 2 %d, not %d", len(ones), st.requests, len(twos), st.copies)
 	}
 	for _, line := range twos {
-		if !strings.Contains(line, `"httpbin-shadow:8000"`) {
+		if !strings.Contains(line, `"`+shadowHost+`"`) {
 			return fmt.Errorf("variant 2 logged a request for another host: %s", line)
 		}
 	}
@@ -191,23 +183,23 @@ admin: {address: 127.0.0.1:0}
 	return p.process.reloaded(p.timeout)
 }
 
-// send makes requests one after the other, and returns how long the median took.
-func (p *proxyPlay) send(ctx context.Context, n int) (median time.Duration, err error) {
+// send makes requests one after the other, and returns the median of their times.
+func send(ctx context.Context, s *screen, client *http.Client, address string, n int) (median time.Duration, err error) {
 	times := ""
 	if n > 1 {
 		times = fmt.Sprintf("   # %d times", n)
 	}
-	p.screen.line(faint, "    $ curl -H 'Host: "+host+"' http://"+p.process.address+"/headers"+times)
+	s.line(faint, "    $ curl -H 'Host: "+host+"' http://"+address+"/headers"+times)
 	took := make([]time.Duration, n)
 	for i := range took {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.process.address+"/headers", http.NoBody)
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/headers", http.NoBody)
 		if err != nil {
 			return 0, err
 		}
 		request.Host = host
 		request.Header.Set("User-Agent", "mirrorgate-demo")
 		begin := time.Now()
-		response, err := p.client.Do(request)
+		response, err := client.Do(request)
 		if err != nil {
 			return 0, err
 		}

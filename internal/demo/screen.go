@@ -76,9 +76,9 @@ func (s *screen) document(n, of int, p play) {
 	}
 }
 
-func (s *screen) step(n int, st step) {
+func (s *screen) step(n int, title string, want outcome) {
 	fmt.Fprintln(s.w)
-	s.line(bold, fmt.Sprintf("%2d  %s%s", n, upper(st.title), " → "+st.want.String()))
+	s.line(bold, fmt.Sprintf("%2d  %s → %s", n, upper(title), want))
 }
 
 func (s *screen) command(text string) { s.line(faint, "    $ kubectl "+text) }
