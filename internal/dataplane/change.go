@@ -11,30 +11,30 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/grant"
 )
 
-// dirt collects what a change concerns.
-type dirt struct {
+// changes collects what a change concerns.
+type changes struct {
 	tables    map[Name]bool
 	endpoints map[Backend]bool
 	routes    map[Name]bool
-	fronts    map[Name]bool
+	parents   map[Name]bool
 }
 
 // update runs fn under the lock and tells subscribers afterwards.
-func (x *Index) update(fn func(*dirt)) {
-	d := &dirt{map[Name]bool{}, map[Backend]bool{}, map[Name]bool{}, map[Name]bool{}}
+func (x *Index) update(fn func(*changes)) {
+	c := &changes{map[Name]bool{}, map[Backend]bool{}, map[Name]bool{}, map[Name]bool{}}
 	x.mu.Lock()
-	fn(d)
+	fn(c)
 	subscribers := x.subscribers
 	x.mu.Unlock()
-	if len(d.tables)+len(d.endpoints)+len(d.routes)+len(d.fronts) == 0 {
+	if len(c.tables)+len(c.endpoints)+len(c.routes)+len(c.parents) == 0 {
 		return
 	}
-	maps.DeleteFunc(d.fronts, func(name Name, _ bool) bool { return d.tables[name] })
+	maps.DeleteFunc(c.parents, func(name Name, _ bool) bool { return c.tables[name] })
 	change := &Change{
-		Tables:    slices.SortedFunc(maps.Keys(d.tables), compareNames),
-		Endpoints: slices.Collect(maps.Keys(d.endpoints)),
-		Routes:    slices.SortedFunc(maps.Keys(d.routes), compareNames),
-		Fronts:    slices.SortedFunc(maps.Keys(d.fronts), compareNames),
+		Tables:    slices.SortedFunc(maps.Keys(c.tables), compareNames),
+		Endpoints: slices.Collect(maps.Keys(c.endpoints)),
+		Routes:    slices.SortedFunc(maps.Keys(c.routes), compareNames),
+		Parents:   slices.SortedFunc(maps.Keys(c.parents), compareNames),
 	}
 	for _, s := range subscribers {
 		s(change)
@@ -49,6 +49,8 @@ func (x *Index) names(kind Kind) []Name {
 		return slices.Collect(maps.Keys(x.slices))
 	case KindHTTPRoute:
 		return slices.Collect(maps.Keys(x.routes))
+	case KindPod:
+		return slices.Collect(maps.Keys(x.pods))
 	}
 	var out []Name
 	for namespace, grants := range x.grants {
@@ -59,26 +61,28 @@ func (x *Index) names(kind Kind) []Name {
 	return out
 }
 
-func (x *Index) remove(kind Kind, name Name, d *dirt) {
+func (x *Index) remove(kind Kind, name Name, c *changes) {
 	switch kind {
 	case KindService:
-		x.putService(name, nil, d)
+		x.putService(name, nil, c)
 	case KindEndpointSlice:
-		x.putSlice(name, nil, d)
+		x.putSlice(name, nil, c)
 	case KindHTTPRoute:
-		x.putRoute(name, nil, d)
+		x.putRoute(name, nil, c)
 	case KindReferenceGrant:
-		x.putGrant(name, nil, d)
+		x.putGrant(name, nil, c)
+	case KindPod:
+		x.putPod(name, nil, c)
 	}
 }
 
-func (x *Index) putService(name Name, s *service, d *dirt) {
+func (x *Index) putService(name Name, s *service, c *changes) {
 	old := x.services[name]
 	if s == nil && old == nil {
 		return
 	}
 	if s == nil || old == nil || !s.selects.equal(&old.selects) {
-		x.selected(name, s, old, d)
+		x.selected(name, s, old, c)
 	}
 	if delete(x.services, name); s != nil {
 		x.services[name] = s
@@ -87,15 +91,15 @@ func (x *Index) putService(name Name, s *service, d *dirt) {
 		return
 	}
 	if own := x.opts.Parent; name == own || name == originOf(own) {
-		d.tables[own] = true // with a route or without
+		c.tables[own] = true // with a route or without
 	}
 	for r := range x.naming[name] {
-		d.parents(r) // its ports and families are in the table
-		x.settle(r, d)
+		c.tablesOf(r) // its ports and families are in the table
+		x.settle(r, c)
 	}
 }
 
-func (x *Index) putSlice(name Name, s *slice, d *dirt) {
+func (x *Index) putSlice(name Name, s *slice, c *changes) {
 	old := x.slices[name]
 	if s == nil && old == nil || s != nil && s.equal(old) {
 		return
@@ -106,26 +110,26 @@ func (x *Index) putSlice(name Name, s *slice, d *dirt) {
 		if len(x.endpoints[old.service]) == 0 {
 			delete(x.endpoints, old.service)
 		}
-		x.touch(old.service, d)
+		x.touch(old.service, c)
 	}
 	if s != nil {
 		x.slices[name] = s
 		x.endpoints[s.service] = append(x.endpoints[s.service], s)
-		x.touch(s.service, d)
+		x.touch(s.service, c)
 	}
 }
 
 // touch notes the backends whose endpoints are those of a Service.
-func (x *Index) touch(source Name, d *dirt) {
+func (x *Index) touch(source Name, c *changes) {
 	for b := range x.uses[source] {
-		d.endpoints[b] = true
+		c.endpoints[b] = true
 	}
 	if own := x.opts.Parent; source == originOf(own) {
-		d.endpoints[Backend{own, own.String()}] = true // of ports that are passed through
+		c.endpoints[Backend{own, own.String()}] = true // of ports that are passed through
 	}
 }
 
-func (x *Index) putGrant(name Name, g *grant.Grant, d *dirt) {
+func (x *Index) putGrant(name Name, g *grant.Grant, c *changes) {
 	if g.Equal(x.grants[name.Namespace][name.Name]) {
 		return
 	}
@@ -135,11 +139,11 @@ func (x *Index) putGrant(name Name, g *grant.Grant, d *dirt) {
 		drop(x.grants, name.Namespace, name.Name)
 	}
 	for r := range x.crossing[name.Namespace] {
-		x.settle(r, d)
+		x.settle(r, c)
 	}
 }
 
-func (x *Index) putRoute(name Name, r *route, d *dirt) {
+func (x *Index) putRoute(name Name, r *route, c *changes) {
 	old := x.routes[name]
 	if r == nil && old == nil {
 		return
@@ -147,14 +151,14 @@ func (x *Index) putRoute(name Name, r *route, d *dirt) {
 	if r != nil && old != nil && r.same(old) {
 		wrote := !reflect.DeepEqual(old.stored, r.stored)
 		if old.stored = r.stored; wrote && old.stale() {
-			d.routes[name] = true // it was somebody else
+			c.routes[name] = true // it was somebody else
 		}
 		return
 	}
 	if old != nil {
-		d.parents(old)
+		c.tablesOf(old)
 		if len(old.status) > 0 {
-			d.routes[name] = true
+			c.routes[name] = true
 		}
 		x.unlink(old)
 		delete(x.routes, name)
@@ -165,10 +169,10 @@ func (x *Index) putRoute(name Name, r *route, d *dirt) {
 	}
 	x.routes[name] = r
 	each(r, func(name Name) { in(x.naming, name)[r] = struct{}{} }, func(ns string) { in(x.crossing, ns)[r] = struct{}{} })
-	x.settle(r, d)
-	d.parents(r)
+	x.settle(r, c)
+	c.tablesOf(r)
 	if len(r.status) > 0 || r.stale() {
-		d.routes[name] = true
+		c.routes[name] = true
 	}
 }
 
@@ -183,27 +187,27 @@ func each(r *route, named func(Name), foreign func(string)) {
 }
 
 // settle resolves a route again and notes what that changed.
-func (x *Index) settle(r *route, d *dirt) {
+func (x *Index) settle(r *route, c *changes) {
 	before, next := r.resolution, x.resolve(r)
 	if !reflect.DeepEqual(before.status, next.status) {
-		d.routes[r.name] = true
+		c.routes[r.name] = true
 	}
 	served := !reflect.DeepEqual(before.ports, next.ports) ||
 		!reflect.DeepEqual(before.backends, next.backends) || !reflect.DeepEqual(before.resolved, next.resolved)
 	if served {
-		d.parents(r)
+		c.tablesOf(r)
 	}
 	x.unlink(r)
 	r.resolution = next
 	x.link(r)
 	if served {
-		d.parents(r)
+		c.tablesOf(r)
 	}
 }
 
 // parents notes the tables that a route is in.
-func (d *dirt) parents(r *route) {
+func (c *changes) tablesOf(r *route) {
 	for parent := range r.ports {
-		d.tables[parent] = true
+		c.tables[parent] = true
 	}
 }

@@ -24,6 +24,8 @@ type FeedOptions struct {
 	Namespace string
 	// WithoutEndpoints leaves EndpointSlices out: conditions of routes do not depend on them.
 	WithoutEndpoints bool
+	// WithProxies reads the pods of proxies as well, for those who decide where a Service leads.
+	WithProxies bool
 }
 
 // Feed keeps an Index in step with an API server. Kinds whose CustomResourceDefinition is missing have
@@ -106,6 +108,9 @@ func (f *Feed) kinds() []*streamKind {
 	kinds := []*streamKind{services, httpRoutes, referenceGrants}
 	if !f.opts.WithoutEndpoints {
 		kinds = append(kinds, endpointSlices)
+	}
+	if f.opts.WithProxies {
+		kinds = append(kinds, proxyPods)
 	}
 	if f.opts.Namespace == "" {
 		kinds = append(kinds, namespaces)

@@ -187,7 +187,7 @@ func TestFeedOfOneParent(t *testing.T) {
 	f := proxied(t, gatewayAPI(t), serviceOf("httpbin", "", "http:8000->80"), serviceOf("second", wellknown.Enabled, "http:8000->80"), serviceOf("httpbin-v1", "", "http:80"),
 		routeOf("httpbin", parent, "{backendRefs: [{name: httpbin-v1, port: 80}]}"), routeOf("second", strings.Replace(parent, "httpbin", "second", 1), foreignRule))
 	f.known(t)
-	assert.Equal(t, []Name{name("httpbin")}, f.Parents())
+	assert.Equal(t, []Name{name("httpbin")}, attached(f.Index))
 	assert.Nil(t, f.Table(name("second")))
 	assert.Empty(t, f.Foreign(name("httpbin")), "what the other Service's route refers to is not read")
 	assert.True(t, routed(f.Table(name("httpbin"))))
@@ -352,7 +352,7 @@ func TestFeedOfTheWholeCluster(t *testing.T) {
 	parents := func(want ...string) func() bool {
 		return func() bool {
 			var got []string
-			for _, p := range f.Parents() {
+			for _, p := range attached(f.Index) {
 				got = append(got, p.String())
 			}
 			return f.Synced() && assert.ObjectsAreEqual(want, got)

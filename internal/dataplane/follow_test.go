@@ -26,14 +26,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// pod is a backend that answers with its name and notes the Hosts it is asked for.
-type pod struct {
+// server is a backend that answers with its name and notes the Hosts it is asked for.
+type server struct {
 	at    netip.AddrPort
 	hosts chan string
 }
 
-func newPod(t *testing.T, name string) *pod {
-	p := &pod{hosts: make(chan string, 1000)}
+func newServer(t *testing.T, name string) *server {
+	p := &server{hosts: make(chan string, 1000)}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.hosts <- r.Host
 		_, _ = io.WriteString(w, name)
@@ -44,12 +44,12 @@ func newPod(t *testing.T, name string) *pod {
 }
 
 // slice of a Service that has these pods; of one port, since each is at a port of its own.
-func (p *pod) slice(service string) string {
+func (p *server) slice(service string) string {
 	return sliceOf(service+"-a", service, "http:"+strconv.Itoa(int(p.at.Port())), p.at.Addr().String())
 }
 
 // host waits for the next request.
-func (p *pod) host(t *testing.T) string {
+func (p *server) host(t *testing.T) string {
 	t.Helper()
 	select {
 	case host := <-p.hosts:
@@ -112,7 +112,7 @@ func (f *front) expect(t *testing.T, want string) {
 }
 
 // world of the tutorial, with real servers as pods.
-func tutorialWith(t *testing.T, v1, v2 *pod) *world {
+func tutorialWith(t *testing.T, v1, v2 *server) *world {
 	return newWorld(t, serviceOf("httpbin", wellknown.Enabled, "http:8000->80"),
 		serviceOf("httpbin-v1", "", "http:80"), serviceOf("httpbin-v2", "", "http:80"),
 		v1.slice("httpbin-v1"), v2.slice("httpbin-v2"), routeOf("httpbin", parent, mirroring))
@@ -121,7 +121,7 @@ func tutorialWith(t *testing.T, v1, v2 *pod) *world {
 // The documents' story over real sockets: variant 2 gets a copy with the host that they print; it is
 // deleted, and nobody notices; it comes back.
 func TestMirrorComesAndGoes(t *testing.T) {
-	v1, v2 := newPod(t, "v1"), newPod(t, "v2")
+	v1, v2 := newServer(t, "v1"), newServer(t, "v2")
 	w := tutorialWith(t, v1, v2)
 	f := newFront(t, w)
 	require.NoError(t, f.Sync())
@@ -159,7 +159,7 @@ func TestMirrorComesAndGoes(t *testing.T) {
 
 // What Gateway API wants of the primary: 503 without a ready endpoint, 500 without a Service.
 func TestPrimaryComesAndGoes(t *testing.T) {
-	v1, v2 := newPod(t, "v1"), newPod(t, "v2")
+	v1, v2 := newServer(t, "v1"), newServer(t, "v2")
 	w := tutorialWith(t, v1, v2)
 	f := newFront(t, w)
 	require.NoError(t, f.Sync())
@@ -181,7 +181,7 @@ func TestPrimaryComesAndGoes(t *testing.T) {
 // Without a route there is nothing to serve, and a route that goes leaves the last table, without its
 // mirrors: requests come in until nothing leads to the proxies any more.
 func TestNotServed(t *testing.T) {
-	v1, v2 := newPod(t, "v1"), newPod(t, "v2")
+	v1, v2 := newServer(t, "v1"), newServer(t, "v2")
 	w := tutorialWith(t, v1, v2)
 	route := routeOf("httpbin", parent, mirroring)
 	w.Delete(KindHTTPRoute, "shop", "httpbin")
@@ -200,7 +200,7 @@ func TestNotServed(t *testing.T) {
 		f.expect(t, "200 v1")
 	}
 	assert.Never(t, func() bool { return len(v2.hosts) > 0 }, 100*time.Millisecond, 10*time.Millisecond, "a copy that no route asks for")
-	third := newPod(t, "v1 again")
+	third := newServer(t, "v1 again")
 	w.apply(third.slice("httpbin-v1"))
 	<-f.Changed()
 	require.ErrorIs(t, f.Sync(), ErrNotServed)
@@ -215,11 +215,11 @@ func TestNotServed(t *testing.T) {
 // The last table that is kept has the endpoints of now, not of when it was made, and what it keeps is
 // let go when there is a route again.
 func TestNotServedIsCurrent(t *testing.T) {
-	v1, v2 := newPod(t, "v1"), newPod(t, "v2")
+	v1, v2 := newServer(t, "v1"), newServer(t, "v2")
 	w := tutorialWith(t, v1, v2)
 	f := newFront(t, w)
 	require.NoError(t, f.Sync())
-	third := newPod(t, "v1 again")
+	third := newServer(t, "v1 again")
 	w.apply(third.slice("httpbin-v1"))
 	require.NoError(t, f.Sync())
 	w.Delete(KindHTTPRoute, "shop", "httpbin")
@@ -236,7 +236,7 @@ func TestNotServedIsCurrent(t *testing.T) {
 
 // The Service's number for a port may change while its target, where the proxy listens, stays.
 func TestPortChanges(t *testing.T) {
-	v1, v2 := newPod(t, "v1"), newPod(t, "v2")
+	v1, v2 := newServer(t, "v1"), newServer(t, "v2")
 	w := tutorialWith(t, v1, v2)
 	f := newFront(t, w)
 	require.NoError(t, f.Sync())
@@ -254,7 +254,7 @@ func TestPortChanges(t *testing.T) {
 // A loop that waits for Changed serves, under load and through a hundred events, what the Index says:
 // no request fails, and none reaches the variant as a primary.
 func TestFollowUnderLoad(t *testing.T) {
-	v1, v2 := newPod(t, "v1"), newPod(t, "v2")
+	v1, v2 := newServer(t, "v1"), newServer(t, "v2")
 	v1.hosts, v2.hosts = make(chan string, 1<<20), make(chan string, 1<<20)
 	w := tutorialWith(t, v1, v2)
 	f := newFront(t, w)
@@ -385,7 +385,7 @@ func TestFollower(t *testing.T) {
 // The proxy of a Service without a route passes through to the origin, whose endpoints it follows. With
 // one, and after it, clients get its primaries: the origin's selector may have the variant's pods as well.
 func TestPassThroughBeforeARoute(t *testing.T) {
-	v1, v2 := newPod(t, "v1"), newPod(t, "v2")
+	v1, v2 := newServer(t, "v1"), newServer(t, "v2")
 	w := newWorld(t)
 	w.opts.Parent = name("httpbin")
 	w.apply(serviceOf("httpbin", "", "http:8000->80"), serviceOf("httpbin-v1", "", "http:80"), serviceOf("httpbin-v2", "", "http:80"), v1.slice("httpbin-v1"), v2.slice("httpbin-v2"))
@@ -399,7 +399,7 @@ func TestPassThroughBeforeARoute(t *testing.T) {
 	transport.DisableKeepAlives = true // what passes through stays where it is
 	f.expect(t, "200 v2")
 	assert.Equal(t, "httpbin:8000", v2.host(t))
-	for answer, pod := range map[string]*pod{"200 v1": v1, "200 v2": v2} {
+	for answer, pod := range map[string]*server{"200 v1": v1, "200 v2": v2} {
 		w.apply(pod.slice(origin))
 		require.NoError(t, f.Sync())
 		f.expect(t, answer)

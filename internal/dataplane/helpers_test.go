@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -172,6 +173,13 @@ var tutorial = strings.Join([]string{
 }, "\n---\n")
 
 const mirroring = `{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: httpbin-v2, port: 80}}}], backendRefs: [{name: httpbin-v1, port: 80}]}`
+
+// attached are the Services that a route is attached to.
+func attached(x *Index) []Name {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return slices.SortedFunc(maps.Keys(x.attached), compareNames)
+}
 
 // conditions of a route, one line for each parent.
 func (w *world) conditions(route string) string {

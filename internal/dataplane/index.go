@@ -35,11 +35,12 @@ const (
 	KindEndpointSlice
 	KindHTTPRoute
 	KindReferenceGrant
+	KindPod // of proxies alone
 )
 
 // String returns the kind as the API spells it.
 func (k Kind) String() string {
-	return [...]string{"Service", "EndpointSlice", "HTTPRoute", "ReferenceGrant"}[k]
+	return [...]string{"Service", "EndpointSlice", "HTTPRoute", "ReferenceGrant", "Pod"}[k]
 }
 
 // Options steer an Index. The zero value is valid.
@@ -60,8 +61,8 @@ type Change struct {
 	Endpoints []Backend
 	// Routes are the HTTPRoutes whose status is another now.
 	Routes []Name
-	// Fronts are the Services, beside those in Tables, whose Front may be another now.
-	Fronts []Name
+	// Parents are the Services, beside those in Tables, whose Parent or View may be another now.
+	Parents []Name
 }
 
 // Backend is a Service as the table of another one has it.
@@ -87,12 +88,14 @@ type Index struct {
 	slices     map[Name]*slice
 	routes     map[Name]*route
 	grants     map[string]map[string]*grant.Grant // by namespace and name
+	pods       map[Name]*pod
 
 	naming    map[Name]map[*route]struct{}   // routes by the Services they name
 	crossing  map[string]map[*route]struct{} // routes by foreign namespaces they refer to
 	attached  map[Name]map[*route]struct{}   // routes by the Services that take them
 	endpoints map[Name][]*slice              // slices by the Service they belong to
 	uses      map[Name]map[Backend]int       // backends by the Service whose endpoints they have, with how many routes lead there
+	proxies   map[Name]map[*pod]struct{}     // pods by the Service that they are proxies of
 
 	subscribers []Subscriber
 }
@@ -106,7 +109,7 @@ func NewIndex(opts Options) *Index {
 		opts: opts, namespaces: map[string]bool{},
 		services: map[Name]*service{}, slices: map[Name]*slice{}, routes: map[Name]*route{}, grants: map[string]map[string]*grant.Grant{},
 		naming: map[Name]map[*route]struct{}{}, crossing: map[string]map[*route]struct{}{}, attached: map[Name]map[*route]struct{}{},
-		endpoints: map[Name][]*slice{}, uses: map[Name]map[Backend]int{},
+		endpoints: map[Name][]*slice{}, uses: map[Name]map[Backend]int{}, pods: map[Name]*pod{}, proxies: map[Name]map[*pod]struct{}{},
 	}
 }
 
@@ -117,8 +120,8 @@ func (x *Index) Subscribe(s Subscriber) {
 	x.subscribers = append(x.subscribers, s)
 }
 
-// Upsert adds or replaces objects: *corev1.Service, *discoveryv1.EndpointSlice, and HTTPRoutes and
-// ReferenceGrants as JSON (json.RawMessage, []byte or *unstructured.Unstructured). Other kinds are
+// Upsert adds or replaces objects: *corev1.Service, *discoveryv1.EndpointSlice, the *corev1.Pod of a proxy,
+// and HTTPRoutes and ReferenceGrants as JSON (json.RawMessage, []byte or *unstructured.Unstructured). Other kinds are
 // ignored; a malformed object is an error that names it and leaves what was there, and the ones
 // before it are kept.
 func (x *Index) Upsert(objs ...any) error {
@@ -128,7 +131,7 @@ func (x *Index) Upsert(objs ...any) error {
 			return err
 		}
 		if e.put != nil {
-			x.update(func(d *dirt) { e.put(x, d) })
+			x.update(func(c *changes) { e.put(x, c) })
 		}
 	}
 	return nil
@@ -136,7 +139,7 @@ func (x *Index) Upsert(objs ...any) error {
 
 // Delete removes an object; one that is not there is no error.
 func (x *Index) Delete(kind Kind, namespace, name string) {
-	x.update(func(d *dirt) { x.remove(kind, Name{Namespace: namespace, Name: name}, d) })
+	x.update(func(c *changes) { x.remove(kind, Name{Namespace: namespace, Name: name}, c) })
 }
 
 // Replace makes objs all the objects of a kind, as a list does.
@@ -159,14 +162,14 @@ func (x *Index) Replace(kind Kind, objs ...any) error {
 
 // replace makes events all that there is of a kind in a namespace, "" for all, beside what keep names.
 func (x *Index) replace(kind Kind, namespace string, events []event, keep map[Name]bool) {
-	x.update(func(d *dirt) {
+	x.update(func(c *changes) {
 		for _, name := range x.names(kind) {
 			if !keep[name] && (namespace == "" || namespace == name.Namespace) {
-				x.remove(kind, name, d)
+				x.remove(kind, name, c)
 			}
 		}
 		for _, e := range events {
-			e.put(x, d)
+			e.put(x, c)
 		}
 	})
 }
@@ -174,7 +177,7 @@ func (x *Index) replace(kind Kind, namespace string, events []event, keep map[Na
 // EnableNamespace says whether the Services of a namespace are enabled that do not say so themselves:
 // whether the namespace has the label. At first none is.
 func (x *Index) EnableNamespace(namespace string, enabled bool) {
-	x.update(func(d *dirt) {
+	x.update(func(c *changes) {
 		if x.namespaces[namespace] == enabled {
 			return
 		}
@@ -183,7 +186,7 @@ func (x *Index) EnableNamespace(namespace string, enabled bool) {
 		}
 		for _, r := range x.routes {
 			if slices.ContainsFunc(r.parents, func(p parentRef) bool { return p.service.Namespace == namespace }) {
-				x.settle(r, d)
+				x.settle(r, c)
 			}
 		}
 	})
@@ -238,13 +241,6 @@ func (x *Index) Foreign(parent Name) []string {
 	return found
 }
 
-// Parents are the Services that a route is attached to: those that want proxies.
-func (x *Index) Parents() []Name {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	return slices.SortedFunc(maps.Keys(x.attached), compareNames)
-}
-
 func compareNames(a, b Name) int { return strings.Compare(a.String(), b.String()) }
 
 func keys[K comparable, V any](m map[K]V) func(func(K) bool) { return maps.Keys(m) }
@@ -253,17 +249,20 @@ func keys[K comparable, V any](m map[K]V) func(func(K) bool) { return maps.Keys(
 type event struct {
 	kind Kind
 	name Name
-	put  func(*Index, *dirt)
+	put  func(*Index, *changes)
 }
 
 func read(obj any) (event, error) {
 	switch o := obj.(type) {
 	case *corev1.Service:
 		name, s := nameOf(o), fromService(o)
-		return event{KindService, name, func(x *Index, d *dirt) { x.putService(name, s, d) }}, nil
+		return event{KindService, name, func(x *Index, c *changes) { x.putService(name, s, c) }}, nil
 	case *discoveryv1.EndpointSlice:
 		name, s := nameOf(o), fromSlice(o)
-		return event{KindEndpointSlice, name, func(x *Index, d *dirt) { x.putSlice(name, s, d) }}, nil
+		return event{KindEndpointSlice, name, func(x *Index, c *changes) { x.putSlice(name, s, c) }}, nil
+	case *corev1.Pod:
+		name, p := nameOf(o), fromPod(o)
+		return event{KindPod, name, func(x *Index, c *changes) { x.putPod(name, p, c) }}, nil
 	case *unstructured.Unstructured:
 		raw, err := o.MarshalJSON()
 		if err != nil {
@@ -294,13 +293,13 @@ func readJSON(raw []byte) (event, error) {
 		if err != nil {
 			return event{}, wrap(err)
 		}
-		return event{KindHTTPRoute, name, func(x *Index, d *dirt) { x.putRoute(name, r, d) }}, nil
+		return event{KindHTTPRoute, name, func(x *Index, c *changes) { x.putRoute(name, r, c) }}, nil
 	case KindReferenceGrant.String():
 		g, err := grant.Parse(raw)
 		if err != nil {
 			return event{}, wrap(err)
 		}
-		return event{KindReferenceGrant, name, func(x *Index, d *dirt) { x.putGrant(name, g, d) }}, nil
+		return event{KindReferenceGrant, name, func(x *Index, c *changes) { x.putGrant(name, g, c) }}, nil
 	}
 	return event{}, nil
 }

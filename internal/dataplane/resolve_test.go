@@ -29,7 +29,7 @@ func TestTutorial(t *testing.T) {
 	raw, err := json.Marshal(status)
 	require.NoError(t, err)
 	assert.Contains(t, string(raw), `"controllerName":"mirrorgate.dev/proxy"`)
-	assert.Equal(t, []Name{name("httpbin")}, w.Parents())
+	assert.Equal(t, []Name{name("httpbin")}, attached(w.Index))
 }
 
 // Which parents are ours, and which of those take a route.

@@ -30,6 +30,8 @@ type streamKind struct {
 	// versions are those that we understand, best first.
 	versions           []string
 	newObject, newList func() runtime.Object // of a built-in kind
+	// labels, if set, is the label selector of the objects that are read.
+	labels string
 }
 
 var (
@@ -43,6 +45,10 @@ var (
 	}
 	httpRoutes      = &streamKind{kind: KindHTTPRoute, group: routes.GatewayGroup, resource: "httproutes", versions: []string{"v1"}}
 	referenceGrants = &streamKind{kind: KindReferenceGrant, group: routes.GatewayGroup, resource: "referencegrants", versions: []string{"v1", "v1beta1"}}
+	proxyPods       = &streamKind{
+		kind: KindPod, resource: "pods", versions: []string{"v1"}, labels: wellknown.ParentLabel,
+		newObject: func() runtime.Object { return &corev1.Pod{} }, newList: func() runtime.Object { return &corev1.PodList{} },
+	}
 	// namespaces are no kind of the Index: of them it knows which are enabled.
 	namespaces = &streamKind{resource: "namespaces", versions: []string{"v1"}}
 )
@@ -142,6 +148,7 @@ type observed struct {
 
 // List implements feed.Source.
 func (o *observed) List(ctx context.Context, namespace string, opts metav1.ListOptions) (list *feed.List, err error) {
+	opts.LabelSelector = o.stream.labels
 	for range o.versions {
 		if list, err = o.versions[o.current].List(ctx, namespace, opts); !apierrors.IsNotFound(err) {
 			break
@@ -154,6 +161,7 @@ func (o *observed) List(ctx context.Context, namespace string, opts metav1.ListO
 
 // Watch implements feed.Source.
 func (o *observed) Watch(ctx context.Context, namespace string, opts metav1.ListOptions) (watch.Interface, error) {
+	opts.LabelSelector = o.stream.labels
 	w, err := o.versions[o.current].Watch(ctx, namespace, opts)
 	o.stream.observe(ctx, err)
 	return w, err
@@ -219,7 +227,7 @@ func (x *Index) sink(kind Kind, namespace string) feed.Sink {
 		Remove: func(it *feed.Item) { x.Delete(kind, it.Namespace, it.Name) },
 		Set: func(it *feed.Item) {
 			if e, ok := it.Record.(event); ok {
-				x.update(func(d *dirt) { e.put(x, d) })
+				x.update(func(c *changes) { e.put(x, c) })
 			}
 		},
 		Replace: func(items []*feed.Item) {

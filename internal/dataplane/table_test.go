@@ -181,7 +181,7 @@ func TestChanges(t *testing.T) {
 
 	// Its own endpoints say what that means to a table.
 	w.apply(strings.Replace(serviceOf("httpbin-v1", "", "http:80"), "app: x", "app: y", 1))
-	assert.Equal(t, []*Change{{Fronts: all.Tables}}, w.changes)
+	assert.Equal(t, []*Change{{Parents: all.Tables}}, w.changes)
 
 	w.apply(sliceOf("httpbin-v2-a", "httpbin-v2", "http:80", "!10.2.0.1"))
 	assert.Equal(t, []*Change{{Endpoints: []Backend{{name("httpbin"), "shop/httpbin-v2"}}}}, w.changes)
@@ -193,7 +193,7 @@ func TestChanges(t *testing.T) {
 	assert.Equal(t, []*Change{&all}, w.changes, "the label is gone")
 	assert.Empty(t, w.conditions("httpbin"))
 	assert.Nil(t, w.Table(name("httpbin")))
-	assert.Empty(t, w.Parents())
+	assert.Empty(t, attached(w.Index))
 	w.changes = nil
 	w.EnableNamespace("shop", true)
 	assert.Equal(t, []*Change{&all}, w.changes)

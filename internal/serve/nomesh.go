@@ -20,7 +20,6 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/controller/intercept"
 	"github.com/mirrorgate/mirrorgate/internal/dataplane"
-	"github.com/mirrorgate/mirrorgate/internal/front"
 	interception "github.com/mirrorgate/mirrorgate/internal/intercept"
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
@@ -29,27 +28,29 @@ import (
 type noMesh struct {
 	index *dataplane.Index
 	feed  *dataplane.Feed
-	state *front.State
 }
 
 // hasSynced reports whether everything that Services are decided by is known.
-func (n *noMesh) hasSynced() bool { return n == nil || n.state.Synced() }
+func (n *noMesh) hasSynced() bool { return n == nil || n.feed.Synced() }
+
+// parents answers about Services with proxies once everything is known.
+func (n *noMesh) parents() dataplane.Synced {
+	return dataplane.Synced{Index: n.index, HasSynced: n.feed.Synced}
+}
 
 // assembleNoMesh adds the parts that every replica needs: the model, and the webhook of Services.
 func (p *Process) assembleNoMesh(counted *webhook.Metrics) error {
 	n := &noMesh{index: dataplane.NewIndex(dataplane.Options{})}
 	var err error
-	log := p.log.WithName("proxies")
-	if n.feed, err = dataplane.NewFeed(p.config, n.index, log, dataplane.FeedOptions{WithoutEndpoints: true}); err != nil {
+	opts := dataplane.FeedOptions{WithoutEndpoints: true, WithProxies: true}
+	if n.feed, err = dataplane.NewFeed(p.config, n.index, p.log.WithName("proxies"), opts); err != nil {
 		return err
 	}
-	n.state = front.New(n.index, n.feed.Synced)
-	webhook.NewServices(n.state, counted).Register(p.drain.watch(p.manager.GetWebhookServer()))
+	webhook.NewServices(n.parents(), counted).Register(p.drain.watch(p.manager.GetWebhookServer()))
 	metrics.Registry.MustRegister(n.feed)
 	p.noMesh = n
 	return errors.Join(
 		p.manager.Add(everyReplica(n.feed.Start)),
-		p.manager.Add(everyReplica(func(ctx context.Context) error { return n.state.Start(ctx, p.config, log) })),
 		p.manager.AddReadyzCheck("proxies", filled(n.hasSynced)),
 	)
 }
@@ -83,10 +84,9 @@ func (p *Process) intercepting(recorder events.EventRecorder) ([]loop, error) {
 			}
 		}
 	}
-	n.state.Subscribe(func(parent front.Name) { add(parent) })
 	n.index.Subscribe(func(c *dataplane.Change) {
 		add(c.Tables...)
-		add(c.Fronts...)
+		add(c.Parents...)
 		for _, route := range c.Routes {
 			add(n.index.ParentsOf(route)...)
 		}
@@ -99,7 +99,7 @@ func (p *Process) intercepting(recorder events.EventRecorder) ([]loop, error) {
 		if !poll(ctx, cachePoll, n.hasSynced) {
 			return nil
 		}
-		c := intercept.New(n.state, intercept.NewServices(client.CoreV1()), intercept.NewObjects(objects), recorder, intercept.Options{
+		c := intercept.New(n.parents(), intercept.NewServices(client.CoreV1()), intercept.NewObjects(objects), recorder, intercept.Options{
 			Config: config, Registered: p.webhookRegistered, Workers: p.opts.Workers, Resync: p.opts.Resync.Duration,
 			Metrics: observed, Log: p.log.WithName("proxies"),
 		})

@@ -34,11 +34,11 @@ type Name = dataplane.Name
 // State is what the controller needs to know of the cluster.
 type State interface {
 	View(*corev1.Service) (interception.View, error)
-	Front(Name) dataplane.Front
+	Parent(Name) dataplane.Parent
 	// Pods is how many pods of proxies a Service has, in whatever state.
 	Pods(Name) int
-	// Names are the Services that there is something to say about.
-	Names() []Name
+	// Parents are the Services that there is something to say about.
+	Parents() []Name
 }
 
 // Options configure a Controller.
@@ -154,7 +154,7 @@ const asking = 2 * time.Second
 // resync looks at every Service now and then, whatever events said, and when the webhook comes or goes.
 func (c *Controller) resync(ctx context.Context, q Queue) {
 	all := func() {
-		for _, name := range c.state.Names() {
+		for _, name := range c.state.Parents() {
 			q.Add(name)
 		}
 	}
@@ -290,7 +290,7 @@ func (c *Controller) forget(name Name) {
 
 // refused tells why a Service that asks for proxies gets none.
 func (c *Controller) refused(o *corev1.Service, name Name) {
-	f := c.state.Front(name)
+	f := c.state.Parent(name)
 	label := o.Labels[wellknown.Label]
 	if asks := label == wellknown.Enabled || label == "" && f.Namespace; asks && f.Named && f.Refused != "" {
 		c.warn(o, "ProxyRefused", "no proxy can stand in front of it: %s", f.Refused)

@@ -223,7 +223,7 @@ func TestWebhookThatIsBehind(t *testing.T) {
 	w.proxy("p", "ready")
 	_, err := w.reconcile()
 	require.NoError(t, err)
-	before := w.Look(w.stored)
+	before := w.index.View(w.stored)
 	w.behind = &before
 	w.proxy("p", "unready")
 	_, err = w.reconcile()

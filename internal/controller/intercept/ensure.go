@@ -95,7 +95,7 @@ func (c *Controller) remove(ctx context.Context, of schema.GroupVersionResource,
 // nobody is led to them any more, and what they need once they have ended.
 func (c *Controller) release(ctx context.Context, o *corev1.Service, back bool) (reconcile.Result, error) {
 	name := nameOf(o)
-	if c.state.Front(name).Origin == nil && c.state.Pods(name) == 0 || !back {
+	if c.state.Parent(name).Origin == nil && c.state.Pods(name) == 0 || !back {
 		c.mu.Lock()
 		delete(c.idle, name)
 		c.mu.Unlock()
@@ -126,11 +126,11 @@ func (c *Controller) grant(ctx context.Context, namespace string) error {
 	defer c.granting.Unlock()
 	want := map[string]bool{}
 	var parent Name
-	for _, name := range c.state.Names() {
+	for _, name := range c.state.Parents() {
 		if name.Namespace != namespace {
 			continue
 		}
-		for _, foreign := range c.state.Front(name).Foreign {
+		for _, foreign := range c.state.Parent(name).Foreign {
 			want[foreign], parent = true, name
 		}
 	}

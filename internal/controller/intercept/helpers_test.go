@@ -25,7 +25,6 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/mirrorgate/mirrorgate/internal/dataplane"
-	"github.com/mirrorgate/mirrorgate/internal/front"
 	interception "github.com/mirrorgate/mirrorgate/internal/intercept"
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
@@ -60,7 +59,6 @@ spec:
 
 // world is an API server with a webhook, an Index that sees it, and a controller.
 type world struct {
-	*front.State
 	t          *testing.T
 	index      *dataplane.Index
 	controller *Controller
@@ -87,8 +85,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, registered: true, objects: map[string]*unstructured.Unstructured{}, managers: map[string][]string{}, events: events.NewFakeRecorder(1000)}
 	w.index = dataplane.NewIndex(dataplane.Options{})
-	w.State = front.New(w.index, func() bool { return true })
-	w.controller = New(w, w, fakeObjects{w}, w.events, Options{
+	w.controller = New(w.state(), w, fakeObjects{w}, w.events, Options{
 		Config: interception.Config{Image: "mirrorgate:test", Replicas: 2}, Settle: time.Minute,
 		Registered: func(context.Context) (bool, error) { return w.registered, w.silent },
 		Log:        testr.New(t),
@@ -98,7 +95,10 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-func (w *world) View(o *corev1.Service) (interception.View, error) { return w.Look(o), nil }
+// state is the Index, which knows everything at once.
+func (w *world) state() State {
+	return dataplane.Synced{Index: w.index, HasSynced: func() bool { return true }}
+}
 
 // write stores a Service as it is, past admission.
 func (w *world) write(text string) {
@@ -133,7 +133,7 @@ func (w *world) proxy(name, state string) {
 	w.t.Helper()
 	pod := Name{Namespace: "shop", Name: name}
 	if state == "gone" {
-		w.Put(pod, nil)
+		w.index.Delete(dataplane.KindPod, pod.Namespace, pod.Name)
 		return
 	}
 	d := (&interception.Parent{Service: w.stored, Original: w.own(), Config: w.controller.opts.Config}).Deployment()
@@ -146,7 +146,8 @@ func (w *world) proxy(name, state string) {
 	if state == "ending" {
 		o.DeletionTimestamp = &metav1.Time{}
 	}
-	w.Put(pod, o)
+	o.Namespace, o.Name = pod.Namespace, pod.Name
+	require.NoError(w.t, w.index.Upsert(o))
 }
 
 // own is what the author means.
@@ -216,7 +217,7 @@ func (s seen) View(o *corev1.Service) (interception.View, error) {
 	if s.w.behind != nil {
 		return *s.w.behind, nil
 	}
-	return s.w.View(o)
+	return s.w.state().View(o)
 }
 
 func (w *world) admit(ctx context.Context, o *corev1.Service, old []byte) {

@@ -14,7 +14,7 @@ import (
 
 // primaryOf is the selector of a front's primary, "" for none.
 func primaryOf(w *world, parent string) string {
-	p := w.Front(name(parent)).Primary
+	p := w.Parent(name(parent)).Primary
 	if p == nil {
 		return ""
 	}
@@ -43,7 +43,7 @@ func TestFrontPrimary(t *testing.T) {
 	} {
 		t.Run(title, func(t *testing.T) {
 			w := newWorld(t, append(base, routeOf("r", "{group: '', kind: Service, name: web, port: 8000}", c.rules))...)
-			require.True(t, w.Front(name("web")).Routed)
+			require.True(t, w.Parent(name("web")).Routed)
 			assert.Equal(t, c.want, primaryOf(w, "web"))
 		})
 	}
@@ -51,19 +51,19 @@ func TestFrontPrimary(t *testing.T) {
 
 func TestFrontFollowsItsParts(t *testing.T) {
 	w := newWorld(t, serviceOf("web", "", "80"), serviceOf("v1", "", "80", "selector: {app: v1}"))
-	front := func() Front { return w.Front(name("web")) }
-	require.Equal(t, Front{Exists: true}, front())
+	front := func() Parent { return w.Parent(name("web")) }
+	require.Equal(t, Parent{Exists: true}, front())
 	w.apply(routeOf("r", "{group: '', kind: Service, name: web}", "{backendRefs: [{name: v1, port: 80}, {name: v1, namespace: far, port: 80}]}"))
-	require.Equal(t, Front{Exists: true, Named: true}, front(), "not enabled")
+	require.Equal(t, Parent{Exists: true, Named: true}, front(), "not enabled")
 	require.Equal(t, []Name{name("web")}, w.ParentsOf(name("r")))
-	require.Empty(t, w.Fronts())
+	require.Empty(t, w.Parents())
 
 	w.EnableNamespace("shop", true)
 	require.True(t, front().Routed && front().Namespace)
 	require.Equal(t, "v1", primaryOf(w, "web"))
-	require.Equal(t, []Name{name("web")}, w.Fronts())
+	require.Equal(t, []Name{name("web")}, w.Parents())
 	w.apply(serviceOf("v1", "", "80", "selector: {app: v1b}"))
-	require.Contains(t, w.changes[0].Fronts, name("web"), "told of the primary's new selector")
+	require.Contains(t, w.changes[0].Parents, name("web"), "told of the primary's new selector")
 	require.Equal(t, "v1b", primaryOf(w, "web"))
 
 	require.Empty(t, front().Foreign, "nothing is granted")
@@ -76,11 +76,11 @@ func TestFrontFollowsItsParts(t *testing.T) {
 	w.apply(serviceOf("web", "", "80", "clusterIP: None"))
 	require.False(t, front().Routed)
 	require.Contains(t, front().Refused, "headless")
-	require.Equal(t, []Name{name("web")}, w.Fronts(), "refused, and to be told so")
+	require.Equal(t, []Name{name("web")}, w.Parents(), "refused, and to be told so")
 	w.apply(serviceOf("web", "disabled", "80"))
-	require.Empty(t, w.Fronts())
+	require.Empty(t, w.Parents())
 	w.apply(serviceOf("web", "disabled", "80", "selector: {app: "+wellknown.Sentinel("web")+"}"))
-	require.Equal(t, []Name{name("web")}, w.Fronts(), "we hold its selector")
+	require.Equal(t, []Name{name("web")}, w.Parents(), "we hold its selector")
 	w.Delete(KindService, "shop", "web")
 	require.False(t, front().Exists)
 }
@@ -115,9 +115,9 @@ func TestRefusesByWhatTheAuthorWrote(t *testing.T) {
 // What a leader has left behind is found by the next: the origin goes last.
 func TestFrontsWithAnOrigin(t *testing.T) {
 	w := newWorld(t, serviceOf("web", "", "80"))
-	require.Empty(t, w.Fronts())
+	require.Empty(t, w.Parents())
 	require.NoError(t, w.Upsert(&corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: wellknown.OriginName("web"), Labels: map[string]string{wellknown.ParentLabel: wellknown.ParentValue("web")}},
 	}))
-	require.Equal(t, []Name{name("web")}, w.Fronts())
+	require.Equal(t, []Name{name("web")}, w.Parents())
 }

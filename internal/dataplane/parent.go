@@ -26,23 +26,23 @@ func (s *Selects) equal(other *Selects) bool {
 	return s.Recorded == other.Recorded && maps.Equal(s.Selector, other.Selector)
 }
 
-// selected notes the fronts that a Service's selector matters to: its own, if it has or had one, and
+// selected notes the parents that a Service's selector matters to: its own, if it has or had one, and
 // those of the parents whose routes name it.
-func (x *Index) selected(name Name, s, old *service, d *dirt) {
+func (x *Index) selected(name Name, s, old *service, c *changes) {
 	for _, one := range []*service{s, old} {
 		if one != nil && (one.swapped || one.selects.Recorded != "") {
-			d.fronts[name] = true
+			c.parents[name] = true
 		}
 	}
 	for r := range x.naming[name] {
 		for parent := range r.ports {
-			d.fronts[parent] = true
+			c.parents[parent] = true
 		}
 	}
 }
 
-// Front is what concerns a Service with regard to a proxy in front of it.
-type Front struct {
+// Parent is what concerns a Service with regard to a proxy in front of it.
+type Parent struct {
 	// Exists is set if the Index has the Service.
 	Exists bool
 	// Namespace is set if its namespace is enabled.
@@ -62,11 +62,11 @@ type Front struct {
 	Foreign []string
 }
 
-// Front returns what concerns a Service.
-func (x *Index) Front(parent Name) Front {
+// Parent returns what concerns a Service.
+func (x *Index) Parent(parent Name) Parent {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	f := Front{Namespace: x.namespaces[parent.Namespace], Routed: len(x.attached[parent]) > 0}
+	f := Parent{Namespace: x.namespaces[parent.Namespace], Routed: len(x.attached[parent]) > 0}
 	s := x.services[parent]
 	if s == nil {
 		return f
@@ -84,9 +84,9 @@ func (x *Index) Front(parent Name) Front {
 	return f
 }
 
-// Fronts are the Services that Front has to say something about: those that a route is attached to,
+// Parents are the Services that Parent has to say something about: those that a route is attached to,
 // that are enabled and named by one, whose selector we hold, or that have an origin still.
-func (x *Index) Fronts() []Name {
+func (x *Index) Parents() []Name {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	found := x.asked()
@@ -97,6 +97,9 @@ func (x *Index) Fronts() []Name {
 		if s.parent != "" {
 			found[Name{Namespace: name.Namespace, Name: s.parent}] = true
 		}
+	}
+	for parent := range x.proxies {
+		found[parent] = true
 	}
 	return slices.SortedFunc(maps.Keys(found), compareNames)
 }
