@@ -19,6 +19,8 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // merge returns a caBundle that trusts the authorities and whomever it trusted
@@ -57,7 +59,7 @@ type registration struct {
 // registrations reads both configurations; one that is not installed is left out.
 func registrations(ctx context.Context, client kubernetes.Interface, name string) ([]registration, error) {
 	api := client.AdmissionregistrationV1()
-	options := metav1.UpdateOptions{FieldManager: "mirrorgate"}
+	options := metav1.UpdateOptions{FieldManager: wellknown.FieldManager}
 	var found []registration
 	m, errM := api.MutatingWebhookConfigurations().Get(ctx, name, metav1.GetOptions{})
 	if errM == nil {

@@ -16,11 +16,12 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // FieldManager is the field manager of the controller's touches. A write under
 // this name is decided on even when it changes nothing.
-const FieldManager = "mirrorgate"
+const FieldManager = wellknown.FieldManager
 
 // Policy is what a cluster's operator decides: strictness and limits.
 type Policy = policy.Config

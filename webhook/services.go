@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/mirrorgate/mirrorgate/internal/intercept"
+	"github.com/mirrorgate/mirrorgate/internal/intercept/objects"
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 	"github.com/mirrorgate/mirrorgate/patch"
@@ -97,13 +98,13 @@ func (s *Services) mutate(req *admission.Request) (admission.Response, error) {
 		if err := json.Unmarshal(req.OldObject.Raw, &old); err != nil {
 			return admission.Response{}, fmt.Errorf("read the stored Service: %w", err)
 		}
-		stored = intercept.Of(&old)
+		stored = objects.Read(&old)
 	}
 	view, err := s.fronts.View(&object)
 	if err != nil {
 		return admission.Response{}, err
 	}
-	d := intercept.Decide(intercept.Of(&object), stored, &view)
+	d := intercept.Decide(objects.Read(&object), stored, &view)
 	s.metrics.steered.WithLabelValues(string(d.Mode), strconv.FormatBool(req.DryRun != nil && *req.DryRun)).Inc()
 	var warnings []string
 	if d.Lost {

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/mirrorgate/mirrorgate/internal/intercept"
+	"github.com/mirrorgate/mirrorgate/internal/intercept/objects"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 	"github.com/mirrorgate/mirrorgate/patch"
 )
@@ -64,7 +65,7 @@ func serving() intercept.View {
 	s := &corev1.Service{}
 	_ = yaml.Unmarshal([]byte(httpbin), s)
 	return intercept.View{Wanted: true, Primary: map[string]string{"app": "httpbin", "version": "v1"}, Proxies: []intercept.Proxy{{
-		Labels: map[string]string{"app": wellknown.Sentinel("httpbin")}, Serves: intercept.ServesOf(s.Spec.Selector, s.Spec.Ports),
+		Labels: map[string]string{"app": wellknown.Sentinel("httpbin")}, Serves: intercept.ServesOf(s.Spec.Selector, objects.Read(s).Ports),
 	}}}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy/config"
 	"github.com/mirrorgate/mirrorgate/internal/proxyserve"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // Exit codes of proxy beside 0 and 1.
@@ -83,7 +84,7 @@ Exit codes: 0 everything ended well; 1 it could not start, or stopped serving;
 	bindLog(f, &opts.Log)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if opts.Service != "" && !cmd.Flags().Changed("drain-min") {
-			opts.DrainMin = proxyserve.ServiceDrain
+			opts.DrainMin = wellknown.EndpointLag
 		}
 		errs := opts.Validate()
 		if opts.Service != "" && check {

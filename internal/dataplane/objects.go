@@ -16,6 +16,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/mirrorgate/mirrorgate/internal/intercept"
+	"github.com/mirrorgate/mirrorgate/internal/intercept/objects"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
@@ -33,7 +34,7 @@ type service struct {
 	refused string
 	// swapped says that its selector leads to its proxies.
 	swapped bool
-	selects Selects
+	selects selects
 	// parent is the Service that it is the origin of.
 	parent   string
 	external bool
@@ -44,13 +45,14 @@ type service struct {
 }
 
 func fromService(o *corev1.Service) *service {
+	s := objects.Read(o)
 	return &service{
 		ports:    slices.Clone(o.Spec.Ports),
 		label:    o.Labels[wellknown.Label],
-		refused:  intercept.Refused(o),
-		swapped:  swapped(o),
+		refused:  intercept.Refused(s),
+		swapped:  intercept.LeadsToProxies(o.Name, o.Spec.Selector),
 		parent:   o.Labels[wellknown.ParentLabel],
-		selects:  Selects{Selector: maps.Clone(o.Spec.Selector), Recorded: o.Annotations[wellknown.SelectorAnnotation]},
+		selects:  selects{maps.Clone(o.Spec.Selector), o.Annotations[wellknown.SelectorAnnotation]},
 		external: o.Spec.Type == corev1.ServiceTypeExternalName,
 		affinity: string(o.Spec.SessionAffinity),
 		families: slices.Clone(o.Spec.IPFamilies),
@@ -67,21 +69,33 @@ func (s *service) equal(other *service) bool {
 	return reflect.DeepEqual(&same, other)
 }
 
-func swapped(o *corev1.Service) bool {
-	for _, value := range o.Spec.Selector {
-		if value != wellknown.Sentinel(o.Name) {
-			return false
-		}
-	}
-	return len(o.Spec.Selector) > 0
+// selects is the selector of a stored Service, and the value of its wellknown.SelectorAnnotation.
+type selects struct {
+	selector map[string]string
+	recorded string
 }
+
+func (s *selects) equal(other *selects) bool {
+	return s.recorded == other.recorded && maps.Equal(s.selector, other.selector)
+}
+
+// original is the selector that the author of the Service means.
+func (s *selects) original(name string) map[string]string {
+	return intercept.Stored(&intercept.Service{
+		Name: name, Selector: s.selector, Annotations: map[string]string{wellknown.SelectorAnnotation: s.recorded},
+	})
+}
+
+func isTCP(p *corev1.ServicePort) bool { return intercept.IsTCP(string(p.Protocol)) }
+
+func targetPort(p *corev1.ServicePort) int { return wellknown.TargetPort(p.Port, p.TargetPort) }
 
 // port returns the Service's port of that number, nil if there is none. Of two with one number the
 // one that carries TCP counts.
 func (s *service) port(number int) *corev1.ServicePort {
 	var found *corev1.ServicePort
 	for i := range s.ports {
-		if p := &s.ports[i]; int(p.Port) == number && (found == nil || intercept.IsTCP(p)) {
+		if p := &s.ports[i]; int(p.Port) == number && (found == nil || isTCP(p)) {
 			found = p
 		}
 	}
@@ -92,9 +106,9 @@ func (s *service) port(number int) *corev1.ServicePort {
 func protocol(p *corev1.ServicePort) (word string, ok bool) {
 	switch ptr.Deref(p.AppProtocol, "") {
 	case "", "http", "kubernetes.io/ws":
-		return "http", intercept.IsTCP(p)
+		return "http", isTCP(p)
 	case "kubernetes.io/h2c", "h2c", "http2", "grpc":
-		return "h2c", intercept.IsTCP(p)
+		return "h2c", isTCP(p)
 	}
 	return "", false
 }

@@ -15,22 +15,11 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
-// Selects is what a stored Service selects.
-type Selects struct {
-	Selector map[string]string
-	// Recorded is the value of its SelectorAnnotation, "" for none.
-	Recorded string
-}
-
-func (s *Selects) equal(other *Selects) bool {
-	return s.Recorded == other.Recorded && maps.Equal(s.Selector, other.Selector)
-}
-
 // selected notes the parents that a Service's selector matters to: its own, if it has or had one, and
 // those of the parents whose routes name it.
 func (x *Index) selected(name Name, s, old *service, c *changes) {
 	for _, one := range []*service{s, old} {
-		if one != nil && (one.swapped || one.selects.Recorded != "") {
+		if one != nil && (one.swapped || one.selects.recorded != "") {
 			c.parents[name] = true
 		}
 	}
@@ -52,12 +41,12 @@ type Parent struct {
 	Named, Routed bool
 	// Refused is why no proxy can stand in front of it, "" if one can.
 	Refused string
-	// Primary is the Service that its routes send clients to: the first of a route with a weight, in
-	// its namespace and with the same target ports. It is nil if there is none, or it is the Service
-	// itself.
-	Primary *Selects
-	// Origin is the Service of ours that keeps its selector, nil if there is none.
-	Origin *Selects
+	// Primary is the selector of the Service that its routes send clients to, as its author means it: the
+	// first backend of a route with a weight, in the same namespace and with the same target ports. It is
+	// nil if there is none, or it is the Service itself.
+	Primary map[string]string
+	// Origin is the selector of the origin, nil if there is none.
+	Origin map[string]string
 	// Foreign are the namespaces that its routes refer to, and that permit it, sorted.
 	Foreign []string
 }
@@ -76,7 +65,8 @@ func (x *Index) Parent(parent Name) Parent {
 		f.Named = f.Named || r.name.Namespace == parent.Namespace && slices.ContainsFunc(r.parents, func(p parentRef) bool { return p.service == parent })
 	}
 	if origin := x.services[Name{Namespace: parent.Namespace, Name: wellknown.OriginName(parent.Name)}]; origin != nil {
-		f.Origin = &origin.selects
+		f.Origin = map[string]string{}
+		maps.Copy(f.Origin, origin.selects.selector)
 	}
 	routes := slices.SortedFunc(maps.Keys(x.attached[parent]), (*route).precedes)
 	f.Primary = x.primary(parent, s, routes)
@@ -91,7 +81,7 @@ func (x *Index) Parents() []Name {
 	defer x.mu.RUnlock()
 	found := x.asked()
 	for name, s := range x.services {
-		if s.swapped || s.selects.Recorded != "" {
+		if s.swapped || s.selects.recorded != "" {
 			found[name] = true
 		}
 		if s.parent != "" {
@@ -136,7 +126,7 @@ func (x *Index) ParentsOf(name Name) []Name {
 
 // primary finds the backend that clients may be led to without a proxy: that of most weight in a rule
 // for all requests, or else in any.
-func (x *Index) primary(parent Name, s *service, routes []*route) *Selects {
+func (x *Index) primary(parent Name, s *service, routes []*route) map[string]string {
 	for _, want := range []func(*spec.Rule) bool{forAll, func(*spec.Rule) bool { return true }} {
 		for _, r := range routes {
 			for i := range r.rules {
@@ -152,8 +142,8 @@ func (x *Index) primary(parent Name, s *service, routes []*route) *Selects {
 					return nil
 				}
 				if backend := x.services[ref.Name]; ref.kind == "" && ref.Namespace == parent.Namespace && backend != nil &&
-					len(backend.selects.Selector) > 0 && s.agrees(backend.port(to.Port), r.ports[parent]) {
-					return &backend.selects
+					len(backend.selects.selector) > 0 && s.agrees(backend.port(to.Port), r.ports[parent]) {
+					return backend.selects.original(ref.Name.Name)
 				}
 			}
 		}

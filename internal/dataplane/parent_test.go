@@ -8,17 +8,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/mirrorgate/mirrorgate/internal/intercept"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // primaryOf is the selector of a front's primary, "" for none.
 func primaryOf(w *world, parent string) string {
-	p := w.Parent(name(parent)).Primary
-	if p == nil {
-		return ""
-	}
-	return p.Selector["app"]
+	return w.Parent(name(parent)).Primary["app"]
 }
 
 func TestFrontPrimary(t *testing.T) {
@@ -71,7 +66,7 @@ func TestFrontFollowsItsParts(t *testing.T) {
 	require.Equal(t, []string{"far"}, front().Foreign)
 
 	w.apply(serviceOf(wellknown.OriginName("web"), "", "80", "selector: {app: mine}"))
-	require.Equal(t, "mine", front().Origin.Selector["app"])
+	require.Equal(t, "mine", front().Origin["app"])
 
 	w.apply(serviceOf("web", "", "80", "clusterIP: None"))
 	require.False(t, front().Routed)
@@ -83,33 +78,6 @@ func TestFrontFollowsItsParts(t *testing.T) {
 	require.Equal(t, []Name{name("web")}, w.Parents(), "we hold its selector")
 	w.Delete(KindService, "shop", "web")
 	require.False(t, front().Exists)
-}
-
-func TestRefusesWhatProxiesCannotCarry(t *testing.T) {
-	s := &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Name: "web"},
-		Spec:       corev1.ServiceSpec{ClusterIP: "10.0.0.1", Selector: map[string]string{"app": "x"}},
-	}
-	require.Empty(t, intercept.Refused(s))
-	for key, says := range map[string]string{"pod-template-hash": "pod-template-hash", wellknown.ParentLabel: wellknown.ParentLabel} {
-		s.Spec.Selector = map[string]string{key: "x"}
-		require.Contains(t, intercept.Refused(s), says)
-	}
-	s.Spec.Selector, s.Labels = map[string]string{"app": "x"}, map[string]string{wellknown.ParentLabel: "web"}
-	require.Contains(t, intercept.Refused(s), "mirrorgate's own")
-}
-
-// In bypass a Service has its primary's selector, which may be one that Argo Rollouts swaps.
-func TestRefusesByWhatTheAuthorWrote(t *testing.T) {
-	s := &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Name: "web", Annotations: map[string]string{
-			wellknown.SelectorAnnotation: `{"original":{"app":"x"},"written":{"rollouts-pod-template-hash":"5d"}}`,
-		}},
-		Spec: corev1.ServiceSpec{ClusterIP: "10.0.0.1", Selector: map[string]string{"rollouts-pod-template-hash": "5d"}},
-	}
-	require.Empty(t, intercept.Refused(s))
-	s.Annotations = nil
-	require.Contains(t, intercept.Refused(s), "Argo Rollouts")
 }
 
 // What a leader has left behind is found by the next: the origin goes last.

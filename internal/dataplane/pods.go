@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/mirrorgate/mirrorgate/internal/intercept"
+	"github.com/mirrorgate/mirrorgate/internal/intercept/objects"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
@@ -55,13 +56,7 @@ func (x *Index) Pods(parent Name) int {
 func (x *Index) View(o *corev1.Service) intercept.View {
 	name := nameOf(o)
 	p := x.Parent(name)
-	v := intercept.View{Wanted: intercept.Wants(o, p.Namespace, p.Routed)}
-	if p.Primary != nil {
-		v.Primary = intercept.Stored(p.Primary.Selector, p.Primary.Recorded)
-	}
-	if p.Origin != nil {
-		v.Origin = p.Origin.Selector
-	}
+	v := intercept.View{Wanted: intercept.Wants(objects.Read(o), p.Namespace, p.Routed), Primary: p.Primary, Origin: p.Origin}
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	for proxy := range x.proxies[name] {

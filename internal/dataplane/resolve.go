@@ -100,15 +100,16 @@ func (x *Index) resolve(r *route) resolution {
 	return out
 }
 
-// enabled says whether a Service asks for a proxy. One that is not there may, by its namespace.
+// enabled reports whether a Service requests a proxy. One that does not exist may, by its namespace.
 func (x *Index) enabled(name Name) bool {
 	if x.opts.Parent != (Name{}) {
 		return name == x.opts.Parent
 	}
-	if s := x.services[name]; s != nil && s.label != "" {
-		return s.label == wellknown.Enabled
+	label := ""
+	if s := x.services[name]; s != nil {
+		label = s.label
 	}
-	return x.namespaces[name.Namespace]
+	return intercept.Enabled(label, x.namespaces[name.Namespace])
 }
 
 // attach returns the ports of a parent that take the route: of several ports with one target port,
@@ -168,7 +169,7 @@ func (p *parentRef) which() string {
 // sharing are the ports with the target port of this one, itself included.
 func (s *service) sharing(port *corev1.ServicePort) (out []*corev1.ServicePort) {
 	for i := range s.ports {
-		if intercept.IsTCP(&s.ports[i]) && wellknown.TargetPort(&s.ports[i]) == wellknown.TargetPort(port) {
+		if isTCP(&s.ports[i]) && targetPort(&s.ports[i]) == targetPort(port) {
 			out = append(out, &s.ports[i])
 		}
 	}

@@ -11,7 +11,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/mirrorgate/mirrorgate/internal/intercept"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
@@ -49,7 +48,7 @@ func (x *Index) Table(parent Name) *spec.Table {
 		l := listeners[int(p.Port)]
 		if len(l.Routes) > 0 {
 			table.Listeners = append(table.Listeners, *l)
-		} else if taken := open[l.Address]; !taken && intercept.IsTCP(p) {
+		} else if taken := open[l.Address]; !taken && isTCP(p) {
 			open[l.Address] = true
 			l.Name += "/tcp" // what looks into connections has another name
 			l.TCP = &spec.Passthrough{Name: parent.String(), Port: l.Port}
@@ -68,7 +67,7 @@ func (x *Index) listeners(parent Name, s *service) map[int]*spec.Listener {
 		out[int(p.Port)] = &spec.Listener{
 			// A server keeps the name of a listener as long as its address: neither may follow the
 			// number that clients use.
-			Name: portName(parent.String(), wellknown.TargetPort(p)), Address: x.opts.Listen(parent, p), Port: int(p.Port),
+			Name: portName(parent.String(), targetPort(p)), Address: x.opts.Listen(parent, p), Port: int(p.Port),
 			SessionAffinity: s.affinity,
 		}
 	}
@@ -199,5 +198,5 @@ func portName(name string, port int) string { return name + ":" + strconv.Itoa(p
 
 // listenAddress is the default of Options.Listen.
 func listenAddress(_ Name, p *corev1.ServicePort) string {
-	return ":" + strconv.Itoa(wellknown.TargetPort(p))
+	return ":" + strconv.Itoa(targetPort(p))
 }

@@ -65,7 +65,7 @@ func TestPorts(t *testing.T) {
 	for i, l := range table.Listeners {
 		got = append(got, fmt.Sprint(l.Name, " ", l.Address, " ", l.Port, ": ", ask(table, i, "/all"), " ", ask(table, i, "/one"), " ", ask(table, i, "/twice")))
 	}
-	web := wellknown.TargetPort(&corev1.ServicePort{TargetPort: intstr.FromString("web")})
+	web := targetPort(&corev1.ServicePort{TargetPort: intstr.FromString("web")})
 	assert.Equal(t, []string{
 		"shop/httpbin:8080 :8080 80: shop/v1:80[] 404 404",
 		fmt.Sprintf("shop/httpbin:%d :%d 81: shop/v1:80[] shop/v1:80[] 404", web, web),
@@ -235,7 +235,7 @@ func TestNames(t *testing.T) {
 		}
 	}
 	port := func(number int32, target intstr.IntOrString) int {
-		return wellknown.TargetPort(&corev1.ServicePort{Port: number, TargetPort: target})
+		return targetPort(&corev1.ServicePort{Port: number, TargetPort: target})
 	}
 	assert.Equal(t, 8080, port(80, intstr.FromInt32(8080)))
 	assert.Equal(t, 80, port(80, intstr.IntOrString{}))

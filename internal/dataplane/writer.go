@@ -21,10 +21,8 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/feed"
 	routes "github.com/mirrorgate/mirrorgate/internal/route"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
-
-// fieldManager is who writes, in managedFields.
-const fieldManager = "mirrorgate"
 
 // StatusWriter keeps our entries in status.parents of HTTPRoutes as an Index has them: a patch of the
 // status alone, that leaves the entries of others as they are, and none where there is nothing to say
@@ -206,7 +204,7 @@ func (w *StatusWriter) patch(ctx context.Context, name Name, live *liveRoute, wa
 		return err
 	}
 	err = w.request("PATCH", name, "status").SetHeader("Content-Type", string(types.MergePatchType)).
-		Param("fieldManager", fieldManager).Body(body).Do(ctx).Error()
+		Param("fieldManager", wellknown.FieldManager).Body(body).Do(ctx).Error()
 	if apierrors.IsNotFound(err) {
 		return nil
 	}

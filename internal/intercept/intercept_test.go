@@ -10,7 +10,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
@@ -19,24 +18,24 @@ import (
 type selector = map[string]string
 
 var (
-	http     = corev1.ServicePort{Name: "http", Port: 8000, TargetPort: intstr.FromInt32(80)}
-	named    = corev1.ServicePort{Name: "named", Port: 9000, TargetPort: intstr.FromString("grpc")}
+	http     = ServicePort{Port: 8000, TargetPort: intstr.FromInt32(80)}
+	named    = ServicePort{Port: 9000, TargetPort: intstr.FromString("grpc")}
 	sentinel = wellknown.Sentinel("httpbin")
 )
 
-func service(s selector, recorded string, ports ...corev1.ServicePort) *Service {
+func service(s selector, recorded string, ports ...ServicePort) *Service {
 	if len(ports) == 0 {
-		ports = []corev1.ServicePort{http}
+		ports = []ServicePort{http}
 	}
-	return &Service{Name: "httpbin", Selector: s, Recorded: recorded, Ports: ports}
+	return &Service{Name: "httpbin", Selector: s, Annotations: map[string]string{wellknown.SelectorAnnotation: recorded}, Ports: ports}
 }
 
 // proxies are pods for a selector and ports.
-func proxies(original selector, ports ...corev1.ServicePort) []Proxy {
+func proxies(original selector, ports ...ServicePort) []Proxy {
 	if len(ports) == 0 {
-		ports = []corev1.ServicePort{http}
+		ports = []ServicePort{http}
 	}
-	return []Proxy{{Labels: sentinels("httpbin", original), Serves: ServesOf(original, ports)}}
+	return []Proxy{{Labels: Sentinels("httpbin", original), Serves: ServesOf(original, ports)}}
 }
 
 func TestModes(t *testing.T) {
@@ -59,7 +58,7 @@ func TestModes(t *testing.T) {
 		"a port that all have":          {service(own, "", http, named), View{Wanted: true, Proxies: proxies(own, named, http)}, Proxied, selector{"app": sentinel}, ""},
 		"a port that has gone":          {service(own, "", http), View{Wanted: true, Proxies: proxies(own, named, http)}, Proxied, selector{"app": sentinel}, ""},
 		"old proxies without a new key": {service(selector{"app": "x", "tier": "y"}, ""), View{Wanted: true, Proxies: append(proxies(own), proxies(selector{"app": "", "tier": ""})...)}, Proxied, selector{"app": sentinel, "tier": sentinel}, ""},
-		"pods that only say they serve": {service(own, ""), View{Wanted: true, Proxies: []Proxy{{Serves: ServesOf(own, []corev1.ServicePort{http})}}}, Bypass, own, "no ready proxy has all keys of the selector yet"},
+		"pods that only say they serve": {service(own, ""), View{Wanted: true, Proxies: []Proxy{{Serves: ServesOf(own, []ServicePort{http})}}}, Bypass, own, "no ready proxy has all keys of the selector yet"},
 		"no selector at all":            {service(nil, ""), View{Wanted: true, Proxies: proxies(own)}, Own, selector{}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -153,9 +152,9 @@ func TestEveryClientMeansItsManifest(t *testing.T) {
 						v := view(edit.before)
 						first := Decide(service(edit.before, ""), nil, &v)
 						stored := service(first.Selector, first.Recorded)
-						incoming := service(write(edit.before, edit.after, stored.Selector), stored.Recorded)
+						incoming := service(write(edit.before, edit.after, stored.Selector), first.Recorded)
 						if annotation == "stripped" {
-							incoming.Recorded = ""
+							incoming.Annotations = nil
 						}
 						got, err := Original(incoming, stored, nil)
 						require.NoError(t, err)
@@ -240,25 +239,50 @@ func TestForgedRecordsAreNone(t *testing.T) {
 	}
 }
 
+// Whoever asks for the author's selector of a stored Service gets the same answer: the decision, the
+// reason to refuse it, and those who lead others to it.
+func TestOneReadingOfARecord(t *testing.T) {
+	for name, c := range map[string]struct {
+		selector selector
+		recorded string
+		want     selector
+		refused  string
+	}{
+		"a record without written":     {selector{"app": "a"}, `{"original":{"mirrorgate.dev/x":"y"}}`, selector{"app": "a"}, ""},
+		"a record of another selector": {selector{"app": "b"}, `{"original":{"mirrorgate.dev/x":"y"},"written":{"mirrorgate.dev/x":"` + sentinel + `"}}`, selector{"app": "b"}, ""},
+		"a record that is in force":    {selector{"mirrorgate.dev/x": sentinel}, `{"original":{"mirrorgate.dev/x":"y"},"written":{"mirrorgate.dev/x":"` + sentinel + `"}}`, selector{"mirrorgate.dev/x": "y"}, "its selector has the key mirrorgate.dev/x, which proxies cannot carry"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := service(c.selector, c.recorded)
+			assert.Equal(t, c.want, Decide(s, s, &View{}).Original)
+			assert.Equal(t, c.want, Stored(s))
+			assert.Equal(t, c.refused, Refused(s))
+			s.Labels = map[string]string{wellknown.Label: wellknown.Enabled}
+			assert.Equal(t, c.refused == "", Wants(s, false, true))
+		})
+	}
+}
+
 // Another Service's export under a new name: its sentinel is not ours, its record says what it meant.
 func TestExportUnderAnotherName(t *testing.T) {
 	v := View{Wanted: true, Proxies: proxies(selector{"app": "httpbin"})}
 	d := Decide(service(selector{"app": "httpbin"}, ""), nil, &v)
-	other := &Service{Name: "other", Selector: d.Selector, Recorded: d.Recorded, Ports: []corev1.ServicePort{http}}
+	other := service(d.Selector, d.Recorded)
+	other.Name = "other"
 	assert.Equal(t, selector{"app": "httpbin"}, Decide(other, nil, &View{}).Selector)
 }
 
 func TestServes(t *testing.T) {
-	s := ServesOf(selector{"b": "", "a": ""}, []corev1.ServicePort{named, http, {Port: 81, TargetPort: intstr.FromInt32(80)}})
-	assert.Equal(t, Serves{Keys: []string{"a", "b"}, Ports: []Port{{Number: 80}, {Name: "grpc", Number: wellknown.TargetPort(&named)}}}, s)
+	s := ServesOf(selector{"b": "", "a": ""}, []ServicePort{named, http, {Port: 81, TargetPort: intstr.FromInt32(80)}})
+	assert.Equal(t, Serves{Keys: []string{"a", "b"}, Ports: []Port{{Number: 80}, {Name: "grpc", Number: wellknown.TargetPort(named.Port, named.TargetPort)}}}, s)
 	assert.Equal(t, s, ParseServes(s.String()))
 	for _, text := range []string{"", "{", "[]", `{"ports":1}`} {
 		assert.Equal(t, Serves{}, ParseServes(text), text)
 	}
-	assert.True(t, s.port(&named))
+	assert.True(t, s.port(named))
 	other := named
 	other.TargetPort = intstr.FromString("web")
-	assert.False(t, s.port(&other))
+	assert.False(t, s.port(other))
 }
 
 // FuzzDecide: whatever is written, deciding on the result again changes nothing, and giving up leaves
@@ -286,6 +310,7 @@ func FuzzDecide(f *testing.F) {
 		}
 		again := service(d.Selector, d.Recorded)
 		require.Equal(t, d, Decide(again, again, &v))
+		require.True(t, maps.Equal(d.Original, Stored(again)), "one reading of the record")
 		last := Decide(again, again, &View{})
 		require.True(t, maps.Equal(d.Original, last.Selector))
 		require.Empty(t, last.Recorded)

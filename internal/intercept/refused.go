@@ -1,6 +1,6 @@
 package intercept
 
-// Services that no proxy can stand in front of.
+// Services that want proxies, and Services that no proxy can stand in front of.
 
 import (
 	"fmt"
@@ -8,61 +8,73 @@ import (
 	"slices"
 	"strings"
 
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
-
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
-// Refused says why no proxy can stand in front of a Service, in words for its author; it is empty if
+// Wants reports whether proxies belong in front of a Service: it is enabled, a route is attached to it, and
+// it is not refused.
+func Wants(s *Service, namespaceEnabled, routed bool) bool {
+	return Enabled(s.Labels[wellknown.Label], namespaceEnabled) && routed && Refused(s) == ""
+}
+
+// Enabled reports whether a Service with this value of wellknown.Label, "" for none, requests proxies. The
+// label of its namespace counts where it has none.
+func Enabled(label string, namespaceEnabled bool) bool {
+	return label == wellknown.Enabled || label == "" && namespaceEnabled
+}
+
+// podTemplateHash is the label by which a Deployment tells the pods of its ReplicaSets apart.
+const podTemplateHash = "pod-template-hash"
+
+// Refused returns why no proxy can stand in front of a Service, in words for its author; it is empty if
 // one can.
-func Refused(o *corev1.Service) string {
-	s, selector := &o.Spec, Stored(o.Spec.Selector, o.Annotations[wellknown.SelectorAnnotation])
+func Refused(s *Service) string {
+	const local = "Local"
+	selector := Stored(s)
 	switch {
-	case s.Type == corev1.ServiceTypeExternalName:
+	case s.Type == "ExternalName":
 		return "it is an ExternalName"
-	case s.ClusterIP == corev1.ClusterIPNone:
+	case s.ClusterIP == "None":
 		return "it is headless: its clients connect to pods, not to the Service"
 	case len(selector) == 0:
 		return "it has no selector that could lead to proxies"
-	case o.Labels[wellknown.ParentLabel] != "":
+	case s.Labels[wellknown.ParentLabel] != "":
 		return "it is one of mirrorgate's own"
 	case s.PublishNotReadyAddresses:
 		return "it publishes addresses that are not ready"
-	case ptr.Deref(s.InternalTrafficPolicy, "") == corev1.ServiceInternalTrafficPolicyLocal,
-		s.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal:
+	case s.InternalTrafficPolicy == local, s.ExternalTrafficPolicy == local:
 		return "its traffic policy is Local, and a proxy may be on another node"
 	}
 	for _, key := range slices.Sorted(maps.Keys(selector)) {
-		if strings.HasPrefix(key, wellknown.Prefix) || key == appsv1.DefaultDeploymentUniqueLabelKey {
+		if strings.HasPrefix(key, wellknown.Prefix) || key == podTemplateHash {
 			return fmt.Sprintf("its selector has the key %s, which proxies cannot carry", key)
 		}
 	}
 	for _, p := range s.Ports {
-		if !IsTCP(&p) {
+		if !IsTCP(p.Protocol) {
 			return fmt.Sprintf("its port %d is %s; a proxy carries TCP alone", p.Port, p.Protocol)
 		}
 	}
-	if by := owner(o, selector); by != "" {
-		return "its selector belongs to " + by
+	if tool := s.managedBy(selector); tool != "" {
+		return "its selector belongs to " + tool
 	}
 	return ""
 }
 
-// owner names a tool that swaps selectors itself.
-func owner(o *corev1.Service, selector map[string]string) string {
-	_, selects := selector["rollouts-pod-template-hash"]
-	_, managed := o.Annotations["argo-rollouts.argoproj.io/managed-by-rollouts"]
-	if selects || managed {
-		return "Argo Rollouts"
+// managedBy returns the name of the tool that changes the selector itself, "" for none.
+func (s *Service) managedBy(selector map[string]string) string {
+	_, hashed := selector["rollouts-pod-template-hash"]
+	_, annotated := s.Annotations["argo-rollouts.argoproj.io/managed-by-rollouts"]
+	if hashed || annotated {
+		return wellknown.ArgoRollouts
 	}
-	if slices.ContainsFunc(o.OwnerReferences, func(r metav1.OwnerReference) bool { return r.Kind == "Canary" }) {
-		return "Flagger"
+	for _, o := range s.Owners {
+		if tool := wellknown.OwnerTool(o.Group, o.Kind); tool != "" {
+			return tool
+		}
 	}
 	return ""
 }
 
-// IsTCP says whether a port carries TCP.
-func IsTCP(p *corev1.ServicePort) bool { return p.Protocol == "" || p.Protocol == corev1.ProtocolTCP }
+// IsTCP reports whether a port with this protocol carries TCP.
+func IsTCP(protocol string) bool { return protocol == "" || protocol == "TCP" }

@@ -1,6 +1,6 @@
 package intercept
 
-// What a proxy pod says of itself: the value of wellknown.ServesAnnotation.
+// The announcement of a proxy pod: the value of wellknown.ServesAnnotation.
 
 import (
 	"cmp"
@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
@@ -21,11 +20,11 @@ type Proxy struct {
 	Serves Serves
 }
 
-// Serves is what a proxy pod serves.
+// Serves lists the selector keys and the ports that a proxy pod serves.
 type Serves struct {
 	// Keys are those of the Service's selector, sorted.
 	Keys []string `json:"keys"`
-	// Ports are those it listens on, sorted by number and name.
+	// Ports are those that it listens on, sorted by number and name.
 	Ports []Port `json:"ports"`
 }
 
@@ -36,11 +35,11 @@ type Port struct {
 	Number int    `json:"number"`
 }
 
-// ServesOf is what the proxies of a Service have to serve.
-func ServesOf(original map[string]string, ports []corev1.ServicePort) Serves {
+// ServesOf returns what the proxies of a Service with this selector and these ports have to serve.
+func ServesOf(original map[string]string, ports []ServicePort) Serves {
 	s := Serves{Keys: slices.Sorted(maps.Keys(original)), Ports: []Port{}}
 	for i := range ports {
-		if p := portOf(&ports[i]); !slices.Contains(s.Ports, p) {
+		if p := portOf(ports[i]); !slices.Contains(s.Ports, p) {
 			s.Ports = append(s.Ports, p)
 		}
 	}
@@ -50,21 +49,21 @@ func ServesOf(original map[string]string, ports []corev1.ServicePort) Serves {
 	return s
 }
 
-func portOf(p *corev1.ServicePort) Port {
-	port := Port{Number: wellknown.TargetPort(p)}
+func portOf(p ServicePort) Port {
+	port := Port{Number: wellknown.TargetPort(p.Port, p.TargetPort)}
 	if p.TargetPort.Type == intstr.String {
 		port.Name = p.TargetPort.StrVal
 	}
 	return port
 }
 
-// String is the value of wellknown.ServesAnnotation.
+// String returns the value of wellknown.ServesAnnotation.
 func (s Serves) String() string {
 	raw, _ := json.Marshal(s) // it cannot fail
 	return string(raw)
 }
 
-// ParseServes reads the annotation. What cannot be read serves nothing.
+// ParseServes reads the annotation. A proxy whose annotation cannot be read serves nothing.
 func ParseServes(text string) (s Serves) {
 	if json.Unmarshal([]byte(text), &s) != nil {
 		return Serves{}
@@ -72,4 +71,4 @@ func ParseServes(text string) (s Serves) {
 	return s
 }
 
-func (s Serves) port(p *corev1.ServicePort) bool { return slices.Contains(s.Ports, portOf(p)) }
+func (s Serves) port(p ServicePort) bool { return slices.Contains(s.Ports, portOf(p)) }

@@ -2,12 +2,14 @@ package proxyserve
 
 import (
 	"net"
+	"strconv"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/mirrorgate/mirrorgate/internal/options"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // Options are the options of proxy. The rules come from a file or from the routes of a Service.
@@ -35,13 +37,9 @@ type Options struct {
 	Version string
 }
 
-// ServiceDrain is the default of DrainMin for a Service: kube-proxy and the endpoint slices of a Service
-// take about that long to take an ending pod out.
-const ServiceDrain = 8 * time.Second
-
 // DefaultOptions returns the defaults of all flags.
 func DefaultOptions() *Options {
-	return &Options{AdminBind: ":15020", DrainTimeout: 30 * time.Second, Log: options.DefaultLog()}
+	return &Options{AdminBind: ":" + strconv.Itoa(wellknown.AdminPort), DrainTimeout: 30 * time.Second, Log: options.DefaultLog()}
 }
 
 // Validate checks all options at once. The paths of the errors are the flags' names, in the same order

@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/mirrorgate/mirrorgate/internal/controller/intercept"
-	interception "github.com/mirrorgate/mirrorgate/internal/intercept"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
@@ -26,8 +25,8 @@ const ended = 2 * time.Minute
 
 // ofProxies selects what belongs to one Service, ofGrants what lets proxies of another namespace read.
 const (
-	ofProxies = interception.ManagedByLabel + "=" + interception.ManagedBy + "," + wellknown.ParentLabel
-	ofGrants  = interception.ManagedByLabel + "=" + interception.ManagedBy + "," + interception.SourceLabel
+	ofProxies = wellknown.ManagedByLabel + "=" + wellknown.ManagedBy + "," + wellknown.ParentLabel
+	ofGrants  = wellknown.ManagedByLabel + "=" + wellknown.ManagedBy + "," + wellknown.SourceLabel
 )
 
 // Services gives every Service that leads to proxies, or past them, its own selector back, and returns

@@ -20,7 +20,7 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/controller/intercept"
 	"github.com/mirrorgate/mirrorgate/internal/dataplane"
-	interception "github.com/mirrorgate/mirrorgate/internal/intercept"
+	"github.com/mirrorgate/mirrorgate/internal/intercept/objects"
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
 
@@ -71,7 +71,7 @@ func (p *Process) intercepting(recorder events.EventRecorder) ([]loop, error) {
 	if err != nil {
 		return nil, err
 	}
-	objects, err := dynamic.NewForConfig(config)
+	proxyObjects, err := dynamic.NewForConfig(config)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func (p *Process) intercepting(recorder events.EventRecorder) ([]loop, error) {
 		if !poll(ctx, cachePoll, n.hasSynced) {
 			return nil
 		}
-		c := intercept.New(n.parents(), intercept.NewServices(client.CoreV1()), intercept.NewObjects(objects), recorder, intercept.Options{
+		c := intercept.New(n.parents(), intercept.NewServices(client.CoreV1()), intercept.NewObjects(proxyObjects), recorder, intercept.Options{
 			Config: config, Registered: p.webhookRegistered, Workers: p.opts.Workers, Resync: p.opts.Resync.Duration,
 			Metrics: observed, Log: p.log.WithName("proxies"),
 		})
@@ -136,7 +136,7 @@ func (p *Process) webhookRegistered(ctx context.Context) (bool, error) {
 }
 
 // ownImage sets the image of proxies to that of the pod that the process runs in, unless it is set.
-func (p *Process) ownImage(ctx context.Context, config *interception.Config) error {
+func (p *Process) ownImage(ctx context.Context, config *objects.Config) error {
 	if config.Image != "" {
 		return nil
 	}

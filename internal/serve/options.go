@@ -23,7 +23,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/mirrorgate/mirrorgate/certs"
-	"github.com/mirrorgate/mirrorgate/internal/intercept"
+	"github.com/mirrorgate/mirrorgate/internal/intercept/objects"
 	"github.com/mirrorgate/mirrorgate/internal/options"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 	"github.com/mirrorgate/mirrorgate/manifests"
@@ -68,7 +68,7 @@ type Options struct {
 	// Policy has no flag but --strict.
 	Policy webhook.Policy `json:"policy,omitzero"`
 	// Proxy configures the proxies in front of Services; it has no flag but --proxy-image.
-	Proxy intercept.Config `json:"proxy,omitzero"`
+	Proxy objects.Config `json:"proxy,omitzero"`
 	options.Log
 
 	// Version is mirrorgate's, for the user agent.
@@ -93,7 +93,7 @@ func DefaultOptions() *Options {
 		UnreadyGrace:   metav1.Duration{Duration: 10 * time.Second},
 		Resync:         metav1.Duration{Duration: 10 * time.Minute},
 		Workers:        8,
-		Proxy:          intercept.DefaultConfig(),
+		Proxy:          objects.DefaultConfig(),
 		Log:            options.DefaultLog(),
 		Clock:          clock.RealClock{},
 	}

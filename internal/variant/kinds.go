@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/mirrorgate/mirrorgate/internal/route"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // Kind is a kind of object that the Index models. It is a small number because
@@ -34,11 +35,7 @@ const (
 	kindCount
 )
 
-const (
-	appsGroup    = "apps"
-	argoGroup    = "argoproj.io"
-	flaggerGroup = "flagger.app"
-)
+const appsGroup = "apps"
 
 type kindInfo struct {
 	name, group string
@@ -56,7 +53,7 @@ var kinds = [kindCount]kindInfo{
 	KindReplicaSet:      {"ReplicaSet", appsGroup, []string{"v1"}},
 	KindPod:             {"Pod", "", []string{"v1"}},
 	KindEndpointSlice:   {"EndpointSlice", "discovery.k8s.io", []string{"v1"}},
-	KindRollout:         {"Rollout", argoGroup, []string{"v1alpha1"}},
+	KindRollout:         {"Rollout", wellknown.ArgoGroup, []string{"v1alpha1"}},
 	KindDestinationRule: {"DestinationRule", route.IstioGroup, []string{"v1", "v1beta1", "v1alpha3"}},
 	KindServiceEntry:    {"ServiceEntry", route.IstioGroup, []string{"v1", "v1beta1", "v1alpha3"}},
 	KindReferenceGrant:  {"ReferenceGrant", route.GatewayGroup, []string{"v1", "v1beta1"}},

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mirrorgate/mirrorgate/internal/route"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // crossing is a reference into a namespace that needs a ReferenceGrant there.
@@ -191,15 +192,12 @@ func (f *loopFinder) better(q, than Query) bool {
 // managedBy names the tool that rewrites the route on its own.
 func (i *Index) managedBy(doc *route.Route) string {
 	for _, owner := range doc.Owners {
-		switch {
-		case owner.Group == flaggerGroup && owner.Kind == "Canary":
-			return "Flagger"
-		case owner.Group == argoGroup && owner.Kind == KindRollout.String():
-			return "Argo Rollouts"
+		if tool := wellknown.OwnerTool(owner.Group, owner.Kind); tool != "" {
+			return tool
 		}
 	}
 	if i.managed[doc.Key] > 0 {
-		return "Argo Rollouts"
+		return wellknown.ArgoRollouts
 	}
 	return ""
 }

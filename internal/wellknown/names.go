@@ -1,38 +1,76 @@
-// Package wellknown holds the names that the webhook, the controllers and the proxies agree about.
+// Package wellknown holds the names and numbers that the webhook, the controllers and the proxies must agree
+// on. It imports nothing that reaches a Kubernetes client, so that packages without one can use it.
 package wellknown
 
 import (
 	"crypto/sha256"
 	"encoding/hex"
 	"hash/fnv"
+	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 const (
-	// Label on a Service, or on its namespace, asks for a proxy in front of it; the Service's wins.
-	Label = "mirrorgate.dev/proxy"
-	// Enabled is the value of Label that does; any other means no.
-	Enabled = "enabled"
-	// ControllerName is ours in HTTPRoute.status.parents.
-	ControllerName = "mirrorgate.dev/proxy"
-	// ParentLabel is on every object of ours that belongs to one Service, with ParentValue of it.
-	ParentLabel = "mirrorgate.dev/parent"
-	// ServesAnnotation of a proxy pod is the JSON of what it listens for.
-	ServesAnnotation = "mirrorgate.dev/serves"
-	// SelectorAnnotation of a Service is the JSON of its own selector, while it has another one.
-	SelectorAnnotation = "mirrorgate.dev/selector"
-	// ProxyAccount is the ServiceAccount of a namespace's proxies, and its RoleBinding and the
-	// ClusterRole of that.
-	ProxyAccount = "mirrorgate-proxy"
-	// Prefix begins the keys that are ours.
+	// Prefix begins every label and annotation of mirrorgate.
 	Prefix = "mirrorgate.dev/"
+	// Label on a Service, or on its namespace, requests a proxy in front of it; the Service's wins.
+	Label = Prefix + "proxy"
+	// Enabled is the value of Label that requests a proxy; any other value requests none.
+	Enabled = "enabled"
+	// ControllerName is mirrorgate's in HTTPRoute.status.parents.
+	ControllerName = Prefix + "proxy"
+	// ParentLabel is on every object of mirrorgate that belongs to one Service; ParentValue is its value.
+	ParentLabel = Prefix + "parent"
+	// SourceLabel is on a RoleBinding in a namespace that grants references: it holds the namespace of the
+	// proxies that may read there.
+	SourceLabel = Prefix + "proxies-of"
+	// ServesAnnotation of a proxy pod is the JSON of the selector keys and ports that it serves.
+	ServesAnnotation = Prefix + "serves"
+	// SelectorAnnotation of a Service is the JSON of its author's selector, while it has another one.
+	SelectorAnnotation = Prefix + "selector"
+	// ManagedByLabel has the value ManagedBy on objects that mirrorgate creates.
+	ManagedByLabel = "app.kubernetes.io/managed-by"
+	ManagedBy      = "mirrorgate"
+	// FieldManager is the field manager of mirrorgate's writes. Admission recognizes touches by it.
+	FieldManager = "mirrorgate"
+	// ProxyAccount is the name of the ServiceAccount of a namespace's proxies, of its RoleBinding and of
+	// the ClusterRole that this refers to.
+	ProxyAccount = "mirrorgate-proxy"
 )
 
+const (
+	// AdminPort is the port at which a proxy answers probes and serves metrics by default.
+	AdminPort = 15020
+	// EndpointLag is how long a proxy serves on after SIGTERM, at least: until kube-proxy on every node
+	// no longer sends connections to its pod.
+	EndpointLag = 8 * time.Second
+)
+
+// The API groups of the tools that rewrite routes and selectors themselves.
+const (
+	ArgoGroup    = "argoproj.io"
+	flaggerGroup = "flagger.app"
+)
+
+// OwnerTool returns the name of the tool that an owner of this group and kind belongs to, "" if it is none
+// that rewrites routes and selectors itself.
+func OwnerTool(group, kind string) string {
+	switch {
+	case group == flaggerGroup && kind == "Canary":
+		return "Flagger"
+	case group == ArgoGroup && kind == "Rollout":
+		return ArgoRollouts
+	}
+	return ""
+}
+
+// ArgoRollouts is the name of that tool in messages.
+const ArgoRollouts = "Argo Rollouts"
+
 // OriginName is the name of the Service, in the same namespace, that keeps the original selector of
-// a Service with a proxy in front of it.
+// a Service with proxies in front of it.
 func OriginName(service string) string { return short(service, "-mirrorgate-origin") }
 
 // ProxyName is the name of the Deployment of a Service's proxies, and of what belongs to it.
@@ -48,8 +86,8 @@ func GrantName(namespace string) string { return short(ProxyAccount+"-"+namespac
 // Sentinel is the value that every key of a Service's selector has while it leads to its proxies.
 func Sentinel(service string) string { return short("mirrorgate-"+service, "") }
 
-// short keeps a name with its suffix to what a DNS label and a label's value may hold: of one that
-// is too long a hash tells it from others.
+// short returns name and suffix, shortened to the length of a DNS label: a name that is too long gets a
+// hash, so that it differs from other long names.
 func short(name, suffix string) string {
 	if len(name)+len(suffix) <= validation.DNS1035LabelMaxLength {
 		return name + suffix
@@ -59,21 +97,21 @@ func short(name, suffix string) string {
 	return name[:validation.DNS1035LabelMaxLength-len(suffix)-len(hash)] + hash + suffix
 }
 
-// TargetPort is the number at which a proxy listens for a port of its Service: the target port, or
-// one made of its name, which the proxy's container declares under that name. It depends on nothing
-// else of the Service, since pods that run keep the ports they have.
-func TargetPort(p *corev1.ServicePort) int {
+// TargetPort returns the number at which a proxy listens for a Service's port with this target port. A named
+// target port gets a number made of its name, which the proxy's container declares under that name; one that
+// is 0 is the port itself. The number depends on nothing else, since the ports of a running pod cannot change.
+func TargetPort(port int32, target intstr.IntOrString) int {
 	switch {
-	case p.TargetPort.Type == intstr.String:
+	case target.Type == intstr.String:
 		h := fnv.New32a()
-		_, _ = h.Write([]byte(p.TargetPort.StrVal))
+		_, _ = h.Write([]byte(target.StrVal))
 		return namedPorts + int(h.Sum32()%10_000)
-	case p.TargetPort.IntVal == 0:
-		return int(p.Port)
+	case target.IntVal == 0:
+		return int(port)
 	default:
-		return int(p.TargetPort.IntVal)
+		return int(target.IntVal)
 	}
 }
 
-// namedPorts is where the numbers of named ports begin: below those that the kernel gives away.
+// namedPorts is where the numbers of named ports begin. They end below the kernel's ephemeral ports.
 const namedPorts = 20_000

@@ -25,6 +25,7 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/dataplane"
 	interception "github.com/mirrorgate/mirrorgate/internal/intercept"
+	"github.com/mirrorgate/mirrorgate/internal/intercept/objects"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
@@ -44,7 +45,7 @@ type State interface {
 // Options configure a Controller.
 type Options struct {
 	// Config is what proxies are like where their Service does not say otherwise.
-	Config interception.Config
+	Config objects.Config
 	// Registered tells whether the API server knows our webhook of Services. Where it does not we are
 	// being removed, and every Service gets its own selector back.
 	Registered func(context.Context) (bool, error)
@@ -218,7 +219,7 @@ func (c *Controller) decide(ctx context.Context, o *corev1.Service, fresh time.D
 		return interception.Decision{}, err
 	}
 	view.Wanted = view.Wanted && on
-	s := interception.Of(o)
+	s := objects.Read(o)
 	return interception.Decide(s, s, &view), nil
 }
 

@@ -17,7 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/mirrorgate/mirrorgate/internal/dataplane"
-	interception "github.com/mirrorgate/mirrorgate/internal/intercept"
+	"github.com/mirrorgate/mirrorgate/internal/intercept/objects"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
@@ -158,8 +158,8 @@ func TestForeignObjectsAreNeverTaken(t *testing.T) {
 	} {
 		for name, labels := range map[string]map[string]string{
 			"no labels":    nil,
-			"another tool": {interception.ManagedByLabel: "Helm"},
-			"of another":   {interception.ManagedByLabel: interception.ManagedBy, wellknown.ParentLabel: "other"},
+			"another tool": {wellknown.ManagedByLabel: "Helm"},
+			"of another":   {wellknown.ManagedByLabel: wellknown.ManagedBy, wellknown.ParentLabel: "other"},
 		} {
 			if name == "of another" && strings.HasSuffix(k, "/mirrorgate-proxy") {
 				continue // these are the namespace's
@@ -270,7 +270,7 @@ func TestCrashBetweenWriteAndGivingBack(t *testing.T) {
 	w.feed(httpRoute)
 	o := w.stored.DeepCopy()
 	claimed := o.ManagedFields[0]
-	claimed.Manager, claimed.FieldsV1 = fieldManager, fields()
+	claimed.Manager, claimed.FieldsV1 = wellknown.FieldManager, fields()
 	o.ManagedFields = append(o.ManagedFields, claimed)
 	w.store(o)
 	_, err := w.reconcile()
@@ -334,13 +334,13 @@ func TestAnnotationsOfAService(t *testing.T) {
 		require.NoError(t, err)
 		return n
 	}
-	d := note(map[string]string{interception.ReplicasAnnotation: "3", interception.MaxReplicasAnnotation: "9"})
+	d := note(map[string]string{objects.ReplicasAnnotation: "3", objects.MaxReplicasAnnotation: "9"})
 	require.Equal(t, int64(3), replicas(d))
 	require.Contains(t, w.objects, "horizontalpodautoscalers shop/httpbin-mirrorgate-proxy")
 	require.NoError(t, unstructured.SetNestedField(d.Object, int64(7), "spec", "replicas"))
 	require.Equal(t, int64(7), replicas(note(w.stored.Annotations)), "as the scaler has it")
 	w.told()
-	d = note(map[string]string{interception.ReplicasAnnotation: "many", interception.ResourcesAnnotation: `{"limit":{}}`})
+	d = note(map[string]string{objects.ReplicasAnnotation: "many", objects.ResourcesAnnotation: `{"limit":{}}`})
 	require.Equal(t, int64(2), replicas(d))
 	require.NotContains(t, w.objects, "horizontalpodautoscalers shop/httpbin-mirrorgate-proxy")
 	require.Contains(t, w.told(), "ProxyConfigInvalid")

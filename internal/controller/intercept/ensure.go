@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
-	interception "github.com/mirrorgate/mirrorgate/internal/intercept"
+	"github.com/mirrorgate/mirrorgate/internal/intercept/objects"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
@@ -28,7 +28,7 @@ func (c *Controller) ensure(ctx context.Context, o *corev1.Service, original map
 	if len(wrong) > 0 {
 		c.warn(o, "ProxyConfigInvalid", "the default is used: %v", wrong.ToAggregate())
 	}
-	p := &interception.Parent{Service: o, Original: original, Config: config}
+	p := &objects.Parent{Service: o, Original: original, Config: config}
 	origin, err := c.apply(ctx, servicesOf, p.Origin(), manager)
 	if err != nil {
 		return err
@@ -56,7 +56,7 @@ func (c *Controller) ensure(ctx context.Context, o *corev1.Service, original map
 }
 
 // deploy applies the Deployment. While a scaler counts its pods, their number is what it is.
-func (c *Controller) deploy(ctx context.Context, p *interception.Parent) error {
+func (c *Controller) deploy(ctx context.Context, p *objects.Parent) error {
 	d := p.Deployment()
 	if p.Scaled() {
 		have, err := c.objects.Get(ctx, deployments, Name{Namespace: d.Namespace, Name: d.Name})
@@ -147,13 +147,13 @@ func (c *Controller) grant(ctx context.Context, namespace string) error {
 	if known && maps.Equal(have, want) {
 		return nil
 	}
-	p := &interception.Parent{Service: &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: parent.Name}}}
+	p := &objects.Parent{Service: &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: parent.Name}}}
 	for foreign := range want {
 		if _, err := c.apply(ctx, roleBindings, p.Grant(foreign), manager); err != nil {
 			return err
 		}
 	}
-	there, err := c.objects.List(ctx, roleBindings, interception.ManagedByLabel+"="+interception.ManagedBy+","+interception.SourceLabel+"="+namespace)
+	there, err := c.objects.List(ctx, roleBindings, wellknown.ManagedByLabel+"="+wellknown.ManagedBy+","+wellknown.SourceLabel+"="+namespace)
 	if err != nil {
 		return err
 	}

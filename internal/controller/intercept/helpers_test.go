@@ -26,6 +26,8 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/dataplane"
 	interception "github.com/mirrorgate/mirrorgate/internal/intercept"
+	"github.com/mirrorgate/mirrorgate/internal/intercept/objects"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
 
@@ -86,7 +88,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{t: t, registered: true, objects: map[string]*unstructured.Unstructured{}, managers: map[string][]string{}, events: events.NewFakeRecorder(1000)}
 	w.index = dataplane.NewIndex(dataplane.Options{})
 	w.controller = New(w.state(), w, fakeObjects{w}, w.events, Options{
-		Config: interception.Config{Image: "mirrorgate:test", Replicas: 2}, Settle: time.Minute,
+		Config: objects.Config{Image: "mirrorgate:test", Replicas: 2}, Settle: time.Minute,
 		Registered: func(context.Context) (bool, error) { return w.registered, w.silent },
 		Log:        testr.New(t),
 	})
@@ -136,7 +138,7 @@ func (w *world) proxy(name, state string) {
 		w.index.Delete(dataplane.KindPod, pod.Namespace, pod.Name)
 		return
 	}
-	d := (&interception.Parent{Service: w.stored, Original: w.own(), Config: w.controller.opts.Config}).Deployment()
+	d := (&objects.Parent{Service: w.stored, Original: w.own(), Config: w.controller.opts.Config}).Deployment()
 	o := &corev1.Pod{ObjectMeta: d.Spec.Template.ObjectMeta}
 	status := corev1.ConditionTrue
 	if state == "unready" {
@@ -152,7 +154,7 @@ func (w *world) proxy(name, state string) {
 
 // own is what the author means.
 func (w *world) own() map[string]string {
-	got, err := interception.Original(interception.Of(w.stored), nil, nil)
+	got, err := interception.Original(objects.Read(w.stored), nil, nil)
 	require.NoError(w.t, err)
 	return got
 }
@@ -193,7 +195,7 @@ func (w *world) Patch(ctx context.Context, name Name, body []byte) (*corev1.Serv
 		return nil, apierrors.NewConflict(schema.GroupResource{Resource: "services"}, name.Name, fmt.Errorf("it is another one by now"))
 	}
 	if !maps.Equal(o.Spec.Selector, w.stored.Spec.Selector) {
-		o.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: fieldManager, Operation: metav1.ManagedFieldsOperationUpdate, FieldsV1: fields()}}
+		o.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: wellknown.FieldManager, Operation: metav1.ManagedFieldsOperationUpdate, FieldsV1: fields()}}
 	}
 	if !w.down {
 		w.admit(ctx, &o, old)
@@ -264,7 +266,7 @@ func (f fakeObjects) Get(_ context.Context, of schema.GroupVersionResource, name
 
 func (f fakeObjects) List(_ context.Context, of schema.GroupVersionResource, labels string) (found []unstructured.Unstructured, err error) {
 	for k, o := range f.w.objects {
-		if strings.HasPrefix(k, of.Resource+" ") && strings.HasSuffix(labels, interception.SourceLabel+"="+o.GetLabels()[interception.SourceLabel]) {
+		if strings.HasPrefix(k, of.Resource+" ") && strings.HasSuffix(labels, wellknown.SourceLabel+"="+o.GetLabels()[wellknown.SourceLabel]) {
 			found = append(found, *o)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 
-	interception "github.com/mirrorgate/mirrorgate/internal/intercept"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // manager is the field manager of objects of ours.
@@ -30,11 +30,11 @@ type Objects interface {
 }
 
 // NewObjects returns those of an API server.
-func NewObjects(client dynamic.Interface) Objects { return objects{client} }
+func NewObjects(client dynamic.Interface) Objects { return apiObjects{client} }
 
-type objects struct{ client dynamic.Interface }
+type apiObjects struct{ client dynamic.Interface }
 
-func (s objects) Get(ctx context.Context, of schema.GroupVersionResource, name Name) (*unstructured.Unstructured, error) {
+func (s apiObjects) Get(ctx context.Context, of schema.GroupVersionResource, name Name) (*unstructured.Unstructured, error) {
 	o, err := s.client.Resource(of).Namespace(name.Namespace).Get(ctx, name.Name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil, nil
@@ -42,7 +42,7 @@ func (s objects) Get(ctx context.Context, of schema.GroupVersionResource, name N
 	return o, err
 }
 
-func (s objects) List(ctx context.Context, of schema.GroupVersionResource, labels string) ([]unstructured.Unstructured, error) {
+func (s apiObjects) List(ctx context.Context, of schema.GroupVersionResource, labels string) ([]unstructured.Unstructured, error) {
 	list, err := s.client.Resource(of).List(ctx, metav1.ListOptions{LabelSelector: labels})
 	if err != nil {
 		return nil, err
@@ -50,11 +50,11 @@ func (s objects) List(ctx context.Context, of schema.GroupVersionResource, label
 	return list.Items, nil
 }
 
-func (s objects) Apply(ctx context.Context, of schema.GroupVersionResource, o *unstructured.Unstructured, manager string) (*unstructured.Unstructured, error) {
+func (s apiObjects) Apply(ctx context.Context, of schema.GroupVersionResource, o *unstructured.Unstructured, manager string) (*unstructured.Unstructured, error) {
 	return s.client.Resource(of).Namespace(o.GetNamespace()).Apply(ctx, o.GetName(), o, metav1.ApplyOptions{FieldManager: manager, Force: true})
 }
 
-func (s objects) Delete(ctx context.Context, of schema.GroupVersionResource, o *unstructured.Unstructured) error {
+func (s apiObjects) Delete(ctx context.Context, of schema.GroupVersionResource, o *unstructured.Unstructured) error {
 	uid := o.GetUID()
 	err := s.client.Resource(of).Namespace(o.GetNamespace()).Delete(ctx, o.GetName(), metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
@@ -122,5 +122,5 @@ func ours(have, want *unstructured.Unstructured) bool {
 			return false
 		}
 	}
-	return labels[interception.ManagedByLabel] == interception.ManagedBy
+	return labels[wellknown.ManagedByLabel] == wellknown.ManagedBy
 }

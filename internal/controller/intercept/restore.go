@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	interception "github.com/mirrorgate/mirrorgate/internal/intercept"
+	"github.com/mirrorgate/mirrorgate/internal/intercept/objects"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
@@ -23,7 +24,7 @@ func Held(o *corev1.Service) bool {
 
 // restored is the decision that a Service gets its own selector back.
 func restored(o *corev1.Service, origin map[string]string) interception.Decision {
-	s := interception.Of(o)
+	s := objects.Read(o)
 	return interception.Decide(s, s, &interception.View{Origin: origin})
 }
 

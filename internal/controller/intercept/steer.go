@@ -21,9 +21,6 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
-// fieldManager is the field manager of touches and writes of Services; admission knows it by this name.
-const fieldManager = "mirrorgate"
-
 // Services are those of an API server.
 type Services interface {
 	Get(ctx context.Context, name Name) (*corev1.Service, error)
@@ -41,7 +38,7 @@ func (s services) Get(ctx context.Context, name Name) (*corev1.Service, error) {
 }
 
 func (s services) Patch(ctx context.Context, name Name, body []byte) (*corev1.Service, error) {
-	return s.client.Services(name.Namespace).Patch(ctx, name.Name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: fieldManager})
+	return s.client.Services(name.Namespace).Patch(ctx, name.Name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: wellknown.FieldManager})
 }
 
 // errNotCarried is a Service that is not as decided after all.
@@ -158,7 +155,7 @@ func body(of map[string]any) []byte {
 
 // claim says whether an entry makes a selector ours: whoever applies the Service would be in conflict.
 func claim(e metav1.ManagedFieldsEntry) bool {
-	return e.Manager == fieldManager && e.FieldsV1 != nil && strings.Contains(e.FieldsV1.GetRawString(), `"f:selector"`)
+	return e.Manager == wellknown.FieldManager && e.FieldsV1 != nil && strings.Contains(e.FieldsV1.GetRawString(), `"f:selector"`)
 }
 
 func claims(o *corev1.Service) bool { return slices.ContainsFunc(o.ManagedFields, claim) }

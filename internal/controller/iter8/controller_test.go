@@ -29,6 +29,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 	"github.com/mirrorgate/mirrorgate/internal/variant"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // fakeIndex answers with one state for every variant.
@@ -178,7 +179,7 @@ func TestWhoseARouteIs(t *testing.T) {
 	ours := func(uid, name string) *unstructured.Unstructured {
 		u := object(t, mirrored)
 		u.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: name, UID: types.UID(uid)}})
-		u.SetManagedFields([]metav1.ManagedFieldsEntry{{Manager: fieldManager, Operation: metav1.ManagedFieldsOperationApply, FieldsV1: metav1.NewFieldsV1(`{"f:spec":{}}`)}})
+		u.SetManagedFields([]metav1.ManagedFieldsEntry{{Manager: wellknown.FieldManager, Operation: metav1.ManagedFieldsOperationApply, FieldsV1: metav1.NewFieldsV1(`{"f:spec":{}}`)}})
 		return u
 	}
 	forged := ours("old-uid", "p")

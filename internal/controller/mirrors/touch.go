@@ -13,10 +13,8 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/mirrorgate/mirrorgate/internal/route"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
-
-// fieldManager is the field manager of a touch; admission knows it by this name.
-const fieldManager = "mirrorgate"
 
 // client touches routes of a real API server. It speaks raw JSON, since a
 // route's Go types may be older than the cluster's CRDs.
@@ -52,7 +50,7 @@ func (c client) Touch(ctx context.Context, doc *route.Route, variants string) ([
 	}
 	result := c.rest.Patch(types.MergePatchType).
 		AbsPath("/apis/"+doc.APIVersion+"/namespaces/"+doc.Namespace, doc.Kind.Resource(), doc.Name).
-		Param("fieldManager", fieldManager).
+		Param("fieldManager", wellknown.FieldManager).
 		Body(body).Do(ctx)
 	// Only Error reads the Status that was sent; that of Raw has no causes.
 	if err := result.Error(); err != nil {

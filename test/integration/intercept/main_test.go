@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	product "github.com/mirrorgate/mirrorgate/internal/intercept"
+	"github.com/mirrorgate/mirrorgate/internal/intercept/objects"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 	"github.com/mirrorgate/mirrorgate/test/cluster"
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
@@ -112,7 +113,7 @@ func leads(o *corev1.Service) product.Mode {
 // means is the selector of the Service's author.
 func means(t *testing.T, o *corev1.Service) map[string]string {
 	t.Helper()
-	selector, err := product.Original(product.Of(o), nil, nil)
+	selector, err := product.Original(objects.Read(o), nil, nil)
 	require.NoError(t, err)
 	return selector
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	product "github.com/mirrorgate/mirrorgate/internal/intercept"
+	"github.com/mirrorgate/mirrorgate/internal/intercept/objects"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
@@ -58,10 +59,10 @@ func TestHostileAnnotations(t *testing.T) {
 	for name, c := range map[string]struct{ text, event string }{
 		"no record":       {annotate(wellknown.SelectorAnnotation, "{"), ""},
 		"a bad record":    {annotate(wellknown.SelectorAnnotation, `{"original":{"app":"`+long+`"},"written":{"app":"httpbin"}}`), ""},
-		"many replicas":   {annotate(product.ReplicasAnnotation, "100000"), "ProxyConfigInvalid"},
-		"no resources":    {annotate(product.ResourcesAnnotation, `{"limits":{"cpu":"-1x"}}`), "ProxyConfigInvalid"},
-		"wrong resources": {annotate(product.ResourcesAnnotation, `{"limits":{"cpu":"1"},"requests":{"cpu":"2"}}`), "ProxyFailed"},
-		"hostile keys":    {annotate(product.ResourcesAnnotation, `{"limits":{"../../x":"1"}}`), "ProxyFailed"},
+		"many replicas":   {annotate(objects.ReplicasAnnotation, "100000"), "ProxyConfigInvalid"},
+		"no resources":    {annotate(objects.ResourcesAnnotation, `{"limits":{"cpu":"-1x"}}`), "ProxyConfigInvalid"},
+		"wrong resources": {annotate(objects.ResourcesAnnotation, `{"limits":{"cpu":"1"},"requests":{"cpu":"2"}}`), "ProxyFailed"},
+		"hostile keys":    {annotate(objects.ResourcesAnnotation, `{"limits":{"../../x":"1"}}`), "ProxyFailed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -16,7 +16,7 @@ import (
 func (s *site) ours() string {
 	s.t.Helper()
 	return s.kubectl("", "get", "deployments,services,serviceaccounts,rolebindings,poddisruptionbudgets,horizontalpodautoscalers",
-		"-l="+product.ManagedByLabel+"="+product.ManagedBy, "-o=name")
+		"-l="+wellknown.ManagedByLabel+"="+wellknown.ManagedBy, "-o=name")
 }
 
 // The verb finds Services in every state, with the program running or not, and leaves them as their

@@ -1,7 +1,7 @@
-package intercept
+package objects
 
-// How many proxies a Service gets, and what they may take: by default as serve was told, or as
-// annotations of the Service say.
+// How many proxies a Service gets, and their resources: by the flags of serve, or by annotations of the
+// Service.
 
 import (
 	"bytes"
@@ -16,33 +16,33 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
-// The annotations of a Service that win over the Config that serve was given.
+// The annotations of a Service that win over the Config of serve.
 const (
 	ReplicasAnnotation    = wellknown.Prefix + "proxy-replicas"     // a number
 	MaxReplicasAnnotation = wellknown.Prefix + "proxy-max-replicas" // a number
 	ResourcesAnnotation   = wellknown.Prefix + "proxy-resources"    // JSON of a container's resources
 )
 
-// MaxReplicas bounds the proxies of one Service: whoever may write a Service should not be able to fill
-// a cluster.
+// MaxReplicas bounds the proxies of one Service: the right to write a Service should not allow to fill a
+// cluster.
 const MaxReplicas = 100
 
-// Config is what the proxies of a Service are like. The zero value is not valid; see DefaultConfig.
+// Config describes the proxies of a Service. The zero value is not valid; see DefaultConfig.
 type Config struct {
-	// Image is what they run.
+	// Image is the image that they run.
 	Image string `json:"image,omitempty"`
 	// PullPolicy is that of the image, the cluster's default when empty.
 	PullPolicy corev1.PullPolicy `json:"pullPolicy,omitempty"`
-	// Replicas is how many there are.
+	// Replicas is their number.
 	Replicas int32 `json:"replicas,omitempty"`
-	// MaxReplicas is how many there may be under load, by a HorizontalPodAutoscaler; not more than
-	// Replicas means that there is none.
+	// MaxReplicas is their greatest number under load, by a HorizontalPodAutoscaler. Unless it is more than
+	// Replicas there is no HorizontalPodAutoscaler.
 	MaxReplicas int32 `json:"maxReplicas,omitempty"`
-	// Resources are those of each.
+	// Resources are those of each proxy.
 	Resources corev1.ResourceRequirements `json:"resources,omitzero"`
 }
 
-// DefaultConfig is a Config that lacks nothing but the image.
+// DefaultConfig returns a Config that is complete but for the image.
 func DefaultConfig() Config {
 	return Config{
 		Replicas: 2,
@@ -53,7 +53,7 @@ func DefaultConfig() Config {
 	}
 }
 
-// Validate checks everything at once, below a path.
+// Validate returns every fault, with field paths below path.
 func (c *Config) Validate(path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if c.Replicas < 1 || c.Replicas > MaxReplicas {
@@ -65,8 +65,8 @@ func (c *Config) Validate(path *field.Path) field.ErrorList {
 	return errs
 }
 
-// For is the Config for a Service with these annotations. What is wrong in one is told, and the default
-// stands.
+// For returns the Config for a Service with these annotations. An annotation with a fault is reported and
+// changes nothing.
 func (c Config) For(annotations map[string]string) (Config, field.ErrorList) {
 	var errs field.ErrorList
 	path := field.NewPath("metadata", "annotations")

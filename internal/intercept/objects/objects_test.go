@@ -1,4 +1,4 @@
-package intercept
+package objects
 
 import (
 	"flag"
@@ -15,7 +15,13 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/yaml"
 
+	"github.com/mirrorgate/mirrorgate/internal/intercept"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
+)
+
+var (
+	http  = corev1.ServicePort{Name: "http", Port: 8000, TargetPort: intstr.FromInt32(80)}
+	named = corev1.ServicePort{Name: "named", Port: 9000, TargetPort: intstr.FromString("grpc")}
 )
 
 var update = flag.Bool("update", false, "rewrite golden files")
@@ -54,9 +60,9 @@ func TestObjects(t *testing.T) {
 }
 
 func TestAdminPortIsNoPortOfTheService(t *testing.T) {
-	s := ServesOf(nil, []corev1.ServicePort{{Port: adminPort}, {Port: adminPort + 1}})
-	assert.Equal(t, int32(adminPort+2), s.admin())
-	p := parent(corev1.ServicePort{Port: adminPort})
+	s := intercept.ServesOf(nil, []intercept.ServicePort{{Port: wellknown.AdminPort}, {Port: wellknown.AdminPort + 1}})
+	assert.Equal(t, int32(wellknown.AdminPort+2), adminPort(s.Ports))
+	p := parent(corev1.ServicePort{Port: wellknown.AdminPort})
 	c := p.Deployment().Spec.Template.Spec.Containers[0]
 	assert.Contains(t, c.Args, "--admin-bind=:15021")
 	assert.Equal(t, 15021, c.ReadinessProbe.HTTPGet.Port.IntValue())
@@ -70,16 +76,17 @@ func TestLowPorts(t *testing.T) {
 
 // Proxies drain before the kubelet ends them.
 func TestGraceCoversTheDrain(t *testing.T) {
-	assert.Greater(t, *parent(http).Deployment().Spec.Template.Spec.TerminationGracePeriodSeconds, int64(drainMin+drainTimeout))
+	assert.Greater(t, *parent(http).Deployment().Spec.Template.Spec.TerminationGracePeriodSeconds, int64((wellknown.EndpointLag + drainTimeout).Seconds()))
 }
 
-// What the Deployment runs takes over the Service that it was made for.
+// The pods of a Deployment can serve the Service that it was made for.
 func TestProxiesOfADeploymentServe(t *testing.T) {
 	p := parent(http, named)
 	template := p.Deployment().Spec.Template
-	proxy := Proxy{Labels: template.Labels, Serves: ParseServes(template.Annotations[wellknown.ServesAnnotation])}
-	d := Decide(service(p.Original, "", http, named), nil, &View{Wanted: true, Proxies: []Proxy{proxy}})
-	assert.Equal(t, Proxied, d.Mode, d.Why)
+	proxy := intercept.Proxy{Labels: template.Labels, Serves: intercept.ParseServes(template.Annotations[wellknown.ServesAnnotation])}
+	p.Service.Spec.Selector = p.Original
+	d := intercept.Decide(Read(p.Service), nil, &intercept.View{Wanted: true, Proxies: []intercept.Proxy{proxy}})
+	assert.Equal(t, intercept.Proxied, d.Mode, d.Why)
 }
 
 func TestConfigOfAService(t *testing.T) {

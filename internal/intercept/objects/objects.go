@@ -1,11 +1,11 @@
-package intercept
-
-// The objects that stand in front of a Service.
+// Package objects makes the objects that stand in front of a Service: the Deployment of its proxies, and
+// everything that belongs to it.
+package objects
 
 import (
-	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -15,28 +15,16 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/mirrorgate/mirrorgate/internal/intercept"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
-// The labels of what is ours, beside wellknown.ParentLabel.
 const (
-	ManagedByLabel = "app.kubernetes.io/managed-by"
-	ManagedBy      = "mirrorgate"
-	// SourceLabel is on a RoleBinding in a namespace that grants references: the namespace of the
-	// proxies that it is for.
-	SourceLabel = wellknown.Prefix + "proxies-of"
+	// drainTimeout is how long requests under way have to end after wellknown.EndpointLag.
+	drainTimeout = 20 * time.Second
+	// grace is how long the kubelet lets a proxy drain and stop.
+	grace = wellknown.EndpointLag + drainTimeout + 7*time.Second
 )
-
-// How a proxy ends. Kubernetes sends to it until kube-proxies everywhere have heard that it does, and
-// requests under way get time to end.
-const (
-	drainMin     = 8
-	drainTimeout = 20
-	grace        = drainMin + drainTimeout + 7
-)
-
-// adminPort is where a proxy answers probes, unless a Service has a target port of that number.
-const adminPort = 15020
 
 // Parent is a Service that gets proxies.
 type Parent struct {
@@ -49,7 +37,7 @@ type Parent struct {
 func (p *Parent) meta(name string, owner metav1.OwnerReference) metav1.ObjectMeta {
 	return metav1.ObjectMeta{
 		Namespace: p.Service.Namespace, Name: name,
-		Labels:          map[string]string{ManagedByLabel: ManagedBy, wellknown.ParentLabel: wellknown.ParentValue(p.Service.Name)},
+		Labels:          map[string]string{wellknown.ManagedByLabel: wellknown.ManagedBy, wellknown.ParentLabel: wellknown.ParentValue(p.Service.Name)},
 		OwnerReferences: []metav1.OwnerReference{owner},
 	}
 }
@@ -58,8 +46,9 @@ func (p *Parent) self() metav1.OwnerReference {
 	return metav1.OwnerReference{APIVersion: "v1", Kind: "Service", Name: p.Service.Name, UID: p.Service.UID}
 }
 
-// Origin is the Service that keeps the original selector: what proxies send to that means the Service
-// itself. It owns what all of its namespace's proxies share, so that this goes with the last.
+// Origin returns the Service that keeps the original selector: proxies send to it the requests that are meant
+// for the Service itself. Every origin of a namespace owns the objects that the proxies there share, so that
+// they go with the last one.
 func (p *Parent) Origin() *corev1.Service {
 	o := &corev1.Service{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
@@ -78,14 +67,14 @@ func (p *Parent) Origin() *corev1.Service {
 	return o
 }
 
-// Account is the identity of all proxies of the namespace.
+// Account returns the identity of all proxies of the namespace.
 func (p *Parent) Account(origin metav1.OwnerReference) *corev1.ServiceAccount {
 	a := &corev1.ServiceAccount{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"}, ObjectMeta: p.meta(wellknown.ProxyAccount, origin)}
 	delete(a.Labels, wellknown.ParentLabel)
 	return a
 }
 
-// Binding lets the proxies read in their own namespace.
+// Binding returns the RoleBinding that lets the proxies read in their own namespace.
 func (p *Parent) Binding(origin metav1.OwnerReference) *rbacv1.RoleBinding {
 	b := p.Grant(p.Service.Namespace)
 	b.ObjectMeta = p.meta(wellknown.ProxyAccount, origin)
@@ -93,23 +82,23 @@ func (p *Parent) Binding(origin metav1.OwnerReference) *rbacv1.RoleBinding {
 	return b
 }
 
-// Grant lets them read in a namespace that permits references from theirs.
+// Grant returns the RoleBinding that lets them read in a namespace that permits references from theirs.
 func (p *Parent) Grant(namespace string) *rbacv1.RoleBinding {
 	return &rbacv1.RoleBinding{
 		TypeMeta: metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "RoleBinding"},
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: namespace, Name: wellknown.GrantName(p.Service.Namespace),
-			Labels: map[string]string{ManagedByLabel: ManagedBy, SourceLabel: p.Service.Namespace},
+			Labels: map[string]string{wellknown.ManagedByLabel: wellknown.ManagedBy, wellknown.SourceLabel: p.Service.Namespace},
 		},
 		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: wellknown.ProxyAccount},
 		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: wellknown.ProxyAccount, Namespace: p.Service.Namespace}},
 	}
 }
 
-// Deployment runs the proxies.
+// Deployment returns the Deployment that runs the proxies.
 func (p *Parent) Deployment() *appsv1.Deployment {
-	serves := ServesOf(p.Original, p.Service.Spec.Ports)
-	labels := sentinels(p.Service.Name, p.Original)
+	serves := intercept.ServesOf(p.Original, ports(p.Service.Spec.Ports))
+	labels := intercept.Sentinels(p.Service.Name, p.Original)
 	labels[wellknown.ParentLabel] = wellknown.ParentValue(p.Service.Name)
 	only := &metav1.LabelSelector{MatchLabels: map[string]string{wellknown.ParentLabel: wellknown.ParentValue(p.Service.Name)}}
 	replicas := p.Config.Replicas
@@ -127,8 +116,8 @@ func (p *Parent) Deployment() *appsv1.Deployment {
 				ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: map[string]string{wellknown.ServesAnnotation: serves.String()}},
 				Spec: corev1.PodSpec{
 					ServiceAccountName:            wellknown.ProxyAccount,
-					TerminationGracePeriodSeconds: new(int64(grace)),
-					SecurityContext:               serves.securityContext(),
+					TerminationGracePeriodSeconds: new(int64(grace.Seconds())),
+					SecurityContext:               securityContext(serves.Ports),
 					Containers:                    []corev1.Container{p.container(&serves)},
 					TopologySpreadConstraints: []corev1.TopologySpreadConstraint{{
 						TopologyKey: corev1.LabelHostname, MaxSkew: 1, WhenUnsatisfiable: corev1.ScheduleAnyway,
@@ -140,8 +129,8 @@ func (p *Parent) Deployment() *appsv1.Deployment {
 	}
 }
 
-func (p *Parent) container(serves *Serves) corev1.Container {
-	admin := serves.admin()
+func (p *Parent) container(serves *intercept.Serves) corev1.Container {
+	admin := adminPort(serves.Ports)
 	probe := func(path string, period, failures int32) *corev1.Probe {
 		return &corev1.Probe{
 			ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(admin), Scheme: corev1.URISchemeHTTP}},
@@ -153,14 +142,14 @@ func (p *Parent) container(serves *Serves) corev1.Container {
 		Args: []string{
 			"proxy", "--service=" + p.Service.Name, "--namespace=" + p.Service.Namespace,
 			"--admin-bind=:" + strconv.Itoa(int(admin)),
-			fmt.Sprintf("--drain-min=%ds", drainMin), fmt.Sprintf("--drain-timeout=%ds", drainTimeout),
+			"--drain-min=" + wellknown.EndpointLag.String(), "--drain-timeout=" + drainTimeout.String(),
 			"--log-format=json",
 		},
-		// What a frozen proxy costs is new connections until the third second.
+		// A frozen proxy loses the new connections of three seconds.
 		ReadinessProbe: probe("/readyz", 1, 2),
 		LivenessProbe:  probe("/healthz", 10, 3),
 		Resources:      p.Config.Resources,
-		// The collector works harder before the kubelet ends us.
+		// The garbage collector works harder near the limit, before the kernel kills the proxy.
 		Env: []corev1.EnvVar{{Name: "GOMEMLIMIT", ValueFrom: &corev1.EnvVarSource{
 			ResourceFieldRef: &corev1.ResourceFieldSelector{Resource: "limits.memory"},
 		}}},
@@ -178,28 +167,28 @@ func (p *Parent) container(serves *Serves) corev1.Container {
 	return c
 }
 
-// admin is a port that no port of the Service takes.
-func (s *Serves) admin() int32 {
-	port := adminPort
-	for slices.ContainsFunc(s.Ports, func(p Port) bool { return p.Number == port }) {
+// adminPort returns the first port from wellknown.AdminPort on that no proxy listens on for its Service.
+func adminPort(taken []intercept.Port) int32 {
+	port := wellknown.AdminPort
+	for slices.ContainsFunc(taken, func(p intercept.Port) bool { return p.Number == port }) {
 		port++
 	}
 	return int32(port) //nolint:gosec // a Service has no more than 100 ports
 }
 
-// securityContext is what Pod Security "restricted" wants, and lets a proxy listen on low ports.
-func (s *Serves) securityContext() *corev1.PodSecurityContext {
+// securityContext satisfies Pod Security "restricted", and lets a proxy listen on low ports.
+func securityContext(listens []intercept.Port) *corev1.PodSecurityContext {
 	c := &corev1.PodSecurityContext{
 		RunAsNonRoot: new(true), RunAsUser: new(int64(65532)), RunAsGroup: new(int64(65532)),
 		SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 	}
-	if slices.ContainsFunc(s.Ports, func(p Port) bool { return p.Number < 1024 }) {
+	if slices.ContainsFunc(listens, func(p intercept.Port) bool { return p.Number < 1024 }) {
 		c.Sysctls = []corev1.Sysctl{{Name: "net.ipv4.ip_unprivileged_port_start", Value: "0"}}
 	}
 	return c
 }
 
-// Budget keeps a drain from ending more than one proxy at a time.
+// Budget returns the PodDisruptionBudget that keeps a drain of nodes from evicting more than one proxy at a time.
 func (p *Parent) Budget(origin metav1.OwnerReference) *policyv1.PodDisruptionBudget {
 	return &policyv1.PodDisruptionBudget{
 		TypeMeta:   metav1.TypeMeta{APIVersion: policyv1.SchemeGroupVersion.String(), Kind: "PodDisruptionBudget"},
@@ -212,10 +201,10 @@ func (p *Parent) Budget(origin metav1.OwnerReference) *policyv1.PodDisruptionBud
 	}
 }
 
-// Scaled says whether their number follows the load.
+// Scaled reports whether the number of proxies follows the load.
 func (p *Parent) Scaled() bool { return p.Config.MaxReplicas > p.Config.Replicas }
 
-// Scaler lets the number of proxies follow their load.
+// Scaler returns the HorizontalPodAutoscaler of the proxies.
 func (p *Parent) Scaler(origin metav1.OwnerReference) *autoscalingv2.HorizontalPodAutoscaler {
 	return &autoscalingv2.HorizontalPodAutoscaler{
 		TypeMeta:   metav1.TypeMeta{APIVersion: autoscalingv2.SchemeGroupVersion.String(), Kind: "HorizontalPodAutoscaler"},
