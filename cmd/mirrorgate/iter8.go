@@ -3,8 +3,6 @@ package main
 // Iter8's documents beside the flips: both are for one replica at a time.
 
 import (
-	"context"
-
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
@@ -19,22 +17,12 @@ func (g *gateway) documents(recorder events.EventRecorder, opts *mirrors.Options
 		return nil, nil
 	}
 	c, err := iter8.New(g.config, g.index, iter8.Options{
-		Policy: g.opts.Policy, ClusterDomain: g.opts.ClusterDomain, Grace: g.opts.UnreadyGrace.Duration,
+		Policy: g.opts.Policy, ClusterDomain: g.opts.ClusterDomain, Grace: g.opts.UnreadyGrace.Duration, HasSynced: g.cluster.HasSynced,
 		Recorder: recorder, Metrics: iter8.NewMetrics(metrics.Registry), Log: g.log.WithName("iter8"),
 	})
 	if err != nil {
 		return nil, err
 	}
-	opts.Elsewhere = c.Manages
+	opts.Managed = c.Manages
 	return c, nil
-}
-
-// followDocuments is their loop, which waits until the caches are filled.
-func (g *gateway) followDocuments(c *iter8.Controller) func(context.Context) error {
-	return func(ctx context.Context) error {
-		if !poll(ctx, flipPoll, g.cluster.HasSynced) {
-			return nil
-		}
-		return c.Start(ctx)
-	}
 }

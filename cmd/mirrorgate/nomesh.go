@@ -9,8 +9,6 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"sync/atomic"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -79,42 +77,19 @@ func (g *gateway) proxies(recorder events.EventRecorder) ([]func(context.Context
 	if err != nil {
 		return nil, err
 	}
-	observed := intercept.NewMetrics(metrics.Registry)
-	var queue atomic.Pointer[intercept.Queue] // nil while another replica leads
-	add := func(names ...intercept.Name) {
-		if q := queue.Load(); q != nil {
-			for _, name := range names {
-				(*q).Add(name)
-			}
-		}
-	}
-	g.noMesh.state.Subscribe(func(parent front.Name) { add(parent) })
-	g.noMesh.index.Subscribe(func(c *dataplane.Change) {
-		add(c.Tables...)
-		add(c.Fronts...)
-		for _, route := range c.Routes {
-			add(g.noMesh.index.ParentsOf(route)...)
+	c := intercept.New(g.noMesh.state, intercept.NewServices(client.CoreV1()), intercept.NewObjects(objects), recorder, intercept.Options{
+		Config: g.proxyConfig, Registered: g.registered, HasSynced: g.noMesh.synced, Workers: g.opts.Workers,
+		Resync: g.opts.Resync.Duration, Metrics: intercept.NewMetrics(metrics.Registry), Log: g.log.WithName("proxies"),
+	})
+	g.noMesh.state.Subscribe(func(parent front.Name) { c.Add(parent) })
+	g.noMesh.index.Subscribe(func(change *dataplane.Change) {
+		c.Add(change.Tables...)
+		c.Add(change.Fronts...)
+		for _, route := range change.Routes {
+			c.Add(g.noMesh.index.ParentsOf(route)...)
 		}
 	})
-	steer := func(ctx context.Context) error {
-		config := g.opts.Proxy
-		if err := g.ownImage(ctx, &config); err != nil {
-			return err
-		}
-		if !poll(ctx, 20*time.Millisecond, g.noMesh.synced) {
-			return nil
-		}
-		c := intercept.New(g.noMesh.state, intercept.NewServices(client.CoreV1()), intercept.NewObjects(objects), recorder, intercept.Options{
-			Config: config, Registered: g.registered, Workers: g.opts.Workers, Resync: g.opts.Resync.Duration,
-			Metrics: observed, Log: g.log.WithName("proxies"),
-		})
-		defer queue.Store(nil)
-		return c.Start(ctx, func(_ context.Context, q intercept.Queue) error {
-			queue.Store(&q)
-			return nil
-		})
-	}
-	return []func(context.Context) error{steer, status.Start}, nil
+	return []func(context.Context) error{c.Start, status.Start}, nil
 }
 
 // registered says whether the API server knows the webhook of Services.
@@ -140,30 +115,31 @@ func (g *gateway) registered(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
-// ownImage fills in the image of the pod that the process runs in, unless another is told.
-func (g *gateway) ownImage(ctx context.Context, config *interception.Config) error {
+// proxyConfig returns the settings of proxies. Without --proxy-image they run the image of the program's own pod.
+func (g *gateway) proxyConfig(ctx context.Context) (interception.Config, error) {
+	config := g.opts.Proxy
 	if config.Image != "" {
-		return nil
+		return config, nil
 	}
 	namespace, err := g.opts.namespace()
 	if err != nil {
-		return err
+		return config, err
 	}
 	pod, err := os.Hostname()
 	if err != nil {
-		return err
+		return config, err
 	}
 	have, err := g.client.CoreV1().Pods(namespace).Get(ctx, pod, metav1.GetOptions{})
 	if err != nil {
-		return fmt.Errorf("--proxy-image is not given, and the program's own pod cannot be read: %w", err)
+		return config, fmt.Errorf("--proxy-image is not given, and the program's own pod cannot be read: %w", err)
 	}
-	c := containerOf(have)
-	config.Image = c.Image
+	container := containerOf(have)
+	config.Image = container.Image
 	if config.PullPolicy == "" {
-		config.PullPolicy = c.ImagePullPolicy
+		config.PullPolicy = container.ImagePullPolicy
 	}
-	g.log.Info("proxies run the image of this pod", "image", config.Image)
-	return nil
+	g.log.Info("Proxies run the image of this pod", "image", config.Image)
+	return config, nil
 }
 
 // containerOf is the program's, or the first.

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -222,9 +221,6 @@ func (g *gateway) synced() error {
 	return nil
 }
 
-// flipPoll is how often what flips routes looks whether the caches are filled.
-const flipPoll = 20 * time.Millisecond
-
 // controller returns the controller's loop, which with --leader-elect runs on
 // one replica at a time.
 func (g *gateway) controller() (func(context.Context) error, error) {
@@ -237,12 +233,12 @@ func (g *gateway) controller() (func(context.Context) error, error) {
 		return nil, err
 	}
 	observed := mirrors.NewMetrics(metrics.Registry)
-	recorder := events.New(g.manager.GetEventRecorder("mirrorgate"), metrics.Registry)
+	recorder := events.NewRecorder(g.manager.GetEventRecorder("mirrorgate"), metrics.Registry)
 	if err := g.manager.Add(everywhere(recorder.Start)); err != nil {
 		return nil, err
 	}
 	opts := mirrors.Options{
-		Policy: g.opts.Policy, ClusterDomain: g.opts.ClusterDomain, Workers: g.opts.Workers,
+		Policy: g.opts.Policy, ClusterDomain: g.opts.ClusterDomain, HasSynced: g.cluster.HasSynced, Workers: g.opts.Workers,
 		Resync: g.opts.Resync.Duration, Metrics: observed, Log: g.log.WithName("controller"),
 	}
 	docs, err := g.documents(recorder, &opts)
@@ -250,30 +246,10 @@ func (g *gateway) controller() (func(context.Context) error, error) {
 		return nil, err
 	}
 	c := mirrors.New(g.index, toucher, mirrors.NewNamespaces(g.client.CoreV1(), selector), recorder, opts)
-	var queue atomic.Pointer[mirrors.Queue] // nil while another replica leads
-	g.index.Subscribe(func(keys []route.Key) {
-		q := queue.Load()
-		if q == nil {
-			return
-		}
-		for _, key := range keys {
-			c.Noticed(key)
-			(*q).Add(key)
-		}
-	})
-	flips := func(ctx context.Context) error {
-		if !poll(ctx, flipPoll, g.cluster.HasSynced) {
-			return nil
-		}
-		defer queue.Store(nil)
-		return c.Start(ctx, func(_ context.Context, q mirrors.Queue) error {
-			queue.Store(&q)
-			return nil
-		})
-	}
-	loops := []func(context.Context) error{flips}
+	g.index.Subscribe(c.Notify)
+	loops := []func(context.Context) error{c.Start}
 	if docs != nil {
-		loops = append(loops, g.followDocuments(docs))
+		loops = append(loops, docs.Start)
 	}
 	if g.opts.NoMesh {
 		more, err := g.proxies(recorder)

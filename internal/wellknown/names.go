@@ -29,6 +29,8 @@ const (
 	ProxyAccount = "mirrorgate-proxy"
 	// Prefix begins the keys that are ours.
 	Prefix = "mirrorgate.dev/"
+	// FieldManager is the field manager of mirrorgate's writes to objects of others; admission recognizes them by it.
+	FieldManager = "mirrorgate"
 )
 
 // OriginName is the name of the Service, in the same namespace, that keeps the original selector of

@@ -27,6 +27,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/dataplane"
 	"github.com/mirrorgate/mirrorgate/internal/front"
 	interception "github.com/mirrorgate/mirrorgate/internal/intercept"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
 
@@ -89,10 +90,11 @@ func newWorld(t *testing.T) *world {
 	w.index = dataplane.NewIndex(dataplane.Options{})
 	w.State = front.New(w.index, func() bool { return true })
 	w.controller = New(w, w, fakeObjects{w}, w.events, Options{
-		Config: interception.Config{Image: "mirrorgate:test", Replicas: 2}, Settle: time.Minute,
+		Linger:     time.Minute,
 		Registered: func(context.Context) (bool, error) { return w.registered, w.silent },
 		Log:        testr.New(t),
 	})
+	w.controller.config = interception.Config{Image: "mirrorgate:test", Replicas: 2}
 	w.write(httpbinService)
 	w.feed(primaryService)
 	return w
@@ -136,7 +138,7 @@ func (w *world) proxy(name, state string) {
 		w.Put(pod, nil)
 		return
 	}
-	d := (&interception.Parent{Service: w.stored, Original: w.own(), Config: w.controller.opts.Config}).Deployment()
+	d := (&interception.Parent{Service: w.stored, Original: w.own(), Config: w.controller.config}).Deployment()
 	o := &corev1.Pod{ObjectMeta: d.Spec.Template.ObjectMeta}
 	status := corev1.ConditionTrue
 	if state == "unready" {
@@ -192,7 +194,7 @@ func (w *world) Patch(ctx context.Context, name Name, body []byte) (*corev1.Serv
 		return nil, apierrors.NewConflict(schema.GroupResource{Resource: "services"}, name.Name, fmt.Errorf("it is another one by now"))
 	}
 	if !maps.Equal(o.Spec.Selector, w.stored.Spec.Selector) {
-		o.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: fieldManager, Operation: metav1.ManagedFieldsOperationUpdate, FieldsV1: fields()}}
+		o.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: wellknown.FieldManager, Operation: metav1.ManagedFieldsOperationUpdate, FieldsV1: fields()}}
 	}
 	if !w.down {
 		w.admit(ctx, &o, old)
@@ -231,7 +233,7 @@ func (w *world) admit(ctx context.Context, o *corev1.Service, old []byte) {
 // reconcile looks at the Service until it is left alone.
 func (w *world) reconcile() (reconcile.Result, error) {
 	w.t.Helper()
-	w.controller.checked = time.Time{}
+	w.controller.registration.checked = time.Time{}
 	return w.controller.Reconcile(w.t.Context(), httpbin)
 }
 
@@ -276,7 +278,7 @@ func (f fakeObjects) Apply(_ context.Context, of schema.GroupVersionResource, o 
 	o.SetUID("uid of " + "x")
 	f.w.objects[k] = o
 	f.w.managers[k] = append(f.w.managers[k], manager)
-	if of == servicesOf {
+	if of == services {
 		var s corev1.Service
 		require.NoError(f.w.t, runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &s))
 		require.NoError(f.w.t, f.w.index.Upsert(&s))
@@ -286,7 +288,7 @@ func (f fakeObjects) Apply(_ context.Context, of schema.GroupVersionResource, o 
 
 func (f fakeObjects) Delete(_ context.Context, of schema.GroupVersionResource, o *unstructured.Unstructured) error {
 	delete(f.w.objects, key(of, o.GetNamespace(), o.GetName()))
-	if of == servicesOf {
+	if of == services {
 		f.w.index.Delete(dataplane.KindService, o.GetNamespace(), o.GetName())
 	}
 	return nil

@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/mirrorgate/mirrorgate/internal/controller/loop"
 	documents "github.com/mirrorgate/mirrorgate/internal/iter8"
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
@@ -64,7 +65,7 @@ type applied struct {
 }
 
 // want brings a route to what a document wants.
-func (s *space) want(ctx context.Context, w *wish) {
+func (s *namespaceState) want(ctx context.Context, w *wish) {
 	key := w.key()
 	if s.held[key] {
 		s.tell(w.document, problemf("RouteTaken", "%s is made by another document or template of this namespace, which came first: this one does not get it", key))
@@ -77,9 +78,9 @@ func (s *space) want(ctx context.Context, w *wish) {
 		a = &applied{}
 		s.routes[c] = a
 	}
-	gvr, err := s.term.routes.resource(s.term.kinds, key.Kind)
+	gvr, err := s.run.routes.resource(s.run.kinds, key.Kind)
 	if err != nil && !meta.IsNoMatchError(err) { // a moment's
-		s.term.opts.Log.V(1).Info("cannot discover routes", "kind", string(key.Kind), "error", err.Error())
+		s.run.opts.Log.V(1).Info("cannot discover routes", "kind", string(key.Kind), "error", err.Error())
 		s.again(time.Second)
 		return
 	}
@@ -104,7 +105,7 @@ func (s *space) want(ctx context.Context, w *wish) {
 	hash := sha256.Sum256(body)
 	if a.attempts == 0 && a.hash == hash && seen != nil && seen.UID == a.uid && seen.Generation <= a.generation {
 		s.held[key] = true
-		s.term.manage(key, a.uid, true)
+		s.run.manage(key, a.uid)
 		return
 	}
 	on := ""
@@ -120,7 +121,7 @@ func (s *space) want(ctx context.Context, w *wish) {
 }
 
 // reference names a route as it is stored.
-func reference(key route.Key, seen *thing) *corev1.ObjectReference {
+func reference(key route.Key, seen *watched) *corev1.ObjectReference {
 	ref := &corev1.ObjectReference{APIVersion: key.Kind.Group() + "/v1", Kind: string(key.Kind), Namespace: key.Namespace, Name: key.Name}
 	if seen != nil {
 		ref.UID, ref.ResourceVersion = seen.UID, seen.ResourceVersion
@@ -142,14 +143,14 @@ type attempt struct {
 }
 
 // settle notes what came of an attempt, and tells of it.
-func (s *space) settle(w *wish, a *applied, f *failure, at attempt) {
+func (s *namespaceState) settle(w *wish, a *applied, f *failure, at attempt) {
 	s.held[at.key] = f == nil || f.result != taken
 	if f == nil {
 		s.announce(w, a, at)
 		a.hash, a.out, a.attempts = at.hash, at.out, 0
-		s.term.manage(at.key, a.uid, true)
-		s.term.opts.Metrics.applies.WithLabelValues("applied").Inc()
-		w.settled("RouteTaken", "RouteConflict", "RouteRefused", "RouteDelayed")
+		s.run.manage(at.key, a.uid)
+		s.run.opts.Metrics.applies.WithLabelValues("applied").Inc()
+		w.reported.Forget("RouteTaken", "RouteConflict", "RouteRefused", "RouteDelayed")
 		return
 	}
 	if a.failed != at.hash || a.on != at.on {
@@ -159,15 +160,15 @@ func (s *space) settle(w *wish, a *applied, f *failure, at attempt) {
 	a.attempts++
 	wait := slowRetry
 	if f.soon {
-		wait = min(firstRetry<<min(a.attempts-1, 20), lastRetry)
+		wait = loop.Backoff(a.attempts)
 	}
 	a.retry = time.Now().Add(wait)
 	s.again(wait)
-	s.term.opts.Metrics.applies.WithLabelValues(f.result).Inc()
+	s.run.opts.Metrics.applies.WithLabelValues(f.result).Inc()
 	if f.result != "error" && f.result != taken { // what is taken is somebody else's to manage
-		s.term.manage(at.key, "", false)
+		s.run.unmanage(at.key)
 	}
-	s.term.opts.Log.V(1).Info("a route is not applied", "route", at.key.String(), "document", w.cm.Name, "why", f.note, "again", wait.String())
+	s.run.opts.Log.V(1).Info("a route is not applied", "route", at.key.String(), "document", w.cm.Name, "why", f.note, "again", wait.String())
 	if !f.soon || a.attempts == 6 { // about two seconds
 		f.route = at.ref
 		s.tell(w.document, &f.problem)
@@ -175,7 +176,7 @@ func (s *space) settle(w *wish, a *applied, f *failure, at attempt) {
 }
 
 // announce tells of a route that is new, and of mirrors that came or went.
-func (s *space) announce(w *wish, a *applied, at attempt) {
+func (s *namespaceState) announce(w *wish, a *applied, at attempt) {
 	if a.out != nil && maps.Equal(a.out, at.out) || a.out == nil && a.uid != "" && !a.made() {
 		return // as it was, or as another replica had it
 	}
@@ -183,21 +184,21 @@ func (s *space) announce(w *wish, a *applied, at attempt) {
 	if len(at.out) > 0 {
 		state = "without " + strings.Join(slices.Sorted(maps.Keys(at.out)), ", ") + ": " + at.why
 	}
-	s.say(w.document, at.ref, normal, "RouteApplied", fmt.Sprintf("%s is applied %s", at.key, state))
-	s.term.opts.Log.Info("route applied", "route", at.key.String(), "document", w.cm.Name, "state", state)
+	s.report(w.document, at.ref, corev1.EventTypeNormal, "RouteApplied", fmt.Sprintf("%s is applied %s", at.key, state))
+	s.run.opts.Log.Info("route applied", "route", at.key.String(), "document", w.cm.Name, "state", state)
 }
 
 // made tells whether the route has only just been created.
 func (a *applied) made() bool { return a.generation == 1 }
 
 // gate tells which mirrors have to stay out, and why the first of them has to.
-func (s *space) gate(w *wish, a *applied) (out map[string]bool, why string) {
+func (s *namespaceState) gate(w *wish, a *applied) (out map[string]bool, why string) {
 	out = map[string]bool{}
 	raw, err := json.Marshal(w.object)
 	if err != nil { // it came from JSON
 		return out, err.Error()
 	}
-	doc, err := route.Decode(raw, route.Options{ClusterDomain: s.term.opts.ClusterDomain, Namespace: s.namespace})
+	doc, err := route.Decode(raw, route.Options{ClusterDomain: s.run.opts.ClusterDomain, Namespace: s.namespace})
 	if err != nil {
 		return out, err.Error() // the API server says it better
 	}
@@ -213,7 +214,7 @@ func (s *space) gate(w *wish, a *applied) (out map[string]bool, why string) {
 		}
 		return out, why
 	}
-	snap := s.term.index.Snapshot(doc)
+	snap := s.run.index.Snapshot(doc)
 	for _, m := range doc.Every {
 		if target := m.Target.WithoutPort(); a.out[m.Path] { // a grace brings nothing back
 			v := snap.Variants[target]
@@ -221,7 +222,7 @@ func (s *space) gate(w *wish, a *applied) (out map[string]bool, why string) {
 			snap.Variants[target] = v
 		}
 	}
-	rules := s.term.opts.Policy
+	rules := s.run.opts.Policy
 	rules.Strict = false // nothing is parked, so that nothing has to be denied in place of it
 	decision, err := policy.Decide(doc, snap, rules)
 	if err != nil {
@@ -241,7 +242,7 @@ func (s *space) gate(w *wish, a *applied) (out map[string]bool, why string) {
 }
 
 // judge leaves out what admission would deny, and says what is wrong.
-func (s *space) judge(w *wish, doc *route.Route, findings []policy.Finding, leave func(*route.Mirror, string)) {
+func (s *namespaceState) judge(w *wish, doc *route.Route, findings []policy.Finding, leave func(*route.Mirror, string)) {
 	var texts []string
 	for _, f := range findings {
 		texts = append(texts, f.Error())
@@ -253,7 +254,7 @@ func (s *space) judge(w *wish, doc *route.Route, findings []policy.Finding, leav
 		}
 	}
 	if len(texts) == 0 {
-		w.settled("MirrorRefused")
+		w.reported.Forget("MirrorRefused")
 		return
 	}
 	s.tell(w.document, problemf("MirrorRefused", "%s", strings.Join(slices.Compact(texts), "; ")))
@@ -290,8 +291,8 @@ func later(format string, args ...any) *failure {
 }
 
 // apply applies the route unless it is somebody else's.
-func (s *space) apply(ctx context.Context, w *wish, a *applied, body []byte) *failure {
-	key, routes := w.key(), s.term.routes
+func (s *namespaceState) apply(ctx context.Context, w *wish, a *applied, body []byte) *failure {
+	key, routes := w.key(), s.run.routes
 	live, err := routes.get(ctx, key)
 	switch {
 	case apierrors.IsNotFound(err):
@@ -325,7 +326,7 @@ func (s *space) apply(ctx context.Context, w *wish, a *applied, body []byte) *fa
 }
 
 // foreign tells whose a route is that this document does not have.
-func (s *space) foreign(w *wish, live *unstructured.Unstructured) *failure {
+func (s *namespaceState) foreign(w *wish, live *unstructured.Unstructured) *failure {
 	if live == nil {
 		return nil
 	}
@@ -350,14 +351,14 @@ func (s *space) foreign(w *wish, live *unstructured.Unstructured) *failure {
 }
 
 // clean takes our annotations off a route that admission decided on while it was not ours.
-func (s *space) clean(ctx context.Context, key route.Key, answer *unstructured.Unstructured) *failure {
+func (s *namespaceState) clean(ctx context.Context, key route.Key, answer *unstructured.Unstructured) *failure {
 	annotations := answer.GetAnnotations()
 	_, parked := annotations[route.ParkedAnnotation]
 	_, variants := annotations[route.VariantsAnnotation]
 	if !parked && !variants {
 		return nil
 	}
-	cleaned, err := s.term.routes.clean(ctx, key, answer.GetUID())
+	cleaned, err := s.run.routes.clean(ctx, key, answer.GetUID())
 	if err != nil {
 		return later("%s: %v", key, err)
 	}

@@ -22,13 +22,16 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/dynamic/fake"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/tools/events"
+	k8sevents "k8s.io/client-go/tools/events"
 	"sigs.k8s.io/yaml"
 
+	"github.com/mirrorgate/mirrorgate/internal/controller/events"
+	"github.com/mirrorgate/mirrorgate/internal/controller/loop"
 	documents "github.com/mirrorgate/mirrorgate/internal/iter8"
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 	"github.com/mirrorgate/mirrorgate/internal/variant"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // fakeIndex answers with one state for every variant.
@@ -49,12 +52,12 @@ func (f fakeIndex) Snapshot(doc *route.Route) policy.Snapshot {
 	return snap
 }
 
-func testSpace(t *testing.T, index Index, cfg policy.Config) (*space, *events.FakeRecorder) {
+func newTestState(t *testing.T, index Index, cfg policy.Config) (*namespaceState, *k8sevents.FakeRecorder) {
 	t.Helper()
-	recorder := events.NewFakeRecorder(20)
-	c := &Controller{index: index, opts: Options{Policy: cfg, Grace: 10 * time.Second, Recorder: recorder, Metrics: NewMetrics(nil), Log: logr.Discard()}}
-	tm := &term{Controller: c, managed: map[route.Key]types.UID{}, spaces: map[string]*space{}}
-	return newSpace(tm, "shop"), recorder
+	recorder := k8sevents.NewFakeRecorder(20)
+	c := &Controller{index: index, events: events.NewReporter(recorder, "Route"), opts: Options{Policy: cfg, Grace: 10 * time.Second, Metrics: NewMetrics(nil), Log: logr.Discard()}}
+	tm := &run{Controller: c, managed: map[route.Key]types.UID{}, states: map[string]*namespaceState{}}
+	return newNamespaceState(tm, "shop"), recorder
 }
 
 func object(t *testing.T, text string) *unstructured.Unstructured {
@@ -94,7 +97,7 @@ func TestReadinessOfAnyKind(t *testing.T) {
 	} {
 		shrunk, err := shrink(object(t, c.text))
 		require.NoError(t, err)
-		got := shrunk.(*thing)
+		got := shrunk.(*watched)
 		assert.Equal(t, c.ready, got.isReady(c.kind), name)
 		assert.Equal(t, c.idle, got.idle, name)
 	}
@@ -104,7 +107,7 @@ func TestReadinessOfAnyKind(t *testing.T) {
 }
 
 func TestGraceOfAResource(t *testing.T) {
-	s, _ := testSpace(t, fakeIndex{}, policy.Config{})
+	s, _ := newTestState(t, fakeIndex{}, policy.Config{})
 	now := time.Unix(1000, 0)
 	at := func(seconds int) time.Time { return now.Add(time.Duration(seconds) * time.Second) }
 	require.False(t, s.endures("a", false, at(0)), "it never was ready")
@@ -133,7 +136,7 @@ spec:
 func wishOf(t *testing.T, text string) *wish {
 	t.Helper()
 	cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "p", UID: "p-uid"}}
-	return &wish{document: &document{cm: cm, told: map[string]string{}}, object: object(t, text).Object}
+	return &wish{document: &document{cm: cm, reported: &events.News[string]{}}, object: object(t, text).Object}
 }
 
 func TestGateLeavesOutWhatPolicySays(t *testing.T) {
@@ -161,7 +164,7 @@ func TestGateLeavesOutWhatPolicySays(t *testing.T) {
 		"one mirrors itself":    {itself, fakeIndex{state: policy.Ready}, policy.Config{}, "", nil, map[string]bool{first: true}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, recorder := testSpace(t, c.index, c.cfg)
+			s, recorder := newTestState(t, c.index, c.cfg)
 			w := wishOf(t, c.text)
 			w.away = c.away
 			out, why := s.gate(w, &applied{out: c.was})
@@ -178,7 +181,7 @@ func TestWhoseARouteIs(t *testing.T) {
 	ours := func(uid, name string) *unstructured.Unstructured {
 		u := object(t, mirrored)
 		u.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: name, UID: types.UID(uid)}})
-		u.SetManagedFields([]metav1.ManagedFieldsEntry{{Manager: fieldManager, Operation: metav1.ManagedFieldsOperationApply, FieldsV1: metav1.NewFieldsV1(`{"f:spec":{}}`)}})
+		u.SetManagedFields([]metav1.ManagedFieldsEntry{{Manager: wellknown.FieldManager, Operation: metav1.ManagedFieldsOperationApply, FieldsV1: metav1.NewFieldsV1(`{"f:spec":{}}`)}})
 		return u
 	}
 	forged := ours("old-uid", "p")
@@ -202,7 +205,7 @@ func TestWhoseARouteIs(t *testing.T) {
 		"its own, but being deleted": {deleted, "error", "is being deleted"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, _ := testSpace(t, fakeIndex{}, policy.Config{})
+			s, _ := newTestState(t, fakeIndex{}, policy.Config{})
 			s.read["q-uid"] = &document{}
 			f := s.foreign(wishOf(t, mirrored), c.live)
 			if c.result == "" {
@@ -244,7 +247,7 @@ func TestAnswersOfTheAPIServer(t *testing.T) {
 }
 
 func TestRetriesSlowDownAndAreToldOnce(t *testing.T) {
-	s, recorder := testSpace(t, fakeIndex{}, policy.Config{})
+	s, recorder := newTestState(t, fakeIndex{}, policy.Config{})
 	s.held = map[route.Key]bool{}
 	w, a := wishOf(t, mirrored), &applied{}
 	at := attempt{key: w.key(), hash: [32]byte{1}}
@@ -254,25 +257,25 @@ func TestRetriesSlowDownAndAreToldOnce(t *testing.T) {
 		s.settle(w, a, later("no answer"), at)
 		waits = append(waits, s.next)
 	}
-	require.Equal(t, firstRetry, waits[0])
-	require.Equal(t, 2*firstRetry, waits[1])
-	require.Equal(t, lastRetry, waits[13])
+	require.Equal(t, loop.FirstRetry, waits[0])
+	require.Equal(t, 2*loop.FirstRetry, waits[1])
+	require.Equal(t, loop.LastRetry, waits[13])
 	require.Len(t, recorder.Events, 1)
 	require.Contains(t, <-recorder.Events, "RouteDelayed no answer")
 
 	s.next = 0
 	at.hash = [32]byte{2} // something else is wanted: at once again
 	s.settle(w, a, later("no answer"), at)
-	require.Equal(t, firstRetry, s.next)
+	require.Equal(t, loop.FirstRetry, s.next)
 	s.settle(w, a, failed("taken", "RouteTaken", "somebody's"), at)
 	s.settle(w, a, failed("taken", "RouteTaken", "somebody's"), at)
 	require.Len(t, recorder.Events, 1)
-	require.False(t, s.term.manages(at.key, ""))
+	require.False(t, s.run.manages(at.key, ""))
 	require.False(t, s.held[at.key], "another document may have it")
 
 	a.uid, a.generation = "r", 1
 	s.settle(w, a, nil, at)
-	require.True(t, s.term.manages(at.key, "r"))
+	require.True(t, s.run.manages(at.key, "r"))
 	require.Zero(t, a.attempts)
 	s.settle(w, a, failed("taken", "RouteTaken", "somebody's"), at)
 	require.Len(t, recorder.Events, 3, "told again, since it was well in between")
@@ -283,7 +286,7 @@ func TestTemplatesAreFilledInForNewWeightsAlone(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "m", UID: "m", ResourceVersion: "1", Labels: map[string]string{documents.KindLabel: documents.KindRoutemap}},
 		Data:       map[string]string{"strSpec": "versions: [{}, {}]\nroutingTemplates: {a: {gvrShort: vs, template: '{{if gt (index .Weights 1) 7}}{{index .Weights 9}}{{end}}'}}"},
 	}
-	s, _ := testSpace(t, fakeIndex{}, policy.Config{})
+	s, _ := newTestState(t, fakeIndex{}, policy.Config{})
 	d := s.readAll([]*corev1.ConfigMap{cm})[0]
 	require.Nil(t, d.wrong)
 	now := time.Unix(1000, 0)
@@ -304,7 +307,7 @@ func TestTemplatesAreFilledInForNewWeightsAlone(t *testing.T) {
 // A document that comes first in the order, but after the route was made, does not disturb the
 // one that has it.
 func TestWhoHasMadeARouteKeepsIt(t *testing.T) {
-	s, recorder := testSpace(t, fakeIndex{state: policy.Ready}, policy.Config{})
+	s, recorder := newTestState(t, fakeIndex{state: policy.Ready}, policy.Config{})
 	holder, challenger := wishOf(t, mirrored), wishOf(t, mirrored)
 	challenger.cm.Name, challenger.cm.UID = "a", "a-uid"
 	live := object(t, mirrored)
@@ -313,10 +316,10 @@ func TestWhoHasMadeARouteKeepsIt(t *testing.T) {
 	live.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: "p", UID: "p-uid"}})
 	s.read = map[types.UID]*document{"p-uid": holder.document, "a-uid": challenger.document}
 	client := fake.NewSimpleDynamicClient(runtime.NewScheme(), live)
-	s.term.routes = routes{client}
+	s.run.routes = routes{client}
 	httproutes := gvrOf(route.HTTPRoute)
-	s.term.kinds = &kinds{found: map[string]schema.GroupVersionResource{"httproutes.v1." + route.GatewayGroup: httproutes}}
-	s.watches.running[httproutes] = storeOf(t, &thing{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "r", Generation: 1}})
+	s.run.kinds = &kinds{found: map[string]schema.GroupVersionResource{"httproutes.v1." + route.GatewayGroup: httproutes}}
+	s.watches.running[httproutes] = storeOf(t, &watched{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "r", Generation: 1}})
 	key := holder.key()
 	s.routes[claim{"p-uid", key}] = &applied{hash: sha256.Sum256(holder.body()), uid: "r", generation: 1}
 	for range 2 {
@@ -325,7 +328,7 @@ func TestWhoHasMadeARouteKeepsIt(t *testing.T) {
 		require.False(t, s.held[key])
 		s.want(t.Context(), holder)
 		require.True(t, s.held[key])
-		require.True(t, s.term.manages(key, "r"))
+		require.True(t, s.run.manages(key, "r"))
 		s.tidy()
 	}
 	require.Len(t, recorder.Events, 1)
@@ -353,15 +356,15 @@ func TestManagesOnlyRoutesOfConfigMaps(t *testing.T) {
 		return doc
 	}
 	doc := decode(owned)
-	s, _ := testSpace(t, fakeIndex{}, policy.Config{})
-	c := s.term.Controller
+	s, _ := newTestState(t, fakeIndex{}, policy.Config{})
+	c := s.run.Controller
 	require.False(t, c.Manages(decode(object(t, mirrored))))
 	require.True(t, c.Manages(doc), "until it has looked it may")
-	c.term.Store(s.term)
+	c.run.Store(s.run)
 	require.True(t, c.Manages(doc))
-	s.term.looked.Store(true)
+	s.run.complete.Store(true)
 	require.False(t, c.Manages(doc))
-	s.term.manage(doc.Key, "r", true)
+	s.run.manage(doc.Key, "r")
 	require.True(t, c.Manages(doc))
 	owned.SetUID("another")
 	require.False(t, c.Manages(decode(owned)))
@@ -391,13 +394,13 @@ type store struct {
 
 func (s store) HasSynced() bool       { return true }
 func (s store) GetStore() cache.Store { return s.objects }
-func storeOf(t testing.TB, things ...*thing) *watch {
+func storeOf(t testing.TB, objects ...*watched) *watch {
 	t.Helper()
-	objects := cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{})
-	for _, each := range things {
-		require.NoError(t, objects.Add(each))
+	indexer := cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{})
+	for _, each := range objects {
+		require.NoError(t, indexer.Add(each))
 	}
-	return &watch{informer: store{objects: objects}, cancel: func() {}}
+	return &watch{informer: store{objects: indexer}, cancel: func() {}}
 }
 
 // BenchmarkNamespace is a look at a namespace in which nothing has changed.
@@ -408,12 +411,12 @@ func BenchmarkNamespace(b *testing.B) {
 			services, deployments := schema.GroupVersionResource{Version: "v1", Resource: "services"}, schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
 			httproutes := gvrOf(route.HTTPRoute)
 			k := &kinds{found: map[string]schema.GroupVersionResource{"svc": services, "deploy": deployments, "httproutes.v1." + route.GatewayGroup: httproutes}}
-			s := newSpace(&term{Controller: c, kinds: k, managed: map[route.Key]types.UID{}, spaces: map[string]*space{}}, "shop")
+			s := newNamespaceState(&run{Controller: c, kinds: k, managed: map[route.Key]types.UID{}, states: map[string]*namespaceState{}}, "shop")
 			docs := many(n)
-			var there, routes []*thing
+			var there, routes []*watched
 			for i := range n {
 				meta := metav1.ObjectMeta{Namespace: "shop", Name: fmt.Sprintf("web-%d", i), UID: types.UID(fmt.Sprint(i)), Generation: 1}
-				there, routes = append(there, &thing{ObjectMeta: meta}), append(routes, &thing{ObjectMeta: meta})
+				there, routes = append(there, &watched{ObjectMeta: meta}), append(routes, &watched{ObjectMeta: meta})
 			}
 			s.watches.running[services], s.watches.running[deployments], s.watches.running[httproutes] = storeOf(b, there...), storeOf(b, there...), storeOf(b, routes...)
 			// What a first look would have applied.

@@ -3,56 +3,28 @@ package iter8
 // What is told: Events of the ConfigMaps, for who wrote them, and metrics.
 
 import (
-	"strings"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 )
-
-const (
-	normal  = corev1.EventTypeNormal
-	warning = corev1.EventTypeWarning
-)
-
-// maxNote is the length of the longest note that the API server takes.
-const maxNote = 1024
 
 // tell writes an Event about a problem, once for as long as it stays the same.
-func (s *space) tell(d *document, p *problem) {
-	if p.reason == "" || d.told[p.reason] == p.note {
+func (s *namespaceState) tell(d *document, p *problem) {
+	if p.reason == "" || !d.reported.Is(p.reason, p.note) {
 		return
 	}
-	d.told[p.reason] = p.note
-	s.say(d, p.route, warning, p.reason, p.note)
-	s.term.opts.Log.Info("document has a problem", "namespace", s.namespace, "name", d.cm.Name, "reason", p.reason, "note", p.note)
+	s.report(d, p.route, corev1.EventTypeWarning, p.reason, p.note)
+	s.run.opts.Log.Info("Document has a problem", "namespace", s.namespace, "name", d.cm.Name, "reason", p.reason, "note", p.note)
 }
 
-// say writes an Event. The route that it is about, if any, is in it as it is stored: client-go
-// takes Events for the same whose objects are, and keeps the first one's note.
-func (s *space) say(d *document, about *corev1.ObjectReference, kind, reason, note string) {
-	if len(note) > maxNote {
-		note = strings.ToValidUTF8(note[:maxNote-len("...")], "") + "..."
-	}
-	if s.term.opts.Recorder == nil {
-		return
-	}
-	var related runtime.Object
-	if about != nil {
-		related = about
-	}
-	s.term.opts.Recorder.Eventf(&corev1.ObjectReference{
+// report writes an Event about a document. The route that it concerns, if any, is the related object: client-go
+// counts Events with the same objects as one series, and keeps the note of the first.
+func (s *namespaceState) report(d *document, related *corev1.ObjectReference, eventType, reason, note string) {
+	s.run.events.Report(&corev1.ObjectReference{
 		APIVersion: "v1", Kind: "ConfigMap", Namespace: d.cm.Namespace, Name: d.cm.Name, UID: d.cm.UID, ResourceVersion: d.cm.ResourceVersion,
-	}, related, kind, reason, "Route", "%s", note)
-}
-
-// settled forgets problems that are no more, so that they are told of when they come back.
-func (d *document) settled(reasons ...string) {
-	for _, reason := range reasons {
-		delete(d.told, reason)
-	}
+	}, related, eventType, reason, "%s", note)
 }
 
 // Metrics tell how documents fare.

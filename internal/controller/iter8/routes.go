@@ -12,20 +12,12 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/rest"
 
 	"github.com/mirrorgate/mirrorgate/internal/route"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
-// fieldManager owns what documents say of a route; admission knows it by this name.
-const fieldManager = "mirrorgate"
-
 type routes struct{ client dynamic.Interface }
-
-func newRoutes(config *rest.Config) (routes, error) {
-	client, err := dynamic.NewForConfig(config)
-	return routes{client}, err
-}
 
 func gvrOf(kind route.Kind) schema.GroupVersionResource {
 	return schema.GroupVersionResource{Group: kind.Group(), Version: "v1", Resource: kind.Resource()}
@@ -47,7 +39,7 @@ func (r routes) get(ctx context.Context, key route.Key) (*unstructured.Unstructu
 }
 
 func (r routes) apply(ctx context.Context, key route.Key, body []byte) (*unstructured.Unstructured, error) {
-	return r.of(key).Patch(ctx, key.Name, types.ApplyPatchType, body, metav1.PatchOptions{FieldManager: fieldManager})
+	return r.of(key).Patch(ctx, key.Name, types.ApplyPatchType, body, metav1.PatchOptions{FieldManager: wellknown.FieldManager})
 }
 
 // release gives up everything that was applied to a route.
@@ -71,7 +63,7 @@ func (r routes) clean(ctx context.Context, key route.Key, uid types.UID) (*unstr
 	if err != nil {
 		return nil, err
 	}
-	return r.of(key).Patch(ctx, key.Name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: fieldManager})
+	return r.of(key).Patch(ctx, key.Name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: wellknown.FieldManager})
 }
 
 // withUID makes an application hold for one object alone.
@@ -92,7 +84,7 @@ func withUID(body []byte, uid types.UID) []byte {
 func managersOf(object *unstructured.Unstructured) []string {
 	var names []string
 	for _, entry := range object.GetManagedFields() {
-		if entry.Manager != fieldManager && entry.Subresource == "" && sets(entry, "f:spec") {
+		if entry.Manager != wellknown.FieldManager && entry.Subresource == "" && sets(entry, "f:spec") {
 			names = append(names, entry.Manager)
 		}
 	}
@@ -103,7 +95,7 @@ func managersOf(object *unstructured.Unstructured) []string {
 // appliedByUs tells whether a document's route is as one of ours leaves it.
 func appliedByUs(object *unstructured.Unstructured) bool {
 	return slices.ContainsFunc(object.GetManagedFields(), func(entry metav1.ManagedFieldsEntry) bool {
-		return entry.Manager == fieldManager && entry.Operation == metav1.ManagedFieldsOperationApply
+		return entry.Manager == wellknown.FieldManager && entry.Operation == metav1.ManagedFieldsOperationApply
 	})
 }
 

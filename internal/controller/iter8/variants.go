@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/mirrorgate/mirrorgate/internal/controller/loop"
 	documents "github.com/mirrorgate/mirrorgate/internal/iter8"
 )
 
@@ -38,13 +39,13 @@ func problemf(reason, format string, args ...any) *problem {
 }
 
 // resolve finds the kinds of resources, and needs them to be watched.
-func (s *space) resolve(resources []documents.Resource) ([]schema.GroupVersionResource, *problem) {
+func (s *namespaceState) resolve(resources []documents.Resource) ([]schema.GroupVersionResource, *problem) {
 	found := make([]schema.GroupVersionResource, len(resources))
 	for i, r := range resources {
-		gvr, err := s.term.kinds.find(r.Type)
+		gvr, err := s.run.kinds.find(r.Type)
 		switch {
 		case err != nil && !meta.IsNoMatchError(err) && !errors.Is(err, errScope):
-			s.again(firstRetry * 20)
+			s.again(loop.FirstRetry * 20)
 			return nil, problemf("", "discover %q: %v", r.Type, err)
 		case err != nil:
 			return nil, problemf("UnknownResource", "%s: %q is no resource that this cluster has in namespaces: %v", r.Path, r.Type, err)
@@ -56,7 +57,7 @@ func (s *space) resolve(resources []documents.Resource) ([]schema.GroupVersionRe
 }
 
 // known tells whether all kinds have been listed.
-func (s *space) known(kinds []schema.GroupVersionResource) *problem {
+func (s *namespaceState) known(kinds []schema.GroupVersionResource) *problem {
 	for _, gvr := range kinds {
 		synced, err := s.watches.synced(gvr)
 		switch {
@@ -71,7 +72,7 @@ func (s *space) known(kinds []schema.GroupVersionResource) *problem {
 }
 
 // there tells whether all of a variant's resources are, and if not, why.
-func (s *space) there(resources []documents.Resource, kinds []schema.GroupVersionResource, now time.Time) (is bool, why string) {
+func (s *namespaceState) there(resources []documents.Resource, kinds []schema.GroupVersionResource, now time.Time) (is bool, why string) {
 	for i, r := range resources {
 		t := s.watches.get(kinds[i], r.Name)
 		switch {
@@ -89,7 +90,7 @@ func (s *space) there(resources []documents.Resource, kinds []schema.GroupVersio
 	return true, ""
 }
 
-func (t *thing) isReady(kind schema.GroupResource) bool {
+func (t *watched) isReady(kind schema.GroupResource) bool {
 	if t.scales {
 		return t.ready > 0
 	}
@@ -110,7 +111,7 @@ type readiness struct {
 }
 
 // endures tells whether an object counts as ready: it is, or was less than the grace ago.
-func (s *space) endures(uid types.UID, ready bool, now time.Time) bool {
+func (s *namespaceState) endures(uid types.UID, ready bool, now time.Time) bool {
 	r := s.readiness[uid]
 	if r != nil {
 		r.look = s.look
@@ -128,7 +129,7 @@ func (s *space) endures(uid types.UID, ready bool, now time.Time) bool {
 	if r.lost.IsZero() {
 		r.lost = now
 	}
-	if left := s.term.opts.Grace - now.Sub(r.lost); left > 0 {
+	if left := s.run.opts.Grace - now.Sub(r.lost); left > 0 {
 		s.again(left)
 		return true
 	}
@@ -137,7 +138,7 @@ func (s *space) endures(uid types.UID, ready bool, now time.Time) bool {
 }
 
 // weight is what an annotation of a version's first resource says, nil for nothing.
-func (s *space) weight(resources []documents.Resource, kinds []schema.GroupVersionResource) (*uint32, error) {
+func (s *namespaceState) weight(resources []documents.Resource, kinds []schema.GroupVersionResource) (*uint32, error) {
 	if len(resources) == 0 {
 		return nil, nil
 	}

@@ -91,7 +91,7 @@ func (k *kinds) namespaced(resource schema.GroupVersionResource) (schema.GroupVe
 }
 
 // thing is what is kept of an object.
-type thing struct {
+type watched struct {
 	metav1.ObjectMeta
 	// scales is set for what has replicas; idle when it is to have none.
 	scales, idle bool
@@ -110,7 +110,7 @@ func shrink(object any) (any, error) {
 	if !ok {
 		return object, nil
 	}
-	t := &thing{ObjectMeta: metav1.ObjectMeta{
+	t := &watched{ObjectMeta: metav1.ObjectMeta{
 		Name: u.GetName(), Namespace: u.GetNamespace(), UID: u.GetUID(), ResourceVersion: u.GetResourceVersion(),
 		Generation: u.GetGeneration(), DeletionTimestamp: u.GetDeletionTimestamp(), OwnerReferences: u.GetOwnerReferences(),
 	}}
@@ -241,12 +241,12 @@ func (w *watches) synced(gvr schema.GroupVersionResource) (bool, error) {
 }
 
 // get returns an object, nil when there is none.
-func (w *watches) get(gvr schema.GroupVersionResource, name string) *thing {
+func (w *watches) get(gvr schema.GroupVersionResource, name string) *watched {
 	one := w.running[gvr]
 	if one == nil {
 		return nil
 	}
 	object, _, _ := one.informer.GetStore().GetByKey(w.namespace + "/" + name)
-	t, _ := object.(*thing)
+	t, _ := object.(*watched)
 	return t
 }

@@ -7,7 +7,6 @@ package iter8
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -17,13 +16,14 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/mirrorgate/mirrorgate/internal/controller/events"
 	documents "github.com/mirrorgate/mirrorgate/internal/iter8"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
 // space is used by one worker at a time.
-type space struct {
-	term      *term
+type namespaceState struct {
+	run       *run
 	namespace string
 	watches   *watches
 	readiness map[types.UID]*readiness
@@ -44,8 +44,8 @@ type document struct {
 	cm *corev1.ConfigMap
 	documents.Document
 	wrong *problem
-	// told are the notes of the Events that were written, by reason.
-	told map[string]string
+	// reported are the problems that Events were written about, by reason.
+	reported *events.News[string]
 	// made is what templates made last.
 	made *rendering
 }
@@ -78,11 +78,11 @@ func (d *document) render(weights []uint32, now time.Time) *rendering {
 	return d.made
 }
 
-func newSpace(t *term, namespace string) *space {
-	return &space{
-		term: t, namespace: namespace,
+func newNamespaceState(r *run, namespace string) *namespaceState {
+	return &namespaceState{
+		run: r, namespace: namespace,
 		watches: &watches{
-			client: t.objects, namespace: namespace, changed: func() { t.queue.Add(namespace) },
+			client: r.objects, namespace: namespace, changed: func() { r.loop.Add(namespace) },
 			running: map[schema.GroupVersionResource]*watch{},
 		},
 		readiness: map[types.UID]*readiness{}, read: map[types.UID]*document{}, routes: map[claim]*applied{},
@@ -90,24 +90,14 @@ func newSpace(t *term, namespace string) *space {
 }
 
 // again looks again after d at the latest.
-func (s *space) again(d time.Duration) {
+func (s *namespaceState) again(d time.Duration) {
 	if s.next == 0 || d < s.next {
 		s.next = max(d, time.Millisecond)
 	}
 }
 
-// oldestFirst sorts documents by age, and by name where they are of the same second.
-func oldestFirst(found map[types.UID]*corev1.ConfigMap) []*corev1.ConfigMap {
-	return slices.SortedFunc(maps.Values(found), func(a, b *corev1.ConfigMap) int {
-		if age := a.CreationTimestamp.Compare(b.CreationTimestamp.Time); age != 0 {
-			return age
-		}
-		return strings.Compare(a.Name, b.Name)
-	})
-}
-
 // reconcile looks at all documents, and returns when to look again.
-func (s *space) reconcile(ctx context.Context, configmaps []*corev1.ConfigMap) time.Duration {
+func (s *namespaceState) reconcile(ctx context.Context, configmaps []*corev1.ConfigMap) time.Duration {
 	s.look++
 	s.needed, s.wanted, s.held, s.next = map[schema.GroupVersionResource]bool{}, map[claim]bool{}, map[route.Key]bool{}, 0
 	docs := s.readAll(configmaps)
@@ -118,7 +108,7 @@ func (s *space) reconcile(ctx context.Context, configmaps []*corev1.ConfigMap) t
 			plans = append(plans, s.plan(d, subjects))
 		}
 	}
-	s.watches.keep(ctx, s.needed)
+	s.watches.keep(s.run.ctx, s.needed)
 	for _, p := range plans {
 		s.serve(ctx, p)
 	}
@@ -128,21 +118,21 @@ func (s *space) reconcile(ctx context.Context, configmaps []*corev1.ConfigMap) t
 		}
 	}
 	s.tidy()
-	s.term.opts.Metrics.count(s.namespace, docs)
+	s.run.opts.Metrics.count(s.namespace, docs)
 	return s.next
 }
 
 // readAll reads the ConfigMaps that are new.
-func (s *space) readAll(configmaps []*corev1.ConfigMap) []*document {
+func (s *namespaceState) readAll(configmaps []*corev1.ConfigMap) []*document {
 	before := s.read
 	s.read = map[types.UID]*document{}
 	docs := make([]*document, len(configmaps))
 	for i, cm := range configmaps {
 		d := before[cm.UID]
 		if d == nil || d.cm.ResourceVersion != cm.ResourceVersion {
-			next := &document{cm: cm, told: map[string]string{}}
+			next := &document{cm: cm, reported: &events.News[string]{}}
 			if d != nil {
-				next.told = d.told
+				next.reported = d.reported
 			}
 			d = next
 			var errs error
@@ -159,7 +149,7 @@ func (s *space) readAll(configmaps []*corev1.ConfigMap) []*document {
 }
 
 // subjects are the apps by their names; of two with the same name the older counts.
-func (s *space) subjects(docs []*document) map[string]*document {
+func (s *namespaceState) subjects(docs []*document) map[string]*document {
 	found := map[string]*document{}
 	for _, d := range docs {
 		if d.Subject == nil || d.cm.DeletionTimestamp != nil {
@@ -169,7 +159,7 @@ func (s *space) subjects(docs []*document) map[string]*document {
 			s.tell(d, problemf("SubjectTaken", "ConfigMap %q is the subject %q already: this one is not used", other.cm.Name, d.Subject.Owner))
 			continue
 		}
-		d.settled("SubjectTaken")
+		d.reported.Forget("SubjectTaken")
 		found[d.Subject.Owner] = d
 	}
 	return found
@@ -185,7 +175,7 @@ type plan struct {
 	problem   *problem
 }
 
-func (s *space) plan(d *document, subjects map[string]*document) *plan {
+func (s *namespaceState) plan(d *document, subjects map[string]*document) *plan {
 	p := &plan{document: d}
 	var about *document
 	switch {
@@ -218,7 +208,7 @@ func (s *space) plan(d *document, subjects map[string]*document) *plan {
 		p.kinds = append(p.kinds, kinds)
 	}
 	for _, kind := range p.routeKinds() {
-		if gvr, err := s.term.routes.resource(s.term.kinds, kind); err == nil {
+		if gvr, err := s.run.routes.resource(s.run.kinds, kind); err == nil {
 			s.needed[gvr] = true
 		}
 	}
@@ -237,7 +227,7 @@ func (p *plan) routeKinds() []route.Kind {
 }
 
 // serve brings the routes of a document to what it says.
-func (s *space) serve(ctx context.Context, p *plan) {
+func (s *namespaceState) serve(ctx context.Context, p *plan) {
 	if p.problem == nil {
 		for _, kinds := range p.kinds {
 			if p.problem = s.known(kinds); p.problem != nil {
@@ -247,14 +237,14 @@ func (s *space) serve(ctx context.Context, p *plan) {
 	}
 	switch {
 	case p.problem != nil && p.problem.reason == "": // a moment's
-		s.term.opts.Log.V(1).Info("a document waits", "namespace", s.namespace, "name", p.cm.Name, "why", p.problem.note)
+		s.run.opts.Log.V(1).Info("a document waits", "namespace", s.namespace, "name", p.cm.Name, "why", p.problem.note)
 		s.keepRoutes(p)
 		return
 	case p.problem != nil:
 		s.tell(p.document, p.problem)
 		s.again(slowRetry)
 	default:
-		p.settled("SubjectNotFound", "VariantNotFound", "UnknownResource", "CannotWatch")
+		p.reported.Forget("SubjectNotFound", "VariantNotFound", "UnknownResource", "CannotWatch")
 	}
 	if p.Routemap != nil {
 		s.serveRoutemap(ctx, p)
@@ -269,20 +259,25 @@ func (s *space) serve(ctx context.Context, p *plan) {
 	s.want(ctx, w)
 }
 
-func (s *space) serveRoutemap(ctx context.Context, p *plan) {
+func (s *namespaceState) serveRoutemap(ctx context.Context, p *plan) {
 	if p.problem != nil {
 		s.letRoutes(p) // a weight that is a guess is worse than the last one that was known
 		return
 	}
 	now := time.Now()
 	there, annotated := make([]bool, len(p.resources)), make([]*uint32, len(p.resources))
-	p.settled("WeightInvalid")
+	var invalid []string
 	for i, resources := range p.resources {
 		there[i], _ = s.there(resources, p.kinds[i], now)
 		var err error
 		if annotated[i], err = s.weight(resources, p.kinds[i]); err != nil {
-			s.tell(p.document, problemf("WeightInvalid", "%v", err))
+			invalid = append(invalid, err.Error())
 		}
+	}
+	if len(invalid) > 0 {
+		s.tell(p.document, problemf("WeightInvalid", "%s", strings.Join(invalid, "; ")))
+	} else {
+		p.reported.Forget("WeightInvalid")
 	}
 	weights := p.Routemap.Weights(there, annotated)
 	made := p.render(weights, now)
@@ -295,11 +290,11 @@ func (s *space) serveRoutemap(ctx context.Context, p *plan) {
 		s.again(slowRetry)
 		return
 	}
-	p.settled("TemplateFailed")
+	p.reported.Forget("TemplateFailed")
 }
 
 // keepRoutes leaves the routes of a document as they are, for now.
-func (s *space) keepRoutes(p *plan) {
+func (s *namespaceState) keepRoutes(p *plan) {
 	for c := range s.routes {
 		if c.by == p.cm.UID {
 			s.wanted[c] = true
@@ -309,7 +304,7 @@ func (s *space) keepRoutes(p *plan) {
 
 // letRoutes leaves the routes of a document that they cannot follow as they are, to be gated
 // like anybody's.
-func (s *space) letRoutes(p *plan) {
+func (s *namespaceState) letRoutes(p *plan) {
 	for c := range s.routes {
 		if c.by == p.cm.UID && !s.wanted[c] {
 			s.wanted[c] = true
@@ -319,14 +314,14 @@ func (s *space) letRoutes(p *plan) {
 }
 
 // unmanage gives a route up, unless another document has it.
-func (s *space) unmanage(key route.Key) {
+func (s *namespaceState) unmanage(key route.Key) {
 	if !s.held[key] {
-		s.term.manage(key, "", false)
+		s.run.unmanage(key)
 	}
 }
 
 // tidy forgets what no document speaks of any more.
-func (s *space) tidy() {
+func (s *namespaceState) tidy() {
 	for c := range s.routes {
 		if !s.wanted[c] {
 			delete(s.routes, c)
@@ -341,8 +336,8 @@ func (s *space) tidy() {
 }
 
 // forget is for a namespace without documents.
-func (s *space) forget() {
+func (s *namespaceState) forget() {
 	s.wanted, s.held = nil, nil
 	s.tidy()
-	s.term.opts.Metrics.count(s.namespace, nil)
+	s.run.opts.Metrics.count(s.namespace, nil)
 }
