@@ -1,33 +1,15 @@
 package iter8
 
-// What is told: Events of the ConfigMaps, for who wrote them, and metrics.
+// Metrics about documents and the routes that are applied for them.
 
 import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
-	corev1 "k8s.io/api/core/v1"
 )
 
-// tell writes an Event about a problem, once for as long as it stays the same.
-func (s *namespaceState) tell(d *document, p *problem) {
-	if p.reason == "" || !d.reported.Is(p.reason, p.note) {
-		return
-	}
-	s.report(d, p.route, corev1.EventTypeWarning, p.reason, p.note)
-	s.run.opts.Log.Info("Document has a problem", "namespace", s.namespace, "name", d.cm.Name, "reason", p.reason, "note", p.note)
-}
-
-// report writes an Event about a document. The route that it concerns, if any, is the related object: client-go
-// counts Events with the same objects as one series, and keeps the note of the first.
-func (s *namespaceState) report(d *document, related *corev1.ObjectReference, eventType, reason, note string) {
-	s.run.events.Report(&corev1.ObjectReference{
-		APIVersion: "v1", Kind: "ConfigMap", Namespace: d.cm.Namespace, Name: d.cm.Name, UID: d.cm.UID, ResourceVersion: d.cm.ResourceVersion,
-	}, related, eventType, reason, "%s", note)
-}
-
-// Metrics tell how documents fare.
+// Metrics count documents and applications of routes.
 type Metrics struct {
 	applies   *prometheus.CounterVec
 	documents *prometheus.GaugeVec
@@ -36,7 +18,7 @@ type Metrics struct {
 	counts map[string]map[string]int // by namespace and kind
 }
 
-// NewMetrics registers the metrics; with a nil registerer they are counted and shown nowhere.
+// NewMetrics registers the metrics; a nil registerer exposes them nowhere.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	f := promauto.With(reg)
 	m := &Metrics{
@@ -53,11 +35,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	for _, result := range []string{"applied", "conflict", "taken", "refused", "error"} {
 		m.applies.WithLabelValues(result)
 	}
-	m.show()
+	m.update()
 	return m
 }
 
-// count notes the documents of a namespace.
+// count replaces the numbers of a namespace.
 func (m *Metrics) count(namespace string, docs []*document) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -77,22 +59,22 @@ func (m *Metrics) count(namespace string, docs []*document) {
 		}
 		m.counts[namespace][kind]++
 	}
-	m.show()
+	m.update()
 }
 
-// forget is for the end of a term: another replica counts then.
+// forget ends a run: another replica counts the documents then.
 func (m *Metrics) forget() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	clear(m.counts)
-	m.show()
+	m.update()
 }
 
-func (m *Metrics) show() {
+func (m *Metrics) update() {
 	for _, kind := range []string{"subject", "policy", "routemap", "invalid"} {
 		n := 0
-		for _, of := range m.counts {
-			n += of[kind]
+		for _, byKind := range m.counts {
+			n += byKind[kind]
 		}
 		m.documents.WithLabelValues(kind).Set(float64(n))
 	}
