@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/kubernetes"
@@ -18,7 +17,6 @@ import (
 	"github.com/mirrorgate/mirrorgate/certs"
 	"github.com/mirrorgate/mirrorgate/internal/controller/events"
 	"github.com/mirrorgate/mirrorgate/internal/controller/mirrors"
-	"github.com/mirrorgate/mirrorgate/internal/route"
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
 
@@ -27,7 +25,7 @@ type loop func(context.Context) error
 
 // controllers returns all loops as one; with --leader-elect it waits for the lease first.
 func (p *Process) controllers() (loop, error) {
-	recorder := events.New(p.manager.GetEventRecorder(Installation), metrics.Registry)
+	recorder := events.NewRecorder(p.manager.GetEventRecorder(Installation), metrics.Registry)
 	if err := p.manager.Add(everyReplica(recorder.Start)); err != nil {
 		return nil, err
 	}
@@ -62,7 +60,7 @@ func (p *Process) flipping(recorder clientevents.EventRecorder) ([]loop, error) 
 		return nil, err
 	}
 	opts := mirrors.Options{
-		Policy: p.opts.Policy, ClusterDomain: p.opts.ClusterDomain, Workers: p.opts.Workers,
+		Policy: p.opts.Policy, ClusterDomain: p.opts.ClusterDomain, HasSynced: p.cluster.HasSynced, Workers: p.opts.Workers,
 		Resync: p.opts.Resync.Duration, Metrics: mirrors.NewMetrics(metrics.Registry), Log: p.log.WithName("controller"),
 	}
 	var loops []loop
@@ -71,38 +69,12 @@ func (p *Process) flipping(recorder clientevents.EventRecorder) ([]loop, error) 
 		if err != nil {
 			return nil, err
 		}
-		opts.Elsewhere = documents.Manages
-		loops = append(loops, p.whenFilled(documents.Start))
+		opts.Managed = documents.Manages
+		loops = append(loops, documents.Start)
 	}
 	c := mirrors.New(p.index, toucher, mirrors.NewNamespaces(p.client.CoreV1(), selector), recorder, opts)
-	var queue atomic.Pointer[mirrors.Queue] // nil while another replica leads
-	p.index.Subscribe(func(keys []route.Key) {
-		q := queue.Load()
-		if q == nil {
-			return
-		}
-		for _, key := range keys {
-			c.Noticed(key)
-			(*q).Add(key)
-		}
-	})
-	return append(loops, p.whenFilled(func(ctx context.Context) error {
-		defer queue.Store(nil)
-		return c.Start(ctx, func(_ context.Context, q mirrors.Queue) error {
-			queue.Store(&q)
-			return nil
-		})
-	})), nil
-}
-
-// whenFilled starts a loop when the caches are filled.
-func (p *Process) whenFilled(run loop) loop {
-	return func(ctx context.Context) error {
-		if !poll(ctx, cachePoll, p.cluster.HasSynced) {
-			return nil
-		}
-		return run(ctx)
-	}
+	p.index.Subscribe(c.Notify)
+	return append(loops, c.Start), nil
 }
 
 // installing are the loops of an installation: one manages its certificate, one moves the validating

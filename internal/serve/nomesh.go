@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -75,41 +74,18 @@ func (p *Process) intercepting(recorder events.EventRecorder) ([]loop, error) {
 	if err != nil {
 		return nil, err
 	}
-	observed := intercept.NewMetrics(metrics.Registry)
-	var queue atomic.Pointer[intercept.Queue] // nil while another replica leads
-	add := func(names ...intercept.Name) {
-		if q := queue.Load(); q != nil {
-			for _, name := range names {
-				(*q).Add(name)
-			}
-		}
-	}
-	n.index.Subscribe(func(c *dataplane.Change) {
-		add(c.Tables...)
-		add(c.Parents...)
-		for _, route := range c.Routes {
-			add(n.index.ParentsOf(route)...)
+	c := intercept.New(n.parents(), intercept.NewServices(client.CoreV1()), intercept.NewObjects(proxyObjects), recorder, intercept.Options{
+		Config: p.proxyConfig, Registered: p.webhookRegistered, HasSynced: n.hasSynced, Workers: p.opts.Workers,
+		Resync: p.opts.Resync.Duration, Metrics: intercept.NewMetrics(metrics.Registry), Log: p.log.WithName("proxies"),
+	})
+	n.index.Subscribe(func(change *dataplane.Change) {
+		c.Add(change.Tables...)
+		c.Add(change.Parents...)
+		for _, route := range change.Routes {
+			c.Add(n.index.ParentsOf(route)...)
 		}
 	})
-	intercepting := func(ctx context.Context) error {
-		config := p.opts.Proxy
-		if err := p.ownImage(ctx, &config); err != nil {
-			return err
-		}
-		if !poll(ctx, cachePoll, n.hasSynced) {
-			return nil
-		}
-		c := intercept.New(n.parents(), intercept.NewServices(client.CoreV1()), intercept.NewObjects(proxyObjects), recorder, intercept.Options{
-			Config: config, Registered: p.webhookRegistered, Workers: p.opts.Workers, Resync: p.opts.Resync.Duration,
-			Metrics: observed, Log: p.log.WithName("proxies"),
-		})
-		defer queue.Store(nil)
-		return c.Start(ctx, func(_ context.Context, q intercept.Queue) error {
-			queue.Store(&q)
-			return nil
-		})
-	}
-	return []loop{intercepting, status.Start}, nil
+	return []loop{c.Start, status.Start}, nil
 }
 
 // webhookRegistered reports whether the API server knows the webhook of Services.
@@ -135,22 +111,24 @@ func (p *Process) webhookRegistered(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
-// ownImage sets the image of proxies to that of the pod that the process runs in, unless it is set.
-func (p *Process) ownImage(ctx context.Context, config *objects.Config) error {
+// proxyConfig returns the settings of proxies. Without --proxy-image they run the image of the process's
+// own pod.
+func (p *Process) proxyConfig(ctx context.Context) (objects.Config, error) {
+	config := p.opts.Proxy
 	if config.Image != "" {
-		return nil
+		return config, nil
 	}
 	namespace, err := p.opts.installationNamespace()
 	if err != nil {
-		return err
+		return config, err
 	}
 	name, err := os.Hostname()
 	if err != nil {
-		return err
+		return config, err
 	}
 	pod, err := p.client.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
-		return fmt.Errorf("--proxy-image is not given, and the process's own pod cannot be read: %w", err)
+		return config, fmt.Errorf("--proxy-image is not given, and the process's own pod cannot be read: %w", err)
 	}
 	own := ownContainer(pod)
 	config.Image = own.Image
@@ -158,7 +136,7 @@ func (p *Process) ownImage(ctx context.Context, config *objects.Config) error {
 		config.PullPolicy = own.ImagePullPolicy
 	}
 	p.log.Info("Proxies run the image of this pod", "image", config.Image)
-	return nil
+	return config, nil
 }
 
 // ownContainer is the container of the pod that runs mirrorgate: the one of that name, or the first.

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/mirrorgate/mirrorgate/internal/controller/loop"
 	"github.com/mirrorgate/mirrorgate/internal/dataplane"
 	"github.com/mirrorgate/mirrorgate/internal/intercept/objects"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
@@ -172,12 +173,12 @@ func TestForeignObjectsAreNeverTaken(t *testing.T) {
 				w.objects[k] = theirs
 				result, err := w.reconcile()
 				require.NoError(t, err)
-				require.Equal(t, slowRetry, result.RequeueAfter)
+				require.Equal(t, loop.SlowRetry, result.RequeueAfter)
 				require.Equal(t, theirs, w.objects[k])
 				require.Contains(t, w.told(), "NameTaken")
 				require.Equal(t, primary, w.stored.Spec.Selector, "the route is kept all the same")
 				w.index.Delete(dataplane.KindHTTPRoute, "shop", "route")
-				w.controller.opts.Settle = time.Nanosecond
+				w.controller.opts.Linger = time.Nanosecond
 				_, err = w.reconcile()
 				require.NoError(t, err)
 				require.Equal(t, theirs, w.objects[k], "nor is it deleted")
@@ -261,7 +262,7 @@ func TestWritesInTheMiddle(t *testing.T) {
 	w.refuse = apierrors.NewInvalid(schema.GroupKind{Kind: "Service"}, "httpbin", nil)
 	result, err := w.reconcile()
 	require.NoError(t, err)
-	require.Equal(t, slowRetry, result.RequeueAfter)
+	require.Equal(t, loop.SlowRetry, result.RequeueAfter)
 	require.Contains(t, w.told(), "ProxyFailed")
 }
 
@@ -290,7 +291,7 @@ func TestNobodyKnowsWhetherTheWebhookIsRegistered(t *testing.T) {
 	_, err = w.reconcile()
 	require.ErrorContains(t, err, "timeout", "a new leader waits")
 	require.Equal(t, sentinel, w.stored.Spec.Selector)
-	w.controller.checked = time.Now().Add(-time.Hour)
+	w.controller.registration.checked = time.Now().Add(-time.Hour)
 	_, err = w.controller.Reconcile(t.Context(), httpbin)
 	require.NoError(t, err, "the last answer holds")
 	require.Equal(t, sentinel, w.stored.Spec.Selector)

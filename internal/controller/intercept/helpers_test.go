@@ -88,10 +88,11 @@ func newWorld(t *testing.T) *world {
 	w := &world{t: t, registered: true, objects: map[string]*unstructured.Unstructured{}, managers: map[string][]string{}, events: events.NewFakeRecorder(1000)}
 	w.index = dataplane.NewIndex(dataplane.Options{})
 	w.controller = New(w.state(), w, fakeObjects{w}, w.events, Options{
-		Config: objects.Config{Image: "mirrorgate:test", Replicas: 2}, Settle: time.Minute,
+		Linger:     time.Minute,
 		Registered: func(context.Context) (bool, error) { return w.registered, w.silent },
 		Log:        testr.New(t),
 	})
+	w.controller.config = objects.Config{Image: "mirrorgate:test", Replicas: 2}
 	w.write(httpbinService)
 	w.feed(primaryService)
 	return w
@@ -138,7 +139,7 @@ func (w *world) proxy(name, state string) {
 		w.index.Delete(dataplane.KindPod, pod.Namespace, pod.Name)
 		return
 	}
-	d := (&objects.Parent{Service: w.stored, Original: w.own(), Config: w.controller.opts.Config}).Deployment()
+	d := (&objects.Parent{Service: w.stored, Original: w.own(), Config: w.controller.config}).Deployment()
 	o := &corev1.Pod{ObjectMeta: d.Spec.Template.ObjectMeta}
 	status := corev1.ConditionTrue
 	if state == "unready" {
@@ -234,7 +235,7 @@ func (w *world) admit(ctx context.Context, o *corev1.Service, old []byte) {
 // reconcile looks at the Service until it is left alone.
 func (w *world) reconcile() (reconcile.Result, error) {
 	w.t.Helper()
-	w.controller.checked = time.Time{}
+	w.controller.registration.checked = time.Time{}
 	return w.controller.Reconcile(w.t.Context(), httpbin)
 }
 
@@ -279,7 +280,7 @@ func (f fakeObjects) Apply(_ context.Context, of schema.GroupVersionResource, o 
 	o.SetUID("uid of " + "x")
 	f.w.objects[k] = o
 	f.w.managers[k] = append(f.w.managers[k], manager)
-	if of == servicesOf {
+	if of == services {
 		var s corev1.Service
 		require.NoError(f.w.t, runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &s))
 		require.NoError(f.w.t, f.w.index.Upsert(&s))
@@ -289,7 +290,7 @@ func (f fakeObjects) Apply(_ context.Context, of schema.GroupVersionResource, o 
 
 func (f fakeObjects) Delete(_ context.Context, of schema.GroupVersionResource, o *unstructured.Unstructured) error {
 	delete(f.w.objects, key(of, o.GetNamespace(), o.GetName()))
-	if of == servicesOf {
+	if of == services {
 		f.w.index.Delete(dataplane.KindService, o.GetNamespace(), o.GetName())
 	}
 	return nil

@@ -212,7 +212,7 @@ func (s *scene) parked(t *testing.T) bool {
 
 func TestFlipsThereAndBack(t *testing.T) {
 	s := newScene(t, fakeNamespaces{gated: true}, Options{})
-	s.Noticed(webKey)
+	s.pending.notice(webKey)
 	_, err := s.Reconcile(t.Context(), webKey)
 	require.NoError(t, err)
 	require.True(t, s.parked(t))
@@ -225,13 +225,13 @@ func TestFlipsThereAndBack(t *testing.T) {
 	require.Equal(t, 1, s.cluster.touched(), "what is as decided is not touched")
 
 	s.cluster.set(func() { s.cluster.state = policy.Ready })
-	s.Noticed(webKey)
+	s.pending.notice(webKey)
 	_, err = s.Reconcile(t.Context(), webKey)
 	require.NoError(t, err)
 	require.False(t, s.parked(t))
 	require.Equal(t, []string{`Normal MirrorRestored restored: spec.rules[0].filters[0].requestMirror (VariantReady)`}, s.events())
 	require.InDelta(t, 2, s.counted("flipped"), 0)
-	require.Empty(t, s.pending)
+	require.Empty(t, s.pending.routes)
 }
 
 // Whether it touched the route or not: another mirror of it may be in its grace.
@@ -249,11 +249,11 @@ func TestLooksAgainWhenTheGraceIsOver(t *testing.T) {
 func TestLatencyIsMeasuredFromTheFirstEventToTheStoredFlip(t *testing.T) {
 	s := newScene(t, fakeNamespaces{gated: true}, Options{})
 	s.cluster.away = true
-	s.Noticed(webKey)
-	s.pending[webKey].since = time.Now().Add(-20 * time.Second)
+	s.pending.notice(webKey)
+	s.pending.routes[webKey].since = time.Now().Add(-20 * time.Second)
 	_, err := s.Reconcile(t.Context(), webKey)
 	require.NoError(t, err)
-	s.Noticed(webKey) // another event must not start the clock again
+	s.pending.notice(webKey) // another event must not start the clock again
 	s.cluster.away = false
 	_, err = s.Reconcile(t.Context(), webKey)
 	require.NoError(t, err)
@@ -268,7 +268,7 @@ func TestFlipAfterAGraceIsMeasuredFromItsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t, fakeNamespaces{gated: true}, Options{})
 		s.cluster.state, s.cluster.recheck = policy.Ready, 10*time.Second
-		s.Noticed(webKey)
+		s.pending.notice(webKey)
 		result, err := s.Reconcile(t.Context(), webKey)
 		require.NoError(t, err)
 		<-time.After(result.RequeueAfter + 2*time.Second)
@@ -286,14 +286,14 @@ func TestFlipAfterAGraceIsMeasuredFromItsEnd(t *testing.T) {
 		_, err = s.Reconcile(t.Context(), webKey)
 		require.NoError(t, err)
 		<-time.After(time.Second)
-		s.Noticed(webKey)
+		s.pending.notice(webKey)
 		<-time.After(3 * time.Second)
 		s.cluster.state, s.cluster.recheck = policy.Absent, 0
 		_, err = s.Reconcile(t.Context(), webKey)
 		require.NoError(t, err)
 		_, took, _ = s.durations(t)
 		require.InDelta(t, 5.0, took, 1e-9)
-		require.Empty(t, s.pending)
+		require.Empty(t, s.pending.routes)
 
 		s.cluster.state, s.cluster.recheck = policy.Absent, 10*time.Second
 		_, err = s.Reconcile(t.Context(), webKey)
@@ -301,7 +301,7 @@ func TestFlipAfterAGraceIsMeasuredFromItsEnd(t *testing.T) {
 		s.cluster.recheck = 0
 		_, err = s.Reconcile(t.Context(), webKey)
 		require.NoError(t, err)
-		require.Empty(t, s.pending)
+		require.Empty(t, s.pending.routes)
 	})
 }
 
@@ -326,7 +326,7 @@ func TestTouchThatAdmissionDidNotCarryIsTriedAgainEverLaterAndAnEventAfterTheFif
 	require.NoError(t, err)
 	require.True(t, s.parked(t))
 	require.Len(t, s.events(), 1)
-	require.Empty(t, s.pending, "the next flip counts its attempts from 0")
+	require.Empty(t, s.pending.routes, "the next flip counts its attempts from 0")
 }
 
 func TestConflictIsTriedAgain(t *testing.T) {
@@ -382,23 +382,23 @@ func TestRouteThatIsGoneIsForgotten(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t, fakeNamespaces{gated: true}, Options{})
-			s.Noticed(webKey)
+			s.pending.notice(webKey)
 			s.cluster.refusal = []error{err}
 			result, err := s.Reconcile(t.Context(), webKey)
 			require.NoError(t, err)
 			require.Zero(t, result)
 			require.Empty(t, s.events())
 			require.InDelta(t, 1, s.counted("gone"), 0)
-			require.Empty(t, s.pending)
+			require.Empty(t, s.pending.routes)
 		})
 	}
 	s := newScene(t, fakeNamespaces{gated: true}, Options{})
-	s.Noticed(webKey)
+	s.pending.notice(webKey)
 	s.cluster.raw = nil
 	_, err := s.Reconcile(t.Context(), webKey)
 	require.NoError(t, err)
 	require.Zero(t, s.cluster.touched())
-	require.Empty(t, s.pending)
+	require.Empty(t, s.pending.routes)
 	require.False(t, gone(invalid("metadata.annotations", "spec")), "another 422 is a refusal")
 	require.False(t, gone(apierrors.NewInternalError(errors.New("etcd"))))
 }
@@ -416,13 +416,13 @@ func TestAnyOtherErrorIsTriedAgain(t *testing.T) {
 
 func TestRoutesOfNamespacesThatOptedOutAreLeftAlone(t *testing.T) {
 	s := newScene(t, fakeNamespaces{gated: false}, Options{})
-	s.Noticed(webKey)
+	s.pending.notice(webKey)
 	result, err := s.Reconcile(t.Context(), webKey)
 	require.NoError(t, err, "no retry")
 	require.Zero(t, result)
 	require.Zero(t, s.cluster.touched())
 	require.Empty(t, s.events())
-	require.Empty(t, s.pending)
+	require.Empty(t, s.pending.routes)
 
 	s = newScene(t, fakeNamespaces{err: errors.New("forbidden")}, Options{})
 	_, err = s.Reconcile(t.Context(), webKey)
@@ -462,7 +462,7 @@ func (s *scene) running(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- s.Start(ctx, func(context.Context, Queue) error { return nil })
+		done <- s.Start(ctx)
 	}()
 	t.Cleanup(func() {
 		stop()
@@ -488,17 +488,6 @@ func TestBacksOffWhileTheWebhookIsAway(t *testing.T) {
 	require.Never(t, func() bool { return s.cluster.touched() > 7 }, time.Second, 10*time.Millisecond)
 	s.cluster.set(func() { s.cluster.away = false })
 	require.Eventually(t, func() bool { return s.parked(t) }, 10*time.Second, time.Millisecond, "it goes on by itself")
-}
-
-func TestLongNotesAreCutAtTheLimitOfTheAPI(t *testing.T) {
-	s := newScene(t, fakeNamespaces{gated: true}, Options{})
-	doc := s.cluster.Route(webKey)
-	s.event(doc, normal, "MirrorParked", "%s", strings.Repeat("ä", 1000))
-	note := strings.TrimPrefix(s.events()[0], "Normal MirrorParked ")
-	require.LessOrEqual(t, len(note), 1024)
-	require.True(t, strings.HasSuffix(note, "ä..."), "no half characters")
-	s.event(doc, normal, "MirrorParked", "100%% of %s", "it")
-	require.Equal(t, []string{"Normal MirrorParked 100% of it"}, s.events())
 }
 
 func TestToucherWritesOneAnnotationOfThisVeryObject(t *testing.T) {
