@@ -1,7 +1,7 @@
 package dataplane
 
-// From an API server to the Index. Each resource of each namespace is a stream of its own, so that one
-// that may not be read, or is not there, holds up nothing else.
+// From an API server to the Index. Each kind in each namespace is a stream of its own, so that one that may not be
+// read, or does not exist, holds up no other.
 
 import (
 	"context"
@@ -17,31 +17,33 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/feed"
 )
 
-// FeedOptions say what a Feed reads.
+// FeedOptions choose the objects that a Feed reads.
 type FeedOptions struct {
-	// Namespace is where; "" is everywhere. The foreign namespaces that the routes of the Index's
-	// Parent refer to come on top, as far as they may be read.
+	// Namespace is the namespace that is read; "" is all. The foreign namespaces that the routes of the Index's
+	// Parent refer to are read as well, as far as the API server permits.
 	Namespace string
 	// WithoutEndpoints leaves EndpointSlices out: conditions of routes do not depend on them.
 	WithoutEndpoints bool
 	// WithProxies reads the pods of proxies as well, for those who decide where a Service leads.
 	WithProxies bool
+	// Shared, if set, lists and watches Services, HTTPRoutes and ReferenceGrants of all namespaces in place of
+	// the Feed.
+	Shared feed.Shared
 }
 
-// Feed keeps an Index in step with an API server. Kinds whose CustomResourceDefinition is missing have
-// no objects until it comes. While the API server is away the Index stays as it is.
+// Feed keeps an Index in step with an API server. Kinds whose CustomResourceDefinition is missing have no objects
+// until it comes. While the API server is away the Index stays as it is.
 type Feed struct {
 	index  *Index
 	client *feed.Client
 	log    logr.Logger
 	opts   FeedOptions
-	// doubt is how long an API server has to say of a resource that it is not there, or may not be read,
-	// until it is believed, by a stream that has never read it and by one that has. One that starts says
-	// so of anything, for a second or more.
-	doubt, doubtAgain time.Duration
-	// wake tells Start that foreign namespaces may have come or gone.
-	wake chan struct{}
-	// changed tells who waits for Synced.
+	// missingAfter and goneAfter are how long the API server has to say that a kind does not exist, or may not be
+	// read, until a stream believes it: one that has never read the kind, and one that has. An API server that
+	// starts says so of any kind, for a second or more.
+	missingAfter, goneAfter time.Duration
+	// wake makes Start open and close the streams of foreign namespaces.
+	wake    chan struct{}
 	changed chan struct{}
 
 	mu      sync.Mutex
@@ -53,15 +55,22 @@ type streamKey struct {
 }
 
 // NewFeed returns a Feed that feeds index once started. It lists and watches Services, HTTPRoutes and
-// ReferenceGrants, EndpointSlices unless they are left out, and where it reads all namespaces those too.
+// ReferenceGrants, the kinds that opts choose, and where it reads all namespaces those too.
 func NewFeed(config *rest.Config, index *Index, log logr.Logger, opts FeedOptions) (*Feed, error) {
 	client, err := feed.NewClient(config, corev1.AddToScheme, discoveryv1.AddToScheme)
 	if err != nil {
 		return nil, err
 	}
 	f := &Feed{
-		index: index, client: client, log: log, opts: opts, doubt: time.Second, doubtAgain: 10 * time.Second,
+		index: index, client: client, log: log, opts: opts, missingAfter: time.Second, goneAfter: 10 * time.Second,
 		wake: make(chan struct{}, 1), changed: make(chan struct{}, 1), streams: map[streamKey]*stream{},
+	}
+	if opts.Shared != nil {
+		for _, k := range sharedKinds {
+			s := newStream(f, k, "")
+			f.streams[streamKey{k.Resource, ""}] = s
+			opts.Shared.Attach(k.Kind, feed.Consumer{Convert: s.convert, Sink: s.sink})
+		}
 	}
 	index.Subscribe(func(c *Change) {
 		if slices.Contains(c.Tables, index.opts.Parent) {
@@ -94,7 +103,7 @@ func (f *Feed) Start(ctx context.Context) error {
 		f.open(ctx, k, f.opts.Namespace)
 	}
 	for {
-		f.follow(ctx)
+		f.followForeign(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -103,9 +112,12 @@ func (f *Feed) Start(ctx context.Context) error {
 	}
 }
 
-// kinds are those of the Feed's own namespace.
+// sharedKinds are those that FeedOptions.Shared reads.
+var sharedKinds = []*streamKind{services, httpRoutes, referenceGrants}
+
+// kinds returns those of the Feed's own namespace.
 func (f *Feed) kinds() []*streamKind {
-	kinds := []*streamKind{services, httpRoutes, referenceGrants}
+	kinds := slices.Clone(sharedKinds)
 	if !f.opts.WithoutEndpoints {
 		kinds = append(kinds, endpointSlices)
 	}
@@ -118,20 +130,20 @@ func (f *Feed) kinds() []*streamKind {
 	return kinds
 }
 
-// foreignKinds are those of a namespace that routes refer to: whatever routes are there, the Service is
-// not theirs.
+// foreignKinds are those of a namespace that routes refer to. Routes there do not matter, since a Service takes
+// routes of its own namespace alone.
 var foreignKinds = []*streamKind{referenceGrants, services, endpointSlices}
 
-// foreign are the namespaces that have to be read beside the Feed's own.
+// foreign returns the namespaces that have to be read beside the Feed's own.
 func (f *Feed) foreign() []string {
 	if f.opts.Namespace == "" {
 		return nil
 	}
-	return f.index.Foreign(f.index.opts.Parent)
+	return f.index.foreignOf(f.index.opts.Parent)
 }
 
-// follow opens the streams of foreign namespaces that routes refer to now, and closes the others.
-func (f *Feed) follow(ctx context.Context) {
+// followForeign opens the streams of foreign namespaces that routes refer to now, and closes the others.
+func (f *Feed) followForeign(ctx context.Context) {
 	wanted := f.foreign()
 	var gone []*stream
 	f.mu.Lock()
@@ -158,7 +170,7 @@ func (f *Feed) follow(ctx context.Context) {
 func (f *Feed) open(ctx context.Context, k *streamKind, namespace string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	key := streamKey{k.resource, namespace}
+	key := streamKey{k.Resource, namespace}
 	if f.streams[key] == nil && ctx.Err() == nil {
 		s := newStream(f, k, namespace)
 		f.streams[key] = s
@@ -166,50 +178,44 @@ func (f *Feed) open(ctx context.Context, k *streamKind, namespace string) {
 	}
 }
 
-// Synced says that the Index has all that is to be known: every resource has been listed that it reads
-// now. It becomes false again, for a moment, when a route begins to refer to another namespace.
-func (f *Feed) Synced() bool {
-	wanted := f.foreign()
+// HasSynced reports whether the Index has every object that there is to be read: every stream has been listed. It
+// becomes false again, for a moment, when a route begins to refer to another namespace.
+func (f *Feed) HasSynced() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, k := range f.kinds() {
-		if s := f.streams[streamKey{k.resource, f.opts.Namespace}]; s == nil || !s.synced.Load() {
-			return false
-		}
+	synced := func(kinds []*streamKind, namespace string) bool {
+		return !slices.ContainsFunc(kinds, func(k *streamKind) bool {
+			s := f.streams[streamKey{k.Resource, namespace}]
+			return s == nil || !s.hasSynced()
+		})
 	}
-	for _, namespace := range wanted {
-		for _, k := range foreignKinds {
-			if s := f.streams[streamKey{k.resource, namespace}]; s == nil || !s.synced.Load() {
-				return false
-			}
-		}
-	}
-	return true
+	// The routes come first: only when they are listed it is known which namespaces they refer to.
+	return synced(f.kinds(), f.opts.Namespace) &&
+		!slices.ContainsFunc(f.foreign(), func(namespace string) bool { return !synced(foreignKinds, namespace) })
 }
 
-// Changed receives when Synced may have become true. Events meanwhile are one.
+// Changed receives when HasSynced may have become true. Several events may be received as one.
 func (f *Feed) Changed() <-chan struct{} { return f.changed }
 
-// Resources tells of each resource that is read whether all of it is known, and how often it could not
-// be listed or watched.
-func (f *Feed) Resources() map[string]ResourceState {
+// Resources returns the resources that are read, and whether each is listed in all its namespaces.
+func (f *Feed) Resources() map[string]bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	out := map[string]ResourceState{}
+	listed := map[string]bool{}
 	for key, s := range f.streams {
-		state, seen := out[key.resource]
-		state.Synced = s.synced.Load() && (state.Synced || !seen)
-		state.Failures += s.failures.Load()
-		out[key.resource] = state
+		before, seen := listed[key.resource]
+		listed[key.resource] = s.hasSynced() && (before || !seen)
 	}
-	return out
+	return listed
 }
 
-// ResourceState is what a Feed knows of its streams of one resource.
-type ResourceState struct {
-	Synced   bool
-	Failures uint64
+// Failures returns, by resource, how many lists and watches could not begin, and how many objects could not be read.
+func (f *Feed) Failures() map[string]uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	failures := map[string]uint64{}
+	for key, s := range f.streams {
+		failures[key.resource] += s.failures.Load()
+	}
+	return failures
 }
-
-// remind is how often a failure that stays is logged.
-const remind = time.Minute

@@ -74,7 +74,7 @@ func gatewayAPI(t *testing.T) *feedtest.API {
 
 func feeding(t *testing.T, api *feedtest.API, options Options, opts FeedOptions, manifests ...string) *fed {
 	f := unfed(t, api, options, opts, manifests...)
-	f.doubtAgain = f.doubt
+	f.goneAfter = f.missingAfter
 	f.run(t)
 	return f
 }
@@ -107,7 +107,7 @@ func proxied(t *testing.T, api *feedtest.API, manifests ...string) *fed {
 // known waits until everything is known.
 func (f *fed) known(t *testing.T) {
 	t.Helper()
-	eventually(t, "synced", f.Synced)
+	eventually(t, "synced", f.HasSynced)
 }
 
 func (f *fed) put(t *testing.T, manifests ...string) {
@@ -159,8 +159,11 @@ func TestFeedFollows(t *testing.T) {
 	assert.True(t, f.HasOrigin(name("httpbin")))
 	f.api.Delete(t, "v1", "Service", "shop", "httpbin")
 	eventually(t, "the Service goes", func() bool { return f.Table(name("httpbin")) == nil })
+	for resource, failures := range f.Failures() {
+		assert.Zero(t, failures, resource)
+	}
 	for resource, state := range f.Resources() {
-		assert.Equal(t, ResourceState{Synced: true}, state, resource)
+		assert.True(t, state, resource)
 	}
 }
 
@@ -176,7 +179,7 @@ func TestFeedFollowsTheCRD(t *testing.T) {
 	eventually(t, "a route", routed)
 	f.api.Drop(routesPath)
 	eventually(t, "no route", func() bool { return !routed() })
-	assert.True(t, f.Synced())
+	assert.True(t, f.HasSynced())
 	assert.Empty(t, f.log.with("httproutes"), "a kind that is not there is nothing to talk about")
 }
 
@@ -189,7 +192,7 @@ func TestFeedOfOneParent(t *testing.T) {
 	f.known(t)
 	assert.Equal(t, []Name{name("httpbin")}, attached(f.Index))
 	assert.Nil(t, f.Table(name("second")))
-	assert.Empty(t, f.Foreign(name("httpbin")), "what the other Service's route refers to is not read")
+	assert.Empty(t, f.foreignOf(name("httpbin")), "what the other Service's route refers to is not read")
 	assert.True(t, routed(f.Table(name("httpbin"))))
 }
 
@@ -260,7 +263,7 @@ func TestFeedDoubts(t *testing.T) {
 		serviceOf("httpbin", wellknown.Enabled, "http:8000->80"), routeOf("httpbin", parent, foreignRule),
 		grantOf("other/shop", "{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}", `{group: "", kind: Service}`),
 		serviceOf("other/v1", "", "http:80"), sliceOf("other/v1-a", "v1", "http:80", "10.9.0.1"))
-	require.Greater(t, f.doubtAgain, 5*time.Second)
+	require.Greater(t, f.goneAfter, 5*time.Second)
 	f.run(t)
 	f.known(t)
 	before := f.Table(name("httpbin"))
@@ -288,20 +291,20 @@ func TestFeedOutage(t *testing.T) {
 	eventually(t, "said by who waits", func() bool {
 		return len(second.log.with("waiting until it can be read", "httproutes", "the test says 500")) > 0
 	})
-	assert.False(t, second.Synced())
+	assert.False(t, second.HasSynced())
 	assert.Equal(t, before, f.Table(name("httpbin")))
-	assert.True(t, f.Synced())
+	assert.True(t, f.HasSynced())
 
 	f.put(t, sliceOf("httpbin-v1-a", "httpbin-v1", "http:80", "10.1.0.7"))
 	f.api.Delete(t, "v1", "Service", "shop", "httpbin-v2")
 	api.Refuse("/", 0)
 	for _, x := range []*fed{f, second} {
 		eventually(t, "made up for", func() bool {
-			return x.Synced() && x.backends("shop/httpbin-v1") == "10.1.0.7:80|" && x.backends("shop/httpbin-v2") == "none"
+			return x.HasSynced() && x.backends("shop/httpbin-v1") == "10.1.0.7:80|" && x.backends("shop/httpbin-v2") == "none"
 		})
 	}
 	assert.NotEmpty(t, f.log.with("Reading again"))
-	assert.NotZero(t, f.Resources()["services"].Failures)
+	assert.NotZero(t, f.Failures()["services"])
 }
 
 // In its own namespace a missing right is no answer: what is known stays, and who knows nothing waits.
@@ -311,7 +314,7 @@ func TestFeedWaitsForItsRights(t *testing.T) {
 	api.Refuse("/apis/gateway.networking.k8s.io/v1/namespaces/shop/httproutes", http.StatusForbidden)
 	f := proxied(t, api, tutorial)
 	eventually(t, "said", func() bool { return len(f.log.with("waiting until it can be read", "httproutes", "shop")) > 0 })
-	require.Never(t, f.Synced, 2*time.Second, 50*time.Millisecond)
+	require.Never(t, f.HasSynced, 2*time.Second, 50*time.Millisecond)
 	api.Refuse("/apis/gateway.networking.k8s.io/v1/namespaces/shop/httproutes", 0)
 	f.known(t)
 	api.Refuse("/apis/gateway.networking.k8s.io/v1/namespaces/shop/httproutes", http.StatusForbidden)
@@ -355,7 +358,7 @@ func TestFeedOfTheWholeCluster(t *testing.T) {
 			for _, p := range attached(f.Index) {
 				got = append(got, p.String())
 			}
-			return f.Synced() && assert.ObjectsAreEqual(want, got)
+			return f.HasSynced() && assert.ObjectsAreEqual(want, got)
 		}
 	}
 	eventually(t, "one parent", parents("other/httpbin"))

@@ -224,8 +224,8 @@ func (x *Index) IsStale(name Name) bool {
 	return r != nil && r.stale()
 }
 
-// Foreign are the namespaces beside its own that the routes of a Service refer to.
-func (x *Index) Foreign(parent Name) []string {
+// foreignOf returns the namespaces beside its own that the routes of a Service refer to, sorted.
+func (x *Index) foreignOf(parent Name) []string {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	var found []string

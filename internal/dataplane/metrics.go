@@ -15,12 +15,14 @@ func (f *Feed) Describe(out chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector with the state of each resource that the Feed reads.
 func (f *Feed) Collect(out chan<- prometheus.Metric) {
-	for resource, state := range f.Resources() {
-		synced := 0.0
-		if state.Synced {
-			synced = 1
+	for resource, listed := range f.Resources() {
+		value := 0.0
+		if listed {
+			value = 1
 		}
-		out <- prometheus.MustNewConstMetric(syncedDesc, prometheus.GaugeValue, synced, resource)
-		out <- prometheus.MustNewConstMetric(failuresDesc, prometheus.CounterValue, float64(state.Failures), resource)
+		out <- prometheus.MustNewConstMetric(syncedDesc, prometheus.GaugeValue, value, resource)
+	}
+	for resource, failures := range f.Failures() {
+		out <- prometheus.MustNewConstMetric(failuresDesc, prometheus.CounterValue, float64(failures), resource)
 	}
 }

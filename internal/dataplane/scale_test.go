@@ -118,7 +118,7 @@ func TestScale(t *testing.T) {
 	require.Less(t, each, 5*time.Millisecond)
 	require.Less(t, used, 200.0)
 	// Asked for every change, whatever it is.
-	assert.Zero(t, testing.AllocsPerRun(100, func() { x.Foreign(name("httpbin")) }), "of routes that refer to no other namespace")
+	assert.Zero(t, testing.AllocsPerRun(100, func() { x.foreignOf(name("httpbin")) }), "of routes that refer to no other namespace")
 	runtime.KeepAlive(x)
 }
 

@@ -144,7 +144,7 @@ func (w *StatusWriter) write(ctx context.Context, name Name) error {
 	return w.patch(ctx, name, live, wanted)
 }
 
-var httpRouteResource = httpRoutes.at("v1").GroupResource()
+var httpRouteResource = feed.HTTPRoutes.At("v1").GroupResource()
 
 // liveRoute is what an HTTPRoute has beside its spec.
 type liveRoute struct {
@@ -160,7 +160,7 @@ type liveRoute struct {
 
 func (w *StatusWriter) request(verb string, name Name, subresources ...string) *rest.Request {
 	return w.client.Verb(verb).AbsPath(feed.GroupPath(routes.GatewayGroup, "v1")).SetHeader("Accept", runtime.ContentTypeJSON).
-		Namespace(name.Namespace).Resource(httpRoutes.resource).Name(name.Name).SubResource(subresources...)
+		Namespace(name.Namespace).Resource(feed.HTTPRoutes.Resource).Name(name.Name).SubResource(subresources...)
 }
 
 // get reads a route, nil if it is gone.
@@ -218,15 +218,12 @@ func (w *StatusWriter) patch(ctx context.Context, name Name, live *liveRoute, wa
 // needs the verb list as well.
 func (w *StatusWriter) Clear(ctx context.Context) error {
 	opts := metav1.ListOptions{Limit: feed.PageSize}
-	source := &feed.Raw{
-		Resource: feed.Resource{GroupVersionResource: httpRoutes.at("v1"), Client: w.client},
-		Convert: func(raw []byte) any {
-			var route struct {
-				Status json.RawMessage `json:"status"`
-			}
-			return json.Unmarshal(raw, &route) == nil && len(ours(route.Status)) > 0
-		},
-	}
+	source := feed.HTTPRoutes.Source(w.client, "v1", func(object any) any {
+		var route struct {
+			Status json.RawMessage `json:"status"`
+		}
+		return json.Unmarshal(object.(json.RawMessage), &route) == nil && len(ours(route.Status)) > 0
+	})
 	var failed []error
 	for {
 		page, err := source.List(ctx, "", opts)

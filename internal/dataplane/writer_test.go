@@ -33,7 +33,7 @@ func newWriting(t *testing.T, api *feedtest.API, manifests ...string) *writing {
 	f := feeding(t, api, Options{}, FeedOptions{WithoutEndpoints: true}, manifests...)
 	w := &writing{fed: f}
 	var err error
-	w.writer, err = NewStatusWriter(api.Config(), f.Index, f.Synced, f.log.logger())
+	w.writer, err = NewStatusWriter(api.Config(), f.Index, f.HasSynced, f.log.logger())
 	require.NoError(t, err)
 	w.run(t)
 	return w

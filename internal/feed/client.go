@@ -1,11 +1,12 @@
 package feed
 
-// The connection that feeds share.
+// The client that feeds share.
 
 import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -36,8 +37,8 @@ func NewClient(config *rest.Config, types ...func(*runtime.Scheme) error) (*Clie
 		}
 	}
 	config = rest.CopyConfig(config)
-	// Live reads are on the request path of admission: they must not queue behind each other.
-	// The API server has priority and fairness for that.
+	// Live reads are on the request path of admission, so they must not queue behind each other. The API
+	// server limits them by priority and fairness.
 	config.QPS, config.RateLimiter = -1, nil
 	config.Timeout = 0 // it would end watches
 	config.ContentType = runtime.ContentTypeProtobuf
@@ -67,26 +68,54 @@ func NewClient(config *rest.Config, types ...func(*runtime.Scheme) error) (*Clie
 // Close closes the connections.
 func (c *Client) Close() { c.dialer.CloseAll() }
 
-// Served is the first of the versions of a resource that the API server serves, "" if it serves none.
-func (c *Client) Served(ctx context.Context, group, resource string, versions []string) (string, error) {
-	for _, version := range versions {
-		var served metav1.APIResourceList
-		raw, err := c.Get().AbsPath(GroupPath(group, version)).
-			SetHeader("Accept", runtime.ContentTypeJSON).Do(ctx).Raw()
-		if apierrors.IsNotFound(err) {
-			continue
-		}
-		if err == nil {
-			err = unmarshal(raw, &served)
-		}
-		if err != nil {
-			return "", fmt.Errorf("discover %s/%s: %w", group, version, err)
-		}
-		for _, r := range served.APIResources {
-			if r.Name == resource {
-				return version, nil
-			}
+// Served returns the best version of a kind that the API server serves, "" if it serves none that mirrorgate
+// reads.
+func (c *Client) Served(ctx context.Context, k *Kind) (string, error) {
+	for _, version := range k.Versions {
+		if is, err := c.serves(ctx, k, version); err != nil {
+			return "", err
+		} else if is {
+			return version, nil
 		}
 	}
 	return "", nil
+}
+
+// ServedVersions returns all versions of a kind that the API server serves.
+func (c *Client) ServedVersions(ctx context.Context, k *Kind) (found []string, err error) {
+	var group metav1.APIGroup
+	if err := c.discover(ctx, "/apis/"+k.Group, &group); err != nil {
+		return nil, err
+	}
+	for _, v := range group.Versions {
+		is, err := c.serves(ctx, k, v.Version)
+		if err != nil {
+			return nil, err
+		}
+		if is {
+			found = append(found, v.Version)
+		}
+	}
+	return found, nil
+}
+
+func (c *Client) serves(ctx context.Context, k *Kind, version string) (bool, error) {
+	var served metav1.APIResourceList
+	err := c.discover(ctx, GroupPath(k.Group, version), &served)
+	return slices.ContainsFunc(served.APIResources, func(r metav1.APIResource) bool { return r.Name == k.Resource }), err
+}
+
+// discover reads a document of discovery; one that is not found stays empty.
+func (c *Client) discover(ctx context.Context, path string, into any) error {
+	raw, err := c.Get().AbsPath(path).SetHeader("Accept", runtime.ContentTypeJSON).Do(ctx).Raw()
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err == nil {
+		err = unmarshal(raw, into)
+	}
+	if err != nil {
+		return fmt.Errorf("discover %s: %w", path, err)
+	}
+	return nil
 }

@@ -1,5 +1,5 @@
-// Package feed keeps a model in step with an API server, without a store between: a reflector for each
-// resource converts objects as they come in and hands the records over.
+// Package feed keeps a model in step with an API server, without a store between: a reflector for each kind
+// converts objects into records as they arrive, and passes the records to the model.
 package feed
 
 import (
@@ -19,12 +19,12 @@ import (
 // 200 peaked 10 to 20 MB lower than pages of 500.
 const PageSize = 200
 
-// reconnect is how long a feed waits for an API server that was away. The default grows to a minute
-// within a few outages; until then no mirror moves.
+// reconnect is the backoff of a feed while the API server is away. The default grows to a minute within a few
+// outages; until then no mirror is parked or restored.
 var reconnect = wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 10, Cap: 3 * time.Second}
 
-// pagedListWatch lists in pages. A streamed list is as fast, but the size of its pieces is not ours to
-// choose: it peaked 20 MB higher.
+// pagedListWatch lists in pages. A streamed list is as fast, but the size of its pieces cannot be chosen: it
+// peaked 20 MB higher.
 type pagedListWatch struct{ cache.ListWatch }
 
 // IsWatchListSemanticsUnSupported tells the reflector not to stream lists.
@@ -32,31 +32,22 @@ func (*pagedListWatch) IsWatchListSemanticsUnSupported() bool { return true }
 
 // Feed is one reflector.
 type Feed struct {
-	// Source is what it reads from.
-	Source Source
 	synced atomic.Bool
 	stop   context.CancelFunc
 	done   chan struct{}
 }
 
-// Sink receives what a feed reads, from one goroutine.
-type Sink struct {
-	Set     func(*Item)
-	Remove  func(*Item)
-	Replace func([]*Item)
-}
-
-// Start runs a reflector over the objects of a namespace, "" for all, until ctx ends or the feed is
-// ended. name is the resource's, for the log.
+// Start runs a reflector over the objects of a namespace, "" for all, until ctx ends or End is called. name
+// is the resource's, for the log.
 func Start(ctx context.Context, log logr.Logger, name string, from Source, namespace string, to Sink) *Feed {
 	ctx, stop := context.WithCancel(ctx)
-	f := &Feed{Source: from, stop: stop, done: make(chan struct{})}
+	f := &Feed{stop: stop, done: make(chan struct{})}
 	lw := &pagedListWatch{cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
-			// Always the newest. With a limit, any version but "0" means exactly that
-			// one: a restarted API server, which has forgotten its events, would
-			// list what we know already, refuse to watch from there, and so on. And
-			// "0" ignores the limit, and may be older than what we knew before.
+			// Always list the newest version. With a limit, any version but "0" means exactly that
+			// one: a restarted API server, which has forgotten its events, would list the objects
+			// that are known already, refuse to watch from there, and so on. And "0" ignores the
+			// limit, and may be older than the objects known before.
 			opts.ResourceVersion = ""
 			return from.List(ctx, namespace, opts)
 		},
@@ -75,10 +66,10 @@ func Start(ctx context.Context, log logr.Logger, name string, from Source, names
 	return f
 }
 
-// Synced says that everything that was there has been handed over once.
-func (f *Feed) Synced() bool { return f.synced.Load() }
+// HasSynced reports whether every object that there was at the start has reached the sink.
+func (f *Feed) HasSynced() bool { return f.synced.Load() }
 
-// End stops the feed; nothing is handed over any more when it returns.
+// End stops the feed. No record reaches the sink after it returns.
 func (f *Feed) End() {
 	f.stop()
 	<-f.done
@@ -116,5 +107,5 @@ func (s *store) Replace(objs []any, _ string) error {
 	return nil
 }
 
-// Resync implements cache.ReflectorStore; there is nothing to send again.
+// Resync implements cache.ReflectorStore. It does nothing, since the store keeps no objects.
 func (s *store) Resync() error { return nil }

@@ -1,7 +1,7 @@
 package feed
 
-// Where records come from. Every source converts what the API server sends page by page and event by
-// event, so that reflectors never hold whole objects.
+// Sources of records. They convert the objects that the API server sends page by page and event by event, so
+// that reflectors never hold whole objects.
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
@@ -25,12 +26,16 @@ import (
 type Item struct {
 	metav1.TypeMeta
 	metav1.ObjectMeta
-	// Record is what the source made of the object; nil if there is no use for it.
+	// Record is made by the source from the object; nil if there is no use for the object.
 	Record any
 }
 
 // DeepCopyObject implements runtime.Object.
 func (i *Item) DeepCopyObject() runtime.Object { c := *i; return &c }
+
+func (i *Item) name() types.NamespacedName {
+	return types.NamespacedName{Namespace: i.Namespace, Name: i.Name}
+}
 
 // List is a page of a list.
 type List struct {
@@ -69,14 +74,14 @@ var (
 
 func init() { metav1.AddToGroupVersion(paramsScheme, paramsVersion) }
 
-// Resource is a resource at one version of its group.
-type Resource struct {
+// resource is a resource in one version of its group.
+type resource struct {
 	schema.GroupVersionResource
-	Client rest.Interface
+	client rest.Interface
 }
 
-func (r *Resource) get(namespace string) *rest.Request {
-	return r.Client.Get().AbsPath(GroupPath(r.Group, r.Version)).
+func (r *resource) get(namespace string) *rest.Request {
+	return r.client.Get().AbsPath(GroupPath(r.Group, r.Version)).
 		NamespaceIfScoped(namespace, namespace != "").Resource(r.Resource)
 }
 
@@ -88,17 +93,16 @@ func GroupPath(group, version string) string {
 	return "/apis/" + group + "/" + version
 }
 
-// Typed reads built-in kinds as protobuf.
-type Typed struct {
-	Resource
-	NewObject, NewList func() runtime.Object
-	// Convert makes a record of an object, and must not hold on to it.
-	Convert func(object any) any
+// typedSource reads built-in kinds as protobuf.
+type typedSource struct {
+	resource
+	object, list func() runtime.Object
+	convert      func(object any) any
 }
 
-// One reads one object; its record is nil if there is none.
-func (s *Typed) One(ctx context.Context, namespace, name string) (record any, err error) {
-	obj := s.NewObject()
+// one reads one object; its record is nil if there is none.
+func (s *typedSource) one(ctx context.Context, namespace, name string) (record any, err error) {
+	obj := s.object()
 	err = s.get(namespace).Name(name).Do(ctx).Into(obj)
 	if apierrors.IsNotFound(err) {
 		return nil, nil
@@ -106,45 +110,44 @@ func (s *Typed) One(ctx context.Context, namespace, name string) (record any, er
 	if err != nil {
 		return nil, err
 	}
-	return s.Convert(obj), nil
+	return s.convert(obj), nil
 }
 
 // List implements Source.
-func (s *Typed) List(ctx context.Context, namespace string, opts metav1.ListOptions) (*List, error) {
-	list := s.NewList()
+func (s *typedSource) List(ctx context.Context, namespace string, opts metav1.ListOptions) (*List, error) {
+	list := s.list()
 	if err := s.get(namespace).SpecificallyVersionedParams(&opts, paramsCodec, paramsVersion).Do(ctx).Into(list); err != nil {
 		return nil, err
 	}
-	return convertList(list, s.Convert)
+	return convertList(list, s.convert)
 }
 
 // Watch implements Source.
-func (s *Typed) Watch(ctx context.Context, namespace string, opts metav1.ListOptions) (watch.Interface, error) {
+func (s *typedSource) Watch(ctx context.Context, namespace string, opts metav1.ListOptions) (watch.Interface, error) {
 	opts.Watch = true
 	w, err := s.get(namespace).SpecificallyVersionedParams(&opts, paramsCodec, paramsVersion).Watch(ctx)
-	return convertWatch(w, err, s.Convert)
+	return convertWatch(w, err, s.convert)
 }
 
-// Metadata reads objects of which only the metadata matters.
-type Metadata struct {
-	Client metadata.Getter
-	// Convert makes a record of a *metav1.PartialObjectMetadata, and must not hold on to it.
-	Convert func(object any) any
+// metadataSource reads objects of which only the metadata matters.
+type metadataSource struct {
+	client  metadata.Getter
+	convert func(object any) any
 }
 
 // List implements Source.
-func (s *Metadata) List(ctx context.Context, namespace string, opts metav1.ListOptions) (*List, error) {
-	list, err := s.Client.Namespace(namespace).List(ctx, opts)
+func (s *metadataSource) List(ctx context.Context, namespace string, opts metav1.ListOptions) (*List, error) {
+	list, err := s.client.Namespace(namespace).List(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
-	return convertList(list, s.Convert)
+	return convertList(list, s.convert)
 }
 
 // Watch implements Source.
-func (s *Metadata) Watch(ctx context.Context, namespace string, opts metav1.ListOptions) (watch.Interface, error) {
-	w, err := s.Client.Namespace(namespace).Watch(ctx, opts)
-	return convertWatch(w, err, s.Convert)
+func (s *metadataSource) Watch(ctx context.Context, namespace string, opts metav1.ListOptions) (watch.Interface, error) {
+	w, err := s.client.Namespace(namespace).Watch(ctx, opts)
+	return convertWatch(w, err, s.convert)
 }
 
 func convertList(list runtime.Object, convert func(any) any) (*List, error) {
@@ -206,22 +209,19 @@ func (d *objectDecoder) Decode() (watch.EventType, runtime.Object, error) {
 // Close implements watch.Decoder.
 func (d *objectDecoder) Close() { d.inner.Stop() }
 
-// Raw reads custom resources as JSON, straight into records: no Go types of foreign APIs and no maps
+// rawSource reads custom resources as JSON, straight into records: no Go types of foreign APIs and no maps
 // in between.
-type Raw struct {
-	Resource
-	// Convert makes a record of an object, and must not hold on to the bytes.
-	Convert func(raw []byte) any
-	// Failed, if set, gets to know why a list or a watch could not begin.
-	Failed func(error)
+type rawSource struct {
+	resource
+	convert func(raw []byte) any
 }
 
 // List implements Source.
-func (s *Raw) List(ctx context.Context, namespace string, opts metav1.ListOptions) (*List, error) {
+func (s *rawSource) List(ctx context.Context, namespace string, opts metav1.ListOptions) (*List, error) {
 	result := s.get(namespace).SetHeader("Accept", runtime.ContentTypeJSON).
 		SpecificallyVersionedParams(&opts, paramsCodec, paramsVersion).Do(ctx)
-	if err := result.Error(); err != nil { // with the API server's own words, which Raw leaves out
-		return nil, s.failed(err)
+	if err := result.Error(); err != nil { // with the API server's message, which Raw leaves out
+		return nil, err
 	}
 	raw, err := result.Raw()
 	if err != nil {
@@ -246,24 +246,17 @@ func (s *Raw) List(ctx context.Context, namespace string, opts metav1.ListOption
 }
 
 // Watch implements Source.
-func (s *Raw) Watch(ctx context.Context, namespace string, opts metav1.ListOptions) (watch.Interface, error) {
+func (s *rawSource) Watch(ctx context.Context, namespace string, opts metav1.ListOptions) (watch.Interface, error) {
 	opts.Watch = true
 	body, err := s.get(namespace).SetHeader("Accept", runtime.ContentTypeJSON).
 		SpecificallyVersionedParams(&opts, paramsCodec, paramsVersion).Stream(ctx)
 	if err != nil {
-		return nil, s.failed(err)
+		return nil, err
 	}
 	return newStream(&rawDecoder{body: body, json: json.NewDecoder(body), source: s}), nil
 }
 
-func (s *Raw) failed(err error) error {
-	if s.Failed != nil {
-		s.Failed(err)
-	}
-	return err
-}
-
-func (s *Raw) item(raw []byte) (*Item, error) {
+func (s *rawSource) item(raw []byte) (*Item, error) {
 	var o struct {
 		Metadata struct {
 			Namespace       string `json:"namespace"`
@@ -274,7 +267,7 @@ func (s *Raw) item(raw []byte) (*Item, error) {
 	if err := unmarshal(raw, &o); err != nil {
 		return nil, fmt.Errorf("read %s: %w", s.GroupVersionResource.Resource, err)
 	}
-	return &Item{Record: s.Convert(raw), ObjectMeta: metav1.ObjectMeta{
+	return &Item{Record: s.convert(raw), ObjectMeta: metav1.ObjectMeta{
 		Namespace: o.Metadata.Namespace, Name: o.Metadata.Name, ResourceVersion: o.Metadata.ResourceVersion,
 	}}, nil
 }
@@ -283,7 +276,7 @@ func (s *Raw) item(raw []byte) (*Item, error) {
 type rawDecoder struct {
 	body   io.ReadCloser
 	json   *json.Decoder
-	source *Raw
+	source *rawSource
 }
 
 // Decode implements watch.Decoder.
@@ -316,4 +309,24 @@ func (d *rawDecoder) Close() { _ = d.body.Close() }
 
 func unmarshal(raw []byte, into any) error {
 	return kjson.UnmarshalCaseSensitivePreserveInts(raw, into)
+}
+
+// Observed is a Source that reports how each list and each watch began: err is nil for one that did.
+type Observed struct {
+	Source
+	Began func(ctx context.Context, err error)
+}
+
+// List implements Source.
+func (o *Observed) List(ctx context.Context, namespace string, opts metav1.ListOptions) (*List, error) {
+	list, err := o.Source.List(ctx, namespace, opts)
+	o.Began(ctx, err)
+	return list, err
+}
+
+// Watch implements Source.
+func (o *Observed) Watch(ctx context.Context, namespace string, opts metav1.ListOptions) (watch.Interface, error) {
+	w, err := o.Source.Watch(ctx, namespace, opts)
+	o.Began(ctx, err)
+	return w, err
 }

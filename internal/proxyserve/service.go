@@ -152,7 +152,7 @@ func (p *serviceProxy) step(now time.Time) (after time.Duration) {
 // hold reports whether the table that is served should stay as it is for lack of objects, and for how
 // long; 0 is until something changes.
 func (p *serviceProxy) hold(now time.Time) (rest time.Duration, hold bool) {
-	if p.feed.Synced() {
+	if p.feed.HasSynced() {
 		p.incompleteSince = time.Time{}
 		return 0, false
 	}

@@ -14,16 +14,17 @@ type clusterMetrics struct {
 }
 
 var (
-	mirrorsDesc = prometheus.NewDesc("mirrorgate_mirrors", "Mirrors in the cluster's routes, by kind of route and state (active, parked).", []string{"kind", "state"}, nil)
-	syncedDesc  = prometheus.NewDesc("mirrorgate_cache_synced", "1 when all objects of a kind have been listed, by kind.", []string{"kind"}, nil)
-	objectsDesc = prometheus.NewDesc("mirrorgate_cache_objects", "Objects cached, by kind.", []string{"kind"}, nil)
+	mirrorsDesc     = prometheus.NewDesc("mirrorgate_mirrors", "Mirrors in the cluster's routes, by kind of route and state (active, parked).", []string{"kind", "state"}, nil)
+	syncedDesc      = prometheus.NewDesc("mirrorgate_cache_synced", "1 when all objects of a kind have been listed, by kind.", []string{"kind"}, nil)
+	unsupportedDesc = prometheus.NewDesc("mirrorgate_crd_unsupported", "1 if the API server serves a kind in none but versions that mirrorgate does not read, so that its objects are left alone, by kind.", []string{"kind"}, nil)
+	objectsDesc     = prometheus.NewDesc("mirrorgate_cache_objects", "Objects cached, by kind.", []string{"kind"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (c clusterMetrics) Describe(out chan<- *prometheus.Desc) {
-	out <- mirrorsDesc
-	out <- syncedDesc
-	out <- objectsDesc
+	for _, desc := range []*prometheus.Desc{mirrorsDesc, syncedDesc, unsupportedDesc, objectsDesc} {
+		out <- desc
+	}
 }
 
 // Collect implements prometheus.Collector.
@@ -39,11 +40,17 @@ func (c clusterMetrics) Collect(out chan<- prometheus.Metric) {
 	for kind, n := range counts.Objects {
 		gauge(objectsDesc, float64(n), kind.String())
 	}
-	for kind, synced := range c.cluster.Synced() {
-		value := 0.0
-		if synced {
-			value = 1
-		}
-		gauge(syncedDesc, value, kind)
+	for kind, synced := range c.cluster.Resources() {
+		gauge(syncedDesc, toFloat(synced), kind)
 	}
+	for kind, unsupported := range c.cluster.Unsupported() {
+		gauge(unsupportedDesc, toFloat(unsupported), kind)
+	}
+}
+
+func toFloat(value bool) float64 {
+	if value {
+		return 1
+	}
+	return 0
 }

@@ -30,18 +30,18 @@ type noMesh struct {
 }
 
 // hasSynced reports whether everything that Services are decided by is known.
-func (n *noMesh) hasSynced() bool { return n == nil || n.feed.Synced() }
+func (n *noMesh) hasSynced() bool { return n == nil || n.feed.HasSynced() }
 
 // parents answers about Services with proxies once everything is known.
 func (n *noMesh) parents() dataplane.Synced {
-	return dataplane.Synced{Index: n.index, HasSynced: n.feed.Synced}
+	return dataplane.Synced{Index: n.index, HasSynced: n.feed.HasSynced}
 }
 
 // assembleNoMesh adds the parts that every replica needs: the model, and the webhook of Services.
 func (p *Process) assembleNoMesh(counted *webhook.Metrics) error {
 	n := &noMesh{index: dataplane.NewIndex(dataplane.Options{})}
 	var err error
-	opts := dataplane.FeedOptions{WithoutEndpoints: true, WithProxies: true}
+	opts := dataplane.FeedOptions{WithoutEndpoints: true, WithProxies: true, Shared: p.cluster}
 	if n.feed, err = dataplane.NewFeed(p.config, n.index, p.log.WithName("proxies"), opts); err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (p *Process) intercepting(recorder events.EventRecorder) ([]loop, error) {
 		return nil, nil
 	}
 	n := p.noMesh
-	status, err := dataplane.NewStatusWriter(p.config, n.index, n.feed.Synced, p.log.WithName("status"))
+	status, err := dataplane.NewStatusWriter(p.config, n.index, n.feed.HasSynced, p.log.WithName("status"))
 	if err != nil {
 		return nil, err
 	}

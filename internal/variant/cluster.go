@@ -4,20 +4,16 @@ package variant
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 
@@ -27,62 +23,50 @@ import (
 // maxPages bounds a live list.
 const maxPages = 25
 
-var (
-	errNotServed    = errors.New("its CustomResourceDefinition is there, but it is not served yet")
-	errTooManyItems = errors.New("more objects than one decision may read")
-)
+var errNotServed = errors.New("its CustomResourceDefinition is there, but it is not served yet")
 
-// builtins make empty objects and lists of the kinds that every cluster has.
-var builtins = map[Kind]struct{ object, list func() runtime.Object }{
-	KindService:       {func() runtime.Object { return &corev1.Service{} }, func() runtime.Object { return &corev1.ServiceList{} }},
-	KindDeployment:    {func() runtime.Object { return &appsv1.Deployment{} }, func() runtime.Object { return &appsv1.DeploymentList{} }},
-	KindStatefulSet:   {func() runtime.Object { return &appsv1.StatefulSet{} }, func() runtime.Object { return &appsv1.StatefulSetList{} }},
-	KindDaemonSet:     {func() runtime.Object { return &appsv1.DaemonSet{} }, func() runtime.Object { return &appsv1.DaemonSetList{} }},
-	KindReplicaSet:    {func() runtime.Object { return &appsv1.ReplicaSet{} }, func() runtime.Object { return &appsv1.ReplicaSetList{} }},
-	KindEndpointSlice: {func() runtime.Object { return &discoveryv1.EndpointSlice{} }, func() runtime.Object { return &discoveryv1.EndpointSliceList{} }},
-}
-
-// Cluster feeds an Index from an API server, and reads from it past the Index.
+// Cluster feeds an Index from an API server, and reads from it past the Index. It lists and watches each kind
+// once, also for the consumers that are attached.
 type Cluster struct {
 	index  *Index
 	log    logr.Logger
 	client *feed.Client
-	// wake tells the manager that CustomResourceDefinitions changed.
+	// wake makes followCRDs reconcile every optional kind.
 	wake chan struct{}
+	// attached are the consumers beside the Index.
+	attached map[*feed.Kind][]feed.Consumer
 
 	mu    sync.Mutex
-	feeds map[Kind]*versioned
+	feeds map[Kind]*kindFeed
 	crds  *feed.Feed
-	// optional is what is known of the kinds that a CustomResourceDefinition brings.
-	optional map[Kind]presence
-	ready    bool
+	// optional is the state of the kinds that come from a CustomResourceDefinition.
+	optional map[Kind]crdState
+	synced   bool
 }
 
-// presence is what is known of an optional kind.
-type presence struct {
-	// installed is set when its CustomResourceDefinition is there.
-	installed bool
-	// unserved is set when the API server serves no version that we understand.
-	unserved bool
-	// stale is set when the served versions have to be looked up, after tries
-	// times since the CustomResourceDefinition changed.
-	stale bool
-	tries int
+// kindFeed is the feed of a kind, with the API version that it reads and a source for live reads.
+type kindFeed struct {
+	*feed.Feed
+	version string
+	live    feed.Source
 }
 
-// NewCluster returns a Cluster that feeds index once started. It lists and
-// watches the kinds of the Index and CustomResourceDefinitions, and gets
-// Services.
+// NewCluster returns a Cluster that feeds index once started. It lists and watches the kinds of the Index and
+// CustomResourceDefinitions, and gets Services.
 func NewCluster(config *rest.Config, index *Index, log logr.Logger) (*Cluster, error) {
 	client, err := feed.NewClient(config, corev1.AddToScheme, appsv1.AddToScheme, discoveryv1.AddToScheme)
 	if err != nil {
 		return nil, err
 	}
 	return &Cluster{
-		index: index, log: log, client: client,
-		wake:  make(chan struct{}, 1),
-		feeds: map[Kind]*versioned{}, optional: map[Kind]presence{},
+		index: index, log: log, client: client, wake: make(chan struct{}, 1), attached: map[*feed.Kind][]feed.Consumer{},
+		feeds: map[Kind]*kindFeed{}, optional: map[Kind]crdState{},
 	}, nil
+}
+
+// Attach adds a consumer of a kind of the Index. It must be called before Start.
+func (c *Cluster) Attach(k *feed.Kind, consumer feed.Consumer) {
+	c.attached[k] = append(c.attached[k], consumer)
 }
 
 // Start feeds the Index until ctx ends. It blocks, and leaves nothing running.
@@ -101,48 +85,70 @@ func (c *Cluster) Start(ctx context.Context) error {
 	}()
 	c.mu.Lock()
 	for kind := range KindRollout {
-		c.feeds[kind] = c.startFeed(ctx, kind, kinds[kind].versions[0], c.builtin(kind))
+		c.feeds[kind] = c.startFeed(ctx, kind, kinds[kind].Versions[0])
 	}
-	crds := &feed.Metadata{Convert: fromObject, Client: c.client.Metadata.Resource(schema.GroupVersionResource{
-		Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions",
-	})}
-	c.crds = feed.Start(ctx, c.log, "customresourcedefinitions", crds, "", c.crdSink())
+	crds := feed.CRDs.Source(c.client, feed.CRDs.Versions[0], func(any) any { return nil })
+	c.crds = feed.Start(ctx, c.log, feed.CRDs.Resource, crds, "", c.crdSink())
 	c.mu.Unlock()
-	c.manage(ctx)
+	c.followCRDs(ctx)
 	return nil
 }
 
-// versioned is a feed with the API version that it reads.
-type versioned struct {
-	*feed.Feed
-	version string
-}
-
-func (c *Cluster) startFeed(ctx context.Context, kind Kind, version string, from feed.Source) *versioned {
-	return &versioned{feed.Start(ctx, c.log, kind.Resource(), from, "", c.index.sinkOf(kind)), version}
-}
-
-func (c *Cluster) builtin(kind Kind) feed.Source {
-	resource := kind.at(kinds[kind].versions[0])
-	if kind == KindPod {
-		return &feed.Metadata{Client: c.client.Metadata.Resource(resource), Convert: fromObject}
-	}
-	return &feed.Typed{
-		Resource:  feed.Resource{GroupVersionResource: resource, Client: c.client},
-		NewObject: builtins[kind].object, NewList: builtins[kind].list, Convert: fromObject,
+func (c *Cluster) startFeed(ctx context.Context, kind Kind, version string) *kindFeed {
+	all := c.consumer(kind)
+	from := c.noticeMissing(kind, kinds[kind].Source(c.client, version, all.Convert))
+	return &kindFeed{
+		Feed:    feed.Start(ctx, c.log, kind.Resource(), from, "", all.Sink),
+		version: version, live: c.source(kind, version),
 	}
 }
 
-// HasSynced tells whether the Index has known the whole cluster once: every
-// kind that was there at the start is listed. A CustomResourceDefinition that
-// comes later does not take that back, or its arrival would stop admission.
+// consumer returns the consumer of a kind that stands for the Index and everything that is attached.
+func (c *Cluster) consumer(kind Kind) feed.Consumer {
+	own := feed.Consumer{Convert: c.convert(kind), Sink: c.index.sinkOf(kind)}
+	return feed.Share(append([]feed.Consumer{own}, c.attached[kinds[kind]]...)...)
+}
+
+// source returns the source of records for the Index alone.
+func (c *Cluster) source(kind Kind, version string) feed.Source {
+	return c.noticeMissing(kind, kinds[kind].Source(c.client, version, c.convert(kind)))
+}
+
+// convert returns the function that makes records of a kind. An object that cannot be read has none, so that it
+// does not keep the others out.
+func (c *Cluster) convert(kind Kind) func(any) any {
+	return func(object any) any {
+		raw, isRaw := object.(json.RawMessage)
+		if !isRaw {
+			return fromObject(object)
+		}
+		var h header
+		var rec record
+		err := unmarshal(raw, &h)
+		if err == nil {
+			rec, err = c.index.parseKind(kind, &h, raw)
+		}
+		if err != nil {
+			c.log.Error(err, "Ignoring an object that cannot be read",
+				"kind", kind.String(), "namespace", h.Metadata.Namespace, "name", h.Metadata.Name)
+		}
+		if err != nil || rec == nil {
+			return nil
+		}
+		return rec
+	}
+}
+
+// HasSynced reports whether the Index has known the whole cluster once: every kind that was there at the start
+// is listed. A CustomResourceDefinition that comes later does not take that back, or its arrival would stop
+// admission.
 func (c *Cluster) HasSynced() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ready {
+	if c.synced {
 		return true
 	}
-	if c.crds == nil || !c.crds.Synced() {
+	if c.crds == nil || !c.crds.HasSynced() {
 		return false
 	}
 	for kind := range kindCount {
@@ -150,26 +156,26 @@ func (c *Cluster) HasSynced() bool {
 		if kind.Optional() && (!p.installed || p.unserved) {
 			continue
 		}
-		if f := c.feeds[kind]; f == nil || !f.Synced() {
+		if f := c.feeds[kind]; f == nil || !f.HasSynced() {
 			return false
 		}
 	}
-	c.ready = true
+	c.synced = true
 	return true
 }
 
-// Synced tells which resources are listed, of those that the cluster has.
-func (c *Cluster) Synced() map[string]bool {
+// Resources returns the resources that the cluster has, and whether each is listed.
+func (c *Cluster) Resources() map[string]bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	synced := map[string]bool{"customresourcedefinitions": c.crds != nil && c.crds.Synced()}
+	listed := map[string]bool{feed.CRDs.Resource: c.crds != nil && c.crds.HasSynced()}
 	for kind := range kindCount {
 		if !kind.Optional() || c.optional[kind].installed {
 			f := c.feeds[kind]
-			synced[kind.Resource()] = f != nil && f.Synced()
+			listed[kind.Resource()] = f != nil && f.HasSynced()
 		}
 	}
-	return synced
+	return listed
 }
 
 // Read implements Reader.
@@ -183,71 +189,10 @@ func (c *Cluster) Read(ctx context.Context, q Query) ([]any, error) {
 	case f == nil:
 		return nil, nil
 	}
-	if typed, ok := f.Source.(*feed.Typed); ok && q.Name != "" {
-		rec, err := typed.One(ctx, q.Namespace, q.Name)
-		if rec == nil || err != nil {
-			return nil, err
-		}
-		return []any{rec}, nil
-	}
-	return readPages(ctx, f.Source, q, maxPages)
+	return readPages(ctx, f.live, q, maxPages)
 }
 
-// readPages lists the records that answer a query, in so many pages at most.
-func readPages(ctx context.Context, from feed.Source, q Query, most int) ([]any, error) {
-	var found []any
-	opts := metav1.ListOptions{Limit: feed.PageSize, LabelSelector: q.Selector}
-	if q.Name != "" {
-		opts.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, q.Name).String()
-	}
-	for range most {
-		page, err := from.List(ctx, q.Namespace, opts)
-		if err != nil {
-			return nil, err
-		}
-		for _, it := range page.Items {
-			if it.Record != nil {
-				found = append(found, it.Record)
-			}
-		}
-		if page.Continue == "" {
-			return found, nil
-		}
-		opts.Continue = page.Continue
-	}
-	return nil, errTooManyItems
-}
-
-// Backoff of looking up the served versions of a kind. Discovery learns the
-// versions of a new CustomResourceDefinition one by one: a version that is not
-// the best is taken at once, and settled for after maxTries.
-const (
-	firstRetry = 200 * time.Millisecond
-	lastRetry  = 30 * time.Second
-	maxTries   = 5
-)
-
-// manage starts and ends the feeds of optional kinds until ctx ends.
-func (c *Cluster) manage(ctx context.Context) {
-	retry := time.NewTimer(0)
-	defer retry.Stop()
-	for delay := firstRetry; ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-c.wake:
-			delay = firstRetry
-		case <-retry.C:
-			delay = min(2*delay, lastRetry)
-		}
-		settled := true
-		for kind := KindRollout; kind < kindCount; kind++ {
-			if !c.reconcile(ctx, kind) {
-				settled = false
-			}
-		}
-		if !settled {
-			retry.Reset(delay)
-		}
-	}
+// readPages returns the records that answer a query, in at most this number of pages.
+func readPages(ctx context.Context, from feed.Source, q Query, pages int) ([]any, error) {
+	return feed.Read(ctx, from, feed.Selection{Namespace: q.Namespace, Name: q.Name, Labels: q.Selector}, pages)
 }

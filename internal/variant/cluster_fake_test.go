@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -87,7 +88,10 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (f *fakeAPI) list(w http.ResponseWriter, r *http.Request, objs []any) {
 	kind := "List"
 	switch {
-	case r.URL.Path == "/apis/gateway.networking.k8s.io/v1":
+	case r.URL.Path == "/apis/gateway.networking.k8s.io":
+		_ = json.NewEncoder(w).Encode(map[string]any{"kind": "APIGroup", "apiVersion": "v1", "versions": objs})
+		return
+	case r.URL.Path == "/apis/gateway.networking.k8s.io/v1", r.URL.Path == "/apis/gateway.networking.k8s.io/v1beta1":
 		_ = json.NewEncoder(w).Encode(map[string]any{"kind": "APIResourceList", "apiVersion": "v1", "resources": objs})
 		return
 	case strings.Contains(r.Header.Get("Accept"), "as=PartialObjectMetadataList"):
@@ -178,13 +182,18 @@ func fakeRoute(name string) map[string]any {
 
 func startFake(t *testing.T) (*fakeAPI, *Cluster, *Index) {
 	t.Helper()
+	return startFakeWith(t, logr.Discard())
+}
+
+func startFakeWith(t *testing.T, log logr.Logger) (*fakeAPI, *Cluster, *Index) {
+	t.Helper()
 	api := &fakeAPI{lists: map[string][]any{fakeCRDs: nil}, watchers: map[string][]chan map[string]any{}}
 	for kind := range KindRollout {
 		api.lists[feed.GroupPath(kind.Group(), "v1")+"/"+kind.Resource()] = nil
 	}
 	server := httptest.NewServer(api)
 	index := NewIndex(Options{})
-	c, err := NewCluster(&rest.Config{Host: server.URL}, index, logr.Discard())
+	c, err := NewCluster(&rest.Config{Host: server.URL}, index, log)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
@@ -205,7 +214,7 @@ func eventually(t *testing.T, what string, condition func() bool) {
 func TestFakeClusterFollowsACRD(t *testing.T) {
 	api, c, index := startFake(t)
 	eventually(t, "synced without any CRD", c.HasSynced)
-	assert.NotContains(t, c.Synced(), "httproutes")
+	assert.NotContains(t, c.Resources(), "httproutes")
 
 	broken := fakeRoute("shop/broken")
 	broken["spec"] = map[string]any{"rules": "irror"}
@@ -221,7 +230,7 @@ func TestFakeClusterFollowsACRD(t *testing.T) {
 	assert.True(t, c.HasSynced(), "a CRD that arrives later does not stop admission")
 
 	api.serve("/apis/gateway.networking.k8s.io/v1", map[string]any{"name": "httproutes"})
-	eventually(t, "routes are read", func() bool { return c.Synced()["httproutes"] })
+	eventually(t, "routes are read", func() bool { return c.Resources()["httproutes"] })
 	assert.NotNil(t, index.Route(key("one")))
 	assert.NotNil(t, index.Route(key("two")), "pages are followed")
 	assert.Nil(t, index.Route(key("broken")))
@@ -242,10 +251,47 @@ func TestFakeClusterFollowsACRD(t *testing.T) {
 	api.drop("/apis/gateway.networking.k8s.io/v1")
 	api.send(fakeCRDs, "DELETED", crd)
 	eventually(t, "records are dropped", func() bool { return index.Route(key("one")) == nil })
-	assert.NotContains(t, c.Synced(), "httproutes")
+	assert.NotContains(t, c.Resources(), "httproutes")
 	found, err := c.Read(t.Context(), Query{Kind: KindHTTPRoute})
 	require.NoError(t, err, "a kind that is not there has no objects")
 	assert.Empty(t, found)
+}
+
+// A kind that is served in none but versions that mirrorgate does not read is logged once, and stays a metric.
+func TestFakeClusterReportsUnsupportedVersions(t *testing.T) {
+	var mu sync.Mutex
+	var lines []string
+	log := funcr.New(func(_, args string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if strings.Contains(args, "Leaving custom resources alone") {
+			lines = append(lines, args)
+		}
+	}, funcr.Options{})
+	api, c, _ := startFakeWith(t, log)
+	eventually(t, "synced without any CRD", c.HasSynced)
+	assert.Empty(t, c.Unsupported())
+
+	api.serve("/apis/gateway.networking.k8s.io", map[string]any{"version": "v1beta1"})
+	api.serve("/apis/gateway.networking.k8s.io/v1beta1", map[string]any{"name": "httproutes"})
+	crd := object("apiextensions.k8s.io/v1", "CustomResourceDefinition", "/httproutes.gateway.networking.k8s.io", nil)
+	api.send(fakeCRDs, "ADDED", crd)
+	eventually(t, "it is unsupported", func() bool { return c.Unsupported()["HTTPRoute"] })
+	api.send(fakeCRDs, "MODIFIED", crd)
+	require.Never(t, func() bool { return !c.Unsupported()["HTTPRoute"] }, time.Second, 10*time.Millisecond)
+	mu.Lock()
+	require.Len(t, lines, 1)
+	assert.Contains(t, lines[0], `"kind"="HTTPRoute" "served"=["v1beta1"] "reads"=["v1"]`)
+	mu.Unlock()
+
+	api.serve("/apis/gateway.networking.k8s.io", map[string]any{"version": "v1"}, map[string]any{"version": "v1beta1"})
+	api.serve("/apis/gateway.networking.k8s.io/v1", map[string]any{"name": "httproutes"})
+	api.serve(fakeHTTP)
+	api.send(fakeCRDs, "MODIFIED", crd)
+	eventually(t, "it is read", func() bool { return c.Resources()["httproutes"] })
+	assert.Equal(t, map[string]bool{"HTTPRoute": false}, c.Unsupported())
+	api.send(fakeCRDs, "DELETED", crd)
+	eventually(t, "it is gone", func() bool { return len(c.Unsupported()) == 0 })
 }
 
 func TestFakeClusterReadsLive(t *testing.T) {

@@ -1,44 +1,62 @@
 package variant
 
-// Optional kinds: their feeds begin when a CustomResourceDefinition appears and
-// end when it goes, without a restart.
+// Optional kinds: their feeds begin when a CustomResourceDefinition appears and end when it goes, without a
+// restart.
 
 import (
 	"context"
 	"slices"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mirrorgate/mirrorgate/internal/feed"
 )
 
-// crdSink notes which CustomResourceDefinitions are there; any change of one
-// may be a change of its served versions.
+// crdState is the state of an optional kind.
+type crdState struct {
+	// installed is set while its CustomResourceDefinition exists.
+	installed bool
+	// unserved is set while the API server serves no version that mirrorgate reads, unsupported if it serves
+	// others.
+	unserved, unsupported bool
+	// stale is set when the served versions have to be looked up. tries counts the look-ups since the
+	// CustomResourceDefinition changed.
+	stale bool
+	tries int
+}
+
+// crdSink returns the sink of CustomResourceDefinitions. Any change of one may be a change of its served
+// versions.
 func (c *Cluster) crdSink() feed.Sink {
 	note := func(name string, installed bool) {
 		for kind := KindRollout; kind < kindCount; kind++ {
 			if kind.crd() == name {
 				installed = installed && !slices.Contains(c.index.opts.Without, kind.Group())
-				c.note(kind, func(p *presence) { *p = presence{installed: installed, stale: installed} })
+				c.note(kind, func(p *crdState) {
+					*p = crdState{installed: installed, stale: installed, unsupported: installed && p.unsupported}
+				})
 			}
 		}
 	}
-	return feed.Sink{
-		Set:    func(it *feed.Item) { note(it.Name, true) },
-		Remove: func(it *feed.Item) { note(it.Name, false) },
-		Replace: func(items []*feed.Item) {
-			names := map[string]bool{}
-			for _, it := range items {
-				names[it.Name] = true
-			}
-			for kind := KindRollout; kind < kindCount; kind++ {
-				note(kind.crd(), names[kind.crd()])
-			}
-		},
+	known := func() (names []types.NamespacedName) {
+		for kind := KindRollout; kind < kindCount; kind++ {
+			names = append(names, types.NamespacedName{Name: kind.crd()})
+		}
+		return names
 	}
+	return feed.NewSink(known, func(set []*feed.Item, gone []types.NamespacedName) {
+		for _, it := range set {
+			note(it.Name, true)
+		}
+		for _, name := range gone {
+			note(name.Name, false)
+		}
+	})
 }
 
-func (c *Cluster) note(kind Kind, change func(*presence)) {
+func (c *Cluster) note(kind Kind, change func(*crdState)) {
 	c.mu.Lock()
 	p := c.optional[kind]
 	change(&p)
@@ -50,42 +68,85 @@ func (c *Cluster) note(kind Kind, change func(*presence)) {
 	}
 }
 
-// reconcile brings the feed of a kind in line with its CustomResourceDefinition.
-// It returns false when that has to be tried again.
-func (c *Cluster) reconcile(ctx context.Context, kind Kind) bool {
+// Backoff of looking up the served versions of a kind. Discovery learns the versions of a new
+// CustomResourceDefinition one by one: a version that is not the best is read at once, and kept after maxTries.
+const (
+	firstRetry = 200 * time.Millisecond
+	lastRetry  = 30 * time.Second
+	maxTries   = 5
+)
+
+// followCRDs starts and ends the feeds of optional kinds until ctx ends.
+func (c *Cluster) followCRDs(ctx context.Context) {
+	retry := time.NewTimer(0)
+	defer retry.Stop()
+	for delay := firstRetry; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.wake:
+			delay = firstRetry
+		case <-retry.C:
+			delay = min(2*delay, lastRetry)
+		}
+		again := false
+		for kind := KindRollout; kind < kindCount; kind++ {
+			again = c.reconcile(ctx, kind) || again
+		}
+		if again {
+			retry.Reset(delay)
+		}
+	}
+}
+
+// reconcile brings the feed of a kind in line with its CustomResourceDefinition. It reports whether that has to
+// be done again.
+func (c *Cluster) reconcile(ctx context.Context, kind Kind) (again bool) {
 	p, f := c.begin(kind)
 	switch {
 	case !p.installed && f != nil:
 		c.log.Info("CustomResourceDefinition is gone", "name", kind.crd())
 		f.End()
 		c.setFeed(kind, nil)
-		c.index.replace(kind, nil)
-		return true
+		c.consumer(kind).Replace(nil)
+		return false
 	case !p.installed || !p.stale:
-		return true
+		return false
 	}
-	version, err := c.served(ctx, kind)
+	version, err := c.client.Served(ctx, kinds[kind])
 	if err != nil {
 		c.log.Error(err, "Cannot look up the served versions", "name", kind.crd())
 	}
-	if version == "" && err == nil && !p.unserved {
-		c.log.Info("Leaving custom resources alone: no version is served that mirrorgate works with", "name", kind.crd(), "versions", kinds[kind].versions)
-	}
-	settled := !c.settle(kind, version, err)
+	unsupported := version == "" && err == nil && c.unsupported(ctx, kind, p.unsupported)
+	again = c.noteServed(kind, version, unsupported, err)
 	if version == "" || (f != nil && f.version == version) {
-		return settled
+		return again
 	}
 	if f != nil {
 		f.End()
 	}
 	c.log.Info("Reading custom resources", "name", kind.crd(), "version", version)
-	c.setFeed(kind, c.startFeed(ctx, kind, version, c.raw(kind, version)))
-	return settled
+	c.setFeed(kind, c.startFeed(ctx, kind, version))
+	return again
 }
 
-// begin returns what is known of a kind. An event that comes in from now on
-// makes it stale again.
-func (c *Cluster) begin(kind Kind) (presence, *versioned) {
+// unsupported reports whether the API server serves a kind in other versions than those that mirrorgate reads,
+// and logs them when that is new. before is the last result, which stands when the versions cannot be read.
+func (c *Cluster) unsupported(ctx context.Context, kind Kind, before bool) bool {
+	others, err := c.client.ServedVersions(ctx, kinds[kind])
+	if err != nil {
+		c.log.Error(err, "Cannot look up the served versions", "name", kind.crd())
+		return before
+	}
+	if len(others) > 0 && !before {
+		c.log.Info("Leaving custom resources alone: the API server serves no version that mirrorgate reads",
+			"kind", kind.String(), "served", others, "reads", kinds[kind].Versions)
+	}
+	return len(others) > 0
+}
+
+// begin returns the state of a kind and its feed. An event that arrives from now on makes the state stale again.
+func (c *Cluster) begin(kind Kind) (crdState, *kindFeed) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before := c.optional[kind]
@@ -95,21 +156,24 @@ func (c *Cluster) begin(kind Kind) (presence, *versioned) {
 	return before, c.feeds[kind]
 }
 
-// settle notes the outcome of looking up the served versions of a kind.
-// It returns whether that has to be done again.
-func (c *Cluster) settle(kind Kind, version string, err error) bool {
+// noteServed notes the outcome of looking up the served versions of a kind. It reports whether that has to be
+// done again.
+func (c *Cluster) noteServed(kind Kind, version string, unsupported bool, err error) (again bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p := c.optional[kind]
 	p.tries++
 	p.unserved = version == "" && err == nil
-	best := version == kinds[kind].versions[0] || (version != "" && p.tries >= maxTries)
+	if err == nil {
+		p.unsupported = unsupported && p.installed
+	}
+	best := version == kinds[kind].Versions[0] || (version != "" && p.tries >= maxTries)
 	p.stale = p.stale || (p.installed && !best)
 	c.optional[kind] = p
 	return p.stale
 }
 
-func (c *Cluster) setFeed(kind Kind, f *versioned) {
+func (c *Cluster) setFeed(kind Kind, f *kindFeed) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if f == nil {
@@ -119,36 +183,29 @@ func (c *Cluster) setFeed(kind Kind, f *versioned) {
 	c.feeds[kind] = f
 }
 
-// served is the best version of a kind that the API server serves and we understand, "" when there is
-// none.
-func (c *Cluster) served(ctx context.Context, kind Kind) (string, error) {
-	return c.client.Served(ctx, kind.Group(), kind.Resource(), kinds[kind].versions)
+// Unsupported returns the optional kinds that the cluster has, and whether the API server serves each in none
+// but versions that mirrorgate does not read. Its objects are then left alone.
+func (c *Cluster) Unsupported() map[string]bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := map[string]bool{}
+	for kind, p := range c.optional {
+		if p.installed {
+			out[kind.String()] = p.unsupported
+		}
+	}
+	return out
 }
 
-// raw is the source of an optional kind.
-func (c *Cluster) raw(kind Kind, version string) feed.Source {
-	return &feed.Raw{
-		Resource: feed.Resource{GroupVersionResource: kind.at(version), Client: c.client},
-		Convert: func(raw []byte) any {
-			var h header
-			err := unmarshal(raw, &h)
-			if err == nil {
-				var rec record
-				if rec, err = c.index.parseKind(kind, &h, raw); err == nil && rec != nil {
-					return rec
-				}
-			}
-			if err != nil {
-				// One unreadable object must not keep the others out.
-				c.log.Error(err, "Ignoring an object that cannot be read",
-					"kind", kind.String(), "namespace", h.Metadata.Namespace, "name", h.Metadata.Name)
-			}
-			return nil
-		},
-		Failed: func(err error) {
-			if apierrors.IsNotFound(err) {
-				c.note(kind, func(p *presence) { p.stale = p.installed })
-			}
-		},
+// noticeMissing returns a source that looks up the served versions of an optional kind again when its resource
+// is not found.
+func (c *Cluster) noticeMissing(kind Kind, from feed.Source) feed.Source {
+	if !kind.Optional() {
+		return from
 	}
+	return &feed.Observed{Source: from, Began: func(_ context.Context, err error) {
+		if apierrors.IsNotFound(err) {
+			c.note(kind, func(p *crdState) { p.stale = p.installed })
+		}
+	}}
 }

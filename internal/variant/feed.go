@@ -3,36 +3,34 @@ package variant
 // From a feed into the Index.
 
 import (
+	"maps"
+	"slices"
+
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mirrorgate/mirrorgate/internal/feed"
 )
 
-// sinkOf writes the objects of a kind into the Index.
+// sinkOf returns the sink that writes the objects of a kind into the Index. An object without a record is
+// removed.
 func (i *Index) sinkOf(kind Kind) feed.Sink {
-	remove := func(it *feed.Item) {
-		i.update(func(t *touched) {
-			i.remove(kind, types.NamespacedName{Namespace: it.Namespace, Name: it.Name}, t)
-		})
+	known := func() []types.NamespacedName {
+		i.mu.RLock()
+		defer i.mu.RUnlock()
+		return slices.Collect(maps.Keys(i.objects[kind]))
 	}
-	return feed.Sink{
-		Remove: remove,
-		Set: func(it *feed.Item) {
-			rec, ok := it.Record.(record)
-			if !ok {
-				remove(it)
-				return
-			}
-			i.update(func(t *touched) { i.put(rec, t) })
-		},
-		Replace: func(items []*feed.Item) {
-			records := make([]record, 0, len(items))
-			for _, it := range items {
+	return feed.NewSink(known, func(set []*feed.Item, gone []types.NamespacedName) {
+		i.update(func(t *touched) {
+			for _, it := range set {
 				if rec, ok := it.Record.(record); ok {
-					records = append(records, rec)
+					i.put(rec, t)
+				} else {
+					i.remove(kind, types.NamespacedName{Namespace: it.Namespace, Name: it.Name}, t)
 				}
 			}
-			i.replace(kind, records)
-		},
-	}
+			for _, name := range gone {
+				i.remove(kind, name, t)
+			}
+		})
+	})
 }

@@ -4,12 +4,8 @@ package variant
 // the parser and the reflectors share.
 
 import (
-	"strings"
-
-	"k8s.io/apimachinery/pkg/runtime/schema"
-
+	"github.com/mirrorgate/mirrorgate/internal/feed"
 	"github.com/mirrorgate/mirrorgate/internal/route"
-	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // Kind is a kind of object that the Index models. It is a small number because
@@ -35,52 +31,31 @@ const (
 	kindCount
 )
 
-const appsGroup = "apps"
-
-type kindInfo struct {
-	name, group string
-	// versions are the API versions that we understand, best first. Routes are
-	// gated in v1 alone (matchPolicy Equivalent converts the others), so a route of
-	// a cluster without v1 must not be touched either.
-	versions []string
-}
-
-var kinds = [kindCount]kindInfo{
-	KindService:         {"Service", "", []string{"v1"}},
-	KindDeployment:      {"Deployment", appsGroup, []string{"v1"}},
-	KindStatefulSet:     {"StatefulSet", appsGroup, []string{"v1"}},
-	KindDaemonSet:       {"DaemonSet", appsGroup, []string{"v1"}},
-	KindReplicaSet:      {"ReplicaSet", appsGroup, []string{"v1"}},
-	KindPod:             {"Pod", "", []string{"v1"}},
-	KindEndpointSlice:   {"EndpointSlice", "discovery.k8s.io", []string{"v1"}},
-	KindRollout:         {"Rollout", wellknown.ArgoGroup, []string{"v1alpha1"}},
-	KindDestinationRule: {"DestinationRule", route.IstioGroup, []string{"v1", "v1beta1", "v1alpha3"}},
-	KindServiceEntry:    {"ServiceEntry", route.IstioGroup, []string{"v1", "v1beta1", "v1alpha3"}},
-	KindReferenceGrant:  {"ReferenceGrant", route.GatewayGroup, []string{"v1", "v1beta1"}},
-	KindHTTPRoute:       {"HTTPRoute", route.GatewayGroup, []string{"v1"}},
-	KindGRPCRoute:       {"GRPCRoute", route.GatewayGroup, []string{"v1"}},
-	KindVirtualService:  {"VirtualService", route.IstioGroup, []string{"v1"}},
+var kinds = [kindCount]*feed.Kind{
+	KindService:         feed.Services,
+	KindDeployment:      feed.Deployments,
+	KindStatefulSet:     feed.StatefulSets,
+	KindDaemonSet:       feed.DaemonSets,
+	KindReplicaSet:      feed.ReplicaSets,
+	KindPod:             feed.Pods,
+	KindEndpointSlice:   feed.EndpointSlices,
+	KindRollout:         feed.Rollouts,
+	KindDestinationRule: feed.DestinationRules,
+	KindServiceEntry:    feed.ServiceEntries,
+	KindReferenceGrant:  feed.ReferenceGrants,
+	KindHTTPRoute:       feed.HTTPRoutes,
+	KindGRPCRoute:       feed.GRPCRoutes,
+	KindVirtualService:  feed.VirtualServices,
 }
 
 // String returns the kind as the API spells it.
-func (k Kind) String() string { return kinds[k].name }
+func (k Kind) String() string { return kinds[k].Name }
 
 // Group returns the kind's API group, "" for the core group.
-func (k Kind) Group() string { return kinds[k].group }
+func (k Kind) Group() string { return kinds[k].Group }
 
-// Resource returns the plural, lower-case resource name.
-func (k Kind) Resource() string {
-	name := strings.ToLower(kinds[k].name)
-	if strings.HasSuffix(name, "y") {
-		return name[:len(name)-1] + "ies"
-	}
-	return name + "s"
-}
-
-// at is the kind's resource at a version.
-func (k Kind) at(version string) schema.GroupVersionResource {
-	return schema.GroupVersionResource{Group: k.Group(), Version: version, Resource: k.Resource()}
-}
+// Resource returns the resource name: the plural in lower case.
+func (k Kind) Resource() string { return kinds[k].Resource }
 
 // Optional tells whether a CustomResourceDefinition brings the kind, so that a
 // cluster may lack it.
@@ -93,7 +68,7 @@ func (k Kind) crd() string { return k.Resource() + "." + k.Group() }
 // fields we read are the same in all of them.
 func kindOf(group, name string) (Kind, bool) {
 	for k, info := range kinds {
-		if info.name == name && info.group == group {
+		if info.Name == name && info.Group == group {
 			return Kind(k), true
 		}
 	}

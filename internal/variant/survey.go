@@ -46,15 +46,15 @@ func NewSurvey(ctx context.Context, config *rest.Config, opts Options, log logr.
 	s.resolver = NewResolver(s.index, s, func() bool { return true })
 	for kind := range kindCount {
 		if !kind.Optional() {
-			s.sources[kind] = s.cluster.builtin(kind)
+			s.sources[kind] = s.cluster.source(kind, kinds[kind].Versions[0])
 			continue
 		}
-		version, err := s.cluster.served(ctx, kind)
+		version, err := s.cluster.client.Served(ctx, kinds[kind])
 		if err != nil {
 			return nil, err
 		}
 		if version != "" {
-			s.sources[kind] = s.cluster.raw(kind, version)
+			s.sources[kind] = s.cluster.source(kind, version)
 		}
 	}
 	if !slices.ContainsFunc(routeKinds, s.has) {
@@ -151,16 +151,8 @@ func (s *Survey) Resolve(ctx context.Context, doc *route.Route) (policy.Snapshot
 
 // Read implements Reader.
 func (s *Survey) Read(ctx context.Context, q Query) ([]any, error) {
-	from := s.sources[q.Kind]
-	if typed, ok := from.(*feed.Typed); ok && q.Name != "" {
-		rec, err := typed.One(ctx, q.Namespace, q.Name)
-		if rec == nil || err != nil {
-			return nil, err
-		}
-		return []any{rec}, nil
-	}
-	if from == nil {
+	if !s.has(q.Kind) {
 		return nil, nil
 	}
-	return readPages(ctx, from, q, maxPages)
+	return readPages(ctx, s.sources[q.Kind], q, maxPages)
 }

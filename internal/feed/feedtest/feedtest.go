@@ -1,5 +1,5 @@
-// Package feedtest is an API server of which a test says everything: what it has, what it refuses, and
-// when it is away. The real one refuses objects that a test may want, such as endpoints at loopback.
+// Package feedtest is an API server that a test controls: the objects that it has, the requests that it refuses,
+// and its outages. The real one refuses objects that a test may need, such as endpoints at loopback.
 package feedtest
 
 import (
@@ -31,6 +31,8 @@ type API struct {
 	refused  map[string]int
 	patched  []Patch
 	watchers map[*watcher]struct{}
+	lists    map[string]int // by path
+	watches  map[string]int // by path
 }
 
 type resource struct {
@@ -50,7 +52,7 @@ type Patch struct {
 
 // New returns an API server that serves Services, EndpointSlices and Namespaces.
 func New(t testing.TB) *API {
-	a := &API{served: map[string]*resource{}, refused: map[string]int{}, watchers: map[*watcher]struct{}{}}
+	a := &API{served: map[string]*resource{}, refused: map[string]int{}, watchers: map[*watcher]struct{}{}, lists: map[string]int{}, watches: map[string]int{}}
 	a.Server = httptest.NewUnstartedServer(a)
 	a.Start()
 	t.Cleanup(func() {
@@ -168,7 +170,14 @@ func (a *API) Patches() []Patch {
 	return slices.Clone(a.patched)
 }
 
-// Watched says whether somebody watches a resource, as in /api/v1/namespaces/shop/services.
+// Requests returns how often a resource, as in /api/v1/services, was listed and watched. The pages of a list are one.
+func (a *API) Requests(path string) (lists, watches int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.lists[path], a.watches[path]
+}
+
+// Watched reports whether a resource is watched, as in /api/v1/namespaces/shop/services.
 func (a *API) Watched(path string) bool {
 	path, namespace := split(path)
 	a.mu.Lock()
@@ -227,8 +236,10 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	switch {
 	case of == nil:
-		a.one(w, r, path, namespace)
-		a.mu.Unlock()
+		defer a.mu.Unlock()
+		if !a.discover(w, path) {
+			a.one(w, r, path, namespace)
+		}
 	case query.Get("watch") != "":
 		if version, _ := strconv.Atoi(query.Get("resourceVersion")); version < a.version && query.Get("resourceVersion") != "" {
 			a.mu.Unlock()
@@ -237,6 +248,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		watcher := &watcher{path, namespace, make(chan map[string]any, 10_000)}
 		a.watchers[watcher] = struct{}{}
+		a.watches[r.URL.Path]++
 		a.mu.Unlock()
 		watcher.serve(r.Context(), w)
 		a.mu.Lock()
@@ -244,8 +256,27 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.mu.Unlock()
 	default:
 		defer a.mu.Unlock()
+		if query.Get("continue") == "" {
+			a.lists[r.URL.Path]++
+		}
 		of.list(w, r, namespace, a.version)
 	}
+}
+
+// discover answers with the resources of a group's version, false for another path. a.mu is held.
+func (a *API) discover(w http.ResponseWriter, path string) bool {
+	var resources []metav1.APIResource
+	for at, r := range a.served {
+		if i := strings.LastIndex(at, "/"); at[:i] == path {
+			resources = append(resources, metav1.APIResource{Name: at[i+1:], Kind: r.kind})
+		}
+	}
+	if len(resources) == 0 {
+		return false
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(metav1.APIResourceList{TypeMeta: metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"}, APIResources: resources})
+	return true
 }
 
 func (w *watcher) serve(ctx context.Context, to http.ResponseWriter) {

@@ -45,7 +45,7 @@ func TestStatusWriter(t *testing.T) {
 	index := dataplane.NewIndex(dataplane.Options{})
 	feed, err := dataplane.NewFeed(env.Config(t), index, logr.Discard(), dataplane.FeedOptions{WithoutEndpoints: true})
 	require.NoError(t, err)
-	writer, err := dataplane.NewStatusWriter(env.Config(t), index, feed.Synced, logr.Discard())
+	writer, err := dataplane.NewStatusWriter(env.Config(t), index, feed.HasSynced, logr.Discard())
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 2)
