@@ -22,14 +22,7 @@ const (
 	exitAborted exitError = 3 // --drain-timeout passed with requests under way
 )
 
-func newProxy() *cobra.Command {
-	opts := proxyserve.DefaultOptions()
-	opts.Version = version
-	var check bool
-	cmd := &cobra.Command{
-		Use:   "proxy {--config FILE | --service NAME}",
-		Short: "Forward requests, and copy a percentage of them to a variant",
-		Long: `Proxy is the data plane for clusters and machines without a mesh: it forwards requests
+const proxyHelp = `Proxy is the data plane for clusters and machines without a mesh: it forwards requests
 to their primary by the rules of a file, and sends copies to variants. A copy never
 delays, fails or changes the primary's request: past its limits it is dropped and
 counted.
@@ -67,8 +60,17 @@ goes on serving and asks clients to reconnect; then it accepts nothing more, and
 requests under way have --drain-timeout to end. A second signal ends it at once.
 
 Exit codes: 0 everything ended well; 1 it could not start, or stopped serving;
-2 the file has problems; 3 requests were aborted after --drain-timeout.`,
-		Args: cobra.NoArgs,
+2 the file has problems; 3 requests were aborted after --drain-timeout.`
+
+func newProxy() *cobra.Command {
+	opts := proxyserve.DefaultOptions()
+	opts.Version = version
+	var check bool
+	cmd := &cobra.Command{
+		Use:   "proxy {--config FILE | --service NAME}",
+		Short: "Forward requests, and copy a percentage of them to a variant",
+		Long:  proxyHelp,
+		Args:  cobra.NoArgs,
 	}
 	f := cmd.Flags()
 	f.SortFlags = false

@@ -1,6 +1,6 @@
 package main
 
-// The verb for whoever asks why a route has no mirror.
+// The verb that answers why a route has no mirror.
 
 import (
 	"errors"
@@ -29,16 +29,15 @@ func newStatus() *cobra.Command {
 		Use:   "status [ROUTE]",
 		Short: "List the mirrors of a cluster: where each is, and why",
 		Long: `Status lists the mirrors of all routes of a namespace, or of one route, with the
-state of their variants, and tells whether each is where mirrorgate decides that it
-should be. ROUTE is NAME or KIND/NAME.
+state of their variants, and reports whether each is where mirrorgate's decision puts it. ROUTE is NAME or KIND/NAME.
 
   mirrorgate status -A
   mirrorgate status -n shop httproute/web -o json
 
-It only reads, and needs no more than the right to get and list in that namespace;
-what it may not read is Unknown. A mirror that is not as decided is moved within
-moments where mirrorgate serve runs; after --unready-grace where its variant has just
-become unready.
+It only reads, and needs no more than the right to get and list in that namespace; a
+variant that it may not read is Unknown. Where mirrorgate serve runs, it moves a mirror
+that is in the wrong place within moments, or after --unready-grace if the variant has
+just become unready.
 
 The exit code is 0 unless something could not be read.`,
 		Args: cobra.MaximumNArgs(1),
@@ -109,7 +108,7 @@ func showStatus(cmd *cobra.Command, opts *serveConfig, config *rest.Config, quer
 	return err
 }
 
-// namespacesOf tells which namespaces an installation as we ship it leaves alone.
+// namespacesOf knows the namespaces that an installation by the manifests leaves alone.
 func namespacesOf(config *rest.Config) (status.Namespaces, error) {
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {

@@ -1,7 +1,7 @@
 package demo
 
-// The play without a cluster: mirrorgate proxy as a process of its own, real requests
-// through it, and the access logs of both variants, as in Istio's task "Mirroring".
+// The play of the proxy alone: mirrorgate proxy as a process of its own, real requests through it, and the
+// access logs of both variants, as in Istio's task "Mirroring".
 
 import (
 	"context"
@@ -22,8 +22,7 @@ const (
 	shadowHost = "httpbin-shadow:8000"
 )
 
-// proxyStep is one thing that is done, the requests that follow, and what the logs of the
-// variants must hold of them.
+// proxyStep is a change, the requests that follow it, and how many of them the variants must log.
 type proxyStep struct {
 	title    string
 	mirror   string // the percentage, or empty without a mirror
@@ -47,7 +46,7 @@ func proxySteps() []proxyStep {
 	}
 }
 
-// proxyPlay is what the steps act on.
+// proxyPlay has the parts that the steps act on.
 type proxyPlay struct {
 	screen   *screen
 	timeout  time.Duration
@@ -107,7 +106,7 @@ func RunProxy(ctx context.Context, opts Options) (err error) {
 	return nil
 }
 
-// play does a step and compares what the variants logged with what they should have.
+// play does a step and checks how many requests the variants logged.
 func (p *proxyPlay) play(ctx context.Context, st *proxyStep) error {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
@@ -124,7 +123,7 @@ func (p *proxyPlay) play(ctx context.Context, st *proxyStep) error {
 		return err
 	}
 	if !st.unanswered {
-		if err := p.process.settled(ctx); err != nil {
+		if err := p.process.awaitCopies(ctx); err != nil {
 			return err
 		}
 	}

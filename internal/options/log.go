@@ -10,7 +10,7 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Log says how much a verb logs and how; its fields are the flags --log-level and --log-format.
+// Log configures the log of a verb; its fields are the flags --log-level and --log-format.
 type Log struct {
 	// Level is debug, info, warn or error.
 	Level string `json:"log-level,omitempty"`

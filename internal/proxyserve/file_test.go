@@ -87,13 +87,13 @@ func TestProxyPassesThrough(t *testing.T) {
 		return err == nil
 	}, 20*time.Second, 5*time.Millisecond)
 	in := bufio.NewReader(conn)
-	say := func(want string) {
+	expect := func(want string) {
 		t.Helper()
 		line, err := in.ReadString('\n')
 		require.NoError(t, err)
 		require.Equal(t, want, line)
 	}
-	say("db\n")
+	expect("db\n")
 	write("name: web, rules: [{backendRefs: [{name: web, port: 80}]}]")
 	require.Eventually(t, func() bool {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
@@ -104,7 +104,7 @@ func TestProxyPassesThrough(t *testing.T) {
 		return err == nil && line == "HTTP/1.1 200 OK\r\n"
 	}, 20*time.Second, 5*time.Millisecond)
 	fmt.Fprintln(conn, "still")
-	say("still\n")
+	expect("still\n")
 	require.NoError(t, conn.Close())
 	cancel()
 	assert.NoError(t, <-ended)
@@ -167,7 +167,7 @@ func secureClient(protocol string) *http.Client {
 	}}
 }
 
-// serves says by what protocol, and with which certificate.
+// serves returns the protocol of an answer, and the serial number of the certificate.
 func serves(ctx context.Context, client *http.Client, address string) string {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+address, http.NoBody)
 	if err != nil {
@@ -199,7 +199,7 @@ func writeCertificate(t *testing.T, dir string, serial int64) {
 	}
 }
 
-// ask waits until somebody listens, and returns the answer or what went wrong with it.
+// ask waits for a listener, and returns its answer or the error.
 func ask(ctx context.Context, address string) string {
 	client := http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()

@@ -1,7 +1,7 @@
 package proxyserve
 
-// The proxy of a Service as a process, against an API server of which the test says everything: a real
-// one refuses endpoints at loopback.
+// The proxy of a Service as a process, against an API server whose objects the test sets, because a real one
+// refuses endpoints at the loopback address.
 
 import (
 	"bufio"
@@ -142,7 +142,7 @@ func (f *inFront) ready(t *testing.T, status int) {
 	require.Eventually(t, func() bool { return f.readyz(t.Context()) == status }, 20*time.Second, 5*time.Millisecond, "/readyz becomes %d", status)
 }
 
-// greeter is a backend that says db and then sends back what comes.
+// greeter is a backend that sends "db" and then echoes.
 func greeter(t *testing.T) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -169,8 +169,8 @@ func webserver(t *testing.T, name string) string {
 	return s.Listener.Addr().String()
 }
 
-// The life of a proxy in front of a Service: it waits for Service and origin, passes through what has no
-// route, follows routes and endpoints as they come and go, and ends with notice.
+// The life of a proxy in front of a Service: it waits for Service and origin, passes ports without a
+// route through, follows routes and endpoints as they come and go, and ends with notice.
 func TestProxyService(t *testing.T) {
 	api := serviceAPI(t)
 	f := newInFront(t, api, 2*time.Second)
@@ -216,7 +216,7 @@ func TestProxyService(t *testing.T) {
 	api.Refuse("/", 0)
 	f.terminate()
 	f.ready(t, http.StatusServiceUnavailable)
-	assert.Equal(t, "routed: v2", f.ask(t.Context()), "whoever has not noticed is served")
+	assert.Equal(t, "routed: v2", f.ask(t.Context()), "clients that have not noticed are served")
 	f.pods(t, "v2", v1, db)
 	f.becomes(t, "routed: v1") // endpoints are followed to the end
 	_, err = io.WriteString(conn, "still\n")
@@ -229,8 +229,8 @@ func TestProxyService(t *testing.T) {
 	f.ended <- nil
 }
 
-// A route that begins to refer to another namespace is served when that has been read, and its requests
-// are answered by what was there before until then; of what may not be read nothing is waited for long.
+// A route that begins to refer to another namespace is served once that has been read; until then the table
+// before it answers. The wait for a namespace that may not be read is short.
 func TestProxyServiceHoldsATable(t *testing.T) {
 	api := serviceAPI(t)
 	f := newInFront(t, api, 0)

@@ -54,8 +54,8 @@ func (p *Process) assembleNoMesh(counted *webhook.Metrics) error {
 	)
 }
 
-// intercepting are the loops of --no-mesh: one runs proxies in front of Services, one writes into the
-// status of routes what became of them.
+// intercepting are the loops of --no-mesh: one runs proxies in front of Services, one writes the status of
+// their routes.
 func (p *Process) intercepting(recorder events.EventRecorder) ([]loop, error) {
 	if p.noMesh == nil {
 		return nil, nil
