@@ -7,9 +7,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"path"
-	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -45,21 +46,20 @@ func (l *local) cluster(state policy.State) (objects []*unstructured.Unstructure
 		}
 	}
 	for _, object := range objects {
-		if object.GetKind() != "Service" {
-			continue
-		}
+		selector, _, _ := unstructured.NestedStringMap(object.Object, "spec", "selector")
 		for _, pod := range pods {
+			if object.GetKind() != "Service" || !labels.SelectorFromSet(selector).Matches(labels.Set(pod.GetLabels())) {
+				continue
+			}
 			v, ready := l.one, true
-			if pod.GetName() == variantTwo+"-0" {
+			if strings.HasPrefix(pod.GetName(), variantTwo) {
 				v, ready = l.two, state == policy.Ready
 			}
-			selector, _, err := unstructured.NestedStringMap(object.Object, "spec", "selector")
+			slices, err := sliceOf(object, pod, v, ready)
 			if err != nil {
 				return nil, err
 			}
-			if labels.SelectorFromSet(selector).Matches(labels.Set(pod.GetLabels())) {
-				endpoints = append(endpoints, sliceOf(object, pod, v, ready))
-			}
+			endpoints = append(endpoints, slices...)
 		}
 	}
 	return append(append(objects, pods...), endpoints...), nil
@@ -78,24 +78,16 @@ func podOf(deployment *unstructured.Unstructured) *unstructured.Unstructured {
 }
 
 // sliceOf makes a pod an endpoint of a Service, at the address of the variant that plays it.
-func sliceOf(service, pod *unstructured.Unstructured, v *variant, ready bool) *unstructured.Unstructured {
-	_, text, _ := net.SplitHostPort(v.address)
-	port, _ := strconv.ParseInt(text, 10, 64)
-	slice := &unstructured.Unstructured{Object: map[string]any{
-		"addressType": "IPv4",
-		"ports":       []any{map[string]any{"name": "http", "port": port, "protocol": "TCP"}},
-		"endpoints": []any{map[string]any{
-			"addresses":  []any{"127.0.0.1"},
-			"conditions": map[string]any{"ready": ready},
-			"targetRef":  map[string]any{"kind": "Pod", "name": pod.GetName(), "namespace": metav1.NamespaceDefault},
-		}},
-	}}
-	slice.SetAPIVersion("discovery.k8s.io/v1")
-	slice.SetKind("EndpointSlice")
-	slice.SetNamespace(metav1.NamespaceDefault)
-	slice.SetName(service.GetName() + "-" + pod.GetName())
-	slice.SetLabels(map[string]string{"kubernetes.io/service-name": service.GetName()})
-	return slice
+func sliceOf(service, pod *unstructured.Unstructured, v *variant, ready bool) ([]*unstructured.Unstructured, error) {
+	_, port, _ := net.SplitHostPort(v.address)
+	return parse(fmt.Appendf(nil, `
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: %[1]s-%[2]s, namespace: default, labels: {kubernetes.io/service-name: %[1]s}}
+addressType: IPv4
+ports: [{name: http, port: %[3]s, protocol: TCP}]
+endpoints: [{addresses: [127.0.0.1], conditions: {ready: %[4]t}, targetRef: {kind: Pod, name: %[2]s, namespace: default}}]
+`, service.GetName(), pod.GetName(), port, ready))
 }
 
 // gateOf is the gate of a cluster with these objects.

@@ -11,6 +11,8 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/mirrorgate/mirrorgate/internal/proxy"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/config"
 )
@@ -18,9 +20,10 @@ import (
 // fileProxy is a proxy process with the file that it serves.
 type fileProxy struct {
 	*process
-	metrics *configMetrics
-	watcher *config.Watcher
-	current *config.Config
+	metrics   results
+	appliedAt prometheus.Gauge
+	watcher   *config.Watcher
+	current   *config.Config
 }
 
 // File serves c, which was read from opts.Config, and each later version of that file, until ctx ends and
@@ -33,7 +36,8 @@ func File(ctx context.Context, opts *Options, c *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	p := &fileProxy{process: common, metrics: newConfigMetrics(common.registry)}
+	p := &fileProxy{process: common}
+	p.metrics, p.appliedAt = newFileMetrics(p.registry)
 	defer func() { err = errors.Join(err, p.close()) }()
 	if p.watcher, err = config.NewWatcher(); err != nil {
 		return fmt.Errorf("watching files: %w", err)
@@ -68,6 +72,7 @@ func (p *fileProxy) apply(c *config.Config) error {
 	}
 	p.current = c
 	p.metrics.applied()
+	p.appliedAt.SetToCurrentTime()
 	for _, w := range c.Warnings {
 		p.log.Info("Warning", "file", p.opts.Config, "line", w.Line, "field", w.Path, "problem", w.Message)
 	}

@@ -21,45 +21,28 @@ func newResults(registry prometheus.Registerer, total prometheus.CounterOpts, va
 	return r
 }
 
-func (r results) applied() {
-	r.total.WithLabelValues("applied").Inc()
-	r.valid.Set(1)
-}
+func (r results) applied() { r.count("applied", 1) }
 
 // unchanged is also the result of a file that was repaired by taking a change back.
-func (r results) unchanged() {
-	r.total.WithLabelValues("unchanged").Inc()
-	r.valid.Set(1)
+func (r results) unchanged() { r.count("unchanged", 1) }
+
+func (r results) refused() { r.count("refused", 0) }
+
+func (r results) count(result string, valid float64) {
+	r.total.WithLabelValues(result).Inc()
+	r.valid.Set(valid)
 }
 
-func (r results) refused() {
-	r.total.WithLabelValues("refused").Inc()
-	r.valid.Set(0)
-}
-
-// configMetrics are the results of reading the file.
-type configMetrics struct {
-	results
-	appliedAt prometheus.Gauge
-}
-
-func newConfigMetrics(registry prometheus.Registerer) *configMetrics {
-	m := &configMetrics{
-		results: newResults(registry,
-			prometheus.CounterOpts{Name: "mirrorgate_proxy_config_reloads_total", Help: "Times the file was read, by result (applied, unchanged, refused)."},
-			prometheus.GaugeOpts{Name: "mirrorgate_proxy_config_valid", Help: "1 if the file as it is now is served, 0 if it was refused."},
-			"applied", "unchanged", "refused"),
-		appliedAt: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "mirrorgate_proxy_config_applied_timestamp_seconds", Help: "When the file that is served was applied.",
-		}),
-	}
-	registry.MustRegister(m.appliedAt)
-	return m
-}
-
-func (m *configMetrics) applied() {
-	m.results.applied()
-	m.appliedAt.SetToCurrentTime()
+// newFileMetrics are the results of reading the file, and the time of the last one that was applied.
+func newFileMetrics(registry prometheus.Registerer) (read results, appliedAt prometheus.Gauge) {
+	appliedAt = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "mirrorgate_proxy_config_applied_timestamp_seconds", Help: "When the file that is served was applied.",
+	})
+	registry.MustRegister(appliedAt)
+	return newResults(registry,
+		prometheus.CounterOpts{Name: "mirrorgate_proxy_config_reloads_total", Help: "Times the file was read, by result (applied, unchanged, refused)."},
+		prometheus.GaugeOpts{Name: "mirrorgate_proxy_config_valid", Help: "1 if the file as it is now is served, 0 if it was refused."},
+		"applied", "unchanged", "refused"), appliedAt
 }
 
 // newTableMetrics are the results of following the cluster.

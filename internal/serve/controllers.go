@@ -5,7 +5,6 @@ package serve
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 
 	"golang.org/x/sync/errgroup"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/certs"
 	"github.com/mirrorgate/mirrorgate/internal/controller/events"
+	"github.com/mirrorgate/mirrorgate/internal/controller/iter8"
 	"github.com/mirrorgate/mirrorgate/internal/controller/mirrors"
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
@@ -65,7 +65,10 @@ func (p *Process) flipping(recorder clientevents.EventRecorder) ([]loop, error) 
 	}
 	var loops []loop
 	if p.opts.Iter8 {
-		documents, err := p.newIter8(recorder)
+		documents, err := iter8.New(p.config, p.index, iter8.Options{
+			Policy: p.opts.Policy, ClusterDomain: p.opts.ClusterDomain, Grace: p.opts.UnreadyGrace.Duration, HasSynced: p.cluster.HasSynced,
+			Recorder: recorder, Metrics: iter8.NewMetrics(metrics.Registry), Log: p.log.WithName("iter8"),
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -112,22 +115,15 @@ func (p *Process) withoutWarnings() *rest.Config {
 // together runs loops until ctx ends, or the first of them does.
 func together(loops []loop) loop {
 	return func(ctx context.Context) error {
-		group, ctx := errgroup.WithContext(ctx)
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		var group errgroup.Group
 		for _, run := range loops {
 			group.Go(func() error {
-				err := run(ctx)
-				if err == nil && ctx.Err() == nil {
-					return errLoopEnded
-				}
-				return err
+				defer cancel()
+				return run(ctx)
 			})
 		}
-		if err := group.Wait(); !errors.Is(err, errLoopEnded) {
-			return err
-		}
-		return nil
+		return group.Wait()
 	}
 }
-
-// errLoopEnded ends the other loops when one has ended by itself.
-var errLoopEnded = errors.New("a loop ended")

@@ -115,9 +115,11 @@ func (o *Options) ReadFile(path string) error {
 // each time.
 func (o *Options) Validate() field.ErrorList {
 	return slices.Concat(
-		o.validateAddresses(),
-		o.validateNames(),
-		o.validateNumbers(),
+		o.validateValues(),
+		validateName("cluster-domain", o.ClusterDomain, validation.IsDNS1123Subdomain),
+		validateName("root-namespace", o.RootNamespace, validation.IsDNS1123Label),
+		validateName("namespace", cmp.Or(o.Namespace, "default"), validation.IsDNS1123Label),
+		validateName("probe-namespace", cmp.Or(o.ProbeNamespace, "default"), validation.IsDNS1123Label),
 		o.validateRoutes(),
 		o.Proxy.Validate(field.NewPath("proxy")),
 		options.OneOf("certs", o.Certs, certsAuto, certsCertManager, certsSelf, certsFiles),
@@ -127,54 +129,42 @@ func (o *Options) Validate() field.ErrorList {
 	)
 }
 
-func invalid(flag string, value any, why string) *field.Error {
-	return field.Invalid(field.NewPath(flag), value, why)
-}
-
-func (o *Options) validateAddresses() (errs field.ErrorList) {
-	if o.WebhookURL != "" && o.webhookURL() == nil {
-		errs = append(errs, invalid("webhook-url", o.WebhookURL, "must be https://HOST:PORT, without a path"))
-	}
-	if _, port := o.webhookAddress(); port == 0 {
-		errs = append(errs, invalid("webhook-bind", cmp.Or(o.WebhookBind, o.WebhookURL), "must be HOST:PORT or :PORT, with a port from 1 to 65535"))
-	}
-	for _, bind := range []struct{ flag, address string }{{"metrics-bind", o.MetricsBind}, {"health-bind", o.HealthBind}} {
-		if _, _, err := net.SplitHostPort(bind.address); bind.address != "0" && err != nil {
-			errs = append(errs, invalid(bind.flag, bind.address, "must be HOST:PORT, :PORT or 0"))
+func (o *Options) validateValues() (errs field.ErrorList) {
+	_, port := o.webhookAddress()
+	for _, check := range []struct {
+		flag  string
+		value any
+		valid bool
+		rule  string
+	}{
+		{"webhook-url", o.WebhookURL, o.WebhookURL == "" || o.webhookURL() != nil, "must be https://HOST:PORT, without a path"},
+		{"webhook-bind", cmp.Or(o.WebhookBind, o.WebhookURL), port > 0, "must be HOST:PORT or :PORT, with a port from 1 to 65535"},
+		{"metrics-bind", o.MetricsBind, isBind(o.MetricsBind), "must be HOST:PORT, :PORT or 0"},
+		{"health-bind", o.HealthBind, isBind(o.HealthBind), "must be HOST:PORT, :PORT or 0"},
+		{"unready-grace", o.UnreadyGrace.Duration.String(), o.UnreadyGrace.Duration >= 0, "must be 0 or more"},
+		{"resync", o.Resync.Duration.String(), o.Resync.Duration >= time.Second, "must be 1s or more"},
+		{"workers", o.Workers, o.Workers >= 1 && o.Workers <= 1000, "must be from 1 to 1000"},
+		{"cert-life", o.CertLife.Duration.String(), o.CertLife.Duration >= minCertLife, "must be 5s or more"},
+		{"no-mesh", o.NoMesh, !o.NoMesh || slices.Contains(o.Routes, manifests.GatewayAPI), "needs gateway-api among --routes: proxies serve HTTPRoutes"},
+	} {
+		if !check.valid {
+			errs = append(errs, field.Invalid(field.NewPath(check.flag), check.value, check.rule))
 		}
 	}
 	return errs
 }
 
-func (o *Options) validateNames() (errs field.ErrorList) {
-	if msgs := validation.IsDNS1123Subdomain(o.ClusterDomain); len(msgs) > 0 {
-		errs = append(errs, invalid("cluster-domain", o.ClusterDomain, msgs[0]))
-	}
-	if msgs := validation.IsDNS1123Label(o.RootNamespace); len(msgs) > 0 {
-		errs = append(errs, invalid("root-namespace", o.RootNamespace, msgs[0]))
-	}
-	for _, namespace := range []struct{ flag, name string }{{"namespace", o.Namespace}, {"probe-namespace", o.ProbeNamespace}} {
-		if msgs := validation.IsDNS1123Label(namespace.name); namespace.name != "" && len(msgs) > 0 {
-			errs = append(errs, invalid(namespace.flag, namespace.name, msgs[0]))
-		}
-	}
-	return errs
+// isBind reports whether address is one to listen at, or 0 for none.
+func isBind(address string) bool {
+	_, _, err := net.SplitHostPort(address)
+	return address == "0" || err == nil
 }
 
-func (o *Options) validateNumbers() (errs field.ErrorList) {
-	if o.UnreadyGrace.Duration < 0 {
-		errs = append(errs, invalid("unready-grace", o.UnreadyGrace.Duration.String(), "must be 0 or more"))
+func validateName(flag, name string, problems func(string) []string) field.ErrorList {
+	if msgs := problems(name); len(msgs) > 0 {
+		return field.ErrorList{field.Invalid(field.NewPath(flag), name, msgs[0])}
 	}
-	if o.Resync.Duration < time.Second {
-		errs = append(errs, invalid("resync", o.Resync.Duration.String(), "must be 1s or more"))
-	}
-	if o.Workers < 1 || o.Workers > 1000 {
-		errs = append(errs, invalid("workers", o.Workers, "must be from 1 to 1000"))
-	}
-	if o.CertLife.Duration < minCertLife {
-		errs = append(errs, invalid("cert-life", o.CertLife.Duration.String(), "must be 5s or more"))
-	}
-	return errs
+	return nil
 }
 
 func (o *Options) validateRoutes() (errs field.ErrorList) {
@@ -183,9 +173,6 @@ func (o *Options) validateRoutes() (errs field.ErrorList) {
 	}
 	for _, routes := range o.Routes {
 		errs = append(errs, options.OneOf("routes", routes, manifests.Routes()...)...)
-	}
-	if o.NoMesh && !slices.Contains(o.Routes, manifests.GatewayAPI) {
-		errs = append(errs, invalid("no-mesh", o.NoMesh, "needs gateway-api among --routes: proxies serve HTTPRoutes"))
 	}
 	if o.NoMesh && o.Proxy.Image == "" && o.WebhookURL != "" {
 		errs = append(errs, field.Required(field.NewPath("proxy-image"), "names the image that proxies run; only a pod can use its own"))

@@ -79,8 +79,9 @@ func TestErrorsComeInTheSameOrderEachTime(t *testing.T) {
 		paths = append(paths, err.Field)
 	}
 	assert.Equal(t, []string{
-		"webhook-url", "webhook-bind", "metrics-bind", "health-bind", "cluster-domain", "root-namespace", "namespace", "probe-namespace",
-		"unready-grace", "resync", "workers", "cert-life", "routes", "no-mesh", "proxy-image", "certs", "failure-policy", "log-level", "log-format",
+		"webhook-url", "webhook-bind", "metrics-bind", "health-bind", "unready-grace", "resync", "workers", "cert-life", "no-mesh",
+		"cluster-domain", "root-namespace", "namespace", "probe-namespace", "routes", "proxy-image",
+		"certs", "failure-policy", "log-level", "log-format",
 		"policy.limits.maxPercent", "policy.namespaces[a].maxPercent", "policy.namespaces[b].maxPercent",
 		"policy.namespaces[c].maxPercent", "policy.namespaces[d].maxPercent",
 	}, paths)

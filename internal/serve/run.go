@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"time"
 
-	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"golang.org/x/sync/errgroup"
 )
 
 // removalTimeout bounds the removal of the webhook configurations at the end.
@@ -20,42 +20,38 @@ func (p *Process) Run(ctx context.Context) error {
 	// The manager ends only after the API server has stopped calling.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	m := start(serving, p.manager)
+	running, ended := context.WithCancel(ctx) // until ctx or the manager ends
+	defer ended()
+	var parts errgroup.Group
+	parts.Go(func() error {
+		defer ended()
+		return p.manager.Start(serving)
+	})
 	var err error
-	if p.registration == nil {
-		p.serveInstalled(ctx, m)
+	if p.registration != nil {
+		err = p.serveByURL(running)
 	} else {
-		err = p.serveByURL(ctx, m)
+		<-running.Done()
+		if ctx.Err() != nil {
+			p.drain.wait(serving)
+		}
 	}
 	stop()
-	return errors.Join(err, m.wait())
+	return errors.Join(err, parts.Wait())
 }
 
-// serveInstalled returns when the manager has ended, or ctx has and the API server has stopped calling.
-func (p *Process) serveInstalled(ctx context.Context, m *running) {
-	select {
-	case <-m.ended:
-	case <-ctx.Done():
-		p.drain.wait(context.WithoutCancel(ctx))
-	}
-}
-
-// serveByURL registers the webhooks once they can be served, and removes them when ctx or the manager
-// ends.
-func (p *Process) serveByURL(ctx context.Context, m *running) error {
-	serving, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() { <-m.ended; cancel() }()
-	if !poll(serving, cachePoll, p.canAnswer) {
+// serveByURL registers the webhooks once they can be served, and removes them when ctx ends.
+func (p *Process) serveByURL(ctx context.Context) error {
+	if !poll(ctx, cachePoll, p.canAnswer) {
 		p.log.Info("Ending before the webhooks were registered", "name", p.registration.Name())
 		return nil
 	}
-	err := p.registration.Apply(serving, p.client)
+	err := p.registration.Apply(ctx, p.client)
 	switch {
 	case err == nil:
 		p.log.Info("Webhooks registered", "name", p.registration.Name(), "url", p.registration.URL.String())
-		<-serving.Done()
-	case serving.Err() != nil:
+		<-ctx.Done()
+	case ctx.Err() != nil:
 		err = nil // it was interrupted, and may be there in part
 	}
 	return errors.Join(err, p.unregister(ctx))
@@ -80,25 +76,4 @@ func (p *Process) unregister(ctx context.Context) error {
 	}
 	p.log.Info("Webhooks removed; parked mirrors stay parked", "name", p.registration.Name(), "parked", parked)
 	return nil
-}
-
-// running is a manager that was started.
-type running struct {
-	ended chan struct{}
-	err   error // once ended is closed
-}
-
-func start(ctx context.Context, m manager.Manager) *running {
-	r := &running{ended: make(chan struct{})}
-	go func() {
-		defer close(r.ended)
-		r.err = m.Start(ctx)
-	}()
-	return r
-}
-
-// wait returns the manager's error once it has ended.
-func (r *running) wait() error {
-	<-r.ended
-	return r.err
 }
