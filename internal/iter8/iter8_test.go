@@ -309,15 +309,15 @@ func TestTextIsNotEscapedAsHTML(t *testing.T) {
 func TestWhatATemplateMakesMustBeARouteOfItsNamespace(t *testing.T) {
 	const head = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n"
 	for text, want := range map[string]string{
-		"a: [":       "what it makes is not YAML",
+		"a: [":       "its result is not YAML",
 		"a: 1\na: 2": `key "a" already set in map`,
 		"text":       "is no object",
-		"kind: Secret\napiVersion: v1\nmetadata: {name: a}":                                       `makes a "Secret" of "v1", its gvrShort says HTTPRoute of gateway.networking.k8s.io`,
-		"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec: {}": `its gvrShort says HTTPRoute`,
+		"kind: Secret\napiVersion: v1\nmetadata: {name: a}":                                       `makes a "Secret" of "v1", its gvrShort is HTTPRoute of gateway.networking.k8s.io`,
+		"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec: {}": `its gvrShort is HTTPRoute`,
 		head + "spec: {}": `metadata.name ""`,
 		head + "metadata: {name: a, namespace: other}\nspec: {}":                        `namespace "other": must be "shop"`,
 		head + "metadata: {name: a}":                                                    "without a spec",
-		head + "metadata: {name: a, annotations: {mirrorgate.dev/parked: x}}\nspec: {}": "mirrorgate.dev/parked, which is ours",
+		head + "metadata: {name: a, annotations: {mirrorgate.dev/parked: x}}\nspec: {}": "mirrorgate.dev/parked, which mirrorgate sets",
 	} {
 		m, err := routemap(t, text)
 		require.NoError(t, err, text)

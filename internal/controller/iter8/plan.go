@@ -79,7 +79,7 @@ func (p *plan) routeKinds() []route.Kind {
 	}
 	var kinds []route.Kind
 	for i := range p.Routemap.Templates {
-		kinds = append(kinds, p.Routemap.Templates[i].Kind())
+		kinds = append(kinds, p.Routemap.Templates[i].Kind)
 	}
 	return kinds
 }
