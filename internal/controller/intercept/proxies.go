@@ -100,9 +100,7 @@ func (c *Controller) remove(ctx context.Context, resource schema.GroupVersionRes
 	if err != nil || have == nil {
 		return err
 	}
-	want := &unstructured.Unstructured{}
-	want.SetLabels(map[string]string{wellknown.ParentLabel: wellknown.ParentValue(parent)})
-	if !ours(have, want) {
+	if !ours(have, map[string]string{wellknown.ParentLabel: wellknown.ParentValue(parent)}) {
 		return nil
 	}
 	if err := c.objects.Delete(ctx, resource, have); err != nil {

@@ -96,7 +96,12 @@ func (l *Loop[K]) Start(ctx context.Context) error {
 		MaxConcurrentReconciles: l.opts.Workers,
 		SkipNameValidation:      new(true),
 		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[K](FirstRetry, LastRetry),
-		LogConstructor:          l.logger,
+		LogConstructor: func(key *K) logr.Logger {
+			if key == nil {
+				return l.opts.Log
+			}
+			return l.opts.Log.WithValues(l.opts.LogKey, fmt.Sprint(*key))
+		},
 	})
 	if err != nil {
 		return err
@@ -116,11 +121,4 @@ func (l *Loop[K]) Start(ctx context.Context) error {
 		return err
 	}
 	return run.Start(ctx)
-}
-
-func (l *Loop[K]) logger(key *K) logr.Logger {
-	if key == nil {
-		return l.opts.Log
-	}
-	return l.opts.Log.WithValues(l.opts.LogKey, fmt.Sprint(*key))
 }
