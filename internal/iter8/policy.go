@@ -35,7 +35,7 @@ var (
 func readPolicy(spec node) *Policy {
 	p := &Policy{}
 	fields := spec.object("trigger", "repo", "chart", "version", "values")
-	if trigger, ok := spec.need(fields, "trigger", "says whose route this is, and on which variant it depends"); ok {
+	if trigger, ok := spec.need(fields, "trigger", "names the subject of the route, and the variant on which it depends"); ok {
 		readTrigger(trigger, p)
 	}
 	if repo, ok := fields["repo"]; ok { // it is checked but never contacted, since the chart is built in
@@ -78,7 +78,7 @@ func readTrigger(trigger node, p *Policy) {
 // readValues checks the fields that WithoutMirrors edits, and leaves all others to the API server.
 func readValues(values node) map[string]any {
 	fields := values.object()
-	rules, ok := values.need(fields, "rules", "what the route does; a rule without backendRefs answers nobody")
+	rules, ok := values.need(fields, "rules", "the rules of the route; one without backendRefs answers no request")
 	if !ok {
 		return nil
 	}

@@ -300,23 +300,23 @@ func TestUnknownRegistrationKeepsTheLastAnswer(t *testing.T) {
 func TestGrantsFollowRoutes(t *testing.T) {
 	w := newWorld(t)
 	w.feed(strings.Replace(httpRoute, "backendRefs: [", "backendRefs: [{name: far, namespace: far, port: 80}, ", 1))
-	look := func() []string {
+	bindings := func() []string {
 		_, err := w.reconcile()
 		require.NoError(t, err)
 		return slices.DeleteFunc(slices.Sorted(maps.Keys(w.objects)), func(k string) bool { return !strings.HasPrefix(k, "rolebindings far/") })
 	}
-	require.Empty(t, look(), "no ReferenceGrant allows it")
+	require.Empty(t, bindings(), "no ReferenceGrant allows it")
 	w.feed(`
 apiVersion: gateway.networking.k8s.io/v1
 kind: ReferenceGrant
 metadata: {name: g, namespace: far}
 spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}], to: [{group: "", kind: Service}]}
 `)
-	require.Equal(t, []string{"rolebindings far/mirrorgate-proxy-shop"}, look())
+	require.Equal(t, []string{"rolebindings far/mirrorgate-proxy-shop"}, bindings())
 	subject, _, _ := unstructured.NestedSlice(w.objects["rolebindings far/mirrorgate-proxy-shop"].Object, "subjects")
 	require.Equal(t, []any{map[string]any{"kind": "ServiceAccount", "name": "mirrorgate-proxy", "namespace": "shop"}}, subject)
 	w.index.Delete(dataplane.KindReferenceGrant, "far", "g")
-	require.Empty(t, look())
+	require.Empty(t, bindings())
 }
 
 func TestAnnotationsOfAServiceConfigureItsProxies(t *testing.T) {

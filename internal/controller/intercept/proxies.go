@@ -22,9 +22,9 @@ import (
 func (c *Controller) ensure(ctx context.Context, o *corev1.Service, original map[string]string) error {
 	name := nameOf(o)
 	c.idle.Delete(name)
-	config, wrong := c.config.For(o.Annotations)
-	if len(wrong) > 0 {
-		c.warn(o, "ProxyConfigInvalid", "the default is used: %v", wrong.ToAggregate())
+	config, errs := c.config.For(o.Annotations)
+	if len(errs) > 0 {
+		c.warn(o, "ProxyConfigInvalid", "the default is used: %v", errs.ToAggregate())
 	}
 	p := &interception.Parent{Service: o, Original: original, Config: config}
 	origin, err := c.apply(ctx, services, p.Origin(), manager)

@@ -146,7 +146,7 @@ func (s *namespaceState) serveRoutemap(ctx context.Context, p *plan) {
 	}
 }
 
-// warnAll reports the errors of one reason, which is settled when there are none.
+// warnAll reports errors of one reason, or forgets that reason when there are none.
 func (s *namespaceState) warnAll(d *document, reason string, errs []string) {
 	if len(errs) == 0 {
 		d.reported.Forget(reason)
