@@ -74,13 +74,14 @@ type Controller struct {
 	// config is that of the current run.
 	config       objects.Config
 	registration registration
-	grants       grants
 	// warned are the problems of Services that were reported.
 	warned events.News[Name]
-
-	mu sync.Mutex
-	// idle is the time at which a Service stopped leading to its proxies for good.
-	idle map[Name]time.Time
+	// idle are the times at which Services stopped leading to their proxies for good, by Name.
+	idle sync.Map
+	// granting is held while rights are given and taken, so that an older decision cannot undo a newer one.
+	granting sync.Mutex
+	// granted are the namespaces that the proxies of a namespace may read, as they were written last.
+	granted events.News[string]
 }
 
 // New returns a controller.
@@ -98,7 +99,6 @@ func New(state State, services Services, objects Objects, recorder k8sevents.Eve
 	c.loop = loop.New("mirrorgate-proxies", c, loop.Options[Name]{
 		Keys: c.keys, HasSynced: opts.HasSynced, Workers: opts.Workers, Resync: opts.Resync, Log: opts.Log, LogKey: "service",
 	})
-	c.forgetAll()
 	return c
 }
 
@@ -107,7 +107,11 @@ func (c *Controller) Start(ctx context.Context) (err error) {
 	if c.config, err = c.opts.Config(ctx); err != nil {
 		return err
 	}
-	c.forgetAll()
+	c.registration.forget()
+	c.granted.Clear()
+	c.warned.Clear()
+	c.idle.Clear()
+	c.opts.Metrics.forget()
 	go c.registration.watch(ctx, c.loop.AddAll)
 	return c.loop.Start(ctx)
 }
@@ -117,24 +121,14 @@ func (c *Controller) Add(names ...Name) { c.loop.Add(names...) }
 
 // keys returns every Service for a resync, which also repairs grants that somebody deleted.
 func (c *Controller) keys() iter.Seq[Name] {
-	c.grants.forget()
+	c.granted.Clear()
 	return slices.Values(c.state.Parents())
-}
-
-func (c *Controller) forgetAll() {
-	c.registration.forget()
-	c.grants.forget()
-	c.warned.Clear()
-	c.opts.Metrics.forget()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.idle = map[Name]time.Time{}
 }
 
 func (c *Controller) forget(name Name) {
 	c.warned.Forget(name)
 	c.opts.Metrics.setMode(name, "")
-	c.notIdle(name)
+	c.idle.Delete(name)
 }
 
 // decide returns the decision about a Service. The answer about the webhook's registration may be as old

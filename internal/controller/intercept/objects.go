@@ -85,16 +85,18 @@ func (e *foreignError) Error() string {
 
 // apply applies one of mirrorgate's own objects and returns the stored one.
 func (c *Controller) apply(ctx context.Context, resource schema.GroupVersionResource, o runtime.Object, manager string) (*unstructured.Unstructured, error) {
-	u, err := encode(o)
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
 	if err != nil {
 		return nil, err
 	}
+	delete(content, "status") // it is not mirrorgate's to set
+	u := &unstructured.Unstructured{Object: content}
 	name := Name{Namespace: u.GetNamespace(), Name: u.GetName()}
 	have, err := c.objects.Get(ctx, resource, name)
 	if err != nil {
 		return nil, err
 	}
-	if have != nil && !ours(have, u) {
+	if have != nil && !ours(have, u.GetLabels()) {
 		return nil, &foreignError{u.GetKind(), name}
 	}
 	after, err := c.objects.Apply(ctx, resource, u, manager)
@@ -104,20 +106,10 @@ func (c *Controller) apply(ctx context.Context, resource schema.GroupVersionReso
 	return after, nil
 }
 
-// encode converts an object; it leaves out the status, which is not mirrorgate's to set.
-func encode(o runtime.Object) (*unstructured.Unstructured, error) {
-	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
-	if err != nil {
-		return nil, err
-	}
-	delete(content, "status")
-	return &unstructured.Unstructured{Object: content}, nil
-}
-
-// ours reports whether mirrorgate made an object for the same purpose, by its labels.
-func ours(have, want *unstructured.Unstructured) bool {
+// ours reports whether mirrorgate made an object, and it has the wanted labels.
+func ours(have *unstructured.Unstructured, want map[string]string) bool {
 	labels := have.GetLabels()
-	for key, value := range want.GetLabels() {
+	for key, value := range want {
 		if labels[key] != value {
 			return false
 		}

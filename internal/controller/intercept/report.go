@@ -33,7 +33,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"result"}),
 		modes: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "mirrorgate_services",
-			Help: "Services that ask for proxies, by where they lead (bypass, proxied); told by the leader.",
+			Help: "Services that ask for proxies, by where they lead (bypass, proxied); reported by the leader.",
 		}, []string{"mode"}),
 		byName: map[Name]interception.Mode{},
 	}

@@ -5,7 +5,6 @@ package iter8
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -40,17 +39,16 @@ func (d *desired) key() route.Key {
 	return route.Key{Kind: route.Kind(u.GetKind()), Namespace: u.GetNamespace(), Name: u.GetName()}
 }
 
-// body returns the request that applies the route.
-func (d *desired) body() []byte {
+// body returns the request that applies the route: to the object with a uid, or to any if it is "".
+func (d *desired) body(uid types.UID) []byte {
 	metadata, _ := d.object["metadata"].(map[string]any)
+	if uid != "" {
+		metadata["uid"] = string(uid)
+	}
 	metadata["ownerReferences"] = []any{map[string]any{
 		"apiVersion": "v1", "kind": "ConfigMap", "name": d.cm.Name, "uid": string(d.cm.UID), "controller": true,
 	}}
-	raw, err := json.Marshal(d.object)
-	if err != nil {
-		return nil // impossible: the object was decoded from JSON
-	}
-	return raw
+	return encode(d.object)
 }
 
 // claim is a route that a document wants.
@@ -67,17 +65,8 @@ type applied struct {
 	generation int64
 	// out are the mirrors that were left out, nil before the first application.
 	out map[string]bool
-	// failed is the latest attempt, if it failed.
-	failed failedAttempt
-}
-
-// failedAttempt is why, and until when, an application is not repeated.
-type failedAttempt struct {
-	hash     [sha256.Size]byte
-	observed string
-	result   string
-	attempts int // 0 when the latest attempt did not fail
-	retry    time.Time
+	// failed is the latest attempt if it failed, else nil.
+	failed *attempt
 }
 
 // attempt is one application of a route.
@@ -86,9 +75,18 @@ type attempt struct {
 	stored *watched // the route before it, nil if there was none
 	hash   [sha256.Size]byte
 	out    leftOut
+	// If it failed: the result, the number of attempts in vain up to this one, and when to make the next.
+	result   string
+	failures int
+	retry    time.Time
 }
 
-// observed identifies the state of the stored route: an attempt that failed is repeated when it changes.
+// repeats reports whether the attempt is the same as an earlier one, on the same state of the stored route.
+func (at *attempt) repeats(earlier *attempt) bool {
+	return earlier != nil && earlier.hash == at.hash && earlier.observed() == at.observed()
+}
+
+// observed identifies the state of the stored route.
 func (at *attempt) observed() string {
 	if at.stored == nil {
 		return ""
@@ -131,19 +129,18 @@ func (s *namespaceState) bring(ctx context.Context, d *desired) {
 	}
 	at.out = s.gate(d, a.out)
 	documents.WithoutMirrors(d.object, func(path string) bool { return at.out.paths[path] })
-	body := d.body()
-	at.hash = sha256.Sum256(body)
-	if a.failed.attempts == 0 && a.hash == at.hash && at.stored != nil && at.stored.UID == a.uid && at.stored.Generation <= a.generation {
+	at.hash = sha256.Sum256(d.body(""))
+	if a.failed == nil && a.hash == at.hash && at.stored != nil && at.stored.UID == a.uid && at.stored.Generation <= a.generation {
 		s.held[key] = true
 		s.run.manage(key, a.uid)
 		return
 	}
-	if f := a.failed; f.attempts > 0 && f.hash == at.hash && f.observed == at.observed() && time.Now().Before(f.retry) {
-		s.held[key] = f.result != taken
-		s.recheckIn(time.Until(f.retry))
+	if at.repeats(a.failed) && time.Now().Before(a.failed.retry) {
+		s.held[key] = a.failed.result != taken
+		s.recheckIn(time.Until(a.failed.retry))
 		return
 	}
-	s.record(d, a, s.apply(ctx, d, a, body), at)
+	s.record(d, a, s.apply(ctx, d, a), at)
 }
 
 // listedRoutes returns the resource of a route. It returns false while the cluster has none, or its objects are
@@ -173,28 +170,29 @@ func (s *namespaceState) record(d *desired, a *applied, f *failure, at attempt) 
 	s.held[at.key] = f == nil || f.result != taken
 	if f == nil {
 		s.announce(d, a, &at)
-		a.hash, a.out, a.failed = at.hash, at.out.paths, failedAttempt{}
+		a.hash, a.out, a.failed = at.hash, at.out.paths, nil
 		s.run.manage(at.key, a.uid)
 		s.run.opts.Metrics.applies.WithLabelValues("applied").Inc()
 		d.reported.Forget("RouteTaken", "RouteConflict", "RouteRefused", "RouteDelayed")
 		return
 	}
-	attempts := 1
-	if a.failed.hash == at.hash && a.failed.observed == at.observed() {
-		attempts += a.failed.attempts
+	at.result, at.failures = f.result, 1
+	if at.repeats(a.failed) {
+		at.failures += a.failed.failures
 	}
 	delay := slowRetry
 	if f.transient {
-		delay = loop.Backoff(attempts)
+		delay = loop.Backoff(at.failures)
 	}
-	a.failed = failedAttempt{hash: at.hash, observed: at.observed(), result: f.result, attempts: attempts, retry: time.Now().Add(delay)}
+	at.retry = time.Now().Add(delay)
+	a.failed = &at
 	s.recheckIn(delay)
 	s.run.opts.Metrics.applies.WithLabelValues(f.result).Inc()
 	if f.result != transientError && f.result != taken { // another document manages a route that is taken
 		s.run.unmanage(at.key)
 	}
 	s.run.opts.Log.V(1).Info("A route is not applied", "route", at.key.String(), "document", d.cm.Name, "why", f.note, "retry", delay.String())
-	if !f.transient || attempts == delayed {
+	if !f.transient || at.failures == delayed {
 		f.route = at.reference()
 		s.warn(d.document, &f.problem)
 	}
@@ -219,7 +217,7 @@ func (s *namespaceState) announce(d *desired, a *applied, at *attempt) {
 }
 
 // apply applies the route unless it belongs to somebody else.
-func (s *namespaceState) apply(ctx context.Context, d *desired, a *applied, body []byte) *failure {
+func (s *namespaceState) apply(ctx context.Context, d *desired, a *applied) *failure {
 	key, routes := d.key(), s.run.routes
 	live, err := routes.get(ctx, key)
 	switch {
@@ -231,10 +229,11 @@ func (s *namespaceState) apply(ctx context.Context, d *desired, a *applied, body
 	if f := s.checkOwner(d, live); f != nil {
 		return f
 	}
+	uid := types.UID("")
 	if live != nil { // this very object, and no other one that takes its name meanwhile
-		body = withUID(body, live.GetUID())
+		uid = live.GetUID()
 	}
-	stored, err := routes.apply(ctx, key, body)
+	stored, err := routes.apply(ctx, key, d.body(uid))
 	if err != nil {
 		return applyFailed(key, err)
 	}

@@ -93,7 +93,7 @@ func TestRetriesSlowDownAndAreReportedOnce(t *testing.T) {
 	a.uid, a.generation = "r", 1
 	s.record(d, a, nil, at)
 	require.True(t, s.run.manages(at.key, "r"))
-	require.Zero(t, a.failed.attempts)
+	require.Nil(t, a.failed)
 	s.record(d, a, failed("taken", "RouteTaken", "it belongs to somebody else"), at)
 	require.Len(t, recorder.Events, 3, "reported again, since the route was applied in between")
 }
@@ -114,7 +114,7 @@ func TestDocumentThatCreatedARouteKeepsIt(t *testing.T) {
 	s.run.kinds = &kinds{found: map[string]schema.GroupVersionResource{"httproutes.v1." + route.GatewayGroup: httproutes}}
 	s.watches.running[httproutes] = storeOf(t, &watched{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "r", Generation: 1}})
 	key := holder.key()
-	s.routes[claim{"p-uid", key}] = &applied{hash: sha256.Sum256(holder.body()), uid: "r", generation: 1}
+	s.routes[claim{"p-uid", key}] = &applied{hash: sha256.Sum256(holder.body("")), uid: "r", generation: 1}
 	for range 2 {
 		s.needed, s.claimed, s.held = map[schema.GroupVersionResource]bool{}, map[claim]bool{}, map[route.Key]bool{}
 		s.bring(t.Context(), challenger)

@@ -9,8 +9,8 @@ package iter8
 import (
 	"context"
 	"iter"
-	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,6 +24,7 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/controller/events"
 	"github.com/mirrorgate/mirrorgate/internal/controller/loop"
+	documents "github.com/mirrorgate/mirrorgate/internal/iter8"
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 	"github.com/mirrorgate/mirrorgate/internal/variant"
@@ -98,27 +99,21 @@ func New(config *rest.Config, index Index, opts Options) (*Controller, error) {
 		events: events.NewReporter(opts.Recorder, "Route"), opts: opts,
 	}
 	c.loop = loop.New("mirrorgate-iter8", c, loop.Options[string]{
-		Keys: c.namespaces, HasSynced: opts.HasSynced, Workers: opts.Workers, Log: opts.Log, LogKey: "namespace",
+		Keys:      func() iter.Seq[string] { return slices.Values(c.run.Load().names()) },
+		HasSynced: opts.HasSynced, Workers: opts.Workers, Log: opts.Log, LogKey: "namespace",
 	})
 	// An event about a mirror in the spec comes by its route, one about a mirror that is left out by its Service.
 	index.Subscribe(func(keys []route.Key) {
 		for _, key := range keys {
-			c.notify(key.Namespace)
+			c.loop.Add(key.Namespace)
 		}
 	})
 	index.SubscribeServices(func(names []types.NamespacedName) {
 		for _, name := range names {
-			c.notify(name.Namespace)
+			c.loop.Add(name.Namespace)
 		}
 	})
 	return c, nil
-}
-
-// notify queues a namespace if there are documents in it.
-func (c *Controller) notify(namespace string) {
-	if r := c.run.Load(); r != nil && r.has(namespace) {
-		c.loop.Add(namespace)
-	}
 }
 
 // Manages reports whether a route follows a document, so that no other controller has to decide on it. Until all
@@ -133,39 +128,41 @@ func (c *Controller) Manages(rt *route.Route) bool {
 
 // Start serves the documents until ctx ends, and leaves nothing running. It may be called again then.
 func (c *Controller) Start(ctx context.Context) error {
-	r, end, err := startRun(ctx, c)
-	if err != nil {
-		return err
+	ctx, cancel := context.WithCancel(ctx)
+	r := newRun(ctx, c)
+	var informers sync.WaitGroup
+	defer func() {
+		c.run.Store(nil)
+		cancel()
+		informers.Wait()
+		for _, s := range r.states {
+			s.watches.end()
+			c.opts.Metrics.count(s.namespace, nil)
+		}
+	}()
+	for _, selector := range []string{documents.ManagedByLabel + "=" + documents.ManagedBy, documents.KindLabel + "=" + documents.KindRoutemap} {
+		if err := r.watchConfigMaps(selector); err != nil {
+			return err
+		}
 	}
-	defer end()
-	c.run.Store(r)
-	defer c.run.Store(nil)
+	for _, informer := range r.configmaps {
+		informers.Go(func() { informer.RunWithContext(ctx) })
+	}
 	if !r.waitForDocuments() {
 		return nil
 	}
+	c.run.Store(r)
 	return c.loop.Start(ctx)
-}
-
-// namespaces returns the namespaces with documents.
-func (c *Controller) namespaces() iter.Seq[string] {
-	if r := c.run.Load(); r != nil {
-		return slices.Values(r.names())
-	}
-	return maps.Keys(map[string]bool{})
 }
 
 // Reconcile serves the documents of one namespace.
 func (c *Controller) Reconcile(ctx context.Context, namespace string) (reconcile.Result, error) {
 	r := c.run.Load()
-	if r == nil {
-		return reconcile.Result{}, nil
-	}
 	defer r.served(namespace)
-	s := r.namespace(namespace)
 	configmaps := r.documents(namespace)
 	if len(configmaps) == 0 {
-		r.drop(s)
+		r.drop(namespace)
 		return reconcile.Result{}, nil
 	}
-	return reconcile.Result{RequeueAfter: s.reconcile(ctx, configmaps)}, nil
+	return reconcile.Result{RequeueAfter: r.state(namespace).reconcile(ctx, configmaps)}, nil
 }

@@ -25,6 +25,19 @@ type document struct {
 	rendered *rendering
 }
 
+// kind names the kind of a document in metrics.
+func (d *document) kind() string {
+	switch {
+	case d.Subject != nil:
+		return "subject"
+	case d.Policy != nil:
+		return "policy"
+	case d.Routemap != nil:
+		return "routemap"
+	}
+	return "invalid"
+}
+
 // readAll reads the ConfigMaps that are new or changed.
 func (s *namespaceState) readAll(configmaps []*corev1.ConfigMap) []*document {
 	before := s.documents

@@ -3,7 +3,6 @@ package iter8
 // The mirrors that a route is applied without, since policy would park or deny them.
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -28,12 +27,7 @@ func (l *leftOut) add(m *route.Mirror, why string) {
 // gate decides which mirrors of a route are left out. Before are those of the last application.
 func (s *namespaceState) gate(d *desired, before map[string]bool) leftOut {
 	out := leftOut{paths: map[string]bool{}}
-	raw, err := json.Marshal(d.object)
-	if err != nil { // impossible: the object was decoded from JSON
-		out.why = err.Error()
-		return out
-	}
-	rt, err := route.Decode(raw, route.Options{ClusterDomain: s.run.opts.ClusterDomain, Namespace: s.namespace})
+	rt, err := route.Decode(encode(d.object), route.Options{ClusterDomain: s.run.opts.ClusterDomain, Namespace: s.namespace})
 	if err != nil {
 		out.why = err.Error() // the API server refuses the route with a better message
 		return out

@@ -64,20 +64,16 @@ func (k *kinds) lookup(name string) (schema.GroupVersionResource, error) {
 }
 
 func (k *kinds) namespaced(resource schema.GroupVersionResource) (schema.GroupVersionResource, error) {
-	found, err := k.mapper.ResourceFor(resource)
+	kind, err := k.mapper.KindFor(resource)
 	if err != nil {
-		return found, err
-	}
-	kind, err := k.mapper.KindFor(found)
-	if err != nil {
-		return found, err
+		return schema.GroupVersionResource{}, err
 	}
 	mapping, err := k.mapper.RESTMapping(kind.GroupKind(), kind.Version)
 	if err != nil {
-		return found, err
+		return schema.GroupVersionResource{}, err
 	}
 	if mapping.Scope.Name() != meta.RESTScopeNameNamespace {
-		return found, errScope
+		return schema.GroupVersionResource{}, errScope
 	}
-	return found, nil
+	return mapping.Resource, nil
 }

@@ -14,8 +14,8 @@ type Metrics struct {
 	applies   *prometheus.CounterVec
 	documents *prometheus.GaugeVec
 
-	mu     sync.Mutex
-	counts map[string]map[string]int // by namespace and kind
+	mu    sync.Mutex
+	kinds map[string][]string // of the documents of each namespace
 }
 
 // NewMetrics registers the metrics; a nil registerer exposes them nowhere.
@@ -30,52 +30,27 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "mirrorgate_iter8_documents",
 			Help: "Iter8's documents by kind: subject, policy, routemap, invalid.",
 		}, []string{"kind"}),
-		counts: map[string]map[string]int{},
+		kinds: map[string][]string{},
 	}
 	for _, result := range []string{"applied", "conflict", "taken", "refused", "error"} {
 		m.applies.WithLabelValues(result)
 	}
-	m.update()
+	for _, kind := range []string{"subject", "policy", "routemap", "invalid"} {
+		m.documents.WithLabelValues(kind)
+	}
 	return m
 }
 
-// count replaces the numbers of a namespace.
+// count replaces the documents of a namespace.
 func (m *Metrics) count(namespace string, docs []*document) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.counts, namespace)
-	for _, d := range docs {
-		kind := "invalid"
-		switch {
-		case d.Subject != nil:
-			kind = "subject"
-		case d.Policy != nil:
-			kind = "policy"
-		case d.Routemap != nil:
-			kind = "routemap"
-		}
-		if m.counts[namespace] == nil {
-			m.counts[namespace] = map[string]int{}
-		}
-		m.counts[namespace][kind]++
+	for _, kind := range m.kinds[namespace] {
+		m.documents.WithLabelValues(kind).Dec()
 	}
-	m.update()
-}
-
-// forget ends a run: another replica counts the documents then.
-func (m *Metrics) forget() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	clear(m.counts)
-	m.update()
-}
-
-func (m *Metrics) update() {
-	for _, kind := range []string{"subject", "policy", "routemap", "invalid"} {
-		n := 0
-		for _, byKind := range m.counts {
-			n += byKind[kind]
-		}
-		m.documents.WithLabelValues(kind).Set(float64(n))
+	delete(m.kinds, namespace)
+	for _, d := range docs {
+		m.kinds[namespace] = append(m.kinds[namespace], d.kind())
+		m.documents.WithLabelValues(d.kind()).Inc()
 	}
 }

@@ -102,8 +102,9 @@ func (s *namespaceState) prune() {
 	}
 }
 
-// forget ends the state of a namespace without documents.
-func (s *namespaceState) forget() {
+// end gives up all routes, since the namespace has no documents any more.
+func (s *namespaceState) end() {
+	s.watches.end()
 	s.claimed, s.held = nil, nil
 	s.prune()
 	s.run.opts.Metrics.count(s.namespace, nil)

@@ -54,7 +54,7 @@ func BenchmarkNamespace(b *testing.B) {
 					continue
 				}
 				want := &desired{document: d, object: d.Policy.Route("shop")}
-				s.routes[claim{d.cm.UID, want.key()}] = &applied{hash: sha256.Sum256(want.body()), uid: types.UID(strings.TrimPrefix(d.Policy.Owner, "web-")), generation: 1}
+				s.routes[claim{d.cm.UID, want.key()}] = &applied{hash: sha256.Sum256(want.body("")), uid: types.UID(strings.TrimPrefix(d.Policy.Owner, "web-")), generation: 1}
 			}
 			for b.Loop() {
 				s.reconcile(b.Context(), docs)

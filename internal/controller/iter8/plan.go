@@ -79,7 +79,7 @@ func (p *plan) routeKinds() []route.Kind {
 	}
 	var kinds []route.Kind
 	for i := range p.Routemap.Templates {
-		kinds = append(kinds, p.Routemap.Templates[i].Kind())
+		kinds = append(kinds, p.Routemap.Templates[i].Kind)
 	}
 	return kinds
 }
@@ -146,7 +146,7 @@ func (s *namespaceState) serveRoutemap(ctx context.Context, p *plan) {
 	}
 }
 
-// warnAll reports the errors of one reason, which is settled when there are none.
+// warnAll reports errors of one reason, or forgets that reason when there are none.
 func (s *namespaceState) warnAll(d *document, reason string, errs []string) {
 	if len(errs) == 0 {
 		d.reported.Forget(reason)
@@ -155,22 +155,21 @@ func (s *namespaceState) warnAll(d *document, reason string, errs []string) {
 	s.warn(d, problemf(reason, "%s", strings.Join(errs, "; ")))
 }
 
-// keepRoutes leaves the routes of a document as they are for now.
-func (s *namespaceState) keepRoutes(p *plan) {
+// keepRoutes leaves the routes of a document as they are for now, and returns those that were not claimed yet.
+func (s *namespaceState) keepRoutes(p *plan) (kept []route.Key) {
 	for c := range s.routes {
-		if c.document == p.cm.UID {
+		if c.document == p.cm.UID && !s.claimed[c] {
 			s.claimed[c] = true
+			kept = append(kept, c.key)
 		}
 	}
+	return kept
 }
 
 // abandonRoutes leaves those routes as they are that the document does not describe at present. They are touched
 // and parked like any other route.
 func (s *namespaceState) abandonRoutes(p *plan) {
-	for c := range s.routes {
-		if c.document == p.cm.UID && !s.claimed[c] {
-			s.claimed[c] = true
-			s.unmanage(c.key)
-		}
+	for _, key := range s.keepRoutes(p) {
+		s.unmanage(key)
 	}
 }

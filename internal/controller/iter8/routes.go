@@ -44,15 +44,25 @@ func (r routes) apply(ctx context.Context, key route.Key, body []byte) (*unstruc
 
 // release gives up all fields that were applied to a route.
 func (r routes) release(ctx context.Context, key route.Key, uid types.UID) error {
-	body, err := json.Marshal(map[string]any{
+	_, err := r.apply(ctx, key, encode(map[string]any{
 		"apiVersion": key.Kind.Group() + "/v1", "kind": string(key.Kind),
 		"metadata": map[string]any{"name": key.Name, "namespace": key.Namespace, "uid": uid},
-	})
-	if err != nil {
-		return err
-	}
-	_, err = r.apply(ctx, key, body)
+	}))
 	return err
+}
+
+// clean removes the annotations that admission writes.
+func (r routes) clean(ctx context.Context, key route.Key, uid types.UID) (*unstructured.Unstructured, error) {
+	body := encode(map[string]any{"metadata": map[string]any{
+		"uid": uid, "annotations": map[string]any{route.VariantsAnnotation: nil, route.ParkedAnnotation: nil},
+	}})
+	return r.client(key).Patch(ctx, key.Name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: wellknown.FieldManager})
+}
+
+// encode returns the JSON of an object that consists of JSON values, which cannot fail.
+func encode(object map[string]any) []byte {
+	raw, _ := json.Marshal(object)
+	return raw
 }
 
 // annotated reports whether a route has annotations that admission writes.
@@ -61,31 +71,6 @@ func annotated(object *unstructured.Unstructured) bool {
 	_, parked := annotations[route.ParkedAnnotation]
 	_, variants := annotations[route.VariantsAnnotation]
 	return parked || variants
-}
-
-// clean removes the annotations that admission writes.
-func (r routes) clean(ctx context.Context, key route.Key, uid types.UID) (*unstructured.Unstructured, error) {
-	body, err := json.Marshal(map[string]any{"metadata": map[string]any{
-		"uid": uid, "annotations": map[string]any{route.VariantsAnnotation: nil, route.ParkedAnnotation: nil},
-	}})
-	if err != nil {
-		return nil, err
-	}
-	return r.client(key).Patch(ctx, key.Name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: wellknown.FieldManager})
-}
-
-// withUID adds the uid to the body of an application, which fails then for any other object of the name.
-func withUID(body []byte, uid types.UID) []byte {
-	var object map[string]any
-	if json.Unmarshal(body, &object) != nil {
-		return body
-	}
-	object["metadata"].(map[string]any)["uid"] = string(uid)
-	raw, err := json.Marshal(object)
-	if err != nil {
-		return body
-	}
-	return raw
 }
 
 // managersOf returns the other field managers that set fields of a route's spec.

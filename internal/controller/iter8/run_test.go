@@ -2,6 +2,8 @@ package iter8
 
 import (
 	"context"
+	"iter"
+	"slices"
 	"testing"
 	"time"
 
@@ -38,10 +40,17 @@ func TestEachRunServesTheDocumentsOfAllNamespaces(t *testing.T) {
 		index: fakeIndex{}, clientset: client, events: events.NewReporter(recorder, "Route"),
 		opts: Options{Metrics: NewMetrics(nil), Log: logr.Discard()},
 	}
-	c.loop = loop.New("mirrorgate-iter8", c, loop.Options[string]{Keys: c.namespaces, Log: logr.Discard(), LogKey: "namespace"})
+	keys := func() iter.Seq[string] { return slices.Values(c.run.Load().names()) }
+	c.loop = loop.New("mirrorgate-iter8", c, loop.Options[string]{Keys: keys, Log: logr.Discard(), LogKey: "namespace"})
 	eventually := func(condition func() bool, message string) {
 		t.Helper()
 		require.Eventually(t, condition, 10*time.Second, time.Millisecond, message)
+	}
+	has := func(namespace string) bool {
+		r := c.run.Load()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.states[namespace] != nil
 	}
 	for range 2 {
 		require.Nil(t, c.run.Load())
@@ -56,7 +65,7 @@ func TestEachRunServesTheDocumentsOfAllNamespaces(t *testing.T) {
 		require.NoError(t, err)
 		require.Contains(t, <-recorder.Events, "DocumentInvalid")
 		require.NoError(t, maps.Delete(ctx, "web", metav1.DeleteOptions{}))
-		eventually(func() bool { return !c.run.Load().has("later") }, "a namespace without documents is forgotten")
+		eventually(func() bool { return !has("later") }, "a namespace without documents is forgotten")
 		require.True(t, c.run.Load().complete.Load())
 		stop()
 		require.NoError(t, <-done)

@@ -50,7 +50,9 @@ func (w *watches) listed(gvr schema.GroupVersionResource) (bool, error) {
 	if running == nil {
 		return false, nil
 	}
-	return running.informer.HasSynced(), running.err()
+	running.mu.Lock()
+	defer running.mu.Unlock()
+	return running.informer.HasSynced(), running.listErr
 }
 
 // get returns an object, nil when there is none.
@@ -111,12 +113,6 @@ func (w *watch) fail(err error) bool {
 	isNew := err != nil && (w.listErr == nil || w.listErr.Error() != err.Error())
 	w.listErr = err
 	return isNew
-}
-
-func (w *watch) err() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.listErr
 }
 
 func (w *watch) end() {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -95,30 +96,29 @@ func (l *Loop[K]) Start(ctx context.Context) error {
 		MaxConcurrentReconciles: l.opts.Workers,
 		SkipNameValidation:      new(true),
 		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[K](FirstRetry, LastRetry),
-		LogConstructor:          l.logger,
+		LogConstructor: func(key *K) logr.Logger {
+			if key == nil {
+				return l.opts.Log
+			}
+			return l.opts.Log.WithValues(l.opts.LogKey, fmt.Sprint(*key))
+		},
 	})
 	if err != nil {
 		return err
 	}
-	defer l.queue.Store(nil)
-	if err := run.Watch(source.TypedFunc[K](func(ctx context.Context, q queue[K]) error {
-		l.queue.Store(&q)
-		go l.resync(ctx) // after the queue is known, so that no event is lost between the two
+	ctx, cancel := context.WithCancel(ctx)
+	var resync sync.WaitGroup
+	defer func() {
+		cancel()
+		resync.Wait()
+		l.queue.Store(nil)
+	}()
+	if err := run.Watch(source.TypedFunc[K](func(_ context.Context, q queue[K]) error {
+		l.queue.Store(&q) // before all keys are added, so that no event is lost between the two
+		resync.Go(func() { wait.UntilWithContext(ctx, func(context.Context) { l.AddAll() }, l.opts.Resync) })
 		return nil
 	})); err != nil {
 		return err
 	}
 	return run.Start(ctx)
-}
-
-func (l *Loop[K]) logger(key *K) logr.Logger {
-	if key == nil {
-		return l.opts.Log
-	}
-	return l.opts.Log.WithValues(l.opts.LogKey, fmt.Sprint(*key))
-}
-
-// resync queues every key at once, and again at every tick.
-func (l *Loop[K]) resync(ctx context.Context) {
-	wait.UntilWithContext(ctx, func(context.Context) { l.AddAll() }, l.opts.Resync)
 }
