@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -26,9 +27,12 @@ func newUninstall() *cobra.Command {
 		Long: `Uninstall deletes both webhook configurations, the validating one first, so that the
 steps that follow cannot block a write. Every Service with proxies in front of it gets
 its own selector back, and the proxies end once no client reaches them any more, so no
-request is lost. Then it lists the parked mirrors. They stay parked in the annotations
-of their routes; with --restore-parked each route is written as its author wrote it,
-whatever the state of the variants, and mirrorgate's annotations are removed.
+request is lost. mirrorgate's entries in status.parents of HTTPRoutes are removed; a
+mirrorgate that still runs writes them again, until the last step below.
+
+Then it lists the parked mirrors. They stay parked in the annotations of their routes;
+with --restore-parked each route is written as its author wrote it, whatever the state
+of the variants, and mirrorgate's annotations are removed.
 
 The rest of the installation is removed with the tool that installed it. Restore mirrors
 last, when no controller runs that would touch the routes again:
@@ -86,6 +90,10 @@ func uninstall(ctx context.Context, out io.Writer, r removal.Removal) error {
 	if err := withoutProxies(ctx, out, r); err != nil {
 		return err
 	}
+	cleared, uncleared := r.Statuses(ctx)
+	for _, name := range cleared {
+		fmt.Fprintf(out, "HTTPRoute %s: its status has no entry of mirrorgate's any more\n", name)
+	}
 	found, err := r.Parked(ctx)
 	for _, p := range found {
 		fmt.Fprintf(out, "%s %s/%s: %s\n", p.Kind, p.Namespace, p.Name, p.Says)
@@ -93,7 +101,7 @@ func uninstall(ctx context.Context, out io.Writer, r removal.Removal) error {
 	if len(found) == 0 && err == nil {
 		fmt.Fprintln(out, "no mirror is parked")
 	}
-	return err
+	return errors.Join(uncleared, err)
 }
 
 // withoutProxies gives Services their own selectors back and deletes the proxies in front of them.

@@ -214,48 +214,6 @@ func (w *StatusWriter) patch(ctx context.Context, name Name, live *liveRoute, wa
 	return err
 }
 
-// Clear takes our entries out of the status of every HTTPRoute, for a cluster that mirrorgate leaves. It
-// needs the verb list as well.
-func (w *StatusWriter) Clear(ctx context.Context) error {
-	opts := metav1.ListOptions{Limit: feed.PageSize}
-	source := feed.HTTPRoutes.Source(w.client, "v1", func(object any) any {
-		var route struct {
-			Status json.RawMessage `json:"status"`
-		}
-		return json.Unmarshal(object.(json.RawMessage), &route) == nil && len(ours(route.Status)) > 0
-	})
-	var failed []error
-	for {
-		page, err := source.List(ctx, "", opts)
-		if apierrors.IsNotFound(err) {
-			return nil // no such kind
-		}
-		if err != nil {
-			return errors.Join(append(failed, err)...)
-		}
-		for _, it := range page.Items {
-			if it.Record == true {
-				failed = append(failed, w.clear(ctx, nameOf(it)))
-			}
-		}
-		if opts.Continue = page.Continue; opts.Continue == "" {
-			return errors.Join(failed...)
-		}
-	}
-}
-
-func (w *StatusWriter) clear(ctx context.Context, name Name) error {
-	for tries := 0; ; tries++ {
-		live, err := w.get(ctx, name)
-		if err != nil || live == nil {
-			return err
-		}
-		if err = w.patch(ctx, name, live, nil); !apierrors.IsConflict(err) || tries == 5 {
-			return err
-		}
-	}
-}
-
 // pace is how often a route was written lately.
 type pace struct {
 	writes int

@@ -175,25 +175,6 @@ func TestStatusWriterRefused(t *testing.T) {
 	w.becomes(t, accepted)
 }
 
-// Clear takes out what is ours alone, of every route.
-func TestStatusWriterClear(t *testing.T) {
-	api := gatewayAPI(t)
-	w := newWriting(t, api, tutorial)
-	w.becomes(t, accepted)
-	w.stop()
-	other := ParentStatus{ControllerName: "else.where/x", ParentRef: json.RawMessage(`{}`), Conditions: []metav1.Condition{}}
-	api.Put(t, withStatus(t, routeOf("httpbin", parent, mirroring), other, wantedFor("httpbin", "True")))
-	for _, name := range []string{"a", "b", "c"} {
-		api.Put(t, withStatus(t, routeOf(name, `{name: gateway}`, mirroring), other))
-	}
-	before := len(api.Patches())
-	require.NoError(t, w.writer.Clear(t.Context()))
-	assert.Equal(t, []string{"else.where/x"}, says(t, api))
-	assert.Len(t, api.Patches(), before+1)
-	api.Drop(routesPath)
-	require.NoError(t, w.writer.Clear(t.Context()), "a cluster without Gateway API")
-}
-
 // The pace of writes: a few at once, then less and less, then at once again.
 func TestStatusWriterPace(t *testing.T) {
 	clock := clocktesting.NewFakeClock(later.Time)

@@ -1,7 +1,7 @@
 package removal
 
-// Services with proxies in front of them: they get their own selector back, and when nobody is led to
-// the proxies any more, these go.
+// Services with proxies in front of them: they get their own selector back, and when no client is led to the proxies
+// any more, these are deleted.
 
 import (
 	"context"
@@ -17,20 +17,22 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
-// settle is how long kube-proxies may take until nobody is led to proxies any more.
-const settle = 10 * time.Second
+const (
+	// releaseDelay is how long kube-proxy may take on every node until no client is led to proxies any more.
+	releaseDelay = 10 * time.Second
+	// maxDrain is how long proxies may take to end.
+	maxDrain = 2 * time.Minute
+)
 
-// ended is how long proxies may take to end.
-const ended = 2 * time.Minute
-
-// ofProxies selects what belongs to one Service, ofGrants what lets proxies of another namespace read.
+// ofProxies selects the objects that belong to one Service, ofGrants the RoleBindings that let proxies of another
+// namespace read.
 const (
 	ofProxies = wellknown.ManagedByLabel + "=" + wellknown.ManagedBy + "," + wellknown.ParentLabel
 	ofGrants  = wellknown.ManagedByLabel + "=" + wellknown.ManagedBy + "," + wellknown.SourceLabel
 )
 
-// Services gives every Service that leads to proxies, or past them, its own selector back, and returns
-// their names. One that fails does not keep the others from it.
+// Services gives every Service that leads to proxies, or past them, its own selector back, and returns their names. A
+// failure with one does not stop the others.
 func (r Removal) Services(ctx context.Context) ([]string, error) {
 	list, err := r.Client.CoreV1().Services("").List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -55,8 +57,8 @@ func (r Removal) Services(ctx context.Context) ([]string, error) {
 	return found, errors.Join(errs...)
 }
 
-// Proxies deletes all proxies, and what belongs to them, and returns the Services that they were for.
-// Nothing happens while a Service still leads to its proxies.
+// Proxies deletes all proxies with the objects that belong to them, and returns the Services that they were for. It
+// must not be called while a Service still leads to its proxies.
 func (r Removal) Proxies(ctx context.Context) ([]string, error) {
 	api := r.Client.AppsV1()
 	list, err := api.Deployments("").List(ctx, metav1.ListOptions{LabelSelector: ofProxies})
@@ -74,7 +76,7 @@ func (r Removal) Proxies(ctx context.Context) ([]string, error) {
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-time.After(settle):
+		case <-time.After(releaseDelay):
 		}
 	}
 	for i := range list.Items {
@@ -83,19 +85,20 @@ func (r Removal) Proxies(ctx context.Context) ([]string, error) {
 			return found, fmt.Errorf("delete Deployment %s/%s: %w", d.Namespace, d.Name, err)
 		}
 	}
-	// Until they have ended they need what their Services select.
-	err = wait.PollUntilContextTimeout(ctx, 250*time.Millisecond, ended, true, func(ctx context.Context) (bool, error) {
+	// Until they have ended they need the endpoints of the origins.
+	err = wait.PollUntilContextTimeout(ctx, 250*time.Millisecond, maxDrain, true, func(ctx context.Context) (bool, error) {
 		pods, err := r.Client.CoreV1().Pods("").List(ctx, metav1.ListOptions{LabelSelector: wellknown.ParentLabel, Limit: 1})
 		return err == nil && len(pods.Items) == 0, err
 	})
 	if err != nil && !wait.Interrupted(err) {
 		return found, fmt.Errorf("list pods of proxies: %w", err)
 	}
-	return found, r.rest(ctx)
+	return found, r.deleteOrigins(ctx)
 }
 
-// rest deletes origins, which own the rest in their namespace, and what is in others.
-func (r Removal) rest(ctx context.Context) error {
+// deleteOrigins deletes the origins, which own the other objects in their namespace, and the RoleBindings in other
+// namespaces.
+func (r Removal) deleteOrigins(ctx context.Context) error {
 	origins, err := r.Client.CoreV1().Services("").List(ctx, metav1.ListOptions{LabelSelector: ofProxies})
 	if err != nil {
 		return fmt.Errorf("list Services: %w", err)
@@ -116,12 +119,12 @@ func (r Removal) rest(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// only deletes this very object.
+// only returns options that delete this very object, not a later one of the same name.
 func only(o metav1.Object) metav1.DeleteOptions {
-	uid := o.GetUID()
-	return metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}}
+	return *metav1.NewPreconditionDeleteOptions(string(o.GetUID()))
 }
 
+// gone drops the errors which mean that the object does not exist any more.
 func gone(err error) error {
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 		return nil

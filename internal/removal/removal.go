@@ -1,6 +1,5 @@
-// Package removal takes mirrorgate out of a cluster: first the webhook
-// configurations, so that nothing after them can block a write, then what is left
-// in routes.
+// Package removal takes mirrorgate out of a cluster: first the webhook configurations, so that nothing after them can
+// block a write, then proxies, and then the traces in routes.
 package removal
 
 import (
@@ -21,15 +20,19 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/mirrorgate/mirrorgate/internal/feed"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 	"github.com/mirrorgate/mirrorgate/patch"
 )
 
-// Removal is what is removed, from where, and how.
+// fieldManager is the field manager of the writes of an uninstallation.
+const fieldManager = "mirrorgate-uninstall"
+
+// Removal removes mirrorgate from the cluster of its clients.
 type Removal struct {
 	Client kubernetes.Interface
 	Routes dynamic.Interface
-	// Name is that of both webhook configurations.
+	// Name is the name of both webhook configurations.
 	Name string
 	// Restore writes parked mirrors back into their routes.
 	Restore bool
@@ -37,26 +40,22 @@ type Removal struct {
 	DryRun bool
 }
 
-// Route is a route with parked mirrors, and what became of them.
+// Route is a route with parked mirrors. Says tells the outcome, in words for the user.
 type Route struct {
 	Kind            route.Kind
 	Namespace, Name string
 	Says            string
 }
 
-// routes are the resources that may hold parked mirrors; the first version that
-// is served counts.
+// routes are the resources that may hold parked mirrors. The first version that is served counts.
 var routes = [][]schema.GroupVersionResource{
-	{{Group: "gateway.networking.k8s.io", Version: "v1", Resource: "httproutes"}},
-	{{Group: "gateway.networking.k8s.io", Version: "v1", Resource: "grpcroutes"}},
-	{
-		{Group: "networking.istio.io", Version: "v1", Resource: "virtualservices"},
-		{Group: "networking.istio.io", Version: "v1beta1", Resource: "virtualservices"},
-	},
+	{feed.HTTPRoutes.At("v1")},
+	{feed.GRPCRoutes.At("v1")},
+	{feed.VirtualServices.At("v1"), feed.VirtualServices.At("v1beta1")},
 }
 
-// Webhooks deletes both configurations and says whether there was one; what is not there is no error.
-// The validating one goes first: it is the one that can block a write.
+// Webhooks deletes both configurations and reports whether there was one. It is no error if there is none. The
+// validating one goes first, since it can block a write.
 func (r Removal) Webhooks(ctx context.Context) (found bool, err error) {
 	options := metav1.DeleteOptions{}
 	if r.DryRun {
@@ -79,8 +78,8 @@ func (r Removal) Webhooks(ctx context.Context) (found bool, err error) {
 	return found, nil
 }
 
-// Parked goes through all routes with parked mirrors, and restores them if told
-// to. One that fails does not keep the others from it.
+// Parked returns all routes with parked mirrors, and restores them if Restore is set. A failure with one does not stop
+// the others.
 func (r Removal) Parked(ctx context.Context) ([]Route, error) {
 	var found []Route
 	var errs []error
@@ -95,7 +94,7 @@ func (r Removal) Parked(ctx context.Context) ([]Route, error) {
 				break
 			}
 			for i := range list.Items {
-				if touched(&list.Items[i]) {
+				if annotated(&list.Items[i]) {
 					one, err := r.route(ctx, gvr, &list.Items[i])
 					found, errs = append(found, one...), append(errs, err)
 				}
@@ -106,26 +105,26 @@ func (r Removal) Parked(ctx context.Context) ([]Route, error) {
 	return found, errors.Join(errs...)
 }
 
-func touched(u *unstructured.Unstructured) bool {
+// annotated reports whether a route has an annotation of mirrorgate's.
+func annotated(u *unstructured.Unstructured) bool {
 	notes := u.GetAnnotations()
 	return notes[route.ParkedAnnotation] != "" || notes[route.VariantsAnnotation] != ""
 }
 
-// route lists what a route has parked, or restores it. A webhook that an API
-// server has not yet heard the end of may park it again, so the answer is
-// checked, and the write repeated.
+// route returns the parked mirrors of a route, and restores them if Restore is set. An API server may call a webhook
+// for a while after it was deleted, which parks the mirrors again, so the answer is checked, and the write repeated.
 func (r Removal) route(ctx context.Context, gvr schema.GroupVersionResource, u *unstructured.Unstructured) ([]Route, error) {
 	var says string
 	var kind route.Kind
 	namespace, name := u.GetNamespace(), u.GetName()
 	api := r.Routes.Resource(gvr).Namespace(namespace)
 	err := wait.PollUntilContextTimeout(ctx, 250*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
-		doc, edits, err := plan(u)
+		rt, edits, err := restoration(u)
 		if err != nil {
 			return false, err
 		}
 		if says == "" {
-			kind, says = doc.Kind, targets(doc)
+			kind, says = rt.Kind, targets(rt)
 		}
 		if !r.Restore || r.DryRun || len(edits) == 1 {
 			return true, nil
@@ -134,8 +133,8 @@ func (r Removal) route(ctx context.Context, gvr schema.GroupVersionResource, u *
 		if err != nil {
 			return false, err
 		}
-		after, err := api.Patch(ctx, name, types.JSONPatchType, body, metav1.PatchOptions{FieldManager: "mirrorgate-uninstall"})
-		if err == nil && !touched(after) {
+		after, err := api.Patch(ctx, name, types.JSONPatchType, body, metav1.PatchOptions{FieldManager: fieldManager})
+		if err == nil && !annotated(after) {
 			return true, nil
 		}
 		if apierrors.IsNotFound(err) {
@@ -161,19 +160,18 @@ func (r Removal) route(ctx context.Context, gvr schema.GroupVersionResource, u *
 	return []Route{{kind, namespace, name, says}}, nil
 }
 
-// plan is what it takes to bring every mirror back and to remove our
-// annotations; it fails when the route was written meanwhile, and is one
-// operation when there is nothing to do.
-func plan(u *unstructured.Unstructured) (*route.Route, []patch.Operation, error) {
+// restoration returns the operations that restore every mirror and remove mirrorgate's annotations. They fail when the
+// route was written meanwhile. When there is nothing to do there is one operation.
+func restoration(u *unstructured.Unstructured) (*route.Route, []patch.Operation, error) {
 	raw, err := u.MarshalJSON()
 	if err != nil {
 		return nil, nil, err
 	}
-	doc, err := route.Decode(raw, route.Options{})
+	rt, err := route.Decode(raw, route.Options{})
 	if err != nil {
 		return nil, nil, err
 	}
-	plan, err := doc.Plan(func(*route.Mirror) bool { return false })
+	plan, err := rt.Plan(func(*route.Mirror) bool { return false })
 	if err != nil {
 		return nil, nil, err
 	}
@@ -186,13 +184,13 @@ func plan(u *unstructured.Unstructured) (*route.Route, []patch.Operation, error)
 	for id, why := range plan.Misfits {
 		return nil, nil, fmt.Errorf("mirror %s cannot be restored: %s", id, why)
 	}
-	return doc, edits, nil
+	return rt, edits, nil
 }
 
 // targets names the parked mirrors of a route.
-func targets(doc *route.Route) string {
+func targets(rt *route.Route) string {
 	var names []string
-	for _, m := range doc.Every {
+	for _, m := range rt.Every {
 		if m.Parked {
 			names = append(names, m.Target.Name)
 		}

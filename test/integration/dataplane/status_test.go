@@ -12,8 +12,10 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/dynamic"
 
 	"github.com/mirrorgate/mirrorgate/internal/dataplane"
+	"github.com/mirrorgate/mirrorgate/internal/removal"
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
@@ -101,8 +103,10 @@ func TestStatusWriter(t *testing.T) {
 	assert.NotEqual(t, version, last.GetResourceVersion())
 
 	cancel()
-	leaving, err := dataplane.NewStatusWriter(env.Config(t), dataplane.NewIndex(dataplane.Options{}), func() bool { return true }, logr.Discard())
+	routes, err := dynamic.NewForConfig(env.Config(t))
 	require.NoError(t, err)
-	require.NoError(t, leaving.Clear(t.Context()))
+	cleared, err := removal.Removal{Routes: routes}.Statuses(t.Context())
+	require.NoError(t, err)
+	require.Contains(t, cleared, ns+"/httpbin")
 	assert.Equal(t, []string{"else.where/x Accepted=True:Accepted@0"}, conditions(t, env.Get(t, ns, "httproute", "httpbin")))
 }

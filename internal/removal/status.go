@@ -1,0 +1,95 @@
+package removal
+
+// The conditions that mirrorgate has written to HTTPRoutes.
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/retry"
+
+	"github.com/mirrorgate/mirrorgate/internal/feed"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
+)
+
+// Statuses takes mirrorgate's entries out of status.parents of every HTTPRoute, and returns the routes that had
+// one. The entries of other controllers stay as they are. A failure with one does not stop the others.
+func (r Removal) Statuses(ctx context.Context) ([]string, error) {
+	api := r.Routes.Resource(feed.HTTPRoutes.At("v1"))
+	var found []string
+	var errs []error
+	for opts := (metav1.ListOptions{Limit: feed.PageSize}); ; {
+		page, err := api.List(ctx, opts)
+		if apierrors.IsNotFound(err) {
+			return nil, nil // no such kind
+		}
+		if err != nil {
+			return found, errors.Join(append(errs, fmt.Errorf("list HTTPRoutes: %w", err))...)
+		}
+		for i := range page.Items {
+			u := &page.Items[i]
+			if _, has := othersParents(u); !has {
+				continue
+			}
+			if err := r.clearStatus(ctx, u); err != nil {
+				errs = append(errs, fmt.Errorf("clear the status of HTTPRoute %s/%s: %w", u.GetNamespace(), u.GetName(), err))
+				continue
+			}
+			found = append(found, u.GetNamespace()+"/"+u.GetName())
+		}
+		if opts.Continue = page.GetContinue(); opts.Continue == "" {
+			return found, errors.Join(errs...)
+		}
+	}
+}
+
+func (r Removal) clearStatus(ctx context.Context, u *unstructured.Unstructured) error {
+	if r.DryRun {
+		return nil
+	}
+	api := r.Routes.Resource(feed.HTTPRoutes.At("v1")).Namespace(u.GetNamespace())
+	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		others, has := othersParents(u)
+		if !has {
+			return nil
+		}
+		body, err := json.Marshal(map[string]any{
+			"metadata": map[string]any{"uid": u.GetUID(), "resourceVersion": u.GetResourceVersion()},
+			"status":   map[string]any{"parents": others},
+		})
+		if err != nil {
+			return err
+		}
+		_, err = api.Patch(ctx, u.GetName(), types.MergePatchType, body, metav1.PatchOptions{FieldManager: fieldManager}, "status")
+		if apierrors.IsConflict(err) {
+			live, failed := api.Get(ctx, u.GetName(), metav1.GetOptions{})
+			if failed != nil {
+				return failed
+			}
+			u = live
+		}
+		return err
+	})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// othersParents returns the entries of a route's status.parents that are not mirrorgate's, and reports whether it
+// has one that is.
+func othersParents(u *unstructured.Unstructured) (others []any, has bool) {
+	parents, _, _ := unstructured.NestedSlice(u.Object, "status", "parents")
+	others = slices.DeleteFunc(slices.Clone(parents), func(p any) bool {
+		entry, _ := p.(map[string]any)
+		return entry["controllerName"] == wellknown.ControllerName
+	})
+	return append([]any{}, others...), len(others) < len(parents)
+}

@@ -1,0 +1,101 @@
+package removal
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/dynamic"
+
+	"github.com/mirrorgate/mirrorgate/internal/feed/feedtest"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
+)
+
+const (
+	routesPath = "/apis/gateway.networking.k8s.io/v1/httproutes"
+	gatewayV1  = "gateway.networking.k8s.io/v1"
+	other      = "example.com/gateway"
+)
+
+// putRoute stores an HTTPRoute with an entry of each controller in its status.
+func putRoute(t *testing.T, api *feedtest.API, namespace, name string, controllers ...string) {
+	parents := []any{}
+	for i, c := range controllers {
+		parents = append(parents, map[string]any{
+			"controllerName": c, "parentRef": map[string]any{"name": fmt.Sprint(i), "unknown": true}, "conditions": []any{},
+		})
+	}
+	api.Put(t, map[string]any{
+		"apiVersion": gatewayV1, "kind": "HTTPRoute", "metadata": map[string]any{"namespace": namespace, "name": name, "uid": namespace + name},
+		"spec": map[string]any{"hostnames": []any{"a.example"}}, "status": map[string]any{"parents": parents},
+	})
+}
+
+func removalFrom(t *testing.T, api *feedtest.API, dryRun bool) Removal {
+	routes, err := dynamic.NewForConfig(api.Config())
+	require.NoError(t, err)
+	return Removal{Routes: routes, DryRun: dryRun}
+}
+
+func TestStatusesClearsOurEntriesAlone(t *testing.T) {
+	api := feedtest.New(t)
+	api.Serve(routesPath, "HTTPRoute")
+	putRoute(t, api, "shop", "both", other, wellknown.ControllerName, wellknown.ControllerName)
+	putRoute(t, api, "bank", "ours", wellknown.ControllerName)
+	for _, name := range []string{"a", "b", "c"} { // more than a page
+		putRoute(t, api, "shop", name, other)
+	}
+	putRoute(t, api, "shop", "none")
+	before := api.Get(t, gatewayV1, "HTTPRoute", "shop", "both")
+
+	found, err := removalFrom(t, api, true).Statuses(t.Context())
+	require.NoError(t, err)
+	assert.ElementsMatch(t, []string{"shop/both", "bank/ours"}, found)
+	assert.Empty(t, api.Patches(), "a dry run changes nothing")
+
+	found, err = removalFrom(t, api, false).Statuses(t.Context())
+	require.NoError(t, err)
+	assert.ElementsMatch(t, []string{"shop/both", "bank/ours"}, found)
+	parents := func(u *unstructured.Unstructured) []any {
+		list, _, err := unstructured.NestedSlice(u.Object, "status", "parents")
+		require.NoError(t, err)
+		return list
+	}
+	after := api.Get(t, gatewayV1, "HTTPRoute", "shop", "both")
+	assert.Equal(t, parents(before)[:1], parents(after))
+	assert.Equal(t, before.Object["spec"], after.Object["spec"])
+	assert.Empty(t, parents(api.Get(t, gatewayV1, "HTTPRoute", "bank", "ours")))
+	require.Len(t, api.Patches(), 2)
+	for _, p := range api.Patches() {
+		assert.Regexp(t, "/status$", p.Path)
+	}
+
+	found, err = removalFrom(t, api, false).Statuses(t.Context())
+	require.NoError(t, err)
+	assert.Empty(t, found, "nothing is left to clear")
+}
+
+func TestStatusesWithoutGatewayAPI(t *testing.T) {
+	found, err := removalFrom(t, feedtest.New(t), false).Statuses(t.Context())
+	require.NoError(t, err)
+	assert.Empty(t, found)
+}
+
+// A route that somebody writes between the list and the patch is read again.
+func TestClearStatusAfterAConflict(t *testing.T) {
+	api := feedtest.New(t)
+	api.Serve(routesPath, "HTTPRoute")
+	putRoute(t, api, "shop", "r", wellknown.ControllerName)
+	stale := api.Get(t, gatewayV1, "HTTPRoute", "shop", "r")
+	putRoute(t, api, "shop", "r", other, wellknown.ControllerName)
+	require.NoError(t, removalFrom(t, api, false).clearStatus(t.Context(), stale))
+	after := api.Get(t, gatewayV1, "HTTPRoute", "shop", "r")
+	left, has := othersParents(after)
+	assert.False(t, has)
+	assert.Len(t, left, 1)
+
+	api.Delete(t, gatewayV1, "HTTPRoute", "shop", "r")
+	require.NoError(t, removalFrom(t, api, false).clearStatus(t.Context(), stale), "a route that is gone")
+}
