@@ -3,8 +3,8 @@
 #
 #   docker buildx build --platform linux/amd64,linux/arm64 --build-arg VERSION=v1.2.3 .
 #
-# A tag can be moved, so what it is built with is pinned, and no frontend is pulled for this file. Of
-# another version, `docker buildx imagetools inspect golang:1.2.3` says the digest, of all platforms.
+# A tag can be moved, so the builder is pinned by digest, and this file needs no frontend image. To pin
+# another version, `docker buildx imagetools inspect golang:1.2.3` prints the digest of all platforms.
 # The final image is built on nothing. `make release` makes the same one without Docker.
 ARG GO_IMAGE=golang:1.26.8@sha256:3c3e25a4da13fd0478eed2df1eb35a0e667094a7124d3993a6a1d30f71c17e79
 FROM --platform=$BUILDPLATFORM $GO_IMAGE AS build

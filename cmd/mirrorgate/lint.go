@@ -1,6 +1,6 @@
 package main
 
-// The verb for whoever writes routes: before they reach a cluster.
+// The verb for authors of routes, before the routes reach a cluster.
 
 import (
 	"errors"
@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/mirrorgate/mirrorgate/internal/lint"
+	"github.com/mirrorgate/mirrorgate/internal/options"
 )
 
 // Exit codes of lint.
@@ -20,32 +21,34 @@ const (
 	lintUnreadable = 2
 )
 
-func newLint() *cobra.Command {
-	opts := defaultServeOptions()
-	var output, namespace string
-	var elsewhere bool
-	cmd := &cobra.Command{
-		Use:   "lint FILE|FOLDER|- ...",
-		Short: "Judge the routes in manifests, without a cluster",
-		Long: `Lint reads manifests, YAML or JSON, and judges every HTTPRoute, GRPCRoute and
+const lintHelp = `Lint reads manifests, YAML or JSON, and judges every HTTPRoute, GRPCRoute and
 VirtualService in them as admission would in a cluster that holds the same objects:
 Services, workloads (taken as ready), DestinationRules, ServiceEntries and
-ReferenceGrants. It also checks of mirrors what otherwise the CRDs' schemas do.
+ReferenceGrants. It also checks mirrors against the schemas of the CRDs.
 
   kustomize build overlays/prod | mirrorgate lint -
   mirrorgate lint --config mirrorgate.yaml routes/ services.yaml
 
-Of a folder it reads every .yaml, .yml and .json file. A mirror whose variant is in
+In a folder it reads every .yaml, .yml and .json file. A mirror whose variant is in
 none of the files would be parked, which is a note and no error: --strict makes it
-one, --variants-elsewhere takes such variants as applied and ready.
+one, and --variants-elsewhere assumes that such variants are applied and ready.
 
 The exit code is 0 when nothing would be denied, 1 when something would be, and 2
-when some input could not be read; the rest of it is judged all the same.`,
+when some input could not be read; the rest is judged nevertheless.`
+
+func newLint() *cobra.Command {
+	opts := newServeConfig()
+	var output, namespace string
+	var assumeApplied bool
+	cmd := &cobra.Command{
+		Use:   "lint FILE|FOLDER|- ...",
+		Short: "Judge the routes in manifests, without a cluster",
+		Long:  lintHelp,
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.BoolVar(&opts.Policy.Strict, "strict", false, "a mirror that would be parked is an error")
-	f.BoolVar(&elsewhere, "variants-elsewhere", false, "take Services, workloads, DestinationRules and ReferenceGrants that the files lack as applied already")
+	f.BoolVar(&assumeApplied, "variants-elsewhere", false, "assume that Services, workloads, DestinationRules and ReferenceGrants that the files lack are applied already")
 	f.StringVarP(&namespace, "namespace", "n", "default", "namespace of the objects that name none")
 	f.StringVarP(&output, "output", "o", "text", "text or json")
 	opts.bindShared(f)
@@ -56,7 +59,7 @@ when some input could not be read; the rest of it is judged all the same.`,
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fail(err) })
 	cmd.RunE = func(cmd *cobra.Command, paths []string) error {
-		errs := oneOf("output", output, "text", "json")
+		errs := options.OneOf("output", output, "text", "json")
 		if msgs := validation.IsDNS1123Label(namespace); len(msgs) > 0 {
 			errs = append(errs, field.Invalid(field.NewPath("namespace"), namespace, msgs[0]))
 		}
@@ -69,7 +72,7 @@ when some input could not be read; the rest of it is judged all the same.`,
 		sources, unread := lint.Read(cmd.InOrStdin(), paths...)
 		report, err := lint.Check(lint.Options{
 			Policy: opts.Policy, ClusterDomain: opts.ClusterDomain, RootNamespace: opts.RootNamespace,
-			Namespace: namespace, AssumeApplied: elsewhere,
+			Namespace: namespace, AssumeApplied: assumeApplied,
 		}, sources...)
 		if err != nil {
 			return fail(err)

@@ -30,8 +30,7 @@ func main() {
 	}
 }
 
-// exitError ends the program with a code of its own; what there is to say has
-// been said.
+// exitError ends the program with that code; the message has been printed already.
 type exitError int
 
 func (e exitError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }

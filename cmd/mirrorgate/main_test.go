@@ -21,7 +21,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-var update = flag.Bool("update", false, "write what the programs print into the scripts")
+var update = flag.Bool("update", false, "write the output of the programs into the scripts")
 
 func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"mirrorgate": main}) }
 
@@ -53,7 +53,7 @@ func cmdBackend(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// cmdPort sets variables to addresses on which nobody listens: port NAME...
+// cmdPort sets variables to addresses at which no process listens: port NAME...
 func cmdPort(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: port NAME...")
@@ -77,7 +77,7 @@ func cmdExpand(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.Rename(to+".new", to))
 }
 
-// cmdGet asks until status and body match: get URL PATTERN. Nobody listening has status 0.
+// cmdGet requests a URL until status and body match: get URL PATTERN. Without a listener the status is 0.
 func cmdGet(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: get URL PATTERN")
@@ -125,11 +125,11 @@ func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-func pollFor(ts *testscript.TestScript, pattern string, look func() string) {
+func pollFor(ts *testscript.TestScript, pattern string, read func() string) {
 	re := regexp.MustCompile(`(?m)` + pattern)
 	deadline := time.After(20 * time.Second)
 	for tick := time.Tick(10 * time.Millisecond); ; {
-		got := look()
+		got := read()
 		if re.MatchString(got) {
 			return
 		}

@@ -1,222 +1,43 @@
 package main
 
 import (
-	"bufio"
-	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
+	"errors"
 	"fmt"
-	"io"
-	"math/big"
-	"net"
-	"net/http"
-	"net/http/httptest"
-	"os"
-	"path/filepath"
+	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxyserve"
 )
 
-// TestProxyDrain ends a proxy while a request is under way: in time it is answered, out of
-// time it is broken off, and the error says which.
-func TestProxyDrain(t *testing.T) {
-	for name, test := range map[string]struct {
-		timeout time.Duration
-		want    error
-	}{"ends": {time.Minute, nil}, "broken off": {50 * time.Millisecond, exitBrokenOff}} {
-		t.Run(name, func(t *testing.T) {
-			arrived, release := make(chan struct{}), make(chan struct{})
-			backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				arrived <- struct{}{}
-				<-release
-				fmt.Fprint(w, "late")
-			}))
-			defer backend.Close()
-			address := freeAddress(t)
-			file := filepath.Join(t.TempDir(), "proxy.yaml")
-			require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, `
-listeners: [{address: %q, rules: [{backendRefs: [{name: v1, port: 80}]}]}]
-services: {v1: {80: [%q]}}`, address, backend.Listener.Addr()), 0o600))
-
-			ctx, cancel := context.WithCancel(t.Context())
-			ended := make(chan error)
-			opts := &proxyOptions{Config: file, DrainTimeout: test.timeout, LogLevel: "error", LogFormat: "text"}
-			go func() { ended <- runProxy(ctx, opts, io.Discard, io.Discard) }()
-			answer := make(chan string)
-			go func() { answer <- ask(t.Context(), address) }()
-			<-arrived
-			cancel()
-			if test.want == nil {
-				close(release)
-				assert.Equal(t, "late", <-answer)
-				assert.NoError(t, <-ended)
-			} else {
-				require.ErrorIs(t, <-ended, test.want)
-				close(release)
-				assert.NotEqual(t, "late", <-answer)
-			}
-		})
-	}
+func TestProxyExitCodeOfAnAbortedDrain(t *testing.T) {
+	require.ErrorIs(t, proxyExit(fmt.Errorf("ends: %w", proxyserve.ErrAborted)), exitAborted)
+	other := errors.New("other")
+	require.Equal(t, other, proxyExit(other))
+	require.NoError(t, proxyExit(nil))
 }
 
-// TestProxyPassesThrough reads a listener without rules from a file, and then one with rules of another
-// name at its address: the connection that is open stays, new ones go by the rules.
-func TestProxyPassesThrough(t *testing.T) {
-	address, web, db := freeAddress(t), webserver(t, "v1"), greeter(t)
-	file := filepath.Join(t.TempDir(), "proxy.yaml")
-	write := func(listener string) {
-		require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, "listeners: [{address: %q, %s}]\nservices: {web: {80: [%q]}, db: {5432: [%q]}}\n", address, listener, web, db), 0o600))
-	}
-	write("name: db, tcp: {name: db, port: 5432}")
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error)
-	opts := &proxyOptions{Config: file, DrainTimeout: time.Minute, LogLevel: "error", LogFormat: "text"}
-	go func() { ended <- runProxy(ctx, opts, io.Discard, io.Discard) }()
-	var conn net.Conn
-	require.Eventually(t, func() (is bool) {
-		var err error
-		conn, err = (&net.Dialer{}).DialContext(ctx, "tcp", address)
-		return err == nil
-	}, 20*time.Second, 5*time.Millisecond)
-	in := bufio.NewReader(conn)
-	say := func(want string) {
-		t.Helper()
-		line, err := in.ReadString('\n')
-		require.NoError(t, err)
-		require.Equal(t, want, line)
-	}
-	say("db\n")
-	write("name: web, rules: [{backendRefs: [{name: web, port: 80}]}]")
-	require.Eventually(t, func() bool {
-		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
-		require.NoError(t, err)
-		defer conn.Close()
-		fmt.Fprint(conn, "GET / HTTP/1.0\r\nHost: a\r\nConnection: close\r\n\r\n")
-		line, err := bufio.NewReader(conn).ReadString('\n')
-		return err == nil && line == "HTTP/1.1 200 OK\r\n"
-	}, 20*time.Second, 5*time.Millisecond)
-	fmt.Fprintln(conn, "still")
-	say("still\n")
-	require.NoError(t, conn.Close())
-	cancel()
-	assert.NoError(t, <-ended)
-}
-
-func freeAddress(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, l.Close())
-	return l.Addr().String()
-}
-
-// TestProxyCertificate renews a certificate while the proxy runs: new connections get it,
-// without a restart and whatever protocol they speak, and open ones stay.
-func TestProxyCertificate(t *testing.T) {
-	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") }))
-	defer backend.Close()
-	dir, address := t.TempDir(), freeAddress(t)
-	file := filepath.Join(dir, "proxy.yaml")
-	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, `
-listeners: [{address: %q, tls: {certFile: tls.crt, keyFile: tls.key}, rules: [{backendRefs: [{name: v1, port: 80}]}]}]
-services: {v1: {80: [%q]}}`, address, backend.Listener.Addr()), 0o600))
-	writeCertificate(t, dir, 1)
-
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error)
-	opts := &proxyOptions{Config: file, DrainTimeout: time.Minute, LogLevel: "error", LogFormat: "text"}
-	go func() { ended <- runProxy(ctx, opts, io.Discard, io.Discard) }()
-	open := secureClient("h2")
-	assert.Eventually(t, func() bool { return serves(ctx, open, address) == "HTTP/2.0 1" }, 20*time.Second, 10*time.Millisecond)
-	writeCertificate(t, dir, 2)
-	for protocol, want := range map[string]string{"h2": "HTTP/2.0 2", "http/1.1": "HTTP/1.1 2"} {
-		assert.Eventually(t, func() bool {
-			client := secureClient(protocol)
-			defer client.CloseIdleConnections()
-			return serves(ctx, client, address) == want
-		}, 20*time.Second, 10*time.Millisecond, protocol)
-	}
-	assert.Equal(t, "HTTP/2.0 1", serves(ctx, open, address))
-	open.CloseIdleConnections()
-	cancel()
-	assert.NoError(t, <-ended)
-}
-
-func secureClient(protocol string) *http.Client {
-	return &http.Client{Transport: &http.Transport{
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocol}},
-		ForceAttemptHTTP2: protocol == "h2",
-	}}
-}
-
-// serves says by what protocol, and with which certificate.
-func serves(ctx context.Context, client *http.Client, address string) string {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+address, http.NoBody)
-	if err != nil {
-		return err.Error()
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return err.Error()
-	}
-	defer response.Body.Close()
-	if _, err := io.Copy(io.Discard, response.Body); err != nil {
-		return err.Error()
-	}
-	return fmt.Sprint(response.Proto, " ", response.TLS.PeerCertificates[0].SerialNumber)
-}
-
-func writeCertificate(t *testing.T, dir string, serial int64) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(serial), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"localhost"}}
-	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	require.NoError(t, err)
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	require.NoError(t, err)
-	for name, block := range map[string]*pem.Block{
-		"tls.crt": {Type: "CERTIFICATE", Bytes: cert}, "tls.key": {Type: "PRIVATE KEY", Bytes: der},
+// Flags that contradict each other are named in the error.
+func TestProxyServiceFlags(t *testing.T) {
+	for args, want := range map[string]string{
+		"":                                     "--service a Service",
+		"--service a --config b":               "cannot stand beside --config",
+		"--service a --check":                  "check: Forbidden",
+		"--service A_":                         `service: Invalid value: "A_"`,
+		"--service a --namespace b/c":          `namespace: Invalid value: "b/c"`,
+		"--service a --admin-bind 9090":        `admin-bind: Invalid value: "9090": must be HOST:PORT`,
+		"--service a --access-log xml":         "access-log: Unsupported value",
+		"--config a --namespace b":             "namespace: Forbidden",
+		"--config a --admin-bind :1":           "admin-bind: Forbidden",
+		"--service a --kubeconfig /nowhere":    "kubeconfig: ",
+		"--service a --drain-min -1s":          "drain-min: Invalid value",
+		"--config nowhere.yaml --drain-min 1s": "nowhere.yaml",
 	} {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600))
+		cmd := newProxy()
+		cmd.SilenceErrors, cmd.SilenceUsage = true, true
+		cmd.SetArgs(strings.Fields(args))
+		assert.ErrorContains(t, cmd.ExecuteContext(t.Context()), want, args)
 	}
-}
-
-// ask waits until somebody listens, and returns the answer or what went wrong with it.
-func ask(ctx context.Context, address string) string {
-	client := http.Client{Transport: &http.Transport{}}
-	defer client.CloseIdleConnections()
-	for {
-		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
-		if err == nil {
-			_ = conn.Close()
-			break
-		}
-		if ctx.Err() != nil {
-			return err.Error()
-		}
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address, http.NoBody)
-	if err != nil {
-		return err.Error()
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return err.Error()
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	return fmt.Sprint(string(body), errText(err))
-}
-
-func errText(err error) string {
-	if err == nil {
-		return ""
-	}
-	return err.Error()
 }

@@ -1,6 +1,6 @@
 package main
 
-// The verb for whoever asks why a route has no mirror.
+// The verb that answers why a route has no mirror.
 
 import (
 	"errors"
@@ -14,30 +14,30 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/mirrorgate/mirrorgate/internal/controller/mirrors"
+	"github.com/mirrorgate/mirrorgate/internal/options"
 	"github.com/mirrorgate/mirrorgate/internal/status"
 	"github.com/mirrorgate/mirrorgate/internal/variant"
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
 
 func newStatus() *cobra.Command {
-	opts := defaultServeOptions()
-	opts.LogLevel = "warn"
+	opts := newServeConfig()
+	opts.Level = "warn"
 	var namespace, output string
 	var all bool
 	cmd := &cobra.Command{
 		Use:   "status [ROUTE]",
 		Short: "List the mirrors of a cluster: where each is, and why",
 		Long: `Status lists the mirrors of all routes of a namespace, or of one route, with the
-state of their variants, and tells whether each is where mirrorgate decides that it
-should be. ROUTE is NAME or KIND/NAME.
+state of their variants, and reports whether each is where mirrorgate's decision puts it. ROUTE is NAME or KIND/NAME.
 
   mirrorgate status -A
   mirrorgate status -n shop httproute/web -o json
 
-It only reads, and needs no more than the right to get and list in that namespace;
-what it may not read is Unknown. A mirror that is not as decided is moved within
-moments where mirrorgate serve runs; after --unready-grace where its variant has just
-become unready.
+It only reads, and needs no more than the right to get and list in that namespace; a
+variant that it may not read is Unknown. Where mirrorgate serve runs, it moves a mirror
+that is in the wrong place within moments, or after --unready-grace if the variant has
+just become unready.
 
 The exit code is 0 unless something could not be read.`,
 		Args: cobra.MaximumNArgs(1),
@@ -47,12 +47,11 @@ The exit code is 0 unless something could not be read.`,
 	f.StringVarP(&namespace, "namespace", "n", "", "namespace of the routes; by default that of the kubeconfig's context")
 	f.BoolVarP(&all, "all-namespaces", "A", false, "routes of all namespaces")
 	f.StringVarP(&output, "output", "o", "table", "table or json")
-	f.StringVar(&opts.Kubeconfig, "kubeconfig", "", "kubeconfig of the cluster; by default kubectl's")
-	f.StringVar(&opts.Context, "context", "", "context of the kubeconfig, if not its current one")
+	bindCluster(f, &opts.Kubeconfig, &opts.Context)
 	opts.bindShared(f)
 	cmd.MarkFlagsMutuallyExclusive("namespace", "all-namespaces")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := errors.Join(opts.load(f), oneOf("output", output, "table", "json").ToAggregate()); err != nil {
+		if err := errors.Join(opts.load(f), options.OneOf("output", output, "table", "json").ToAggregate()); err != nil {
 			return err
 		}
 		query := status.Query{}
@@ -62,7 +61,7 @@ The exit code is 0 unless something could not be read.`,
 				return err
 			}
 		}
-		config, own, err := kubeconfig(opts.Kubeconfig, opts.Context)
+		config, own, err := connect("status", opts.Kubeconfig, opts.Context)
 		if err != nil {
 			return err
 		}
@@ -77,11 +76,10 @@ The exit code is 0 unless something could not be read.`,
 	return cmd
 }
 
-func showStatus(cmd *cobra.Command, opts *serveOptions, config *rest.Config, query status.Query, output string) error {
-	config.UserAgent = "mirrorgate-status/" + version
+func showStatus(cmd *cobra.Command, opts *serveConfig, config *rest.Config, query status.Query, output string) error {
 	survey, err := variant.NewSurvey(cmd.Context(), config, variant.Options{
 		ClusterDomain: opts.ClusterDomain, RootNamespace: opts.RootNamespace, Grace: -1,
-	}, newLogger(opts.level(), opts.LogFormat))
+	}, opts.Logger())
 	if err != nil {
 		return fmt.Errorf("status: %w", err)
 	}
@@ -110,7 +108,7 @@ func showStatus(cmd *cobra.Command, opts *serveOptions, config *rest.Config, que
 	return err
 }
 
-// namespacesOf tells which namespaces an installation as we ship it leaves alone.
+// namespacesOf knows the namespaces that an installation by the manifests leaves alone.
 func namespacesOf(config *rest.Config) (status.Namespaces, error) {
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {

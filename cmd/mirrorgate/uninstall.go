@@ -1,7 +1,7 @@
 package main
 
-// The verb that takes mirrorgate out of the way of the API server, and gives the
-// mirrors back that it keeps.
+// The verb that removes mirrorgate from the path of the API server and of requests, and can restore the
+// mirrors that are parked.
 
 import (
 	"context"
@@ -15,42 +15,44 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/mirrorgate/mirrorgate/internal/removal"
+	"github.com/mirrorgate/mirrorgate/internal/serve"
 )
 
 func newUninstall() *cobra.Command {
-	var kubeconfigPath, context string
+	var kubeconfig, context string
 	var restore, dryRun bool
 	cmd := &cobra.Command{
 		Use:   "uninstall",
 		Short: "Stop admission, take proxies away, and list or restore the parked mirrors",
-		Long: `Uninstall deletes both webhook configurations, the validating one first, so that
-nothing that follows can block a write. Every Service with proxies in front of it gets
-its own selector back, and the proxies end once nobody is led to them any more: no
-request is lost. Its entries in status.parents of HTTPRoutes are removed; a mirrorgate
-that still runs writes them again, until the last step below. Then it goes through the
-parked mirrors: they stay parked, each in its route's annotation and in the list that is printed; with
---restore-parked each route is written as its author wrote it, whatever the state of
-the variants, and our annotations are removed. What else was installed is removed by
-what installed it. Mirrors are restored last, when nothing runs that would touch the
-routes again:
+		Long: `Uninstall deletes both webhook configurations, the validating one first, so that the
+steps that follow cannot block a write. Every Service with proxies in front of it gets
+its own selector back, and the proxies end once no client reaches them any more, so no
+request is lost. mirrorgate's entries in status.parents of HTTPRoutes are removed; a
+mirrorgate that still runs writes them again, until the last step below.
+
+Then it lists the parked mirrors. They stay parked in the annotations of their routes;
+with --restore-parked each route is written as its author wrote it, whatever the state
+of the variants, and mirrorgate's annotations are removed.
+
+The rest of the installation is removed with the tool that installed it. Restore mirrors
+last, when no controller runs that would touch the routes again:
 
   mirrorgate uninstall
   kubectl delete --ignore-not-found -k manifests/overlays/default
   mirrorgate uninstall --restore-parked
 
-A restored mirror may point at a Service that does not exist. --restore-parked takes
-the ownership of the fields that it writes, as every editor of a route does; apply the
-manifests again where somebody applies them by server-side apply.`,
+A restored mirror may point at a Service that does not exist. Like every editor of a
+route, --restore-parked becomes the owner of the fields that it writes: if they are
+managed by server-side apply, apply the manifests again.`,
 		Args: cobra.NoArgs,
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.StringVar(&kubeconfigPath, "kubeconfig", "", "kubeconfig of the cluster; by default kubectl's")
-	f.StringVar(&context, "context", "", "context of the kubeconfig, if not its current one")
+	bindCluster(f, &kubeconfig, &context)
 	f.BoolVar(&restore, "restore-parked", false, "write parked mirrors back into their routes")
-	f.BoolVar(&dryRun, "dry-run", false, "say what would be done, and do nothing")
+	f.BoolVar(&dryRun, "dry-run", false, "print what would be done, and change nothing")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		config, _, err := kubeconfig(kubeconfigPath, context)
+		config, _, err := connect("uninstall", kubeconfig, context)
 		if err != nil {
 			return err
 		}
@@ -64,7 +66,7 @@ manifests again where somebody applies them by server-side apply.`,
 			return err
 		}
 		return uninstall(cmd.Context(), cmd.OutOrStdout(), removal.Removal{
-			Client: client, Routes: routes, Name: installation, Restore: restore, DryRun: dryRun,
+			Client: client, Routes: routes, Name: serve.Installation, Restore: restore, DryRun: dryRun,
 		})
 	}
 	return cmd
@@ -102,7 +104,7 @@ func uninstall(ctx context.Context, out io.Writer, r removal.Removal) error {
 	return errors.Join(uncleared, err)
 }
 
-// withoutProxies takes the proxies away from in front of Services.
+// withoutProxies gives Services their own selectors back and deletes the proxies in front of them.
 func withoutProxies(ctx context.Context, out io.Writer, r removal.Removal) error {
 	services, err := r.Services(ctx)
 	for _, name := range services {

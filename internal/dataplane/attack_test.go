@@ -17,7 +17,7 @@ var victim = []string{
 	routeOf("victim/api", `{group: "", kind: Service, name: api}`, "{backendRefs: [{name: api-v1, port: 80}]}"),
 }
 
-// own is what the attacker has: the right to write everything in a namespace of his.
+// own are the objects of the attacker, who may write everything in one namespace.
 var own = []string{
 	serviceOf("evil/web", wellknown.Enabled, "80"), serviceOf("evil/v1", "", "80"), sliceOf("evil/v1", "v1", "80", "10.6.6.6"),
 }
@@ -133,7 +133,7 @@ func TestAttackKeep(t *testing.T) {
 	assert.Empty(t, w.changes)
 }
 
-// A slice belongs to the Service of its own namespace, whatever its label says.
+// A slice belongs to a Service of its own namespace, even if its label names another.
 func TestAttackSlice(t *testing.T) {
 	w := newWorld(t, victim...)
 	before := w.Table(name("victim/api"))
@@ -162,7 +162,7 @@ func TestAttackExtension(t *testing.T) {
 	assert.Equal(t, int64(64<<20), table.Targets[0].Limits.Budget)
 }
 
-// Conditions stay small enough for the API, whatever a route holds.
+// Conditions stay small enough for the API, however long the names in a route are.
 func TestAttackMessages(t *testing.T) {
 	var rules []string
 	for i := range 500 {

@@ -1,7 +1,7 @@
 package dataplane
 
-// Changes: what each kind of object makes different when it comes, changes or goes, so that only that is
-// worked out anew and told.
+// Changes: the consequences of an object that comes, changes or goes, so that only these are computed again and
+// announced.
 
 import (
 	"maps"
@@ -11,7 +11,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/grant"
 )
 
-// changes collects what a change concerns.
+// changes collects the tables, backends, routes and parents that an update concerns.
 type changes struct {
 	tables    map[Name]bool
 	endpoints map[Backend]bool
@@ -19,7 +19,7 @@ type changes struct {
 	parents   map[Name]bool
 }
 
-// update runs fn under the lock and tells subscribers afterwards.
+// update runs fn under the lock and calls the subscribers afterwards.
 func (x *Index) update(fn func(*changes)) {
 	c := &changes{map[Name]bool{}, map[Backend]bool{}, map[Name]bool{}, map[Name]bool{}}
 	x.mu.Lock()
@@ -91,11 +91,11 @@ func (x *Index) putService(name Name, s *service, c *changes) {
 		return
 	}
 	if own := x.opts.Parent; name == own || name == originOf(own) {
-		c.tables[own] = true // with a route or without
+		c.tables[own] = true // it has a table even without a route
 	}
 	for r := range x.naming[name] {
 		c.tablesOf(r) // its ports and families are in the table
-		x.settle(r, c)
+		x.reresolve(r, c)
 	}
 }
 
@@ -110,17 +110,17 @@ func (x *Index) putSlice(name Name, s *slice, c *changes) {
 		if len(x.endpoints[old.service]) == 0 {
 			delete(x.endpoints, old.service)
 		}
-		x.touch(old.service, c)
+		x.noteEndpoints(old.service, c)
 	}
 	if s != nil {
 		x.slices[name] = s
 		x.endpoints[s.service] = append(x.endpoints[s.service], s)
-		x.touch(s.service, c)
+		x.noteEndpoints(s.service, c)
 	}
 }
 
-// touch notes the backends whose endpoints are those of a Service.
-func (x *Index) touch(source Name, c *changes) {
+// noteEndpoints notes the backends whose endpoints are those of a Service.
+func (x *Index) noteEndpoints(source Name, c *changes) {
 	for b := range x.uses[source] {
 		c.endpoints[b] = true
 	}
@@ -139,7 +139,7 @@ func (x *Index) putGrant(name Name, g *grant.Grant, c *changes) {
 		drop(x.grants, name.Namespace, name.Name)
 	}
 	for r := range x.crossing[name.Namespace] {
-		x.settle(r, c)
+		x.reresolve(r, c)
 	}
 }
 
@@ -149,9 +149,9 @@ func (x *Index) putRoute(name Name, r *route, c *changes) {
 		return
 	}
 	if r != nil && old != nil && r.same(old) {
-		wrote := !reflect.DeepEqual(old.stored, r.stored)
-		if old.stored = r.stored; wrote && old.stale() {
-			c.routes[name] = true // it was somebody else
+		written := !reflect.DeepEqual(old.stored, r.stored)
+		if old.stored = r.stored; written && old.stale() {
+			c.routes[name] = true // somebody else wrote it
 		}
 		return
 	}
@@ -169,14 +169,14 @@ func (x *Index) putRoute(name Name, r *route, c *changes) {
 	}
 	x.routes[name] = r
 	each(r, func(name Name) { in(x.naming, name)[r] = struct{}{} }, func(ns string) { in(x.crossing, ns)[r] = struct{}{} })
-	x.settle(r, c)
+	x.reresolve(r, c)
 	c.tablesOf(r)
 	if len(r.status) > 0 || r.stale() {
 		c.routes[name] = true
 	}
 }
 
-// each calls the functions for the Services that a route names, and for foreign namespaces it refers to.
+// each calls named for the Services that a route names, and foreign for the foreign namespaces among theirs.
 func each(r *route, named func(Name), foreign func(string)) {
 	for name := range r.names() {
 		named(name)
@@ -186,8 +186,8 @@ func each(r *route, named func(Name), foreign func(string)) {
 	}
 }
 
-// settle resolves a route again and notes what that changed.
-func (x *Index) settle(r *route, c *changes) {
+// reresolve resolves a route again and notes the changes.
+func (x *Index) reresolve(r *route, c *changes) {
 	before, next := r.resolution, x.resolve(r)
 	if !reflect.DeepEqual(before.status, next.status) {
 		c.routes[r.name] = true
@@ -205,7 +205,7 @@ func (x *Index) settle(r *route, c *changes) {
 	}
 }
 
-// parents notes the tables that a route is in.
+// tablesOf notes the tables that a route is in.
 func (c *changes) tablesOf(r *route) {
 	for parent := range r.ports {
 		c.tables[parent] = true

@@ -1,7 +1,6 @@
 package dataplane
 
-// A Feed against an API server of which the test says everything; the real one is used in
-// test/integration/dataplane.
+// A Feed against an API server that the test controls. The real one is used in test/integration/dataplane.
 
 import (
 	"context"
@@ -36,7 +35,7 @@ type fed struct {
 	log *lines
 }
 
-// lines are what was logged.
+// lines are the lines of a log.
 type lines struct {
 	mu  sync.Mutex
 	all []string
@@ -141,7 +140,7 @@ func (f *fed) backends(service string) string {
 	return at(p)
 }
 
-// What an API server has becomes the same table as what a test feeds by hand, and follows it.
+// A Feed makes the same table as Upsert of the same objects, and follows changes.
 func TestFeedFollows(t *testing.T) {
 	f := proxied(t, gatewayAPI(t), tutorial, serviceOf("httpbin-mirrorgate-origin", "", "http:8000->80"))
 	f.known(t)
@@ -180,12 +179,12 @@ func TestFeedFollowsTheCRD(t *testing.T) {
 	f.api.Drop(routesPath)
 	eventually(t, "no route", func() bool { return !routed() })
 	assert.True(t, f.HasSynced())
-	assert.Empty(t, f.log.with("httproutes"), "a kind that is not there is nothing to talk about")
+	assert.Empty(t, f.log.with("httproutes"), "a kind that does not exist is not logged")
 }
 
 const foreignRule = `{backendRefs: [{name: v1, namespace: other, port: 80}]}`
 
-// Whoever runs the proxy of a Service knows that it has one, and no other Service has: whatever labels say.
+// The feed of a proxy has one parent, its own Service, whatever labels say.
 func TestFeedOfOneParent(t *testing.T) {
 	f := proxied(t, gatewayAPI(t), serviceOf("httpbin", "", "http:8000->80"), serviceOf("second", wellknown.Enabled, "http:8000->80"), serviceOf("httpbin-v1", "", "http:80"),
 		routeOf("httpbin", parent, "{backendRefs: [{name: httpbin-v1, port: 80}]}"), routeOf("second", strings.Replace(parent, "httpbin", "second", 1), foreignRule))
@@ -241,7 +240,7 @@ func TestFeedReadsForeignNamespaces(t *testing.T) {
 	}
 }
 
-// A right that was taken away ends what it allowed, although the watch that could tell is gone.
+// When a right is taken away, the objects it allowed to read are dropped, although no watch reports that.
 func TestFeedForgetsWhatItMayNotReadAnyMore(t *testing.T) {
 	t.Parallel()
 	api := gatewayAPI(t)
@@ -254,9 +253,8 @@ func TestFeedForgetsWhatItMayNotReadAnyMore(t *testing.T) {
 	eventually(t, "no grant", func() bool { return f.backends("other/v1") == "none" })
 }
 
-// An API server that starts says of anything that it may not be read, or is not there. What was known by
-// then is not given up for that.
-func TestFeedDoubts(t *testing.T) {
+// An API server that starts answers 403 or 404 for any kind. The Index keeps its objects through that.
+func TestFeedDoubtsAnAPIServerThatStarts(t *testing.T) {
 	t.Parallel()
 	api := gatewayAPI(t)
 	f := unfed(t, api, Options{Parent: name("httpbin")}, FeedOptions{Namespace: "shop"},
@@ -278,17 +276,17 @@ func TestFeedDoubts(t *testing.T) {
 	eventually(t, "read again", func() bool { return f.backends("other/v1") == "10.9.0.2:80|" })
 }
 
-// While the API server is away the Index stays as it is; whoever starts then waits, and says why. Events
-// that were missed are made up for.
+// While the API server is away the Index stays as it is. A Feed that starts meanwhile waits, and logs why. Both catch up
+// afterwards.
 func TestFeedOutage(t *testing.T) {
 	api := gatewayAPI(t)
 	f := proxied(t, api, tutorial)
 	f.known(t)
 	before := f.Table(name("httpbin"))
 	api.Away()
-	eventually(t, "said", func() bool { return len(f.log.with("going on with what is known", "services")) > 0 })
+	eventually(t, "it is logged", func() bool { return len(f.log.with("going on with what is known", "services")) > 0 })
 	second := proxied(t, api)
-	eventually(t, "said by who waits", func() bool {
+	eventually(t, "the one that waits logs it", func() bool {
 		return len(second.log.with("waiting until it can be read", "httproutes", "the test says 500")) > 0
 	})
 	assert.False(t, second.HasSynced())
@@ -299,7 +297,7 @@ func TestFeedOutage(t *testing.T) {
 	f.api.Delete(t, "v1", "Service", "shop", "httpbin-v2")
 	api.Refuse("/", 0)
 	for _, x := range []*fed{f, second} {
-		eventually(t, "made up for", func() bool {
+		eventually(t, "it has caught up", func() bool {
 			return x.HasSynced() && x.backends("shop/httpbin-v1") == "10.1.0.7:80|" && x.backends("shop/httpbin-v2") == "none"
 		})
 	}
@@ -307,22 +305,22 @@ func TestFeedOutage(t *testing.T) {
 	assert.NotZero(t, f.Failures()["services"])
 }
 
-// In its own namespace a missing right is no answer: what is known stays, and who knows nothing waits.
+// In its own namespace a Feed does not believe a missing right: it waits, or keeps the objects that it knows.
 func TestFeedWaitsForItsRights(t *testing.T) {
 	t.Parallel()
 	api := gatewayAPI(t)
 	api.Refuse("/apis/gateway.networking.k8s.io/v1/namespaces/shop/httproutes", http.StatusForbidden)
 	f := proxied(t, api, tutorial)
-	eventually(t, "said", func() bool { return len(f.log.with("waiting until it can be read", "httproutes", "shop")) > 0 })
+	eventually(t, "it is logged", func() bool { return len(f.log.with("waiting until it can be read", "httproutes", "shop")) > 0 })
 	require.Never(t, f.HasSynced, 2*time.Second, 50*time.Millisecond)
 	api.Refuse("/apis/gateway.networking.k8s.io/v1/namespaces/shop/httproutes", 0)
 	f.known(t)
 	api.Refuse("/apis/gateway.networking.k8s.io/v1/namespaces/shop/httproutes", http.StatusForbidden)
-	eventually(t, "said", func() bool { return len(f.log.with("going on with what is known", "httproutes")) > 0 })
+	eventually(t, "it is logged", func() bool { return len(f.log.with("going on with what is known", "httproutes")) > 0 })
 	assert.Never(t, func() bool { return !routed(f.Table(name("httpbin"))) }, 2*time.Second, 50*time.Millisecond)
 }
 
-// An object that cannot be read keeps no other out, and what was known of it stays.
+// An object that cannot be read does not keep others out, and its last readable version stays in use.
 func TestFeedUnreadable(t *testing.T) {
 	f := proxied(t, gatewayAPI(t), tutorial)
 	f.known(t)
@@ -375,8 +373,7 @@ func TestFeedOfTheWholeCluster(t *testing.T) {
 	assert.False(t, api.Watched("/apis/discovery.k8s.io/v1/endpointslices"))
 }
 
-// An attack: whatever other namespaces have, nothing of it reaches the table of a proxy, which does not
-// even read it.
+// An attack: no object of another namespace reaches the table of a proxy, which does not even read them.
 func TestFeedAttackFromAnotherNamespace(t *testing.T) {
 	api := gatewayAPI(t)
 	f := proxied(t, api, tutorial)
@@ -401,7 +398,7 @@ func TestFeedAttackFromAnotherNamespace(t *testing.T) {
 func TestFeedAttackOnAnotherNamespace(t *testing.T) {
 	f := proxied(t, gatewayAPI(t), serviceOf("httpbin", wellknown.Enabled, "http:8000->80"), serviceOf("bank/vault", "", "http:80"), sliceOf("bank/vault-a", "vault", "http:80", "10.5.0.1"),
 		routeOf("httpbin", parent, `{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: vault, namespace: bank, port: 80}}}], backendRefs: [{name: vault, namespace: bank, port: 80}]}`),
-		grantOf("bank/other", "{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: elsewhere}", `{group: "", kind: Service}`))
+		grantOf("bank/other", "{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: third}", `{group: "", kind: Service}`))
 	f.known(t)
 	table := f.Table(name("httpbin"))
 	assert.Equal(t, map[string]spec.Service{}, table.Services)

@@ -1,6 +1,6 @@
 package dataplane
 
-// From the model to a proxy that runs.
+// From the Index to a running proxy.
 
 import (
 	"errors"
@@ -14,39 +14,38 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-// Server is what a Follower feeds; *proxy.Server is one.
+// Server is a proxy that a Follower updates; *proxy.Server is one.
 type Server interface {
 	Apply(setup *proxy.Setup) error
 	SetEndpoints(service string, port int, ready, unready []string) error
 }
 
-// ErrNotServed says that no route is attached to the Service: the server has no table yet, or the last
-// one that there was, without mirrors.
+// ErrNotServed is returned while no route is attached to the Service: the server has no table yet, or the last one
+// that there was, without mirrors.
 var ErrNotServed = errors.New("no route is attached to the Service")
 
-// ErrNoOrigin says that ports without a route lead nowhere: the Service that keeps the original selector
-// is not there yet.
+// ErrNoOrigin is returned while a port without a route cannot pass through, since the origin does not exist yet.
 var ErrNoOrigin = errors.New("there is no origin yet that ports without a route could pass through to")
 
-// Follower keeps a server in step with one Service of an Index: a new table where rules changed, and
-// where only endpoints did, those alone. Its methods may be called concurrently.
+// Follower keeps a server in step with one Service of an Index: it applies a new table where rules changed, and only
+// endpoints where nothing else did. Its methods may be called concurrently.
 type Follower struct {
 	index  *Index
 	parent Name
 	server Server
 	wake   chan struct{}
 
-	mu        sync.Mutex // guards what is to be done
+	mu        sync.Mutex // guards the work that the next Sync does
 	table     bool
 	endpoints map[string]bool
 
-	serving sync.Mutex // guards the server, and what it has
+	serving sync.Mutex // guards the server and its state
 	applied *spec.Table
-	mirrors bool   // whether it has any
-	release func() // of what the Index keeps for it while no route is attached
+	mirrors bool   // whether applied has any
+	release func() // ends Index.Keep; set while no route is attached
 }
 
-// Follow returns a Follower, for which everything is to be done.
+// Follow returns a Follower whose first Sync applies everything.
 func Follow(index *Index, parent Name, server Server) *Follower {
 	f := &Follower{
 		index: index, parent: parent, server: server,
@@ -57,11 +56,10 @@ func Follow(index *Index, parent Name, server Server) *Follower {
 	return f
 }
 
-// Changed receives when there is something to Sync. Events meanwhile are one.
+// Changed receives when there is something to Sync. Several changes may be received as one.
 func (f *Follower) Changed() <-chan struct{} { return f.wake }
 
-// Table is the one that the server has, nil for none. Its listeners are never changed: another table has
-// others.
+// Table returns the table that the server has, nil for none. Its listeners are never changed.
 func (f *Follower) Table() *spec.Table {
 	f.serving.Lock()
 	defer f.serving.Unlock()
@@ -72,28 +70,27 @@ func (f *Follower) Table() *spec.Table {
 func (f *Follower) note(c *Change) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	some := false
+	changed := false
 	for _, parent := range c.Tables {
 		if parent == f.parent {
-			f.table, some = true, true
+			f.table, changed = true, true
 		}
 	}
 	for _, b := range c.Endpoints {
 		if b.Parent == f.parent {
-			f.endpoints[b.Service], some = true, true
+			f.endpoints[b.Service], changed = true, true
 		}
 	}
-	if some {
+	if changed {
 		poke(f.wake)
 	}
 }
 
-// Sync brings the server up to date: when it returns, every request that is read from now on goes by
-// what the Index knew when it was called. After an error the server has what it had, and the next
-// Sync tries again; Changed receives for it only after another event, so that it is the caller who
-// decides when. While no route is attached it returns ErrNotServed: clients may still come, so the
-// server goes on with the primaries that it had, and their endpoints as they change. While a port passes
-// through and there is no origin it returns ErrNoOrigin; everything else is served.
+// Sync brings the server up to date: when it returns, every request that is read from then on is routed by the state
+// that the Index had when Sync was called. After an error the server is as before, and the next Sync tries again.
+// Changed does not receive for that, so the caller decides when. While no route is attached Sync returns ErrNotServed:
+// clients may still come, so the server keeps its primaries, and follows their endpoints. While a port passes through
+// and there is no origin Sync returns ErrNoOrigin; everything else is served.
 func (f *Follower) Sync() error {
 	f.serving.Lock()
 	defer f.serving.Unlock()
@@ -123,7 +120,7 @@ func (f *Follower) Sync() error {
 
 func (f *Follower) syncTable() error {
 	table := f.index.Table(f.parent)
-	// Where a route was, its primaries are better than an origin, which may have the variant's pods too.
+	// After the last route its primaries are better than the origin, which may select the variant's pods too.
 	if table != nil && (routed(table) || !routed(f.applied)) {
 		err := f.apply(table)
 		if err == nil && f.release != nil {
@@ -154,11 +151,12 @@ func (f *Follower) syncTable() error {
 	return ErrNotServed
 }
 
-// routed says whether a listener of the table has a route; passes, whether one has none.
+// routed reports whether a listener of the table has a route.
 func routed(table *spec.Table) bool {
 	return table != nil && slices.ContainsFunc(table.Listeners, func(l spec.Listener) bool { return l.TCP == nil })
 }
 
+// passes reports whether a listener of the table passes connections through.
 func passes(table *spec.Table) bool {
 	return slices.ContainsFunc(table.Listeners, func(l spec.Listener) bool { return l.TCP != nil })
 }
@@ -179,7 +177,7 @@ func (f *Follower) apply(table *spec.Table) error {
 	return nil
 }
 
-// withoutMirrors is a table that copies nothing, and else does the same.
+// withoutMirrors returns the same table without mirrors.
 func withoutMirrors(table *spec.Table) *spec.Table {
 	keep := func(filters []spec.Filter) []spec.Filter {
 		return slices.DeleteFunc(slices.Clone(filters), func(f spec.Filter) bool { return f.RequestMirror != nil })
@@ -203,8 +201,8 @@ func withoutMirrors(table *spec.Table) *spec.Table {
 	return out
 }
 
-// syncEndpoints swaps the endpoints of a backend. One that the Index does not have any more comes with
-// a new table, of which the Follower is told as well.
+// syncEndpoints replaces the endpoints of a backend. It skips a backend that the Index does not have any more, since the
+// next table is without it.
 func (f *Follower) syncEndpoints(service string) error {
 	for number := range f.applied.Services[service] {
 		port, ok := f.index.Port(Backend{f.parent, service}, number)

@@ -60,15 +60,15 @@ func (p *server) host(t *testing.T) string {
 	}
 }
 
-// front is a proxy that follows Service httpbin of a world, and a client of it.
-type front struct {
+// proxyOf is a proxy that follows Service httpbin of a world, and a client of it.
+type proxyOf struct {
 	*proxy.Server
 	*Follower
 	url    string
 	client *http.Client
 }
 
-func newFront(t *testing.T, w *world) *front {
+func newProxyOf(t *testing.T, w *world) *proxyOf {
 	t.Helper()
 	// An address that stays while tables come and go.
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -77,7 +77,7 @@ func newFront(t *testing.T, w *world) *front {
 	require.NoError(t, l.Close())
 	w.opts.Listen = func(Name, *corev1.ServicePort) string { return address }
 	transport := &http.Transport{}
-	f := &front{Server: proxy.New(&proxy.Options{}), url: "http://" + address, client: &http.Client{Transport: transport, Timeout: 10 * time.Second}}
+	f := &proxyOf{Server: proxy.New(&proxy.Options{}), url: "http://" + address, client: &http.Client{Transport: transport, Timeout: 10 * time.Second}}
 	f.Follower = Follow(w.Index, name("httpbin"), f.Server)
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
@@ -89,7 +89,7 @@ func newFront(t *testing.T, w *world) *front {
 }
 
 // get asks as a client of the Service does, and returns status and body.
-func (f *front) get(ctx context.Context) (string, error) {
+func (f *proxyOf) get(ctx context.Context) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.url+"/headers", http.NoBody)
 	if err != nil {
 		return "", err
@@ -104,7 +104,7 @@ func (f *front) get(ctx context.Context) (string, error) {
 	return fmt.Sprint(resp.StatusCode, " ", string(body)), err
 }
 
-func (f *front) expect(t *testing.T, want string) {
+func (f *proxyOf) expect(t *testing.T, want string) {
 	t.Helper()
 	got, err := f.get(t.Context())
 	require.NoError(t, err)
@@ -118,12 +118,12 @@ func tutorialWith(t *testing.T, v1, v2 *server) *world {
 		v1.slice("httpbin-v1"), v2.slice("httpbin-v2"), routeOf("httpbin", parent, mirroring))
 }
 
-// The documents' story over real sockets: variant 2 gets a copy with the host that they print; it is
-// deleted, and nobody notices; it comes back.
+// The story of the tutorials over real sockets: variant 2 gets copies with the host that the tutorials print. It is
+// deleted without any effect on clients, and comes back.
 func TestMirrorComesAndGoes(t *testing.T) {
 	v1, v2 := newServer(t, "v1"), newServer(t, "v2")
 	w := tutorialWith(t, v1, v2)
-	f := newFront(t, w)
+	f := newProxyOf(t, w)
 	require.NoError(t, f.Sync())
 	mirrored := func() {
 		t.Helper()
@@ -161,7 +161,7 @@ func TestMirrorComesAndGoes(t *testing.T) {
 func TestPrimaryComesAndGoes(t *testing.T) {
 	v1, v2 := newServer(t, "v1"), newServer(t, "v2")
 	w := tutorialWith(t, v1, v2)
-	f := newFront(t, w)
+	f := newProxyOf(t, w)
 	require.NoError(t, f.Sync())
 	f.expect(t, "200 v1")
 	v2.host(t)
@@ -185,7 +185,7 @@ func TestNotServed(t *testing.T) {
 	w := tutorialWith(t, v1, v2)
 	route := routeOf("httpbin", parent, mirroring)
 	w.Delete(KindHTTPRoute, "shop", "httpbin")
-	f := newFront(t, w)
+	f := newProxyOf(t, w)
 	require.ErrorIs(t, f.Sync(), ErrNotServed)
 	assert.False(t, f.Ready())
 	w.apply(route)
@@ -212,12 +212,12 @@ func TestNotServed(t *testing.T) {
 	assert.Equal(t, "httpbin-shadow:8000", v2.host(t))
 }
 
-// The last table that is kept has the endpoints of now, not of when it was made, and what it keeps is
-// let go when there is a route again.
+// The last table stays in use without a route, but with current endpoints. They are released when there is a route
+// again.
 func TestNotServedIsCurrent(t *testing.T) {
 	v1, v2 := newServer(t, "v1"), newServer(t, "v2")
 	w := tutorialWith(t, v1, v2)
-	f := newFront(t, w)
+	f := newProxyOf(t, w)
 	require.NoError(t, f.Sync())
 	third := newServer(t, "v1 again")
 	w.apply(third.slice("httpbin-v1"))
@@ -238,7 +238,7 @@ func TestNotServedIsCurrent(t *testing.T) {
 func TestPortChanges(t *testing.T) {
 	v1, v2 := newServer(t, "v1"), newServer(t, "v2")
 	w := tutorialWith(t, v1, v2)
-	f := newFront(t, w)
+	f := newProxyOf(t, w)
 	require.NoError(t, f.Sync())
 	f.expect(t, "200 v1")
 	w.apply(serviceOf("httpbin", wellknown.Enabled, "http:8001->80"))
@@ -251,13 +251,13 @@ func TestPortChanges(t *testing.T) {
 	f.expect(t, "200 v1")
 }
 
-// A loop that waits for Changed serves, under load and through a hundred events, what the Index says:
-// no request fails, and none reaches the variant as a primary.
+// A loop that waits for Changed follows the Index under load and through a hundred events: no request fails, and none
+// reaches the variant as a primary.
 func TestFollowUnderLoad(t *testing.T) {
 	v1, v2 := newServer(t, "v1"), newServer(t, "v2")
 	v1.hosts, v2.hosts = make(chan string, 1<<20), make(chan string, 1<<20)
 	w := tutorialWith(t, v1, v2)
-	f := newFront(t, w)
+	f := newProxyOf(t, w)
 	require.NoError(t, f.Sync())
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
@@ -316,7 +316,7 @@ func TestFollowUnderLoad(t *testing.T) {
 	assert.Positive(t, copies)
 }
 
-// fake is a server that counts, and fails when told.
+// fake is a server that counts calls, and returns err if it is set.
 type fake struct {
 	tables, swaps []string
 	err           error
@@ -336,8 +336,8 @@ func (s *fake) SetEndpoints(service string, port int, ready, unready []string) e
 	return s.err
 }
 
-// Endpoints are swapped, rules are applied; what failed is done again, and what is another Service's
-// does not wake anybody.
+// New endpoints are set, new rules are applied, a failed update is repeated, and changes of another Service do not wake
+// the Follower.
 func TestFollower(t *testing.T) {
 	w := newWorld(t, tutorial)
 	s := &fake{err: errors.New("busy")}
@@ -389,7 +389,7 @@ func TestPassThroughBeforeARoute(t *testing.T) {
 	w := newWorld(t)
 	w.opts.Parent = name("httpbin")
 	w.apply(serviceOf("httpbin", "", "http:8000->80"), serviceOf("httpbin-v1", "", "http:80"), serviceOf("httpbin-v2", "", "http:80"), v1.slice("httpbin-v1"), v2.slice("httpbin-v2"))
-	f := newFront(t, w)
+	f := newProxyOf(t, w)
 	require.ErrorIs(t, f.Sync(), ErrNoOrigin)
 	origin := wellknown.OriginName("httpbin")
 	w.apply(serviceOf(origin, "", "http:8000->80"), v2.slice(origin))

@@ -45,7 +45,7 @@ func (w *world) apply(manifests ...string) {
 	}
 }
 
-// object reads a manifest into what Upsert takes.
+// object reads a manifest into an object for Upsert.
 func object(t testing.TB, doc string) any {
 	t.Helper()
 	var kind metav1.TypeMeta
@@ -147,8 +147,8 @@ func sliceOf(full, service, port string, addresses ...string) string {
 		fmt.Sprintf("addressType: %s\nports: [{name: %q, port: %s, protocol: TCP}]\nendpoints: [%s]", family, called, number, strings.Join(list, ", "))
 }
 
-// routeOf is an HTTPRoute: its parents and rules in YAML's flow form, without the brackets, and what
-// its metadata has instead of a generation and a date.
+// routeOf returns an HTTPRoute with parents and rules in YAML's flow form, without the brackets. more replaces the
+// generation and date in its metadata.
 func routeOf(full, parents, rules string, more ...string) string {
 	if len(more) == 0 {
 		more = []string{"generation: 7", `creationTimestamp: "2026-01-01T00:00:00Z"`}
@@ -164,7 +164,7 @@ func grantOf(full, from, to string) string {
 		fmt.Sprintf("spec: {from: [%s], to: [%s]}", from, to)
 }
 
-// tutorial is what Istio's task and Iter8's tutorial have: a Service, two variants and a mirror.
+// tutorial has the objects of Istio's task and Iter8's tutorial: a Service, two variants and a mirror.
 var tutorial = strings.Join([]string{
 	serviceOf("httpbin", wellknown.Enabled, "http:8000->80"),
 	serviceOf("httpbin-v1", "", "http:80"), serviceOf("httpbin-v2", "", "http:80"),
@@ -174,7 +174,7 @@ var tutorial = strings.Join([]string{
 
 const mirroring = `{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: httpbin-v2, port: 80}}}], backendRefs: [{name: httpbin-v1, port: 80}]}`
 
-// attached are the Services that a route is attached to.
+// attached returns the Services that a route is attached to.
 func attached(x *Index) []Name {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -232,7 +232,7 @@ type noHeader struct{}
 
 func (noHeader) Get(string) (string, bool) { return "", false }
 
-// ask says what happens to a GET: "backend status", then mirrors; with endpoints in brackets.
+// ask returns how a GET is routed: backend and status, with endpoints in brackets, then mirrors.
 func ask(t *routing.Table, listener int, path string) string {
 	rule := t.Match(listener, &routing.Request{Method: "GET", Host: "httpbin:8000", Path: path, Header: noHeader{}})
 	if rule == nil {

@@ -1,10 +1,10 @@
-// Package dataplane turns what a cluster says into what the proxy serves: HTTPRoutes, Services,
+// Package dataplane turns the objects of a cluster into routing tables for proxies: HTTPRoutes, Services,
 // EndpointSlices and ReferenceGrants become, for each Service that has a proxy in front of it, a
 // routing table and the conditions of its routes.
 //
-// Index is the model. It is incremental: a change of endpoints costs what their Service has, a
-// change of a Service or grant the routes that name it. Follower keeps a proxy in step with one
-// Service of it. Nothing here talks to an API server.
+// Index is the model. It is incremental: a change of endpoints costs as much as their Service has of them, a change of
+// a Service or grant as much as there are routes that name it. Feed fills it from an API server, Follower keeps a
+// proxy in step with one Service of it, and StatusWriter writes the conditions of routes.
 package dataplane
 
 import (
@@ -45,21 +45,20 @@ func (k Kind) String() string {
 
 // Options steer an Index. The zero value is valid.
 type Options struct {
-	// Parent, if set, is the one Service that has a proxy, whatever labels say: who runs the proxy of a
-	// Service knows that it has one.
+	// Parent, if set, is the only Service that has a proxy, whatever labels say. The proxy of a Service sets it.
 	Parent Name
-	// Listen returns where a proxy of the Service listens for one of its ports, as host:port:
-	// every address and TargetPort by default.
+	// Listen returns the address at which a proxy of the Service listens for one of its ports, as host:port. The
+	// default is every IP address and wellknown.TargetPort.
 	Listen func(service Name, port *corev1.ServicePort) string
 }
 
-// Change is what an event, or several, made different.
+// Change lists the results of an update that may be different now.
 type Change struct {
-	// Tables are the Services whose table is another now, or is no more.
+	// Tables are the Services whose table is another now, or is gone.
 	Tables []Name
-	// Endpoints are backends of which nothing but endpoints changed.
+	// Endpoints are backends with other endpoints.
 	Endpoints []Backend
-	// Routes are the HTTPRoutes whose status is another now.
+	// Routes are the HTTPRoutes whose status is another now, or is stale.
 	Routes []Name
 	// Parents are the Services, beside those in Tables, whose Parent or View may be another now.
 	Parents []Name
@@ -67,23 +66,22 @@ type Change struct {
 
 // Backend is a Service as the table of another one has it.
 type Backend struct {
-	// Parent is whose table it is.
+	// Parent is the Service that the table belongs to.
 	Parent Name
 	// Service is its name in the table.
 	Service string
 }
 
-// Subscriber is told of changes, without a lock held, from the goroutine that feeds the Index. It
-// must not block. Of concurrent events the later one may be told first: ask the Index, which is
-// always at least as new.
+// Subscriber receives changes from the goroutine that feeds the Index, without a lock held. It must not block. Changes
+// that happen concurrently may arrive in any order, so a subscriber reads the Index, which is always at least as new.
 type Subscriber func(*Change)
 
-// Index is a compact model of what concerns the proxies. It is safe for concurrent use.
+// Index is a compact model of the objects that proxies depend on. It is safe for concurrent use.
 type Index struct {
 	opts Options
 
 	mu         sync.RWMutex
-	namespaces map[string]bool // that are enabled
+	namespaces map[string]bool // the enabled ones
 	services   map[Name]*service
 	slices     map[Name]*slice
 	routes     map[Name]*route
@@ -122,8 +120,8 @@ func (x *Index) Subscribe(s Subscriber) {
 
 // Upsert adds or replaces objects: *corev1.Service, *discoveryv1.EndpointSlice, the *corev1.Pod of a proxy,
 // and HTTPRoutes and ReferenceGrants as JSON (json.RawMessage, []byte or *unstructured.Unstructured). Other kinds are
-// ignored; a malformed object is an error that names it and leaves what was there, and the ones
-// before it are kept.
+// ignored. A malformed object is an error that names it: its record stays as it was, the objects before it are
+// upserted, and those after it are not.
 func (x *Index) Upsert(objs ...any) error {
 	for _, obj := range objs {
 		e, err := read(obj)
@@ -144,7 +142,7 @@ func (x *Index) Delete(kind Kind, namespace, name string) {
 
 // Replace makes objs all the objects of a kind, as a list does.
 func (x *Index) Replace(kind Kind, objs ...any) error {
-	events := make([]event, 0, len(objs))
+	var events []event
 	keep := map[Name]bool{}
 	for _, obj := range objs {
 		e, err := read(obj)
@@ -156,15 +154,9 @@ func (x *Index) Replace(kind Kind, objs ...any) error {
 			keep[e.name] = true
 		}
 	}
-	x.replace(kind, "", events, keep)
-	return nil
-}
-
-// replace makes events all that there is of a kind in a namespace, "" for all, beside what keep names.
-func (x *Index) replace(kind Kind, namespace string, events []event, keep map[Name]bool) {
 	x.update(func(c *changes) {
 		for _, name := range x.names(kind) {
-			if !keep[name] && (namespace == "" || namespace == name.Namespace) {
+			if !keep[name] {
 				x.remove(kind, name, c)
 			}
 		}
@@ -172,10 +164,11 @@ func (x *Index) replace(kind Kind, namespace string, events []event, keep map[Na
 			e.put(x, c)
 		}
 	})
+	return nil
 }
 
-// EnableNamespace says whether the Services of a namespace are enabled that do not say so themselves:
-// whether the namespace has the label. At first none is.
+// EnableNamespace sets whether Services of a namespace without a label of their own are enabled, as the namespace's
+// label says. Initially none is.
 func (x *Index) EnableNamespace(namespace string, enabled bool) {
 	x.update(func(c *changes) {
 		if x.namespaces[namespace] == enabled {
@@ -186,15 +179,15 @@ func (x *Index) EnableNamespace(namespace string, enabled bool) {
 		}
 		for _, r := range x.routes {
 			if slices.ContainsFunc(r.parents, func(p parentRef) bool { return p.service.Namespace == namespace }) {
-				x.settle(r, c)
+				x.reresolve(r, c)
 			}
 		}
 	})
 }
 
-// Status returns the entries of an HTTPRoute's status.parents that are ours, and the generation they
-// are about; none where no parent of it is ours, so that entries with our ControllerName have to go. They are
-// shared, and must not be changed.
+// Status returns the entries that mirrorgate should have in an HTTPRoute's status.parents, and the generation that they
+// are about. There are none if no parent of the route is enabled; entries in the object must then be removed. They
+// are shared, and must not be changed.
 func (x *Index) Status(name Name) (parents []ParentStatus, generation int64) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -204,7 +197,7 @@ func (x *Index) Status(name Name) (parents []ParentStatus, generation int64) {
 	return nil, 0
 }
 
-// Stale are the routes whose object does not say of us what Status does.
+// Stale returns the routes whose object has other entries of mirrorgate's than Status returns.
 func (x *Index) Stale() (names []Name) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -216,7 +209,7 @@ func (x *Index) Stale() (names []Name) {
 	return names
 }
 
-// IsStale says whether a route is one of them.
+// IsStale reports whether a route is one of them.
 func (x *Index) IsStale(name Name) bool {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -245,7 +238,7 @@ func compareNames(a, b Name) int { return strings.Compare(a.String(), b.String()
 
 func keys[K comparable, V any](m map[K]V) func(func(K) bool) { return maps.Keys(m) }
 
-// event is an object that has been read.
+// event is an object that has been read, with the function that puts it into an Index.
 type event struct {
 	kind Kind
 	name Name
@@ -280,7 +273,7 @@ func read(obj any) (event, error) {
 func readJSON(raw []byte) (event, error) {
 	var h header
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, &h); err != nil {
-		return event{}, fmt.Errorf("an object that is no JSON of the API: %w", err)
+		return event{}, fmt.Errorf("object is no JSON: %w", err)
 	}
 	if group, _, _ := strings.Cut(h.APIVersion, "/"); group != routes.GatewayGroup {
 		return event{}, nil

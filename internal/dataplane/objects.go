@@ -1,7 +1,6 @@
 package dataplane
 
-// From objects to records: what the Index keeps of Services, EndpointSlices and ReferenceGrants.
-// Nothing of them holds on to the object.
+// From objects to records of Services and EndpointSlices. No record keeps its object in memory.
 
 import (
 	"maps"
@@ -26,13 +25,13 @@ type Name = types.NamespacedName
 
 func nameOf(o metav1.Object) Name { return Name{Namespace: o.GetNamespace(), Name: o.GetName()} }
 
-// service is what matters of a Service, as a parent and as a backend.
+// service is the record of a Service, as a parent and as a backend.
 type service struct {
 	ports []corev1.ServicePort
 	label string
 	// refused is why no proxy can stand in front of it.
 	refused string
-	// swapped says that its selector leads to its proxies.
+	// swapped is set if its selector leads to its proxies.
 	swapped bool
 	selects selects
 	// parent is the Service that it is the origin of.
@@ -59,7 +58,7 @@ func fromService(o *corev1.Service) *service {
 	}
 }
 
-// equal says whether both are the same to a table; what a Service selects its endpoints say.
+// equal reports whether both make the same table. The selector does not matter: its effect is in the endpoints.
 func (s *service) equal(other *service) bool {
 	if other == nil {
 		return false
@@ -90,8 +89,8 @@ func isTCP(p *corev1.ServicePort) bool { return intercept.IsTCP(string(p.Protoco
 
 func targetPort(p *corev1.ServicePort) int { return wellknown.TargetPort(p.Port, p.TargetPort) }
 
-// port returns the Service's port of that number, nil if there is none. Of two with one number the
-// one that carries TCP counts.
+// port returns the Service's port of that number, nil if there is none. Of two with one number, the one that carries TCP
+// counts.
 func (s *service) port(number int) *corev1.ServicePort {
 	var found *corev1.ServicePort
 	for i := range s.ports {
@@ -102,8 +101,8 @@ func (s *service) port(number int) *corev1.ServicePort {
 	return found
 }
 
-// protocol is what the proxy speaks at a port; ok is false if it cannot: what is no HTTP, or is TLS.
-func protocol(p *corev1.ServicePort) (word string, ok bool) {
+// protocol returns the protocol that the proxy speaks at a port. ok is false for a port without HTTP, or with TLS.
+func protocol(p *corev1.ServicePort) (name string, ok bool) {
 	switch ptr.Deref(p.AppProtocol, "") {
 	case "", "http", "kubernetes.io/ws":
 		return "http", isTCP(p)
@@ -113,7 +112,7 @@ func protocol(p *corev1.ServicePort) (word string, ok bool) {
 	return "", false
 }
 
-// slice is what matters of an EndpointSlice.
+// slice is the record of an EndpointSlice.
 type slice struct {
 	service   Name
 	family    corev1.IPFamily
@@ -135,8 +134,8 @@ type endpoint struct {
 type state uint8
 
 const (
-	unready state = iota
-	ending        // it terminates, and serves still: better than nothing
+	unready     state = iota
+	terminating       // but still serving, so that it is better than none
 	ready
 )
 
@@ -166,7 +165,7 @@ func fromSlice(o *discoveryv1.EndpointSlice) *slice {
 		if len(e.Addresses) == 0 {
 			continue
 		}
-		// All addresses of an endpoint lead to the same place; the API says to use the first.
+		// All addresses of an endpoint lead to the same pod; the API says to use the first.
 		if address, err := netip.ParseAddr(e.Addresses[0]); err == nil {
 			s.endpoints = append(s.endpoints, endpoint{address, stateOf(&e.Conditions)})
 		}
@@ -179,7 +178,7 @@ func stateOf(c *discoveryv1.EndpointConditions) state {
 	case ptr.Deref(c.Ready, true):
 		return ready
 	case ptr.Deref(c.Serving, false) && ptr.Deref(c.Terminating, false):
-		return ending
+		return terminating
 	}
 	return unready
 }
@@ -189,8 +188,8 @@ func (s *slice) equal(other *slice) bool {
 		slices.Equal(s.ports, other.ports) && slices.Equal(s.endpoints, other.endpoints)
 }
 
-// endpoints are those of one port, by its name in the slices, of the first of the families that has
-// any of use. Those that terminate count as ready if there are no others, as they do for kube-proxy.
+// endpoints returns the endpoints of one port, by its name in the slices, of the first family that has usable ones.
+// Terminating endpoints count as ready if there are no others, as they do for kube-proxy.
 func endpoints(from []*slice, families []corev1.IPFamily, port string) []spec.Endpoint {
 	var found map[netip.AddrPort]state
 	best := unready
@@ -204,7 +203,7 @@ func endpoints(from []*slice, families []corev1.IPFamily, port string) []spec.En
 			found, best = of, top
 		}
 	}
-	least := max(best, ending)
+	least := max(best, terminating)
 	out := make([]spec.Endpoint, 0, len(found))
 	for _, at := range slices.SortedFunc(keys(found), netip.AddrPort.Compare) {
 		e := spec.Endpoint{Address: at.String()}
@@ -218,7 +217,7 @@ func endpoints(from []*slice, families []corev1.IPFamily, port string) []spec.En
 
 var never = false
 
-// order is the families of a Service and then the others: one without a list has endpoints too.
+// order returns the families of a Service and then the others, since a Service without a list has endpoints too.
 func order(families []corev1.IPFamily) []corev1.IPFamily {
 	out := slices.Clone(families)
 	for _, family := range []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol} {
@@ -229,7 +228,7 @@ func order(families []corev1.IPFamily) []corev1.IPFamily {
 	return out
 }
 
-// gather merges slices; while one changes, an endpoint may be in two of them.
+// gather merges slices. While they change, an endpoint may be in two of them.
 func gather(from []*slice, family corev1.IPFamily, port string) map[netip.AddrPort]state {
 	out := map[netip.AddrPort]state{}
 	for _, s := range from {

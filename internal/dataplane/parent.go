@@ -1,7 +1,7 @@
 package dataplane
 
-// What the Index knows of the Services themselves that have, or ask for, a proxy in front of them:
-// for the controller that puts it there, and for the webhook that steers their selectors.
+// Parents: Services that have, or request, proxies in front of them. The controller creates the proxies from this, and
+// the webhook of Services decides their selectors.
 
 import (
 	"maps"
@@ -15,8 +15,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
-// selected notes the parents that a Service's selector matters to: its own, if it has or had one, and
-// those of the parents whose routes name it.
+// selected notes the parents whose View depends on the selector of a Service: itself, if mirrorgate changed its
+// selector before or does now, and the parents whose routes name it.
 func (x *Index) selected(name Name, s, old *service, c *changes) {
 	for _, one := range []*service{s, old} {
 		if one != nil && (one.swapped || one.selects.recorded != "") {
@@ -30,14 +30,14 @@ func (x *Index) selected(name Name, s, old *service, c *changes) {
 	}
 }
 
-// Parent is what concerns a Service with regard to a proxy in front of it.
+// Parent is the state of a Service with regard to proxies in front of it.
 type Parent struct {
 	// Exists is set if the Index has the Service.
 	Exists bool
 	// Namespace is set if its namespace is enabled.
 	Namespace bool
-	// Named is set if a route of its namespace names it as parent, Routed if one is attached as well:
-	// to a Service that is enabled, and not refused.
+	// Named is set if a route of its namespace names it as parent. Routed is set if one is attached as well, which
+	// takes a Service that is enabled and not refused.
 	Named, Routed bool
 	// Refused is why no proxy can stand in front of it, "" if one can.
 	Refused string
@@ -47,11 +47,11 @@ type Parent struct {
 	Primary map[string]string
 	// Origin is the selector of the origin, nil if there is none.
 	Origin map[string]string
-	// Foreign are the namespaces that its routes refer to, and that permit it, sorted.
+	// Foreign are the other namespaces that its routes refer to and that permit it, sorted.
 	Foreign []string
 }
 
-// Parent returns what concerns a Service.
+// Parent returns the state of a Service as a parent.
 func (x *Index) Parent(parent Name) Parent {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -74,12 +74,12 @@ func (x *Index) Parent(parent Name) Parent {
 	return f
 }
 
-// Parents are the Services that Parent has to say something about: those that a route is attached to,
-// that are enabled and named by one, whose selector we hold, or that have an origin still.
+// Parents returns the Services that have, had or should have proxies, sorted: those that are enabled and named by a
+// route as parent, whose selector mirrorgate has changed, or that still have an origin or a pod of a proxy.
 func (x *Index) Parents() []Name {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	found := x.asked()
+	found := x.enabledParents()
 	for name, s := range x.services {
 		if s.swapped || s.selects.recorded != "" {
 			found[name] = true
@@ -94,8 +94,8 @@ func (x *Index) Parents() []Name {
 	return slices.SortedFunc(maps.Keys(found), compareNames)
 }
 
-// asked are the enabled Services that routes of their namespace name as parent.
-func (x *Index) asked() map[Name]bool {
+// enabledParents returns the enabled Services that routes of their namespace name as parent.
+func (x *Index) enabledParents() map[Name]bool {
 	found := map[Name]bool{}
 	for _, r := range x.routes {
 		for i := range r.parents {
@@ -107,7 +107,7 @@ func (x *Index) asked() map[Name]bool {
 	return found
 }
 
-// ParentsOf are the Services of its own namespace that a route names as parents.
+// ParentsOf returns the Services of its own namespace that a route names as parents.
 func (x *Index) ParentsOf(name Name) []Name {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -124,8 +124,8 @@ func (x *Index) ParentsOf(name Name) []Name {
 	return found
 }
 
-// primary finds the backend that clients may be led to without a proxy: that of most weight in a rule
-// for all requests, or else in any.
+// primary returns the selector of the backend that clients may be led to without a proxy: the one with the most
+// weight in a rule for all requests, or else in any rule.
 func (x *Index) primary(parent Name, s *service, routes []*route) map[string]string {
 	for _, want := range []func(*spec.Rule) bool{forAll, func(*spec.Rule) bool { return true }} {
 		for _, r := range routes {
@@ -151,15 +151,15 @@ func (x *Index) primary(parent Name, s *service, routes []*route) map[string]str
 	return nil
 }
 
-// forAll says whether a rule is for requests of every kind.
+// forAll reports whether a rule matches every request.
 func forAll(rule *spec.Rule) bool {
 	return len(rule.Matches) == 0 || slices.ContainsFunc(rule.Matches, func(m spec.Match) bool {
-		everywhere := m.Path == nil || (m.Path.Type == "" || m.Path.Type == "PathPrefix") && ptr.Deref(m.Path.Value, "/") == "/"
-		return everywhere && m.Method == "" && len(m.Headers)+len(m.QueryParams) == 0
+		anyPath := m.Path == nil || (m.Path.Type == "" || m.Path.Type == "PathPrefix") && ptr.Deref(m.Path.Value, "/") == "/"
+		return anyPath && m.Method == "" && len(m.Headers)+len(m.QueryParams) == 0
 	})
 }
 
-// heaviest is the first of the backends with most weight, nil if none has any.
+// heaviest returns the first of the backends with the most weight, nil if none has any.
 func heaviest(backends []spec.BackendRef) (found *spec.BackendRef) {
 	most := 0
 	for i := range backends {
@@ -170,7 +170,8 @@ func heaviest(backends []spec.BackendRef) (found *spec.BackendRef) {
 	return found
 }
 
-// agrees says whether clients of these ports of a Service would find another one's port at its pods.
+// agrees reports whether a port of another Service has the target port of all these ports, so that clients find it
+// at the other one's pods.
 func (s *service) agrees(port *corev1.ServicePort, numbers []int) bool {
 	return port != nil && !slices.ContainsFunc(numbers, func(number int) bool {
 		own := s.port(number)
@@ -178,7 +179,7 @@ func (s *service) agrees(port *corev1.ServicePort, numbers []int) bool {
 	})
 }
 
-// target is a target port with its default.
+// target returns the target port of a port, or its default.
 func target(p *corev1.ServicePort) intstr.IntOrString {
 	if p.TargetPort == (intstr.IntOrString{}) {
 		return intstr.FromInt32(p.Port)
@@ -186,6 +187,7 @@ func target(p *corev1.ServicePort) intstr.IntOrString {
 	return p.TargetPort
 }
 
+// foreign returns the other namespaces that routes of a parent refer to and that permit it, sorted.
 func (x *Index) foreign(parent Name, routes []*route) (found []string) {
 	for _, r := range routes {
 		for ref := range maps.Values(r.refs) {

@@ -11,12 +11,12 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
-// primaryOf is the selector of a front's primary, "" for none.
+// primaryOf returns the label app in the selector of a parent's primary, "" for none.
 func primaryOf(w *world, parent string) string {
 	return w.Parent(name(parent)).Primary["app"]
 }
 
-func TestFrontPrimary(t *testing.T) {
+func TestPrimaryOfAParent(t *testing.T) {
 	base := []string{
 		serviceOf("web", wellknown.Enabled, "http:8000->80 9000->90"),
 		serviceOf("v1", "", "80", "selector: {app: v1}"), serviceOf("v2", "", "80", "selector: {app: v2}"),
@@ -44,44 +44,44 @@ func TestFrontPrimary(t *testing.T) {
 	}
 }
 
-func TestFrontFollowsItsParts(t *testing.T) {
+func TestParentFollowsItsParts(t *testing.T) {
 	w := newWorld(t, serviceOf("web", "", "80"), serviceOf("v1", "", "80", "selector: {app: v1}"))
-	front := func() Parent { return w.Parent(name("web")) }
-	require.Equal(t, Parent{Exists: true}, front())
+	state := func() Parent { return w.Parent(name("web")) }
+	require.Equal(t, Parent{Exists: true}, state())
 	w.apply(routeOf("r", "{group: '', kind: Service, name: web}", "{backendRefs: [{name: v1, port: 80}, {name: v1, namespace: far, port: 80}]}"))
-	require.Equal(t, Parent{Exists: true, Named: true}, front(), "not enabled")
+	require.Equal(t, Parent{Exists: true, Named: true}, state(), "not enabled")
 	require.Equal(t, []Name{name("web")}, w.ParentsOf(name("r")))
 	require.Empty(t, w.Parents())
 
 	w.EnableNamespace("shop", true)
-	require.True(t, front().Routed && front().Namespace)
+	require.True(t, state().Routed && state().Namespace)
 	require.Equal(t, "v1", primaryOf(w, "web"))
 	require.Equal(t, []Name{name("web")}, w.Parents())
 	w.apply(serviceOf("v1", "", "80", "selector: {app: v1b}"))
-	require.Contains(t, w.changes[0].Parents, name("web"), "told of the primary's new selector")
+	require.Contains(t, w.changes[0].Parents, name("web"), "the new selector of the primary is announced")
 	require.Equal(t, "v1b", primaryOf(w, "web"))
 
-	require.Empty(t, front().Foreign, "nothing is granted")
+	require.Empty(t, state().Foreign, "nothing is granted")
 	w.apply(grantOf("far/g", "{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}", "{group: '', kind: Service}"))
-	require.Equal(t, []string{"far"}, front().Foreign)
+	require.Equal(t, []string{"far"}, state().Foreign)
 
 	w.apply(serviceOf(wellknown.OriginName("web"), "", "80", "selector: {app: mine}"))
-	require.Equal(t, "mine", front().Origin["app"])
+	require.Equal(t, "mine", state().Origin["app"])
 
 	w.apply(serviceOf("web", "", "80", "clusterIP: None"))
-	require.False(t, front().Routed)
-	require.Contains(t, front().Refused, "headless")
-	require.Equal(t, []Name{name("web")}, w.Parents(), "refused, and to be told so")
+	require.False(t, state().Routed)
+	require.Contains(t, state().Refused, "headless")
+	require.Equal(t, []Name{name("web")}, w.Parents(), "a refused Service needs an Event")
 	w.apply(serviceOf("web", "disabled", "80"))
 	require.Empty(t, w.Parents())
 	w.apply(serviceOf("web", "disabled", "80", "selector: {app: "+wellknown.Sentinel("web")+"}"))
-	require.Equal(t, []Name{name("web")}, w.Parents(), "we hold its selector")
+	require.Equal(t, []Name{name("web")}, w.Parents(), "its selector is the sentinel")
 	w.Delete(KindService, "shop", "web")
-	require.False(t, front().Exists)
+	require.False(t, state().Exists)
 }
 
-// What a leader has left behind is found by the next: the origin goes last.
-func TestFrontsWithAnOrigin(t *testing.T) {
+// A new leader finds a parent by its origin, which the leader before it would have deleted last.
+func TestParentsWithAnOrigin(t *testing.T) {
 	w := newWorld(t, serviceOf("web", "", "80"))
 	require.Empty(t, w.Parents())
 	require.NoError(t, w.Upsert(&corev1.Service{

@@ -52,7 +52,7 @@ func (x *Index) Pods(parent Name) int {
 	return len(x.proxies[parent])
 }
 
-// View returns what the Index has about a Service as it would be stored.
+// View returns the state of the cluster that concerns a Service as it would be stored.
 func (x *Index) View(o *corev1.Service) intercept.View {
 	name := nameOf(o)
 	p := x.Parent(name)

@@ -52,7 +52,7 @@ func randomObject(r *rand.Rand) (kind Kind, full, manifest string) {
 	return kind, full, manifest
 }
 
-// picture is everything that an Index says.
+// picture has everything that an Index returns.
 type picture struct {
 	tables map[Name]*spec.Table
 	status map[Name][]ParentStatus
@@ -70,10 +70,9 @@ func pictureOf(x *Index) picture {
 	return p
 }
 
-// TestRandomHistories checks that an Index that went through a history says what a fresh one does,
-// that every table fits the proxy, that all that changed was announced, as endpoints if it was those
-// alone, and that a proxy which follows the announcements serves what the Index says; and that
-// nothing is left in the end.
+// TestRandomHistories checks that an Index with a history returns the same as a fresh one, that the proxy accepts every
+// table, that every difference was announced (as endpoints where nothing else changed), that a proxy which follows the
+// announcements has the table of the Index, and that nothing is left in the end.
 func TestRandomHistories(t *testing.T) {
 	served, announced := 0, 0
 	for seed := range uint64(8) {

@@ -1,8 +1,7 @@
 package dataplane
 
-// Resolution: which of a route's parents are ours and take it, where its references lead, and what
-// the conditions say. It is done again when an object changes that the route names, not when
-// endpoints do.
+// Resolution: which of a route's parents have proxies and accept it, where its references lead, and its conditions. A
+// route is resolved again when an object changes that it names, but not when endpoints do.
 
 import (
 	"fmt"
@@ -36,15 +35,15 @@ const (
 	reasonUnsupportedProto = "UnsupportedProtocol"
 )
 
-// resolution is what a route means among the other objects.
+// resolution is the meaning of a route among the other objects.
 type resolution struct {
 	// resolved are its rules without the mirrors that lead nowhere. They are never changed.
 	resolved []spec.Rule
-	// ports are those of the parents that take the route, by their numbers.
+	// ports are the port numbers of the parents that accept the route.
 	ports map[Name][]int
-	// backends are the ports of Services, by their names in the table, that its rules lead to.
+	// backends are the Services and ports that its rules lead to, by their names in the table.
 	backends map[backendPort]Name
-	// uses are the Services whose endpoints those are, for each parent.
+	// uses are the Services whose endpoints the backends have, for each parent.
 	uses   map[use]struct{}
 	status []ParentStatus
 }
@@ -59,29 +58,29 @@ type backendPort struct {
 	port int
 }
 
-// fault is why something is not as it should be; its zero value is none.
+// fault is the reason and message of a condition that is not met. The zero value is no fault.
 type fault struct{ reason, message string }
 
 func faultf(reason, format string, args ...any) fault {
 	return fault{reason, fmt.Sprintf(format, args...)}
 }
 
-// resolve works a route out. x.mu is held.
+// resolve returns the resolution of a route. x.mu is held.
 func (x *Index) resolve(r *route) resolution {
 	out := resolution{ports: map[Name][]int{}, backends: map[backendPort]Name{}, uses: map[use]struct{}{}}
-	var ours []*parentRef
+	var parents []*parentRef
 	for i := range r.parents {
 		if p := &r.parents[i]; x.enabled(p.service) {
-			ours = append(ours, p)
+			parents = append(parents, p)
 		}
 	}
-	if len(ours) == 0 {
+	if len(parents) == 0 {
 		return out
 	}
 	var faults []fault
 	out.resolved, faults = x.rules(r, out.backends)
 	refs := resolvedRefs(faults)
-	for _, p := range ours {
+	for _, p := range parents {
 		ports, why := x.attach(r, p)
 		for _, port := range ports {
 			if !slices.Contains(out.ports[p.service], port) {
@@ -92,7 +91,7 @@ func (x *Index) resolve(r *route) resolution {
 	}
 	for parent, ports := range out.ports {
 		slices.Sort(ports)
-		out.uses[use{originOf(parent), Backend{parent, parent.String()}}] = struct{}{} // of its other ports
+		out.uses[use{originOf(parent), Backend{parent, parent.String()}}] = struct{}{} // for ports without a route
 		for b, name := range out.backends {
 			out.uses[use{x.source(parent, name), Backend{parent, b.name}}] = struct{}{}
 		}
@@ -112,8 +111,8 @@ func (x *Index) enabled(name Name) bool {
 	return intercept.Enabled(label, x.namespaces[name.Namespace])
 }
 
-// attach returns the ports of a parent that take the route: of several ports with one target port,
-// which a proxy cannot tell apart, the first.
+// attach returns the ports of a parent that accept the route. A proxy cannot tell ports with one target port apart, so
+// only the first of these is returned.
 func (x *Index) attach(r *route, p *parentRef) ([]int, fault) {
 	s := x.services[p.service]
 	switch {
@@ -149,12 +148,13 @@ func (x *Index) attach(r *route, p *parentRef) ([]int, fault) {
 	return ports, fault{}
 }
 
-// wants says whether a reference means a port, and could be served there.
+// wants reports whether a reference means a port, and the port carries a protocol that the proxy speaks.
 func (p *parentRef) wants(port *corev1.ServicePort) bool {
 	_, ok := protocol(port)
 	return ok && (p.port == 0 || p.port == int(port.Port)) && (p.section == "" || p.section == port.Name)
 }
 
+// which names the ports that a reference means, for a message.
 func (p *parentRef) which() string {
 	out := ""
 	if p.port != 0 {
@@ -166,7 +166,7 @@ func (p *parentRef) which() string {
 	return out
 }
 
-// sharing are the ports with the target port of this one, itself included.
+// sharing returns the ports with the target port of this one, itself included.
 func (s *service) sharing(port *corev1.ServicePort) (out []*corev1.ServicePort) {
 	for i := range s.ports {
 		if isTCP(&s.ports[i]) && targetPort(&s.ports[i]) == targetPort(port) {
@@ -176,8 +176,8 @@ func (s *service) sharing(port *corev1.ServicePort) (out []*corev1.ServicePort) 
 	return out
 }
 
-// rules returns a route's rules without the mirrors that lead nowhere, and why. The Services that
-// they do lead to are put into backends. A backend that leads nowhere stays: it answers 500.
+// rules returns a route's rules without the mirrors whose target cannot be used, and the faults. It adds the Services
+// that the rules lead to to backends. A backend that cannot be used stays, and is answered with 500.
 func (x *Index) rules(r *route, backends map[backendPort]Name) (out []spec.Rule, faults []fault) {
 	known := func(to *spec.BackendRef) bool {
 		why := x.lookup(r.name.Namespace, r.refs[to.Name], to.Port)
@@ -208,8 +208,8 @@ func (x *Index) rules(r *route, backends map[backendPort]Name) (out []spec.Rule,
 	return out, faults
 }
 
-// lookup says what is wrong with a reference from a namespace. What may not be referred to is not
-// looked at: nobody learns what exists in a namespace that grants nothing.
+// lookup returns the fault of a reference from a namespace. If no grant permits the reference, the fault is the same
+// whether the Service exists or not, so that a status does not reveal it.
 func (x *Index) lookup(from string, to ref, port int) fault {
 	switch {
 	case to.kind != "":
@@ -243,7 +243,7 @@ func (x *Index) granted(from string, to Name) bool {
 	return false
 }
 
-// resolvedRefs is the condition of that name.
+// resolvedRefs returns the condition of that name.
 func resolvedRefs(faults []fault) metav1.Condition {
 	if len(faults) == 0 {
 		return metav1.Condition{
@@ -259,10 +259,10 @@ func resolvedRefs(faults []fault) metav1.Condition {
 	}
 }
 
-// ParentStatus is an entry of HTTPRoute.status.parents. Its conditions have no lastTransitionTime:
-// whoever writes them knows what was there before.
+// ParentStatus is an entry of HTTPRoute.status.parents. Its conditions have no lastTransitionTime, since only the writer
+// knows the conditions before.
 type ParentStatus struct {
-	// ParentRef is as the route has it, to the letter.
+	// ParentRef is the JSON of the route's parentRef, unchanged.
 	ParentRef      rawJSON            `json:"parentRef"`
 	ControllerName string             `json:"controllerName"`
 	Conditions     []metav1.Condition `json:"conditions"`
@@ -291,7 +291,7 @@ func (r *route) statusOf(p *parentRef, why fault, refs metav1.Condition) ParentS
 	return ParentStatus{ParentRef: p.written, ControllerName: wellknown.ControllerName, Conditions: conditions}
 }
 
-// names are the Services that a route is about: its parents and what its rules name.
+// names returns the Services that a route names: its parents, backends and mirror targets.
 func (r *route) names() map[Name]bool {
 	out := map[Name]bool{}
 	for i := range r.parents {

@@ -32,7 +32,7 @@ func TestTutorial(t *testing.T) {
 	assert.Equal(t, []Name{name("httpbin")}, attached(w.Index))
 }
 
-// Which parents are ours, and which of those take a route.
+// Which parents get a status, and which of those accept a route.
 func TestParents(t *testing.T) {
 	const rule = `{backendRefs: [{name: httpbin-v1, port: 80}]}`
 	backend := serviceOf("httpbin-v1", "", "80")
@@ -89,7 +89,7 @@ func TestParents(t *testing.T) {
 	}
 }
 
-// Where references lead: what the conditions say, and what happens to a request.
+// Where references lead: the conditions, and the fate of a request.
 func TestRefs(t *testing.T) {
 	services := []string{
 		serviceOf("httpbin", wellknown.Enabled, "8000"), serviceOf("v1", "", "80"), serviceOf("v2", "", "80"),
@@ -146,7 +146,7 @@ func TestRefs(t *testing.T) {
 	}
 }
 
-// A reference that is wrong twice is told once, and the first one gives the reason.
+// A fault that occurs twice is reported once, and the first fault gives the reason.
 func TestFaults(t *testing.T) {
 	w := newWorld(t, tutorial, routeOf("httpbin", parent, "{backendRefs: [{name: a, port: 80}]}, {matches: [{path: {value: /x}}], backendRefs: [{name: a, port: 80}, {namespace: other, name: b, port: 80}]}", "generation: 8"))
 	assert.Equal(t, fmt.Sprintf(dangles, "BackendNotFound"), w.conditions("httpbin"))
@@ -178,7 +178,7 @@ func TestVariantComesAndGoes(t *testing.T) {
 	assert.Equal(t, before, w.Table(name("httpbin")))
 }
 
-// Grants open a namespace for what they name, and as long as they are there.
+// Grants permit references to the Services that they name, as long as they exist.
 func TestGrants(t *testing.T) {
 	const rule = `{backendRefs: [{namespace: other, name: svc, port: 80}]}`
 	const from, to = `{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}`, `{group: "", kind: Service}`
@@ -216,9 +216,9 @@ func TestGrants(t *testing.T) {
 	}
 }
 
-// What the proxy cannot do: a mirror goes alone, other filters make the rule answer 500, a rule whose
-// requests nobody knows is left out, and a route of nothing else is not accepted.
-func TestUnsound(t *testing.T) {
+// Faults in rules: a wrong mirror is dropped alone, a wrong filter makes the rule answer 500, a rule with wrong matches is
+// left out, and a route without any other rule is not accepted.
+func TestFaultsInRules(t *testing.T) {
 	const v1 = "backendRefs: [{name: httpbin-v1, port: 80}]"
 	const primary = "shop/httpbin-v1:80[10.1.0.1:80]"
 	const partially = fine + " PartiallyInvalid=True:UnsupportedValue"
@@ -264,7 +264,7 @@ func TestNoRules(t *testing.T) {
 	assert.Equal(t, "500", ask(w.compiled("httpbin"), 0, "/"))
 }
 
-// A malformed object is an error that names it, and leaves what was there.
+// A malformed object is an error that names it, and its record stays as it was.
 func TestMalformed(t *testing.T) {
 	w := newWorld(t, tutorial)
 	before := w.Table(name("httpbin"))

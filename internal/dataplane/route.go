@@ -1,6 +1,6 @@
 package dataplane
 
-// HTTPRoutes: from raw JSON to the proxy's own rules, and what of them the proxy cannot do.
+// HTTPRoutes: from raw JSON to the proxy's own rules, with a list of the fields that it does not support.
 
 import (
 	"cmp"
@@ -26,25 +26,25 @@ type route struct {
 	name       Name
 	generation int64
 	created    time.Time
-	// digest is of the spec: writes of status and labels are no change.
+	// digest is that of the spec, so that writes of status and labels are no change.
 	digest  [sha256.Size]byte
 	parents []parentRef
 	// rules are those the proxy can serve, by its names: a backend is "namespace/name".
 	rules []spec.Rule
-	// refs are what is behind the names in rules.
+	// refs are the references behind the names in rules.
 	refs map[string]ref
-	// unusable is why nothing of it can be served; dropped, what of it is not.
+	// unusable is why no rule can be served, "" if one can. dropped are the parts that are not served, each with why.
 	unusable string
 	dropped  []string
-	// ignored are fields that change nothing here.
+	// ignored are the fields without an effect.
 	ignored []string
-	// stored are the entries of ours in the object's status.
+	// stored are mirrorgate's entries in the object's status.
 	stored []ParentStatus
 
 	resolution
 }
 
-// parentRef is one to a Service.
+// parentRef is a parentRef to a Service.
 type parentRef struct {
 	service Name
 	port    int    // 0 for all
@@ -52,14 +52,14 @@ type parentRef struct {
 	written json.RawMessage
 }
 
-// ref is what a backendRef refers to.
+// ref is the object that a backendRef refers to.
 type ref struct {
 	Name
-	// kind is set if that is no Service.
+	// kind is set if it is no Service.
 	kind string
 }
 
-// written is a reference as an HTTPRoute has it, a parent's or a backend's.
+// written is a parentRef or backendRef as an HTTPRoute has it.
 type written struct {
 	Group       *string `json:"group"`
 	Kind        *string `json:"kind"`
@@ -69,7 +69,7 @@ type written struct {
 	Port        int     `json:"port"`
 }
 
-// of reads it as one of a backend, which is a Service by default.
+// of reads a backendRef of a route in a namespace. The kind is Service by default.
 func (w *written) of(namespace string) ref {
 	r := ref{Name: Name{Namespace: cmp.Or(ptr.Deref(w.Namespace, ""), namespace), Name: w.Name}}
 	if group, kind := ptr.Deref(w.Group, ""), ptr.Deref(w.Kind, "Service"); group != "" || kind != "Service" {
@@ -78,7 +78,7 @@ func (w *written) of(namespace string) ref {
 	return r
 }
 
-// writtenRule has of a rule what spec.Rule has no words for: where its references lead.
+// writtenRule has the fields of a rule that spec.Rule lacks: where its references lead.
 type writtenRule struct {
 	Retry              json.RawMessage `json:"retry"`
 	SessionPersistence json.RawMessage `json:"sessionPersistence"`
@@ -96,7 +96,7 @@ type writtenFilter struct {
 	} `json:"requestMirror"`
 }
 
-// header is what all objects have, with the spec unread.
+// header has the fields that all objects have, with the spec unread.
 type header struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
@@ -129,12 +129,12 @@ func parseRoute(h *header) (*route, error) {
 		if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, &w); err != nil {
 			return nil, err
 		}
-		// Without group and kind it is a Gateway.
+		// The default is a Gateway.
 		if ptr.Deref(w.Group, routes.GatewayGroup) == "" && ptr.Deref(w.Kind, "") == "Service" {
 			r.parents = append(r.parents, parentRef{w.of(r.name.Namespace).Name, w.Port, w.SectionName, raw})
 		}
 	}
-	r.stored = ours(h.Status)
+	r.stored = entriesOf(h.Status)
 	if len(r.parents) == 0 {
 		return r, nil
 	}
@@ -144,7 +144,7 @@ func parseRoute(h *header) (*route, error) {
 	return r, r.read(s.Rules)
 }
 
-// read decodes the rules and takes out what cannot be served.
+// read decodes the rules and drops the parts that cannot be served.
 func (r *route) read(raw []json.RawMessage) error {
 	names := map[string]bool{}
 	usable := false
@@ -156,7 +156,7 @@ func (r *route) read(raw []json.RawMessage) error {
 				return fmt.Errorf("rules[%d]: %w", i, err)
 			}
 		}
-		// A name of a section has no #.
+		// The API permits no # in a name, so this one is free.
 		if rule.Name = cmp.Or(rule.Name, strconv.Itoa(i)); names[rule.Name] {
 			rule.Name = "#" + strconv.Itoa(i)
 		}
@@ -168,12 +168,12 @@ func (r *route) read(raw []json.RawMessage) error {
 			}
 		}
 		slices.Sort(r.ignored)
-		notes, verdict := sound(&rule)
+		notes, verdict := repair(&rule)
 		for _, note := range notes {
 			r.dropped = append(r.dropped, "rules["+strconv.Itoa(i)+"]"+note)
 		}
 		usable = usable || verdict == serves
-		if verdict != nowhere {
+		if verdict != unmatched {
 			r.rules = append(r.rules, rule)
 		}
 	}
@@ -183,7 +183,7 @@ func (r *route) read(raw []json.RawMessage) error {
 	return nil
 }
 
-// refer replaces the names in a rule by those of the table, and notes what they stand for.
+// refer replaces the names in a rule by those of the table, and notes the objects that they stand for.
 func (r *route) refer(rule *spec.Rule, w *writtenRule) {
 	name := func(to *spec.BackendRef, w *written) {
 		ref := w.of(r.name.Namespace)
@@ -192,7 +192,7 @@ func (r *route) refer(rule *spec.Rule, w *writtenRule) {
 			ref.kind = cmp.Or(ref.kind, "Service")
 		}
 		if ref.kind != "" {
-			to.Name = ref.kind + "//" + to.Name // what no Service is called
+			to.Name = ref.kind + "//" + to.Name // no Service has such a name
 			to.Port = max(to.Port, 1)
 		}
 		r.refs[to.Name] = ref
@@ -200,7 +200,7 @@ func (r *route) refer(rule *spec.Rule, w *writtenRule) {
 	mirrors := func(filters []spec.Filter, w []writtenFilter) {
 		for i := range filters {
 			if m := filters[i].RequestMirror; m != nil {
-				// Not HTTPRoute's: settings of a target would be shared with other routes.
+				// HTTPRoute has no such field. Settings of a target would be shared with other routes.
 				m.Mirrorgate = spec.Mirror{}
 				name(&m.BackendRef, &w[i].RequestMirror.BackendRef)
 			}
@@ -213,21 +213,21 @@ func (r *route) refer(rule *spec.Rule, w *writtenRule) {
 	}
 }
 
-// verdict is what becomes of a rule.
+// verdict is how much of a rule can be served.
 type verdict uint8
 
 const (
-	serves  verdict = iota
-	fails           // its requests are answered 500
-	nowhere         // nobody knows which requests it is about
+	serves    verdict = iota
+	fails             // its requests are answered 500
+	unmatched         // its matches are wrong, so that it is left out
 )
 
 var mirrorPath = regexp.MustCompile(`^(?:\.backendRefs\[([0-9]+)\])?\.filters\[([0-9]+)\]\.requestMirror\b`)
 
-// sound makes a rule one that the proxy can serve, and says what had to go. A mirror that is wrong
-// goes alone: it must not touch the primary. Filters may not be skipped (the API wants an error
-// instead), so that anything else that is wrong beside the matches makes the rule answer 500.
-func sound(rule *spec.Rule) (notes []string, v verdict) {
+// repair drops the parts of a rule that the proxy cannot serve, and returns a note on each. A wrong mirror is dropped
+// alone, since it must not affect the primary. Filters may not be skipped (the API wants an error instead), so any other
+// fault except in matches makes the rule answer 500.
+func repair(rule *spec.Rule) (notes []string, v verdict) {
 	for {
 		table, problems := routing.Compile(&spec.Table{Listeners: []spec.Listener{{Address: ":1", Rules: []spec.Rule{*rule}}}})
 		if table != nil {
@@ -242,7 +242,7 @@ func sound(rule *spec.Rule) (notes []string, v verdict) {
 			continue
 		}
 		if strings.HasPrefix(at, ".matches") || v == fails {
-			return append(notes, note), nowhere
+			return append(notes, note), unmatched
 		}
 		notes = append(notes, note+"; its requests are answered 500")
 		rule.Filters, rule.BackendRefs, rule.Timeouts, v = nil, nil, nil, fails
@@ -259,17 +259,17 @@ func dropMirror(rule *spec.Rule, backend, filter string) {
 	*filters = slices.Delete(*filters, i, i+1)
 }
 
-// precedes is the order in which rules of several routes are asked that match equally well.
+// precedes orders routes whose rules match a request equally well: the first one is used.
 func (r *route) precedes(other *route) int {
 	return cmp.Or(r.created.Compare(other.created), strings.Compare(r.name.String(), other.name.String()))
 }
 
-// same says that nothing has changed that matters here.
+// same reports whether both are the same but for status and metadata that do not matter.
 func (r *route) same(other *route) bool {
 	return r.digest == other.digest && r.generation == other.generation && r.created.Equal(other.created)
 }
 
-// summary is so much of problems that a condition can hold it: the API allows 32 KiB.
+// summary joins problems, shortened to the 32 KiB that the API allows in the message of a condition.
 func summary(problems []string) string {
 	const most, longest = 8, 512
 	var out []string

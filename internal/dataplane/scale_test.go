@@ -117,7 +117,7 @@ func TestScale(t *testing.T) {
 	t.Logf("%s of CPU for each change, %.1f MiB", each, used)
 	require.Less(t, each, 5*time.Millisecond)
 	require.Less(t, used, 200.0)
-	// Asked for every change, whatever it is.
+	// A Feed calls it after every change.
 	assert.Zero(t, testing.AllocsPerRun(100, func() { x.foreignOf(name("httpbin")) }), "of routes that refer to no other namespace")
 	runtime.KeepAlive(x)
 }
@@ -139,7 +139,7 @@ func BenchmarkEndpoints(b *testing.B) {
 	}
 }
 
-// BenchmarkRoute is what a change of rules costs: a table of its own.
+// BenchmarkRoute measures a change of rules, which makes a new table.
 func BenchmarkRoute(b *testing.B) {
 	x, f := scaled(b, true)
 	states := [2]any{}

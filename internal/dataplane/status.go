@@ -1,6 +1,6 @@
 package dataplane
 
-// What a route's object says of us, against what it should say.
+// mirrorgate's entries in the status of a route: those that the object has, and those that it should have.
 
 import (
 	"encoding/json"
@@ -14,16 +14,16 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
-// maxParents is how many entries status.parents may have.
+// maxParents is the greatest number of entries that the API allows in status.parents.
 const maxParents = 32
 
-// reported is an HTTPRoute's status. An entry is raw, since most are those of others.
+// reported is an HTTPRoute's status. Entries are raw, since most belong to other controllers.
 type reported struct {
 	Parents []json.RawMessage `json:"parents"`
 }
 
-// ours reads the entries of a status that are ours. One that cannot be read is not.
-func ours(status json.RawMessage) (entries []ParentStatus) {
+// entriesOf returns mirrorgate's entries of a status. An entry that cannot be read is another controller's.
+func entriesOf(status json.RawMessage) (entries []ParentStatus) {
 	var s reported
 	if len(status) == 0 || kjson.UnmarshalCaseSensitivePreserveInts(status, &s) != nil {
 		return nil
@@ -36,13 +36,13 @@ func ours(status json.RawMessage) (entries []ParentStatus) {
 	return entries
 }
 
-// entry reads an entry of status.parents, and says whether it is ours.
+// entry reads an entry of status.parents, and reports whether it is mirrorgate's.
 func entry(raw json.RawMessage) (p ParentStatus, is bool) {
 	err := kjson.UnmarshalCaseSensitivePreserveInts(raw, &p)
 	return p, err == nil && p.ControllerName == wellknown.ControllerName
 }
 
-// stale says that the object of a route does not say what it should.
+// stale reports whether the object of a route has other entries than it should have.
 func (r *route) stale() bool {
 	return len(r.stored) != len(r.status) || slices.ContainsFunc(r.status, func(wanted ParentStatus) bool {
 		i := slices.IndexFunc(r.stored, func(p ParentStatus) bool { return sameJSON(p.ParentRef, wanted.ParentRef) })
@@ -50,7 +50,7 @@ func (r *route) stale() bool {
 	})
 }
 
-// sameConditions compares conditions, but for when they came to be.
+// sameConditions compares conditions except their dates.
 func sameConditions(a, b []metav1.Condition) bool {
 	if len(a) != len(b) {
 		return false
@@ -74,10 +74,10 @@ func sameJSON(a, b json.RawMessage) bool {
 	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
 }
 
-// merge returns status.parents with the entries of ours replaced, and everybody else's as they are. A
-// condition whose status stays keeps the time when it came to be. left is how many of ours did not fit.
+// merge returns status.parents with mirrorgate's entries replaced, and those of other controllers unchanged. A condition
+// whose status stays keeps its date. left is the number of entries that did not fit.
 func merge(stored []json.RawMessage, wanted []ParentStatus, now metav1.Time) (parents []json.RawMessage, left int, err error) {
-	parents = []json.RawMessage{} // the API wants a list
+	parents = []json.RawMessage{} // the API requires a list
 	wanted = slices.Clone(wanted)
 	put := func(p ParentStatus, before []metav1.Condition) {
 		if p.Conditions = since(p.Conditions, before, now); err == nil {
@@ -108,7 +108,7 @@ func merge(stored []json.RawMessage, wanted []ParentStatus, now metav1.Time) (pa
 	return parents, left, err
 }
 
-// since dates conditions.
+// since returns conditions with their dates: those of before where the status is the same, else now.
 func since(conditions, before []metav1.Condition, now metav1.Time) []metav1.Condition {
 	out := slices.Clone(conditions)
 	for i := range out {

@@ -34,7 +34,7 @@ func stored(t *testing.T, p ParentStatus, at metav1.Time) json.RawMessage {
 	return raw
 }
 
-// brief is name, status and date of entries of ours, and the whole of others'.
+// brief returns name, status and date of mirrorgate's entries, and the whole of other entries.
 func brief(t *testing.T, parents []json.RawMessage) (out []string) {
 	t.Helper()
 	for _, raw := range parents {
@@ -50,8 +50,8 @@ func brief(t *testing.T, parents []json.RawMessage) (out []string) {
 	return out
 }
 
-// Entries of others stay to the letter and in their place; ours are replaced in theirs, and keep the date
-// of what has not changed.
+// Entries of others stay unchanged and in their place. Those of mirrorgate are replaced in their place, and conditions
+// that have not changed keep their date.
 func TestMerge(t *testing.T) {
 	const other = `{"controllerName":"else.where/x","parentRef":{"name":"a","kind":"Service"},"future":[1.0,{"b":null}]}`
 	before := []json.RawMessage{
@@ -76,7 +76,7 @@ func TestMerge(t *testing.T) {
 	assert.NotNil(t, parents, "the API wants a list")
 }
 
-// The API allows 32 entries; those of others are not ours to drop.
+// The API allows 32 entries, and mirrorgate does not drop those of others.
 func TestMergeFull(t *testing.T) {
 	var before []json.RawMessage
 	for i := range 30 {
@@ -104,8 +104,8 @@ func withStatus(t *testing.T, route string, parents ...ParentStatus) map[string]
 	return o
 }
 
-// A route is stale while its object does not say what the Index does: whoever wrote last, in whatever
-// order, and whenever conditions came to be.
+// A route is stale while its object has other entries than Status returns. Order and dates do not matter, nor who wrote
+// last.
 func TestStale(t *testing.T) {
 	route := routeOf("httpbin", parent+", "+`{group: "", kind: Service, name: second}`, mirroring)
 	w := newWorld(t, tutorial, serviceOf("second", wellknown.Enabled, "80"), route)
@@ -147,7 +147,7 @@ func TestStale(t *testing.T) {
 	assert.False(t, w.IsStale(name("nowhere")))
 }
 
-// What was ours once has to go, whether the Index saw it go or begins with it.
+// Entries of a route without an enabled parent make it stale, whether the Index saw the parent change or not.
 func TestStaleLeftBehind(t *testing.T) {
 	route := routeOf("httpbin", `{name: gateway}`, mirroring)
 	w := newWorld(t)
@@ -159,7 +159,7 @@ func TestStaleLeftBehind(t *testing.T) {
 	require.Len(t, w.changes, 1)
 }
 
-// Fields of a rule that the proxy knows nothing of are told, where they would be looked for.
+// Fields of a rule without an effect are named in the message of Accepted.
 func TestIgnoredFields(t *testing.T) {
 	w := newWorld(t, tutorial, routeOf("httpbin", parent, `{retry: {attempts: 3}, sessionPersistence: {sessionName: x}, backendRefs: [{name: httpbin-v1, port: 80}]},
     {matches: [{path: {value: /x}}], retry: null, backendRefs: [{name: httpbin-v1, port: 80}]}`))

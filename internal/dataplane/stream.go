@@ -18,7 +18,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
-// streamKind is what the streams of one kind have in common.
+// streamKind is the common part of the streams of one kind.
 type streamKind struct {
 	*feed.Kind
 	kind Kind

@@ -1,7 +1,7 @@
 package dataplane
 
-// The table of one parent: listeners for the ports that a route is attached to, the rules of all its
-// routes in the order of precedence, and the Services they lead to with their endpoints.
+// The table of one parent: a listener for each port, the rules of its routes in the order of precedence, and the
+// Services that they lead to with their endpoints.
 
 import (
 	"maps"
@@ -15,10 +15,10 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
-// Table returns what the proxies of a Service serve, nil if that is nothing: no such Service, or no route
-// is attached to it. Ports without a route pass through to its origin, of the Index's own Parent even if
-// none has one. Hostnames of routes do not matter: whoever connects to the Service means it. Its rules
-// are shared, and must not be changed.
+// Table returns the table that the proxies of a Service serve, nil if there is no such Service or no route is attached to
+// it. Ports without a route pass through to its origin. Options.Parent has a table even if no port has a route. Hostnames
+// of routes do not matter, since a client that connects to the Service means it. The rules are shared, and must not
+// be changed.
 func (x *Index) Table(parent Name) *spec.Table {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -32,7 +32,7 @@ func (x *Index) Table(parent Name) *spec.Table {
 	for _, r := range routes {
 		for _, port := range r.ports[parent] {
 			l := listeners[port]
-			// The port keeps apart what the two listeners of one route count.
+			// With the port in its name, a route at two listeners is counted for each.
 			l.Routes = append(l.Routes, spec.Route{Name: portName(r.name.String(), port), Rules: r.resolved})
 		}
 		for b, name := range r.backends {
@@ -50,7 +50,7 @@ func (x *Index) Table(parent Name) *spec.Table {
 			table.Listeners = append(table.Listeners, *l)
 		} else if taken := open[l.Address]; !taken && isTCP(p) {
 			open[l.Address] = true
-			l.Name += "/tcp" // what looks into connections has another name
+			l.Name += "/tcp" // a listener of another kind needs another name
 			l.TCP = &spec.Passthrough{Name: parent.String(), Port: l.Port}
 			table.Listeners = append(table.Listeners, *l)
 			x.enter(table, parent, parent, backendPort{parent.String(), l.Port})
@@ -59,13 +59,13 @@ func (x *Index) Table(parent Name) *spec.Table {
 	return table
 }
 
-// listeners are those for the ports of a parent, by number.
+// listeners returns the listeners for the ports of a parent, by number.
 func (x *Index) listeners(parent Name, s *service) map[int]*spec.Listener {
 	out := map[int]*spec.Listener{}
 	for i := range s.ports {
 		p := &s.ports[i]
 		out[int(p.Port)] = &spec.Listener{
-			// A server keeps the name of a listener as long as its address: neither may follow the
+			// A server keeps the name of a listener as long as its address, so neither may depend on the
 			// number that clients use.
 			Name: portName(parent.String(), targetPort(p)), Address: x.opts.Listen(parent, p), Port: int(p.Port),
 			SessionAffinity: s.affinity,
@@ -86,7 +86,7 @@ func (x *Index) enter(table *spec.Table, parent, service Name, b backendPort) {
 	}
 }
 
-// Swapped says whether a Service leads to its proxies.
+// Swapped reports whether a Service leads to its proxies.
 func (x *Index) Swapped(parent Name) bool {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -94,15 +94,15 @@ func (x *Index) Swapped(parent Name) bool {
 	return s != nil && s.swapped
 }
 
-// HasOrigin says whether the Service is there that keeps a parent's original selector.
+// HasOrigin reports whether a parent has an origin.
 func (x *Index) HasOrigin(parent Name) bool {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	return x.services[originOf(parent)] != nil
 }
 
-// Port returns a port of a backend as it is now. ok is false if the parent's table does not have the
-// backend any more, or it has no such port.
+// Port returns a port of a backend with its current endpoints. ok is false if the parent's table does not have the
+// backend any more, or the backend has no such port.
 func (x *Index) Port(b Backend, number int) (port spec.Port, ok bool) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -115,17 +115,17 @@ func (x *Index) Port(b Backend, number int) (port spec.Port, ok bool) {
 	return x.port(b.Parent, service, number), true
 }
 
-// port returns a port of a Service that a reference was resolved to.
+// port returns a port of a Service that a reference was resolved to, with its endpoints.
 func (x *Index) port(parent, name Name, number int) spec.Port {
 	s := x.services[name]
 	p := s.port(number)
-	word, _ := protocol(p)
-	return spec.Port{Protocol: word, Endpoints: endpoints(x.endpoints[x.source(parent, name)], s.families, p.Name)}
+	speaks, _ := protocol(p)
+	return spec.Port{Protocol: speaks, Endpoints: endpoints(x.endpoints[x.source(parent, name)], s.families, p.Name)}
 }
 
-// source is the Service whose endpoints are those of a backend. The parent's own lead to its proxies
-// or, in bypass, to its primary, so that its origin is meant; and the same is true of any other
-// Service while its selector is swapped, or requests would go through two proxies, and in circles.
+// source returns the Service whose endpoints a backend has. The parent's own endpoints are its proxies or, in bypass, its
+// primary, so its origin is meant. The same is true of any other Service while its selector is swapped, or requests
+// would go through two proxies, and in circles.
 func (x *Index) source(parent, name Name) Name {
 	if s := x.services[name]; name == parent || s != nil && s.swapped {
 		return originOf(name)
@@ -158,9 +158,8 @@ func (x *Index) unlink(r *route) {
 	}
 }
 
-// Keep makes the Index go on to announce endpoints of Services in the parent's own namespace, by their
-// names in its table, and Port to tell them, although no route may lead there any more, until release
-// is called.
+// Keep makes the Index go on to announce endpoints of these Services (by their names in the parent's table, and only of
+// its own namespace), and Port to return them, until release is called. No route needs to lead there any more.
 func (x *Index) Keep(parent Name, services []string) (release func()) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -179,8 +178,7 @@ func (x *Index) Keep(parent Name, services []string) (release func()) {
 	}
 }
 
-// in returns the inner map of a key, which it makes if there is none; drop removes an inner key, and
-// the inner map with its last.
+// in returns the inner map of a key, and makes it if there is none.
 func in[K, L comparable, V any](m map[K]map[L]V, key K) map[L]V {
 	if m[key] == nil {
 		m[key] = map[L]V{}
@@ -188,6 +186,7 @@ func in[K, L comparable, V any](m map[K]map[L]V, key K) map[L]V {
 	return m[key]
 }
 
+// drop removes an inner key, and an inner map that it leaves empty.
 func drop[K, L comparable, V any](m map[K]map[L]V, key K, inner L) {
 	if delete(m[key], inner); len(m[key]) == 0 {
 		delete(m, key)

@@ -14,7 +14,7 @@ import (
 )
 
 // Rules of several routes are one table: the better match first, then the older route, then the name,
-// whatever came in first.
+// in whatever order they arrive.
 func TestPrecedence(t *testing.T) {
 	route := func(full, created, path string) string {
 		return routeOf(full, parent, fmt.Sprintf("{matches: [{path: {value: %s}}], backendRefs: [{name: %s, port: 80}]}", path, strings.TrimPrefix(full, "shop/")),
@@ -40,7 +40,7 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
-// Hostnames are a Gateway's: whoever connects to the Service means it.
+// Hostnames do not matter, since a client that connects to a Service means it.
 func TestHostnames(t *testing.T) {
 	w := newWorld(t, tutorial)
 	w.apply(strings.Replace(routeOf("httpbin", parent, mirroring, "generation: 8"), "spec:\n", "spec:\n  hostnames: [example.com]\n", 1))
@@ -163,7 +163,7 @@ func TestSliceMoves(t *testing.T) {
 	assert.Equal(t, "10.2.0.1:80|", at(w.Table(name("httpbin")).Services["shop/httpbin-v2"][80]))
 }
 
-// Only what is another is announced: not our own writes of status, not labels, not what nobody uses.
+// Only differences in results are announced: no writes of mirrorgate's own status, no labels, no objects without use.
 func TestChanges(t *testing.T) {
 	w := newWorld(t, tutorial, serviceOf("idle", "", "80"))
 	all := Change{Tables: []Name{name("httpbin")}, Routes: []Name{name("httpbin")}}
@@ -179,7 +179,7 @@ func TestChanges(t *testing.T) {
 	w.Delete(KindHTTPRoute, "shop", "nobody")
 	assert.Empty(t, w.changes)
 
-	// Its own endpoints say what that means to a table.
+	// A new selector changes a table by the endpoints that follow.
 	w.apply(strings.Replace(serviceOf("httpbin-v1", "", "http:80"), "app: x", "app: y", 1))
 	assert.Equal(t, []*Change{{Parents: all.Tables}}, w.changes)
 
@@ -206,7 +206,7 @@ func TestChanges(t *testing.T) {
 	assert.Equal(t, []*Change{&all}, w.changes)
 }
 
-// Replace is a list: what is not in it is gone.
+// Replace removes the objects that are not in the list.
 func TestReplace(t *testing.T) {
 	w := newWorld(t, tutorial)
 	require.NoError(t, w.Replace(KindService, object(t, serviceOf("httpbin", wellknown.Enabled, "http:8000->80")), object(t, serviceOf("httpbin-v1", "", "http:80"))))

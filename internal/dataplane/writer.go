@@ -24,29 +24,29 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
-// StatusWriter keeps our entries in status.parents of HTTPRoutes as an Index has them: a patch of the
-// status alone, that leaves the entries of others as they are, and none where there is nothing to say
-// that is not there. Only one may run at a time: the leader's.
+// StatusWriter keeps mirrorgate's entries in status.parents of HTTPRoutes as an Index has them. It patches the status
+// alone, leaves the entries of other controllers as they are, and writes nothing where the entries are right already. Only
+// one may run at a time: the leader's.
 type StatusWriter struct {
-	index  *Index
-	synced func() bool
-	client *feed.Client
-	log    logr.Logger
-	clock  clock.PassiveClock
+	index     *Index
+	hasSynced func() bool
+	client    *feed.Client
+	log       logr.Logger
+	clock     clock.PassiveClock
 
 	mu    sync.Mutex
-	queue workqueue.TypedRateLimitingInterface[Name] // nil while it does not run
+	queue workqueue.TypedRateLimitingInterface[Name] // nil while the writer does not run
 	pace  map[Name]pace
 }
 
-// NewStatusWriter returns a writer that begins when synced says that the Index knows everything. It needs
-// the verbs get on httproutes and patch on httproutes/status.
-func NewStatusWriter(config *rest.Config, index *Index, synced func() bool, log logr.Logger) (*StatusWriter, error) {
+// NewStatusWriter returns a writer that begins when hasSynced reports that the Index knows everything. It needs the verbs
+// get on httproutes and patch on httproutes/status.
+func NewStatusWriter(config *rest.Config, index *Index, hasSynced func() bool, log logr.Logger) (*StatusWriter, error) {
 	client, err := feed.NewClient(config)
 	if err != nil {
 		return nil, err
 	}
-	w := &StatusWriter{index: index, synced: synced, client: client, log: log, clock: clock.RealClock{}, pace: map[Name]pace{}}
+	w := &StatusWriter{index: index, hasSynced: hasSynced, client: client, log: log, clock: clock.RealClock{}, pace: map[Name]pace{}}
 	index.Subscribe(func(c *Change) { w.add(c.Routes...) })
 	return w, nil
 }
@@ -61,7 +61,7 @@ func (w *StatusWriter) add(names ...Name) {
 	}
 }
 
-// workers are how many routes are written at once.
+// workers is the number of routes that are written at once.
 const workers = 4
 
 // Start writes until ctx ends. It may be called again after that.
@@ -69,7 +69,7 @@ func (w *StatusWriter) Start(ctx context.Context) error {
 	defer w.client.Close()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for !w.synced() {
+	for !w.hasSynced() {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -85,7 +85,7 @@ func (w *StatusWriter) Start(ctx context.Context) error {
 		w.queue = nil
 		w.mu.Unlock()
 	}()
-	w.add(w.index.Stale()...) // what others missed, or left behind
+	w.add(w.index.Stale()...) // routes that an earlier leader did not write
 	var wg sync.WaitGroup
 	for range workers {
 		wg.Go(func() {
@@ -121,7 +121,7 @@ func (w *StatusWriter) next(ctx context.Context, queue workqueue.TypedRateLimiti
 		queue.Forget(name)
 	case ctx.Err() != nil:
 	case apierrors.IsConflict(err):
-		queue.AddRateLimited(name) // somebody else wrote meanwhile, which is nothing to talk about
+		queue.AddRateLimited(name) // somebody else wrote meanwhile, which needs no log line
 	default:
 		w.log.Error(err, "Cannot write the status of a route; trying again", "namespace", name.Namespace, "name", name.Name)
 		queue.AddRateLimited(name)
@@ -129,7 +129,7 @@ func (w *StatusWriter) next(ctx context.Context, queue workqueue.TypedRateLimiti
 	return true
 }
 
-// write patches the status of a route that is there, and still the one that the Index knows.
+// write patches the status of a route that exists in the generation that the Index knows.
 func (w *StatusWriter) write(ctx context.Context, name Name) error {
 	live, err := w.get(ctx, name)
 	if err != nil || live == nil {
@@ -137,8 +137,8 @@ func (w *StatusWriter) write(ctx context.Context, name Name) error {
 	}
 	wanted, generation := w.index.Status(name)
 	if live.Metadata.Generation != generation {
-		// What is known is about another spec. That the newer one comes in announces the route again,
-		// but not if its status was right already for the older one.
+		// The wanted status is about another spec. The event of the newer spec announces the route again, but
+		// not if its status was right already for the older one.
 		return apierrors.NewConflict(httpRouteResource, name.Name, errors.New("its new spec is not known yet"))
 	}
 	return w.patch(ctx, name, live, wanted)
@@ -146,7 +146,7 @@ func (w *StatusWriter) write(ctx context.Context, name Name) error {
 
 var httpRouteResource = feed.HTTPRoutes.At("v1").GroupResource()
 
-// liveRoute is what an HTTPRoute has beside its spec.
+// liveRoute has the fields of an HTTPRoute beside its spec.
 type liveRoute struct {
 	Metadata struct {
 		Namespace       string    `json:"namespace"`
@@ -163,7 +163,7 @@ func (w *StatusWriter) request(verb string, name Name, subresources ...string) *
 		Namespace(name.Namespace).Resource(feed.HTTPRoutes.Resource).Name(name.Name).SubResource(subresources...)
 }
 
-// get reads a route, nil if it is gone.
+// get returns a route, nil if it is gone.
 func (w *StatusWriter) get(ctx context.Context, name Name) (*liveRoute, error) {
 	raw, err := w.request("GET", name).Do(ctx).Raw()
 	if apierrors.IsNotFound(err) {
@@ -179,7 +179,7 @@ func (w *StatusWriter) get(ctx context.Context, name Name) (*liveRoute, error) {
 	return live, nil
 }
 
-// patch makes these our entries. It fails with a conflict if somebody has written the route meanwhile.
+// patch replaces mirrorgate's entries. It fails with a conflict if somebody has written the route meanwhile.
 func (w *StatusWriter) patch(ctx context.Context, name Name, live *liveRoute, wanted []ParentStatus) error {
 	parents, left, err := merge(live.Status.Parents, wanted, metav1.NewTime(w.clock.Now().Truncate(time.Second)))
 	if err != nil {
@@ -214,25 +214,26 @@ func (w *StatusWriter) patch(ctx context.Context, name Name, live *liveRoute, wa
 	return err
 }
 
-// pace is how often a route was written lately.
+// pace is the recent writes of a route.
 type pace struct {
 	writes int
 	last   time.Time
 }
 
-// Writes of one route in a row that nobody holds back, and how long a pause makes them forgotten.
 const (
-	quick = 5
-	calm  = time.Minute
+	// freeWrites is the number of writes of one route in a row that are not delayed.
+	freeWrites = 5
+	// paceWindow is the pause after which earlier writes do not count any more, and the longest delay.
+	paceWindow = time.Minute
 )
 
-// wait is how long a route must not be written: somebody else may want its status otherwise, and two that
-// answer each other at once would never end.
+// wait returns how long a route must not be written. Another controller may want another status, and without a delay both
+// would overwrite each other without end.
 func (w *StatusWriter) wait(name Name) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p := w.pace[name]
-	apart := min(calm/quick*time.Duration(max(p.writes-quick+1, 0)), calm)
+	apart := min(paceWindow/freeWrites*time.Duration(max(p.writes-freeWrites+1, 0)), paceWindow)
 	return max(apart-w.clock.Since(p.last), 0)
 }
 
@@ -241,7 +242,7 @@ func (w *StatusWriter) wrote(name Name) {
 	defer w.mu.Unlock()
 	now := w.clock.Now()
 	for other, p := range w.pace {
-		if now.Sub(p.last) > calm {
+		if now.Sub(p.last) > paceWindow {
 			delete(w.pace, other)
 		}
 	}

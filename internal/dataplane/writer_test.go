@@ -1,7 +1,7 @@
 package dataplane
 
-// The StatusWriter against an API server of which the test says everything; the real one, with the
-// CRD's schema, is used in test/integration/dataplane.
+// The StatusWriter against an API server that the test controls. The real one, with the CRD's schema, is used in
+// test/integration/dataplane.
 
 import (
 	"context"
@@ -53,8 +53,8 @@ func (w *writing) run(t *testing.T) {
 	t.Cleanup(w.stop)
 }
 
-// says are the entries of a route's status: controller, parent, conditions.
-func says(t *testing.T, api *feedtest.API) (out []string) {
+// statusOf returns the entries of a route's status: controller, parent, conditions.
+func statusOf(t *testing.T, api *feedtest.API) (out []string) {
 	t.Helper()
 	o := api.Get(t, gatewayV1, "HTTPRoute", "shop", "httpbin")
 	parents, _, err := unstructured.NestedSlice(o.Object, "status", "parents")
@@ -77,14 +77,14 @@ func (w *writing) becomes(t *testing.T, want ...string) {
 	t.Helper()
 	var last []string
 	require.Eventually(t, func() bool {
-		last = says(t, w.api)
+		last = statusOf(t, w.api)
 		return assert.ObjectsAreEqual(want, last)
 	}, 20*time.Second, 2*time.Millisecond, "%v", &last)
 }
 
 const accepted = wellknown.ControllerName + " " + fine
 
-// Conditions are written once, follow what changes, and go when the route is not ours any more.
+// Conditions are written once, follow changes, and are removed when no parent of the route is enabled any more.
 func TestStatusWriter(t *testing.T) {
 	w := newWriting(t, gatewayAPI(t), tutorial)
 	w.becomes(t, accepted)
@@ -106,7 +106,7 @@ func TestStatusWriter(t *testing.T) {
 	assert.Contains(t, w.api.Patches()[3].Body, `"parents":[]`)
 }
 
-// A new leader finds what is right, and writes what another left undone.
+// A new leader writes the statuses that the one before it did not, and no others.
 func TestStatusWriterTakesOver(t *testing.T) {
 	api := gatewayAPI(t)
 	w := newWriting(t, api, tutorial)
@@ -125,22 +125,22 @@ func TestStatusWriterTakesOver(t *testing.T) {
 	assert.Contains(t, api.Patches()[2].Path, "/other/")
 }
 
-// Entries of others stay, and whoever drops ours does not start a fight.
+// Entries of others stay, and a controller that removes mirrorgate's entries does not cause an endless series of writes.
 func TestStatusWriterAmongOthers(t *testing.T) {
 	w := newWriting(t, gatewayAPI(t), tutorial)
 	w.becomes(t, accepted)
 	other := ParentStatus{ControllerName: "else.where/x", ParentRef: json.RawMessage(`{"name":"httpbin","kind":"Service"}`), Conditions: []metav1.Condition{}}
 	route := routeOf("httpbin", parent, mirroring)
-	for range 3 * quick { // they take turns
+	for range 3 * freeWrites { // they take turns
 		w.api.Put(t, withStatus(t, route, other))
 		last := len(w.api.Patches())
-		if last >= quick {
+		if last >= freeWrites {
 			break
 		}
 		w.becomes(t, "else.where/x", accepted)
 	}
-	assert.Never(t, func() bool { return len(w.api.Patches()) > quick }, 500*time.Millisecond, 10*time.Millisecond)
-	assert.Equal(t, []string{"else.where/x"}, says(t, w.api))
+	assert.Never(t, func() bool { return len(w.api.Patches()) > freeWrites }, 500*time.Millisecond, 10*time.Millisecond)
+	assert.Equal(t, []string{"else.where/x"}, statusOf(t, w.api))
 }
 
 // What somebody wrote between our look and our write is not lost: it is a conflict, and looked at again.
@@ -180,23 +180,23 @@ func TestStatusWriterPace(t *testing.T) {
 	clock := clocktesting.NewFakeClock(later.Time)
 	w := &StatusWriter{clock: clock, pace: map[Name]pace{}}
 	a, b := name("a"), name("b")
-	for range quick {
+	for range freeWrites {
 		require.Zero(t, w.wait(a))
 		w.wrote(a)
 	}
 	assert.Zero(t, w.wait(b))
-	for want := calm / quick; want < calm; want += calm / quick {
+	for want := paceWindow / freeWrites; want < paceWindow; want += paceWindow / freeWrites {
 		require.Equal(t, want, w.wait(a))
 		clock.Step(want)
 		require.Zero(t, w.wait(a))
 		w.wrote(a)
 	}
 	for range 10 {
-		require.LessOrEqual(t, w.wait(a), calm)
+		require.LessOrEqual(t, w.wait(a), paceWindow)
 		w.wrote(a)
 	}
-	clock.Step(calm + time.Second)
+	clock.Step(paceWindow + time.Second)
 	assert.Zero(t, w.wait(a))
 	w.wrote(b)
-	assert.Len(t, w.pace, 1, "what was long ago is forgotten")
+	assert.Len(t, w.pace, 1, "old writes are forgotten")
 }

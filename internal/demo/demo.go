@@ -1,9 +1,8 @@
-// Package demo shows what mirrorgate does to somebody who has a minute: it plays
-// documents that people mirror traffic by against a cluster where mirrorgate
-// serves, and times what it sees.
+// Package demo shows mirrorgate at work in a minute: it plays the tutorials that people set up traffic
+// mirroring by, without a cluster (RunLocal) or in a cluster that mirrorgate serves (Run).
 //
-// Everything is done as kubectl would do it and seen by watching; nothing is
-// asked of mirrorgate itself.
+// In a cluster it acts as kubectl would, sees the results by watching, and times them; it never talks to
+// mirrorgate itself.
 package demo
 
 import (
@@ -18,16 +17,18 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// ErrFailed is returned when a step did not lead to what it should, or something
-// is left behind. What there is to say about it has been written.
+// ErrFailed is returned when a step did not have its expected outcome, or an object is left behind. The
+// reason has been written to Options.Out.
 var ErrFailed = errors.New("the demo failed")
 
-// Options say where to play.
+// Options are those of a play; Run, RunLocal and RunProxy say which of them they need.
 type Options struct {
-	// Config is the cluster's.
+	// Config is that of the cluster, for Run.
 	Config *rest.Config
-	// Namespace is created, and removed at the end.
+	// Namespace is created, and removed at the end, by Run.
 	Namespace string
+	// Binary is the path of mirrorgate, for RunProxy.
+	Binary string
 	// Timeout is how long a step may take.
 	Timeout time.Duration
 	// Out is written to, with colours if Color is set.
@@ -44,7 +45,7 @@ type runner struct {
 	results []result
 }
 
-// result is what became of one step.
+// result is the outcome of one step.
 type result struct {
 	play play
 	step step
@@ -64,7 +65,7 @@ func Run(ctx context.Context, opts Options) error {
 	}
 	r := &runner{screen: &screen{opts.Out, opts.Color}, timeout: opts.Timeout, plays: plays()}
 	config := rest.CopyConfig(opts.Config)
-	config.QPS = -1 // one user who clicks; the API server bounds us if it must
+	config.QPS = -1 // few requests, which the API server limits if it must
 	config.WarningHandlerWithContext = warnings{}
 	if r.stage, err = newStage(config, opts.Namespace, documents); err != nil {
 		return err
@@ -73,7 +74,7 @@ func Run(ctx context.Context, opts Options) error {
 	var why *obstacle
 	switch {
 	case ctx.Err() != nil:
-		return ErrFailed // that it was interrupted has been said
+		return ErrFailed // the interruption was shown
 	case errors.As(err, &why):
 		r.screen.bad(why.problem)
 		r.screen.block("What to do:", why.remedy)
@@ -116,8 +117,8 @@ func (r *runner) leave(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(r.timeout, time.Minute))
 	defer cancel()
-	// A namespace with pods in it is looked at again only after half their grace
-	// period; an empty one is gone at once. What fails here is close's to say.
+	// Kubernetes retries the removal of a namespace with pods only after half their grace period; an
+	// empty one is gone at once. close reports whatever is still there.
 	if r.watcher != nil {
 		_ = r.clear(ctx)
 	}
@@ -133,7 +134,7 @@ func (r *runner) playAll(ctx context.Context) error {
 		r.screen.document(i+1, len(r.plays), p)
 		r.watcher.focus(p.service)
 		for n, st := range p.steps() {
-			r.screen.step(n+1, st)
+			r.screen.step(n+1, st.title, st.want)
 			res, err := r.perform(ctx, p, st)
 			r.results = append(r.results, res)
 			if err != nil {
@@ -150,7 +151,7 @@ func (r *runner) playAll(ctx context.Context) error {
 	return nil
 }
 
-// perform does a step, waits for what must come of it, and shows both.
+// perform does a step, waits for its outcome, and shows both.
 func (r *runner) perform(ctx context.Context, p play, st step) (result, error) {
 	limited, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
@@ -187,7 +188,7 @@ type deeds struct{ begun, first, last time.Time }
 
 func (r *runner) act(ctx context.Context, actions []action) (deeds, error) {
 	done := deeds{begun: time.Now()}
-	ctx = heard(ctx, r.screen.warning)
+	ctx = withWarnings(ctx, r.screen.warning)
 	for i, a := range actions {
 		r.screen.command(a.command)
 		if err := a.run(ctx, r.stage); err != nil {
@@ -201,7 +202,7 @@ func (r *runner) act(ctx context.Context, actions []action) (deeds, error) {
 	return done, nil
 }
 
-// inspect shows what the document prints of the route, and compares.
+// inspect shows the route as the document prints it, and compares it with the stored one.
 func (r *runner) inspect(stored *unstructured.Unstructured, file string) error {
 	printed := r.documents[file][0]
 	whole := printed.DeepCopy()
@@ -258,8 +259,8 @@ func (r *runner) ended(ctx context.Context, flipped facts) (facts, error) {
 	return flipped, nil
 }
 
-// missing says what the step still waits for, "" when it has all. The watch has
-// to arrive at what the API server answered first.
+// missing describes what the step still waits for; it is "" once the outcome is complete. The watch must
+// first have caught up with the API server's answer to the write.
 func (st step) missing(f facts, written, answer *unstructured.Unstructured) string {
 	switch {
 	case st.want == noRoute && f.route != nil:
@@ -291,7 +292,7 @@ func unchanged(before, after *unstructured.Unstructured) error {
 	return fmt.Errorf("resourceVersion %s became %s", before.GetResourceVersion(), after.GetResourceVersion())
 }
 
-// time counts from what the step says.
+// time sets the durations, counted from the step's cause.
 func (res *result) time(done deeds, after facts, answer *unstructured.Unstructured) {
 	switch res.step.since {
 	case theWrite:

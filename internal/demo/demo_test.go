@@ -127,7 +127,7 @@ func TestEverythingFitsTheScreen(t *testing.T) {
 	for i, p := range plays() {
 		s.document(i+1, 3, p)
 		for n, st := range p.steps() {
-			s.step(n+1, st)
+			s.step(n+1, st.title, st.want)
 			for _, a := range st.do {
 				s.command(a.command)
 			}

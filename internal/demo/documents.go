@@ -2,12 +2,12 @@ package demo
 
 // The manifests that are played, word for word as they stand in two documents
 // that people mirror traffic by: Istio's task "Mirroring" (istio.io, both its
-// forms) and Iter8's tutorial "Traffic mirroring". Nothing of ours is in them,
-// so what mirrorgate does with them is what it does with its users' own files.
+// forms) and Iter8's tutorial "Traffic mirroring". Nothing in them
+// is mirrorgate's, so it treats them like its users' own files.
 //
-// Left out are the documents' clients (curl, sleep), for a play sends no
-// traffic, and two lines of Iter8's routing policy that no API server takes. Its
-// inspect.yaml and route.yaml are what the tutorial prints.
+// The documents' clients (curl, sleep) are left out, because the demo sends its own requests or none, and
+// so are two lines of Iter8's routing policy that no API server accepts. inspect.yaml and route.yaml are
+// the routes that the tutorial prints.
 
 import (
 	"bytes"

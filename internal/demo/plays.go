@@ -23,8 +23,7 @@ type play struct {
 	title, short string
 	folder       string
 	kind         route.Kind
-	// service is what the mirror points at: its endpoints tell whether the
-	// variant is ready.
+	// service is the Service that the mirror points at: by its endpoints the variant is ready or not.
 	service string
 	// first are the files that come before everything else, plain the one with
 	// the default route (if the document has one), mirror the mirrored route's,
@@ -33,10 +32,10 @@ type play struct {
 	plain  string
 	mirror string
 	second []string
-	// ends are what is deleted to end variant 2.
+	// ends are the objects that are deleted to end variant 2.
 	ends []string
 	// documents are the files that make the route, where its author does not write it: mirror
-	// and plain are what the document prints then.
+	// and plain are the routes that the document prints then.
 	documents []string
 }
 
@@ -70,7 +69,7 @@ func (p play) written(documents manifests) *unstructured.Unstructured {
 	return documents[path.Join(p.folder, p.mirror)][0]
 }
 
-// outcome is what a step must lead to.
+// outcome is the expected state of the stored route after a step.
 type outcome int
 
 const (
@@ -88,7 +87,7 @@ func (o outcome) String() string {
 	return [...]string{"no mirror", "mirror", "no change", "no route"}[o]
 }
 
-// cause is what the step's flip is counted from.
+// cause is the event that a step's flip is timed from.
 type cause int
 
 const (
@@ -102,13 +101,13 @@ const (
 	theDocuments
 )
 
-// step is one thing that is done and what must come of it.
+// step is a change to the cluster and its expected outcome.
 type step struct {
 	title string
 	do    []action
 	since cause
 	want  outcome
-	// prints is the file of what kubectl get shows then, "" where the document does not look.
+	// prints is the file with the route as the document prints it after the step, "" if it does not.
 	prints string
 }
 

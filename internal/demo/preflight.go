@@ -1,7 +1,6 @@
 package demo
 
-// What has to be there before the first step, and what to do about it when it
-// is not.
+// The requirements that are checked before the first step, each with a remedy.
 
 import (
 	"cmp"
@@ -19,7 +18,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// obstacle is why there is no play, and what to do about it.
+// obstacle is the reason why a play cannot begin, and its remedy.
 type obstacle struct{ problem, remedy string }
 
 func (o *obstacle) Error() string { return o.problem }
@@ -32,7 +31,7 @@ func (r *runner) preflight(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("the cluster does not answer: %w", err)
 	}
-	r.screen.line(bold, "mirrorgate demo on Kubernetes "+server.GitVersion)
+	r.screen.line(bold, "mirrorgate demo on Kubernetes "+server.GitVersion+"; without --kubeconfig and --context it needs no cluster")
 	if err := r.kinds(); err != nil {
 		return err
 	}
@@ -72,7 +71,7 @@ func (r *runner) kinds() error {
 	return &obstacle{"the cluster does not know " + strings.Join(problems, ", "), strings.Join(remedies, "\n")}
 }
 
-// registered checks that the API server has been told of mirrorgate.
+// registered checks that the API server knows mirrorgate's webhooks.
 func (r *runner) registered(ctx context.Context) error {
 	mutating, validating, err := r.configurations(ctx)
 	switch {
@@ -110,13 +109,13 @@ func (s *stage) configurations(ctx context.Context) (mutating, validating []stri
 	return mutating, validating, nil
 }
 
-// patience is how long an API server may take to hear of a new webhook.
-const patience = 10 * time.Second
+// webhookTimeout is how long an API server may take to call a new webhook.
+const webhookTimeout = 10 * time.Second
 
 // answers writes each mirrored route in a dry run: with no variant around,
 // mirrorgate has to take the mirror out.
 func (r *runner) answers(ctx context.Context) error {
-	limited, cancel := context.WithTimeout(ctx, patience)
+	limited, cancel := context.WithTimeout(ctx, webhookTimeout)
 	defer cancel()
 	tick := time.NewTicker(200 * time.Millisecond) // a dry run leaves nothing that could be watched
 	defer tick.Stop()
@@ -146,8 +145,8 @@ func (r *runner) parks(ctx context.Context, route *unstructured.Unstructured, ti
 		return &obstacle{
 			fmt.Sprintf("mirrorgate is registered but does not answer: in a dry run a %s kept the mirror of a variant that "+
 				"does not exist", route.GetKind()),
-			"see that mirrorgate serve runs, that the API server reaches the address in its webhook\n" +
-				"configurations, and what the log of mirrorgate serve says",
+			"check that mirrorgate serve runs, and that the API server reaches the address in its webhook\n" +
+				"configurations; the log of mirrorgate serve has more",
 		}
 	}
 }

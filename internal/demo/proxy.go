@@ -1,7 +1,7 @@
 package demo
 
-// The play without a cluster: mirrorgate proxy as a process of its own, real requests
-// through it, and the access logs of both variants, as in Istio's task "Mirroring".
+// The play of the proxy alone: mirrorgate proxy as a process of its own, real requests through it, and the
+// access logs of both variants, as in Istio's task "Mirroring".
 
 import (
 	"context"
@@ -16,22 +16,13 @@ import (
 	"time"
 )
 
-// ProxyOptions say how to play.
-type ProxyOptions struct {
-	// Binary is mirrorgate's.
-	Binary string
-	// Timeout is how long a step may take.
-	Timeout time.Duration
-	// Out is written to, with colours if Color is set.
-	Out   io.Writer
-	Color bool
-}
+// host is the authority of the clients' requests, shadowHost that of the copies.
+const (
+	host       = "httpbin:8000"
+	shadowHost = "httpbin-shadow:8000"
+)
 
-// host is what clients call the service.
-const host = "httpbin:8000"
-
-// proxyStep is one thing that is done, the requests that follow, and what the logs of the
-// variants must hold of them.
+// proxyStep is a change, the requests that follow it, and how many of them the variants must log.
 type proxyStep struct {
 	title    string
 	mirror   string // the percentage, or empty without a mirror
@@ -55,7 +46,7 @@ func proxySteps() []proxyStep {
 	}
 }
 
-// proxyPlay is what the steps act on.
+// proxyPlay has the parts that the steps act on.
 type proxyPlay struct {
 	screen   *screen
 	timeout  time.Duration
@@ -67,7 +58,7 @@ type proxyPlay struct {
 }
 
 // RunProxy plays all steps and returns nil only if every one was seen.
-func RunProxy(ctx context.Context, opts ProxyOptions) (err error) {
+func RunProxy(ctx context.Context, opts Options) (err error) {
 	folder, err := os.MkdirTemp("", "mirrorgate-demo-")
 	if err != nil {
 		return err
@@ -115,7 +106,7 @@ func RunProxy(ctx context.Context, opts ProxyOptions) (err error) {
 	return nil
 }
 
-// play does a step and compares what the variants logged with what they should have.
+// play does a step and checks how many requests the variants logged.
 func (p *proxyPlay) play(ctx context.Context, st *proxyStep) error {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
@@ -127,12 +118,12 @@ func (p *proxyPlay) play(ctx context.Context, st *proxyStep) error {
 	}
 	p.one.forget()
 	p.two.forget()
-	median, err := p.send(ctx, st.requests)
+	median, err := send(ctx, p.screen, p.client, p.process.address, st.requests)
 	if err != nil {
 		return err
 	}
 	if !st.unanswered {
-		if err := p.process.settled(ctx); err != nil {
+		if err := p.process.awaitCopies(ctx); err != nil {
 			return err
 		}
 	}
@@ -143,7 +134,7 @@ func (p *proxyPlay) play(ctx context.Context, st *proxyStep) error {
 		return fmt.Errorf("variant 1 logged %d requests, not %d, variant 2 %d, not %d", len(ones), st.requests, len(twos), st.copies)
 	}
 	for _, line := range twos {
-		if !strings.Contains(line, `"httpbin-shadow:8000"`) {
+		if !strings.Contains(line, `"`+shadowHost+`"`) {
 			return fmt.Errorf("variant 2 logged a request for another host: %s", line)
 		}
 	}
@@ -191,23 +182,23 @@ admin: {address: 127.0.0.1:0}
 	return p.process.reloaded(p.timeout)
 }
 
-// send makes requests one after the other, and returns how long the median took.
-func (p *proxyPlay) send(ctx context.Context, n int) (median time.Duration, err error) {
+// send makes requests one after the other, and returns the median of their times.
+func send(ctx context.Context, s *screen, client *http.Client, address string, n int) (median time.Duration, err error) {
 	times := ""
 	if n > 1 {
 		times = fmt.Sprintf("   # %d times", n)
 	}
-	p.screen.line(faint, "    $ curl -H 'Host: "+host+"' http://"+p.process.address+"/headers"+times)
+	s.line(faint, "    $ curl -H 'Host: "+host+"' http://"+address+"/headers"+times)
 	took := make([]time.Duration, n)
 	for i := range took {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.process.address+"/headers", http.NoBody)
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/headers", http.NoBody)
 		if err != nil {
 			return 0, err
 		}
 		request.Host = host
 		request.Header.Set("User-Agent", "mirrorgate-demo")
 		begin := time.Now()
-		response, err := p.client.Do(request)
+		response, err := client.Do(request)
 		if err != nil {
 			return 0, err
 		}

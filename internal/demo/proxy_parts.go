@@ -1,7 +1,7 @@
 package demo
 
-// What the proxy's play is made of: the variants, which are servers of our own that answer
-// and log like httpbin, and the process of the proxy.
+// The parts of a play with requests: two variants, which are servers that answer and log like httpbin, and
+// the process of the proxy.
 
 import (
 	"bufio"
@@ -74,20 +74,20 @@ func (v *variant) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // hang makes it accept requests and never answer, or ends that.
-func (v *variant) hang(on bool) {
+func (v *variant) hang(hangs bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch {
-	case on && v.stuck == nil:
+	case hangs && v.stuck == nil:
 		v.stuck = make(chan struct{})
-	case !on && v.stuck != nil:
+	case !hangs && v.stuck != nil:
 		close(v.stuck)
 		v.stuck = nil
 	}
 }
 
-// stop ends it, and breaks its connections. From here on it logs nothing: whoever hung in it, or
-// waited for one who did, must not be answered in its last moment.
+// stop ends it, and breaks its connections. From then on it logs nothing, because a request that hung, or
+// that waited behind one, must not be answered at the last moment.
 func (v *variant) stop() {
 	v.mu.Lock()
 	v.crashed = true
@@ -108,7 +108,7 @@ func (v *variant) logged() []string {
 	return append([]string(nil), v.lines...)
 }
 
-// process is a proxy that runs. What it logs is how we know what it does.
+// process is a running proxy. Its log reports what it does.
 type process struct {
 	address, admin string
 	cmd            *exec.Cmd
@@ -150,14 +150,14 @@ func (p *process) read(log io.Reader, ready chan<- struct{}) {
 			line.Msg = scanner.Text()
 		}
 		switch line.Msg {
-		case "admin":
+		case "Admin listening":
 			p.admin = line.Address
-		case "listening":
+		case "Listening":
 			p.address = line.Address
 			close(ready)
-		case "reloaded":
+		case "Reloaded":
 			p.reloads <- nil
-		case "problem":
+		case "Problem":
 			p.reloads <- errors.New(line.Problem)
 		}
 		p.tail = append(p.tail[max(0, len(p.tail)-9):], scanner.Text())
@@ -178,8 +178,8 @@ func (p *process) reloaded(timeout time.Duration) error {
 
 var inFlight = regexp.MustCompile(`(?m)^mirrorgate_proxy_shadows_in_flight\{.*\} [1-9]`)
 
-// settled waits until no copy is under way.
-func (p *process) settled(ctx context.Context) error {
+// awaitCopies waits until no copy is under way.
+func (p *process) awaitCopies(ctx context.Context) error {
 	for {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.admin+"/metrics", http.NoBody)
 		if err != nil {

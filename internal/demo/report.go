@@ -1,6 +1,6 @@
 package demo
 
-// What is said about a step when it is over, and about all of them at the end.
+// The report on a step when it is over, and on all steps at the end.
 
 import (
 	"context"
@@ -25,7 +25,7 @@ func (r *runner) show(res result, before, after facts, written *unstructured.Uns
 	r.screen.good(res.String())
 }
 
-// String says what was seen.
+// String describes the outcome.
 func (res result) String() string {
 	switch {
 	case !res.seen:
@@ -48,7 +48,7 @@ func (res result) String() string {
 	return fmt.Sprintf("mirror, as written: variant ready after %s, route flipped %s later", short(res.ready), short(res.flip))
 }
 
-// explain says what was expected, what there is, and where to look.
+// explain reports the expected route, the stored one, and where to look further.
 func (r *runner) explain(ctx context.Context, p play, st step, written *unstructured.Unstructured, err error) {
 	known, _ := r.watcher.know()
 	r.screen.bad("not seen: " + err.Error())
@@ -75,8 +75,8 @@ func (r *runner) explain(ctx context.Context, p play, st step, written *unstruct
 		"kubectl get mutatingwebhookconfigurations -l "+ourLabel)
 }
 
-// state is what may explain a missing flip: the registration, the variant, and
-// the Events of the route.
+// state describes everything that may explain a missing flip: the registration, the variant, and the
+// Events of the route.
 func (r *runner) state(ctx context.Context, p play, known facts) string {
 	var b strings.Builder
 	if mutating, validating, err := r.configurations(ctx); err == nil {
@@ -91,13 +91,13 @@ func (r *runner) state(ctx context.Context, p play, known facts) string {
 	if err != nil {
 		return b.String()
 	}
-	var said []string
+	var lines []string
 	for _, event := range events.Items {
 		if event.InvolvedObject.Kind == string(p.kind) {
-			said = append(said, fmt.Sprintf("Event of the route: %s %s: %s\n", event.Type, event.Reason, event.Message))
+			lines = append(lines, fmt.Sprintf("Event of the route: %s %s: %s\n", event.Type, event.Reason, event.Message))
 		}
 	}
-	return b.String() + strings.Join(said[max(0, len(said)-3):], "")
+	return b.String() + strings.Join(lines[max(0, len(lines)-3):], "")
 }
 
 // summary is the table at the end, with the steps that were not reached.
@@ -134,7 +134,7 @@ func (s *screen) summary(plays []play, results []result) {
 	}
 }
 
-// took is the flip's column.
+// took is the text in the column of flips.
 func (res result) took() string {
 	switch {
 	case res.step.want == noChange:

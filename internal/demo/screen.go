@@ -1,7 +1,6 @@
 package demo
 
-// What a play looks like: at most 100 columns, colours only where there is a
-// terminal that shows them.
+// How a play is printed: in at most 100 columns, with colours only on a terminal that shows them.
 
 import (
 	"fmt"
@@ -19,7 +18,7 @@ type screen struct {
 	color bool
 }
 
-// style is what a terminal is told before and after a text.
+// style is an SGR code of a terminal.
 type style string
 
 const (
@@ -42,8 +41,7 @@ func (s *screen) line(how style, text string) {
 	fmt.Fprintln(s.w, s.paint(how, text))
 }
 
-// wrapped writes a text behind an indent, broken at spaces; what is broken off
-// stands two columns further in.
+// wrapped writes an indented text, broken at spaces; continuation lines are indented by two more columns.
 func (s *screen) wrapped(how style, indent int, text string) {
 	for n, line := range wrap(text, width-indent-2) {
 		s.line(how, strings.Repeat(" ", indent+min(2*n, 2))+line)
@@ -76,9 +74,9 @@ func (s *screen) document(n, of int, p play) {
 	}
 }
 
-func (s *screen) step(n int, st step) {
+func (s *screen) step(n int, title string, want outcome) {
 	fmt.Fprintln(s.w)
-	s.line(bold, fmt.Sprintf("%2d  %s%s", n, upper(st.title), " → "+st.want.String()))
+	s.line(bold, fmt.Sprintf("%2d  %s → %s", n, upper(title), want))
 }
 
 func (s *screen) command(text string) { s.line(faint, "    $ kubectl "+text) }

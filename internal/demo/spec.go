@@ -1,7 +1,6 @@
 package demo
 
-// What a play looks for in a route: its mirrors, and whether they are the ones
-// that its author wrote.
+// The mirrors in a route, and whether they are the ones that its author wrote.
 
 import (
 	"reflect"
@@ -18,24 +17,23 @@ func isRoute(object *unstructured.Unstructured) bool {
 	return object.GetKind() == string(route.HTTPRoute) || object.GetKind() == string(route.VirtualService)
 }
 
-// serves tells whether an object is an EndpointSlice of the Service with a ready
-// pod of variant 2. Pods are told by name, for a Service of Istio's document
-// has those of both variants.
+// serves reports whether an object is an EndpointSlice of the Service with a ready pod of variant 2. Pods
+// are recognized by name, because one Service of Istio's document has those of both variants.
 func serves(object *unstructured.Unstructured, service string) bool {
 	if object.GetKind() != "EndpointSlice" || object.GetLabels()["kubernetes.io/service-name"] != service {
 		return false
 	}
 	for _, endpoint := range maps(object.Object, "endpoints") {
-		ready, told, _ := unstructured.NestedBool(endpoint, "conditions", "ready")
+		ready, known, _ := unstructured.NestedBool(endpoint, "conditions", "ready")
 		pod, _, _ := unstructured.NestedString(endpoint, "targetRef", "name")
-		if (ready || !told) && strings.HasPrefix(pod, variantTwo+"-") {
+		if (ready || !known) && strings.HasPrefix(pod, variantTwo+"-") {
 			return true
 		}
 	}
 	return false
 }
 
-// mirrorFields are what an http route of a VirtualService says about mirrors.
+// mirrorFields are the fields of mirrors in an http route of a VirtualService.
 var mirrorFields = []string{"mirror", "mirrors", "mirrorPercentage"}
 
 // mirrorsOf returns the mirrors in a route's spec, in their order: filters of an
@@ -69,7 +67,7 @@ func mirrorsOf(object *unstructured.Unstructured) []any {
 	return mirrors
 }
 
-// sameMirrors tells whether a stored route has exactly the mirrors of the
+// sameMirrors reports whether a stored route has exactly the mirrors of the
 // manifest.
 func sameMirrors(written, stored *unstructured.Unstructured) bool {
 	return reflect.DeepEqual(mirrorsOf(defaulted(written)), mirrorsOf(stored))

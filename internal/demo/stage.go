@@ -1,7 +1,6 @@
 package demo
 
-// The stage is the namespace that a play is given in: what changes it, and the
-// eyes on it.
+// The stage is the namespace of a play: it changes the objects there and watches them.
 
 import (
 	"context"
@@ -26,13 +25,13 @@ import (
 	watchtools "k8s.io/client-go/tools/watch"
 )
 
-// fieldManager is who we are in managedFields; ownerLabel marks our namespace.
+// fieldManager is the demo's in managedFields; ownerLabel marks its namespace.
 const (
 	fieldManager = "mirrorgate-demo"
 	ownerLabel   = "app.kubernetes.io/managed-by"
 )
 
-// stage does what kubectl would do, with the objects of the documents.
+// stage acts on the objects of the documents as kubectl would.
 type stage struct {
 	namespace string
 	client    kubernetes.Interface
@@ -144,7 +143,7 @@ func (s *stage) createFile(ctx context.Context, file string) error {
 	return nil
 }
 
-// dryRun returns what would be stored.
+// dryRun returns the object that would be stored.
 func (s *stage) dryRun(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	resource, err := s.resource(object)
 	if err != nil {
@@ -161,7 +160,7 @@ func (s *stage) scale(ctx context.Context, deployment, replicas string) error {
 	return err
 }
 
-// deleteNamed deletes something that the play has applied.
+// deleteNamed deletes an object that the play has applied.
 func (s *stage) deleteNamed(ctx context.Context, name string) error {
 	for _, object := range s.applied {
 		if named(object) == name {
@@ -183,8 +182,8 @@ func (s *stage) delete(ctx context.Context, object *unstructured.Unstructured, h
 	return err
 }
 
-// clear removes what the play has applied and waits until its pods are gone, so
-// that the next one finds the namespace empty.
+// clear removes the objects that the play has applied and waits until its pods are gone, so that the next
+// play finds the namespace empty.
 func (s *stage) clear(ctx context.Context) error {
 	for _, object := range slices.Backward(s.applied) {
 		how := metav1.DeletePropagationBackground
@@ -212,18 +211,18 @@ func (s *stage) ready(ctx context.Context, service string) (bool, error) {
 	}), nil
 }
 
-// warnings hands the API server's warnings to whoever asked for them in the
-// request's context; nobody wants to hear those of a watch.
+// warnings passes the API server's warnings to the function in the request's context, so that those of
+// watches are dropped.
 type warnings struct{}
 
-type hearing struct{}
+type warningKey struct{}
 
-func heard(ctx context.Context, by func(string)) context.Context {
-	return context.WithValue(ctx, hearing{}, by)
+func withWarnings(ctx context.Context, show func(string)) context.Context {
+	return context.WithValue(ctx, warningKey{}, show)
 }
 
 func (warnings) HandleWarningHeaderWithContext(ctx context.Context, _ int, _, text string) {
-	if by, ok := ctx.Value(hearing{}).(func(string)); ok {
-		by(text)
+	if show, ok := ctx.Value(warningKey{}).(func(string)); ok {
+		show(text)
 	}
 }

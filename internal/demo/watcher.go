@@ -1,7 +1,7 @@
 package demo
 
-// The watcher sees everything that happens in the namespace by watches, so that
-// a flip is timed when it happens and not when somebody asks.
+// The watcher follows the namespace by watches, so that a flip is timed when it happens and not when the
+// play polls.
 
 import (
 	"context"
@@ -22,7 +22,7 @@ var (
 	slicesResource  = schema.GroupVersionResource{Group: "discovery.k8s.io", Version: "v1", Resource: "endpointslices"}
 	gatewayResource = schema.GroupVersionResource{Group: route.GatewayGroup, Version: "v1", Resource: route.HTTPRoute.Resource()}
 	istioResource   = schema.GroupVersionResource{Group: route.IstioGroup, Version: "v1", Resource: route.VirtualService.Resource()}
-	// watched is everything that a play waits for, or for the end of.
+	// watched are the resources whose objects a play waits for, or for whose end.
 	watched = []schema.GroupVersionResource{
 		gatewayResource, istioResource, slicesResource,
 		{Group: "apps", Version: "v1", Resource: "deployments"},
@@ -32,12 +32,12 @@ var (
 	}
 )
 
-// facts are what a play wants to know about the namespace.
+// facts are the state of the namespace, as far as a play needs it.
 type facts struct {
 	// route is the stored route, nil when there is none.
 	route *unstructured.Unstructured
-	// mirrored tells whether it has a mirror, ready whether variant 2 has a
-	// ready endpoint; the times are when that last changed.
+	// mirrored reports whether it has a mirror, ready whether variant 2 has a ready endpoint; the times
+	// are those of the last change.
 	mirrored, ready     bool
 	mirroredAt, readyAt time.Time
 	// routeAt is when the route came or went.
@@ -79,7 +79,7 @@ func watchNamespace(ctx, watching context.Context, client dynamic.Interface, nam
 	return w, nil
 }
 
-// focus says which Service the play's mirror points at.
+// focus sets the Service that the play's mirror points at.
 func (w *watcher) focus(service string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -138,11 +138,11 @@ func (w *watcher) know() (facts, <-chan struct{}) {
 	return w.facts, w.changed
 }
 
-// progressEvery is how often somebody who waits hears that we still do.
+// progressEvery is how often a play that waits shows that it still does.
 const progressEvery = 3 * time.Second
 
-// await returns the facts when they are as they should be; waiting, which may
-// be nil, hears of every few seconds that pass.
+// await returns the facts once they fulfil a condition. It calls waiting, unless that is nil, after each
+// progressEvery.
 func (w *watcher) await(ctx context.Context, should func(facts) bool, waiting func(facts, time.Duration)) (facts, error) {
 	begin, tick := time.Now(), time.NewTicker(progressEvery)
 	defer tick.Stop()

@@ -40,7 +40,7 @@ func (f *fakeRestarted) Watch(context.Context, string, metav1.ListOptions) (watc
 func TestFeedListsTheNewestVersionAfterAnOutage(t *testing.T) {
 	from := &fakeRestarted{events: watch.NewFake()}
 	nothing := Sink{Set: func(*Item) {}, Remove: func(*Item) {}, Replace: func([]*Item) {}}
-	f := Start(t.Context(), logr.Discard(), "things", from, "", nothing)
+	f := Start(t.Context(), logr.Discard(), "routes", from, "", nothing)
 	defer f.End()
 	lists := func() []metav1.ListOptions {
 		from.mu.Lock()

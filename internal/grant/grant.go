@@ -1,4 +1,4 @@
-// Package grant reads ReferenceGrants, as far as they open Services to routes.
+// Package grant reads the parts of ReferenceGrants that permit routes to refer to Services.
 package grant
 
 import (
@@ -9,8 +9,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// Source is what a reference comes from: routes of a kind in a namespace. It is
-// comparable.
+// Source is the origin of a reference: routes of a kind in a namespace. It is comparable.
 type Source struct {
 	Kind      route.Kind
 	Namespace string
@@ -24,8 +23,7 @@ type Grant struct {
 	services []string
 }
 
-// Parse reads a ReferenceGrant from its JSON. What concerns neither routes nor
-// Services is left out.
+// Parse reads a ReferenceGrant from its JSON. Entries for other kinds than routes and Services are left out.
 func Parse(raw []byte) (*Grant, error) {
 	var o struct {
 		Spec struct {
@@ -62,15 +60,15 @@ func Parse(raw []byte) (*Grant, error) {
 	return g, nil
 }
 
-// From are those that may refer to Services in the grant's namespace.
+// From returns the sources that may refer to Services in the grant's namespace.
 func (g *Grant) From() []Source { return g.from }
 
-// Allows tells whether a Service in the grant's namespace may be referred to.
+// Allows reports whether a source may refer to a Service in the grant's namespace.
 func (g *Grant) Allows(from Source, service string) bool {
 	return (g.all || slices.Contains(g.services, service)) && slices.Contains(g.from, from)
 }
 
-// Equal tells whether both allow the same; they may be nil.
+// Equal reports whether both allow the same. Either may be nil.
 func (g *Grant) Equal(other *Grant) bool {
 	if g == nil || other == nil {
 		return g == other

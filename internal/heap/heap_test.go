@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestRelaxLeavesWhatTheEnvironmentSays(t *testing.T) {
+func TestRelaxLeavesGOGCOfTheEnvironment(t *testing.T) {
 	before := debug.SetGCPercent(77)
 	defer debug.SetGCPercent(before)
 	t.Setenv("GOGC", "77")

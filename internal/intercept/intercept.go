@@ -1,5 +1,5 @@
-// Package intercept decides what the selector of a Service is while proxies stand in front of it, and what
-// its author meant it to be. The webhook calls it inside every write of such a Service, the controller and
+// Package intercept decides the selector of a Service while proxies stand in front of it, and recovers the selector that
+// its author wrote. The webhook calls it inside every write of such a Service, the controller and
 // the uninstaller before they write one. It takes and returns plain values, and is pure; package objects
 // converts from and to objects of the API.
 //
@@ -64,7 +64,7 @@ type View struct {
 	// Primary is the selector of the route's primary, nil if there is none.
 	Primary map[string]string
 	// Origin is the selector of the origin, nil if there is none. It counts where the Service itself does
-	// not record what a sentinel stands for.
+	// not record the values that the sentinel replaced.
 	Origin map[string]string
 }
 

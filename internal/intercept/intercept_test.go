@@ -71,21 +71,22 @@ func TestModes(t *testing.T) {
 	}
 }
 
-// client is how a tool writes a new manifest where before was the last it wrote, over what is stored.
+// client returns the selector that a tool writes for the manifest after, when before was the last it wrote and stored is
+// the selector in the cluster.
 type client func(before, after, stored selector) selector
 
 var clients = map[string]client{
 	// The selector is one field to it.
 	"server-side apply": func(_, after, _ selector) selector { return maps.Clone(after) },
 	"kubectl replace":   func(_, after, _ selector) selector { return maps.Clone(after) },
-	// Keys that differ from what is stored, and null for keys that have gone.
+	// It writes the keys that differ from the stored ones, and null for keys that have gone.
 	"kubectl apply, helm": func(before, after, stored selector) selector {
 		out := maps.Clone(stored)
 		maps.Copy(out, after)
 		maps.DeleteFunc(out, func(key, _ string) bool { return gone(before, after, key) })
 		return out
 	},
-	// Keys that differ from the last manifest.
+	// It writes the keys that differ from the last manifest.
 	"a patch of what changed": func(before, after, stored selector) selector {
 		out := maps.Clone(stored)
 		for key, value := range after {
@@ -131,12 +132,11 @@ var views = map[string]func(original selector) View{
 	"bypass to nobody":                  func(selector) View { return View{Wanted: true} },
 }
 
-// Whatever client writes, whatever it changes and in whatever mode: what its author means is what the
-// manifest says.
+// For every client, edit and mode, the selector that Original returns is the one in the manifest.
 func TestEveryClientMeansItsManifest(t *testing.T) {
-	// What docs/design/intercept.md says cannot be told, all of it patches of single keys in bypass to a
-	// primary that lacks a key of the Service's: to take out that key changes nothing of what is stored,
-	// and to give the primary's only key another value leaves nothing of ours.
+	// The edits that docs/design/intercept.md lists as unseen. All are patches of single keys in bypass to a
+	// primary that lacks a key of the Service: to remove that key changes nothing in the stored selector, and
+	// to give the primary's only key another value leaves no value of mirrorgate's.
 	unseen := map[string][]string{
 		"kubectl apply, helm/bypass to a primary without a key":     {"a key removed", "everything"},
 		"a patch of what changed/bypass to a primary without a key": {"a key removed", "everything"},
@@ -171,8 +171,8 @@ func TestEveryClientMeansItsManifest(t *testing.T) {
 	require.NotZero(t, seen)
 }
 
-// A touch, a dry run, a second round of admission and the same object applied again: deciding on what
-// was decided changes nothing; and when nobody wants it any more, nothing of ours is left.
+// A touch, a dry run, reinvocation and the same object applied again: to decide on a decision changes nothing. When no
+// proxy is wanted any more, nothing of mirrorgate's is left.
 func TestDecidingAgainChangesNothing(t *testing.T) {
 	for editName, edit := range edits {
 		for from, first := range views {
@@ -239,8 +239,7 @@ func TestForgedRecordsAreNone(t *testing.T) {
 	}
 }
 
-// Whoever asks for the author's selector of a stored Service gets the same answer: the decision, the
-// reason to refuse it, and those who lead others to it.
+// Decide, Stored, Refused and Wants agree about the author's selector of a stored Service.
 func TestOneReadingOfARecord(t *testing.T) {
 	for name, c := range map[string]struct {
 		selector selector
@@ -263,7 +262,8 @@ func TestOneReadingOfARecord(t *testing.T) {
 	}
 }
 
-// Another Service's export under a new name: its sentinel is not ours, its record says what it meant.
+// The export of a Service, created under another name: the sentinel is another Service's, and the record has the author's
+// selector.
 func TestExportUnderAnotherName(t *testing.T) {
 	v := View{Wanted: true, Proxies: proxies(selector{"app": "httpbin"})}
 	d := Decide(service(selector{"app": "httpbin"}, ""), nil, &v)
@@ -285,8 +285,7 @@ func TestServes(t *testing.T) {
 	assert.False(t, s.port(other))
 }
 
-// FuzzDecide: whatever is written, deciding on the result again changes nothing, and giving up leaves
-// nothing of ours.
+// FuzzDecide checks that to decide on a decision changes nothing, and that without proxies nothing of mirrorgate's is left.
 func FuzzDecide(f *testing.F) {
 	f.Add(`{"app":"httpbin"}`, `{"original":{"app":"httpbin"},"written":{"app":"mirrorgate-httpbin"}}`, `{"version":"v1"}`, true, true)
 	f.Add(`{"app":"mirrorgate-httpbin"}`, ``, `{}`, true, false)

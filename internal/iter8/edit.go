@@ -1,22 +1,15 @@
 package iter8
 
+// The removal of mirrors from a route.
+
 import (
 	"fmt"
 	"slices"
-
-	"k8s.io/apimachinery/pkg/runtime"
 )
 
-func deepCopy(value map[string]any) map[string]any {
-	if value == nil {
-		return map[string]any{}
-	}
-	return runtime.DeepCopyJSON(value)
-}
-
-// WithoutMirrors takes the mirrors out of a route for which out is true, and leaves no empty list
-// behind: a route without its mirror looks as if it never had one. Paths are those of
-// route.Mirror: spec.rules[0].filters[0].requestMirror, spec.http[0].mirror.
+// WithoutMirrors removes the mirrors of a route for which out is true, and leaves no empty list behind: a route
+// without its mirror looks as if it never had one. Paths are those of route.Mirror, such as
+// spec.rules[0].filters[0].requestMirror and spec.http[0].mirror.
 func WithoutMirrors(object map[string]any, out func(path string) bool) {
 	spec, _ := object["spec"].(map[string]any)
 	for i, rule := range objects(spec["rules"]) {
@@ -45,7 +38,7 @@ func withoutFilters(holder map[string]any, path string, out func(string) bool) {
 	})
 }
 
-// without drops elements of a list, and the list with the last of them.
+// without removes elements of a list, and the list itself when none is left.
 func without(holder map[string]any, name string, out func(int) bool) {
 	list, _ := holder[name].([]any)
 	n := -1
@@ -59,7 +52,7 @@ func without(holder map[string]any, name string, out func(int) bool) {
 	}
 }
 
-// objects returns the elements of a list; those that are none are nil.
+// objects returns the elements of a list of objects; any other element is nil.
 func objects(value any) []map[string]any {
 	list, _ := value.([]any)
 	found := make([]map[string]any, len(list))

@@ -1,13 +1,14 @@
-// Package iter8 reads the documents of Iter8: the subject and the routing policy of
-// its tutorial, and the routemap that its later releases have. It says what is wrong
-// with one by field, and which route one wants for a state of its variants.
+// Package iter8 reads the documents of Iter8: the subject and the routing policy of its tutorial, and the routemap
+// of its later releases. It reports the errors in a document by field, and computes the route that a document wants
+// for a state of its variants.
 //
-// It takes plain values and does no I/O. No chart is fetched: chart mirror is what
-// Policy.Route does.
+// It takes plain values and does no I/O. No chart is fetched: Policy.Route does the work of the chart "mirror".
 package iter8
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -17,7 +18,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// The labels by which Iter8's documents and what belongs to them are found.
+// The labels by which Iter8's documents are found.
 const (
 	// ManagedByLabel is ManagedBy on subjects and routing policies.
 	ManagedByLabel = "app.kubernetes.io/managed-by"
@@ -32,70 +33,68 @@ const (
 // WeightAnnotation overrides the weight of a version, on the first of its resources.
 const WeightAnnotation = "iter8.tools/weight"
 
-// maxSpec is the size of the longest spec that is read, in bytes; a ConfigMap may hold
-// four times that.
+// maxSpec is the size in bytes of the longest spec that is read; a ConfigMap may be four times as large.
 const maxSpec = 256 << 10
 
 // maxEntries bounds every list of a document.
 const maxEntries = 64
 
-// Source is a ConfigMap, as far as it is read.
+// Source is the part of a ConfigMap that is read.
 type Source struct {
 	Namespace, Name string
 	Labels          map[string]string
 	Data            map[string]string
 }
 
-// Document is one of Iter8's; exactly one of its fields is set.
+// Document is one of Iter8's documents; exactly one of its fields is set.
 type Document struct {
 	Subject  *Subject
 	Policy   *Policy
 	Routemap *Routemap
 }
 
-// Resource names something that a variant consists of, in the document's namespace.
+// Resource names an object that a variant consists of, in the document's namespace.
 type Resource struct {
-	// Type is a short name, a plural, or a plural with its group: svc, deployments,
+	// Type is a short name, a plural, or a plural with its group, such as svc, deployments,
 	// inferenceservices.serving.kserve.io.
 	Type string
 	Name string
-	// Path is the field that names it.
+	// Path is the field of the document that names it.
 	Path string
 }
 
 func (r Resource) String() string { return r.Type + "/" + r.Name }
 
-// Read reads a ConfigMap that carries the labels of a document. What a routing policy is
-// and what a subject is tells the spec: the label that the tutorial gives to policies,
-// iter8/routingpolicy, has a slash in it, and no API server stores that.
-func Read(from Source) (Document, field.ErrorList) {
-	if from.Labels[KindLabel] == KindRoutemap {
-		spec, errs := readSpec(from, "strSpec")
-		if len(errs) > 0 {
-			return Document{}, errs
-		}
-		m := readRoutemap(spec, from)
-		return Document{Routemap: m}, *spec.errs
+// Read reads a ConfigMap that carries the labels of a document. The spec decides between a routing policy and a
+// subject, since the label that the tutorial gives to policies, iter8/routingpolicy, has a slash, which no API
+// server accepts in the value of a label.
+func Read(from Source) (doc Document, errs field.ErrorList) {
+	routemap := from.Labels[KindLabel] == KindRoutemap
+	key := "spec"
+	if routemap {
+		key = "strSpec"
 	}
-	spec, errs := readSpec(from, "spec")
+	spec, errs := readSpec(from, key)
 	if len(errs) > 0 {
-		return Document{}, errs
+		return doc, errs
 	}
-	fields := spec.object()
-	switch {
-	case fields == nil: // has been said
-		return Document{}, *spec.errs
+	if routemap {
+		doc.Routemap = readRoutemap(spec, from)
+		return doc, *spec.errs
+	}
+	switch fields := spec.object(); {
+	case fields == nil: // there is an error already
 	case has(fields, "trigger", "chart", "values"):
-		p := readPolicy(spec)
-		return Document{Policy: p}, *spec.errs
+		doc.Policy = readPolicy(spec)
 	case has(fields, "gvrs", "variants"):
-		s := readSubject(spec, from)
-		return Document{Subject: s}, *spec.errs
+		doc.Subject = readSubject(spec, from)
+	default:
+		spec.invalid("names neither the gvrs and variants of a subject nor the trigger, chart and values of a routing policy")
 	}
-	spec.invalid("names neither the gvrs and variants of a subject nor the trigger, chart and values of a routing policy")
-	return Document{}, *spec.errs
+	return doc, *spec.errs
 }
 
+// has reports whether there is a field of one of these names.
 func has(fields map[string]node, names ...string) bool {
 	return slices.ContainsFunc(names, func(name string) bool { _, ok := fields[name]; return ok })
 }
@@ -117,8 +116,7 @@ func readSpec(from Source, key string) (node, field.ErrorList) {
 	return node{path: field.NewPath("spec"), value: value, errs: &field.ErrorList{}}, nil
 }
 
-// parseYAML reads one YAML document; a key that stands twice is an error, and integers stay
-// integers.
+// parseYAML reads one YAML document. A duplicate key is an error, and integers stay integers.
 func parseYAML(text string) (value any, err error) {
 	raw, err := yaml.YAMLToJSONStrict([]byte(text))
 	if err != nil {
@@ -130,7 +128,7 @@ func parseYAML(text string) (value any, err error) {
 	return value, nil
 }
 
-// shorten makes a value fit into a message.
+// shorten cuts a value that is too long for a message.
 func shorten(text string) string {
 	const most = 60
 	if len(text) > most {
@@ -139,7 +137,7 @@ func shorten(text string) string {
 	return text
 }
 
-// node is a value of a document and where it stands; what is wrong is added to errs.
+// node is a value of a document with its path; errors about it are added to errs.
 type node struct {
 	path  *field.Path
 	value any
@@ -159,8 +157,8 @@ func (n node) invalid(why string) {
 	n.add(field.Invalid(n.path, value, why))
 }
 
-// object returns the fields; it has none, and an error, when n is no object, and an error
-// for each that is not among those known (if any are named).
+// object returns the fields of an object, and adds an error for each one that is not known, unless no known ones
+// are named. If the value is no object it adds an error and returns nil.
 func (n node) object(known ...string) map[string]node {
 	values, ok := n.value.(map[string]any)
 	if !ok {
@@ -172,7 +170,7 @@ func (n node) object(known ...string) map[string]node {
 		fields[name] = node{n.path.Child(name), value, n.errs}
 	}
 	if len(known) > 0 {
-		for _, name := range sorted(values) {
+		for _, name := range slices.Sorted(maps.Keys(values)) {
 			if !slices.Contains(known, name) {
 				n.add(field.Invalid(n.path.Child(name), shorten(fmt.Sprint(values[name])), "unknown field, must be one of "+strings.Join(known, ", ")))
 			}
@@ -181,20 +179,22 @@ func (n node) object(known ...string) map[string]node {
 	return fields
 }
 
-// need returns a field; it is missing, and an error, when ok is false.
-func (n node) need(fields map[string]node, name, what string) (child node, ok bool) {
-	if fields == nil {
-		return node{}, false // has been said
+// need returns a field. If it is missing, it adds an error with a description, and ok is false.
+func (n node) need(fields map[string]node, name, description string) (child node, ok bool) {
+	child, ok = optional(fields, name)
+	if !ok && fields != nil { // without fields there is an error already
+		n.add(field.Required(n.path.Child(name), description))
 	}
-	child, ok = fields[name]
-	if !ok || child.value == nil {
-		n.add(field.Required(n.path.Child(name), what))
-		return node{}, false
-	}
-	return child, true
+	return child, ok
 }
 
-// list returns the elements of a list of 1 to maxEntries.
+// optional returns a field; ok is false if it is missing or null.
+func optional(fields map[string]node, name string) (child node, ok bool) {
+	child, ok = fields[name]
+	return child, ok && child.value != nil
+}
+
+// list returns the elements of a list of 1 to maxEntries; for any other value it adds an error and returns nil.
 func (n node) list() []node {
 	values, ok := n.value.([]any)
 	switch {
@@ -215,46 +215,29 @@ func (n node) list() []node {
 	return nodes
 }
 
-func (n node) text() (string, bool) {
-	text, ok := n.value.(string)
-	if !ok || text == "" {
+// text returns a text; for any other value, and for "", it adds an error and returns "".
+func (n node) text() string {
+	text, _ := n.value.(string)
+	if text == "" {
 		n.invalid("must be a text")
-		return "", false
-	}
-	return text, true
-}
-
-// name reads the name of an object.
-func (n node) name() string {
-	text, ok := n.text()
-	if !ok {
-		return ""
-	}
-	if msgs := validation.IsDNS1123Subdomain(text); len(msgs) > 0 {
-		n.invalid(msgs[0])
-		return ""
 	}
 	return text
 }
 
-// resourceType reads a short name, a plural, or one with its version and group.
+// name returns the name of an object; for an invalid one it adds an error and returns "".
+func (n node) name() string { return n.subdomain("") }
+
+// resourceType returns a short name, a plural, or one with its version and group.
 func (n node) resourceType() string {
-	text, ok := n.text()
-	if !ok {
-		return ""
-	}
-	if msgs := validation.IsDNS1123Subdomain(text); len(msgs) > 0 {
-		n.invalid("must be a resource, by its short name, or its plural with or without a group: svc, deploy, inferenceservices.serving.kserve.io")
+	return n.subdomain("must be a resource, by its short name, or its plural with or without a group: svc, deploy, inferenceservices.serving.kserve.io")
+}
+
+// subdomain returns a DNS subdomain; the error about any other text is the message, by default that of Kubernetes.
+func (n node) subdomain(message string) string {
+	text := n.text()
+	if msgs := validation.IsDNS1123Subdomain(text); text != "" && len(msgs) > 0 {
+		n.invalid(cmp.Or(message, msgs[0]))
 		return ""
 	}
 	return text
-}
-
-func sorted[V any](m map[string]V) []string {
-	names := make([]string, 0, len(m))
-	for name := range m {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }

@@ -19,7 +19,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite golden files")
 
-// source reads a ConfigMap of testdata, as a client of the API server gets it.
+// source reads a ConfigMap of testdata.
 func source(t testing.TB, raw []byte) Source {
 	t.Helper()
 	var cm struct {
@@ -72,8 +72,7 @@ func golden(t *testing.T, file string, value any) {
 	assert.Equal(t, string(want), string(have))
 }
 
-// Every file of testdata/wrong is a ConfigMap with something wrong in it; beside it stands what
-// is said about it, a line for each error.
+// Every YAML file of testdata/wrong is an invalid ConfigMap; the golden file beside it has a line for each error.
 func TestErrorsNameFieldValueAndRemedy(t *testing.T) {
 	files, err := filepath.Glob("testdata/wrong/*.yaml")
 	require.NoError(t, err)
@@ -118,13 +117,13 @@ func TestSpecThatIsTooLongIsNotRead(t *testing.T) {
 	require.ErrorContains(t, errs.ToAggregate(), `data[spec]: Too long: may not be more than 262144 bytes`)
 }
 
-func TestSubjectWithoutComponentIsCalledByItsName(t *testing.T) {
+func TestSubjectWithoutComponentHasTheNameOfItsConfigMap(t *testing.T) {
 	doc, errs := Read(Source{Name: "a", Data: map[string]string{"spec": "gvrs: [svc]\nvariants: [[a]]"}})
 	require.Empty(t, errs)
 	require.Equal(t, "a", doc.Subject.Owner)
 }
 
-func TestMirrorsAreTakenOutOfEveryPlace(t *testing.T) {
+func TestMirrorsAreRemovedFromEveryField(t *testing.T) {
 	object := func() map[string]any {
 		var o map[string]any
 		require.NoError(t, yaml.Unmarshal([]byte(`
@@ -185,7 +184,7 @@ func TestWeights(t *testing.T) {
 	m := doc.Routemap
 	seven, zero := uint32(7), uint32(0)
 	for _, c := range []struct {
-		there     []bool
+		ready     []bool
 		annotated []*uint32
 		want      []uint32
 	}{
@@ -196,11 +195,11 @@ func TestWeights(t *testing.T) {
 		{[]bool{true, false}, []*uint32{nil, &seven}, []uint32{1, 0}},
 		{[]bool{true, true}, []*uint32{&zero, &zero}, []uint32{1, 0}},
 	} {
-		assert.Equal(t, c.want, m.Weights(c.there, c.annotated), "%+v", c)
+		assert.Equal(t, c.want, m.Weights(c.ready, c.annotated), "%+v", c)
 	}
 	for weights, file := range map[[2]uint32]string{{1, 100}: "with", {1, 0}: "without"} {
-		object, wrong := m.Render(&m.Templates[0], weights[:])
-		require.Nil(t, wrong)
+		object, invalid := m.Render(&m.Templates[0], weights[:])
+		require.Nil(t, invalid)
 		golden(t, "testdata/routemap."+file+".golden.yaml", object)
 	}
 }
@@ -215,7 +214,7 @@ func TestWeightOfAnAnnotation(t *testing.T) {
 	}
 }
 
-// hostile are templates that never end, or make more than anybody can hold, and what is said.
+// hostile are templates that never end or make too much text, with the errors that end them.
 var hostile = map[string]struct {
 	text string
 	want error
@@ -234,7 +233,7 @@ var hostile = map[string]struct {
 	"a wide printf":                {`{{printf "%1000000d" 1}}`, errFormat},
 	"a printf of a given width":    {`{{printf "%*d" 999999 1}}`, errFormat},
 	"a printf of many verbs":       {`{{printf "` + strings.Repeat("%d", maxVerbs+1) + `" 1}}`, errFormat},
-	"a text that is too long":      {`{{printf "%.1s" "` + strings.Repeat("#", maxText+1) + `"}}`, errText},
+	"an argument that is too long": {`{{printf "%.1s" "` + strings.Repeat("#", maxText+1) + `"}}`, errText},
 	"a print of many":              {`{{print` + strings.Repeat(" 1", maxVerbs+1) + `}}`, errText},
 	"too much output":              {`{{range 9000}}` + strings.Repeat("#", 100) + `{{end}}`, errOutput},
 }
@@ -248,24 +247,24 @@ func doubling() string {
 	return b.String() + `{{template "t60"}}`
 }
 
-func TestTemplatesEndWhateverTheyHold(t *testing.T) {
+func TestHostileTemplatesEnd(t *testing.T) {
 	for name, c := range hostile {
 		t.Run(name, func(t *testing.T) {
 			p, err := compile("t", c.text)
 			require.NoError(t, err)
-			_, err = p.run(values{Weights: []uint32{1, 2}}, still)
+			_, err = p.run(values{Weights: []uint32{1, 2}}, stopped)
 			require.ErrorIs(t, err, c.want)
 		})
 	}
 }
 
-// still is a clock that stands, so that a slow machine reaches the other limits.
-func still() time.Time { return time.Unix(1000, 0) }
+// stopped is a clock that does not move, so that a slow machine reaches the other limits first.
+func stopped() time.Time { return time.Unix(1000, 0) }
 
-func TestTemplateThatTakesTooLongEnds(t *testing.T) {
+func TestTemplateEndsAfterTheTimeLimit(t *testing.T) {
 	p, err := compile("t", `{{range 9000}}{{end}}`)
 	require.NoError(t, err)
-	_, err = p.run(values{}, still)
+	_, err = p.run(values{}, stopped)
 	require.NoError(t, err)
 	steps := 0
 	_, err = p.run(values{}, func() time.Time { steps++; return time.Unix(1000, 0).Add(time.Duration(steps) * time.Millisecond) })
@@ -293,7 +292,7 @@ func TestTemplatesReachNothingOutside(t *testing.T) {
 	} {
 		p, err := compile("t", text)
 		require.NoError(t, err)
-		_, err = p.run(values{Weights: []uint32{1}, Name: "web"}, still)
+		_, err = p.run(values{Weights: []uint32{1}, Name: "web"}, stopped)
 		require.ErrorContains(t, err, want)
 	}
 }
@@ -301,65 +300,65 @@ func TestTemplatesReachNothingOutside(t *testing.T) {
 func TestTextIsNotEscapedAsHTML(t *testing.T) {
 	p, err := compile("t", `a: "<{{.Name}}> & '{{index .Weights 0}}'"`)
 	require.NoError(t, err)
-	text, err := p.run(values{Name: "a&b", Weights: []uint32{1}}, still)
+	text, err := p.run(values{Name: "a&b", Weights: []uint32{1}}, stopped)
 	require.NoError(t, err)
 	require.Equal(t, `a: "<a&b> & '1'"`, text)
 }
 
-func TestWhatATemplateMakesMustBeARouteOfItsNamespace(t *testing.T) {
+func TestResultOfATemplateMustBeARouteOfItsNamespace(t *testing.T) {
 	const head = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n"
 	for text, want := range map[string]string{
-		"a: [":       "what it makes is not YAML",
+		"a: [":       "its result is not YAML",
 		"a: 1\na: 2": `key "a" already set in map`,
 		"text":       "is no object",
-		"kind: Secret\napiVersion: v1\nmetadata: {name: a}":                                       `makes a "Secret" of "v1", its gvrShort says HTTPRoute of gateway.networking.k8s.io`,
-		"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec: {}": `its gvrShort says HTTPRoute`,
+		"kind: Secret\napiVersion: v1\nmetadata: {name: a}":                                       `makes a "Secret" of "v1", its gvrShort is HTTPRoute of gateway.networking.k8s.io`,
+		"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec: {}": `its gvrShort is HTTPRoute`,
 		head + "spec: {}": `metadata.name ""`,
 		head + "metadata: {name: a, namespace: other}\nspec: {}":                        `namespace "other": must be "shop"`,
 		head + "metadata: {name: a}":                                                    "without a spec",
-		head + "metadata: {name: a, annotations: {mirrorgate.dev/parked: x}}\nspec: {}": "mirrorgate.dev/parked, which is ours",
+		head + "metadata: {name: a, annotations: {mirrorgate.dev/parked: x}}\nspec: {}": "mirrorgate.dev/parked, which mirrorgate sets",
 	} {
 		m, err := routemap(t, text)
 		require.NoError(t, err, text)
-		_, wrong := m.Render(&m.Templates[0], []uint32{1, 2, 3})
-		require.NotNil(t, wrong, text)
-		require.ErrorContains(t, wrong, want)
-		require.ErrorContains(t, wrong, "spec.routingTemplates[mirror].template")
+		_, invalid := m.Render(&m.Templates[0], []uint32{1, 2, 3})
+		require.NotNil(t, invalid, text)
+		require.ErrorContains(t, invalid, want)
+		require.ErrorContains(t, invalid, "spec.routingTemplates[mirror].template")
 	}
 	m, err := routemap(t, "{{if false}}a{{end}}\n")
 	require.NoError(t, err)
-	object, wrong := m.Render(&m.Templates[0], []uint32{1, 2, 3})
-	require.Nil(t, wrong)
+	object, invalid := m.Render(&m.Templates[0], []uint32{1, 2, 3})
+	require.Nil(t, invalid)
 	require.Nil(t, object)
 	m, err = routemap(t, head+"metadata: {name: a, namespace: shop, uid: x, finalizers: [a], ownerReferences: [{}], labels: {a: b}}\nspec: {}\nstatus: {}")
 	require.NoError(t, err)
-	object, wrong = m.Render(&m.Templates[0], []uint32{1, 2, 3})
-	require.Nil(t, wrong)
+	object, invalid = m.Render(&m.Templates[0], []uint32{1, 2, 3})
+	require.Nil(t, invalid)
 	require.Equal(t, map[string]any{
 		"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "spec": map[string]any{},
 		"metadata": map[string]any{"name": "a", "namespace": "shop", "labels": map[string]any{"a": "b"}},
 	}, object)
 }
 
-// takesAllOut takes out every mirror that the gate sees, and requires that it sees none then.
-func takesAllOut(t *testing.T, object map[string]any) {
+// requireRemovable removes every mirror that route.Decode finds, and requires that it finds none afterwards.
+func requireRemovable(t *testing.T, object map[string]any) {
 	t.Helper()
-	see := func() map[string]bool {
+	decode := func() map[string]bool {
 		raw, err := json.Marshal(object)
 		require.NoError(t, err)
-		doc, err := route.Decode(raw, route.Options{})
+		rt, err := route.Decode(raw, route.Options{})
 		if err != nil {
-			return nil // the API server refuses it as well
+			return nil // the API server refuses such a route
 		}
 		seen := map[string]bool{}
-		for _, m := range doc.Every {
+		for _, m := range rt.Every {
 			seen[m.Path] = true
 		}
 		return seen
 	}
-	seen := see()
-	WithoutMirrors(object, func(path string) bool { return seen[path] })
-	require.Empty(t, see())
+	found := decode()
+	WithoutMirrors(object, func(path string) bool { return found[path] })
+	require.Empty(t, decode())
 }
 
 func FuzzRead(f *testing.F) {
@@ -400,17 +399,17 @@ func FuzzRead(f *testing.F) {
 		switch {
 		case doc.Policy != nil:
 			require.NotEmpty(t, doc.Policy.Owner)
-			takesAllOut(t, doc.Policy.Route("shop"))
+			requireRemovable(t, doc.Policy.Route("shop"))
 		case doc.Subject != nil:
 			require.NotEmpty(t, doc.Subject.Variants)
 		default:
 			weights := doc.Routemap.Weights(make([]bool, len(doc.Routemap.Versions)), make([]*uint32, len(doc.Routemap.Versions)))
 			require.Equal(t, uint32(1), weights[0])
 			for i := range doc.Routemap.Templates {
-				object, wrong := doc.Routemap.Render(&doc.Routemap.Templates[i], weights)
-				if wrong == nil && object != nil {
+				object, invalid := doc.Routemap.Render(&doc.Routemap.Templates[i], weights)
+				if invalid == nil && object != nil {
 					require.Equal(t, "shop", object["metadata"].(map[string]any)["namespace"])
-					takesAllOut(t, object)
+					requireRemovable(t, object)
 				}
 			}
 		}

@@ -1,28 +1,29 @@
 package iter8
 
-// A routing policy says which route there is in front of a subject, and which of its
-// variants has to be there for the mirrors in it.
+// A routing policy holds the route in front of a subject, and names the variant on which the mirrors of that route
+// depend.
 
 import (
 	"fmt"
 	"regexp"
 	"strconv"
 
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// Chart is the one chart that there is.
-const Chart = "mirror"
+// chart is the only chart that is supported.
+const chart = "mirror"
 
 // Policy is a routing policy.
 type Policy struct {
-	// Owner is the subject, and the name of the route.
+	// Owner is the name of the subject, and of the route.
 	Owner string
-	// Variant is the one that mirrors are for, from 1.
+	// Variant is the number, from 1, of the variant on which the mirrors depend.
 	Variant int
-	// Values are the spec of the route with all of its mirrors.
+	// Values is the spec of the route with all of its mirrors.
 	Values map[string]any
 }
 
@@ -34,21 +35,21 @@ var (
 func readPolicy(spec node) *Policy {
 	p := &Policy{}
 	fields := spec.object("trigger", "repo", "chart", "version", "values")
-	if trigger, ok := spec.need(fields, "trigger", "says whose route this is, and on which variant it depends"); ok {
+	if trigger, ok := spec.need(fields, "trigger", "names the subject of the route, and the variant on which it depends"); ok {
 		readTrigger(trigger, p)
 	}
-	if repo, ok := fields["repo"]; ok { // charts are built in: nobody asks there
+	if repo, ok := fields["repo"]; ok { // it is checked but never contacted, since the chart is built in
 		repo.text()
 	}
-	if chart, ok := spec.need(fields, "chart", `must be "`+Chart+`"`); ok {
-		if name, ok := chart.text(); ok && name != Chart {
-			chart.add(field.NotSupported(chart.path, name, []string{Chart}))
+	if n, ok := spec.need(fields, "chart", `must be "`+chart+`"`); ok {
+		if name := n.text(); name != "" && name != chart {
+			n.add(field.NotSupported(n.path, name, []string{chart}))
 		}
 	}
 	if version, ok := spec.need(fields, "version", "must be 0.14.x, or a release of 0.14"); ok {
-		// YAML takes 0.14 for a number.
+		// YAML reads 0.14 as a number.
 		if !versions.MatchString(fmt.Sprint(version.value)) {
-			version.invalid("must be 0.14.x, or a release of 0.14: chart " + Chart + " is built in as of that version")
+			version.invalid("must be 0.14.x, or a release of 0.14: chart " + chart + " is built in as of that version")
 		}
 	}
 	if values, ok := spec.need(fields, "values", "the spec of the route: parentRefs, hostnames, rules"); ok {
@@ -66,22 +67,18 @@ func readTrigger(trigger node, p *Policy) {
 	if !ok {
 		return
 	}
-	text, ok := update.text()
-	if !ok {
-		return
-	}
-	match := updates.FindStringSubmatch(text)
-	if match == nil {
+	text := update.text()
+	if match := updates.FindStringSubmatch(text); match != nil {
+		p.Variant, _ = strconv.Atoi(match[1])
+	} else if text != "" {
 		update.invalid("must be variant/N, with N from 1: variant/2")
-		return
 	}
-	p.Variant, _ = strconv.Atoi(match[1])
 }
 
-// readValues checks as much as is edited; the rest is for the API server to judge.
+// readValues checks the fields that WithoutMirrors edits, and leaves all others to the API server.
 func readValues(values node) map[string]any {
 	fields := values.object()
-	rules, ok := values.need(fields, "rules", "what the route does; a rule without backendRefs answers nobody")
+	rules, ok := values.need(fields, "rules", "the rules of the route; one without backendRefs answers no request")
 	if !ok {
 		return nil
 	}
@@ -93,7 +90,7 @@ func readValues(values node) map[string]any {
 }
 
 func readFilters(rule map[string]node) {
-	if filters, ok := rule["filters"]; ok && filters.value != nil {
+	if filters, ok := optional(rule, "filters"); ok {
 		for _, filter := range filters.list() {
 			fields := filter.object()
 			if kind, ok := filter.need(fields, "type", "names the filter: RequestMirror"); ok {
@@ -101,7 +98,7 @@ func readFilters(rule map[string]node) {
 			}
 		}
 	}
-	if backends, ok := rule["backendRefs"]; ok && backends.value != nil {
+	if backends, ok := optional(rule, "backendRefs"); ok {
 		for _, backend := range backends.list() {
 			fields := backend.object()
 			delete(fields, "backendRefs")
@@ -110,12 +107,12 @@ func readFilters(rule map[string]node) {
 	}
 }
 
-// Route returns the route with all of its mirrors, in a namespace. It may be changed.
+// Route returns the route in a namespace, with all of its mirrors. The caller may change it.
 //
-// A parent of kind Service without a group is a Service, as the tutorial means it: the API's default
-// for the group would make it something that exists nowhere, and nobody would serve the route.
+// A parent of kind Service without a group gets the group of Services, as the tutorial means it: with the API's
+// default, gateway.networking.k8s.io, no such kind exists, and no data plane would serve the route.
 func (p *Policy) Route(namespace string) map[string]any {
-	spec := deepCopy(p.Values)
+	spec := runtime.DeepCopyJSON(p.Values)
 	for _, parent := range objects(spec["parentRefs"]) {
 		if _, ok := parent["group"]; !ok && parent["kind"] == "Service" {
 			parent["group"] = ""

@@ -1,11 +1,11 @@
 package iter8
 
-// A routemap has versions with resources and weights, and templates of routes in which
-// the weights are filled in.
+// A routemap has versions with resources and weights, and templates of routes that use the weights.
 
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -28,27 +28,24 @@ type Routemap struct {
 
 // Version is one version of an app.
 type Version struct {
-	// Weight is what it gets while it is there, 1 unless it says otherwise.
+	// Weight is its weight while it is ready; 1 by default.
 	Weight    uint32
 	Resources []Resource
 }
 
-// Template is a route with places for weights.
+// Template makes a route of the weights.
 type Template struct {
 	Name string
-	// Path is where the text stands.
-	Path *field.Path
-	kind route.Kind
+	// Kind is the kind of the route.
+	Kind route.Kind
+	path *field.Path
 	text program
 }
 
-// Kind is what the template makes.
-func (t *Template) Kind() route.Kind { return t.kind }
-
-// maxTemplates bounds what one routemap costs.
+// maxTemplates limits the cost of one routemap.
 const maxTemplates = 16
 
-// types are the resources that a template may be for.
+// types are the resources that a template may make.
 var types = map[string]route.Kind{
 	"vs": route.VirtualService, "virtualservice": route.VirtualService, "virtualservices": route.VirtualService,
 	"httproute": route.HTTPRoute, "httproutes": route.HTTPRoute,
@@ -71,7 +68,7 @@ func readRoutemap(spec node, from Source) *Routemap {
 		templates.add(field.TooMany(templates.path, len(texts), maxTemplates))
 		return m
 	}
-	for _, name := range sorted(texts) {
+	for _, name := range slices.Sorted(maps.Keys(texts)) {
 		text := texts[name]
 		text.path = templates.path.Key(name)
 		m.Templates = append(m.Templates, readTemplate(name, text))
@@ -82,16 +79,16 @@ func readRoutemap(spec node, from Source) *Routemap {
 func readVersion(n node, namespace string) Version {
 	v := Version{Weight: 1}
 	fields := n.object("weight", "resources", "signature")
-	if weight, ok := fields["weight"]; ok && weight.value != nil {
+	if weight, ok := optional(fields, "weight"); ok {
 		if w, ok := weight.value.(int64); ok && w >= 0 && w <= math.MaxUint32 {
 			v.Weight = uint32(w)
 		} else {
 			weight.invalid("must be a whole number from 0")
 		}
 	}
-	resources, ok := fields["resources"]
-	if !ok || resources.value == nil {
-		return v // it is always there
+	resources, ok := optional(fields, "resources")
+	if !ok {
+		return v // it is always ready
 	}
 	for _, r := range resources.list() {
 		fields := r.object("gvrShort", "name", "namespace")
@@ -102,7 +99,7 @@ func readVersion(n node, namespace string) Version {
 		if name, ok := r.need(fields, "name", "names the object"); ok {
 			res.Name, res.Path = name.name(), r.path.String()
 		}
-		if in, ok := fields["namespace"]; ok && in.value != nil && in.value != namespace {
+		if in, ok := optional(fields, "namespace"); ok && in.value != namespace {
 			in.invalid(fmt.Sprintf("must be %q, the namespace of the routemap", namespace))
 		}
 		v.Resources = append(v.Resources, res)
@@ -111,16 +108,16 @@ func readVersion(n node, namespace string) Version {
 }
 
 func readTemplate(name string, n node) Template {
-	t := Template{Name: name, Path: n.path.Child("template")}
+	t := Template{Name: name, path: n.path.Child("template")}
 	fields := n.object("gvrShort", "template")
 	if kind, ok := n.need(fields, "gvrShort", "names what the template makes: vs or httproute"); ok {
-		text, _ := kind.text()
-		if t.kind, ok = types[text]; !ok && text != "" {
+		text := kind.text()
+		if t.Kind, ok = types[text]; !ok && text != "" {
 			kind.add(field.NotSupported(kind.path, text, []string{"vs", "httproute"}))
 		}
 	}
 	if text, ok := n.need(fields, "template", "the text of the route"); ok {
-		if source, ok := text.text(); ok {
+		if source := text.text(); source != "" {
 			var err error
 			if t.text, err = compile(name, source); err != nil {
 				text.invalid(err.Error())
@@ -130,13 +127,13 @@ func readTemplate(name string, n node) Template {
 	return t
 }
 
-// Weights are the weights of the versions: 0 for one that is not there, what an annotation
-// says (nil for none) or else the routemap for one that is. If nothing is left, the primary gets 1.
-func (m *Routemap) Weights(there []bool, annotated []*uint32) []uint32 {
+// Weights returns the weights of the versions: 0 for one that is not ready, else that of its annotation, or of the
+// routemap where the annotation is nil. If all are 0, the primary gets 1.
+func (m *Routemap) Weights(ready []bool, annotated []*uint32) []uint32 {
 	weights := make([]uint32, len(m.Versions))
 	for i, v := range m.Versions {
 		switch {
-		case !there[i]:
+		case !ready[i]:
 		case annotated[i] != nil:
 			weights[i] = *annotated[i]
 		default:
@@ -158,40 +155,39 @@ func ParseWeight(text string) (uint32, error) {
 	return uint32(w), nil
 }
 
-// Render fills in the weights. It returns nil where the template makes nothing of them.
-// What is returned may be changed.
+// Render executes a template. It returns nil where the template makes no text. The caller may change the route.
 func (m *Routemap) Render(t *Template, weights []uint32) (map[string]any, *field.Error) {
-	wrong := func(err error) (map[string]any, *field.Error) {
-		return nil, field.Invalid(t.Path, m.Name, err.Error())
+	invalid := func(err error) (map[string]any, *field.Error) {
+		return nil, field.Invalid(t.path, m.Name, err.Error())
 	}
 	text, err := t.text.run(values{Weights: weights, Name: m.Name, Namespace: m.Namespace}, time.Now)
 	if err != nil {
-		return wrong(err)
+		return invalid(err)
 	}
 	if strings.TrimSpace(text) == "" {
 		return nil, nil
 	}
 	value, err := parseYAML(text)
 	if err != nil {
-		return wrong(fmt.Errorf("what it makes %w", err))
+		return invalid(fmt.Errorf("its result %w", err))
 	}
 	object, err := m.accept(t, value)
 	if err != nil {
-		return wrong(err)
+		return invalid(err)
 	}
 	return object, nil
 }
 
-// accept takes from what a template made what a route of its namespace may have.
+// accept returns the fields of a template's result that a route of its namespace may have.
 func (m *Routemap) accept(t *Template, value any) (map[string]any, error) {
 	object, ok := value.(map[string]any)
 	if !ok {
-		return nil, errors.New("what it makes is no object")
+		return nil, errors.New("its result is no object")
 	}
 	apiVersion, _ := object["apiVersion"].(string)
 	kind, _ := object["kind"].(string)
-	if kind != string(t.kind) || groupOf(apiVersion) != t.kind.Group() {
-		return nil, fmt.Errorf("makes a %q of %q, its gvrShort says %s of %s", shorten(kind), shorten(apiVersion), t.kind, t.kind.Group())
+	if kind != string(t.Kind) || groupOf(apiVersion) != t.Kind.Group() {
+		return nil, fmt.Errorf("makes a %q of %q, its gvrShort is %s of %s", shorten(kind), shorten(apiVersion), t.Kind, t.Kind.Group())
 	}
 	metadata, _ := object["metadata"].(map[string]any)
 	name, _ := metadata["name"].(string)
@@ -211,15 +207,15 @@ func (m *Routemap) accept(t *Template, value any) (map[string]any, error) {
 		if !ok {
 			continue
 		}
-		for _, key := range sorted(texts) {
+		for _, key := range slices.Sorted(maps.Keys(texts)) {
 			if strings.HasPrefix(key, "mirrorgate.dev/") && key != route.GateAnnotation {
-				return nil, fmt.Errorf("makes a route with metadata.%s %s, which is ours", field, key)
+				return nil, fmt.Errorf("makes a route with metadata.%s %s, which mirrorgate sets", field, key)
 			}
 		}
 		accepted[field] = texts
 	}
 	return map[string]any{
-		"apiVersion": t.kind.Group() + "/v1", "kind": string(t.kind), "metadata": accepted, "spec": spec,
+		"apiVersion": t.Kind.Group() + "/v1", "kind": string(t.Kind), "metadata": accepted, "spec": spec,
 	}, nil
 }
 

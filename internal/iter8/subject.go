@@ -1,6 +1,6 @@
 package iter8
 
-// A subject says what the variants of an app consist of:
+// A subject lists the objects that the variants of an app consist of:
 //
 //	gvrs: [svc, deploy]
 //	variants:
@@ -8,6 +8,7 @@ package iter8
 //	- [httpbin-v2, httpbin-v2]
 
 import (
+	"cmp"
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -16,18 +17,14 @@ import (
 
 // Subject is an app with its variants.
 type Subject struct {
-	// Owner is what policies call it: the component label's value, or else the name of
-	// the ConfigMap.
+	// Owner is its name in routing policies: the value of the component label, by default the name of the ConfigMap.
 	Owner string
-	// Variants are the resources of each; that of the primary comes first.
+	// Variants are the resources of each variant; the primary comes first.
 	Variants [][]Resource
 }
 
 func readSubject(spec node, from Source) *Subject {
-	s := &Subject{Owner: from.Labels[ComponentLabel]}
-	if s.Owner == "" {
-		s.Owner = from.Name
-	}
+	s := &Subject{Owner: cmp.Or(from.Labels[ComponentLabel], from.Name)}
 	if msgs := validation.IsDNS1123Subdomain(s.Owner); len(msgs) > 0 {
 		spec.add(field.Invalid(field.NewPath("metadata", "labels").Key(ComponentLabel), s.Owner, "names the subject, and the route: "+msgs[0]))
 	}

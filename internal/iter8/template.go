@@ -1,8 +1,8 @@
 package iter8
 
-// Templates of people whom nobody has to trust: they come to an end, whatever they hold,
-// and reach nothing outside. Go's templates end by themselves only when their data does, so
-// every definition and every turn of a range counts a step, and what makes texts is bounded.
+// Templates of untrusted authors: they end whatever they contain, and reach nothing outside. Go's templates end by
+// themselves only when their data does, so every definition and every iteration of a range counts a step, and the
+// functions that make texts are limited.
 
 import (
 	"errors"
@@ -18,12 +18,12 @@ import (
 
 // The limits of one execution.
 const (
-	maxSteps  = 10_000 // a recursion costs about 2 KB of stack a step
+	maxSteps  = 10_000 // a recursion needs about 2 KB of stack for each step
 	maxTime   = 200 * time.Millisecond
 	maxOutput = 256 << 10
-	// maxText bounds one text that a function takes or makes, in bytes; maxVerbs what one call
-	// of printf prints.
-	maxText  = 16 << 10
+	// maxText is the size in bytes of a text that a function may take or make.
+	maxText = 16 << 10
+	// maxVerbs is the number of values that one call of printf may print.
 	maxVerbs = 64
 )
 
@@ -35,24 +35,23 @@ var (
 	errFormat = fmt.Errorf("has a printf whose format is longer than 1024 bytes, has more than %d verbs, or a width of more than three digits", maxVerbs)
 )
 
-// values are what a template sees.
+// values is the data of a template.
 type values struct {
-	// Weights are those of the versions, in their order.
+	// Weights are those of the versions, in the order of the routemap.
 	Weights []uint32
-	// Name and Namespace are the routemap's.
+	// Name and Namespace are those of the routemap.
 	Name, Namespace string
 }
 
-// program is a template that can be run.
+// program is a template that can be executed.
 type program struct{ parsed *template.Template }
 
-// stepName is the function that counts. While a template is parsed it is not known, so
-// that no action can name it.
+// stepName is the function that counts. It is unknown while a template is parsed, so that no action can call it.
 const stepName = "countStep"
 
-// functions replaces those of the library that make texts; the others make none.
+// functions replaces the functions of the library that make texts.
 func functions(step func() (string, error)) template.FuncMap {
-	bounded := func(of func(args ...any) string) func(args ...any) (string, error) {
+	bounded := func(format func(args ...any) string) func(args ...any) (string, error) {
 		return func(args ...any) (string, error) {
 			size := 0
 			for _, arg := range args {
@@ -63,7 +62,7 @@ func functions(step func() (string, error)) template.FuncMap {
 			if size > maxText || len(args) > maxVerbs {
 				return "", errText
 			}
-			if text := of(args...); len(text) <= maxText {
+			if text := format(args...); len(text) <= maxText {
 				return text, nil
 			}
 			return "", errText
@@ -85,12 +84,12 @@ func functions(step func() (string, error)) template.FuncMap {
 	}
 }
 
-// width is one that makes much of little.
+// width matches the width of a verb that would print a long text for a short value.
 var width = regexp.MustCompile(`[0-9]{4}|\*`)
 
-// compile parses a template and makes it count.
+// compile parses a template and adds the steps.
 func compile(name, text string) (program, error) {
-	t, err := template.New(name).Option("missingkey=zero").Funcs(checked).Parse(text)
+	t, err := template.New(name).Option("missingkey=zero").Funcs(names).Parse(text)
 	if err != nil {
 		return program{}, errors.New(strings.TrimPrefix(err.Error(), "template: "))
 	}
@@ -103,14 +102,14 @@ func compile(name, text string) (program, error) {
 	return program{t}, nil
 }
 
-// checked are the functions while a template is parsed: only their names count.
-var checked = func() template.FuncMap {
-	names := functions(func() (string, error) { return "", nil })
-	delete(names, stepName)
-	return names
+// names are the functions for parsing a template, which needs only their names.
+var names = func() template.FuncMap {
+	known := functions(nil)
+	delete(known, stepName)
+	return known
 }()
 
-// countIn makes every turn of the ranges below a node count.
+// countIn adds a step to every iteration of the ranges below a node.
 func countIn(node parse.Node) {
 	switch n := node.(type) {
 	case *parse.ListNode:
@@ -132,7 +131,7 @@ func countIn(node parse.Node) {
 	}
 }
 
-// count puts a step in front of a list.
+// count adds a step at the start of a list.
 func count(list *parse.ListNode) {
 	step := &parse.ActionNode{NodeType: parse.NodeAction, Pos: list.Pos, Pipe: &parse.PipeNode{
 		NodeType: parse.NodePipe, Pos: list.Pos, Cmds: []*parse.CommandNode{{
@@ -142,12 +141,12 @@ func count(list *parse.ListNode) {
 	list.Nodes = append([]parse.Node{step}, list.Nodes...)
 }
 
-// run executes the template, and ends it when a limit is reached.
+// run executes the template. It ends with an error when a limit is reached.
 func (p program) run(data values, now func() time.Time) (string, error) {
 	if p.parsed == nil {
-		return "", errors.New("was not read")
+		return "", errors.New("is not parsed")
 	}
-	t, err := p.parsed.Clone() // functions are the execution's own
+	t, err := p.parsed.Clone() // each execution has functions of its own
 	if err != nil {
 		return "", err
 	}
@@ -173,7 +172,7 @@ func (p program) run(data values, now func() time.Time) (string, error) {
 	return out.String(), nil
 }
 
-// limited takes so much and no more.
+// limited fails when more than maxOutput bytes are written.
 type limited struct{ strings.Builder }
 
 func (l *limited) Write(p []byte) (int, error) {

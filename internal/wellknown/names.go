@@ -73,7 +73,7 @@ const ArgoRollouts = "Argo Rollouts"
 // a Service with proxies in front of it.
 func OriginName(service string) string { return short(service, "-mirrorgate-origin") }
 
-// ProxyName is the name of the Deployment of a Service's proxies, and of what belongs to it.
+// ProxyName is the name of the Deployment of a Service's proxies, and of the objects that belong to it.
 func ProxyName(service string) string { return short(service, "-mirrorgate-proxy") }
 
 // ParentValue is the value of ParentLabel for a Service.

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/mirrorgate/mirrorgate/internal/controller/loop"
 	"github.com/mirrorgate/mirrorgate/internal/dataplane"
 	"github.com/mirrorgate/mirrorgate/internal/intercept/objects"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
@@ -27,8 +28,8 @@ var (
 	sentinel = map[string]string{"app": "mirrorgate-httpbin"}
 )
 
-// For every state of proxies, route, label, registration and webhook: where the Service leads, that it
-// stays there, and that whoever applies it stays the owner of its selector.
+// For every state of proxies, route, label, registration and webhook, the Service leads to the right pods and keeps
+// leading there, and the tool that applies it stays the owner of its selector.
 func TestWhereAServiceLeads(t *testing.T) {
 	for _, from := range []string{"its own", "proxied", "bypassed"} {
 		for _, pods := range []string{"none", "ready", "unready", "ending", "ready and unready"} {
@@ -79,8 +80,8 @@ func TestWhereAServiceLeads(t *testing.T) {
 						version, patches := w.stored.ResourceVersion, len(w.patches)
 						_, err = w.reconcile()
 						require.NoError(t, err)
-						assert.Equal(t, version, w.stored.ResourceVersion, "it stays there")
-						assert.Len(t, w.patches, patches, "and is not even touched")
+						assert.Equal(t, version, w.stored.ResourceVersion, "the Service is not written again")
+						assert.Len(t, w.patches, patches, "nor is it touched")
 					})
 				}
 			}
@@ -88,12 +89,12 @@ func TestWhereAServiceLeads(t *testing.T) {
 	}
 }
 
-func TestProxiesAreMadeAndTakenAway(t *testing.T) {
+func TestProxiesAreCreatedAndDeleted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		_, err := w.reconcile()
 		require.NoError(t, err)
-		require.Empty(t, w.objects, "no route")
+		require.Empty(t, w.objects, "there is no route")
 		w.feed(httpRoute)
 		_, err = w.reconcile()
 		require.NoError(t, err)
@@ -101,36 +102,36 @@ func TestProxiesAreMadeAndTakenAway(t *testing.T) {
 			"deployments shop/httpbin-mirrorgate-proxy", "poddisruptionbudgets shop/httpbin-mirrorgate-proxy",
 			"rolebindings shop/mirrorgate-proxy", "serviceaccounts shop/mirrorgate-proxy", "services shop/httpbin-mirrorgate-origin",
 		}, slices.Sorted(maps.Keys(w.objects)))
-		require.Equal(t, []string{"mirrorgate-proxy-httpbin"}, w.managers["serviceaccounts shop/mirrorgate-proxy"], "shared by the namespace")
+		require.Equal(t, []string{"mirrorgate-proxy-httpbin"}, w.managers["serviceaccounts shop/mirrorgate-proxy"], "the namespace shares it")
 		origin := w.objects["services shop/httpbin-mirrorgate-origin"]
 		selector, _, _ := unstructured.NestedStringMap(origin.Object, "spec", "selector")
 		require.Equal(t, own, selector)
-		require.Equal(t, []string{"Bypassed"}, w.told())
+		require.Equal(t, []string{"Bypassed"}, w.reasons())
 		w.proxy("p", "ready")
 		_, err = w.reconcile()
 		require.NoError(t, err)
-		require.Equal(t, []string{"Proxied"}, w.told())
+		require.Equal(t, []string{"Proxied"}, w.reasons())
 
 		w.index.Delete(dataplane.KindHTTPRoute, "shop", "route")
 		result, err := w.reconcile()
 		require.NoError(t, err)
 		require.Equal(t, own, w.stored.Spec.Selector)
-		require.Equal(t, time.Minute, result.RequeueAfter, "clients may still come")
+		require.Equal(t, time.Minute, result.RequeueAfter, "clients may still reach the proxies")
 		require.Len(t, w.objects, 5)
 		time.Sleep(time.Minute) //nolint:forbidigo // in a bubble
 		_, err = w.reconcile()
 		require.NoError(t, err)
 		require.NotContains(t, w.objects, "deployments shop/httpbin-mirrorgate-proxy")
-		require.Contains(t, w.objects, "services shop/httpbin-mirrorgate-origin", "proxies that drain need it")
+		require.Contains(t, w.objects, "services shop/httpbin-mirrorgate-origin", "draining proxies need it")
 		w.proxy("p", "gone")
 		_, err = w.reconcile()
 		require.NoError(t, err)
-		require.NotContains(t, w.objects, "services shop/httpbin-mirrorgate-origin", "and the rest goes with it")
-		require.Equal(t, []string{"Released"}, w.told())
+		require.NotContains(t, w.objects, "services shop/httpbin-mirrorgate-origin", "it is deleted after the last proxy")
+		require.Equal(t, []string{"Released"}, w.reasons())
 	})
 }
 
-func TestWantedAgainWhileProxiesWait(t *testing.T) {
+func TestProxiesStayWhenTheRouteComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.feed(httpRoute)
@@ -142,7 +143,7 @@ func TestWantedAgainWhileProxiesWait(t *testing.T) {
 			w.index.Delete(dataplane.KindHTTPRoute, "shop", "route")
 			result, err := w.reconcile()
 			require.NoError(t, err)
-			require.Equal(t, time.Minute, result.RequeueAfter, "from the start")
+			require.Equal(t, time.Minute, result.RequeueAfter, "the time starts anew")
 			time.Sleep(50 * time.Second) //nolint:forbidigo // in a bubble
 			w.feed(httpRoute)
 		}
@@ -150,8 +151,8 @@ func TestWantedAgainWhileProxiesWait(t *testing.T) {
 	})
 }
 
-// What somebody else has under a name of ours is left alone, and told.
-func TestForeignObjectsAreNeverTaken(t *testing.T) {
+// An object of somebody else under a name that mirrorgate needs is left alone, and reported.
+func TestForeignObjectsAreLeftAlone(t *testing.T) {
 	for _, k := range []string{
 		"services shop/httpbin-mirrorgate-origin", "serviceaccounts shop/mirrorgate-proxy", "rolebindings shop/mirrorgate-proxy",
 		"deployments shop/httpbin-mirrorgate-proxy", "poddisruptionbudgets shop/httpbin-mirrorgate-proxy",
@@ -162,7 +163,7 @@ func TestForeignObjectsAreNeverTaken(t *testing.T) {
 			"of another":   {wellknown.ManagedByLabel: wellknown.ManagedBy, wellknown.ParentLabel: "other"},
 		} {
 			if name == "of another" && strings.HasSuffix(k, "/mirrorgate-proxy") {
-				continue // these are the namespace's
+				continue // the Services of a namespace share these
 			}
 			t.Run(k+" "+name, func(t *testing.T) {
 				w := newWorld(t)
@@ -172,21 +173,21 @@ func TestForeignObjectsAreNeverTaken(t *testing.T) {
 				w.objects[k] = theirs
 				result, err := w.reconcile()
 				require.NoError(t, err)
-				require.Equal(t, slowRetry, result.RequeueAfter)
+				require.Equal(t, loop.SlowRetry, result.RequeueAfter)
 				require.Equal(t, theirs, w.objects[k])
-				require.Contains(t, w.told(), "NameTaken")
-				require.Equal(t, primary, w.stored.Spec.Selector, "the route is kept all the same")
+				require.Contains(t, w.reasons(), "NameTaken")
+				require.Equal(t, primary, w.stored.Spec.Selector, "the route is served all the same")
 				w.index.Delete(dataplane.KindHTTPRoute, "shop", "route")
-				w.controller.opts.Settle = time.Nanosecond
+				w.controller.opts.Linger = time.Nanosecond
 				_, err = w.reconcile()
 				require.NoError(t, err)
-				require.Equal(t, theirs, w.objects[k], "nor is it deleted")
+				require.Equal(t, theirs, w.objects[k], "the object is not deleted either")
 			})
 		}
 	}
 }
 
-func TestRefusedServiceIsToldOnce(t *testing.T) {
+func TestRefusedServiceIsReportedOnce(t *testing.T) {
 	w := newWorld(t)
 	o := w.stored.DeepCopy()
 	o.Spec.PublishNotReadyAddresses = true
@@ -196,11 +197,11 @@ func TestRefusedServiceIsToldOnce(t *testing.T) {
 		_, err := w.reconcile()
 		require.NoError(t, err)
 	}
-	require.Equal(t, []string{"ProxyRefused"}, w.told())
+	require.Equal(t, []string{"ProxyRefused"}, w.reasons())
 	require.Empty(t, w.objects)
 }
 
-func TestLostSelectorIsLeftAndTold(t *testing.T) {
+func TestLostSelectorIsLeftAloneAndReported(t *testing.T) {
 	w := newWorld(t)
 	o := w.stored.DeepCopy()
 	o.Spec.Selector = sentinel
@@ -210,34 +211,34 @@ func TestLostSelectorIsLeftAndTold(t *testing.T) {
 		_, err := w.reconcile()
 		require.NoError(t, err)
 	}
-	require.Equal(t, []string{"SelectorLost"}, w.told())
+	require.Equal(t, []string{"SelectorLost"}, w.reasons())
 	require.Equal(t, sentinel, w.stored.Spec.Selector)
 	require.Empty(t, w.patches)
 }
 
-// A replica's webhook that is behind makes of our write what it thinks; the controller tries again, and
-// owns nothing in between.
-func TestWebhookThatIsBehind(t *testing.T) {
+// The webhook of a replica whose cache lags behind replaces the controller's write. The controller tries again, and
+// owns no field in between.
+func TestWebhookWithAnOldCacheIsOverruled(t *testing.T) {
 	w := newWorld(t)
 	w.feed(httpRoute)
 	w.proxy("p", "ready")
 	_, err := w.reconcile()
 	require.NoError(t, err)
 	before := w.index.View(w.stored)
-	w.behind = &before
+	w.outdated = &before
 	w.proxy("p", "unready")
 	_, err = w.reconcile()
 	require.ErrorIs(t, err, errNotCarried)
 	require.Equal(t, sentinel, w.stored.Spec.Selector)
 	require.Equal(t, "author", w.stored.ManagedFields[0].Manager)
-	w.behind = nil
+	w.outdated = nil
 	_, err = w.reconcile()
 	require.NoError(t, err)
 	require.Equal(t, primary, w.stored.Spec.Selector)
 }
 
-// Somebody writes the Service in the middle, or it is another one by now: nothing of theirs is lost.
-func TestWritesInTheMiddle(t *testing.T) {
+// Somebody changes or replaces the Service between read and write: their change is kept.
+func TestConcurrentWritesAreKept(t *testing.T) {
 	w := newWorld(t)
 	w.feed(httpRoute)
 	w.down = true
@@ -248,7 +249,7 @@ func TestWritesInTheMiddle(t *testing.T) {
 	}
 	w.before = edited
 	_, err := w.reconcile()
-	require.NoError(t, err, "before the touch: it is seen")
+	require.NoError(t, err, "a change before the touch is seen")
 	require.Equal(t, map[string]string{"app": "edited"}, w.own())
 
 	o := w.stored.DeepCopy()
@@ -261,11 +262,11 @@ func TestWritesInTheMiddle(t *testing.T) {
 	w.refuse = apierrors.NewInvalid(schema.GroupKind{Kind: "Service"}, "httpbin", nil)
 	result, err := w.reconcile()
 	require.NoError(t, err)
-	require.Equal(t, slowRetry, result.RequeueAfter)
-	require.Contains(t, w.told(), "ProxyFailed")
+	require.Equal(t, loop.SlowRetry, result.RequeueAfter)
+	require.Contains(t, w.reasons(), "ProxyFailed")
 }
 
-func TestCrashBetweenWriteAndGivingBack(t *testing.T) {
+func TestOwnershipIsGivenUpAfterACrash(t *testing.T) {
 	w := newWorld(t)
 	w.feed(httpRoute)
 	o := w.stored.DeepCopy()
@@ -279,18 +280,18 @@ func TestCrashBetweenWriteAndGivingBack(t *testing.T) {
 	require.Equal(t, "author", w.stored.ManagedFields[0].Manager)
 }
 
-// An API server that does not answer is no reason to take proxies away.
-func TestNobodyKnowsWhetherTheWebhookIsRegistered(t *testing.T) {
+// Proxies stay while the API server does not answer.
+func TestUnknownRegistrationKeepsTheLastAnswer(t *testing.T) {
 	w := newWorld(t)
 	w.feed(httpRoute)
 	w.proxy("p", "ready")
 	_, err := w.reconcile()
 	require.NoError(t, err)
-	w.silent = errors.New("timeout")
+	w.registeredErr = errors.New("timeout")
 	_, err = w.reconcile()
-	require.ErrorContains(t, err, "timeout", "a new leader waits")
+	require.ErrorContains(t, err, "timeout", "a new leader waits for the first answer")
 	require.Equal(t, sentinel, w.stored.Spec.Selector)
-	w.controller.checked = time.Now().Add(-time.Hour)
+	w.controller.registration.checked = time.Now().Add(-time.Hour)
 	_, err = w.controller.Reconcile(t.Context(), httpbin)
 	require.NoError(t, err, "the last answer holds")
 	require.Equal(t, sentinel, w.stored.Spec.Selector)
@@ -299,26 +300,26 @@ func TestNobodyKnowsWhetherTheWebhookIsRegistered(t *testing.T) {
 func TestGrantsFollowRoutes(t *testing.T) {
 	w := newWorld(t)
 	w.feed(strings.Replace(httpRoute, "backendRefs: [", "backendRefs: [{name: far, namespace: far, port: 80}, ", 1))
-	look := func() []string {
+	bindings := func() []string {
 		_, err := w.reconcile()
 		require.NoError(t, err)
 		return slices.DeleteFunc(slices.Sorted(maps.Keys(w.objects)), func(k string) bool { return !strings.HasPrefix(k, "rolebindings far/") })
 	}
-	require.Empty(t, look(), "nothing is granted")
+	require.Empty(t, bindings(), "no ReferenceGrant allows it")
 	w.feed(`
 apiVersion: gateway.networking.k8s.io/v1
 kind: ReferenceGrant
 metadata: {name: g, namespace: far}
 spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}], to: [{group: "", kind: Service}]}
 `)
-	require.Equal(t, []string{"rolebindings far/mirrorgate-proxy-shop"}, look())
+	require.Equal(t, []string{"rolebindings far/mirrorgate-proxy-shop"}, bindings())
 	subject, _, _ := unstructured.NestedSlice(w.objects["rolebindings far/mirrorgate-proxy-shop"].Object, "subjects")
 	require.Equal(t, []any{map[string]any{"kind": "ServiceAccount", "name": "mirrorgate-proxy", "namespace": "shop"}}, subject)
 	w.index.Delete(dataplane.KindReferenceGrant, "far", "g")
-	require.Empty(t, look())
+	require.Empty(t, bindings())
 }
 
-func TestAnnotationsOfAService(t *testing.T) {
+func TestAnnotationsOfAServiceConfigureItsProxies(t *testing.T) {
 	w := newWorld(t)
 	w.feed(httpRoute)
 	note := func(annotations map[string]string) *unstructured.Unstructured {
@@ -338,15 +339,15 @@ func TestAnnotationsOfAService(t *testing.T) {
 	require.Equal(t, int64(3), replicas(d))
 	require.Contains(t, w.objects, "horizontalpodautoscalers shop/httpbin-mirrorgate-proxy")
 	require.NoError(t, unstructured.SetNestedField(d.Object, int64(7), "spec", "replicas"))
-	require.Equal(t, int64(7), replicas(note(w.stored.Annotations)), "as the scaler has it")
-	w.told()
+	require.Equal(t, int64(7), replicas(note(w.stored.Annotations)), "the number that the autoscaler set")
+	w.reasons()
 	d = note(map[string]string{objects.ReplicasAnnotation: "many", objects.ResourcesAnnotation: `{"limit":{}}`})
 	require.Equal(t, int64(2), replicas(d))
 	require.NotContains(t, w.objects, "horizontalpodautoscalers shop/httpbin-mirrorgate-proxy")
-	require.Contains(t, w.told(), "ProxyConfigInvalid")
+	require.Contains(t, w.reasons(), "ProxyConfigInvalid")
 }
 
-func TestServiceThatIsGone(t *testing.T) {
+func TestDeletedServiceGetsNoObjects(t *testing.T) {
 	w := newWorld(t)
 	w.feed(httpRoute)
 	w.stored = nil

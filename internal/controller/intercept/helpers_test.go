@@ -3,6 +3,7 @@ package intercept
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -59,17 +60,18 @@ spec:
 `
 )
 
-// world is an API server with a webhook, an Index that sees it, and a controller.
+// world is an API server with a webhook, an Index, and a controller.
 type world struct {
 	t          *testing.T
 	index      *dataplane.Index
 	controller *Controller
 	registered bool
-	// silent is why nobody knows whether.
-	silent error
-	// down is set while the webhook does not answer, behind what it sees if not what the controller does.
-	down   bool
-	behind *interception.View
+	// registeredErr is the error of reading the registration.
+	registeredErr error
+	// down is set while the webhook does not answer.
+	down bool
+	// outdated is the view of the webhook, nil if it is the controller's.
+	outdated *interception.View
 	// before, if set, is called once before the next patch.
 	before func()
 
@@ -88,10 +90,11 @@ func newWorld(t *testing.T) *world {
 	w := &world{t: t, registered: true, objects: map[string]*unstructured.Unstructured{}, managers: map[string][]string{}, events: events.NewFakeRecorder(1000)}
 	w.index = dataplane.NewIndex(dataplane.Options{})
 	w.controller = New(w.state(), w, fakeObjects{w}, w.events, Options{
-		Config: objects.Config{Image: "mirrorgate:test", Replicas: 2}, Settle: time.Minute,
-		Registered: func(context.Context) (bool, error) { return w.registered, w.silent },
+		Linger:     time.Minute,
+		Registered: func(context.Context) (bool, error) { return w.registered, w.registeredErr },
 		Log:        testr.New(t),
 	})
+	w.controller.config = objects.Config{Image: "mirrorgate:test", Replicas: 2}
 	w.write(httpbinService)
 	w.feed(primaryService)
 	return w
@@ -102,7 +105,7 @@ func (w *world) state() State {
 	return dataplane.Synced{Index: w.index, HasSynced: func() bool { return true }}
 }
 
-// write stores a Service as it is, past admission.
+// write stores a Service without admission.
 func (w *world) write(text string) {
 	w.t.Helper()
 	o := &corev1.Service{}
@@ -130,7 +133,7 @@ func (w *world) feed(text string) {
 	require.NoError(w.t, w.index.Upsert(raw))
 }
 
-// proxy makes a pod of the Service's Deployment with a condition: ready, unready, ending or gone.
+// proxy stores a pod of the Service's Deployment in a state: ready, unready, ending or gone.
 func (w *world) proxy(name, state string) {
 	w.t.Helper()
 	pod := Name{Namespace: "shop", Name: name}
@@ -138,7 +141,7 @@ func (w *world) proxy(name, state string) {
 		w.index.Delete(dataplane.KindPod, pod.Namespace, pod.Name)
 		return
 	}
-	d := (&objects.Parent{Service: w.stored, Original: w.own(), Config: w.controller.opts.Config}).Deployment()
+	d := (&objects.Parent{Service: w.stored, Original: w.own(), Config: w.controller.config}).Deployment()
 	o := &corev1.Pod{ObjectMeta: d.Spec.Template.ObjectMeta}
 	status := corev1.ConditionTrue
 	if state == "unready" {
@@ -152,7 +155,7 @@ func (w *world) proxy(name, state string) {
 	require.NoError(w.t, w.index.Upsert(o))
 }
 
-// own is what the author means.
+// own returns the selector that the author wrote.
 func (w *world) own() map[string]string {
 	got, err := interception.Original(objects.Read(w.stored), nil, nil)
 	require.NoError(w.t, err)
@@ -169,8 +172,8 @@ func (w *world) Get(_ context.Context, name Name) (*corev1.Service, error) {
 	return w.stored.DeepCopy(), nil
 }
 
-// Patch implements Services as an API server does: uid and version are compared, ownership follows what
-// the patch changes, then admission is asked.
+// Patch implements Services like an API server: it compares uid and version, sets the owner of the changed fields,
+// and then calls admission.
 func (w *world) Patch(ctx context.Context, name Name, body []byte) (*corev1.Service, error) {
 	if fn := w.before; fn != nil {
 		w.before = nil
@@ -192,7 +195,7 @@ func (w *world) Patch(ctx context.Context, name Name, body []byte) (*corev1.Serv
 	var o corev1.Service
 	require.NoError(w.t, json.Unmarshal(merged, &o))
 	if o.UID != w.stored.UID || o.ResourceVersion != w.stored.ResourceVersion {
-		return nil, apierrors.NewConflict(schema.GroupResource{Resource: "services"}, name.Name, fmt.Errorf("it is another one by now"))
+		return nil, apierrors.NewConflict(schema.GroupResource{Resource: "services"}, name.Name, errors.New("the Service was replaced"))
 	}
 	if !maps.Equal(o.Spec.Selector, w.stored.Spec.Selector) {
 		o.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: wellknown.FieldManager, Operation: metav1.ManagedFieldsOperationUpdate, FieldsV1: fields()}}
@@ -212,12 +215,12 @@ func fields() *metav1.FieldsV1 {
 	return &f
 }
 
-// seen is what the webhook sees.
-type seen struct{ w *world }
+// webhookState is the State of the webhook.
+type webhookState struct{ w *world }
 
-func (s seen) View(o *corev1.Service) (interception.View, error) {
-	if s.w.behind != nil {
-		return *s.w.behind, nil
+func (s webhookState) View(o *corev1.Service) (interception.View, error) {
+	if s.w.outdated != nil {
+		return *s.w.outdated, nil
 	}
 	return s.w.state().View(o)
 }
@@ -225,27 +228,27 @@ func (s seen) View(o *corev1.Service) (interception.View, error) {
 func (w *world) admit(ctx context.Context, o *corev1.Service, old []byte) {
 	raw, err := json.Marshal(o)
 	require.NoError(w.t, err)
-	admitted, err := webhook.NewServices(seen{w}, nil).Admit(ctx, raw, old)
+	admitted, err := webhook.NewServices(webhookState{w}, nil).Admit(ctx, raw, old)
 	require.NoError(w.t, err)
 	*o = corev1.Service{}
 	require.NoError(w.t, json.Unmarshal(admitted.Object, o))
 }
 
-// reconcile looks at the Service until it is left alone.
+// reconcile reconciles the Service once.
 func (w *world) reconcile() (reconcile.Result, error) {
 	w.t.Helper()
-	w.controller.checked = time.Time{}
+	w.controller.registration.checked = time.Time{}
 	return w.controller.Reconcile(w.t.Context(), httpbin)
 }
 
-// told are the reasons of the Events so far.
-func (w *world) told() (reasons []string) {
+// reasons returns the reasons of the Events so far, and forgets them.
+func (w *world) reasons() (found []string) {
 	for {
 		select {
 		case e := <-w.events.Events:
-			reasons = append(reasons, strings.Fields(e)[1])
+			found = append(found, strings.Fields(e)[1])
 		default:
-			return reasons
+			return found
 		}
 	}
 }
@@ -279,7 +282,7 @@ func (f fakeObjects) Apply(_ context.Context, of schema.GroupVersionResource, o 
 	o.SetUID("uid of " + "x")
 	f.w.objects[k] = o
 	f.w.managers[k] = append(f.w.managers[k], manager)
-	if of == servicesOf {
+	if of == services {
 		var s corev1.Service
 		require.NoError(f.w.t, runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &s))
 		require.NoError(f.w.t, f.w.index.Upsert(&s))
@@ -289,7 +292,7 @@ func (f fakeObjects) Apply(_ context.Context, of schema.GroupVersionResource, o 
 
 func (f fakeObjects) Delete(_ context.Context, of schema.GroupVersionResource, o *unstructured.Unstructured) error {
 	delete(f.w.objects, key(of, o.GetNamespace(), o.GetName()))
-	if of == servicesOf {
+	if of == services {
 		f.w.index.Delete(dataplane.KindService, o.GetNamespace(), o.GetName())
 	}
 	return nil

@@ -1,10 +1,9 @@
 package intercept
 
-// What people get to know: Events, metrics.
+// Events and metrics about Services.
 
 import (
 	"fmt"
-	"strings"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,19 +11,19 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	interception "github.com/mirrorgate/mirrorgate/internal/intercept"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
-// Metrics tell how Services are steered.
+// Metrics count the Services with proxies, and the writes of their selectors.
 type Metrics struct {
 	touches *prometheus.CounterVec
 	modes   *prometheus.GaugeVec
 
-	mu sync.Mutex
-	of map[Name]interception.Mode
+	mu     sync.Mutex
+	byName map[Name]interception.Mode
 }
 
-// NewMetrics registers the controller's metrics; with a nil registerer they are counted and shown
-// nowhere.
+// NewMetrics registers the controller's metrics; a nil registerer exposes them nowhere.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	f := promauto.With(reg)
 	m := &Metrics{
@@ -34,9 +33,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"result"}),
 		modes: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "mirrorgate_services",
-			Help: "Services that ask for proxies, by where they lead (bypass, proxied); told by the leader.",
+			Help: "Services that ask for proxies, by where they lead (bypass, proxied); reported by the leader.",
 		}, []string{"mode"}),
-		of: map[Name]interception.Mode{},
+		byName: map[Name]interception.Mode{},
 	}
 	for _, result := range []string{"carried", "written", "not_carried", "conflict", "gone", "refused", "error"} {
 		m.touches.WithLabelValues(result)
@@ -45,16 +44,16 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-// is notes where a Service leads.
-func (m *Metrics) is(name Name, mode interception.Mode) {
+// setMode counts a Service under the mode that it is in now.
+func (m *Metrics) setMode(name Name, mode interception.Mode) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if before := m.of[name]; before != "" {
+	if before := m.byName[name]; before != "" {
 		m.modes.WithLabelValues(string(before)).Dec()
-		delete(m.of, name)
+		delete(m.byName, name)
 	}
 	if mode == interception.Bypass || mode == interception.Proxied {
-		m.of[name] = mode
+		m.byName[name] = mode
 		m.modes.WithLabelValues(string(mode)).Inc()
 	}
 }
@@ -62,55 +61,45 @@ func (m *Metrics) is(name Name, mode interception.Mode) {
 func (m *Metrics) forget() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	clear(m.of)
+	clear(m.byName)
 	for _, mode := range []interception.Mode{interception.Bypass, interception.Proxied} {
 		m.modes.WithLabelValues(string(mode)).Set(0)
 	}
 }
 
-const (
-	normal  = corev1.EventTypeNormal
-	warning = corev1.EventTypeWarning
-)
-
-// announce tells where a Service leads now.
+// announce reports where a Service leads now.
 func (c *Controller) announce(o *corev1.Service, d *interception.Decision) {
 	name := nameOf(o)
-	c.mu.Lock()
-	delete(c.said, name)
-	c.mu.Unlock()
-	c.opts.Log.Info("a Service leads elsewhere", "service", name.String(), "mode", string(d.Mode), "why", d.Why, "selector", d.Selector)
+	c.warned.Forget(name)
+	c.opts.Log.Info("A Service leads to other pods", "service", name.String(), "mode", string(d.Mode), "why", d.Why, "selector", d.Selector)
 	switch d.Mode {
 	case interception.Proxied:
-		c.event(o, normal, "Proxied", "clients are led to the proxies")
+		c.report(o, corev1.EventTypeNormal, "Proxied", "clients are led to the proxies")
 	case interception.Bypass:
-		c.event(o, normal, "Bypassed", "clients are led past the proxies: %s", d.Why)
+		c.report(o, corev1.EventTypeNormal, "Bypassed", "clients are led past the proxies: %s", d.Why)
 	case interception.Own:
-		c.event(o, normal, "Released", "it has its own selector again")
+		c.report(o, corev1.EventTypeNormal, "Released", "it has its own selector again")
 	}
 }
 
-// warn tells what every look at a Service would find, when it is news.
+// warn reports a problem that every reconciliation of a Service finds, once for as long as it stays the same.
 func (c *Controller) warn(o *corev1.Service, reason, format string, args ...any) {
-	text := reason + ": " + fmt.Sprintf(format, args...)
-	c.mu.Lock()
-	known := c.said[nameOf(o)] == text
-	c.said[nameOf(o)] = text
-	c.mu.Unlock()
-	if !known {
-		c.event(o, warning, reason, format, args...)
+	if c.warned.Is(nameOf(o), reason+": "+fmt.Sprintf(format, args...)) {
+		c.report(o, corev1.EventTypeWarning, reason, format, args...)
 	}
 }
 
-// maxNote is the length of the longest note that the API server takes.
-const maxNote = 1024
-
-func (c *Controller) event(o *corev1.Service, kind, reason, format string, args ...any) {
-	note := fmt.Sprintf(format, args...)
-	if len(note) > maxNote {
-		note = strings.ToValidUTF8(note[:maxNote-len("...")], "") + "..."
+// warnIfRefused reports why a Service that asks for proxies gets none.
+func (c *Controller) warnIfRefused(o *corev1.Service) {
+	parent := c.state.Parent(nameOf(o))
+	label := o.Labels[wellknown.Label]
+	if asks := label == wellknown.Enabled || label == "" && parent.Namespace; asks && parent.Named && parent.Refused != "" {
+		c.warn(o, "ProxyRefused", "no proxy can stand in front of it: %s", parent.Refused)
 	}
-	c.recorder.Eventf(&corev1.ObjectReference{
+}
+
+func (c *Controller) report(o *corev1.Service, eventType, reason, format string, args ...any) {
+	c.events.Report(&corev1.ObjectReference{
 		APIVersion: "v1", Kind: "Service", Namespace: o.Namespace, Name: o.Name, UID: o.UID, ResourceVersion: o.ResourceVersion,
-	}, nil, kind, reason, "Proxy", "%s", note)
+	}, nil, eventType, reason, format, args...)
 }

@@ -1,9 +1,10 @@
 package intercept
 
-// What `mirrorgate uninstall` does to Services, without a controller or an Index.
+// The restoration of Services by `mirrorgate uninstall`, which has no controller and no index.
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,63 +17,33 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
-// Held says whether the selector of a Service is one that we gave it.
+// Held reports whether a Service has a selector that mirrorgate gave it.
 func Held(o *corev1.Service) bool {
 	d := restored(o, nil)
 	return d.Lost || !agrees(o, &d)
 }
 
-// restored is the decision that a Service gets its own selector back.
+// restored returns the decision that a Service gets its own selector back.
 func restored(o *corev1.Service, origin map[string]string) interception.Decision {
 	s := objects.Read(o)
 	return interception.Decide(s, s, &interception.View{Origin: origin})
 }
 
-// Restore gives a Service its own selector back. A webhook that an API server has not yet heard the end
-// of may take it away again, so the answer is checked, and the write repeated.
+// Restore gives a Service its own selector back, within 30 seconds. An API server that does not know yet that
+// the webhook is removed may still call it, and the webhook would replace the selector again: so the answer is
+// checked, and the write repeated.
 func Restore(ctx context.Context, services Services, name Name) error {
-	var why error
+	var lastErr error
 	err := wait.PollUntilContextTimeout(ctx, 250*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
-		o, err := services.Get(ctx, name)
-		if apierrors.IsNotFound(err) {
-			return true, nil
+		err := restore(ctx, services, name)
+		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) || errors.Is(err, errNotCarried) {
+			lastErr = err
+			return false, nil
 		}
-		if err != nil {
-			return false, err
-		}
-		d := restored(o, nil)
-		if d.Lost {
-			origin, err := services.Get(ctx, Name{Namespace: name.Namespace, Name: wellknown.OriginName(name.Name)})
-			if err == nil && origin.Labels[wellknown.ParentLabel] == wellknown.ParentValue(name.Name) {
-				d = restored(o, origin.Spec.Selector)
-			}
-		}
-		switch {
-		case d.Lost:
-			return false, fmt.Errorf("%s; apply its manifest again", d.Why)
-		case agrees(o, &d) && !claims(o):
-			return true, nil
-		}
-		if !agrees(o, &d) {
-			after, err := services.Patch(ctx, name, Write(o, &d))
-			if err != nil {
-				why = err
-				return false, unlessConflict(err)
-			}
-			if claims(after) {
-				if _, err := services.Patch(ctx, name, GiveBack(after, o.ManagedFields)); err != nil {
-					why = err
-					return false, unlessConflict(err)
-				}
-			}
-			why = errNotCarried
-			return agrees(after, &d), nil
-		}
-		_, err = services.Patch(ctx, name, GiveBack(o, nil))
-		return err == nil, unlessConflict(err)
+		return err == nil, err
 	})
-	if wait.Interrupted(err) && why != nil {
-		err = why
+	if wait.Interrupted(err) && lastErr != nil {
+		err = lastErr
 	}
 	if err != nil {
 		return fmt.Errorf("give Service %s its selector back: %w", name, err)
@@ -80,9 +51,36 @@ func Restore(ctx context.Context, services Services, name Name) error {
 	return nil
 }
 
-func unlessConflict(err error) error {
-	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+// restore tries it once. A Service that does not exist is no error.
+func restore(ctx context.Context, services Services, name Name) error {
+	o, err := services.Get(ctx, name)
+	if apierrors.IsNotFound(err) {
 		return nil
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	d := restored(o, nil)
+	if d.Lost { // the Service that serves the origin has the selector as well
+		origin, err := services.Get(ctx, Name{Namespace: name.Namespace, Name: wellknown.OriginName(name.Name)})
+		if err == nil && origin.Labels[wellknown.ParentLabel] == wellknown.ParentValue(name.Name) {
+			d = restored(o, origin.Spec.Selector)
+		}
+	}
+	if d.Lost {
+		return fmt.Errorf("%s; apply its manifest again", d.Why)
+	}
+	stored := o
+	if !agrees(o, &d) {
+		if stored, err = services.Patch(ctx, name, selectorPatch(o, &d)); err != nil {
+			return err
+		}
+	}
+	if err := disown(ctx, services, stored, o.ManagedFields); err != nil {
+		return err
+	}
+	if !agrees(stored, &d) {
+		return errNotCarried
+	}
+	return nil
 }

@@ -13,9 +13,9 @@ func TestRestore(t *testing.T) {
 		pod  string
 		down bool
 	}{
-		"proxied":                       {"ready", true},
-		"bypassed":                      {"none", true},
-		"its webhook is called a while": {"ready", false},
+		"proxied":                           {"ready", true},
+		"bypassed":                          {"none", true},
+		"its webhook is called for a while": {"ready", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -29,18 +29,18 @@ func TestRestore(t *testing.T) {
 			require.True(t, Held(w.stored))
 			w.down = c.down
 			if !c.down {
-				w.before = func() { w.before = func() { w.down = true } } // from the second patch on
+				w.before = func() { w.before = func() { w.down = true } } // only the first patch reaches it
 			}
 			require.NoError(t, Restore(t.Context(), w, httpbin))
 			require.False(t, Held(w.stored))
 			require.Equal(t, own, w.stored.Spec.Selector)
 			require.Equal(t, "author", w.stored.ManagedFields[0].Manager)
-			require.NoError(t, Restore(t.Context(), w, httpbin), "again")
+			require.NoError(t, Restore(t.Context(), w, httpbin), "a second time")
 		})
 	}
 }
 
-func TestRestoreWhatIsGoneOrLost(t *testing.T) {
+func TestRestoreOfADeletedServiceAndALostSelector(t *testing.T) {
 	w := newWorld(t)
 	require.NoError(t, Restore(t.Context(), w, Name{Namespace: "shop", Name: "nobody"}))
 	o := w.stored.DeepCopy()

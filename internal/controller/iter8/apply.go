@@ -1,12 +1,10 @@
 package iter8
 
-// From a route that a document wants to the stored one.
+// From the route that a document wants to the stored one.
 
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -16,369 +14,268 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/mirrorgate/mirrorgate/internal/controller/loop"
 	documents "github.com/mirrorgate/mirrorgate/internal/iter8"
-	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// wish is a route as a document wants it.
-type wish struct {
+// desired is a route as a document wants it.
+type desired struct {
 	*document
 	// object is the route with all of its mirrors.
 	object map[string]any
-	// away says why no mirror of it may be there, "" when policy decides on each.
-	away string
-	// existing is set when a route is not made, only kept.
-	existing bool
+	// noMirrors is the reason why the route may have no mirror, "" when policy decides on each.
+	noMirrors string
+	// updateOnly is set when the route is not created, only kept up to date.
+	updateOnly bool
 }
 
-func (w *wish) key() route.Key {
-	u := unstructured.Unstructured{Object: w.object}
+func (d *desired) key() route.Key {
+	u := unstructured.Unstructured{Object: d.object}
 	return route.Key{Kind: route.Kind(u.GetKind()), Namespace: u.GetNamespace(), Name: u.GetName()}
 }
 
-// claim is a route that a document, by its uid, wants.
-type claim struct {
-	by  types.UID
-	key route.Key
+// body returns the request that applies the route: to the object with a uid, or to any if it is "".
+func (d *desired) body(uid types.UID) []byte {
+	metadata, _ := d.object["metadata"].(map[string]any)
+	if uid != "" {
+		metadata["uid"] = string(uid)
+	}
+	metadata["ownerReferences"] = []any{map[string]any{
+		"apiVersion": "v1", "kind": "ConfigMap", "name": d.cm.Name, "uid": string(d.cm.UID), "controller": true,
+	}}
+	return encode(d.object)
 }
 
-// applied is what is known of a claim.
+// claim is a route that a document wants.
+type claim struct {
+	document types.UID
+	key      route.Key
+}
+
+// applied is the latest application of a claim.
 type applied struct {
-	// hash is what was applied last; uid and generation are those of the answer.
+	// hash is that of the body; uid and generation are those of the response.
 	hash       [sha256.Size]byte
 	uid        types.UID
 	generation int64
-	// out are the mirrors that it was applied without, nil before the first time.
+	// out are the mirrors that were left out, nil before the first application.
 	out map[string]bool
-	// Of the last attempt, if it failed: what was tried on which object, how often, and when to try again.
-	failed   [sha256.Size]byte
+	// failed is the latest attempt if it failed, else nil.
+	failed *attempt
+}
+
+// attempt is one application of a route.
+type attempt struct {
+	key    route.Key
+	stored *watched // the route before it, nil if there was none
+	hash   [sha256.Size]byte
+	out    leftOut
+	// If it failed: the result, the number of attempts in vain up to this one, and when to make the next.
 	result   string
-	on       string
-	attempts int
+	failures int
 	retry    time.Time
 }
 
-// want brings a route to what a document wants.
-func (s *space) want(ctx context.Context, w *wish) {
-	key := w.key()
+// repeats reports whether the attempt is the same as an earlier one, on the same state of the stored route.
+func (at *attempt) repeats(earlier *attempt) bool {
+	return earlier != nil && earlier.hash == at.hash && earlier.observed() == at.observed()
+}
+
+// observed identifies the state of the stored route.
+func (at *attempt) observed() string {
+	if at.stored == nil {
+		return ""
+	}
+	return fmt.Sprint(at.stored.UID, at.stored.Generation, at.stored.OwnerReferences, at.stored.DeletionTimestamp)
+}
+
+// reference names the route as it is stored.
+func (at *attempt) reference() *corev1.ObjectReference {
+	ref := &corev1.ObjectReference{
+		APIVersion: at.key.Kind.Group() + "/v1", Kind: string(at.key.Kind), Namespace: at.key.Namespace, Name: at.key.Name,
+	}
+	if at.stored != nil {
+		ref.UID, ref.ResourceVersion = at.stored.UID, at.stored.ResourceVersion
+	}
+	return ref
+}
+
+// bring makes the stored route the desired one. It writes only where the two differ.
+func (s *namespaceState) bring(ctx context.Context, d *desired) {
+	key := d.key()
 	if s.held[key] {
-		s.tell(w.document, problemf("RouteTaken", "%s is made by another document or template of this namespace, which came first: this one does not get it", key))
+		s.warn(d.document, problemf("RouteTaken", "%s is made by another document or template of this namespace, which came first: this one does not get it", key))
 		return
 	}
-	c := claim{w.cm.UID, key}
-	s.wanted[c] = true
+	c := claim{d.cm.UID, key}
+	s.claimed[c] = true
 	a := s.routes[c]
 	if a == nil {
 		a = &applied{}
 		s.routes[c] = a
 	}
-	gvr, err := s.term.routes.resource(s.term.kinds, key.Kind)
-	if err != nil && !meta.IsNoMatchError(err) { // a moment's
-		s.term.opts.Log.V(1).Info("cannot discover routes", "kind", string(key.Kind), "error", err.Error())
-		s.again(time.Second)
+	gvr, ok := s.listedRoutes(d)
+	if !ok {
 		return
 	}
-	if err != nil {
-		s.tell(w.document, problemf("RouteRefused", "the cluster has no %s of %s/v1", key.Kind, key.Kind.Group()))
-		s.again(slowRetry)
+	at := attempt{key: key, stored: s.watches.get(gvr, key.Name)}
+	if d.updateOnly && at.stored == nil {
 		return
 	}
-	if synced, failure := s.watches.synced(gvr); !synced {
-		if failure != nil {
-			s.tell(w.document, problemf("CannotWatch", "%s cannot be watched: %v; docs/iter8.md has the rights that mirrorgate needs", gvr.GroupResource(), failure))
-		}
-		return
-	}
-	seen := s.watches.get(gvr, key.Name)
-	if w.existing && seen == nil {
-		return
-	}
-	out, why := s.gate(w, a)
-	documents.WithoutMirrors(w.object, func(path string) bool { return out[path] })
-	body := w.body()
-	hash := sha256.Sum256(body)
-	if a.attempts == 0 && a.hash == hash && seen != nil && seen.UID == a.uid && seen.Generation <= a.generation {
+	at.out = s.gate(d, a.out)
+	documents.WithoutMirrors(d.object, func(path string) bool { return at.out.paths[path] })
+	at.hash = sha256.Sum256(d.body(""))
+	if a.failed == nil && a.hash == at.hash && at.stored != nil && at.stored.UID == a.uid && at.stored.Generation <= a.generation {
 		s.held[key] = true
-		s.term.manage(key, a.uid, true)
+		s.run.manage(key, a.uid)
 		return
 	}
-	on := ""
-	if seen != nil {
-		on = fmt.Sprint(seen.UID, seen.Generation, seen.OwnerReferences, seen.DeletionTimestamp)
-	}
-	if a.attempts > 0 && a.failed == hash && a.on == on && time.Now().Before(a.retry) {
-		s.held[key] = a.result != taken
-		s.again(time.Until(a.retry))
+	if at.repeats(a.failed) && time.Now().Before(a.failed.retry) {
+		s.held[key] = a.failed.result != taken
+		s.recheckIn(time.Until(a.failed.retry))
 		return
 	}
-	s.settle(w, a, s.apply(ctx, w, a, body), attempt{key, reference(key, seen), hash, on, out, why})
+	s.record(d, a, s.apply(ctx, d, a), at)
 }
 
-// reference names a route as it is stored.
-func reference(key route.Key, seen *thing) *corev1.ObjectReference {
-	ref := &corev1.ObjectReference{APIVersion: key.Kind.Group() + "/v1", Kind: string(key.Kind), Namespace: key.Namespace, Name: key.Name}
-	if seen != nil {
-		ref.UID, ref.ResourceVersion = seen.UID, seen.ResourceVersion
+// listedRoutes returns the resource of a route. It returns false while the cluster has none, or its objects are
+// not listed yet.
+func (s *namespaceState) listedRoutes(d *desired) (schema.GroupVersionResource, bool) {
+	kind := d.key().Kind
+	gvr, err := s.run.routes.resource(s.run.kinds, kind)
+	switch {
+	case meta.IsNoMatchError(err):
+		s.warn(d.document, problemf("RouteRefused", "the cluster has no %s of %s/v1", kind, kind.Group()))
+		s.recheckIn(slowRetry)
+		return gvr, false
+	case err != nil:
+		s.run.opts.Log.V(1).Info("Cannot discover routes", "kind", string(kind), "error", err.Error())
+		s.recheckIn(time.Second)
+		return gvr, false
 	}
-	return ref
+	listed, err := s.watches.listed(gvr)
+	if !listed && err != nil {
+		s.warn(d.document, cannotWatch(gvr, err))
+	}
+	return gvr, listed
 }
 
-// taken is the result where a route is somebody else's.
-const taken = "taken"
-
-// attempt is one application of a route.
-type attempt struct {
-	key  route.Key
-	ref  *corev1.ObjectReference
-	hash [sha256.Size]byte
-	on   string
-	out  map[string]bool
-	why  string
-}
-
-// settle notes what came of an attempt, and tells of it.
-func (s *space) settle(w *wish, a *applied, f *failure, at attempt) {
+// record keeps the outcome of an attempt, and reports it.
+func (s *namespaceState) record(d *desired, a *applied, f *failure, at attempt) {
 	s.held[at.key] = f == nil || f.result != taken
 	if f == nil {
-		s.announce(w, a, at)
-		a.hash, a.out, a.attempts = at.hash, at.out, 0
-		s.term.manage(at.key, a.uid, true)
-		s.term.opts.Metrics.applies.WithLabelValues("applied").Inc()
-		w.settled("RouteTaken", "RouteConflict", "RouteRefused", "RouteDelayed")
+		s.announce(d, a, &at)
+		a.hash, a.out, a.failed = at.hash, at.out.paths, nil
+		s.run.manage(at.key, a.uid)
+		s.run.opts.Metrics.applies.WithLabelValues("applied").Inc()
+		d.reported.Forget("RouteTaken", "RouteConflict", "RouteRefused", "RouteDelayed")
 		return
 	}
-	if a.failed != at.hash || a.on != at.on {
-		a.attempts = 0
+	at.result, at.failures = f.result, 1
+	if at.repeats(a.failed) {
+		at.failures += a.failed.failures
 	}
-	a.failed, a.on, a.result = at.hash, at.on, f.result
-	a.attempts++
-	wait := slowRetry
-	if f.soon {
-		wait = min(firstRetry<<min(a.attempts-1, 20), lastRetry)
+	delay := slowRetry
+	if f.transient {
+		delay = loop.Backoff(at.failures)
 	}
-	a.retry = time.Now().Add(wait)
-	s.again(wait)
-	s.term.opts.Metrics.applies.WithLabelValues(f.result).Inc()
-	if f.result != "error" && f.result != taken { // what is taken is somebody else's to manage
-		s.term.manage(at.key, "", false)
+	at.retry = time.Now().Add(delay)
+	a.failed = &at
+	s.recheckIn(delay)
+	s.run.opts.Metrics.applies.WithLabelValues(f.result).Inc()
+	if f.result != transientError && f.result != taken { // another document manages a route that is taken
+		s.run.unmanage(at.key)
 	}
-	s.term.opts.Log.V(1).Info("a route is not applied", "route", at.key.String(), "document", w.cm.Name, "why", f.note, "again", wait.String())
-	if !f.soon || a.attempts == 6 { // about two seconds
-		f.route = at.ref
-		s.tell(w.document, &f.problem)
+	s.run.opts.Log.V(1).Info("A route is not applied", "route", at.key.String(), "document", d.cm.Name, "why", f.note, "retry", delay.String())
+	if !f.transient || at.failures == delayed {
+		f.route = at.reference()
+		s.warn(d.document, &f.problem)
 	}
 }
 
-// announce tells of a route that is new, and of mirrors that came or went.
-func (s *space) announce(w *wish, a *applied, at attempt) {
-	if a.out != nil && maps.Equal(a.out, at.out) || a.out == nil && a.uid != "" && !a.made() {
-		return // as it was, or as another replica had it
+// delayed is the number of attempts in vain after which an Event reports a failure that may pass by itself, about
+// two seconds after the first.
+const delayed = 6
+
+// announce reports a route that is new, and mirrors that were added or left out.
+func (s *namespaceState) announce(d *desired, a *applied, at *attempt) {
+	created := a.generation == 1
+	if a.out != nil && maps.Equal(a.out, at.out.paths) || a.out == nil && a.uid != "" && !created {
+		return // nothing has changed, or another replica applied the route before
 	}
 	state := "with all of its mirrors"
-	if len(at.out) > 0 {
-		state = "without " + strings.Join(slices.Sorted(maps.Keys(at.out)), ", ") + ": " + at.why
+	if len(at.out.paths) > 0 {
+		state = "without " + strings.Join(slices.Sorted(maps.Keys(at.out.paths)), ", ") + ": " + at.out.why
 	}
-	s.say(w.document, at.ref, normal, "RouteApplied", fmt.Sprintf("%s is applied %s", at.key, state))
-	s.term.opts.Log.Info("route applied", "route", at.key.String(), "document", w.cm.Name, "state", state)
+	s.report(d.document, at.reference(), corev1.EventTypeNormal, "RouteApplied", fmt.Sprintf("%s is applied %s", at.key, state))
+	s.run.opts.Log.Info("Route applied", "route", at.key.String(), "document", d.cm.Name, "state", state)
 }
 
-// made tells whether the route has only just been created.
-func (a *applied) made() bool { return a.generation == 1 }
-
-// gate tells which mirrors have to stay out, and why the first of them has to.
-func (s *space) gate(w *wish, a *applied) (out map[string]bool, why string) {
-	out = map[string]bool{}
-	raw, err := json.Marshal(w.object)
-	if err != nil { // it came from JSON
-		return out, err.Error()
-	}
-	doc, err := route.Decode(raw, route.Options{ClusterDomain: s.term.opts.ClusterDomain, Namespace: s.namespace})
-	if err != nil {
-		return out, err.Error() // the API server says it better
-	}
-	leave := func(m *route.Mirror, because string) {
-		out[m.Path] = true
-		if why == "" {
-			why = because
-		}
-	}
-	if w.away != "" {
-		for _, m := range doc.Every {
-			leave(m, w.away)
-		}
-		return out, why
-	}
-	snap := s.term.index.Snapshot(doc)
-	for _, m := range doc.Every {
-		if target := m.Target.WithoutPort(); a.out[m.Path] { // a grace brings nothing back
-			v := snap.Variants[target]
-			v.WasParked = true
-			snap.Variants[target] = v
-		}
-	}
-	rules := s.term.opts.Policy
-	rules.Strict = false // nothing is parked, so that nothing has to be denied in place of it
-	decision, err := policy.Decide(doc, snap, rules)
-	if err != nil {
-		return out, err.Error()
-	}
-	if snap.Recheck > 0 {
-		s.again(snap.Recheck)
-	}
-	for _, v := range decision.Verdicts {
-		if v.Park {
-			leave(v.Mirror, fmt.Sprintf("%s: %s", v.Reason, v.Detail))
-			s.again(recheck)
-		}
-	}
-	s.judge(w, doc, decision.Findings, leave)
-	return out, why
-}
-
-// judge leaves out what admission would deny, and says what is wrong.
-func (s *space) judge(w *wish, doc *route.Route, findings []policy.Finding, leave func(*route.Mirror, string)) {
-	var texts []string
-	for _, f := range findings {
-		texts = append(texts, f.Error())
-		for rule, m := range doc.Every {
-			// A finding is about a mirror, or about the rule.
-			if strings.HasPrefix(f.Field, m.Path) || !strings.Contains(f.Field, "irror") && strings.HasPrefix(f.Field, rule.Path) {
-				leave(m, f.Error())
-			}
-		}
-	}
-	if len(texts) == 0 {
-		w.settled("MirrorRefused")
-		return
-	}
-	s.tell(w.document, problemf("MirrorRefused", "%s", strings.Join(slices.Compact(texts), "; ")))
-}
-
-// body is what is applied.
-func (w *wish) body() []byte {
-	metadata, _ := w.object["metadata"].(map[string]any)
-	metadata["ownerReferences"] = []any{map[string]any{
-		"apiVersion": "v1", "kind": "ConfigMap", "name": w.cm.Name, "uid": string(w.cm.UID), "controller": true,
-	}}
-	raw, err := json.Marshal(w.object)
-	if err != nil {
-		return nil // it came from JSON
-	}
-	return raw
-}
-
-// failure is why a route was not applied. Soon is set for what may go right in a moment.
-type failure struct {
-	problem
-	result string
-	soon   bool
-}
-
-func failed(result, reason, format string, args ...any) *failure {
-	return &failure{problem: *problemf(reason, format, args...), result: result}
-}
-
-func later(format string, args ...any) *failure {
-	f := failed("error", "RouteDelayed", format, args...)
-	f.soon = true
-	return f
-}
-
-// apply applies the route unless it is somebody else's.
-func (s *space) apply(ctx context.Context, w *wish, a *applied, body []byte) *failure {
-	key, routes := w.key(), s.term.routes
+// apply applies the route unless it belongs to somebody else.
+func (s *namespaceState) apply(ctx context.Context, d *desired, a *applied) *failure {
+	key, routes := d.key(), s.run.routes
 	live, err := routes.get(ctx, key)
 	switch {
 	case apierrors.IsNotFound(err):
 		live = nil
 	case err != nil:
-		return later("%s cannot be read: %v", key, err)
+		return transient("%s cannot be read: %v", key, err)
 	}
-	if f := s.foreign(w, live); f != nil {
+	if f := s.checkOwner(d, live); f != nil {
 		return f
 	}
-	if live != nil { // this one, and not another that takes its name meanwhile
-		body = withUID(body, live.GetUID())
+	uid := types.UID("")
+	if live != nil { // this very object, and no other one that takes its name meanwhile
+		uid = live.GetUID()
 	}
-	answer, err := routes.apply(ctx, key, body)
+	stored, err := routes.apply(ctx, key, d.body(uid))
 	if err != nil {
-		return refusal(key, err)
+		return applyFailed(key, err)
 	}
 	if live == nil {
-		if others := managersOf(answer); len(others) > 0 { // it came between
-			if err := routes.release(ctx, key, answer.GetUID()); err != nil {
-				return later("%s: %v", key, err)
+		if others := managersOf(stored); len(others) > 0 { // somebody created it meanwhile
+			if err := routes.release(ctx, key, stored.GetUID()); err != nil {
+				return transient("%s: %v", key, err)
 			}
-			return failed(taken, "RouteTaken", "%s exists and is not of this document; field managers: %s", key, strings.Join(others, ", "))
+			return failed(taken, "RouteTaken", "%s exists and does not belong to this document; field managers: %s", key, strings.Join(others, ", "))
 		}
 	}
-	if f := s.clean(ctx, key, answer); f != nil {
-		return f
+	// Admission decided on the route while it followed no document.
+	if annotated(stored) {
+		if stored, err = routes.clean(ctx, key, stored.GetUID()); err != nil {
+			return transient("%s: %v", key, err)
+		}
 	}
-	a.uid, a.generation = answer.GetUID(), answer.GetGeneration()
+	a.uid, a.generation = stored.GetUID(), stored.GetGeneration()
 	return nil
 }
 
-// foreign tells whose a route is that this document does not have.
-func (s *space) foreign(w *wish, live *unstructured.Unstructured) *failure {
+// checkOwner fails if a stored route belongs to somebody else; live is nil if there is none.
+func (s *namespaceState) checkOwner(d *desired, live *unstructured.Unstructured) *failure {
 	if live == nil {
 		return nil
 	}
-	key := w.key()
+	key := d.key()
 	if live.GetDeletionTimestamp() != nil {
-		return later("%s is being deleted", key)
+		return transient("%s is being deleted", key)
 	}
 	for _, owner := range live.GetOwnerReferences() {
 		if owner.Kind != "ConfigMap" || owner.APIVersion != "v1" {
 			continue
 		}
-		if owner.UID == w.cm.UID || owner.Name == w.cm.Name && appliedByUs(live) { // an immutable ConfigMap that was replaced
+		if owner.UID == d.cm.UID || owner.Name == d.cm.Name && appliedByMirrorgate(live) { // an immutable ConfigMap that was replaced
 			return nil
 		}
-		if s.read[owner.UID] == nil && appliedByUs(live) { // the garbage collector has not come to it yet
-			return later("%s is of ConfigMap %q, which is gone", key, owner.Name)
+		if s.documents[owner.UID] == nil && appliedByMirrorgate(live) { // the garbage collector has not deleted it yet
+			return transient("%s belongs to ConfigMap %q, which is gone", key, owner.Name)
 		}
-		return failed(taken, "RouteTaken", "%s is of ConfigMap %q: two documents cannot have the same route", key, owner.Name)
+		return failed(taken, "RouteTaken", "%s belongs to ConfigMap %q: two documents cannot have the same route", key, owner.Name)
 	}
-	return failed(taken, "RouteTaken", "%s exists and is of nobody's documents; field managers: %s. Delete it, and this document makes its own",
-		key, strings.Join(managersOf(live), ", "))
-}
-
-// clean takes our annotations off a route that admission decided on while it was not ours.
-func (s *space) clean(ctx context.Context, key route.Key, answer *unstructured.Unstructured) *failure {
-	annotations := answer.GetAnnotations()
-	_, parked := annotations[route.ParkedAnnotation]
-	_, variants := annotations[route.VariantsAnnotation]
-	if !parked && !variants {
-		return nil
-	}
-	cleaned, err := s.term.routes.clean(ctx, key, answer.GetUID())
-	if err != nil {
-		return later("%s: %v", key, err)
-	}
-	*answer = *cleaned
-	return nil
-}
-
-// refusal tells what to do about an answer of the API server.
-func refusal(key route.Key, err error) *failure {
-	var status apierrors.APIStatus
-	conflict := apierrors.IsConflict(err) && errors.As(err, &status) && status.Status().Details != nil &&
-		slices.ContainsFunc(status.Status().Details.Causes, func(c metav1.StatusCause) bool { return c.Type == metav1.CauseTypeFieldManagerConflict })
-	switch {
-	case conflict:
-		return failed("conflict", "RouteConflict", "%s: somebody else set what this document sets, and is not overruled: %v", key, err)
-	case apierrors.HasStatusCause(err, "NamespaceTerminating"):
-		return failed("refused", "", "%s: %v", key, err)
-	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
-		return later("%s: %v", key, err)
-	case apierrors.IsInvalid(err), apierrors.IsForbidden(err), apierrors.IsBadRequest(err), strings.Contains(err.Error(), "field not declared in schema"):
-		return failed("refused", "RouteRefused", "the API server refuses %s: %v", key, err)
-	}
-	return later("%s: %v", key, err)
+	return failed(taken, "RouteTaken", "%s exists and belongs to none of Iter8's documents; field managers: %s. "+
+		"Delete it, and this document creates its own", key, strings.Join(managersOf(live), ", "))
 }

@@ -1,6 +1,6 @@
 package iter8
 
-// Routes in the API, as raw JSON: a CRD may know more fields than a Go type.
+// Routes of the API server, as raw JSON: a CRD may have more fields than a Go type.
 
 import (
 	"context"
@@ -12,81 +12,68 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/rest"
 
 	"github.com/mirrorgate/mirrorgate/internal/route"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
-type routes struct{ client dynamic.Interface }
-
-func newRoutes(config *rest.Config) (routes, error) {
-	client, err := dynamic.NewForConfig(config)
-	return routes{client}, err
-}
+type routes struct{ objects dynamic.Interface }
 
 func gvrOf(kind route.Kind) schema.GroupVersionResource {
 	return schema.GroupVersionResource{Group: kind.Group(), Version: "v1", Resource: kind.Resource()}
 }
 
-// resource returns where routes of a kind are, or an error where the cluster has none.
+// resource returns the resource of a kind of routes, or an error where the cluster has none.
 func (routes) resource(k *kinds, kind route.Kind) (schema.GroupVersionResource, error) {
 	gvr := gvrOf(kind)
 	_, err := k.find(gvr.Resource + "." + gvr.Version + "." + gvr.Group)
 	return gvr, err
 }
 
-func (r routes) of(key route.Key) dynamic.ResourceInterface {
-	return r.client.Resource(gvrOf(key.Kind)).Namespace(key.Namespace)
+func (r routes) client(key route.Key) dynamic.ResourceInterface {
+	return r.objects.Resource(gvrOf(key.Kind)).Namespace(key.Namespace)
 }
 
 func (r routes) get(ctx context.Context, key route.Key) (*unstructured.Unstructured, error) {
-	return r.of(key).Get(ctx, key.Name, metav1.GetOptions{})
+	return r.client(key).Get(ctx, key.Name, metav1.GetOptions{})
 }
 
 func (r routes) apply(ctx context.Context, key route.Key, body []byte) (*unstructured.Unstructured, error) {
-	return r.of(key).Patch(ctx, key.Name, types.ApplyPatchType, body, metav1.PatchOptions{FieldManager: wellknown.FieldManager})
+	return r.client(key).Patch(ctx, key.Name, types.ApplyPatchType, body, metav1.PatchOptions{FieldManager: wellknown.FieldManager})
 }
 
-// release gives up everything that was applied to a route.
+// release gives up all fields that were applied to a route.
 func (r routes) release(ctx context.Context, key route.Key, uid types.UID) error {
-	body, err := json.Marshal(map[string]any{
+	_, err := r.apply(ctx, key, encode(map[string]any{
 		"apiVersion": key.Kind.Group() + "/v1", "kind": string(key.Kind),
 		"metadata": map[string]any{"name": key.Name, "namespace": key.Namespace, "uid": uid},
-	})
-	if err != nil {
-		return err
-	}
-	_, err = r.apply(ctx, key, body)
+	}))
 	return err
 }
 
-// clean removes our annotations.
+// clean removes the annotations that admission writes.
 func (r routes) clean(ctx context.Context, key route.Key, uid types.UID) (*unstructured.Unstructured, error) {
-	body, err := json.Marshal(map[string]any{"metadata": map[string]any{
+	body := encode(map[string]any{"metadata": map[string]any{
 		"uid": uid, "annotations": map[string]any{route.VariantsAnnotation: nil, route.ParkedAnnotation: nil},
 	}})
-	if err != nil {
-		return nil, err
-	}
-	return r.of(key).Patch(ctx, key.Name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: wellknown.FieldManager})
+	return r.client(key).Patch(ctx, key.Name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: wellknown.FieldManager})
 }
 
-// withUID makes an application hold for one object alone.
-func withUID(body []byte, uid types.UID) []byte {
-	var object map[string]any
-	if json.Unmarshal(body, &object) != nil {
-		return body
-	}
-	object["metadata"].(map[string]any)["uid"] = string(uid)
-	raw, err := json.Marshal(object)
-	if err != nil {
-		return body
-	}
+// encode returns the JSON of an object that consists of JSON values, which cannot fail.
+func encode(object map[string]any) []byte {
+	raw, _ := json.Marshal(object)
 	return raw
 }
 
-// managersOf returns who else sets fields of a route's spec.
+// annotated reports whether a route has annotations that admission writes.
+func annotated(object *unstructured.Unstructured) bool {
+	annotations := object.GetAnnotations()
+	_, parked := annotations[route.ParkedAnnotation]
+	_, variants := annotations[route.VariantsAnnotation]
+	return parked || variants
+}
+
+// managersOf returns the other field managers that set fields of a route's spec.
 func managersOf(object *unstructured.Unstructured) []string {
 	var names []string
 	for _, entry := range object.GetManagedFields() {
@@ -98,13 +85,14 @@ func managersOf(object *unstructured.Unstructured) []string {
 	return slices.Compact(names)
 }
 
-// appliedByUs tells whether a document's route is as one of ours leaves it.
-func appliedByUs(object *unstructured.Unstructured) bool {
+// appliedByMirrorgate reports whether mirrorgate has applied a route.
+func appliedByMirrorgate(object *unstructured.Unstructured) bool {
 	return slices.ContainsFunc(object.GetManagedFields(), func(entry metav1.ManagedFieldsEntry) bool {
 		return entry.Manager == wellknown.FieldManager && entry.Operation == metav1.ManagedFieldsOperationApply
 	})
 }
 
+// sets reports whether an entry owns a field of the object, or fields below it.
 func sets(entry metav1.ManagedFieldsEntry, field string) bool {
 	var fields map[string]json.RawMessage
 	if entry.FieldsV1 == nil || json.Unmarshal([]byte(entry.FieldsV1.GetRawString()), &fields) != nil {

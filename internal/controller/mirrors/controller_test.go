@@ -54,18 +54,18 @@ spec:
 
 var webKey = route.Key{Kind: route.HTTPRoute, Namespace: "shop", Name: "web"}
 
-// fakeCluster is a cluster with one route: the Index that sees it, the API
-// server that stores a touch, and the webhook that answers it.
+// fakeCluster is a cluster with one route: the Index, the API server that stores a touch, and the webhook that
+// answers it.
 type fakeCluster struct {
 	mu    sync.Mutex
 	raw   []byte // nil when there is no route
 	state policy.State
-	// away is set while the webhook does not answer.
-	away bool
-	// refusal is what the API server answers, before it works.
-	refusal []error
-	touches int
-	recheck time.Duration
+	// webhookDown is set while the webhook does not answer.
+	webhookDown bool
+	// refusals are the errors with which the API server answers the first touches.
+	refusals []error
+	touches  int
+	recheck  time.Duration
 }
 
 func newFakeCluster(t *testing.T, manifest string) *fakeCluster {
@@ -78,30 +78,30 @@ func newFakeCluster(t *testing.T, manifest string) *fakeCluster {
 func (f *fakeCluster) Route(key route.Key) *route.Route {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	doc, err := route.Decode(f.raw, route.Options{})
-	if err != nil || doc.Key != key {
+	rt, err := route.Decode(f.raw, route.Options{})
+	if err != nil || rt.Key != key {
 		return nil
 	}
-	return doc
+	return rt
 }
 
 func (f *fakeCluster) Keys() iter.Seq[route.Key] {
 	return func(yield func(route.Key) bool) {
-		if doc := f.Route(webKey); doc != nil {
-			yield(doc.Key)
+		if rt := f.Route(webKey); rt != nil {
+			yield(rt.Key)
 		}
 	}
 }
 
-func (f *fakeCluster) Snapshot(doc *route.Route) policy.Snapshot {
+func (f *fakeCluster) Snapshot(rt *route.Route) policy.Snapshot {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.snapshot(doc)
+	return f.snapshot(rt)
 }
 
-func (f *fakeCluster) snapshot(doc *route.Route) policy.Snapshot {
+func (f *fakeCluster) snapshot(rt *route.Route) policy.Snapshot {
 	snap := policy.Snapshot{Variants: map[route.Target]policy.Variant{}, Recheck: f.recheck}
-	for _, m := range doc.Every {
+	for _, m := range rt.Every {
 		v := policy.Variant{State: f.state, Exists: true, Ports: []policy.Port{{Number: 80}}}
 		if f.state != policy.Ready {
 			v.Reason, v.Detail = policy.ScaledToZero, `Deployment "v2" is scaled to 0`
@@ -111,24 +111,24 @@ func (f *fakeCluster) snapshot(doc *route.Route) policy.Snapshot {
 	return snap
 }
 
-// Touch stores a touch, and lets the webhook move the mirrors if it is there.
-func (f *fakeCluster) Touch(_ context.Context, doc *route.Route, variants string) ([]byte, error) {
+// Touch stores a touch, and lets the webhook move the mirrors unless it is down.
+func (f *fakeCluster) Touch(_ context.Context, rt *route.Route, variants string) ([]byte, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.touches++
-	if len(f.refusal) > 0 {
-		err := f.refusal[0]
-		f.refusal = f.refusal[1:]
+	if len(f.refusals) > 0 {
+		err := f.refusals[0]
+		f.refusals = f.refusals[1:]
 		return nil, err
 	}
-	if f.away {
+	if f.webhookDown {
 		return f.raw, nil
 	}
-	d, err := policy.Decide(doc, f.snapshot(doc), policy.Config{})
+	d, err := policy.Decide(rt, f.snapshot(rt), policy.Config{})
 	if err != nil {
 		return nil, err
 	}
-	if variants != policy.VariantsValue(doc, f.snapshot(doc)) {
+	if variants != policy.VariantsValue(rt, f.snapshot(rt)) {
 		return nil, fmt.Errorf("touched with %q", variants)
 	}
 	f.raw, err = patch.Apply(f.raw, d.Plan.Operations)
@@ -147,7 +147,7 @@ func (f *fakeCluster) touched() int {
 	return f.touches
 }
 
-// fakeNamespaces answers for every namespace alike.
+// fakeNamespaces gives the same answer for every namespace.
 type fakeNamespaces struct {
 	gated bool
 	err   error
@@ -155,7 +155,7 @@ type fakeNamespaces struct {
 
 func (f fakeNamespaces) Gated(context.Context, string) (bool, error) { return f.gated, f.err }
 
-// scene is a controller over a fakeCluster, and all that it tells.
+// scene is a controller over a fakeCluster, with the Events that it writes.
 type scene struct {
 	*Controller
 	cluster  *fakeCluster
@@ -187,7 +187,7 @@ func (s *scene) counted(result string) float64 {
 	return testutil.ToFloat64(s.opts.Metrics.touches.WithLabelValues(result))
 }
 
-// durations are how many flips were measured, all of one kind and action, and how long they took together.
+// durations returns the number of measured flips, all of one kind and action, and the sum of their durations.
 func (s *scene) durations(t *testing.T) (flips uint64, together float64, labels string) {
 	t.Helper()
 	reg := prometheus.NewPedanticRegistry()
@@ -205,14 +205,14 @@ func (s *scene) durations(t *testing.T) (flips uint64, together float64, labels 
 
 func (s *scene) parked(t *testing.T) bool {
 	t.Helper()
-	doc := s.cluster.Route(webKey)
-	require.Len(t, doc.Rules[0].Mirrors, 1)
-	return doc.Rules[0].Mirrors[0].Parked
+	rt := s.cluster.Route(webKey)
+	require.Len(t, rt.Rules[0].Mirrors, 1)
+	return rt.Rules[0].Mirrors[0].Parked
 }
 
 func TestFlipsThereAndBack(t *testing.T) {
 	s := newScene(t, fakeNamespaces{gated: true}, Options{})
-	s.Noticed(webKey)
+	s.pending.notice(webKey)
 	_, err := s.Reconcile(t.Context(), webKey)
 	require.NoError(t, err)
 	require.True(t, s.parked(t))
@@ -222,20 +222,20 @@ func TestFlipsThereAndBack(t *testing.T) {
 
 	_, err = s.Reconcile(t.Context(), webKey)
 	require.NoError(t, err)
-	require.Equal(t, 1, s.cluster.touched(), "what is as decided is not touched")
+	require.Equal(t, 1, s.cluster.touched(), "a route that is as decided is not touched")
 
 	s.cluster.set(func() { s.cluster.state = policy.Ready })
-	s.Noticed(webKey)
+	s.pending.notice(webKey)
 	_, err = s.Reconcile(t.Context(), webKey)
 	require.NoError(t, err)
 	require.False(t, s.parked(t))
 	require.Equal(t, []string{`Normal MirrorRestored restored: spec.rules[0].filters[0].requestMirror (VariantReady)`}, s.events())
 	require.InDelta(t, 2, s.counted("flipped"), 0)
-	require.Empty(t, s.pending)
+	require.Empty(t, s.pending.routes)
 }
 
-// Whether it touched the route or not: another mirror of it may be in its grace.
-func TestLooksAgainWhenTheGraceIsOver(t *testing.T) {
+// It does so whether it touched the route or not, since another mirror of the route may be in its grace.
+func TestRouteIsReconciledAgainAfterTheGrace(t *testing.T) {
 	s := newScene(t, fakeNamespaces{gated: true}, Options{})
 	s.cluster.recheck = 3 * time.Second
 	for range 2 {
@@ -248,13 +248,13 @@ func TestLooksAgainWhenTheGraceIsOver(t *testing.T) {
 
 func TestLatencyIsMeasuredFromTheFirstEventToTheStoredFlip(t *testing.T) {
 	s := newScene(t, fakeNamespaces{gated: true}, Options{})
-	s.cluster.away = true
-	s.Noticed(webKey)
-	s.pending[webKey].since = time.Now().Add(-20 * time.Second)
+	s.cluster.webhookDown = true
+	s.pending.notice(webKey)
+	s.pending.routes[webKey].since = time.Now().Add(-20 * time.Second)
 	_, err := s.Reconcile(t.Context(), webKey)
 	require.NoError(t, err)
-	s.Noticed(webKey) // another event must not start the clock again
-	s.cluster.away = false
+	s.pending.notice(webKey) // a second event must not restart the clock
+	s.cluster.webhookDown = false
 	_, err = s.Reconcile(t.Context(), webKey)
 	require.NoError(t, err)
 
@@ -268,7 +268,7 @@ func TestFlipAfterAGraceIsMeasuredFromItsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t, fakeNamespaces{gated: true}, Options{})
 		s.cluster.state, s.cluster.recheck = policy.Ready, 10*time.Second
-		s.Noticed(webKey)
+		s.pending.notice(webKey)
 		result, err := s.Reconcile(t.Context(), webKey)
 		require.NoError(t, err)
 		<-time.After(result.RequeueAfter + 2*time.Second)
@@ -278,22 +278,21 @@ func TestFlipAfterAGraceIsMeasuredFromItsEnd(t *testing.T) {
 		_, took, _ := s.durations(t)
 		require.InDelta(t, 2.0, took, 1e-9)
 
-		// What is deleted in the grace of another flip is no longer waited for, and
-		// what is ready again never was.
+		// A variant that is deleted in its grace flips at once, and one that is ready again does not flip.
 		s.cluster.state, s.cluster.recheck = policy.Ready, 10*time.Second
 		_, err = s.Reconcile(t.Context(), webKey)
 		require.NoError(t, err)
 		_, err = s.Reconcile(t.Context(), webKey)
 		require.NoError(t, err)
 		<-time.After(time.Second)
-		s.Noticed(webKey)
+		s.pending.notice(webKey)
 		<-time.After(3 * time.Second)
 		s.cluster.state, s.cluster.recheck = policy.Absent, 0
 		_, err = s.Reconcile(t.Context(), webKey)
 		require.NoError(t, err)
 		_, took, _ = s.durations(t)
 		require.InDelta(t, 5.0, took, 1e-9)
-		require.Empty(t, s.pending)
+		require.Empty(t, s.pending.routes)
 
 		s.cluster.state, s.cluster.recheck = policy.Absent, 10*time.Second
 		_, err = s.Reconcile(t.Context(), webKey)
@@ -301,16 +300,16 @@ func TestFlipAfterAGraceIsMeasuredFromItsEnd(t *testing.T) {
 		s.cluster.recheck = 0
 		_, err = s.Reconcile(t.Context(), webKey)
 		require.NoError(t, err)
-		require.Empty(t, s.pending)
+		require.Empty(t, s.pending.routes)
 	})
 }
 
-func TestTouchThatAdmissionDidNotCarryIsTriedAgainEverLaterAndAnEventAfterTheFifth(t *testing.T) {
+func TestTouchThatAdmissionIgnoresIsRetriedEverLaterAndReportedAtTheFifth(t *testing.T) {
 	s := newScene(t, fakeNamespaces{gated: true}, Options{})
-	s.cluster.away = true
+	s.cluster.webhookDown = true
 	for n := 1; n <= 14; n++ {
 		result, err := s.Reconcile(t.Context(), webKey)
-		require.NoError(t, err, "a cache that is a moment behind is none")
+		require.NoError(t, err, "a cache that lags behind is no error")
 		require.Equal(t, reconcile.Result{RequeueAfter: min(25*time.Millisecond<<n, 30*time.Second)}, result)
 		if n == 5 {
 			require.Equal(t, []string{
@@ -321,18 +320,18 @@ func TestTouchThatAdmissionDidNotCarryIsTriedAgainEverLaterAndAnEventAfterTheFif
 	}
 	require.InDelta(t, 14, s.counted("not_carried"), 0)
 
-	s.cluster.away = false
+	s.cluster.webhookDown = false
 	_, err := s.Reconcile(t.Context(), webKey)
 	require.NoError(t, err)
 	require.True(t, s.parked(t))
 	require.Len(t, s.events(), 1)
-	require.Empty(t, s.pending, "the next flip counts its attempts from 0")
+	require.Empty(t, s.pending.routes, "the next flip counts its attempts from 0")
 }
 
-func TestConflictIsTriedAgain(t *testing.T) {
+func TestConflictIsRetried(t *testing.T) {
 	s := newScene(t, fakeNamespaces{gated: true}, Options{})
 	conflict := apierrors.NewConflict(schema.GroupResource{Group: route.GatewayGroup, Resource: "httproutes"}, "web", errors.New("modified"))
-	s.cluster.refusal = []error{conflict, conflict}
+	s.cluster.refusals = []error{conflict, conflict}
 	for range 2 {
 		_, err := s.Reconcile(t.Context(), webKey)
 		require.ErrorIs(t, err, conflict)
@@ -359,14 +358,14 @@ func TestRefusedTouchEndsInAnEventAndASlowRetry(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t, fakeNamespaces{gated: true}, Options{})
-			s.cluster.refusal = []error{err}
+			s.cluster.refusals = []error{err}
 			result, err := s.Reconcile(t.Context(), webKey)
 			require.NoError(t, err)
 			require.Equal(t, reconcile.Result{RequeueAfter: time.Minute}, result)
-			told := s.events()
-			require.Len(t, told, 1)
-			note, ok := strings.CutPrefix(told[0], "Warning FlipRefused ")
-			require.True(t, ok, told[0])
+			events := s.events()
+			require.Len(t, events, 1)
+			note, ok := strings.CutPrefix(events[0], "Warning FlipRefused ")
+			require.True(t, ok, events[0])
 			require.True(t, strings.HasPrefix(note, "mirrors cannot be moved: "))
 			require.LessOrEqual(t, len(note), 1024, "the API server drops an Event with a longer note")
 			require.InDelta(t, 1, s.counted("refused"), 0)
@@ -374,7 +373,7 @@ func TestRefusedTouchEndsInAnEventAndASlowRetry(t *testing.T) {
 	}
 }
 
-func TestRouteThatIsGoneIsForgotten(t *testing.T) {
+func TestDeletedRouteIsForgotten(t *testing.T) {
 	resource := schema.GroupResource{Group: route.GatewayGroup, Resource: "httproutes"}
 	for name, err := range map[string]error{
 		"404":            apierrors.NewNotFound(resource, "web"),
@@ -382,30 +381,30 @@ func TestRouteThatIsGoneIsForgotten(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t, fakeNamespaces{gated: true}, Options{})
-			s.Noticed(webKey)
-			s.cluster.refusal = []error{err}
+			s.pending.notice(webKey)
+			s.cluster.refusals = []error{err}
 			result, err := s.Reconcile(t.Context(), webKey)
 			require.NoError(t, err)
 			require.Zero(t, result)
 			require.Empty(t, s.events())
 			require.InDelta(t, 1, s.counted("gone"), 0)
-			require.Empty(t, s.pending)
+			require.Empty(t, s.pending.routes)
 		})
 	}
 	s := newScene(t, fakeNamespaces{gated: true}, Options{})
-	s.Noticed(webKey)
+	s.pending.notice(webKey)
 	s.cluster.raw = nil
 	_, err := s.Reconcile(t.Context(), webKey)
 	require.NoError(t, err)
 	require.Zero(t, s.cluster.touched())
-	require.Empty(t, s.pending)
-	require.False(t, gone(invalid("metadata.annotations", "spec")), "another 422 is a refusal")
+	require.Empty(t, s.pending.routes)
+	require.False(t, gone(invalid("metadata.annotations", "spec")), "any other 422 is a refusal")
 	require.False(t, gone(apierrors.NewInternalError(errors.New("etcd"))))
 }
 
-func TestAnyOtherErrorIsTriedAgain(t *testing.T) {
+func TestOtherErrorsAreRetried(t *testing.T) {
 	s := newScene(t, fakeNamespaces{gated: true}, Options{})
-	s.cluster.refusal = []error{errors.New("connection refused"), apierrors.NewTooManyRequests("later", 1)}
+	s.cluster.refusals = []error{errors.New("connection refused"), apierrors.NewTooManyRequests("later", 1)}
 	for range 2 {
 		_, err := s.Reconcile(t.Context(), webKey)
 		require.Error(t, err)
@@ -416,18 +415,18 @@ func TestAnyOtherErrorIsTriedAgain(t *testing.T) {
 
 func TestRoutesOfNamespacesThatOptedOutAreLeftAlone(t *testing.T) {
 	s := newScene(t, fakeNamespaces{gated: false}, Options{})
-	s.Noticed(webKey)
+	s.pending.notice(webKey)
 	result, err := s.Reconcile(t.Context(), webKey)
 	require.NoError(t, err, "no retry")
 	require.Zero(t, result)
 	require.Zero(t, s.cluster.touched())
 	require.Empty(t, s.events())
-	require.Empty(t, s.pending)
+	require.Empty(t, s.pending.routes)
 
 	s = newScene(t, fakeNamespaces{err: errors.New("forbidden")}, Options{})
 	_, err = s.Reconcile(t.Context(), webKey)
 	require.NoError(t, err)
-	require.True(t, s.parked(t), "without an answer a touch is worth the try")
+	require.True(t, s.parked(t), "without an answer the route is touched")
 }
 
 func TestNamespacesFollowTheSelectorOfTheWebhooks(t *testing.T) {
@@ -456,13 +455,13 @@ func TestNamespacesFollowTheSelectorOfTheWebhooks(t *testing.T) {
 	require.True(t, apierrors.IsNotFound(err))
 }
 
-// running starts a controller that no event reaches, and ends it with the test.
+// running starts the controller without events, and ends it with the test.
 func (s *scene) running(t *testing.T) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- s.Start(ctx, func(context.Context, Queue) error { return nil })
+		done <- s.Start(ctx)
 	}()
 	t.Cleanup(func() {
 		stop()
@@ -470,38 +469,27 @@ func (s *scene) running(t *testing.T) {
 	})
 }
 
-func TestLooksAtEveryRouteWithoutAnEvent(t *testing.T) {
+func TestEveryRouteIsReconciledWithoutAnEvent(t *testing.T) {
 	s := newScene(t, fakeNamespaces{gated: true}, Options{Resync: 50 * time.Millisecond})
-	s.cluster.refusal = []error{apierrors.NewConflict(schema.GroupResource{}, "web", errors.New("modified"))}
+	s.cluster.refusals = []error{apierrors.NewConflict(schema.GroupResource{}, "web", errors.New("modified"))}
 	s.running(t)
-	require.Eventually(t, func() bool { return s.parked(t) }, 10*time.Second, time.Millisecond, "at the start, conflicts included")
+	require.Eventually(t, func() bool { return s.parked(t) }, 10*time.Second, time.Millisecond, "at the start, in spite of a conflict")
 	s.cluster.set(func() { s.cluster.state = policy.Ready })
 	require.Eventually(t, func() bool { return !s.parked(t) }, 10*time.Second, time.Millisecond, "at a resync")
 }
 
-func TestBacksOffWhileTheWebhookIsAway(t *testing.T) {
+func TestRetriesSlowDownWhileTheWebhookIsDown(t *testing.T) {
 	s := newScene(t, fakeNamespaces{gated: true}, Options{Resync: time.Hour})
-	s.cluster.away = true
+	s.cluster.webhookDown = true
 	s.running(t)
 	// 50 ms, 100 ms, 200 ms and so on: five touches in 750 ms and the sixth at 1.55 s.
 	require.Eventually(t, func() bool { return s.cluster.touched() >= 5 }, 10*time.Second, time.Millisecond)
 	require.Never(t, func() bool { return s.cluster.touched() > 7 }, time.Second, 10*time.Millisecond)
-	s.cluster.set(func() { s.cluster.away = false })
-	require.Eventually(t, func() bool { return s.parked(t) }, 10*time.Second, time.Millisecond, "it goes on by itself")
+	s.cluster.set(func() { s.cluster.webhookDown = false })
+	require.Eventually(t, func() bool { return s.parked(t) }, 10*time.Second, time.Millisecond, "it resumes without an event")
 }
 
-func TestLongNotesAreCutAtTheLimitOfTheAPI(t *testing.T) {
-	s := newScene(t, fakeNamespaces{gated: true}, Options{})
-	doc := s.cluster.Route(webKey)
-	s.event(doc, normal, "MirrorParked", "%s", strings.Repeat("ä", 1000))
-	note := strings.TrimPrefix(s.events()[0], "Normal MirrorParked ")
-	require.LessOrEqual(t, len(note), 1024)
-	require.True(t, strings.HasSuffix(note, "ä..."), "no half characters")
-	s.event(doc, normal, "MirrorParked", "100%% of %s", "it")
-	require.Equal(t, []string{"Normal MirrorParked 100% of it"}, s.events())
-}
-
-func TestToucherWritesOneAnnotationOfThisVeryObject(t *testing.T) {
+func TestToucherWritesOneAnnotationOfTheObjectWithTheUID(t *testing.T) {
 	type call struct{ method, path, query, contentType, body string }
 	var calls []call
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -516,7 +504,7 @@ func TestToucherWritesOneAnnotationOfThisVeryObject(t *testing.T) {
 	require.NoError(t, err)
 	raw, err := toucher.Touch(t.Context(), newFakeCluster(t, web).Route(webKey), "v2=Ready")
 	require.NoError(t, err)
-	require.JSONEq(t, `{"unknown": 1}`, string(raw), "the stored object comes back as it is")
+	require.JSONEq(t, `{"unknown": 1}`, string(raw), "the stored object is returned unchanged")
 	require.Equal(t, []call{{
 		"PATCH", "/apis/gateway.networking.k8s.io/v1/namespaces/shop/httproutes/web", "fieldManager=mirrorgate",
 		"application/merge-patch+json", `{"metadata":{"annotations":{"mirrorgate.dev/variants":"v2=Ready"},"uid":"1"}}`,

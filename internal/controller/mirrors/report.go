@@ -1,7 +1,8 @@
 package mirrors
 
+// Events and metrics about flips.
+
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -14,14 +15,13 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// Metrics tell how flips go.
+// Metrics count touches and measure flips.
 type Metrics struct {
 	touches *prometheus.CounterVec
 	latency *prometheus.HistogramVec
 }
 
-// NewMetrics registers the controller's metrics; with a nil registerer they are
-// counted and shown nowhere.
+// NewMetrics registers the controller's metrics; a nil registerer exposes them nowhere.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	f := promauto.With(reg)
 	m := &Metrics{
@@ -35,33 +35,28 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 		}, []string{"kind", "action"}),
 	}
-	// There from the start: an alert on an increase does not see the first of a series.
+	// Every series exists from the start: an alert on an increase misses the first value of a new one.
 	for _, result := range []string{"flipped", "not_carried", "conflict", "gone", "refused", "error"} {
 		m.touches.WithLabelValues(result)
 	}
 	return m
 }
 
-const (
-	normal  = corev1.EventTypeNormal
-	warning = corev1.EventTypeWarning
-)
-
-// announce writes an event for each way in which mirrors moved.
-func (c *Controller) announce(doc *route.Route, d policy.Decision) {
-	for _, way := range []struct {
-		reason, text string
-		ids          []string
+// announce writes an Event for the mirrors that were parked, and one for those that were restored.
+func (c *Controller) announce(rt *route.Route, d policy.Decision) {
+	for _, move := range []struct {
+		reason, format string
+		ids            []string
 	}{
 		{"MirrorParked", "parked: %s", d.Plan.Parked},
 		{"MirrorRestored", "restored: %s", d.Plan.Restored},
 	} {
-		if len(way.ids) == 0 {
+		if len(move.ids) == 0 {
 			continue
 		}
 		var names []string
 		for _, v := range d.Verdicts {
-			if !slices.Contains(way.ids, v.Mirror.ID) {
+			if !slices.Contains(move.ids, v.Mirror.ID) {
 				continue
 			}
 			name := v.Mirror.Path + " (" + string(v.Reason)
@@ -70,25 +65,15 @@ func (c *Controller) announce(doc *route.Route, d policy.Decision) {
 			}
 			names = append(names, name+")")
 		}
-		c.event(doc, normal, way.reason, way.text, strings.Join(names, ", "))
-		c.opts.Log.Info("mirrors moved", "route", doc.String(), "event", way.reason, "mirrors", names)
+		c.report(rt, corev1.EventTypeNormal, move.reason, move.format, strings.Join(names, ", "))
+		c.opts.Log.Info("Mirrors moved", "route", rt.String(), "event", move.reason, "mirrors", names)
 	}
 }
 
-// maxNote is the length of the longest note that the API server takes; it drops
-// an event whose note is longer.
-const maxNote = 1024
-
-func (c *Controller) event(doc *route.Route, kind, reason, format string, args ...any) {
-	note := fmt.Sprintf(format, args...)
-	if len(note) > maxNote {
-		note = strings.ToValidUTF8(note[:maxNote-len("...")], "") + "..."
-	}
-	c.recorder.Eventf(&corev1.ObjectReference{
-		APIVersion: doc.APIVersion, Kind: string(doc.Kind),
-		Namespace: doc.Namespace, Name: doc.Name, UID: types.UID(doc.UID),
-		// Without it client-go would take all Events of a reason for the same, and keep
-		// the first one's note.
-		ResourceVersion: doc.ResourceVersion,
-	}, nil, kind, reason, "Mirror", "%s", note)
+// report writes an Event about a route.
+func (c *Controller) report(rt *route.Route, eventType, reason, format string, args ...any) {
+	c.events.Report(&corev1.ObjectReference{
+		APIVersion: rt.APIVersion, Kind: string(rt.Kind),
+		Namespace: rt.Namespace, Name: rt.Name, UID: types.UID(rt.UID), ResourceVersion: rt.ResourceVersion,
+	}, nil, eventType, reason, format, args...)
 }

@@ -56,7 +56,7 @@ func TestFlipsResumeAfterAnOutageOfTheAPIServer(t *testing.T) {
 	status, body := harness.Fetch(t, late.HealthURL+"/readyz")
 	require.GreaterOrEqual(t, status, 500, "it is not ready before its caches are filled")
 	require.Contains(t, body, "[-]caches failed")
-	require.NotContains(t, late.Log(), "webhooks registered")
+	require.NotContains(t, late.Log(), "Webhooks registered")
 	status, _ = harness.Fetch(t, server.HealthURL+"/readyz")
 	require.Equal(t, http.StatusOK, status, "the running process stays ready: it can still answer")
 

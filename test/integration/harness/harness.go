@@ -220,7 +220,7 @@ func (s *Server) launch(t *testing.T, binary string, flags []string) *Server {
 func (s *Server) WaitReady(t *testing.T) {
 	t.Helper()
 	Eventually(t, func() bool {
-		return strings.Contains(s.Log(), "webhooks registered") || s.ended()
+		return strings.Contains(s.Log(), "Webhooks registered") || s.ended()
 	}, "mirrorgate does not register its webhooks")
 	require.False(t, s.ended(), "mirrorgate ended: %v\n%s", s.err, s.Log())
 }

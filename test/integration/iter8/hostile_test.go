@@ -49,8 +49,8 @@ func TestHostileDocuments(t *testing.T) {
 		"another version":          {[]string{subject("p", "trigger: {owner: web, update: variant/2}\nchart: mirror\nversion: 0.15.x\nvalues: {rules: [{}]}")}, "p", "DocumentInvalid", `spec.version: Invalid value: "0.15.x"`, ""},
 		"a policy alone":           {[]string{policy("p", "v2")}, "p", "SubjectNotFound", `spec.trigger.owner: there is no subject "web"`, ""},
 		"a variant too many":       {[]string{subject("web", "gvrs: [svc]\nvariants: [[v1]]"), policy("p", "v2")}, "p", "VariantNotFound", `has 1 variants, and no variant/2`, "web"},
-		"an unknown resource":      {[]string{subject("web", "gvrs: [svc, frobs.example.com]\nvariants: [[v1, v1], [v2, v2]]"), policy("p", "v2")}, "p", "UnknownResource", `"frobs.example.com" is no resource`, "web"},
-		"a resource of no ns":      {[]string{subject("web", "gvrs: [nodes]\nvariants: [[v1], [v2]]"), policy("p", "v2")}, "p", "UnknownResource", "it is in no namespace", "web"},
+		"an unknown resource":      {[]string{subject("web", "gvrs: [svc, frobs.example.com]\nvariants: [[v1, v1], [v2, v2]]"), policy("p", "v2")}, "p", "UnknownResource", `"frobs.example.com" is not a namespaced resource`, "web"},
+		"a resource of no ns":      {[]string{subject("web", "gvrs: [nodes]\nvariants: [[v1], [v2]]"), policy("p", "v2")}, "p", "UnknownResource", "it is cluster-scoped", "web"},
 		"an unknown field":         {[]string{subject("web", web), strings.Replace(policy("p", "v2"), "parentRefs:", "parentReferences:", 1)}, "p", "RouteRefused", "parentReferences", ""},
 		"a bad value":              {[]string{subject("web", web), strings.Replace(policy("p", "v2"), "name: v1, port: 80}", "name: v1, port: 80000}", 1)}, "p", "RouteRefused", "80000", ""},
 		"a mirror to itself":       {[]string{harness.Workload("v2"), subject("web", web), policy("p", "v1")}, "p", "MirrorRefused", "MirrorsItself", "web"},
@@ -112,8 +112,8 @@ func TestTwoDocumentsForOneRoute(t *testing.T) {
 	apply(t, ns, harness.Workload("v2"), harness.Workload("v3"), subject("web", web), policy("older", "v2"))
 	waitRoute(t, ns, "v2=active")
 	apply(t, ns, policy("z-newer", "v3"), routemap("map", plainTemplate), strings.Replace(subject("x-other", web), "managed-by: iter8", "managed-by: iter8, app.kubernetes.io/component: web", 1))
-	waitTold(t, ns, "z-newer", "RouteTaken", "HTTPRoute "+ns+"/web is ")
-	waitTold(t, ns, "map", "RouteTaken", "HTTPRoute "+ns+"/web is ")
+	waitTold(t, ns, "z-newer", "RouteTaken", "HTTPRoute "+ns+"/web ")
+	waitTold(t, ns, "map", "RouteTaken", "HTTPRoute "+ns+"/web ")
 	waitTold(t, ns, "x-other", "SubjectTaken", `ConfigMap "web" is the subject "web" already`)
 	before := s.Metric(t, "mirrorgate_iter8_applies_total")
 	still(t, ns, "web", 2*time.Second)
@@ -134,7 +134,7 @@ metadata: {name: web}
 spec: {rules: [{backendRefs: [{name: mine, port: 80}]}]}
 `
 	apply(t, ns, own, harness.Workload("v2"), subject("web", web), policy("p", "v2"))
-	waitTold(t, ns, "p", "RouteTaken", "exists and is of nobody's documents; field managers: kubectl-client-side-apply")
+	waitTold(t, ns, "p", "RouteTaken", "exists and belongs to none of Iter8's documents; field managers: kubectl-client-side-apply")
 	still(t, ns, "web", time.Second)
 	require.Empty(t, env.Get(t, ns, "httproute", "web").GetOwnerReferences())
 	kubectl(t, ns, "delete", "configmap", "p", "web")

@@ -1,0 +1,84 @@
+package proxyserve
+
+import (
+	"net"
+	"strconv"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/mirrorgate/mirrorgate/internal/options"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
+)
+
+// Options are the options of proxy. The rules come from a file or from the routes of a Service.
+type Options struct {
+	// Config is the path of the file with listeners, rules and services.
+	Config string
+	// Service is the name of a Service to stand in front of, instead of Config.
+	Service string
+	// Namespace of the Service; by default that of the kubeconfig's context, or of the pod.
+	Namespace string
+	// Kubeconfig is the path of a kubeconfig; by default kubectl's files, or the pod's service account.
+	Kubeconfig string
+	// AdminBind is the address of /metrics, /healthz and /readyz for a Service; a file names its own.
+	AdminBind string
+	// AccessLog is the format of the access log for a Service, json or common; empty for none.
+	AccessLog string
+
+	// DrainMin is how long the proxy goes on accepting connections after SIGTERM.
+	DrainMin time.Duration
+	// DrainTimeout bounds the requests that are under way after that.
+	DrainTimeout time.Duration
+	options.Log
+
+	// Version is mirrorgate's, for the user agent.
+	Version string
+}
+
+// DefaultOptions returns the defaults of all flags.
+func DefaultOptions() *Options {
+	return &Options{AdminBind: ":" + strconv.Itoa(wellknown.AdminPort), DrainTimeout: 30 * time.Second, Log: options.DefaultLog()}
+}
+
+// Validate checks all options at once. The paths of the errors are the flags' names, in the same order
+// each time.
+func (o *Options) Validate() field.ErrorList {
+	var errs field.ErrorList
+	switch {
+	case o.Config == "" && o.Service == "":
+		errs = append(errs, field.Required(field.NewPath("config"), "names the file with listeners, rules and services; or --service a Service of a cluster"))
+	case o.Config != "" && o.Service != "":
+		errs = append(errs, field.Forbidden(field.NewPath("service"), "cannot stand beside --config: the rules come from the cluster or from a file"))
+	case o.Service != "":
+		errs = append(errs, o.validateService()...)
+	}
+	for _, d := range []struct {
+		flag  string
+		value time.Duration
+	}{{"drain-min", o.DrainMin}, {"drain-timeout", o.DrainTimeout}} {
+		if d.value < 0 {
+			errs = append(errs, field.Invalid(field.NewPath(d.flag), d.value.String(), "must be 0 or more"))
+		}
+	}
+	return append(errs, o.Log.Validate()...)
+}
+
+func (o *Options) validateService() (errs field.ErrorList) {
+	for _, name := range []struct{ flag, value string }{{"service", o.Service}, {"namespace", o.Namespace}} {
+		if name.value == "" {
+			continue
+		}
+		for _, problem := range validation.IsDNS1123Label(name.value) {
+			errs = append(errs, field.Invalid(field.NewPath(name.flag), name.value, problem))
+		}
+	}
+	if _, port, err := net.SplitHostPort(o.AdminBind); err != nil || port == "" {
+		errs = append(errs, field.Invalid(field.NewPath("admin-bind"), o.AdminBind, "must be HOST:PORT, like :15020"))
+	}
+	if o.AccessLog != "" {
+		errs = append(errs, options.OneOf("access-log", o.AccessLog, "json", "common")...)
+	}
+	return errs
+}
