@@ -10,21 +10,20 @@ package dataplane
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	kjson "sigs.k8s.io/json"
 
+	"github.com/mirrorgate/mirrorgate/internal/feed"
 	"github.com/mirrorgate/mirrorgate/internal/grant"
 	routes "github.com/mirrorgate/mirrorgate/internal/route"
 )
-
-type rawJSON = json.RawMessage
 
 // Kind is a kind of object that the Index models.
 type Kind uint8
@@ -142,28 +141,17 @@ func (x *Index) Delete(kind Kind, namespace, name string) {
 
 // Replace makes objs all the objects of a kind, as a list does.
 func (x *Index) Replace(kind Kind, objs ...any) error {
-	var events []event
-	keep := map[Name]bool{}
+	var items []*feed.Item
 	for _, obj := range objs {
 		e, err := read(obj)
 		if err != nil {
 			return err
 		}
 		if e.put != nil && e.kind == kind {
-			events = append(events, e)
-			keep[e.name] = true
+			items = append(items, &feed.Item{ObjectMeta: metav1.ObjectMeta{Namespace: e.name.Namespace, Name: e.name.Name}, Record: e})
 		}
 	}
-	x.update(func(c *changes) {
-		for _, name := range x.names(kind) {
-			if !keep[name] {
-				x.remove(kind, name, c)
-			}
-		}
-		for _, e := range events {
-			e.put(x, c)
-		}
-	})
+	x.sink(kind, "").Replace(items)
 	return nil
 }
 
@@ -235,8 +223,6 @@ func (x *Index) foreignOf(parent Name) []string {
 }
 
 func compareNames(a, b Name) int { return strings.Compare(a.String(), b.String()) }
-
-func keys[K comparable, V any](m map[K]V) func(func(K) bool) { return maps.Keys(m) }
 
 // event is an object that has been read, with the function that puts it into an Index.
 type event struct {

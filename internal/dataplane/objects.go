@@ -205,7 +205,7 @@ func endpoints(from []*slice, families []corev1.IPFamily, port string) []spec.En
 	}
 	least := max(best, terminating)
 	out := make([]spec.Endpoint, 0, len(found))
-	for _, at := range slices.SortedFunc(keys(found), netip.AddrPort.Compare) {
+	for _, at := range slices.SortedFunc(maps.Keys(found), netip.AddrPort.Compare) {
 		e := spec.Endpoint{Address: at.String()}
 		if found[at] < least {
 			e.Ready = &never

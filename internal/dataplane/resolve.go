@@ -4,6 +4,7 @@ package dataplane
 // route is resolved again when an object changes that it names, but not when endpoints do.
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -263,7 +264,7 @@ func resolvedRefs(faults []fault) metav1.Condition {
 // knows the conditions before.
 type ParentStatus struct {
 	// ParentRef is the JSON of the route's parentRef, unchanged.
-	ParentRef      rawJSON            `json:"parentRef"`
+	ParentRef      json.RawMessage    `json:"parentRef"`
 	ControllerName string             `json:"controllerName"`
 	Conditions     []metav1.Condition `json:"conditions"`
 }
