@@ -5,6 +5,7 @@ package route
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"runtime"
 	"syscall"
 	"testing"
@@ -138,7 +139,8 @@ func TestTimeIsLinearInTheSizeOfARoute(t *testing.T) {
 	}
 }
 
-// cpu returns the CPU time that the process uses while do runs.
+// cpu returns the CPU time that the process uses while do runs: the least of three runs, since a loaded machine adds to
+// all but the luckiest.
 func cpu(t *testing.T, do func()) time.Duration {
 	t.Helper()
 	used := func() time.Duration {
@@ -146,8 +148,12 @@ func cpu(t *testing.T, do func()) time.Duration {
 		require.NoError(t, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
 		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 	}
-	runtime.GC()
-	before := used()
-	do()
-	return used() - before
+	least := time.Duration(math.MaxInt64)
+	for range 3 {
+		runtime.GC()
+		before := used()
+		do()
+		least = min(least, used()-before)
+	}
+	return least
 }

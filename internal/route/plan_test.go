@@ -111,7 +111,7 @@ spec:
     - {destination: {host: v3}}
 `
 
-// The ids are part of what is stored: a new release must find them again.
+// The ids are part of the stored route: a new release must find them again.
 func TestIDsAreStable(t *testing.T) {
 	ids := func(text string) (ids []string) {
 		for _, m := range decode(t, fromYAML(t, text), nil).Every {

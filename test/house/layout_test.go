@@ -16,12 +16,14 @@ func rows(t *testing.T) map[string]bool {
 	t.Helper()
 	folders := map[string]bool{}
 	for _, row := range table(t, "CONTRIBUTING.md") {
-		name := quoted.FindStringSubmatch(row[0])
-		require.NotNil(t, name, "a row of CONTRIBUTING.md's layout table names no folder: %v", row)
-		require.False(t, folders[name[1]], "%s has two rows", name[1])
+		names := quoted.FindAllStringSubmatch(row[0], -1)
+		require.NotEmpty(t, names, "a row of CONTRIBUTING.md's layout table names no folder: %v", row)
 		require.Greater(t, len(row), 1)
-		require.NotEmpty(t, row[1], "nothing is said about %s", name[1])
-		folders[name[1]] = true
+		require.NotEmpty(t, row[1], "the row of %s describes nothing", row[0])
+		for _, name := range names {
+			require.False(t, folders[name[1]], "%s has two rows", name[1])
+			folders[name[1]] = true
+		}
 	}
 	return folders
 }
