@@ -136,7 +136,7 @@ func (c *Controller) Start(ctx context.Context) error {
 		cancel()
 		informers.Wait()
 		for _, s := range r.states {
-			s.watches.end()
+			s.watches.keep(ctx, nil)
 			c.opts.Metrics.count(s.namespace, nil)
 		}
 	}()

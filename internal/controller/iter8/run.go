@@ -32,18 +32,20 @@ type run struct {
 	// complete is set once every document was served.
 	complete atomic.Bool
 
+	// managed are the uids of the routes that follow a document, by route.Key.
+	managed sync.Map
+
 	mu sync.Mutex
 	// unserved are the namespaces of the start that were not served yet.
 	unserved map[string]bool
 	states   map[string]*namespaceState
-	managed  map[route.Key]types.UID
 }
 
 // newRun returns a run that watches no ConfigMaps yet.
 func newRun(ctx context.Context, c *Controller) *run {
 	return &run{
 		Controller: c, ctx: ctx, kinds: newKinds(memory.NewMemCacheClient(c.clientset.Discovery())),
-		states: map[string]*namespaceState{}, managed: map[route.Key]types.UID{},
+		states: map[string]*namespaceState{},
 	}
 }
 
@@ -146,22 +148,6 @@ func (r *run) documents(namespace string) []*corev1.ConfigMap {
 
 // manages reports whether the route with a uid follows a document.
 func (r *run) manages(key route.Key, uid types.UID) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	have, ok := r.managed[key]
+	have, ok := r.managed.Load(key)
 	return ok && have == uid
-}
-
-// manage notes that the route with a uid follows a document.
-func (r *run) manage(key route.Key, uid types.UID) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.managed[key] = uid
-}
-
-// unmanage notes that a route follows no document.
-func (r *run) unmanage(key route.Key) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.managed, key)
 }
