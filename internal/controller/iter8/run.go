@@ -35,18 +35,18 @@ type run struct {
 	// managed are the uids of the routes that follow a document, by route.Key.
 	managed sync.Map
 
+	// states are the *namespaceState of the namespaces with documents, by name. Only the worker that reconciles a
+	// namespace reads and replaces its state.
+	states sync.Map
+
 	mu sync.Mutex
 	// unserved are the namespaces of the start that were not served yet.
 	unserved map[string]bool
-	states   map[string]*namespaceState
 }
 
 // newRun returns a run that watches no ConfigMaps yet.
 func newRun(ctx context.Context, c *Controller) *run {
-	return &run{
-		Controller: c, ctx: ctx, kinds: newKinds(memory.NewMemCacheClient(c.clientset.Discovery())),
-		states: map[string]*namespaceState{},
-	}
+	return &run{Controller: c, ctx: ctx, kinds: newKinds(memory.NewMemCacheClient(c.clientset.Discovery()))}
 }
 
 // watchConfigMaps watches the ConfigMaps with a label, and keeps those parts of them that are read.
@@ -111,24 +111,14 @@ func (r *run) names() []string {
 
 // state returns the state of a namespace, a new one if there was none.
 func (r *run) state(namespace string) *namespaceState {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s := r.states[namespace]
-	if s == nil {
-		s = newNamespaceState(r, namespace)
-		r.states[namespace] = s
-	}
-	return s
+	s, _ := r.states.LoadOrStore(namespace, newNamespaceState(r, namespace))
+	return s.(*namespaceState)
 }
 
 // drop removes the state of a namespace that has no document any more.
 func (r *run) drop(namespace string) {
-	r.mu.Lock()
-	s := r.states[namespace]
-	delete(r.states, namespace)
-	r.mu.Unlock()
-	if s != nil {
-		s.end()
+	if s, ok := r.states.LoadAndDelete(namespace); ok {
+		s.(*namespaceState).end()
 	}
 }
 
