@@ -3,6 +3,7 @@ package intercept
 // The author's selector, read from a stored one: the only parser of wellknown.SelectorAnnotation.
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -36,14 +37,8 @@ func Stored(s *Service) map[string]string {
 // is that of the object, or where a write stripped it that of the stored object (old, may be nil), or
 // the origin's selector (may be nil). It fails if the selector has a sentinel that none of them knows.
 func Original(s, old *Service, origin map[string]string) (map[string]string, error) {
-	r := recorded(s, old)
+	r := cmp.Or(recorded(s), recorded(old), &record{origin, Sentinels(s.Name, origin)})
 	sentinel := wellknown.Sentinel(s.Name)
-	if r == nil && origin != nil {
-		r = &record{origin, Sentinels(s.Name, origin)}
-	}
-	if r == nil {
-		r = &record{}
-	}
 	if len(r.Written) > 0 && maps.Equal(s.Selector, r.Written) {
 		return r.Original, nil
 	}
@@ -52,17 +47,15 @@ func Original(s, old *Service, origin map[string]string) (map[string]string, err
 		before, known := r.Original[key]
 		written, wrote := r.Written[key]
 		switch {
-		case value == sentinel && known:
+		case value != sentinel && (!wrote || value != written):
+			original[key] = value
+			continue
+		case known:
 			original[key] = before
 		case value == sentinel:
 			return nil, errLost
-		case wrote && value == written && known:
-			original[key] = before
-		case wrote && value == written:
-			// Only the primary has this key.
 		default:
-			original[key] = value
-			continue
+			// Only the primary has this key.
 		}
 		partial = partial || before != value
 	}
@@ -77,15 +70,12 @@ func Original(s, old *Service, origin map[string]string) (map[string]string, err
 	return original, nil
 }
 
-// recorded returns the record that counts, nil if there is none.
-func recorded(s, old *Service) *record {
-	if r := parse(s.Annotations[wellknown.SelectorAnnotation]); r != nil {
-		return r
+// recorded returns the record of a Service, nil if there is none, or no Service.
+func recorded(s *Service) *record {
+	if s == nil {
+		return nil
 	}
-	if old != nil {
-		return parse(old.Annotations[wellknown.SelectorAnnotation])
-	}
-	return nil
+	return parse(s.Annotations[wellknown.SelectorAnnotation])
 }
 
 // parse reads a record. A record that mirrorgate cannot have written is ignored, so that a forged one cannot

@@ -137,14 +137,19 @@ func shorten(text string) string {
 	return text
 }
 
-// node is a value of a document with its path; errors about it are added to errs.
+// node is a value of a document with its path; errors about it are added to errs. The zero node is a field that is
+// missing: it has no value, and adds no error.
 type node struct {
 	path  *field.Path
 	value any
 	errs  *field.ErrorList
 }
 
-func (n node) add(err *field.Error) { *n.errs = append(*n.errs, err) }
+func (n node) add(err *field.Error) {
+	if n.errs != nil {
+		*n.errs = append(*n.errs, err)
+	}
+}
 
 func (n node) invalid(why string) {
 	value := n.value
@@ -179,19 +184,21 @@ func (n node) object(known ...string) map[string]node {
 	return fields
 }
 
-// need returns a field. If it is missing, it adds an error with a description, and ok is false.
-func (n node) need(fields map[string]node, name, description string) (child node, ok bool) {
-	child, ok = optional(fields, name)
-	if !ok && fields != nil { // without fields there is an error already
+// need returns a field. If it is missing, it adds an error with a description.
+func (n node) need(fields map[string]node, name, description string) node {
+	child := optional(fields, name)
+	if child.value == nil && fields != nil { // without fields there is an error already
 		n.add(field.Required(n.path.Child(name), description))
 	}
-	return child, ok
+	return child
 }
 
-// optional returns a field; ok is false if it is missing or null.
-func optional(fields map[string]node, name string) (child node, ok bool) {
-	child, ok = fields[name]
-	return child, ok && child.value != nil
+// optional returns a field, the zero node if it is missing or null.
+func optional(fields map[string]node, name string) node {
+	if fields[name].value == nil {
+		return node{}
+	}
+	return fields[name]
 }
 
 // list returns the elements of a list of 1 to maxEntries; for any other value it adds an error and returns nil.

@@ -4,12 +4,13 @@ package iter8
 // depend.
 
 import (
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"strconv"
 
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	kjson "sigs.k8s.io/json"
 
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
@@ -23,8 +24,8 @@ type Policy struct {
 	Owner string
 	// Variant is the number, from 1, of the variant on which the mirrors depend.
 	Variant int
-	// Values is the spec of the route with all of its mirrors.
-	Values map[string]any
+	// values is the spec of the route with all of its mirrors, as JSON.
+	values []byte
 }
 
 var (
@@ -35,38 +36,26 @@ var (
 func readPolicy(spec node) *Policy {
 	p := &Policy{}
 	fields := spec.object("trigger", "repo", "chart", "version", "values")
-	if trigger, ok := spec.need(fields, "trigger", "names the subject of the route, and the variant on which it depends"); ok {
-		readTrigger(trigger, p)
-	}
+	readTrigger(spec.need(fields, "trigger", "names the subject of the route, and the variant on which it depends"), p)
 	if repo, ok := fields["repo"]; ok { // it is checked but never contacted, since the chart is built in
 		repo.text()
 	}
-	if n, ok := spec.need(fields, "chart", `must be "`+chart+`"`); ok {
-		if name := n.text(); name != "" && name != chart {
-			n.add(field.NotSupported(n.path, name, []string{chart}))
-		}
+	n := spec.need(fields, "chart", `must be "`+chart+`"`)
+	if name := n.text(); name != "" && name != chart {
+		n.add(field.NotSupported(n.path, name, []string{chart}))
 	}
-	if version, ok := spec.need(fields, "version", "must be 0.14.x, or a release of 0.14"); ok {
-		// YAML reads 0.14 as a number.
-		if !versions.MatchString(fmt.Sprint(version.value)) {
-			version.invalid("must be 0.14.x, or a release of 0.14: chart " + chart + " is built in as of that version")
-		}
+	version := spec.need(fields, "version", "must be 0.14.x, or a release of 0.14")
+	if !versions.MatchString(fmt.Sprint(version.value)) { // YAML reads 0.14 as a number
+		version.invalid("must be 0.14.x, or a release of 0.14: chart " + chart + " is built in as of that version")
 	}
-	if values, ok := spec.need(fields, "values", "the spec of the route: parentRefs, hostnames, rules"); ok {
-		p.Values = readValues(values)
-	}
+	p.values = readValues(spec.need(fields, "values", "the spec of the route: parentRefs, hostnames, rules"))
 	return p
 }
 
 func readTrigger(trigger node, p *Policy) {
 	fields := trigger.object("owner", "update")
-	if owner, ok := trigger.need(fields, "owner", "names the subject, and the route"); ok {
-		p.Owner = owner.name()
-	}
-	update, ok := trigger.need(fields, "update", "names the variant on which mirrors depend: variant/2")
-	if !ok {
-		return
-	}
+	p.Owner = trigger.need(fields, "owner", "names the subject, and the route").name()
+	update := trigger.need(fields, "update", "names the variant on which mirrors depend: variant/2")
 	text := update.text()
 	if match := updates.FindStringSubmatch(text); match != nil {
 		p.Variant, _ = strconv.Atoi(match[1])
@@ -75,35 +64,26 @@ func readTrigger(trigger node, p *Policy) {
 	}
 }
 
-// readValues checks the fields that WithoutMirrors edits, and leaves all others to the API server.
-func readValues(values node) map[string]any {
+// readValues returns the JSON of the values. It checks the fields that WithoutMirrors edits, and leaves all others to
+// the API server.
+func readValues(values node) []byte {
 	fields := values.object()
-	rules, ok := values.need(fields, "rules", "the rules of the route; one without backendRefs answers no request")
-	if !ok {
-		return nil
-	}
+	rules := values.need(fields, "rules", "the rules of the route; one without backendRefs answers no request")
 	for _, rule := range rules.list() {
 		readFilters(rule.object())
 	}
-	spec, _ := values.value.(map[string]any)
-	return spec
+	raw, _ := json.Marshal(values.value) // it was read from JSON
+	return raw
 }
 
 func readFilters(rule map[string]node) {
-	if filters, ok := optional(rule, "filters"); ok {
-		for _, filter := range filters.list() {
-			fields := filter.object()
-			if kind, ok := filter.need(fields, "type", "names the filter: RequestMirror"); ok {
-				kind.text()
-			}
-		}
+	for _, filter := range optional(rule, "filters").list() {
+		filter.need(filter.object(), "type", "names the filter: RequestMirror").text()
 	}
-	if backends, ok := optional(rule, "backendRefs"); ok {
-		for _, backend := range backends.list() {
-			fields := backend.object()
-			delete(fields, "backendRefs")
-			readFilters(fields)
-		}
+	for _, backend := range optional(rule, "backendRefs").list() {
+		fields := backend.object()
+		delete(fields, "backendRefs")
+		readFilters(fields)
 	}
 }
 
@@ -112,7 +92,8 @@ func readFilters(rule map[string]node) {
 // A parent of kind Service without a group gets the group of Services, as the tutorial means it: with the API's
 // default, gateway.networking.k8s.io, no such kind exists, and no data plane would serve the route.
 func (p *Policy) Route(namespace string) map[string]any {
-	spec := runtime.DeepCopyJSON(p.Values)
+	var spec map[string]any
+	_ = kjson.UnmarshalCaseSensitivePreserveInts(p.values, &spec)
 	for _, parent := range objects(spec["parentRefs"]) {
 		if _, ok := parent["group"]; !ok && parent["kind"] == "Service" {
 			parent["group"] = ""

@@ -54,15 +54,10 @@ var types = map[string]route.Kind{
 func readRoutemap(spec node, from Source) *Routemap {
 	m := &Routemap{Namespace: from.Namespace, Name: from.Name}
 	fields := spec.object("versions", "routingTemplates")
-	if versions, ok := spec.need(fields, "versions", "the versions of the app, the primary first"); ok {
-		for _, v := range versions.list() {
-			m.Versions = append(m.Versions, readVersion(v, from.Namespace))
-		}
+	for _, v := range spec.need(fields, "versions", "the versions of the app, the primary first").list() {
+		m.Versions = append(m.Versions, readVersion(v, from.Namespace))
 	}
-	templates, ok := spec.need(fields, "routingTemplates", "the routes, by a name for each")
-	if !ok {
-		return m
-	}
+	templates := spec.need(fields, "routingTemplates", "the routes, by a name for each")
 	texts := templates.object()
 	if len(texts) > maxTemplates {
 		templates.add(field.TooMany(templates.path, len(texts), maxTemplates))
@@ -79,30 +74,22 @@ func readRoutemap(spec node, from Source) *Routemap {
 func readVersion(n node, namespace string) Version {
 	v := Version{Weight: 1}
 	fields := n.object("weight", "resources", "signature")
-	if weight, ok := optional(fields, "weight"); ok {
-		if w, ok := weight.value.(int64); ok && w >= 0 && w <= math.MaxUint32 {
-			v.Weight = uint32(w)
-		} else {
-			weight.invalid("must be a whole number from 0")
-		}
+	weight := optional(fields, "weight")
+	if w, ok := weight.value.(int64); ok && w >= 0 && w <= math.MaxUint32 {
+		v.Weight = uint32(w)
+	} else {
+		weight.invalid("must be a whole number from 0")
 	}
-	resources, ok := optional(fields, "resources")
-	if !ok {
-		return v // it is always ready
-	}
-	for _, r := range resources.list() {
+	for _, r := range optional(fields, "resources").list() { // a version without any is always ready
 		fields := r.object("gvrShort", "name", "namespace")
-		var res Resource
-		if kind, ok := r.need(fields, "gvrShort", "names the resource: svc"); ok {
-			res.Type = kind.resourceType()
-		}
-		if name, ok := r.need(fields, "name", "names the object"); ok {
-			res.Name, res.Path = name.name(), r.path.String()
-		}
-		if in, ok := optional(fields, "namespace"); ok && in.value != namespace {
+		v.Resources = append(v.Resources, Resource{
+			Type: r.need(fields, "gvrShort", "names the resource: svc").resourceType(),
+			Name: r.need(fields, "name", "names the object").name(),
+			Path: r.path.String(),
+		})
+		if in := optional(fields, "namespace"); in.value != namespace {
 			in.invalid(fmt.Sprintf("must be %q, the namespace of the routemap", namespace))
 		}
-		v.Resources = append(v.Resources, res)
 	}
 	return v
 }
@@ -110,18 +97,17 @@ func readVersion(n node, namespace string) Version {
 func readTemplate(name string, n node) Template {
 	t := Template{Name: name, path: n.path.Child("template")}
 	fields := n.object("gvrShort", "template")
-	if kind, ok := n.need(fields, "gvrShort", "names what the template makes: vs or httproute"); ok {
-		text := kind.text()
-		if t.Kind, ok = types[text]; !ok && text != "" {
-			kind.add(field.NotSupported(kind.path, text, []string{"vs", "httproute"}))
-		}
+	kind := n.need(fields, "gvrShort", "names what the template makes: vs or httproute")
+	short := kind.text()
+	t.Kind = types[short]
+	if t.Kind == "" && short != "" {
+		kind.add(field.NotSupported(kind.path, short, []string{"vs", "httproute"}))
 	}
-	if text, ok := n.need(fields, "template", "the text of the route"); ok {
-		if source := text.text(); source != "" {
-			var err error
-			if t.text, err = compile(name, source); err != nil {
-				text.invalid(err.Error())
-			}
+	text := n.need(fields, "template", "the text of the route")
+	if source := text.text(); source != "" {
+		var err error
+		if t.text, err = compile(name, source); err != nil {
+			text.invalid(err.Error())
 		}
 	}
 	return t

@@ -29,19 +29,13 @@ func readSubject(spec node, from Source) *Subject {
 		spec.add(field.Invalid(field.NewPath("metadata", "labels").Key(ComponentLabel), s.Owner, "names the subject, and the route: "+msgs[0]))
 	}
 	fields := spec.object("gvrs", "variants")
-	var types []node
-	if gvrs, ok := spec.need(fields, "gvrs", "the resources that a variant consists of: [svc, deploy]"); ok {
-		types = gvrs.list()
-	}
-	variants, ok := spec.need(fields, "variants", "the names of each variant's resources: [[httpbin-v1, httpbin-v1]]")
-	if !ok {
-		return s
-	}
+	types := spec.need(fields, "gvrs", "the resources that a variant consists of: [svc, deploy]").list()
+	variants := spec.need(fields, "variants", "the names of each variant's resources: [[httpbin-v1, httpbin-v1]]").list()
 	kinds := make([]string, len(types))
 	for i, n := range types {
 		kinds[i] = n.resourceType()
 	}
-	for _, variant := range variants.list() {
+	for _, variant := range variants {
 		names := variant.list()
 		if len(names) > 0 && len(types) > 0 && len(names) != len(types) {
 			variant.invalid(fmt.Sprintf("must have %d names, one for each of spec.gvrs", len(types)))

@@ -291,7 +291,7 @@ func TestUnknownRegistrationKeepsTheLastAnswer(t *testing.T) {
 	_, err = w.reconcile()
 	require.ErrorContains(t, err, "timeout", "a new leader waits for the first answer")
 	require.Equal(t, sentinel, w.stored.Spec.Selector)
-	w.controller.registration.checked = time.Now().Add(-time.Hour)
+	w.controller.registration.last.Store(&answer{true, time.Now().Add(-time.Hour)})
 	_, err = w.controller.Reconcile(t.Context(), httpbin)
 	require.NoError(t, err, "the last answer holds")
 	require.Equal(t, sentinel, w.stored.Spec.Selector)

@@ -237,7 +237,7 @@ func (w *world) admit(ctx context.Context, o *corev1.Service, old []byte) {
 // reconcile reconciles the Service once.
 func (w *world) reconcile() (reconcile.Result, error) {
 	w.t.Helper()
-	w.controller.registration.checked = time.Time{}
+	w.controller.registration.forget()
 	return w.controller.Reconcile(w.t.Context(), httpbin)
 }
 

@@ -5,7 +5,7 @@ package intercept
 import (
 	"context"
 	"fmt"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -20,18 +20,20 @@ type registration struct {
 	registered func(context.Context) (bool, error)
 	log        logr.Logger
 
-	mu                sync.Mutex
+	last atomic.Pointer[answer] // nil before the first one
+}
+
+// answer is the API server's at a time.
+type answer struct {
 	webhookRegistered bool
-	checked           time.Time // zero before the first answer
+	at                time.Time
 }
 
 // watch calls changed whenever the webhook is registered or removed, until ctx ends.
 func (r *registration) watch(ctx context.Context, changed func()) {
 	wait.UntilWithContext(ctx, func(ctx context.Context) {
-		r.mu.Lock()
-		before := r.webhookRegistered
-		r.mu.Unlock()
-		if after, err := r.check(ctx, 0); err == nil && after != before {
+		before := r.last.Load()
+		if after, err := r.check(ctx, 0); err == nil && after != (before != nil && before.webhookRegistered) {
 			changed()
 		}
 	}, registeredPoll)
@@ -41,31 +43,22 @@ func (r *registration) watch(ctx context.Context, changed func()) {
 // than maxAge. Without an answer the last one holds; if there never was one, check fails, since a false
 // would lead every Service past its proxies.
 func (r *registration) check(ctx context.Context, maxAge time.Duration) (bool, error) {
-	r.mu.Lock()
-	last, fresh := r.webhookRegistered, time.Since(r.checked) < maxAge
-	r.mu.Unlock()
-	if fresh {
-		return last, nil
+	last := r.last.Load()
+	if last != nil && time.Since(last.at) < maxAge {
+		return last.webhookRegistered, nil
 	}
-	answer, err := r.registered(ctx)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err != nil {
-		if r.checked.IsZero() {
-			return false, fmt.Errorf("read the registration of the webhook of Services: %w", err)
-		}
-		return r.webhookRegistered, nil
+	webhookRegistered, err := r.registered(ctx)
+	switch {
+	case err != nil && last == nil:
+		return false, fmt.Errorf("read the registration of the webhook of Services: %w", err)
+	case err != nil:
+		return last.webhookRegistered, nil
+	case last == nil || last.webhookRegistered != webhookRegistered:
+		r.log.Info("Webhook of Services", "registered", webhookRegistered)
 	}
-	if r.webhookRegistered != answer || r.checked.IsZero() {
-		r.log.Info("Webhook of Services", "registered", answer)
-	}
-	r.webhookRegistered, r.checked = answer, time.Now()
-	return answer, nil
+	r.last.Store(&answer{webhookRegistered, time.Now()})
+	return webhookRegistered, nil
 }
 
 // forget makes the next check ask the API server, and fail without an answer.
-func (r *registration) forget() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.checked = time.Time{}
-}
+func (r *registration) forget() { r.last.Store(nil) }

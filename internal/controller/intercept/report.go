@@ -18,9 +18,7 @@ import (
 type Metrics struct {
 	touches *prometheus.CounterVec
 	modes   *prometheus.GaugeVec
-
-	mu     sync.Mutex
-	byName map[Name]interception.Mode
+	byName  sync.Map // the modes that are counted, by Name
 }
 
 // NewMetrics registers the controller's metrics; a nil registerer exposes them nowhere.
@@ -35,7 +33,6 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "mirrorgate_services",
 			Help: "Services that ask for proxies, by where they lead (bypass, proxied); reported by the leader.",
 		}, []string{"mode"}),
-		byName: map[Name]interception.Mode{},
 	}
 	for _, result := range []string{"carried", "written", "not_carried", "conflict", "gone", "refused", "error"} {
 		m.touches.WithLabelValues(result)
@@ -44,24 +41,19 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-// setMode counts a Service under the mode that it is in now.
+// setMode counts a Service under the mode that it is in now. It is called by one worker at a time for each Service.
 func (m *Metrics) setMode(name Name, mode interception.Mode) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if before := m.byName[name]; before != "" {
-		m.modes.WithLabelValues(string(before)).Dec()
-		delete(m.byName, name)
+	if before, ok := m.byName.LoadAndDelete(name); ok {
+		m.modes.WithLabelValues(string(before.(interception.Mode))).Dec()
 	}
 	if mode == interception.Bypass || mode == interception.Proxied {
-		m.byName[name] = mode
+		m.byName.Store(name, mode)
 		m.modes.WithLabelValues(string(mode)).Inc()
 	}
 }
 
 func (m *Metrics) forget() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	clear(m.byName)
+	m.byName.Clear()
 	for _, mode := range []interception.Mode{interception.Bypass, interception.Proxied} {
 		m.modes.WithLabelValues(string(mode)).Set(0)
 	}
@@ -92,8 +84,7 @@ func (c *Controller) warn(o *corev1.Service, reason, format string, args ...any)
 // warnIfRefused reports why a Service that asks for proxies gets none.
 func (c *Controller) warnIfRefused(o *corev1.Service) {
 	parent := c.state.Parent(nameOf(o))
-	label := o.Labels[wellknown.Label]
-	if asks := label == wellknown.Enabled || label == "" && parent.Namespace; asks && parent.Named && parent.Refused != "" {
+	if interception.Enabled(o.Labels[wellknown.Label], parent.Namespace) && parent.Named && parent.Refused != "" {
 		c.warn(o, "ProxyRefused", "no proxy can stand in front of it: %s", parent.Refused)
 	}
 }

@@ -132,7 +132,7 @@ func (s *namespaceState) bring(ctx context.Context, d *desired) {
 	at.hash = sha256.Sum256(d.body(""))
 	if a.failed == nil && a.hash == at.hash && at.stored != nil && at.stored.UID == a.uid && at.stored.Generation <= a.generation {
 		s.held[key] = true
-		s.run.manage(key, a.uid)
+		s.run.managed.Store(key, a.uid)
 		return
 	}
 	if at.repeats(a.failed) && time.Now().Before(a.failed.retry) {
@@ -171,7 +171,7 @@ func (s *namespaceState) record(d *desired, a *applied, f *failure, at attempt) 
 	if f == nil {
 		s.announce(d, a, &at)
 		a.hash, a.out, a.failed = at.hash, at.out.paths, nil
-		s.run.manage(at.key, a.uid)
+		s.run.managed.Store(at.key, a.uid)
 		s.run.opts.Metrics.applies.WithLabelValues("applied").Inc()
 		d.reported.Forget("RouteTaken", "RouteConflict", "RouteRefused", "RouteDelayed")
 		return
@@ -189,7 +189,7 @@ func (s *namespaceState) record(d *desired, a *applied, f *failure, at attempt) 
 	s.recheckIn(delay)
 	s.run.opts.Metrics.applies.WithLabelValues(f.result).Inc()
 	if f.result != transientError && f.result != taken { // another document manages a route that is taken
-		s.run.unmanage(at.key)
+		s.run.managed.Delete(at.key)
 	}
 	s.run.opts.Log.V(1).Info("A route is not applied", "route", at.key.String(), "document", d.cm.Name, "why", f.note, "retry", delay.String())
 	if !f.transient || at.failures == delayed {

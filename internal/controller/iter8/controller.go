@@ -45,8 +45,6 @@ type Options struct {
 	Grace time.Duration
 	// HasSynced reports whether the index is complete; nil means that it always is.
 	HasSynced func() bool
-	// Workers is the number of namespaces that are reconciled at the same time; 0 means 4.
-	Workers int
 	// Recorder receives the Events for the authors of the documents; nil means none.
 	Recorder k8sevents.EventRecorder
 	// Metrics may be nil.
@@ -55,6 +53,8 @@ type Options struct {
 }
 
 const (
+	// workers is the number of namespaces that are reconciled at the same time.
+	workers = 4
 	// slowRetry is the time after which an attempt is repeated that failed for a reason which somebody has to
 	// mend first. A change of an object that it concerns comes earlier.
 	slowRetry = 30 * time.Second
@@ -77,9 +77,6 @@ type Controller struct {
 
 // New returns a Controller for an API server.
 func New(config *rest.Config, index Index, opts Options) (*Controller, error) {
-	if opts.Workers == 0 {
-		opts.Workers = 4
-	}
 	if opts.Metrics == nil {
 		opts.Metrics = NewMetrics(nil)
 	}
@@ -100,7 +97,7 @@ func New(config *rest.Config, index Index, opts Options) (*Controller, error) {
 	}
 	c.loop = loop.New("mirrorgate-iter8", c, loop.Options[string]{
 		Keys:      func() iter.Seq[string] { return slices.Values(c.run.Load().names()) },
-		HasSynced: opts.HasSynced, Workers: opts.Workers, Log: opts.Log, LogKey: "namespace",
+		HasSynced: opts.HasSynced, Workers: workers, Log: opts.Log, LogKey: "namespace",
 	})
 	// An event about a mirror in the spec comes by its route, one about a mirror that is left out by its Service.
 	index.Subscribe(func(keys []route.Key) {
@@ -135,9 +132,9 @@ func (c *Controller) Start(ctx context.Context) error {
 		c.run.Store(nil)
 		cancel()
 		informers.Wait()
-		for _, s := range r.states {
-			s.watches.end()
-			c.opts.Metrics.count(s.namespace, nil)
+		for namespace, s := range r.states.Range {
+			s.(*namespaceState).watches.keep(ctx, nil)
+			c.opts.Metrics.count(namespace.(string), nil)
 		}
 	}()
 	for _, selector := range []string{documents.ManagedByLabel + "=" + documents.ManagedBy, documents.KindLabel + "=" + documents.KindRoutemap} {

@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
@@ -31,7 +32,7 @@ func TestManagesOnlyRoutesOfConfigMaps(t *testing.T) {
 	require.True(t, c.Manages(doc))
 	s.run.complete.Store(true)
 	require.False(t, c.Manages(doc))
-	s.run.manage(doc.Key, "r")
+	s.run.managed.Store(doc.Key, types.UID("r"))
 	require.True(t, c.Manages(doc))
 	owned.SetUID("another")
 	require.False(t, c.Manages(decode(owned)))

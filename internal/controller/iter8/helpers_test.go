@@ -44,7 +44,7 @@ func newTestState(t *testing.T, index Index, cfg policy.Config) (*namespaceState
 	t.Helper()
 	recorder := k8sevents.NewFakeRecorder(20)
 	c := &Controller{index: index, events: events.NewReporter(recorder, "Route"), opts: Options{Policy: cfg, Grace: 10 * time.Second, Metrics: NewMetrics(nil), Log: logr.Discard()}}
-	tm := &run{Controller: c, managed: map[route.Key]types.UID{}, states: map[string]*namespaceState{}}
+	tm := &run{Controller: c}
 	return newNamespaceState(tm, "shop"), recorder
 }
 

@@ -83,7 +83,7 @@ func (s *namespaceState) reconcile(ctx context.Context, configmaps []*corev1.Con
 // unmanage gives a route up, unless another document has it.
 func (s *namespaceState) unmanage(key route.Key) {
 	if !s.held[key] {
-		s.run.unmanage(key)
+		s.run.managed.Delete(key)
 	}
 }
 
@@ -104,7 +104,7 @@ func (s *namespaceState) prune() {
 
 // end gives up all routes, since the namespace has no documents any more.
 func (s *namespaceState) end() {
-	s.watches.end()
+	s.watches.keep(s.run.ctx, nil)
 	s.claimed, s.held = nil, nil
 	s.prune()
 	s.run.opts.Metrics.count(s.namespace, nil)

@@ -40,7 +40,7 @@ func BenchmarkNamespace(b *testing.B) {
 			services, deployments := schema.GroupVersionResource{Version: "v1", Resource: "services"}, schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
 			httproutes := gvrOf(route.HTTPRoute)
 			k := &kinds{found: map[string]schema.GroupVersionResource{"svc": services, "deploy": deployments, "httproutes.v1." + route.GatewayGroup: httproutes}}
-			s := newNamespaceState(&run{Controller: c, kinds: k, managed: map[route.Key]types.UID{}, states: map[string]*namespaceState{}}, "shop")
+			s := newNamespaceState(&run{Controller: c, kinds: k}, "shop")
 			docs := policies(n)
 			var there, routes []*watched
 			for i := range n {

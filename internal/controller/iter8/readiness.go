@@ -126,14 +126,10 @@ func (s *namespaceState) annotatedWeight(resources []documents.Resource, kinds [
 		return nil, nil
 	}
 	o := s.watches.get(kinds[0], resources[0].Name)
-	if o == nil {
+	if o == nil || o.Annotations == nil { // no other annotation is kept
 		return nil, nil
 	}
-	text, ok := o.Annotations[documents.WeightAnnotation]
-	if !ok {
-		return nil, nil
-	}
-	w, err := documents.ParseWeight(text)
+	w, err := documents.ParseWeight(o.Annotations[documents.WeightAnnotation])
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", resources[0], err)
 	}

@@ -32,19 +32,21 @@ type run struct {
 	// complete is set once every document was served.
 	complete atomic.Bool
 
+	// managed are the uids of the routes that follow a document, by route.Key.
+	managed sync.Map
+
+	// states are the *namespaceState of the namespaces with documents, by name. Only the worker that reconciles a
+	// namespace reads and replaces its state.
+	states sync.Map
+
 	mu sync.Mutex
 	// unserved are the namespaces of the start that were not served yet.
 	unserved map[string]bool
-	states   map[string]*namespaceState
-	managed  map[route.Key]types.UID
 }
 
 // newRun returns a run that watches no ConfigMaps yet.
 func newRun(ctx context.Context, c *Controller) *run {
-	return &run{
-		Controller: c, ctx: ctx, kinds: newKinds(memory.NewMemCacheClient(c.clientset.Discovery())),
-		states: map[string]*namespaceState{}, managed: map[route.Key]types.UID{},
-	}
+	return &run{Controller: c, ctx: ctx, kinds: newKinds(memory.NewMemCacheClient(c.clientset.Discovery()))}
 }
 
 // watchConfigMaps watches the ConfigMaps with a label, and keeps those parts of them that are read.
@@ -109,24 +111,14 @@ func (r *run) names() []string {
 
 // state returns the state of a namespace, a new one if there was none.
 func (r *run) state(namespace string) *namespaceState {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s := r.states[namespace]
-	if s == nil {
-		s = newNamespaceState(r, namespace)
-		r.states[namespace] = s
-	}
-	return s
+	s, _ := r.states.LoadOrStore(namespace, newNamespaceState(r, namespace))
+	return s.(*namespaceState)
 }
 
 // drop removes the state of a namespace that has no document any more.
 func (r *run) drop(namespace string) {
-	r.mu.Lock()
-	s := r.states[namespace]
-	delete(r.states, namespace)
-	r.mu.Unlock()
-	if s != nil {
-		s.end()
+	if s, ok := r.states.LoadAndDelete(namespace); ok {
+		s.(*namespaceState).end()
 	}
 }
 
@@ -146,22 +138,6 @@ func (r *run) documents(namespace string) []*corev1.ConfigMap {
 
 // manages reports whether the route with a uid follows a document.
 func (r *run) manages(key route.Key, uid types.UID) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	have, ok := r.managed[key]
+	have, ok := r.managed.Load(key)
 	return ok && have == uid
-}
-
-// manage notes that the route with a uid follows a document.
-func (r *run) manage(key route.Key, uid types.UID) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.managed[key] = uid
-}
-
-// unmanage notes that a route follows no document.
-func (r *run) unmanage(key route.Key) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.managed, key)
 }

@@ -47,10 +47,8 @@ func TestEachRunServesTheDocumentsOfAllNamespaces(t *testing.T) {
 		require.Eventually(t, condition, 10*time.Second, time.Millisecond, message)
 	}
 	has := func(namespace string) bool {
-		r := c.run.Load()
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		return r.states[namespace] != nil
+		_, ok := c.run.Load().states.Load(namespace)
+		return ok
 	}
 	for range 2 {
 		require.Nil(t, c.run.Load())

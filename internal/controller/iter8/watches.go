@@ -36,14 +36,6 @@ func (w *watches) keep(ctx context.Context, needed map[schema.GroupVersionResour
 	}
 }
 
-// end stops all watches.
-func (w *watches) end() {
-	for _, running := range w.running {
-		running.end()
-	}
-	clear(w.running)
-}
-
 // listed reports whether the objects of a kind are listed; if not, the error is the reason, nil while it is not known.
 func (w *watches) listed(gvr schema.GroupVersionResource) (bool, error) {
 	running := w.running[gvr]
