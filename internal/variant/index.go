@@ -7,6 +7,7 @@
 package variant
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -46,18 +47,10 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	if o.ClusterDomain == "" {
-		o.ClusterDomain = route.DefaultClusterDomain
-	}
-	if o.RootNamespace == "" {
-		o.RootNamespace = "istio-system"
-	}
-	if o.Namespace == "" {
-		o.Namespace = metav1.NamespaceDefault
-	}
-	if o.Grace == 0 {
-		o.Grace = defaultGrace
-	}
+	o.ClusterDomain = cmp.Or(o.ClusterDomain, route.DefaultClusterDomain)
+	o.RootNamespace = cmp.Or(o.RootNamespace, "istio-system")
+	o.Namespace = cmp.Or(o.Namespace, metav1.NamespaceDefault)
+	o.Grace = cmp.Or(o.Grace, defaultGrace)
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
@@ -164,22 +157,6 @@ func (i *Index) Upsert(objs ...any) error {
 // Delete removes an object. An object that the Index does not have is no error.
 func (i *Index) Delete(kind Kind, namespace, name string) {
 	i.update(func(a *affected) { i.remove(kind, types.NamespacedName{Namespace: namespace, Name: name}, a) })
-}
-
-// replace makes records all the objects of a kind, as a list does.
-func (i *Index) replace(kind Kind, records []record) {
-	i.update(func(a *affected) {
-		keep := make(map[types.NamespacedName]bool, len(records))
-		for _, rec := range records {
-			keep[rec.ident().NamespacedName] = true
-			i.put(rec, a)
-		}
-		for _, name := range slices.Collect(maps.Keys(i.objects[kind])) {
-			if !keep[name] {
-				i.remove(kind, name, a)
-			}
-		}
-	})
 }
 
 // update runs fn under the lock and calls the subscribers afterwards.
