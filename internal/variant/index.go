@@ -289,20 +289,15 @@ func addTo[K comparable, V any](lists map[K][]V, key K, v V) { lists[key] = appe
 
 // removeFrom deletes v from the list of key, and the list with its last item.
 func removeFrom[K, V comparable](lists map[K][]V, key K, v V) {
-	list := lists[key]
-	if removeItem(&list, v); len(list) == 0 {
+	if lists[key] = removeItem(lists[key], v); len(lists[key]) == 0 {
 		delete(lists, key)
-		return
 	}
-	lists[key] = list
 }
 
-// removeItem deletes v from a list whose order has no meaning.
-func removeItem[V comparable](list *[]V, v V) {
-	l := *list
-	if at := slices.Index(l, v); at >= 0 {
-		l[at] = l[len(l)-1]
-		clear(l[len(l)-1:])
-		*list = l[:len(l)-1]
+// removeItem returns a list without v.
+func removeItem[V comparable](list []V, v V) []V {
+	if at := slices.Index(list, v); at >= 0 {
+		return slices.Delete(list, at, at+1)
 	}
+	return list
 }
