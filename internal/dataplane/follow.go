@@ -5,6 +5,7 @@ package dataplane
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"sync"
@@ -98,24 +99,18 @@ func (f *Follower) Sync() error {
 	table, services := f.table, f.endpoints
 	f.table, f.endpoints = false, map[string]bool{}
 	f.mu.Unlock()
+	var err error
 	if table {
-		err := f.syncTable()
-		if err != nil {
-			f.mu.Lock()
-			f.table = true
-			f.mu.Unlock()
-		}
-		return err
+		err = f.syncTable()
+	} else {
+		err = f.syncEndpoints(maps.Keys(services))
 	}
-	for service := range services {
-		if err := f.syncEndpoints(service); err != nil {
-			f.mu.Lock()
-			f.table = true
-			f.mu.Unlock()
-			return err
-		}
+	if err != nil {
+		f.mu.Lock()
+		f.table = true
+		f.mu.Unlock()
 	}
-	return nil
+	return err
 }
 
 func (f *Follower) syncTable() error {
@@ -138,10 +133,8 @@ func (f *Follower) syncTable() error {
 	if f.release == nil {
 		f.release = f.index.Keep(f.parent, slices.Collect(maps.Keys(f.applied.Services)))
 	}
-	for service := range f.applied.Services {
-		if err := f.syncEndpoints(service); err != nil {
-			return err
-		}
+	if err := f.syncEndpoints(maps.Keys(f.applied.Services)); err != nil {
+		return err
 	}
 	if f.mirrors {
 		if err := f.apply(withoutMirrors(f.applied)); err != nil {
@@ -201,19 +194,21 @@ func withoutMirrors(table *spec.Table) *spec.Table {
 	return out
 }
 
-// syncEndpoints replaces the endpoints of a backend. It skips a backend that the Index does not have any more, since the
+// syncEndpoints replaces the endpoints of backends. It skips a backend that the Index does not have any more, since the
 // next table is without it.
-func (f *Follower) syncEndpoints(service string) error {
-	for number := range f.applied.Services[service] {
-		port, ok := f.index.Port(Backend{f.parent, service}, number)
-		if !ok {
-			continue
+func (f *Follower) syncEndpoints(services iter.Seq[string]) error {
+	for service := range services {
+		for number := range f.applied.Services[service] {
+			port, ok := f.index.Port(Backend{f.parent, service}, number)
+			if !ok {
+				continue
+			}
+			ready, unready := port.Addresses()
+			if err := f.server.SetEndpoints(service, number, ready, unready); err != nil {
+				return err
+			}
+			f.applied.Services[service][number] = port
 		}
-		ready, unready := port.Addresses()
-		if err := f.server.SetEndpoints(service, number, ready, unready); err != nil {
-			return err
-		}
-		f.applied.Services[service][number] = port
 	}
 	return nil
 }

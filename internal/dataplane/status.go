@@ -52,21 +52,13 @@ func (r *route) stale() bool {
 
 // sameConditions compares conditions except their dates.
 func sameConditions(a, b []metav1.Condition) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		other := apimeta.FindStatusCondition(b, a[i].Type)
-		if other == nil {
-			return false
+	return len(a) == len(b) && !slices.ContainsFunc(a, func(c metav1.Condition) bool {
+		other := apimeta.FindStatusCondition(b, c.Type)
+		if other != nil {
+			c.LastTransitionTime = other.LastTransitionTime
 		}
-		c := *other
-		c.LastTransitionTime = a[i].LastTransitionTime
-		if c != a[i] {
-			return false
-		}
-	}
-	return true
+		return other == nil || *other != c
+	})
 }
 
 func sameJSON(a, b json.RawMessage) bool {

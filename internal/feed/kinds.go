@@ -8,6 +8,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -66,6 +67,14 @@ func typed[O, L any, PO interface {
 		object: func() runtime.Object { return PO(new(O)) },
 		list:   func() runtime.Object { return PL(new(L)) },
 	}
+}
+
+// New returns an empty object of a kind that is not read as JSON.
+func (k *Kind) New() runtime.Object {
+	if k.metadata {
+		return &metav1.PartialObjectMetadata{}
+	}
+	return k.object()
 }
 
 // Optional reports whether the kind comes from a CustomResourceDefinition, so that a cluster may lack it.

@@ -120,7 +120,7 @@ func (c *Cluster) convert(kind Kind) func(any) any {
 	return func(object any) any {
 		raw, isRaw := object.(json.RawMessage)
 		if !isRaw {
-			return fromObject(object)
+			return fromTyped(object)
 		}
 		var h header
 		var rec record
@@ -131,8 +131,6 @@ func (c *Cluster) convert(kind Kind) func(any) any {
 		if err != nil {
 			c.log.Error(err, "Ignoring an object that cannot be read",
 				"kind", kind.String(), "namespace", h.Metadata.Namespace, "name", h.Metadata.Name)
-		}
-		if err != nil || rec == nil {
 			return nil
 		}
 		return rec

@@ -41,14 +41,6 @@ func (i *Index) toRecord(obj any) (record, error) {
 	}
 }
 
-// fromObject is fromTyped for a feed, which expects an untyped nil where there is no record.
-func fromObject(obj any) any {
-	if rec := fromTyped(obj); rec != nil {
-		return rec
-	}
-	return nil
-}
-
 // fromTyped converts a typed object, or a pod's metadata; anything else gives nil.
 func fromTyped(obj any) record {
 	switch o := obj.(type) {

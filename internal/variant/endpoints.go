@@ -55,7 +55,7 @@ func (i *Index) changeSlice(old, s *slice, a *affected) {
 	}
 	readyBefore, totalBefore := e.count()
 	if old != nil {
-		removeItem(&e.slices, old)
+		e.slices = removeItem(e.slices, old)
 		for _, pod := range old.ready {
 			removeFrom(i.slicesByPod, types.NamespacedName{Namespace: old.Namespace, Name: pod}, old)
 		}

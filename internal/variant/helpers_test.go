@@ -19,6 +19,7 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/yaml"
 
+	"github.com/mirrorgate/mirrorgate/internal/feed"
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
@@ -231,16 +232,17 @@ spec: {host: "` + host + `", exportTo: [` + exportTo + `], subsets: [{name: ` + 
 
 // Replace makes objs all the objects of a kind, as a list does.
 func (i *Index) Replace(kind Kind, objs ...any) error {
-	var records []record
+	var items []*feed.Item
 	for _, obj := range objs {
 		rec, err := i.toRecord(obj)
 		if err != nil {
 			return err
 		}
 		if rec != nil && rec.ident().kind == kind {
-			records = append(records, rec)
+			name := rec.ident().NamespacedName
+			items = append(items, &feed.Item{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}, Record: rec})
 		}
 	}
-	i.replace(kind, records)
+	i.sinkOf(kind).Replace(items)
 	return nil
 }

@@ -7,6 +7,7 @@
 package variant
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -46,18 +47,10 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	if o.ClusterDomain == "" {
-		o.ClusterDomain = route.DefaultClusterDomain
-	}
-	if o.RootNamespace == "" {
-		o.RootNamespace = "istio-system"
-	}
-	if o.Namespace == "" {
-		o.Namespace = metav1.NamespaceDefault
-	}
-	if o.Grace == 0 {
-		o.Grace = defaultGrace
-	}
+	o.ClusterDomain = cmp.Or(o.ClusterDomain, route.DefaultClusterDomain)
+	o.RootNamespace = cmp.Or(o.RootNamespace, "istio-system")
+	o.Namespace = cmp.Or(o.Namespace, metav1.NamespaceDefault)
+	o.Grace = cmp.Or(o.Grace, defaultGrace)
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
@@ -164,22 +157,6 @@ func (i *Index) Upsert(objs ...any) error {
 // Delete removes an object. An object that the Index does not have is no error.
 func (i *Index) Delete(kind Kind, namespace, name string) {
 	i.update(func(a *affected) { i.remove(kind, types.NamespacedName{Namespace: namespace, Name: name}, a) })
-}
-
-// replace makes records all the objects of a kind, as a list does.
-func (i *Index) replace(kind Kind, records []record) {
-	i.update(func(a *affected) {
-		keep := make(map[types.NamespacedName]bool, len(records))
-		for _, rec := range records {
-			keep[rec.ident().NamespacedName] = true
-			i.put(rec, a)
-		}
-		for _, name := range slices.Collect(maps.Keys(i.objects[kind])) {
-			if !keep[name] {
-				i.remove(kind, name, a)
-			}
-		}
-	})
 }
 
 // update runs fn under the lock and calls the subscribers afterwards.
@@ -312,20 +289,15 @@ func addTo[K comparable, V any](lists map[K][]V, key K, v V) { lists[key] = appe
 
 // removeFrom deletes v from the list of key, and the list with its last item.
 func removeFrom[K, V comparable](lists map[K][]V, key K, v V) {
-	list := lists[key]
-	if removeItem(&list, v); len(list) == 0 {
+	if lists[key] = removeItem(lists[key], v); len(lists[key]) == 0 {
 		delete(lists, key)
-		return
 	}
-	lists[key] = list
 }
 
-// removeItem deletes v from a list whose order has no meaning.
-func removeItem[V comparable](list *[]V, v V) {
-	l := *list
-	if at := slices.Index(l, v); at >= 0 {
-		l[at] = l[len(l)-1]
-		clear(l[len(l)-1:])
-		*list = l[:len(l)-1]
+// removeItem returns a list without v.
+func removeItem[V comparable](list []V, v V) []V {
+	if at := slices.Index(list, v); at >= 0 {
+		return slices.Delete(list, at, at+1)
 	}
+	return list
 }

@@ -4,7 +4,6 @@ package variant
 
 import (
 	"github.com/mirrorgate/mirrorgate/internal/feed"
-	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
 // Kind is a kind of object that the Index models. It is a small number because every record has one.
@@ -71,15 +70,4 @@ func kindOf(group, name string) (Kind, bool) {
 		}
 	}
 	return 0, false
-}
-
-func kindOfRoute(k route.Kind) Kind {
-	switch k {
-	case route.HTTPRoute:
-		return KindHTTPRoute
-	case route.GRPCRoute:
-		return KindGRPCRoute
-	default:
-		return KindVirtualService
-	}
 }

@@ -8,9 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	kjson "sigs.k8s.io/json"
@@ -74,7 +71,11 @@ func (i *Index) parseKind(kind Kind, h *header, raw []byte) (record, error) {
 	case KindHTTPRoute, KindGRPCRoute, KindVirtualService:
 		return i.parseRoute(kind, h, raw)
 	default:
-		return parseBuiltin(kind, raw)
+		object := kinds[kind].New()
+		if err := unmarshal(raw, object); err != nil {
+			return nil, err
+		}
+		return fromTyped(object), nil
 	}
 }
 
@@ -99,30 +100,6 @@ func (i *Index) parseRoute(kind Kind, h *header, raw []byte) (record, error) {
 		s.mirrors = append(s.mirrors, newStoredMirror(m))
 	}
 	return s, nil
-}
-
-func parseBuiltin(kind Kind, raw []byte) (record, error) {
-	var into any
-	switch kind {
-	case KindService:
-		into = &corev1.Service{}
-	case KindDeployment:
-		into = &appsv1.Deployment{}
-	case KindStatefulSet:
-		into = &appsv1.StatefulSet{}
-	case KindDaemonSet:
-		into = &appsv1.DaemonSet{}
-	case KindReplicaSet:
-		into = &appsv1.ReplicaSet{}
-	case KindEndpointSlice:
-		into = &discoveryv1.EndpointSlice{}
-	default:
-		into = &corev1.Pod{}
-	}
-	if err := unmarshal(raw, into); err != nil {
-		return nil, err
-	}
-	return fromTyped(into), nil
 }
 
 func (i *Index) parseDestinationRule(h *header, raw []byte) (record, error) {

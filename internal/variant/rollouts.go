@@ -4,6 +4,7 @@ package variant
 // they rewrite.
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -108,9 +109,7 @@ func (t trafficRouting) routes(namespace string) ([]route.Key, error) {
 		if err := unmarshal(raw, &plugin); err != nil {
 			return nil, fmt.Errorf("plugin %s: %w", gatewayPlugin, err)
 		}
-		if plugin.Namespace != "" {
-			namespace = plugin.Namespace
-		}
+		namespace = cmp.Or(plugin.Namespace, namespace)
 		add(route.HTTPRoute, namespace, append(plugin.HTTPRoutes, reference{plugin.HTTPRoute})...)
 		add(route.GRPCRoute, namespace, append(plugin.GRPCRoutes, reference{plugin.GRPCRoute})...)
 	}

@@ -14,65 +14,49 @@ type routeSet map[*storedRoute]struct{}
 
 func (i *Index) changeRoute(old, s *storedRoute, a *affected) {
 	if old != nil {
-		i.eachRouteSet(old, func(set routeSet) { delete(set, old) })
-		i.pruneRouteSets(old)
+		i.fileRoute(old, false)
 		a.addRoute(old.key())
 	}
 	if s != nil {
-		i.eachRouteSet(s, func(set routeSet) { set[s] = struct{}{} })
+		i.fileRoute(s, true)
 		a.addRoute(s.key())
 	}
 }
 
-// eachRouteSet calls fn with every set that the route belongs to.
-func (i *Index) eachRouteSet(s *storedRoute, fn func(routeSet)) {
+// fileRoute enters a route in every set that it belongs to, or removes it from them.
+func (i *Index) fileRoute(s *storedRoute, enter bool) {
 	for _, name := range s.serves {
-		fn(setOf(i.routesByParent, types.NamespacedName(name)))
+		fileIn(i.routesByParent, types.NamespacedName(name), s, enter)
 	}
 	kind := s.key().Kind
 	for _, m := range s.mirrors {
 		if m.IsService() {
-			fn(setOf(i.routesByTarget, types.NamespacedName(m.Service())))
+			fileIn(i.routesByTarget, types.NamespacedName(m.Service()), s, enter)
 		}
 		if crosses(kind, s.Namespace, m.Target) {
-			fn(setOf(i.routesByCrossing, crossing{m.Namespace, grantee{Kind: kind, Namespace: s.Namespace}}))
+			fileIn(i.routesByCrossing, crossing{m.Namespace, grantee{Kind: kind, Namespace: s.Namespace}}, s, enter)
 		}
 		if kind == route.VirtualService {
 			for _, host := range i.hostsOf(m) {
 				for _, name := range covering(host) {
-					fn(setOf(i.routesByHost, name))
+					fileIn(i.routesByHost, name, s, enter)
 				}
 			}
 		}
 	}
 }
 
-// pruneRouteSets drops the sets whose last member the route was.
-func (i *Index) pruneRouteSets(s *storedRoute) {
-	for _, name := range s.serves {
-		pruneSet(i.routesByParent, types.NamespacedName(name))
-	}
-	for _, m := range s.mirrors {
-		pruneSet(i.routesByTarget, types.NamespacedName(m.Service()))
-		pruneSet(i.routesByCrossing, crossing{m.Namespace, grantee{Kind: s.key().Kind, Namespace: s.Namespace}})
-		for _, host := range i.hostsOf(m) {
-			for _, name := range covering(host) {
-				pruneSet(i.routesByHost, name)
-			}
+// fileIn enters a route in the set of a key, or removes it, and the set with its last member.
+func fileIn[K comparable](sets map[K]routeSet, key K, s *storedRoute, enter bool) {
+	switch set := sets[key]; {
+	case !enter:
+		if delete(set, s); len(set) == 0 {
+			delete(sets, key)
 		}
-	}
-}
-
-func setOf[K comparable](sets map[K]routeSet, key K) routeSet {
-	if sets[key] == nil {
-		sets[key] = routeSet{}
-	}
-	return sets[key]
-}
-
-func pruneSet[K comparable](sets map[K]routeSet, key K) {
-	if set, ok := sets[key]; ok && len(set) == 0 {
-		delete(sets, key)
+	case set == nil:
+		sets[key] = routeSet{s: {}}
+	default:
+		set[s] = struct{}{}
 	}
 }
 
@@ -80,11 +64,12 @@ func pruneSet[K comparable](sets map[K]routeSet, key K) {
 func (i *Index) Route(key route.Key) *route.Route {
 	i.mu.RLock()
 	defer i.mu.RUnlock()
-	rec := i.objects[kindOfRoute(key.Kind)][types.NamespacedName{Namespace: key.Namespace, Name: key.Name}]
-	if rec == nil {
+	kind, _ := kindOf(key.Kind.Group(), string(key.Kind))
+	s, ok := i.objects[kind][types.NamespacedName{Namespace: key.Namespace, Name: key.Name}].(*storedRoute)
+	if !ok {
 		return nil
 	}
-	return rec.(*storedRoute).unpack(i.opts)
+	return s.unpack(i.opts)
 }
 
 // Routes yields all routes that are stored when the iteration starts.

@@ -4,6 +4,7 @@ package variant
 // the caches.
 
 import (
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -71,12 +72,9 @@ func (v *view) serviceEntry(hosts []string, client string) *serviceEntry {
 
 // granted reports whether a ReferenceGrant lets the grantee refer to a Service in the namespace into.
 func (v *view) granted(into, name string, from grantee) bool {
-	for _, g := range v.source(referenceGrantsQuery(into)).referenceGrants[into] {
-		if g.Allows(from, name) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(v.source(referenceGrantsQuery(into)).referenceGrants[into], func(g *referenceGrant) bool {
+		return g.Allows(from, name)
+	})
 }
 
 // workloads returns the workloads that can run pods with these labels. Pods that were read live stand for
