@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -74,12 +73,7 @@ one, and with a second variant that is absent, hangs, or crashes.
 The exit code is 0 only if every step led to the expected logs.`,
 		Args: cobra.NoArgs,
 	}
-	addPlay(cmd, &opts, func(ctx context.Context) (err error) {
-		if opts.Binary, err = exec.LookPath(os.Args[0]); err != nil {
-			return err
-		}
-		return demo.RunProxy(ctx, opts)
-	})
+	addPlay(cmd, &opts, func(ctx context.Context) error { return demo.RunProxy(ctx, opts) })
 	return cmd
 }
 

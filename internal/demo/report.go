@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -146,9 +145,5 @@ func (res result) took() string {
 }
 
 func row(document, step, stored, seen, flip string) string {
-	return strings.TrimRight(pad(document, 23)+pad(step, 49)+pad(stored, 11)+pad(seen, 6)+flip, " ")
-}
-
-func pad(text string, width int) string {
-	return text + strings.Repeat(" ", max(0, width-utf8.RuneCountInString(text)))
+	return strings.TrimRight(fmt.Sprintf("%-23s%-49s%-11s%-6s%s", document, step, stored, seen, flip), " ")
 }
