@@ -66,7 +66,7 @@ func newDemoProxy() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "proxy",
 		Short: "Play the proxy alone, without a cluster",
-		Long: `Proxy starts mirrorgate proxy and two variants of a service on this machine, sends
+		Long: `Proxy runs mirrorgate proxy and two variants of a service on this machine, sends
 requests through it, and shows the access logs of both variants: without a mirror, with
 one, and with a second variant that is absent, hangs, or crashes.
 

@@ -5,7 +5,6 @@ package demo
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -109,11 +108,10 @@ func (s *screen) summary(plays []play, results []result) {
 		for n, st := range p.steps() {
 			all++
 			res := result{}
-			at := slices.IndexFunc(results, func(r result) bool { return r.play.folder == p.folder && r.step.title == st.title })
 			name, mark, flip, how := p.short, "-", "", faint
-			if at >= 0 {
-				res = results[at]
-				mark, flip, how = "✗", "", red
+			if all <= len(results) {
+				res = results[all-1]
+				mark, how = "✗", red
 			}
 			if res.seen {
 				seen++

@@ -46,6 +46,14 @@ func (l Log) Logger() logr.Logger {
 	return logger
 }
 
+// Name returns an error for each of the problems of a name; the errors name the flag.
+func Name(flag, name string, problems func(string) []string) (errs field.ErrorList) {
+	for _, problem := range problems(name) {
+		errs = append(errs, field.Invalid(field.NewPath(flag), name, problem))
+	}
+	return errs
+}
+
 // OneOf returns an error that names the flag and the supported values, unless value is one of them.
 func OneOf(flag, value string, supported ...string) field.ErrorList {
 	if slices.Contains(supported, value) {

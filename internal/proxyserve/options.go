@@ -1,6 +1,7 @@
 package proxyserve
 
 import (
+	"cmp"
 	"net"
 	"strconv"
 	"time"
@@ -65,15 +66,9 @@ func (o *Options) Validate() field.ErrorList {
 	return append(errs, o.Log.Validate()...)
 }
 
-func (o *Options) validateService() (errs field.ErrorList) {
-	for _, name := range []struct{ flag, value string }{{"service", o.Service}, {"namespace", o.Namespace}} {
-		if name.value == "" {
-			continue
-		}
-		for _, problem := range validation.IsDNS1123Label(name.value) {
-			errs = append(errs, field.Invalid(field.NewPath(name.flag), name.value, problem))
-		}
-	}
+func (o *Options) validateService() field.ErrorList {
+	errs := append(options.Name("service", o.Service, validation.IsDNS1123Label),
+		options.Name("namespace", cmp.Or(o.Namespace, "default"), validation.IsDNS1123Label)...)
 	if _, port, err := net.SplitHostPort(o.AdminBind); err != nil || port == "" {
 		errs = append(errs, field.Invalid(field.NewPath("admin-bind"), o.AdminBind, "must be HOST:PORT, like :15020"))
 	}

@@ -116,10 +116,10 @@ func (o *Options) ReadFile(path string) error {
 func (o *Options) Validate() field.ErrorList {
 	return slices.Concat(
 		o.validateValues(),
-		validateName("cluster-domain", o.ClusterDomain, validation.IsDNS1123Subdomain),
-		validateName("root-namespace", o.RootNamespace, validation.IsDNS1123Label),
-		validateName("namespace", cmp.Or(o.Namespace, "default"), validation.IsDNS1123Label),
-		validateName("probe-namespace", cmp.Or(o.ProbeNamespace, "default"), validation.IsDNS1123Label),
+		options.Name("cluster-domain", o.ClusterDomain, validation.IsDNS1123Subdomain),
+		options.Name("root-namespace", o.RootNamespace, validation.IsDNS1123Label),
+		options.Name("namespace", cmp.Or(o.Namespace, "default"), validation.IsDNS1123Label),
+		options.Name("probe-namespace", cmp.Or(o.ProbeNamespace, "default"), validation.IsDNS1123Label),
 		o.validateRoutes(),
 		o.Proxy.Validate(field.NewPath("proxy")),
 		options.OneOf("certs", o.Certs, certsAuto, certsCertManager, certsSelf, certsFiles),
@@ -158,13 +158,6 @@ func (o *Options) validateValues() (errs field.ErrorList) {
 func isBind(address string) bool {
 	_, _, err := net.SplitHostPort(address)
 	return address == "0" || err == nil
-}
-
-func validateName(flag, name string, problems func(string) []string) field.ErrorList {
-	if msgs := problems(name); len(msgs) > 0 {
-		return field.ErrorList{field.Invalid(field.NewPath(flag), name, msgs[0])}
-	}
-	return nil
 }
 
 func (o *Options) validateRoutes() (errs field.ErrorList) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -169,14 +170,5 @@ func filled(hasSynced func() bool) func(*http.Request) error {
 
 // poll waits until condition holds; it returns false when ctx ends first.
 func poll(ctx context.Context, every time.Duration, condition func() bool) bool {
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-tick.C:
-		}
-	}
-	return true
+	return wait.PollUntilContextCancel(ctx, every, true, func(context.Context) (bool, error) { return condition(), nil }) == nil
 }
