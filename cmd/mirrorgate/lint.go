@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/mirrorgate/mirrorgate/internal/cli"
 	"github.com/mirrorgate/mirrorgate/internal/lint"
-	"github.com/mirrorgate/mirrorgate/internal/options"
 )
 
 // Exit codes of lint.
@@ -58,7 +58,7 @@ func newLint() *cobra.Command {
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fail(err) })
 	cmd.RunE = func(cmd *cobra.Command, paths []string) error {
-		errs := append(options.OneOf("output", output, "text", "json"), options.Name("namespace", namespace, validation.IsDNS1123Label)...)
+		errs := append(cli.OneOf("output", output, "text", "json"), cli.Name("namespace", namespace, validation.IsDNS1123Label)...)
 		if err := errors.Join(opts.load(f), errs.ToAggregate()); err != nil {
 			return fail(err)
 		}

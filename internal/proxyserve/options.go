@@ -9,7 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"github.com/mirrorgate/mirrorgate/internal/options"
+	"github.com/mirrorgate/mirrorgate/internal/cli"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
@@ -32,7 +32,7 @@ type Options struct {
 	DrainMin time.Duration
 	// DrainTimeout bounds the requests that are under way after that.
 	DrainTimeout time.Duration
-	options.Log
+	cli.Log
 
 	// Version is mirrorgate's, for the user agent.
 	Version string
@@ -40,7 +40,7 @@ type Options struct {
 
 // DefaultOptions returns the defaults of all flags.
 func DefaultOptions() *Options {
-	return &Options{AdminBind: ":" + strconv.Itoa(wellknown.AdminPort), DrainTimeout: 30 * time.Second, Log: options.DefaultLog()}
+	return &Options{AdminBind: ":" + strconv.Itoa(wellknown.AdminPort), DrainTimeout: 30 * time.Second, Log: cli.DefaultLog()}
 }
 
 // Validate checks all options at once. The paths of the errors are the flags' names, in the same order
@@ -67,13 +67,13 @@ func (o *Options) Validate() field.ErrorList {
 }
 
 func (o *Options) validateService() field.ErrorList {
-	errs := append(options.Name("service", o.Service, validation.IsDNS1123Label),
-		options.Name("namespace", cmp.Or(o.Namespace, "default"), validation.IsDNS1123Label)...)
+	errs := append(cli.Name("service", o.Service, validation.IsDNS1123Label),
+		cli.Name("namespace", cmp.Or(o.Namespace, "default"), validation.IsDNS1123Label)...)
 	if _, port, err := net.SplitHostPort(o.AdminBind); err != nil || port == "" {
 		errs = append(errs, field.Invalid(field.NewPath("admin-bind"), o.AdminBind, "must be HOST:PORT, like :15020"))
 	}
 	if o.AccessLog != "" {
-		errs = append(errs, options.OneOf("access-log", o.AccessLog, "json", "common")...)
+		errs = append(errs, cli.OneOf("access-log", o.AccessLog, "json", "common")...)
 	}
 	return errs
 }

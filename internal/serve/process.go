@@ -22,8 +22,8 @@ import (
 	ctrlwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"github.com/mirrorgate/mirrorgate/certs"
+	"github.com/mirrorgate/mirrorgate/internal/cli"
 	"github.com/mirrorgate/mirrorgate/internal/heap"
-	"github.com/mirrorgate/mirrorgate/internal/options"
 	"github.com/mirrorgate/mirrorgate/internal/variant"
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
@@ -73,7 +73,7 @@ func (p *Process) connect() (err error) {
 		if err != nil {
 			return fmt.Errorf("no --kubeconfig, and not in a cluster: %w", err)
 		}
-	} else if p.config, _, err = options.Kubeconfig(p.opts.Kubeconfig, p.opts.Context); err != nil {
+	} else if p.config, _, err = cli.Kubeconfig(p.opts.Kubeconfig, p.opts.Context); err != nil {
 		return err
 	}
 	p.config.UserAgent = "mirrorgate/" + p.opts.Version

@@ -1,6 +1,6 @@
-// Package options holds the options that several verbs of mirrorgate share: how a verb reaches the API
+// Package cli has the parts that several verbs of mirrorgate share: how a verb reaches the API
 // server, how it logs, and how it reports a value that it does not support.
-package options
+package cli
 
 import (
 	"log/slog"
