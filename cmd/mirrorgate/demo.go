@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -67,19 +66,14 @@ func newDemoProxy() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "proxy",
 		Short: "Play the proxy alone, without a cluster",
-		Long: `Proxy starts mirrorgate proxy and two variants of a service on this machine, sends
+		Long: `Proxy runs mirrorgate proxy and two variants of a service on this machine, sends
 requests through it, and shows the access logs of both variants: without a mirror, with
 one, and with a second variant that is absent, hangs, or crashes.
 
 The exit code is 0 only if every step led to the expected logs.`,
 		Args: cobra.NoArgs,
 	}
-	addPlay(cmd, &opts, func(ctx context.Context) (err error) {
-		if opts.Binary, err = exec.LookPath(os.Args[0]); err != nil {
-			return err
-		}
-		return demo.RunProxy(ctx, opts)
-	})
+	addPlay(cmd, &opts, func(ctx context.Context) error { return demo.RunProxy(ctx, opts) })
 	return cmd
 }
 

@@ -8,11 +8,11 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/client-go/rest"
 
-	"github.com/mirrorgate/mirrorgate/internal/options"
+	"github.com/mirrorgate/mirrorgate/internal/cli"
 	"github.com/mirrorgate/mirrorgate/internal/serve"
 )
 
-func bindLog(f *pflag.FlagSet, o *options.Log) {
+func bindLog(f *pflag.FlagSet, o *cli.Log) {
 	f.StringVar(&o.Level, "log-level", o.Level, "debug, info, warn or error")
 	f.StringVar(&o.Format, "log-format", o.Format, "text or json")
 }
@@ -25,7 +25,7 @@ func bindCluster(f *pflag.FlagSet, kubeconfig, context *string) {
 
 // connect returns the configuration of a verb's client, and the namespace of the context.
 func connect(verb, kubeconfig, context string) (config *rest.Config, namespace string, err error) {
-	if config, namespace, err = options.Kubeconfig(kubeconfig, context); err != nil {
+	if config, namespace, err = cli.Kubeconfig(kubeconfig, context); err != nil {
 		return nil, "", err
 	}
 	config.UserAgent = "mirrorgate-" + verb + "/" + version

@@ -9,10 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"github.com/mirrorgate/mirrorgate/internal/cli"
 	"github.com/mirrorgate/mirrorgate/internal/lint"
-	"github.com/mirrorgate/mirrorgate/internal/options"
 )
 
 // Exit codes of lint.
@@ -59,10 +58,7 @@ func newLint() *cobra.Command {
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fail(err) })
 	cmd.RunE = func(cmd *cobra.Command, paths []string) error {
-		errs := options.OneOf("output", output, "text", "json")
-		if msgs := validation.IsDNS1123Label(namespace); len(msgs) > 0 {
-			errs = append(errs, field.Invalid(field.NewPath("namespace"), namespace, msgs[0]))
-		}
+		errs := append(cli.OneOf("output", output, "text", "json"), cli.Name("namespace", namespace, validation.IsDNS1123Label)...)
 		if err := errors.Join(opts.load(f), errs.ToAggregate()); err != nil {
 			return fail(err)
 		}

@@ -13,8 +13,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/mirrorgate/mirrorgate/internal/cli"
 	"github.com/mirrorgate/mirrorgate/internal/controller/mirrors"
-	"github.com/mirrorgate/mirrorgate/internal/options"
 	"github.com/mirrorgate/mirrorgate/internal/status"
 	"github.com/mirrorgate/mirrorgate/internal/variant"
 	"github.com/mirrorgate/mirrorgate/webhook"
@@ -51,7 +51,7 @@ The exit code is 0 unless something could not be read.`,
 	opts.bindShared(f)
 	cmd.MarkFlagsMutuallyExclusive("namespace", "all-namespaces")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := errors.Join(opts.load(f), options.OneOf("output", output, "table", "json").ToAggregate()); err != nil {
+		if err := errors.Join(opts.load(f), cli.OneOf("output", output, "table", "json").ToAggregate()); err != nil {
 			return err
 		}
 		query := status.Query{}

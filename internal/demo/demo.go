@@ -27,8 +27,6 @@ type Options struct {
 	Config *rest.Config
 	// Namespace is created, and removed at the end, by Run.
 	Namespace string
-	// Binary is the path of mirrorgate, for RunProxy.
-	Binary string
 	// Timeout is how long a step may take.
 	Timeout time.Duration
 	// Out is written to, with colours if Color is set.

@@ -4,12 +4,11 @@ package demo
 // stores go into the same proxy, which serves real requests on this machine.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -59,16 +58,15 @@ func (p play) localSteps() []localStep {
 // local acts on one document.
 type local struct {
 	*screen
+	*backends
 	timeout   time.Duration
 	documents manifests
 	play      play
 	stored    *unstructured.Unstructured // the route, nil before it is written
-	one, two  *variant
 	// The proxy of Service httpbin, which serves HTTPRoutes.
 	index    *dataplane.Index
 	server   *proxy.Server
 	follower *dataplane.Follower
-	client   *http.Client
 }
 
 // RunLocal plays all documents without a cluster, and returns nil only if every step was seen.
@@ -85,12 +83,7 @@ func RunLocal(ctx context.Context, opts Options) error {
 		s.document(i+1, len(plays()), p)
 		l := &local{screen: s, timeout: opts.Timeout, documents: documents, play: p}
 		if err := l.run(ctx); err != nil {
-			if ctx.Err() != nil {
-				s.line(yellow, "\nInterrupted.")
-			} else {
-				s.bad("not seen: " + err.Error())
-			}
-			return ErrFailed
+			return s.failed(ctx, err)
 		}
 		steps += len(p.localSteps())
 	}
@@ -100,14 +93,10 @@ func RunLocal(ctx context.Context, opts Options) error {
 }
 
 func (l *local) run(ctx context.Context) (err error) {
-	if l.one, err = newVariant(); err != nil {
+	if l.backends, err = newBackends(l.timeout); err != nil {
 		return err
 	}
-	defer l.one.stop()
-	if l.two, err = newVariant(); err != nil {
-		return err
-	}
-	defer l.two.stop()
+	defer l.stop()
 	parent := dataplane.Name{Namespace: metav1.NamespaceDefault, Name: "httpbin"}
 	l.index = dataplane.NewIndex(dataplane.Options{
 		Parent: parent, Listen: func(dataplane.Name, *corev1.ServicePort) string { return "127.0.0.1:0" },
@@ -119,7 +108,6 @@ func (l *local) run(ctx context.Context) (err error) {
 		err = errors.Join(err, l.server.Shutdown(bound))
 	}()
 	l.follower = dataplane.Follow(l.index, parent, l.server)
-	l.client = &http.Client{Timeout: l.timeout, Transport: &http.Transport{}}
 	defer l.client.CloseIdleConnections()
 	if l.play.kind != route.HTTPRoute {
 		l.line("", "    A mesh serves VirtualServices, so no requests are sent here.")
@@ -193,6 +181,7 @@ func (l *local) next(ctx context.Context, st localStep, gate *webhook.Gate) (*un
 		return l.documented(ctx, gate)
 	}
 	written := defaulted(l.play.written(l.documents))
+	written.SetNamespace(metav1.NamespaceDefault)
 	if st.write {
 		l.command("apply --server-side -f " + path.Join(l.play.folder, l.play.mirror))
 		if l.stored == nil {
@@ -259,10 +248,8 @@ func (l *local) check(st localStep, stored *unstructured.Unstructured) error {
 
 // traffic sends requests through the proxy and compares the access logs of both variants.
 func (l *local) traffic(ctx context.Context, st localStep) error {
-	l.one.forget()
-	l.two.forget()
 	address := l.server.Addr(l.follower.Table().Listeners[0].Name).String()
-	if _, err := send(ctx, l.screen, l.client, address, localRequests); err != nil {
+	if _, err := l.send(ctx, l.screen, address, localRequests); err != nil {
 		return err
 	}
 	copies := 0
@@ -271,22 +258,17 @@ func (l *local) traffic(ctx context.Context, st localStep) error {
 	}
 	err := wait.PollUntilContextCancel(ctx, time.Millisecond, true, func(context.Context) (bool, error) { return len(l.two.logged()) >= copies, nil })
 	ones, twos := l.one.logged(), l.two.logged()
-	l.line("", "    "+pad("access log of variant 1", logColumn)+"access log of variant 2")
+	const columns = "    %-46s%s"
+	l.line("", fmt.Sprintf(columns, "access log of variant 1", "access log of variant 2"))
 	for i := range max(len(ones), len(twos), 1) {
-		l.line(faint, "    "+pad(logged(ones, i), logColumn)+logged(twos, i))
+		l.line(faint, fmt.Sprintf(columns, logged(ones, i), logged(twos, i)))
 	}
-	if err != nil || len(ones) != localRequests || len(twos) != copies {
-		return fmt.Errorf("variant 1 logged %d requests, not %d, variant 2 %d, not %d", len(ones), localRequests, len(twos), copies)
+	if err := cmp.Or(l.backends.check(localRequests, copies), err); err != nil {
+		return err
 	}
-	if i := slices.IndexFunc(twos, func(line string) bool { return !strings.Contains(line, shadowHost) }); i >= 0 {
-		return fmt.Errorf("variant 2 logged a request for another host: %s", twos[i])
-	}
-	l.good(fmt.Sprintf("%s answered by variant 1; variant 2 answered %s", count(localRequests, "request"), count(copies, "copy")))
+	l.good(fmt.Sprintf("%d requests answered by variant 1; variant 2 answered %s", localRequests, count(copies, "copy", "copies")))
 	return nil
 }
-
-// logColumn is the width of the first access log beside the second.
-const logColumn = 46
 
 // logged is a line of an access log without the fields that are the same in every line.
 func logged(lines []string, i int) string {

@@ -12,12 +12,11 @@ import (
 	"path"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/scheme"
 
 	"github.com/mirrorgate/mirrorgate/internal/dataplane"
 	"github.com/mirrorgate/mirrorgate/internal/policy"
@@ -122,26 +121,17 @@ func admit(ctx context.Context, gate *webhook.Gate, object, old *unstructured.Un
 
 // feed makes objects all that the proxy knows of the cluster.
 func feed(index *dataplane.Index, objects []*unstructured.Unstructured) error {
-	var services, slices, routes []any
+	all := make([]any, len(objects))
 	var errs []error
-	typed := func(object *unstructured.Unstructured, into any) any {
-		errs = append(errs, runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, into))
-		return into
-	}
-	for _, object := range objects {
-		switch object.GetKind() {
-		case "Service":
-			services = append(services, typed(object, &corev1.Service{}))
-		case "EndpointSlice":
-			slices = append(slices, typed(object, &discoveryv1.EndpointSlice{}))
-		case "HTTPRoute":
-			object = object.DeepCopy()
-			object.SetNamespace(metav1.NamespaceDefault)
-			routes = append(routes, object)
+	for i, object := range objects {
+		all[i] = object
+		if typed, err := scheme.Scheme.New(object.GroupVersionKind()); err == nil { // else it is a custom resource
+			all[i] = typed
+			errs = append(errs, runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, typed))
 		}
 	}
-	return errors.Join(append(errs,
-		index.Replace(dataplane.KindService, services...),
-		index.Replace(dataplane.KindEndpointSlice, slices...),
-		index.Replace(dataplane.KindHTTPRoute, routes...))...)
+	for _, kind := range []dataplane.Kind{dataplane.KindService, dataplane.KindEndpointSlice, dataplane.KindHTTPRoute} {
+		errs = append(errs, index.Replace(kind, all...))
+	}
+	return errors.Join(errs...)
 }

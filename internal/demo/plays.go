@@ -26,7 +26,7 @@ type play struct {
 	// service is the Service that the mirror points at: by its endpoints the variant is ready or not.
 	service string
 	// first are the files that come before everything else, plain the one with
-	// the default route (if the document has one), mirror the mirrored route's,
+	// the default route, mirror the mirrored route's,
 	// second those of variant 2.
 	first  []string
 	plain  string
@@ -123,27 +123,23 @@ func (p play) steps() []step {
 		return p.tutorial()
 	}
 	write, plain := p.apply(p.mirror), p.apply(p.plain)
-	deploy := p.apply(p.second...)
 	scale := func(replicas string) []action {
 		return []action{{
 			"scale deployment/" + variantTwo + " --replicas=" + replicas,
 			func(ctx context.Context, s *stage) error { return s.scale(ctx, variantTwo, replicas) },
 		}}
 	}
-	steps := []step{
-		{"the mirror is written while variant 2 is absent", append(append(p.apply(p.first...), plain...), write...), theWrite, noMirror, ""},
-		{"variant 2 is deployed", deploy, theVariant, mirror, ""},
+	return []step{
+		{"the mirror is written while variant 2 is absent", slices.Concat(p.apply(p.first...), plain, write), theWrite, noMirror, ""},
+		{"variant 2 is deployed", p.apply(p.second...), theVariant, mirror, ""},
+		// The order of Istio's document: both variants first, then these two.
+		{"the default route is applied, without a mirror", plain, theWrite, noMirror, ""},
+		{"the mirror is written while variant 2 is ready", write, theWrite, mirror, ""},
+		{"variant 2 is scaled to 0", scale("0"), theCall, noMirror, ""},
+		{"variant 2 is scaled back to 1", scale("1"), theVariant, mirror, ""},
+		{"variant 2 is deleted", p.delete(p.ends...), theCall, noMirror, ""},
+		{"the same manifest is applied again", write, theWrite, noChange, ""},
 	}
-	if p.plain != "" { // the order of Istio's document: both variants first, then these two
-		steps = append(steps,
-			step{"the default route is applied, without a mirror", plain, theWrite, noMirror, ""},
-			step{"the mirror is written while variant 2 is ready", write, theWrite, mirror, ""})
-	}
-	return append(steps,
-		step{"variant 2 is scaled to 0", scale("0"), theCall, noMirror, ""},
-		step{"variant 2 is scaled back to 1", scale("1"), theVariant, mirror, ""},
-		step{"variant 2 is deleted", p.delete(p.ends...), theCall, noMirror, ""},
-		step{"the same manifest is applied again", write, theWrite, noChange, ""})
 }
 
 // tutorial are the steps of Iter8's.
@@ -160,6 +156,30 @@ func (p play) tutorial() []step {
 	}
 }
 
+// create, apply and delete are one command for each file or object.
+func (p play) create(names ...string) []action {
+	return p.forFiles("create -f ", (*stage).createFile, names)
+}
+
+func (p play) apply(names ...string) []action {
+	return p.forFiles("apply --server-side -f ", (*stage).applyFile, names)
+}
+
+func (p play) forFiles(command string, run func(*stage, context.Context, string) error, names []string) (actions []action) {
+	for _, name := range names {
+		file := path.Join(p.folder, name)
+		actions = append(actions, action{command + file, func(ctx context.Context, s *stage) error { return run(s, ctx, file) }})
+	}
+	return actions
+}
+
+func (p play) delete(names ...string) (actions []action) {
+	for _, name := range names {
+		actions = append(actions, p.deleteAll("delete "+name, name)...)
+	}
+	return actions
+}
+
 // deleteAll is one command for several objects.
 func (p play) deleteAll(command string, names ...string) []action {
 	return []action{{command, func(ctx context.Context, s *stage) error {
@@ -170,42 +190,4 @@ func (p play) deleteAll(command string, names ...string) []action {
 		}
 		return nil
 	}}}
-}
-
-func (p play) create(names ...string) []action {
-	var actions []action
-	for _, name := range names {
-		file := path.Join(p.folder, name)
-		actions = append(actions, action{
-			"create -f " + file,
-			func(ctx context.Context, s *stage) error { return s.createFile(ctx, file) },
-		})
-	}
-	return actions
-}
-
-func (p play) apply(names ...string) []action {
-	var actions []action
-	for _, name := range names {
-		if name == "" {
-			continue
-		}
-		file := path.Join(p.folder, name)
-		actions = append(actions, action{
-			"apply --server-side -f " + file,
-			func(ctx context.Context, s *stage) error { return s.applyFile(ctx, file) },
-		})
-	}
-	return actions
-}
-
-func (p play) delete(names ...string) []action {
-	var actions []action
-	for _, name := range names {
-		actions = append(actions, action{
-			"delete " + name,
-			func(ctx context.Context, s *stage) error { return s.deleteNamed(ctx, name) },
-		})
-	}
-	return actions
 }

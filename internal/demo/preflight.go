@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
@@ -117,10 +118,8 @@ const webhookTimeout = 10 * time.Second
 func (r *runner) answers(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, webhookTimeout)
 	defer cancel()
-	tick := time.NewTicker(200 * time.Millisecond) // a dry run leaves nothing that could be watched
-	defer tick.Stop()
 	for _, p := range r.plays {
-		if err := r.parks(limited, p.written(r.documents), tick.C); err != nil {
+		if err := r.parks(limited, p.written(r.documents)); err != nil {
 			return cmp.Or(ctx.Err(), err)
 		}
 	}
@@ -128,25 +127,24 @@ func (r *runner) answers(ctx context.Context) error {
 	return nil
 }
 
-func (r *runner) parks(ctx context.Context, route *unstructured.Unstructured, tick <-chan time.Time) error {
-	for {
-		answer, err := r.dryRun(ctx, route)
-		if err == nil && len(mirrorsOf(answer)) == 0 {
-			return nil
-		}
-		select {
-		case <-tick:
-			continue
-		case <-ctx.Done():
-		}
-		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
-			return fmt.Errorf("a dry run of the mirrored %s failed: %w", route.GetKind(), err)
-		}
-		return &obstacle{
-			fmt.Sprintf("mirrorgate is registered but does not answer: in a dry run a %s kept the mirror of a variant that "+
-				"does not exist", route.GetKind()),
-			"check that mirrorgate serve runs, and that the API server reaches the address in its webhook\n" +
-				"configurations; the log of mirrorgate serve has more",
-		}
+// parks polls, because a dry run leaves nothing that could be watched.
+func (r *runner) parks(ctx context.Context, route *unstructured.Unstructured) error {
+	var failed error
+	err := wait.PollUntilContextCancel(ctx, 200*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		var answer *unstructured.Unstructured
+		answer, failed = r.dryRun(ctx, route)
+		return failed == nil && len(mirrorsOf(answer)) == 0, nil
+	})
+	switch {
+	case err == nil:
+		return nil
+	case failed != nil && !errors.Is(failed, context.DeadlineExceeded):
+		return fmt.Errorf("a dry run of the mirrored %s failed: %w", route.GetKind(), failed)
+	}
+	return &obstacle{
+		fmt.Sprintf("mirrorgate is registered but does not answer: in a dry run a %s kept the mirror of a variant that "+
+			"does not exist", route.GetKind()),
+		"check that mirrorgate serve runs, and that the API server reaches the address in its webhook\n" +
+			"configurations; the log of mirrorgate serve has more",
 	}
 }

@@ -1,13 +1,12 @@
 package demo
 
-// The play of the proxy alone: mirrorgate proxy as a process of its own, real requests through it, and the
-// access logs of both variants, as in Istio's task "Mirroring".
+// The play of the proxy alone: the server of mirrorgate proxy, real requests through it, and the access logs of
+// both variants, as in Istio's task "Mirroring".
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -27,7 +26,7 @@ type proxyStep struct {
 	title    string
 	mirror   string // the percentage, or empty without a mirror
 	deployed bool   // whether variant 2 has an endpoint
-	before   func(*proxyPlay)
+	before   func(two *variant)
 	requests int
 	copies   int
 	// unanswered is set where copies do not end.
@@ -40,21 +39,20 @@ func proxySteps() []proxyStep {
 		{title: "The mirror is written while variant 2 is absent", mirror: "100", requests: 1},
 		{title: "Variant 2 is deployed", mirror: "100", deployed: true, requests: 1, copies: 1},
 		{title: "25 % of 400 requests is 100 copies, not about 100", mirror: "25", deployed: true, requests: 400, copies: 100},
-		{title: "Variant 2 hangs", mirror: "100", deployed: true, before: func(p *proxyPlay) { p.two.hang(true) }, requests: 400, unanswered: true},
-		{title: "Variant 2 crashes", mirror: "100", deployed: true, before: func(p *proxyPlay) { p.two.stop() }, requests: 400},
+		{title: "Variant 2 hangs", mirror: "100", deployed: true, before: (*variant).hang, requests: 400, unanswered: true},
+		{title: "Variant 2 crashes", mirror: "100", deployed: true, before: (*variant).stop, requests: 400},
 		{title: "The default route again", requests: 1},
 	}
 }
 
 // proxyPlay has the parts that the steps act on.
 type proxyPlay struct {
-	screen   *screen
-	timeout  time.Duration
-	one, two *variant
-	file     string
-	text     string // in the file
-	process  *process
-	client   *http.Client
+	*backends
+	screen  *screen
+	timeout time.Duration
+	file    string
+	text    string // in the file
+	process process
 }
 
 // RunProxy plays all steps and returns nil only if every one was seen.
@@ -64,41 +62,37 @@ func RunProxy(ctx context.Context, opts Options) (err error) {
 		return err
 	}
 	defer os.RemoveAll(folder)
-	p := &proxyPlay{
-		screen: &screen{opts.Out, opts.Color}, timeout: opts.Timeout, file: filepath.Join(folder, "proxy.yaml"),
-		client: &http.Client{Timeout: opts.Timeout, Transport: &http.Transport{}},
+	p := &proxyPlay{screen: &screen{opts.Out, opts.Color}, timeout: opts.Timeout, file: filepath.Join(folder, "proxy.yaml")}
+	for _, address := range []*string{&p.process.address, &p.process.admin} {
+		if *address, err = freeAddress(); err != nil {
+			return err
+		}
 	}
-	if p.one, err = newVariant(); err != nil {
+	if p.backends, err = newBackends(opts.Timeout); err != nil {
 		return err
 	}
-	defer p.one.stop()
-	if p.two, err = newVariant(); err != nil {
-		return err
-	}
-	defer p.two.stop()
+	defer p.backends.stop()
 	steps := proxySteps()
 	p.screen.line(bold, strings.Repeat("━", width))
 	p.screen.line(bold, "mirrorgate proxy: two variants of a service, and real requests through it")
-	if err := p.write(&steps[0]); err != nil {
+	if err := p.write(ctx, &steps[0]); err != nil {
 		return err
 	}
 	p.screen.line(faint, "    $ mirrorgate proxy --config proxy.yaml")
-	if p.process, err = startProxy(ctx, opts.Binary, p.file); err != nil {
+	if err := p.process.start(ctx, p.file, p.timeout); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, p.process.stop(p.timeout)) }()
+	defer func() { err = errors.Join(err, p.process.stop()) }()
+	defer http.DefaultClient.CloseIdleConnections()
 	defer p.client.CloseIdleConnections()
+	if err := p.process.reloaded(ctx); err != nil {
+		return err
+	}
 	for i := range steps {
 		fmt.Fprintln(opts.Out)
 		p.screen.line(bold, fmt.Sprintf("%2d  %s", i+1, steps[i].title))
-		err := p.play(ctx, &steps[i])
-		if ctx.Err() != nil {
-			p.screen.line(yellow, "\nInterrupted.")
-			return ErrFailed
-		}
-		if err != nil {
-			p.screen.bad("not seen: " + err.Error())
-			return ErrFailed
+		if err := p.play(ctx, &steps[i]); err != nil {
+			return p.screen.failed(ctx, err)
 		}
 	}
 	fmt.Fprintln(opts.Out)
@@ -111,14 +105,12 @@ func (p *proxyPlay) play(ctx context.Context, st *proxyStep) error {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	if st.before != nil {
-		st.before(p)
+		st.before(p.two)
 	}
-	if err := p.write(st); err != nil {
+	if err := p.write(ctx, st); err != nil {
 		return err
 	}
-	p.one.forget()
-	p.two.forget()
-	median, err := send(ctx, p.screen, p.client, p.process.address, st.requests)
+	median, err := p.send(ctx, p.screen, p.process.address, st.requests)
 	if err != nil {
 		return err
 	}
@@ -127,24 +119,19 @@ func (p *proxyPlay) play(ctx context.Context, st *proxyStep) error {
 			return err
 		}
 	}
-	ones, twos := p.one.logged(), p.two.logged()
-	p.show("variant 1", ones)
-	p.show("variant 2", twos)
-	if len(ones) != st.requests || len(twos) != st.copies {
-		return fmt.Errorf("variant 1 logged %d requests, not %d, variant 2 %d, not %d", len(ones), st.requests, len(twos), st.copies)
+	p.show("variant 1", p.one.logged())
+	p.show("variant 2", p.two.logged())
+	if err := p.check(st.requests, st.copies); err != nil {
+		return err
 	}
-	for _, line := range twos {
-		if !strings.Contains(line, `"`+shadowHost+`"`) {
-			return fmt.Errorf("variant 2 logged a request for another host: %s", line)
-		}
-	}
-	p.screen.good(fmt.Sprintf("%s answered by variant 1, half of them within %s; variant 2 answered %s", count(st.requests, "request"), short(median), count(st.copies, "copy")))
+	p.screen.good(fmt.Sprintf("%s answered by variant 1, half of them within %s; variant 2 answered %s",
+		count(st.requests, "request", "requests"), short(median), count(st.copies, "copy", "copies")))
 	return nil
 }
 
 // write puts a step's rules into the file, unless they are there, and waits until they are
 // served.
-func (p *proxyPlay) write(st *proxyStep) error {
+func (p *proxyPlay) write(ctx context.Context, st *proxyStep) error {
 	mirror, endpoint := "", ""
 	if st.mirror != "" {
 		mirror = `
@@ -156,34 +143,33 @@ func (p *proxyPlay) write(st *proxyStep) error {
 		endpoint = p.two.address
 	}
 	text := fmt.Sprintf(`listeners:
-- address: 127.0.0.1:0
+- address: %s
   rules:
   - backendRefs: [{name: httpbin-v1, port: 80}]%s
 services:
   httpbin-v1: {80: [%s]}
   httpbin-v2: {80: [%s]}
-admin: {address: 127.0.0.1:0}
-`, mirror, p.one.address, endpoint)
+admin: {address: %s}
+`, p.process.address, mirror, p.one.address, endpoint, p.process.admin)
 	if text == p.text {
 		return nil
 	}
-	before := ""
-	if p.process != nil {
-		before = p.text
-	}
-	p.screen.changes("proxy.yaml", "proxy.yaml", diff(before, text))
+	p.screen.changes("proxy.yaml", "proxy.yaml", diff(p.text, text))
 	p.text = text
 	if err := os.WriteFile(p.file+".new", []byte(text), 0o600); err != nil {
 		return err
 	}
-	if err := os.Rename(p.file+".new", p.file); err != nil || p.process == nil {
+	if err := os.Rename(p.file+".new", p.file); err != nil || p.process.stop == nil {
 		return err
 	}
-	return p.process.reloaded(p.timeout)
+	return p.process.reloaded(ctx)
 }
 
-// send makes requests one after the other, and returns the median of their times.
-func send(ctx context.Context, s *screen, client *http.Client, address string, n int) (median time.Duration, err error) {
+// send makes requests one after the other, and returns the median of their times. The access logs begin with
+// the first of them.
+func (b *backends) send(ctx context.Context, s *screen, address string, n int) (median time.Duration, err error) {
+	b.one.forget()
+	b.two.forget()
 	times := ""
 	if n > 1 {
 		times = fmt.Sprintf("   # %d times", n)
@@ -191,21 +177,9 @@ func send(ctx context.Context, s *screen, client *http.Client, address string, n
 	s.line(faint, "    $ curl -H 'Host: "+host+"' http://"+address+"/headers"+times)
 	took := make([]time.Duration, n)
 	for i := range took {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/headers", http.NoBody)
-		if err != nil {
-			return 0, err
-		}
-		request.Host = host
-		request.Header.Set("User-Agent", "mirrorgate-demo")
 		begin := time.Now()
-		response, err := client.Do(request)
-		if err != nil {
+		if _, err := get(ctx, b.client, "http://"+address+"/headers"); err != nil {
 			return 0, err
-		}
-		_, err = io.Copy(io.Discard, response.Body)
-		_ = response.Body.Close()
-		if err != nil || response.StatusCode != http.StatusOK {
-			return 0, errors.Join(fmt.Errorf("the answer is %s, not 200 OK", response.Status), err)
 		}
 		took[i] = time.Since(begin)
 	}
@@ -228,15 +202,13 @@ func (p *proxyPlay) show(name string, lines []string) {
 	}
 }
 
-func count(n int, noun string) string {
-	switch {
-	case n == 1:
-		return "1 " + noun
-	case strings.HasSuffix(noun, "y"):
-		noun = strings.TrimSuffix(noun, "y") + "ie"
+// count writes a number with its noun.
+func count(n int, one, many string) string {
+	switch n {
+	case 0:
+		return "no " + many
+	case 1:
+		return "1 " + one
 	}
-	if n == 0 {
-		return "no " + noun + "s"
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
+	return fmt.Sprintf("%d %s", n, many)
 }

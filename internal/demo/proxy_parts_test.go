@@ -13,7 +13,7 @@ import (
 func TestVariantThatCrashedLogsNothing(t *testing.T) {
 	v, err := newVariant()
 	require.NoError(t, err)
-	v.hang(true)
+	v.hang()
 	v.stop()
 	v.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/headers", http.NoBody))
 	require.Empty(t, v.logged())

@@ -5,9 +5,7 @@ package demo
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
-	"unicode/utf8"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -110,11 +108,10 @@ func (s *screen) summary(plays []play, results []result) {
 		for n, st := range p.steps() {
 			all++
 			res := result{}
-			at := slices.IndexFunc(results, func(r result) bool { return r.play.folder == p.folder && r.step.title == st.title })
 			name, mark, flip, how := p.short, "-", "", faint
-			if at >= 0 {
-				res = results[at]
-				mark, flip, how = "✗", "", red
+			if all <= len(results) {
+				res = results[all-1]
+				mark, how = "✗", red
 			}
 			if res.seen {
 				seen++
@@ -146,9 +143,5 @@ func (res result) took() string {
 }
 
 func row(document, step, stored, seen, flip string) string {
-	return strings.TrimRight(pad(document, 23)+pad(step, 49)+pad(stored, 11)+pad(seen, 6)+flip, " ")
-}
-
-func pad(text string, width int) string {
-	return text + strings.Repeat(" ", max(0, width-utf8.RuneCountInString(text)))
+	return strings.TrimRight(fmt.Sprintf("%-23s%-49s%-11s%-6s%s", document, step, stored, seen, flip), " ")
 }

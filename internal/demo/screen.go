@@ -3,6 +3,7 @@ package demo
 // How a play is printed: in at most 100 columns, with colours only on a terminal that shows them.
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -88,6 +89,16 @@ func (s *screen) waiting(f string, elapsed time.Duration) {
 func (s *screen) good(text string) { s.wrapped(green, 2, "✓ "+text) }
 
 func (s *screen) bad(text string) { s.wrapped(strong, 2, "✗ "+text) }
+
+// failed reports why a play ends early.
+func (s *screen) failed(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		s.line(yellow, "\nInterrupted.")
+	} else {
+		s.bad("not seen: " + err.Error())
+	}
+	return ErrFailed
+}
 
 // warning is one of the API server's, which kubectl would print too.
 func (s *screen) warning(text string) { s.wrapped(yellow, 4, "Warning: "+text) }

@@ -7,22 +7,20 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
-	"k8s.io/client-go/tools/cache"
-	watchtools "k8s.io/client-go/tools/watch"
 )
 
 // fieldManager is the demo's in managedFields; ownerLabel marks its namespace.
@@ -81,11 +79,9 @@ func (s *stage) close(ctx context.Context) error {
 	if err := namespaces.Delete(ctx, s.namespace, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("the namespace %q is left behind: %w", s.namespace, err)
 	}
-	lw := cache.NewListWatchFromClient(s.client.CoreV1().RESTClient(), "namespaces", "",
-		fields.OneTermEqualSelector("metadata.name", s.namespace))
-	gone := func(store cache.Store) (bool, error) { return len(store.List()) == 0, nil }
-	_, err := watchtools.UntilWithSync(ctx, lw, &corev1.Namespace{}, gone, func(event watch.Event) (bool, error) {
-		return event.Type == watch.Deleted, nil
+	err := wait.PollUntilContextCancel(ctx, 200*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		_, err := namespaces.Get(ctx, s.namespace, metav1.GetOptions{})
+		return apierrors.IsNotFound(err), nil
 	})
 	if err != nil {
 		return fmt.Errorf("the namespace %q is still being removed: %w", s.namespace, err)
@@ -104,41 +100,33 @@ func (s *stage) resource(object *unstructured.Unstructured) (dynamic.ResourceInt
 }
 
 func (s *stage) applyFile(ctx context.Context, file string) error {
-	for _, object := range s.documents[file] {
-		if err := s.apply(ctx, object); err != nil {
-			return fmt.Errorf("apply %s: %w", named(object), err)
-		}
-	}
-	return nil
-}
-
-func (s *stage) apply(ctx context.Context, object *unstructured.Unstructured) error {
-	resource, err := s.resource(object)
-	if err != nil {
-		return err
-	}
-	answer, err := resource.Apply(ctx, object.GetName(), object, metav1.ApplyOptions{FieldManager: fieldManager})
-	if err != nil {
-		return err
-	}
-	s.applied = slices.DeleteFunc(s.applied, func(known *unstructured.Unstructured) bool { return named(known) == named(object) })
-	s.applied = append(s.applied, object)
-	if isRoute(object) {
-		s.last = answer
-	}
-	return nil
+	return s.store("apply", file, func(resource dynamic.ResourceInterface, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+		return resource.Apply(ctx, object.GetName(), object, metav1.ApplyOptions{FieldManager: fieldManager})
+	})
 }
 
 func (s *stage) createFile(ctx context.Context, file string) error {
+	return s.store("create", file, func(resource dynamic.ResourceInterface, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+		return resource.Create(ctx, object, metav1.CreateOptions{FieldManager: fieldManager})
+	})
+}
+
+// store writes the objects of a file and remembers them.
+func (s *stage) store(verb, file string, write func(dynamic.ResourceInterface, *unstructured.Unstructured) (*unstructured.Unstructured, error)) error {
 	for _, object := range s.documents[file] {
 		resource, err := s.resource(object)
 		if err != nil {
-			return err
+			return fmt.Errorf("%s %s: %w", verb, named(object), err)
 		}
-		if _, err := resource.Create(ctx, object, metav1.CreateOptions{FieldManager: fieldManager}); err != nil {
-			return fmt.Errorf("create %s: %w", named(object), err)
+		answer, err := write(resource, object)
+		if err != nil {
+			return fmt.Errorf("%s %s: %w", verb, named(object), err)
 		}
+		s.applied = slices.DeleteFunc(s.applied, func(known *unstructured.Unstructured) bool { return named(known) == named(object) })
 		s.applied = append(s.applied, object)
+		if isRoute(object) {
+			s.last = answer
+		}
 	}
 	return nil
 }

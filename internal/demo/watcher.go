@@ -50,21 +50,23 @@ type facts struct {
 type watcher struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed, and replaced, at every change
-	objects map[string]*unstructured.Unstructured
-	service string // the one whose readiness counts
+	stores  []cache.Store // of the objects
+	service string        // the one whose readiness counts
 	facts   facts
 }
 
 // watchNamespace returns when everything there has been seen, or ctx ends; it
 // watches until watching ends.
 func watchNamespace(ctx, watching context.Context, client dynamic.Interface, namespace string) (*watcher, error) {
-	w := &watcher{changed: make(chan struct{}), objects: map[string]*unstructured.Unstructured{}}
+	w := &watcher{changed: make(chan struct{})}
 	factory := dynamicinformer.NewFilteredDynamicSharedInformerFactory(client, 0, namespace, nil)
 	for _, resource := range watched {
-		_, err := factory.ForResource(resource).Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
-			AddFunc:    func(object any) { w.see(resource, object, true) },
-			UpdateFunc: func(_, object any) { w.see(resource, object, true) },
-			DeleteFunc: func(object any) { w.see(resource, object, false) },
+		informer := factory.ForResource(resource).Informer()
+		w.stores = append(w.stores, informer.GetStore())
+		_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+			AddFunc:    func(any) { w.notify() },
+			UpdateFunc: func(any, any) { w.notify() },
+			DeleteFunc: func(any) { w.notify() },
 		})
 		if err != nil {
 			return nil, err
@@ -87,22 +89,10 @@ func (w *watcher) focus(service string) {
 	w.update()
 }
 
-func (w *watcher) see(resource schema.GroupVersionResource, object any, exists bool) {
-	if last, ok := object.(cache.DeletedFinalStateUnknown); ok {
-		object = last.Obj
-	}
-	u, ok := object.(*unstructured.Unstructured)
-	if !ok {
-		return
-	}
+// notify is called after each change of the objects.
+func (w *watcher) notify() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	key := resource.Resource + "/" + u.GetName()
-	if exists {
-		w.objects[key] = u
-	} else {
-		delete(w.objects, key)
-	}
 	w.update()
 	close(w.changed)
 	w.changed = make(chan struct{})
@@ -110,12 +100,15 @@ func (w *watcher) see(resource schema.GroupVersionResource, object any, exists b
 
 // update brings the facts up to date.
 func (w *watcher) update() {
-	now, f := time.Now(), facts{objects: len(w.objects)}
-	for _, object := range w.objects {
-		if isRoute(object) {
-			f.route = object
+	now, f := time.Now(), facts{}
+	for _, store := range w.stores {
+		for _, item := range store.List() {
+			object := item.(*unstructured.Unstructured)
+			if f.objects++; isRoute(object) {
+				f.route = object
+			}
+			f.ready = f.ready || serves(object, w.service)
 		}
-		f.ready = f.ready || serves(object, w.service)
 	}
 	f.mirrored = len(mirrorsOf(f.route)) > 0
 	f.mirroredAt, f.readyAt, f.routeAt = w.facts.mirroredAt, w.facts.readyAt, w.facts.routeAt

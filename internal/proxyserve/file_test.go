@@ -23,7 +23,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/mirrorgate/mirrorgate/internal/options"
+	"github.com/mirrorgate/mirrorgate/internal/cli"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/config"
 )
 
@@ -120,7 +120,7 @@ func serveFile(ctx context.Context, file string, drainTimeout time.Duration) err
 	return File(ctx, opts, c)
 }
 
-var errorsOnly = options.Log{Level: "error", Format: "text"}
+var errorsOnly = cli.Log{Level: "error", Format: "text"}
 
 func freeAddress(t *testing.T) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

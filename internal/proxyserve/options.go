@@ -1,6 +1,7 @@
 package proxyserve
 
 import (
+	"cmp"
 	"net"
 	"strconv"
 	"time"
@@ -8,7 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"github.com/mirrorgate/mirrorgate/internal/options"
+	"github.com/mirrorgate/mirrorgate/internal/cli"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
@@ -31,7 +32,7 @@ type Options struct {
 	DrainMin time.Duration
 	// DrainTimeout bounds the requests that are under way after that.
 	DrainTimeout time.Duration
-	options.Log
+	cli.Log
 
 	// Version is mirrorgate's, for the user agent.
 	Version string
@@ -39,7 +40,7 @@ type Options struct {
 
 // DefaultOptions returns the defaults of all flags.
 func DefaultOptions() *Options {
-	return &Options{AdminBind: ":" + strconv.Itoa(wellknown.AdminPort), DrainTimeout: 30 * time.Second, Log: options.DefaultLog()}
+	return &Options{AdminBind: ":" + strconv.Itoa(wellknown.AdminPort), DrainTimeout: 30 * time.Second, Log: cli.DefaultLog()}
 }
 
 // Validate checks all options at once. The paths of the errors are the flags' names, in the same order
@@ -65,20 +66,14 @@ func (o *Options) Validate() field.ErrorList {
 	return append(errs, o.Log.Validate()...)
 }
 
-func (o *Options) validateService() (errs field.ErrorList) {
-	for _, name := range []struct{ flag, value string }{{"service", o.Service}, {"namespace", o.Namespace}} {
-		if name.value == "" {
-			continue
-		}
-		for _, problem := range validation.IsDNS1123Label(name.value) {
-			errs = append(errs, field.Invalid(field.NewPath(name.flag), name.value, problem))
-		}
-	}
+func (o *Options) validateService() field.ErrorList {
+	errs := append(cli.Name("service", o.Service, validation.IsDNS1123Label),
+		cli.Name("namespace", cmp.Or(o.Namespace, "default"), validation.IsDNS1123Label)...)
 	if _, port, err := net.SplitHostPort(o.AdminBind); err != nil || port == "" {
 		errs = append(errs, field.Invalid(field.NewPath("admin-bind"), o.AdminBind, "must be HOST:PORT, like :15020"))
 	}
 	if o.AccessLog != "" {
-		errs = append(errs, options.OneOf("access-log", o.AccessLog, "json", "common")...)
+		errs = append(errs, cli.OneOf("access-log", o.AccessLog, "json", "common")...)
 	}
 	return errs
 }

@@ -11,8 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mirrorgate/mirrorgate/internal/cli"
 	"github.com/mirrorgate/mirrorgate/internal/dataplane"
-	"github.com/mirrorgate/mirrorgate/internal/options"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/config"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
@@ -74,7 +74,7 @@ func Service(ctx context.Context, opts *Options) (err error) {
 
 // connect sets the client of the API server and the objects that it reads.
 func (p *serviceProxy) connect() error {
-	cluster, namespace, err := options.Kubeconfig(p.opts.Kubeconfig, "")
+	cluster, namespace, err := cli.Kubeconfig(p.opts.Kubeconfig, "")
 	if err != nil {
 		return err
 	}

@@ -23,8 +23,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/mirrorgate/mirrorgate/certs"
+	"github.com/mirrorgate/mirrorgate/internal/cli"
 	"github.com/mirrorgate/mirrorgate/internal/intercept/objects"
-	"github.com/mirrorgate/mirrorgate/internal/options"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 	"github.com/mirrorgate/mirrorgate/manifests"
 	"github.com/mirrorgate/mirrorgate/webhook"
@@ -69,7 +69,7 @@ type Options struct {
 	Policy webhook.Policy `json:"policy,omitzero"`
 	// Proxy configures the proxies in front of Services; it has no flag but --proxy-image.
 	Proxy objects.Config `json:"proxy,omitzero"`
-	options.Log
+	cli.Log
 
 	// Version is mirrorgate's, for the user agent.
 	Version string `json:"-"`
@@ -94,7 +94,7 @@ func DefaultOptions() *Options {
 		Resync:         metav1.Duration{Duration: 10 * time.Minute},
 		Workers:        8,
 		Proxy:          objects.DefaultConfig(),
-		Log:            options.DefaultLog(),
+		Log:            cli.DefaultLog(),
 		Clock:          clock.RealClock{},
 	}
 }
@@ -116,14 +116,14 @@ func (o *Options) ReadFile(path string) error {
 func (o *Options) Validate() field.ErrorList {
 	return slices.Concat(
 		o.validateValues(),
-		validateName("cluster-domain", o.ClusterDomain, validation.IsDNS1123Subdomain),
-		validateName("root-namespace", o.RootNamespace, validation.IsDNS1123Label),
-		validateName("namespace", cmp.Or(o.Namespace, "default"), validation.IsDNS1123Label),
-		validateName("probe-namespace", cmp.Or(o.ProbeNamespace, "default"), validation.IsDNS1123Label),
+		cli.Name("cluster-domain", o.ClusterDomain, validation.IsDNS1123Subdomain),
+		cli.Name("root-namespace", o.RootNamespace, validation.IsDNS1123Label),
+		cli.Name("namespace", cmp.Or(o.Namespace, "default"), validation.IsDNS1123Label),
+		cli.Name("probe-namespace", cmp.Or(o.ProbeNamespace, "default"), validation.IsDNS1123Label),
 		o.validateRoutes(),
 		o.Proxy.Validate(field.NewPath("proxy")),
-		options.OneOf("certs", o.Certs, certsAuto, certsCertManager, certsSelf, certsFiles),
-		options.OneOf("failure-policy", o.FailurePolicy, "Fail", "Ignore"),
+		cli.OneOf("certs", o.Certs, certsAuto, certsCertManager, certsSelf, certsFiles),
+		cli.OneOf("failure-policy", o.FailurePolicy, "Fail", "Ignore"),
 		o.Log.Validate(),
 		o.validatePolicy(),
 	)
@@ -160,19 +160,12 @@ func isBind(address string) bool {
 	return address == "0" || err == nil
 }
 
-func validateName(flag, name string, problems func(string) []string) field.ErrorList {
-	if msgs := problems(name); len(msgs) > 0 {
-		return field.ErrorList{field.Invalid(field.NewPath(flag), name, msgs[0])}
-	}
-	return nil
-}
-
 func (o *Options) validateRoutes() (errs field.ErrorList) {
 	if len(o.Routes) == 0 {
 		errs = append(errs, field.Required(field.NewPath("routes"), "names the kinds of routes to serve"))
 	}
 	for _, routes := range o.Routes {
-		errs = append(errs, options.OneOf("routes", routes, manifests.Routes()...)...)
+		errs = append(errs, cli.OneOf("routes", routes, manifests.Routes()...)...)
 	}
 	if o.NoMesh && o.Proxy.Image == "" && o.WebhookURL != "" {
 		errs = append(errs, field.Required(field.NewPath("proxy-image"), "names the image that proxies run; only a pod can use its own"))

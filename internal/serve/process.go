@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -21,8 +22,8 @@ import (
 	ctrlwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"github.com/mirrorgate/mirrorgate/certs"
+	"github.com/mirrorgate/mirrorgate/internal/cli"
 	"github.com/mirrorgate/mirrorgate/internal/heap"
-	"github.com/mirrorgate/mirrorgate/internal/options"
 	"github.com/mirrorgate/mirrorgate/internal/variant"
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
@@ -72,7 +73,7 @@ func (p *Process) connect() (err error) {
 		if err != nil {
 			return fmt.Errorf("no --kubeconfig, and not in a cluster: %w", err)
 		}
-	} else if p.config, _, err = options.Kubeconfig(p.opts.Kubeconfig, p.opts.Context); err != nil {
+	} else if p.config, _, err = cli.Kubeconfig(p.opts.Kubeconfig, p.opts.Context); err != nil {
 		return err
 	}
 	p.config.UserAgent = "mirrorgate/" + p.opts.Version
@@ -169,14 +170,5 @@ func filled(hasSynced func() bool) func(*http.Request) error {
 
 // poll waits until condition holds; it returns false when ctx ends first.
 func poll(ctx context.Context, every time.Duration, condition func() bool) bool {
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-tick.C:
-		}
-	}
-	return true
+	return wait.PollUntilContextCancel(ctx, every, true, func(context.Context) (bool, error) { return condition(), nil }) == nil
 }

@@ -1,6 +1,6 @@
-// Package options holds the options that several verbs of mirrorgate share: how a verb reaches the API
+// Package cli has the parts that several verbs of mirrorgate share: how a verb reaches the API
 // server, how it logs, and how it reports a value that it does not support.
-package options
+package cli
 
 import (
 	"log/slog"
@@ -44,6 +44,14 @@ func (l Log) Logger() logr.Logger {
 	logger := logr.FromSlogHandler(handler)
 	librariesLog.Do(func() { klog.SetLogger(logger) })
 	return logger
+}
+
+// Name returns an error for each of the problems of a name; the errors name the flag.
+func Name(flag, name string, problems func(string) []string) (errs field.ErrorList) {
+	for _, problem := range problems(name) {
+		errs = append(errs, field.Invalid(field.NewPath(flag), name, problem))
+	}
+	return errs
 }
 
 // OneOf returns an error that names the flag and the supported values, unless value is one of them.
