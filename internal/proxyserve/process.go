@@ -21,7 +21,6 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/accesslog"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/config"
-	"github.com/mirrorgate/mirrorgate/internal/proxy/h1"
 )
 
 // ErrAborted is returned when --drain-timeout passed and requests under way were aborted.
@@ -48,12 +47,7 @@ func newProcess(opts *Options, c *config.Config) (*process, error) {
 	}
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	options := &proxy.Options{
-		Limits: h1.Limits{
-			Head: c.Limits.HeaderBytes, Fields: c.Limits.Headers, Target: c.Limits.TargetBytes,
-			HeadTimeout: c.Limits.HeaderTimeout, IdleTimeout: c.Limits.IdleTimeout, BodyTimeout: c.Limits.BodyTimeout,
-			BackendTimeout: c.Limits.BackendTimeout,
-		},
-		Connections: c.Limits.Connections, VariantConnects: c.Limits.VariantConnects, Registry: p.registry,
+		Limits: c.Limits.Limits, Connections: c.Limits.Connections, VariantConnects: c.Limits.VariantConnects, Registry: p.registry,
 	}
 	if c.AccessLog.Format != "" {
 		format, err := accesslog.ByName(c.AccessLog.Format)

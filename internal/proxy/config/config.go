@@ -20,6 +20,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/mirrorgate/mirrorgate/internal/proxy/h1"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
@@ -57,27 +58,15 @@ type Listener struct {
 // AccessLog is the format and the destination of the access log.
 type AccessLog struct {
 	// Format is json, common, or empty for no log.
-	Format string
+	Format string `json:"format"`
 	// Path is the name of a file, or - for standard output.
-	Path string
+	Path string `json:"path"`
 }
 
 // Limits bound the resources that clients and variants may use.
 type Limits struct {
-	// HeaderBytes is the largest size of a request's head, and Headers the largest number of its fields. Above
-	// them the answer is 431.
-	HeaderBytes int
-	Headers     int
-	// TargetBytes is the largest length of a request target. Above it the answer is 414.
-	TargetBytes int
-	// HeaderTimeout is how long a head may take to arrive.
-	HeaderTimeout time.Duration
-	// IdleTimeout is how long a connection may stay open between two requests.
-	IdleTimeout time.Duration
-	// BodyTimeout is how long the client may neither send nor receive a byte of a body.
-	BodyTimeout time.Duration
-	// BackendTimeout is how long an HTTP/1.1 backend may send no byte, if the rule has no timeout.
-	BackendTimeout time.Duration
+	// Limits are those of connections. Above Head or Fields the answer is 431, above Target it is 414.
+	h1.Limits
 	// Connections is the number of client connections that are open at once. Further connections wait.
 	Connections int
 	// VariantConnects is the number of new connections per second to one endpoint of a variant. Copies that
@@ -88,7 +77,7 @@ type Limits struct {
 // String returns the limits as they are written in a file.
 func (l Limits) String() string {
 	return fmt.Sprintf("{headerBytes: %d, headers: %d, targetBytes: %d, headerTimeout: %s, idleTimeout: %s, bodyTimeout: %s, backendTimeout: %s, connections: %d, variantConnects: %d}",
-		l.HeaderBytes, l.Headers, l.TargetBytes, l.HeaderTimeout, l.IdleTimeout, l.BodyTimeout%forever, l.BackendTimeout%forever, l.Connections, l.VariantConnects)
+		l.Head, l.Fields, l.Target, l.HeadTimeout, l.IdleTimeout, l.BodyTimeout%forever, l.BackendTimeout%forever, l.Connections, l.VariantConnects)
 }
 
 // forever is the duration for no limit, which a file writes as 0s.
@@ -144,18 +133,13 @@ func (p *Problems) Error() string {
 type file struct {
 	spec.Table
 	Admin      *admin     `json:"admin"`
-	AccessLog  *accessLog `json:"accessLog"`
+	AccessLog  *AccessLog `json:"accessLog"`
 	Comparison bool       `json:"comparison"`
 	Limits     limits     `json:"limits"`
 }
 
 type admin struct {
 	Address string `json:"address"`
-}
-
-type accessLog struct {
-	Format string `json:"format"`
-	Path   string `json:"path"`
 }
 
 type limits struct {
@@ -247,25 +231,23 @@ func (d *decoder) document(data []byte) *yaml.Node {
 
 // compare sets Compare of every mirror that does not set it to comparison of the file.
 func (d *decoder) compare(f *file) {
-	each := func(filters []spec.Filter) {
-		for _, s := range filters {
-			if m := s.RequestMirror; m != nil && m.Mirrorgate.Compare == nil {
-				m.Mirrorgate.Compare = &f.Comparison
-			}
-		}
-	}
-	every := func(rules []spec.Rule) {
-		for _, r := range rules {
-			each(r.Filters)
-			for _, b := range r.BackendRefs {
-				each(b.Filters)
-			}
-		}
-	}
+	var rules []spec.Rule
 	for _, l := range f.Listeners {
-		every(l.Rules)
+		rules = append(rules, l.Rules...)
 		for _, r := range l.Routes {
-			every(r.Rules)
+			rules = append(rules, r.Rules...)
+		}
+	}
+	var filters []spec.Filter
+	for _, r := range rules {
+		filters = append(filters, r.Filters...)
+		for _, b := range r.BackendRefs {
+			filters = append(filters, b.Filters...)
+		}
+	}
+	for _, s := range filters {
+		if m := s.RequestMirror; m != nil && m.Mirrorgate.Compare == nil {
+			m.Mirrorgate.Compare = &f.Comparison
 		}
 	}
 }
@@ -316,13 +298,15 @@ func (d *decoder) process(c *Config, f *file) {
 	}
 	l := &f.Limits
 	c.Limits = Limits{
-		HeaderBytes:     int(d.size("limits.headerBytes", l.HeaderBytes, 64<<10, 1<<10, 16<<20)),
-		Headers:         d.number("limits.headers", l.Headers, 128, 1, 100_000),
-		TargetBytes:     int(d.size("limits.targetBytes", l.TargetBytes, 16<<10, 256, 16<<20)),
-		HeaderTimeout:   d.duration("limits.headerTimeout", l.HeaderTimeout, 10*time.Second),
-		IdleTimeout:     d.duration("limits.idleTimeout", l.IdleTimeout, time.Minute),
-		BodyTimeout:     d.durationOrNone("limits.bodyTimeout", l.BodyTimeout, time.Minute),
-		BackendTimeout:  d.durationOrNone("limits.backendTimeout", l.BackendTimeout, time.Minute),
+		Limits: h1.Limits{
+			Head:           int(d.size("limits.headerBytes", l.HeaderBytes, 64<<10, 1<<10, 16<<20)),
+			Fields:         d.number("limits.headers", l.Headers, 128, 1, 100_000),
+			Target:         int(d.size("limits.targetBytes", l.TargetBytes, 16<<10, 256, 16<<20)),
+			HeadTimeout:    d.duration("limits.headerTimeout", l.HeaderTimeout, 10*time.Second),
+			IdleTimeout:    d.duration("limits.idleTimeout", l.IdleTimeout, time.Minute),
+			BodyTimeout:    d.durationOrNone("limits.bodyTimeout", l.BodyTimeout, time.Minute),
+			BackendTimeout: d.durationOrNone("limits.backendTimeout", l.BackendTimeout, time.Minute),
+		},
 		Connections:     d.number("limits.connections", l.Connections, 65536, 1, 10_000_000),
 		VariantConnects: d.number("limits.variantConnects", l.VariantConnects, 250, 1, 1_000_000),
 	}

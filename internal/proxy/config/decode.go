@@ -197,14 +197,9 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, at string) {
 
 // fieldOf finds a field by its JSON name, also in embedded structs.
 func fieldOf(v reflect.Value, name string) (reflect.Value, bool) {
-	for i := range v.NumField() {
-		f := v.Type().Field(i)
-		if f.Anonymous {
-			if found, ok := fieldOf(v.Field(i), name); ok {
-				return found, true
-			}
-		} else if f.Tag.Get("json") == name {
-			return v.Field(i), true
+	for _, f := range reflect.VisibleFields(v.Type()) {
+		if !f.Anonymous && f.Tag.Get("json") == name {
+			return v.FieldByIndex(f.Index), true
 		}
 	}
 	return reflect.Value{}, false
@@ -213,10 +208,8 @@ func fieldOf(v reflect.Value, name string) (reflect.Value, bool) {
 // names returns the JSON names of all fields of a struct.
 func names(t reflect.Type) []string {
 	var out []string
-	for f := range t.Fields() {
-		if f.Anonymous {
-			out = append(out, names(f.Type)...)
-		} else {
+	for _, f := range reflect.VisibleFields(t) {
+		if !f.Anonymous {
 			out = append(out, f.Tag.Get("json"))
 		}
 	}

@@ -224,7 +224,8 @@ func (c *Core) ForgetListener(name string) {
 			return
 		}
 	}
-	c.options.Metrics.passthrough.forget(name)
+	p := c.options.Metrics.passthrough
+	forgetSeries("listener", name, p.connections.MetricVec, p.bytes.MetricVec, p.open.MetricVec)
 }
 
 // queue returns the queue of a target. It may hold copies that were made by the previous table.
@@ -238,7 +239,7 @@ func (c *Core) queue(t *routing.MirrorTarget) *shadow.Queue {
 	if queue == nil {
 		queue = shadow.NewQueue(config)
 		c.queues[t.Name] = queue
-		c.options.Metrics.queue(t.Name, queue)
+		c.options.Metrics.queues.Store(t.Name, queue)
 		return queue
 	}
 	queue.Configure(config)
@@ -258,7 +259,7 @@ func (c *Core) forget(before, now *state, targets map[string]bool) {
 	for name, queue := range c.queues {
 		if !targets[name] {
 			delete(c.queues, name)
-			c.options.Metrics.forgetQueue(name)
+			c.options.Metrics.queues.Delete(name)
 			go queue.Close()
 		}
 	}

@@ -137,7 +137,7 @@ func (u *upload) Next() ([]byte, error) {
 	case err == nil:
 		u.received += int64(len(p))
 		if len(u.copies) > 0 {
-			u.tee(p)
+			u.copyToQueues(p)
 		}
 	case errors.Is(err, io.EOF):
 		for _, c := range u.copies {
@@ -149,8 +149,8 @@ func (u *upload) Next() ([]byte, error) {
 	return p, err
 }
 
-// tee writes a piece of the body to all copies, and forgets copies that were dropped for it.
-func (u *upload) tee(p []byte) {
+// copyToQueues writes a piece of the body to all copies, and forgets copies that were dropped for it.
+func (u *upload) copyToQueues(p []byte) {
 	kept := u.copies[:0]
 	for _, c := range u.copies {
 		write := c.Write

@@ -31,18 +31,18 @@ type Metrics struct {
 	ratio      *prometheus.HistogramVec
 
 	inFlight atomic.Int64
-	mu       sync.Mutex
-	queues   map[string]*shadow.Queue
+	queues   sync.Map // of *shadow.Queue, by the name of the target
 	gauges   [2]*prometheus.Desc
 }
 
 const namespace = "mirrorgate_proxy_"
 
+func counter(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: namespace + name, Help: help}, labels)
+}
+
 // NewMetrics registers the metrics. It panics if they are registered already.
 func NewMetrics(registry prometheus.Registerer) *Metrics {
-	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: namespace + name, Help: help}, labels)
-	}
 	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
 		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: namespace + name, Help: help, Buckets: buckets}, labels)
 	}
@@ -62,7 +62,6 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		ratio: histogram("comparison_latency_ratio", "Latency of the variant divided by that of the primary, both from the request sent to the head of the final answer.",
 			[]float64{.25, .5, .75, .9, 1, 1.1, 1.25, 1.5, 2, 4, 10}, "mirror"),
 		passthrough: newPassthroughVectors(registry),
-		queues:      map[string]*shadow.Queue{},
 		gauges: [2]*prometheus.Desc{
 			prometheus.NewDesc(namespace+"shadows_in_flight", "Shadow requests being sent.", []string{"target"}, nil),
 			prometheus.NewDesc(namespace+"shadows_held_bytes", "Memory of shadow requests waiting and being sent.", []string{"target"}, nil),
@@ -87,24 +86,11 @@ func (g *queueGauges) Describe(out chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (g *queueGauges) Collect(out chan<- prometheus.Metric) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for name, q := range g.queues {
+	for name, queue := range g.queues.Range {
+		name, q := name.(string), queue.(*shadow.Queue)
 		out <- prometheus.MustNewConstMetric(g.gauges[0], prometheus.GaugeValue, float64(q.InFlight()), name)
 		out <- prometheus.MustNewConstMetric(g.gauges[1], prometheus.GaugeValue, float64(q.Held()), name)
 	}
-}
-
-func (m *Metrics) queue(name string, q *shadow.Queue) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.queues[name] = q
-}
-
-func (m *Metrics) forgetQueue(name string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.queues, name)
 }
 
 // forget deletes the series of rules and mirrors that the new state no longer has.
@@ -118,20 +104,21 @@ func (m *Metrics) forget(before, now *state) {
 	}
 	for _, r := range before.table.Rules {
 		if !rules[r.Name] {
-			labels := prometheus.Labels{"rule": r.Name}
-			m.requests.DeletePartialMatch(labels)
-			m.durations.DeletePartialMatch(labels)
-			m.bytes.DeletePartialMatch(labels)
+			forgetSeries("rule", r.Name, m.requests.MetricVec, m.durations.MetricVec, m.bytes.MetricVec)
 		}
 	}
 	for _, x := range before.table.Mirrors {
 		if !mirrors[x.Name] {
-			labels := prometheus.Labels{"mirror": x.Name}
-			for _, vec := range []*prometheus.MetricVec{m.shadows.MetricVec, m.dropped.MetricVec, m.shadowSize.MetricVec,
-				m.shadowTime.MetricVec, m.agreement.MetricVec, m.ratio.MetricVec} {
-				vec.DeletePartialMatch(labels)
-			}
+			forgetSeries("mirror", x.Name, m.shadows.MetricVec, m.dropped.MetricVec, m.shadowSize.MetricVec,
+				m.shadowTime.MetricVec, m.agreement.MetricVec, m.ratio.MetricVec)
 		}
+	}
+}
+
+// forgetSeries deletes the series that have the label with that value.
+func forgetSeries(label, value string, vecs ...*prometheus.MetricVec) {
+	for _, vec := range vecs {
+		vec.DeletePartialMatch(prometheus.Labels{label: value})
 	}
 }
 

@@ -68,26 +68,14 @@ type passthroughVectors struct {
 
 func newPassthroughVectors(registry prometheus.Registerer) *passthroughVectors {
 	p := &passthroughVectors{
-		connections: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: namespace + "passthrough_connections_total", Help: "TCP connections forwarded without rules, by outcome.",
-		}, []string{"listener", "outcome"}),
-		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: namespace + "passthrough_bytes_total", Help: "Bytes of TCP connections forwarded without rules, received from clients and sent to them.",
-		}, []string{"listener", "direction"}),
+		connections: counter("passthrough_connections_total", "TCP connections forwarded without rules, by outcome.", "listener", "outcome"),
+		bytes:       counter("passthrough_bytes_total", "Bytes of TCP connections forwarded without rules, received from clients and sent to them.", "listener", "direction"),
 		open: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: namespace + "passthrough_connections", Help: "Open TCP connections that are forwarded without rules.",
 		}, []string{"listener"}),
 	}
 	registry.MustRegister(p.connections, p.bytes, p.open)
 	return p
-}
-
-// forget deletes the series of a removed listener.
-func (p *passthroughVectors) forget(listener string) {
-	labels := prometheus.Labels{"listener": listener}
-	p.connections.DeletePartialMatch(labels)
-	p.bytes.DeletePartialMatch(labels)
-	p.open.DeletePartialMatch(labels)
 }
 
 // PassthroughMetrics are the metrics of one passthrough listener.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"strconv"
 	"sync/atomic"
 	"syscall"
@@ -186,7 +187,7 @@ func (c *serverConn) refuse(err error) {
 	}
 	c.keep = false
 	text := "mirrorgate: " + refused.detail + "\n"
-	out := message.AppendStatus(buffer.Small()[:0], refused.status, reason(refused.status))
+	out := message.AppendStatus(buffer.Small()[:0], refused.status, http.StatusText(refused.status))
 	out = message.AppendField(out, "Content-Type", "text/plain; charset=utf-8")
 	out = message.AppendField(out, "Content-Length", strconv.Itoa(len(text)))
 	out = message.AppendField(out, "Connection", "close")

@@ -4,6 +4,7 @@
 package h1
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
@@ -253,20 +254,11 @@ func (f *framing) contentLength(field *message.Field) error {
 	for len(value) > 1 && value[0] == '0' {
 		value = value[1:]
 	}
-	if len(value) == 0 || len(value) > 19 {
+	n, err := strconv.ParseUint(value, 10, 63)
+	if err != nil {
 		return errLength
 	}
-	var n uint64
-	for i := range len(value) {
-		if !digit(value[i]) {
-			return errLength
-		}
-		n = n*10 + uint64(value[i]-'0')
-	}
-	if n > 1<<63-1 {
-		return errLength
-	}
-	f.length = int64(n)
+	f.length = int64(n) //nolint:gosec // it has 63 bits
 	field.Value = value
 	return nil
 }

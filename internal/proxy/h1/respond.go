@@ -12,8 +12,6 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
 
-func reason(status int) string { return http.StatusText(status) }
-
 // Inform implements core.Downstream. HTTP/1.0 has no interim responses.
 func (c *serverConn) Inform(r *message.Reply) error {
 	if c.x.Request.Minor == 0 {
@@ -115,9 +113,7 @@ func (c *serverConn) Flush() error {
 	if len(c.out) == 0 {
 		return nil
 	}
-	err := c.to.write(c.out)
-	c.out = c.out[:0]
-	return err
+	return c.writeWith(nil)
 }
 
 // End implements core.Downstream.

@@ -26,10 +26,7 @@ func parseResponse(head string, resp *message.Response, f *framing, method strin
 	resp.HopByHop = f.hopByHop
 	f.close = f.close || minor == 0 && !f.keepAlive
 	switch status := resp.Status; {
-	case method == "HEAD", status < 200, status == 204, status == 304:
-		resp.Bodyless = true
-		resp.Length = 0
-	case method == "CONNECT" && status < 300:
+	case method == "HEAD", status < 200, status == 204, status == 304, method == "CONNECT" && status < 300:
 		resp.Bodyless = true
 		resp.Length = 0
 	case f.chunked:

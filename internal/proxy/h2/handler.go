@@ -74,10 +74,7 @@ func (s *stream) head(maxFields int) (status int) {
 	case r.Method == http.MethodConnect:
 		return http.StatusNotImplemented
 	case !message.ValidToken(r.Method), !message.ValidHost(r.Host), !message.ValidTarget(target),
-		target[0] != '/' && (target != "*" || r.Method != http.MethodOptions):
-		return http.StatusBadRequest
-	}
-	if !s.agrees() {
+		target[0] != '/' && (target != "*" || r.Method != http.MethodOptions), !s.agrees():
 		return http.StatusBadRequest
 	}
 	for name, values := range r.Header {

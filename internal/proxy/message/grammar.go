@@ -79,10 +79,7 @@ func ValidHost(host string) bool {
 		}
 		name, port = host[:colon], host[colon:]
 	}
-	if strings.ContainsAny(name, "[]") {
-		return false
-	}
-	if len(port) > 6 {
+	if strings.ContainsAny(name, "[]") || len(port) > 6 {
 		return false
 	}
 	for i, c := range []byte(port) {

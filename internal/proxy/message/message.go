@@ -95,11 +95,7 @@ func Is(name, lower string) bool {
 		return false
 	}
 	for i := range len(lower) {
-		c := name[i]
-		if 'A' <= c && c <= 'Z' {
-			c |= 0x20
-		}
-		if c != lower[i] {
+		if LowerByte(name[i]) != lower[i] {
 			return false
 		}
 	}

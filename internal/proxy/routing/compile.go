@@ -252,8 +252,8 @@ func (c *compiler) timeouts(r *Rule, s *spec.Timeouts, at string) {
 	if s == nil {
 		return
 	}
-	r.Timeouts.Request = c.duration(at+".request", s.Request)
-	r.Timeouts.BackendRequest = c.duration(at+".backendRequest", s.BackendRequest)
+	r.Timeouts.Request = parsed(c, at+".request", s.Request, ParseDuration)
+	r.Timeouts.BackendRequest = parsed(c, at+".backendRequest", s.BackendRequest, ParseDuration)
 	if r.Timeouts.Request > 0 && r.Timeouts.BackendRequest > r.Timeouts.Request {
 		c.invalid(at+".backendRequest", s.BackendRequest, "must not be longer than request (%s)", s.Request)
 	}

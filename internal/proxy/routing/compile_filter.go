@@ -3,9 +3,7 @@ package routing
 // Compiling the filters of rules and backends.
 
 import (
-	"fmt"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -191,15 +189,13 @@ func (c *compiler) pathModifier(s *spec.PathModifier, at string, prefix *string)
 	return pathModifier{}
 }
 
-var replacementCharacters = regexp.MustCompile(`^/(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|[%][0-9a-fA-F]{2})*$`)
-
 func (c *compiler) replacement(at, value string, empty bool) {
-	if replacementCharacters.MatchString(value) && len(value) <= 1024 || empty && value == "" {
+	if strings.HasPrefix(value, "/") && pathCharacters.MatchString(value) && len(value) <= 1024 || empty && value == "" {
 		return
 	}
 	or := ""
 	if empty {
 		or = " (or be empty)"
 	}
-	c.invalid(at, value, "%s", fmt.Sprintf("must be a path that begins with /%s, without query, of at most 1024 bytes", or))
+	c.invalid(at, value, "must be a path that begins with /%s, without query, of at most 1024 bytes", or)
 }

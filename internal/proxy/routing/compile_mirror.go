@@ -49,10 +49,10 @@ func (c *compiler) mirror(r *Rule, s mirrorSpec, edits *message.HeaderEdits, rew
 		}
 	}
 	if own.MaxBody != "" {
-		m.MaxBody = c.size(at+".maxBody", own.MaxBody)
+		m.MaxBody = parsed(c, at+".maxBody", string(own.MaxBody), ParseSize)
 	}
 	if own.Timeout != "" {
-		if m.Timeout = c.duration(at+".timeout", own.Timeout); m.Timeout == 0 {
+		if m.Timeout = parsed(c, at+".timeout", own.Timeout, ParseDuration); m.Timeout == 0 {
 			c.invalid(at+".timeout", own.Timeout, "must be more than 0")
 		}
 	}
@@ -142,7 +142,7 @@ func (c *compiler) limits(t *target, s *spec.Mirror, at string) {
 	c.count(t, at+".maxInFlight", s.MaxInFlight, 1, &t.Limits.MaxInFlight)
 	c.count(t, at+".queue", s.Queue, 0, &t.Limits.Queue)
 	if s.Budget != "" && c.declare(t, at+".budget", string(s.Budget)) {
-		t.Limits.Budget = c.size(at+".budget", s.Budget)
+		t.Limits.Budget = parsed(c, at+".budget", string(s.Budget), ParseSize)
 	}
 	if s.Penalty == nil {
 		return
@@ -155,7 +155,7 @@ func (c *compiler) limits(t *target, s *spec.Mirror, at string) {
 		to          *time.Duration
 	}{{".pause", s.Penalty.Pause, &p.Pause}, {".longPause", s.Penalty.LongPause, &p.LongPause}} {
 		if d.value != "" && c.declare(t, at+d.name, d.value) {
-			*d.to = c.duration(at+d.name, d.value)
+			*d.to = parsed(c, at+d.name, d.value, ParseDuration)
 		}
 	}
 }
@@ -209,22 +209,14 @@ func ParseSize(s string) (int64, error) {
 	return n << shift, nil
 }
 
-// duration parses a duration. It returns 0 if the value is empty or invalid.
-func (c *compiler) duration(at, value string) time.Duration {
+// parsed returns a value as parse reads it. It returns 0 if the value is empty or invalid.
+func parsed[T int64 | time.Duration](c *compiler, at, value string, parse func(string) (T, error)) T {
 	if value == "" {
 		return 0
 	}
-	d, err := ParseDuration(value)
+	out, err := parse(value)
 	if err != nil {
 		c.invalid(at, value, "%s", err)
 	}
-	return d
-}
-
-func (c *compiler) size(at string, value spec.Size) int64 {
-	n, err := ParseSize(string(value))
-	if err != nil {
-		c.invalid(at, string(value), "%s", err)
-	}
-	return n
+	return out
 }

@@ -5,6 +5,7 @@ package routing
 // order of precedence.
 
 import (
+	"cmp"
 	"net/url"
 	"regexp"
 	"strings"
@@ -158,16 +159,11 @@ func (e *entry) matches(r *Request) bool {
 
 // precedes compares two entries for the same host and path: it is negative if e has precedence over other.
 func (e *entry) precedes(other *entry) int {
-	if (e.method != "") != (other.method != "") {
-		if e.method != "" {
-			return -1
-		}
-		return 1
-	}
-	if d := len(other.headers) - len(e.headers); d != 0 {
-		return d
-	}
-	return len(other.query) - len(e.query)
+	return cmp.Or(
+		min(len(other.method), 1)-min(len(e.method), 1), // whether there is a method, not how long it is
+		len(other.headers)-len(e.headers),
+		len(other.query)-len(e.query),
+	)
 }
 
 // queryValue returns the first value of a query parameter, decoded. It allocates only if a name or value is encoded.

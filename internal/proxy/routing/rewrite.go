@@ -3,6 +3,7 @@ package routing
 // Rewrites and redirects: filters that change the host and the path of a request.
 
 import (
+	"cmp"
 	"strconv"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
@@ -49,9 +50,9 @@ type Redirect struct {
 // the filter does not set are those of the request, except for the port: it is the default port of the filter's
 // scheme, or else the listener's. Ports 80 and 443 are left out if they are the default of the scheme.
 func (d *Redirect) AppendLocation(dst []byte, l *Listener, r *Request) []byte {
-	scheme, port := d.scheme, d.port
+	scheme, port := cmp.Or(d.scheme, l.Scheme()), d.port
 	if port == 0 {
-		switch scheme {
+		switch d.scheme {
 		case "":
 			port = l.Port
 		case "http":
@@ -59,9 +60,6 @@ func (d *Redirect) AppendLocation(dst []byte, l *Listener, r *Request) []byte {
 		case "https":
 			port = 443
 		}
-	}
-	if scheme == "" {
-		scheme = l.Scheme()
 	}
 	hostname := d.hostname
 	if hostname == "" {

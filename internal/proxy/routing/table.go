@@ -5,6 +5,11 @@
 // so that the data plane can replace one table by another atomically. Operations per request do not allocate.
 package routing
 
+import (
+	"cmp"
+	"sync/atomic"
+)
+
 // Header looks up header fields of a request.
 type Header interface {
 	// Get returns the value of the named field, and whether the request has the field. name is in lower case and
@@ -88,22 +93,18 @@ func (t *Table) Inherit(prev *Table) {
 	if prev == nil {
 		return
 	}
-	picks := make(map[string]*Rule, len(prev.Rules))
+	picked := make(map[string]*atomic.Uint64, len(prev.Rules))
 	for _, r := range prev.Rules {
-		picks[r.Name] = r
+		picked[r.Name] = r.picked
 	}
 	for _, r := range t.Rules {
-		if old := picks[r.Name]; old != nil {
-			r.picked = old.picked
-		}
+		r.picked = cmp.Or(picked[r.Name], r.picked)
 	}
-	samples := make(map[string]*Mirror, len(prev.Mirrors))
+	sampled := make(map[string]*atomic.Uint64, len(prev.Mirrors))
 	for _, m := range prev.Mirrors {
-		samples[m.Name] = m
+		sampled[m.Name] = m.sampler.counter
 	}
 	for _, m := range t.Mirrors {
-		if old := samples[m.Name]; old != nil {
-			m.sampler.counter = old.sampler.counter
-		}
+		m.sampler.counter = cmp.Or(sampled[m.Name], m.sampler.counter)
 	}
 }

@@ -114,20 +114,19 @@ func (q *Queue) Held() int64 { return q.held.Load() }
 // is reported to the observer.
 func (q *Queue) Admit(out *message.Outgoing, mirror *routing.Mirror, observer Observer, compare *Comparison, now time.Time) *Copy {
 	config := q.config.Load()
-	if out.Length > mirror.MaxBody {
-		observer.Dropped(TooLarge)
-		return nil
+	var why Reason
+	switch {
+	case out.Length > mirror.MaxBody:
+		why = TooLarge
+	case len(config.Endpoints) == 0:
+		why = NoEndpoint
+	case q.full(&config.Limits):
+		why = QueueFull
+	case q.breaker.open(now):
+		why = Penalty
 	}
-	if len(config.Endpoints) == 0 {
-		observer.Dropped(NoEndpoint)
-		return nil
-	}
-	if q.full(&config.Limits) {
-		observer.Dropped(QueueFull)
-		return nil
-	}
-	if q.breaker.open(now) {
-		observer.Dropped(Penalty)
+	if why != "" {
+		observer.Dropped(why)
 		return nil
 	}
 	c := copies.Get().(*Copy)

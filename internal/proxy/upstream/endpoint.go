@@ -123,8 +123,8 @@ func (e *Endpoint) expire(before time.Time) {
 	for n < len(e.idle) && e.idle[n].since.Before(before) {
 		n++
 	}
-	old := append([]idleConn(nil), e.idle[:n]...)
-	e.idle = append(e.idle[:0], e.idle[n:]...)
+	old := slices.Clone(e.idle[:n])
+	e.idle = slices.Delete(e.idle, 0, n)
 	e.mu.Unlock()
 	for _, w := range old {
 		_ = w.conn.Close()
