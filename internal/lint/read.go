@@ -37,9 +37,7 @@ func Read(in io.Reader, paths ...string) ([]Source, error) {
 	for _, path := range paths {
 		found, err := read(in, path)
 		sources = append(sources, found...)
-		if err != nil {
-			failures = append(failures, err)
-		}
+		failures = append(failures, err) // Join leaves out nil
 	}
 	return sources, errors.Join(failures...)
 }
