@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
 // Metrics are the metrics of a source: when the served certificate expires, its renewals and failures.
@@ -18,22 +19,21 @@ type Metrics struct {
 
 // NewMetrics registers the metrics of a source.
 func NewMetrics(registry prometheus.Registerer) *Metrics {
-	m := &Metrics{
-		expiry: prometheus.NewGauge(prometheus.GaugeOpts{
+	factory := promauto.With(registry)
+	return &Metrics{
+		expiry: factory.NewGauge(prometheus.GaugeOpts{
 			Name: "mirrorgate_certificate_expiry_timestamp_seconds",
 			Help: "When the served certificate expires, in seconds since 1970; 0 while there is none.",
 		}),
-		renewals: prometheus.NewCounter(prometheus.CounterOpts{
+		renewals: factory.NewCounter(prometheus.CounterOpts{
 			Name: "mirrorgate_certificate_renewals_total",
 			Help: "How often this process began to serve another certificate.",
 		}),
-		errors: prometheus.NewCounter(prometheus.CounterOpts{
+		errors: factory.NewCounter(prometheus.CounterOpts{
 			Name: "mirrorgate_certificate_errors_total",
 			Help: "Failed attempts to read, make or renew the certificate.",
 		}),
 	}
-	registry.MustRegister(m.expiry, m.renewals, m.errors)
-	return m
 }
 
 // served serves a certificate from memory.

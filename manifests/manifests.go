@@ -4,6 +4,7 @@ package manifests
 
 import (
 	"embed"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -41,10 +42,8 @@ func Webhooks(components ...string) (mutating *admissionregistrationv1.MutatingW
 		var m admissionregistrationv1.MutatingWebhookConfiguration
 		var v admissionregistrationv1.ValidatingWebhookConfiguration
 		first, second, _ := strings.Cut(string(text), "\n---\n")
-		if err := yaml.UnmarshalStrict([]byte(first), &m); err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", file, err)
-		}
-		if err := yaml.UnmarshalStrict([]byte(second), &v); err != nil {
+		err = errors.Join(yaml.UnmarshalStrict([]byte(first), &m), yaml.UnmarshalStrict([]byte(second), &v))
+		if err != nil {
 			return nil, nil, fmt.Errorf("%s: %w", file, err)
 		}
 		m.Webhooks, v.Webhooks = append(mutating.Webhooks, m.Webhooks...), append(validating.Webhooks, v.Webhooks...)

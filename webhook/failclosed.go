@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -44,15 +45,11 @@ type FailClosed struct {
 	logged map[string]string // the last problem of each webhook
 }
 
-// probes hold, for each webhook, objects of which the first kind that the cluster serves must be denied: a
-// mirror of a backend to itself, which no later event can repair and no schema knows.
-var probes = map[string][]probe{
-	"gateway.validate.mirrorgate.dev": {
-		{"gateway.networking.k8s.io/v1", "httproutes", "HTTPRoute", gatewayProbe},
-	},
-	"istio.validate.mirrorgate.dev": {
-		{"networking.istio.io/v1", "virtualservices", "VirtualService", istioProbe},
-	},
+// probes holds, for each webhook, an object that must be denied: a mirror of a backend to itself, which no later
+// event can repair and no schema knows.
+var probes = map[string]probe{
+	"gateway.validate.mirrorgate.dev": {"gateway.networking.k8s.io/v1", "httproutes", "HTTPRoute", gatewayProbe},
+	"istio.validate.mirrorgate.dev":   {"networking.istio.io/v1", "virtualservices", "VirtualService", istioProbe},
 }
 
 const (
@@ -67,27 +64,22 @@ type probe struct{ apiVersion, resource, kind, spec string }
 // Start checks the configuration again and again until ctx ends.
 func (f *FailClosed) Start(ctx context.Context) error {
 	f.logged = map[string]string{}
-	if f.Registry != nil && f.closed == nil {
-		f.closed = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+	if f.closed == nil {
+		f.closed = promauto.With(f.Registry).NewGaugeVec(prometheus.GaugeOpts{
 			Name: "mirrorgate_webhook_armed",
 			Help: "1 when a validating webhook was proved to deny and has failure policy Fail; reported by the leader.",
 		}, []string{"webhook"})
-		f.Registry.MustRegister(f.closed)
 	}
-	if f.closed != nil {
-		defer f.closed.Reset() // only the current leader reports
-	}
+	defer f.closed.Reset() // only the current leader reports
 	for {
 		pause := checkClosed
 		if open := f.check(ctx); open {
 			pause = checkOpen
 		}
-		wait := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
-			wait.Stop()
 			return nil
-		case <-wait.C:
+		case <-time.After(pause):
 		}
 	}
 }
@@ -104,10 +96,10 @@ func (f *FailClosed) check(ctx context.Context) (open bool) {
 	for i := range have.Webhooks {
 		w := &have.Webhooks[i]
 		if w.FailurePolicy != nil && *w.FailurePolicy == admissionregistrationv1.Fail {
-			f.gauge(w.Name, 1)
+			f.closed.WithLabelValues(w.Name).Set(1)
 			continue
 		}
-		f.gauge(w.Name, 0)
+		f.closed.WithLabelValues(w.Name).Set(0)
 		denies, err := f.denies(ctx, w.Name)
 		f.report(ctx, w.Name, err)
 		if !denies {
@@ -124,7 +116,7 @@ func (f *FailClosed) check(ctx context.Context) (open bool) {
 		f.Log.Info("The validating webhooks deny: failure policy is now Fail", "configuration", f.Configuration)
 		for _, w := range have.Webhooks {
 			if *w.FailurePolicy == admissionregistrationv1.Fail {
-				f.gauge(w.Name, 1)
+				f.closed.WithLabelValues(w.Name).Set(1)
 			}
 		}
 	}
@@ -155,24 +147,25 @@ func (f *FailClosed) disown(ctx context.Context, have *admissionregistrationv1.V
 // denies reports whether a webhook denied a write that must be denied. It is false
 // without an error where the cluster serves none of its kinds.
 func (f *FailClosed) denies(ctx context.Context, webhook string) (bool, error) {
-	for _, p := range probes[webhook] {
-		err := f.dryRun(ctx, p)
-		var status apierrors.APIStatus
-		switch {
-		case err == nil:
-			return false, fmt.Errorf("a %s that mirrors to itself was not denied in a dry run: the API server does not reach mirrorgate, or trusts another CA; "+
-				"failure policy stays Ignore", p.kind)
-		case strings.Contains(err.Error(), fmt.Sprintf("admission webhook %q denied the request", webhook)):
-			return true, nil
-		case apierrors.IsNotFound(err) && errors.As(err, &status) && status.Status().Details != nil && status.Status().Details.Kind == "namespaces":
-			return false, fmt.Errorf("namespace %s, in which the webhook is tried, does not exist: %w", f.Namespace, err)
-		case apierrors.IsNotFound(err):
-			continue // the cluster does not serve this kind
-		default:
-			return false, fmt.Errorf("try a %s: %w", p.kind, err)
-		}
+	p, known := probes[webhook]
+	if !known {
+		return false, nil
 	}
-	return false, nil
+	err := f.dryRun(ctx, p)
+	var status apierrors.APIStatus
+	switch {
+	case err == nil:
+		return false, fmt.Errorf("a %s that mirrors to itself was not denied in a dry run: the API server does not reach mirrorgate, or trusts another CA; "+
+			"failure policy stays Ignore", p.kind)
+	case strings.Contains(err.Error(), fmt.Sprintf("admission webhook %q denied the request", webhook)):
+		return true, nil
+	case apierrors.IsNotFound(err) && errors.As(err, &status) && status.Status().Details != nil && status.Status().Details.Kind == "namespaces":
+		return false, fmt.Errorf("namespace %s, in which the webhook is tried, does not exist: %w", f.Namespace, err)
+	case apierrors.IsNotFound(err):
+		return false, nil // the cluster does not serve this kind
+	default:
+		return false, fmt.Errorf("try a %s: %w", p.kind, err)
+	}
 }
 
 func (f *FailClosed) dryRun(ctx context.Context, p probe) error {
@@ -195,10 +188,4 @@ func (f *FailClosed) report(ctx context.Context, subject string, err error) {
 		f.Log.Info("The validating webhook stays open", "webhook", subject, "reason", text)
 	}
 	f.logged[subject] = text
-}
-
-func (f *FailClosed) gauge(webhook string, value float64) {
-	if f.closed != nil {
-		f.closed.WithLabelValues(webhook).Set(value)
-	}
 }

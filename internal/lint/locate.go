@@ -36,21 +36,11 @@ func (m *manifest) line(field string) int {
 	}
 	node, line := m.node, m.node.Line
 	for _, step := range steps(field) {
-		if node.Kind == yamlv3.MappingNode {
-			for i := 0; i+1 < len(node.Content); i += 2 {
-				if node.Content[i].Value == step {
-					line = node.Content[i].Line
-				}
-			}
-		}
-		next := resolve(child(node, step))
-		if next == nil {
+		key, value := child(node, step)
+		if value == nil {
 			break
 		}
-		if node.Kind == yamlv3.SequenceNode {
-			line = next.Line
-		}
-		node = next
+		node, line = value, key.Line
 	}
 	return m.above + line
 }
@@ -74,21 +64,22 @@ func steps(field string) []string {
 	return out
 }
 
-// child returns a member of a mapping or an element of a sequence, nil when there is none.
-func child(node *yamlv3.Node, step string) *yamlv3.Node {
+// child returns a member of a mapping with its key, or an element of a sequence as both; nil when there is none.
+func child(node *yamlv3.Node, step string) (key, value *yamlv3.Node) {
 	switch node.Kind {
 	case yamlv3.MappingNode:
 		for i := 0; i+1 < len(node.Content); i += 2 {
 			if node.Content[i].Value == step {
-				return node.Content[i+1]
+				return node.Content[i], resolve(node.Content[i+1])
 			}
 		}
 	case yamlv3.SequenceNode:
 		if n, err := strconv.Atoi(step); err == nil && n >= 0 && n < len(node.Content) {
-			return node.Content[n]
+			element := resolve(node.Content[n])
+			return element, element
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // resolve returns the node that an alias stands for, another node as it is.

@@ -100,7 +100,7 @@ func (m *manifest) flatten() ([]*manifest, error) {
 	if !strings.HasSuffix(m.head.Kind, "List") || m.head.Items == nil {
 		return []*manifest{m}, nil
 	}
-	nodes := resolve(child(m.node, "items"))
+	_, nodes := child(m.node, "items")
 	var all []*manifest
 	for n, raw := range m.head.Items {
 		item := &manifest{file: m.file, document: m.document, above: m.above, raw: raw, node: m.node}

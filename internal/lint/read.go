@@ -37,9 +37,7 @@ func Read(in io.Reader, paths ...string) ([]Source, error) {
 	for _, path := range paths {
 		found, err := read(in, path)
 		sources = append(sources, found...)
-		if err != nil {
-			failures = append(failures, err)
-		}
+		failures = append(failures, err) // Join leaves out nil
 	}
 	return sources, errors.Join(failures...)
 }
@@ -69,7 +67,6 @@ func read(in io.Reader, path string) ([]Source, error) {
 func readFolder(folder string) ([]Source, error) {
 	var sources []Source
 	var failures []error
-	var paths []string
 	failures = append(failures, filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -77,19 +74,16 @@ func readFolder(folder string) ([]Source, error) {
 		case entry.IsDir() && path != folder && strings.HasPrefix(entry.Name(), "."):
 			return fs.SkipDir
 		case !entry.IsDir() && slices.Contains(extensions, strings.ToLower(filepath.Ext(path))):
-			paths = append(paths, path)
+			text, err := os.ReadFile(path)
+			if err != nil {
+				failures = append(failures, err)
+				return nil
+			}
+			sources = append(sources, Source{Name: path, Text: text, Found: true})
 		}
 		return nil
 	}))
-	for _, path := range paths {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			failures = append(failures, err)
-			continue
-		}
-		sources = append(sources, Source{Name: path, Text: text, Found: true})
-	}
-	if err := errors.Join(failures...); err != nil || len(paths) > 0 {
+	if err := errors.Join(failures...); err != nil || len(sources) > 0 {
 		return sources, err
 	}
 	return nil, fmt.Errorf("%s: no file in it ends in %s", folder, strings.Join(extensions, ", "))

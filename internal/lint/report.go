@@ -5,6 +5,7 @@ package lint
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/mirrorgate/mirrorgate/internal/policy"
@@ -48,24 +49,19 @@ func quoting(field string) string {
 
 // String returns the finding in one line for a terminal, without its remedy.
 func (f Finding) String() string {
-	parts := []string{f.File}
+	place, value, reason := f.File, "", string(f.Reason)
 	if f.Line > 0 {
-		parts[0] = fmt.Sprintf("%s:%d", f.File, f.Line)
-	}
-	parts = append(parts, string(f.Level))
-	if f.Object != "" {
-		parts = append(parts, f.Object)
-	}
-	if f.Field != "" {
-		parts = append(parts, f.Field)
+		place = fmt.Sprintf("%s:%d", f.File, f.Line)
 	}
 	if f.Value != "" {
-		parts = append(parts, "Invalid value: "+f.Value)
+		value = "Invalid value: " + f.Value
 	}
-	if f.Reason != policy.Unreadable {
-		parts = append(parts, string(f.Reason))
+	if f.Reason == policy.Unreadable {
+		reason = ""
 	}
-	return printing.Plain(strings.Join(append(parts, f.Message), ": "))
+	parts := []string{place, string(f.Level), f.Object, f.Field, value, reason, f.Message}
+	parts = slices.DeleteFunc(parts, func(part string) bool { return part == "" })
+	return printing.Plain(strings.Join(parts, ": "))
 }
 
 // WriteText prints the findings, each in one line with its remedy in the next, and a summary.

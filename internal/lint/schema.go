@@ -16,6 +16,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/mirrorgate/mirrorgate/internal/printing"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
@@ -48,7 +49,11 @@ func (n numbers) String() string {
 	return fmt.Sprintf("must be %s from %v to %v", kind, n.min, n.max)
 }
 
-const maxFilters = 16
+const (
+	maxFilters = 16
+	// maxValue is the largest length of a value in a finding, in bytes.
+	maxValue = 100
+)
 
 var (
 	text  = schema{text: func(string) string { return "" }}
@@ -149,7 +154,7 @@ func (v *validator) add(path string, value any, problem string) {
 		raw, _ := json.Marshal(value) //nolint:errchkjson // It was decoded from JSON.
 		text = string(raw)
 	}
-	v.found = append(v.found, Finding{Level: Error, Field: path, Value: shorten(text), Reason: schemaInvalid, Message: problem})
+	v.found = append(v.found, Finding{Level: Error, Field: path, Value: printing.Shorten(text, maxValue), Reason: schemaInvalid, Message: problem})
 }
 
 // filters validates the list of filters of a rule or of a backendRef.
@@ -245,13 +250,4 @@ func (v *validator) object(path string, object map[string]any, form schema) {
 			v.value(path+"."+name, object[name], field)
 		}
 	}
-}
-
-// shorten cuts a long value.
-func shorten(s string) string {
-	const most = 100
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most-3], "") + "..."
 }

@@ -110,13 +110,8 @@ func fromYAML(dec *yamlv3.Decoder) (json.RawMessage, error) {
 	if err := dec.Decode(&v); err != nil {
 		return nil, err
 	}
-	var out bytes.Buffer
-	enc := json.NewEncoder(&out)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v.any); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSpace(out.Bytes()), nil
+	raw, err := v.MarshalJSON()
+	return bytes.TrimSpace(raw), err
 }
 
 // value is a YAML value as encoding/json takes it.

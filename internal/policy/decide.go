@@ -5,6 +5,7 @@ package policy
 import (
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
@@ -89,7 +90,7 @@ func Decide(rt *route.Route, snap Snapshot, cfg Config) (Decision, error) {
 		d.Verdicts = append(d.Verdicts, v)
 		d.Findings = append(d.Findings, judgeMirror(rt, rule, m, snap, cfg)...)
 		if cfg.Strict && v.Park && v.Reason.mendable() {
-			d.Findings = append(d.Findings, finding(v.Reason, m, m.TargetPath, quote(TargetName(m)), v.Detail+"; strict mode denies such a mirror"))
+			d.Findings = append(d.Findings, finding(v.Reason, m, m.TargetPath, strconv.Quote(TargetName(m)), v.Detail+"; strict mode denies such a mirror"))
 		}
 	}
 	for i := range rt.Rules {

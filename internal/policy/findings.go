@@ -4,11 +4,13 @@ package policy
 // names the field, its value, and a value that would be right.
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/mirrorgate/mirrorgate/internal/printing"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
@@ -62,7 +64,7 @@ const (
 
 func finding(reason Reason, m *route.Mirror, field, value, message string) Finding {
 	f := Finding{
-		Reason: reason, Field: field, Value: shorten(value, maxValue), Message: shorten(message, maxMessage),
+		Reason: reason, Field: field, Value: printing.Shorten(value, maxValue), Message: printing.Shorten(message, maxMessage),
 		identity: identity{reason: reason},
 	}
 	if m != nil {
@@ -71,13 +73,11 @@ func finding(reason Reason, m *route.Mirror, field, value, message string) Findi
 	return f
 }
 
-func quote(s string) string { return strconv.Quote(s) }
-
 // judgeMirror returns the findings about one mirror: its percentage, its target and its limit.
 func judgeMirror(rt *route.Route, rule *route.Rule, m *route.Mirror, snap Snapshot, cfg Config) []Finding {
 	out := judgePercentage(rt, m)
 	v := snap.Variants[m.Target.WithoutPort()]
-	target := quote(TargetName(m))
+	target := strconv.Quote(TargetName(m))
 	if why := unsupported(rt, m, v); why != "" {
 		return append(out, finding(UnsupportedTarget, m, m.TargetPath, target, why))
 	}
@@ -85,7 +85,7 @@ func judgeMirror(rt *route.Route, rule *route.Rule, m *route.Mirror, snap Snapsh
 		out = append(out, finding(PortNotFound, m, m.PortPath, strconv.Itoa(int(m.Target.Port)), why))
 	}
 	if m.Target.Subset != "" && v.HasDestinationRule && !slices.Contains(v.Subsets, m.Target.Subset) {
-		out = append(out, finding(SubsetNotFound, m, m.TargetPath+".subset", quote(m.Target.Subset),
+		out = append(out, finding(SubsetNotFound, m, m.TargetPath+".subset", strconv.Quote(m.Target.Subset),
 			fmt.Sprintf("no DestinationRule for host %q has this subset; %s", m.Host, offer("subset", v.Subsets))))
 	}
 	if slices.ContainsFunc(rule.Backends, func(b route.Target) bool { return sameTarget(b, m.Target, v) }) {
@@ -139,12 +139,12 @@ func judgeRule(rt *route.Route, rule *route.Rule, cfg Config) []Finding {
 	for i := range rule.Mirrors {
 		m := &rule.Mirrors[i]
 		if rule.Answers != "" {
-			out = append(out, finding(MirrorConflict, m, m.Path, quote(TargetName(m)),
+			out = append(out, finding(MirrorConflict, m, m.Path, strconv.Quote(TargetName(m)),
 				"the rule answers with a "+rule.Answers+", so there is no request to copy; remove one of them"))
 		}
 		if limit != nil && i >= *limit {
 			// The identity has no mirror: a write that removes one of too many mirrors introduces no finding.
-			over := finding(PolicyExceeded, nil, m.Path, quote(TargetName(m)),
+			over := finding(PolicyExceeded, nil, m.Path, strconv.Quote(TargetName(m)),
 				fmt.Sprintf("mirrors per rule are limited to %d in namespace %q, and this rule has %d", *limit, rt.Namespace, len(rule.Mirrors)))
 			over.identity.value = "mirrors"
 			out = append(out, over)
@@ -162,16 +162,16 @@ func judgeAnnotations(rt *route.Route) []Finding {
 		out = append(out, f)
 	}
 	if rt.Gate != "" && rt.Gate != Ready.String() && rt.Gate != Present.String() {
-		add(GateInvalid, route.GateAnnotation, quote(shorten(rt.Gate, 40)), `supported values: "Ready", "Present"`)
+		add(GateInvalid, route.GateAnnotation, strconv.Quote(printing.Shorten(rt.Gate, 40)), `supported values: "Ready", "Present"`)
 	}
 	if rt.ParkedError != nil {
-		add(ParkedInvalid, route.ParkedAnnotation, quote(shorten(rt.Parked, 40)), rt.ParkedError.Error()+
+		add(ParkedInvalid, route.ParkedAnnotation, strconv.Quote(printing.Shorten(rt.Parked, 40)), rt.ParkedError.Error()+
 			"; write the mirrors into their rules, and remove their placeholders and the annotation")
 	}
 	for i := range rt.Rules {
 		for _, id := range rt.Rules[i].Orphans {
 			if err := rt.EntryError(id); err != nil {
-				add(ParkedInvalid, route.ParkedAnnotation, quote(id), err.Error()+
+				add(ParkedInvalid, route.ParkedAnnotation, strconv.Quote(id), err.Error()+
 					"; write the mirror into "+rt.Rules[i].Path+" and remove its placeholder there")
 			}
 		}
@@ -239,10 +239,7 @@ func offer(what string, have []string) string {
 
 // TargetName returns the name of a mirror's target as its author would write it: "httpbin-v2:80".
 func TargetName(m *route.Mirror) string {
-	name := m.Target.Name
-	if m.Host != "" {
-		name = m.Host
-	}
+	name := cmp.Or(m.Host, m.Target.Name)
 	if m.Target.Subset != "" {
 		name += "/" + m.Target.Subset
 	}
@@ -250,12 +247,4 @@ func TargetName(m *route.Mirror) string {
 		name += ":" + strconv.Itoa(int(m.Target.Port))
 	}
 	return name
-}
-
-// shorten cuts a text to at most n bytes.
-func shorten(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	return strings.ToValidUTF8(s[:n-3], "") + "..."
 }

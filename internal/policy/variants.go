@@ -5,9 +5,11 @@ package policy
 import (
 	"fmt"
 	"hash/crc32"
+	"maps"
 	"slices"
 	"strings"
 
+	"github.com/mirrorgate/mirrorgate/internal/printing"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
@@ -23,14 +25,9 @@ func VariantsValue(rt *route.Route, snap Snapshot) string {
 		state := snap.Variants[m.Target.WithoutPort()].State
 		seen[shortTarget(rt, m.Target)+"="+state.String()] = true
 	}
-	names := make([]string, 0, len(seen))
-	for name := range seen {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	text := strings.Join(names, ",")
+	text := strings.Join(slices.Sorted(maps.Keys(seen)), ",")
 	if len(text) > maxVariantsValue {
-		return fmt.Sprintf("%s,... (%08x)", shorten(text, maxVariantsValue), crc32.ChecksumIEEE([]byte(text)))
+		return fmt.Sprintf("%s,... (%08x)", printing.Shorten(text, maxVariantsValue), crc32.ChecksumIEEE([]byte(text)))
 	}
 	return text
 }

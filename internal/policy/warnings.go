@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode"
 
+	"github.com/mirrorgate/mirrorgate/internal/printing"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
@@ -22,13 +22,8 @@ const maxWarnings = 32
 // Warning formats a warning and cuts it to the length that clients show. Control characters become spaces, because the
 // API server drops a warning that has one.
 func Warning(format string, args ...any) string {
-	text := shorten(fmt.Sprintf(format, args...), maxWarning)
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(text, ""))
+	text := printing.Shorten(fmt.Sprintf(format, args...), maxWarning)
+	return printing.Plain(strings.ToValidUTF8(text, ""))
 }
 
 // KnownNotices returns notices about findings that the route had before the write.
@@ -141,7 +136,7 @@ func (l *noticeList) addRule(rt *route.Route, rule *route.Rule, snap Snapshot) {
 	}
 	for _, id := range rule.Orphans {
 		if rt.ParkedError == nil && rt.EntryError(id) == nil {
-			l.add(rule.Path, OrphanedPlaceholder, "no mirror is parked behind %s%s; remove it", route.PlaceholderPrefix, shorten(id, 16))
+			l.add(rule.Path, OrphanedPlaceholder, "no mirror is parked behind %s%s; remove it", route.PlaceholderPrefix, printing.Shorten(id, 16))
 		}
 	}
 }

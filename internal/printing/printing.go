@@ -1,4 +1,4 @@
-// Package printing formats the output of commands.
+// Package printing formats texts for people to read.
 package printing
 
 import (
@@ -24,4 +24,12 @@ func Plain(s string) string {
 		}
 		return r
 	}, strings.ToValidUTF8(s, "?"))
+}
+
+// Shorten cuts a text to at most n bytes, without splitting a character; dots stand for the rest.
+func Shorten(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n-3], "") + "..."
 }

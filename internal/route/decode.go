@@ -35,43 +35,39 @@ func MayMirror(raw []byte) bool {
 	return bytes.Contains(raw, []byte("irror")) // RequestMirror, mirror, mirrors, mirrorgate.dev
 }
 
-type object struct {
+// object holds the fields of a route that are read. S is its spec, decoded or raw.
+type object[S any] struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
 	Metadata   struct {
 		Name              string            `json:"name"`
-		GenerateName      string            `json:"generateName"`
+		GenerateName      string            `json:"generateName,omitzero"`
 		Namespace         string            `json:"namespace"`
 		UID               string            `json:"uid"`
-		ResourceVersion   string            `json:"resourceVersion"`
-		DeletionTimestamp string            `json:"deletionTimestamp"`
-		Annotations       map[string]string `json:"annotations"`
+		ResourceVersion   string            `json:"resourceVersion,omitzero"`
+		DeletionTimestamp string            `json:"deletionTimestamp,omitzero"`
+		Annotations       map[string]string `json:"annotations,omitzero"`
 		OwnerReferences   []struct {
 			APIVersion string `json:"apiVersion"`
 			Kind       string `json:"kind"`
 			Name       string `json:"name"`
-		} `json:"ownerReferences"`
+		} `json:"ownerReferences,omitzero"`
 	} `json:"metadata"`
-	Spec spec `json:"spec"`
+	Spec S `json:"spec"`
 }
 
 // spec holds the fields of all three kinds that concern mirrors.
 type spec struct {
-	ParentRefs []struct {
-		Group     *string `json:"group"`
-		Kind      *string `json:"kind"`
-		Namespace *string `json:"namespace"`
-		Name      string  `json:"name"`
-	} `json:"parentRefs"`
-	Rules []gatewayRule `json:"rules"`
-	Hosts []string      `json:"hosts"`
-	HTTP  []istioRule   `json:"http"`
+	ParentRefs []backendRef  `json:"parentRefs"`
+	Rules      []gatewayRule `json:"rules"`
+	Hosts      []string      `json:"hosts"`
+	HTTP       []istioRule   `json:"http"`
 }
 
 // Decode reads one route. It returns an error for JSON that does not have the form of a route; it does not judge
 // values.
 func Decode(raw []byte, opts Options) (*Route, error) {
-	var o object
+	var o object[spec]
 	if err := unmarshal(raw, &o); err != nil {
 		return nil, unusable("decode route", err)
 	}
@@ -108,7 +104,7 @@ func Decode(raw []byte, opts Options) (*Route, error) {
 	return rt, nil
 }
 
-func (rt *Route) readMetadata(o *object) {
+func (rt *Route) readMetadata(o *object[spec]) {
 	for _, ref := range o.Metadata.OwnerReferences {
 		group, _, _ := strings.Cut(ref.APIVersion, "/")
 		rt.Owners = append(rt.Owners, Owner{Group: group, Kind: ref.Kind, Name: ref.Name})

@@ -76,8 +76,7 @@ func (rt *Route) readGateway(s *spec) {
 		if ref.Kind == nil {
 			continue // a Gateway
 		}
-		b := backendRef{Group: ref.Group, Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name}
-		if t := b.target(rt.Namespace); t.IsService() {
+		if t := ref.target(rt.Namespace); t.IsService() {
 			rt.Serves = append(rt.Serves, t.Service())
 		}
 	}

@@ -22,31 +22,21 @@ type Packed struct {
 	count, bytes int
 }
 
-type packed struct {
-	APIVersion string `json:"apiVersion"`
-	Kind       string `json:"kind"`
-	Metadata   struct {
-		Name              string            `json:"name"`
-		Namespace         string            `json:"namespace"`
-		UID               string            `json:"uid"`
-		DeletionTimestamp string            `json:"deletionTimestamp,omitzero"`
-		Annotations       map[string]string `json:"annotations,omitzero"`
-		OwnerReferences   json.RawMessage   `json:"ownerReferences,omitzero"`
-	} `json:"metadata"`
-	Spec struct {
-		ParentRefs json.RawMessage `json:"parentRefs,omitzero"`
-		Rules      json.RawMessage `json:"rules,omitzero"`
-		Hosts      json.RawMessage `json:"hosts,omitzero"`
-		HTTP       json.RawMessage `json:"http,omitzero"`
-	} `json:"spec"`
+// rawSpec holds the fields of a spec that Decode reads.
+type rawSpec struct {
+	ParentRefs json.RawMessage `json:"parentRefs,omitzero"`
+	Rules      json.RawMessage `json:"rules,omitzero"`
+	Hosts      json.RawMessage `json:"hosts,omitzero"`
+	HTTP       json.RawMessage `json:"http,omitzero"`
 }
 
 // Pack packs a route that Decode can read. It returns an error for JSON that does not have the form of a route.
 func Pack(raw []byte) (Packed, error) {
-	var o packed
+	var o object[rawSpec]
 	if err := unmarshal(raw, &o); err != nil {
 		return Packed{}, unusable("pack route", err)
 	}
+	o.Metadata.ResourceVersion = ""
 	var p Packed
 	p.count, p.bytes = sizes(o.Metadata.Annotations)
 	maps.DeleteFunc(o.Metadata.Annotations, func(key, _ string) bool {

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"math"
 	"strconv"
+
+	"k8s.io/utils/ptr"
 )
 
 // PercentageField is one field that holds a mirror's share of the traffic.
@@ -78,11 +80,7 @@ func fractionField(raw json.RawMessage) PercentageField {
 		f.Problem = "must have a whole numerator, and a whole denominator unless it is 100"
 		return f
 	}
-	den := int64(100)
-	if v.Denominator != nil {
-		den = *v.Denominator
-	}
-	switch {
+	switch den := ptr.Deref(v.Denominator, 100); {
 	case *v.Numerator < 0:
 		f.Problem = "numerator must be 0 or more"
 	case den < 1:

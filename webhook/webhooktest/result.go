@@ -91,8 +91,8 @@ func (c *Cluster) write(ctx context.Context, o object, fieldManager string) (Res
 	}
 	first, last := decisions[0], decisions[len(decisions)-1]
 	r.Action, r.Reason, r.Mirrors = first.Action, first.Reason, mirrors(last)
-	if r.Denied = out.Denied; r.Denied != nil {
-		r.Action, r.Reason = last.Action, last.Reason
+	if out.Stored == nil {
+		r.Denied, r.Action, r.Reason = out.Denied, last.Action, last.Reason
 		return r, nil
 	}
 	if fieldManager == "" && unchanged(o, old) {

@@ -108,8 +108,7 @@ func strict(path string, raw []byte, into any) error {
 		if errors.As(problem, &field) && path != "" {
 			field.SetFieldPath(path + "." + field.FieldPath())
 		}
-		var mismatch *json.UnmarshalTypeError
-		if errors.As(problem, &mismatch) {
+		if mismatch, ok := errors.AsType[*json.UnmarshalTypeError](problem); ok {
 			problem = fmt.Errorf("%s must not be of type %s", strings.TrimPrefix(path+"."+mismatch.Field, "."), mismatch.Value)
 		}
 		errs = append(errs, problem)
