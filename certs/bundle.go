@@ -22,8 +22,8 @@ import (
 )
 
 // merge returns a caBundle of the authorities and of those in a bundle, without those that expired: while an
-// authority is valid, a replica may serve a certificate from it. Anything in the bundle that is no certificate is
-// dropped.
+// authority is valid, a replica may serve a certificate from it. Anything in the bundle that is no
+// certificate is dropped.
 func merge(bundle []byte, authorities []*x509.Certificate, now time.Time) []byte {
 	var keep []*x509.Certificate
 	add := func(cert *x509.Certificate) {
@@ -90,8 +90,8 @@ func registrations(ctx context.Context, client kubernetes.Interface, name string
 	return found, nil
 }
 
-// trust adds the authorities to every caBundle. fresh is true when all of them were empty, so that no webhook could
-// be called and none can become unreachable.
+// trust adds the authorities to every caBundle. fresh is true when all of them were empty, so that no webhook
+// could be called and none can become unreachable.
 func trust(ctx context.Context, found []registration, authorities []*x509.Certificate, now time.Time) (fresh bool, err error) {
 	fresh = true
 	var errs []error

@@ -1,7 +1,7 @@
 package certs
 
-// cert-manager as the CA: the leader keeps Issuers and Certificates, cert-manager makes the Secret, and cainjector
-// fills the caBundles.
+// cert-manager as the CA: the leader keeps Issuers and Certificates, cert-manager makes the Secret, and
+// cainjector fills the caBundles.
 
 import (
 	"context"
@@ -30,7 +30,8 @@ const (
 	rootIssuer   = "mirrorgate-self-signed"
 	// caDuration is long, since cainjector replaces the CA in a caBundle instead of appending the new one.
 	caDuration = 10 * 365 * 24 * time.Hour
-	// InjectAnnotation of a webhook configuration tells cainjector from which Certificate it takes the caBundle.
+	// InjectAnnotation of a webhook configuration tells cainjector from which Certificate it takes the
+	// caBundle.
 	InjectAnnotation = "cert-manager.io/inject-ca-from"
 )
 
@@ -40,8 +41,8 @@ type Issued struct {
 	api certmanager.CertmanagerV1Interface
 }
 
-// CertManager returns the source whose certificate cert-manager makes. A Secret IssuedSecret that cert-manager did not
-// make is not used.
+// CertManager returns the source whose certificate cert-manager makes. A Secret IssuedSecret that
+// cert-manager did not make is not used.
 func CertManager(opts Options, api certmanager.CertmanagerV1Interface) *Issued {
 	return &Issued{api: api, secret: newSecret(opts, IssuedSecret, func(s *corev1.Secret) error {
 		if name := s.Annotations[certmanagerv1.CertificateNameKey]; name != IssuedSecret {
@@ -65,8 +66,8 @@ func (i *Issued) Lead(ctx context.Context) error {
 	return nil
 }
 
-// ensure creates or updates the objects for a CA of the installation and a leaf from it. It returns why cert-manager
-// has no certificate for it yet.
+// ensure creates or updates the objects for a CA of the installation and a leaf from it. It returns why
+// cert-manager has no certificate for it yet.
 func (i *Issued) ensure(ctx context.Context) error {
 	duration := i.opts.life()
 	dns, ips := split(i.opts.Names)
@@ -79,8 +80,8 @@ func (i *Issued) ensure(ctx context.Context) error {
 		i.issuer(ctx, rootIssuer, certmanagerv1.IssuerConfig{SelfSigned: &certmanagerv1.SelfSignedIssuer{}}),
 		i.certificate(ctx, caName, certmanagerv1.CertificateSpec{
 			SecretName: caName, CommonName: "mirrorgate", IsCA: true, Duration: &metav1.Duration{Duration: caDuration},
-			// A renewed CA keeps its key: the certificates that it issued before stay valid, in whatever order the
-			// API servers and the replicas see the new CA.
+			// A renewed CA keeps its key: the certificates that it issued before stay valid, in whatever
+			// order the API servers and the replicas see the new CA.
 			PrivateKey: ecdsa(certmanagerv1.RotationPolicyNever),
 			IssuerRef:  cmmeta.IssuerReference{Name: rootIssuer, Kind: "Issuer", Group: certmanagerv1.SchemeGroupVersion.Group},
 		}),
@@ -125,8 +126,8 @@ type objects[T any] interface {
 	Update(ctx context.Context, object T, opts metav1.UpdateOptions) (T, error)
 }
 
-// keep creates an object, or updates the one that is there. change makes that one as wanted and reports whether it
-// differed. An object without OursLabel is an error.
+// keep creates an object, or updates the one that is there. change makes that one as wanted and reports
+// whether it differed. An object without OursLabel is an error.
 func keep[T metav1.Object](ctx context.Context, i *Issued, kind string, api objects[T], want T, change func(have T) bool) error {
 	name := want.GetName()
 	have, err := api.Get(ctx, name, metav1.GetOptions{})
@@ -147,8 +148,8 @@ func unknownName(err error) bool {
 	return apierrors.IsNotFound(err) && errors.As(err, &status) && status.Status().Details != nil && status.Status().Details.Name != ""
 }
 
-// explain adds to an error of the API server what an operator can do about it. An error that the next ensure resolves
-// gives nil.
+// explain adds to an error of the API server what an operator can do about it. An error that the next ensure
+// resolves gives nil.
 func (i *Issued) explain(kind, name string, err error) error {
 	switch {
 	case err == nil || apierrors.IsAlreadyExists(err) || apierrors.IsConflict(err):

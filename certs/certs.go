@@ -1,5 +1,5 @@
-// Package certs provides the certificate of the webhook server: from files, from memory, from a Secret that the
-// replicas of an installation manage themselves, or from cert-manager.
+// Package certs provides the certificate of the webhook server: from files, from memory, from a Secret that
+// the replicas of an installation manage themselves, or from cert-manager.
 package certs
 
 import (
@@ -10,8 +10,8 @@ import (
 
 // Source provides the server's certificate.
 type Source interface {
-	// GetCertificate is for tls.Config.GetCertificate. It answers from memory, with ErrNoCertificate before there is
-	// a certificate.
+	// GetCertificate is for tls.Config.GetCertificate. It answers from memory, with ErrNoCertificate before
+	// there is a certificate.
 	GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	// Start keeps the certificate up to date until ctx ends. Every replica runs it.
 	Start(ctx context.Context) error

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// parse reads a PEM chain and its key. Its errors distinguish text that is not PEM, PEM that is no certificate or
-// key, and a key that belongs to another certificate.
+// parse reads a PEM chain and its key. Its errors distinguish text that is not PEM, PEM that is no
+// certificate or key, and a key that belongs to another certificate.
 func parse(chain, key []byte) (*tls.Certificate, error) {
 	var errs []error
 	if _, err := parseCerts(chain); err != nil {

@@ -10,13 +10,13 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// clockTolerance is how far the API server's clock may be from the local one before it is used instead: the Date
-// header has whole seconds, and an answer takes time to arrive.
+// clockTolerance is how far the API server's clock may be from the local one before it is used instead: the
+// Date header has whole seconds, and an answer takes time to arrive.
 const clockTolerance = 5 * time.Second
 
-// ServerClock is a clock with the time of the API server. The API server checks mirrorgate's certificates, so its
-// clock decides when they are due: a local clock that jumps must neither make certificates from the future nor drop
-// a CA that is still in use.
+// ServerClock is a clock with the time of the API server. The API server checks mirrorgate's certificates, so
+// its clock decides when they are due: a local clock that jumps must neither make certificates from the
+// future nor drop a CA that is still in use.
 type ServerClock struct {
 	clock.WithTicker
 	latest atomic.Pointer[answer]
@@ -28,8 +28,8 @@ type answer struct{ local, server time.Time }
 // NewServerClock returns a clock that has the time of the local clock until Wrap sees an answer.
 func NewServerClock(local clock.WithTicker) *ServerClock { return &ServerClock{WithTicker: local} }
 
-// Now returns the time of the latest answer plus the time that has passed since. The monotonic clock measures it, so
-// that a change of the local clock between two answers has no effect.
+// Now returns the time of the latest answer plus the time that has passed since. The monotonic clock measures
+// it, so that a change of the local clock between two answers has no effect.
 func (c *ServerClock) Now() time.Time {
 	now := c.WithTicker.Now()
 	if latest := c.latest.Load(); latest != nil {

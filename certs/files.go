@@ -21,9 +21,9 @@ type files struct {
 }
 
 // Files returns a source that serves dir/tls.crt and dir/tls.key, the files of a mounted Secret of type
-// kubernetes.io/tls, and follows their changes. It fails when they are missing, do not belong together, are for
-// another name or not valid now. When files become unusable later, the last good certificate stays. metrics may be
-// nil.
+// kubernetes.io/tls, and follows their changes. It fails when they are missing, do not belong together, are
+// for another name or not valid now. When files become unusable later, the last good certificate stays.
+// metrics may be nil.
 func Files(clk clock.PassiveClock, metrics *Metrics, dir string, names ...string) (Source, error) {
 	crt, key := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
 	chain, err := os.ReadFile(crt)

@@ -1,6 +1,7 @@
 package certs
 
-// Access to single objects of the API server: following one by its name, and the loops that wait for its changes.
+// Access to single objects of the API server: following one by its name, and the loops that wait for its
+// changes.
 
 import (
 	"context"
@@ -13,8 +14,8 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// resyncPeriod is after how long the state of a followed object is handled again: a certificate that could not be
-// used may have been refused because the time was wrong.
+// resyncPeriod is after how long the state of a followed object is handled again: a certificate that could
+// not be used may have been refused because the time was wrong.
 const resyncPeriod = 10 * time.Second
 
 // watcher is the part of a typed client that follow needs. L is the kind's list.
@@ -23,8 +24,8 @@ type watcher[L runtime.Object] interface {
 	Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error)
 }
 
-// follow calls changed with each state of the object with a name, again after resyncPeriod, and with nil when the
-// object is deleted, until ctx ends. It needs the rights to list and watch this one name.
+// follow calls changed with each state of the object with a name, again after resyncPeriod, and with nil when
+// the object is deleted, until ctx ends. It needs the rights to list and watch this one name.
 func follow[L runtime.Object](ctx context.Context, api watcher[L], kind runtime.Object, name string, changed func(any)) {
 	selector := fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()
 	_, controller := cache.NewInformerWithOptions(cache.InformerOptions{

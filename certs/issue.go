@@ -1,7 +1,7 @@
 package certs
 
-// How mirrorgate's own authorities and leaves are made: with ECDSA P-256, random serials, and a validity that begins
-// in the past for clocks that are slow.
+// How mirrorgate's own authorities and leaves are made: with ECDSA P-256, random serials, and a validity that
+// begins in the past for clocks that are slow.
 
 import (
 	"crypto/ecdsa"

@@ -15,16 +15,15 @@ const (
 	memoryLeafLife = 24 * time.Hour
 )
 
-// Memory is a source that is its own CA and keeps nothing on disk. It is for a process that registers its webhooks
-// itself and removes the registration when it ends.
+// Memory is a source that is its own CA and keeps nothing on disk. It is for a process that registers its
+// webhooks itself and removes the registration when it ends.
 type Memory struct {
 	served
 	clock clock.WithTicker
 	ca    *authority
 }
 
-// NewMemory makes a CA and a leaf for the given host names and IP addresses.
-// metrics may be nil.
+// NewMemory makes a CA and a leaf for the given host names and IP addresses. metrics may be nil.
 func NewMemory(clk clock.WithTicker, metrics *Metrics, names ...string) (*Memory, error) {
 	ca, err := newAuthority(clk.Now(), memoryCALife)
 	if err != nil {
@@ -47,8 +46,8 @@ func (m *Memory) renew() error {
 	return nil
 }
 
-// Start renews the leaf until ctx ends. It compares the clock every minute, because a timer for the whole time would
-// fire late on a computer that was suspended.
+// Start renews the leaf until ctx ends. It compares the clock every minute, because a timer for the whole
+// time would fire late on a computer that was suspended.
 func (m *Memory) Start(ctx context.Context) error {
 	tick := m.clock.NewTicker(time.Minute)
 	defer tick.Stop()

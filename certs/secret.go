@@ -1,7 +1,7 @@
 package certs
 
-// A certificate that replicas share in a Secret. Each of them follows the Secret and serves from memory, so that the
-// served certificate stays when the Secret is damaged or deleted.
+// A certificate that replicas share in a Secret. Each of them follows the Secret and serves from memory, so
+// that the served certificate stays when the Secret is damaged or deleted.
 
 import (
 	"context"
@@ -25,8 +25,8 @@ const (
 	caKeyKey  = "ca.key"
 )
 
-// DefaultLife is how long a certificate is valid: long enough for an operator to notice that its renewal, at two
-// thirds of that time, fails.
+// DefaultLife is how long a certificate is valid: long enough for an operator to notice that its renewal, at
+// two thirds of that time, fails.
 const DefaultLife = 30 * 24 * time.Hour
 
 // Options describe the certificate of an installation and where it is kept.

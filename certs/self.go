@@ -1,7 +1,7 @@
 package certs
 
-// The installation as its own CA: one replica, the leader, keeps a CA and a leaf in a Secret, and all replicas serve
-// the leaf.
+// The installation as its own CA: one replica, the leader, keeps a CA and a leaf in a Secret, and all
+// replicas serve the leaf.
 
 import (
 	"context"
@@ -20,21 +20,22 @@ import (
 // SelfSecret is the name of the Secret of a self-managed certificate.
 const SelfSecret = "mirrorgate-self-tls"
 
-// OursLabel with OursValue is the label of every object that a running mirrorgate makes. OursValue is also the field
-// manager of its writes.
+// OursLabel with OursValue is the label of every object that a running mirrorgate makes. OursValue is also
+// the field manager of its writes.
 const (
 	OursLabel = "app.kubernetes.io/managed-by"
 	OursValue = "mirrorgate"
 )
 
 const (
-	// caLives is how long a CA is valid, in lives of a leaf. A CA is renewed at two thirds of that time, so that no
-	// leaf outlives the CA that issued it.
+	// caLives is how long a CA is valid, in lives of a leaf. A CA is renewed at two thirds of that time, so
+	// that no leaf outlives the CA that issued it.
 	caLives = 4
-	// maxTrustDelay is how long a new CA is in every caBundle before it issues, so that each API server knows it.
+	// maxTrustDelay is how long a new CA is in every caBundle before it issues, so that each API server knows
+	// it.
 	maxTrustDelay = time.Minute
-	// maxPause is the longest pause between two steps of a leader, since clocks may jump. retryPause is the pause
-	// after a failure.
+	// maxPause is the longest pause between two steps of a leader, since clocks may jump. retryPause is the
+	// pause after a failure.
 	maxPause   = time.Minute
 	minPause   = 50 * time.Millisecond
 	retryPause = time.Second
@@ -43,13 +44,13 @@ const (
 // Self is the source of an installation that is its own CA.
 type Self struct {
 	*secret
-	// trusted is since when a CA is in every caBundle, by the certificate of the CA. The zero time means that it may
-	// issue at once. Only Lead uses it.
+	// trusted is since when a CA is in every caBundle, by the certificate of the CA. The zero time means that
+	// it may issue at once. Only Lead uses it.
 	trusted map[string]time.Time
 }
 
-// SelfManaged returns the source whose CA and leaf are kept in the Secret SelfSecret. A Secret of that name without
-// OursLabel is neither used nor written.
+// SelfManaged returns the source whose CA and leaf are kept in the Secret SelfSecret. A Secret of that name
+// without OursLabel is neither used nor written.
 func SelfManaged(opts Options) *Self {
 	return &Self{secret: newSecret(opts, SelfSecret, func(s *corev1.Secret) error {
 		if s.Labels[OursLabel] != OursValue {
@@ -84,9 +85,9 @@ func (s *Self) Lead(ctx context.Context) error {
 	}
 }
 
-// step takes the next of three steps, if one is due: it makes a CA, adds it to the caBundles, or issues a leaf. It
-// returns how long to pause before the next call. The state between the steps is in the cluster alone, so that a new
-// leader continues where the one before it ended.
+// step takes the next of three steps, if one is due: it makes a CA, adds it to the caBundles, or issues a
+// leaf. It returns how long to pause before the next call. The state between the steps is in the cluster
+// alone, so that a new leader continues where the one before it ended.
 func (s *Self) step(ctx context.Context) (time.Duration, error) {
 	stored, err := s.opts.Client.CoreV1().Secrets(s.opts.Namespace).Get(ctx, s.name, metav1.GetOptions{})
 	switch {
@@ -213,8 +214,8 @@ func (s *Self) renewLeaf(ctx context.Context, stored *corev1.Secret, ring keyrin
 	return s.write(ctx, stored, ring)
 }
 
-// trustCA adds the keyring's authorities to every caBundle, and returns for how long the last of them must not issue
-// yet.
+// trustCA adds the keyring's authorities to every caBundle, and returns for how long the last of them must
+// not issue yet.
 func (s *Self) trustCA(ctx context.Context, found []registration, ring keyring, now time.Time) (time.Duration, error) {
 	fresh, err := trust(ctx, found, ring.authorities, now)
 	if err != nil {

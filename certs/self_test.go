@@ -22,8 +22,8 @@ import (
 	testclock "k8s.io/utils/clock/testing"
 )
 
-// bench runs the steps of a leader with client-go's fake clientset and a fake clock. The watches, and whether an API
-// server accepts the certificates, are tested in test/integration/install.
+// bench runs the steps of a leader with client-go's fake clientset and a fake clock. The watches, and whether
+// an API server accepts the certificates, are tested in test/integration/install.
 type bench struct {
 	*Self
 	client *fake.Clientset

@@ -1,5 +1,5 @@
-// Package manifests holds the objects that install mirrorgate in a cluster, and provides the program with the webhook
-// configurations among them, which it registers itself.
+// Package manifests holds the objects that install mirrorgate in a cluster, and provides the program with the
+// webhook configurations among them, which it registers itself.
 package manifests
 
 import (
@@ -27,8 +27,8 @@ func Routes() []string { return []string{GatewayAPI, Istio} }
 //go:embed components/gateway-api/webhooks.yaml components/istio/webhooks.yaml components/no-mesh/webhooks.yaml
 var webhooks embed.FS
 
-// Webhooks returns the webhook configurations of components. They call the Service of an installation in the cluster. An
-// unknown component is an error.
+// Webhooks returns the webhook configurations of components. They call the Service of an installation in the
+// cluster. An unknown component is an error.
 func Webhooks(components ...string) (mutating *admissionregistrationv1.MutatingWebhookConfiguration,
 	validating *admissionregistrationv1.ValidatingWebhookConfiguration, err error,
 ) {

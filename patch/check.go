@@ -13,9 +13,9 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Check returns the error that Apply would return for operations that Add and Remove make, nil when they apply to the
-// JSON document. It builds no result and decodes only the values on the operations' paths, so that it is several times
-// cheaper than Apply and can run on every patch of an answer.
+// Check returns the error that Apply would return for operations that Add and Remove make, nil when they
+// apply to the JSON document. It builds no result and decodes only the values on the operations' paths, so
+// that it is several times cheaper than Apply and can run on every patch of an answer.
 func Check(doc []byte, ops []Operation) error {
 	root, err := open(doc)
 	if err != nil {
@@ -71,7 +71,8 @@ func open(raw jsontext.Value) (node any, err error) {
 	return node, err
 }
 
-// walk applies one operation below a node and returns the node that replaces it, since a list that grows may move.
+// walk applies one operation below a node and returns the node that replaces it, since a list that grows may
+// move.
 func walk(node any, tokens []string, op Operation) (any, error) {
 	last := len(tokens) == 1
 	if raw, ok := node.(jsontext.Value); ok {

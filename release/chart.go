@@ -1,6 +1,7 @@
 package main
 
-// The Helm chart in one file. It has copies of the files to which its links lead, and installs the image of the release.
+// The Helm chart in one file. It has copies of the files to which its links lead, and installs the image of
+// the release.
 
 import (
 	"slices"
@@ -12,7 +13,8 @@ import (
 	"helm.sh/helm/v4/pkg/chart/v2/util"
 )
 
-// writeChart packs a chart's folder into a file in the folder out, with the name that Helm gives it, and returns its path.
+// writeChart packs a chart's folder into a file in the folder out, with the name that Helm gives it, and
+// returns its path.
 func writeChart(folder, out, version string) (file string, err error) {
 	chart, err := loader.LoadDir(folder)
 	if err != nil {
@@ -29,8 +31,8 @@ func writeChart(folder, out, version string) (file string, err error) {
 	return util.Save(chart, out)
 }
 
-// chartVersion returns a version as Helm requires it: without the v. A version without a tag becomes one that sorts before
-// every release.
+// chartVersion returns a version as Helm requires it: without the v. A version without a tag becomes one that
+// sorts before every release.
 func chartVersion(version string) string {
 	if v, err := semver.StrictNewVersion(strings.TrimPrefix(version, "v")); err == nil {
 		return v.String()

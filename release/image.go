@@ -1,7 +1,7 @@
 package main
 
-// The image without a container engine: the last stage of the Dockerfile, for each Linux platform, in one archive of the
-// OCI image layout.
+// The image without a container engine: the last stage of the Dockerfile, for each Linux platform, in one
+// archive of the OCI image layout.
 
 import (
 	"archive/tar"

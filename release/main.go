@@ -1,5 +1,5 @@
-// Command release builds the files of a release, the same bytes each time and on every machine: binaries, a bill of
-// materials for each, an image, the Helm chart, and their checksums.
+// Command release builds the files of a release, the same bytes each time and on every machine: binaries, a
+// bill of materials for each, an image, the Helm chart, and their checksums.
 package main
 
 import (
@@ -73,8 +73,8 @@ func (r release) file(suffix string) string {
 	return filepath.Join(r.out, "mirrorgate_"+r.version+"_"+suffix)
 }
 
-// build builds one binary, as the Dockerfile does. The state of the repository is not stamped: a build in a container does
-// not know it, and its binary would differ.
+// build builds one binary, as the Dockerfile does. The state of the repository is not stamped: a build in a
+// container does not know it, and its binary would differ.
 func (r release) build(ctx context.Context, p platform, binary string) error {
 	binary, err := filepath.Abs(binary)
 	if err != nil {

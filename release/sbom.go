@@ -1,6 +1,7 @@
 package main
 
-// The bill of materials of a binary, as CycloneDX, from the list of modules that the go command writes into each binary.
+// The bill of materials of a binary, as CycloneDX, from the list of modules that the go command writes into
+// each binary.
 
 import (
 	"debug/buildinfo"

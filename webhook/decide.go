@@ -74,7 +74,8 @@ func (g *Gate) decide(ctx context.Context, stage string, req *admission.Request,
 }
 
 // keepParked notes in the snapshot which mirrors the stored route has parked: applying a manifest again must
-// not make them active just because the state of the variant is unknown, or because it was ready until just now.
+// not make them active just because the state of the variant is unknown, or because it was ready until just
+// now.
 func (g *Gate) keepParked(req *admission.Request, snap policy.Snapshot) {
 	old := g.readOld(req)
 	if old == nil {

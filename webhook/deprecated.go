@@ -67,15 +67,14 @@ type Admission struct {
 	Object []byte
 	// Warnings are shown to the author of the write.
 	Warnings []string
-	// Denied is why the write is refused, nil when it is not. It is a
-	// *errors.StatusError with one cause for each finding.
+	// Denied is why the write is refused, nil when it is not. It is a *errors.StatusError with one cause for
+	// each finding.
 	Denied error
 }
 
-// Admit plays the write of one route, YAML or JSON, through both handlers, as
-// the API server does: mutate, then validate the result. old is the stored route
-// that an update replaces, nil for a create. It is an error when one of them is no
-// route, or when they are not the same route.
+// Admit plays the write of one route, YAML or JSON, through both handlers, as the API server does: mutate,
+// then validate the result. old is the stored route that an update replaces, nil for a create. It is an error
+// when one of them is no route, or when they are not the same route.
 //
 // Deprecated: use webhooktest.Cluster.Apply.
 func (g *Gate) Admit(ctx context.Context, object, old []byte) (Admission, error) {
@@ -86,9 +85,9 @@ func (g *Gate) Admit(ctx context.Context, object, old []byte) (Admission, error)
 	return playWrite(ctx, object, old, isRoute, g.Mutator(), g.Validator())
 }
 
-// Admit plays the write of one Service, YAML or JSON, as the API server does. old is the stored Service
-// that an update replaces, nil for a create. It is an error when one of them is no Service, or when they are
-// not the same Service.
+// Admit plays the write of one Service, YAML or JSON, as the API server does. old is the stored Service that
+// an update replaces, nil for a create. It is an error when one of them is no Service, or when they are not
+// the same Service.
 //
 // Deprecated: the selectors of Services are an internal matter, and webhooktest has no call for them.
 func (s *Services) Admit(ctx context.Context, object, old []byte) (Admission, error) {

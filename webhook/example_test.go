@@ -63,8 +63,7 @@ spec:
 	// 50 %: spec.rules[0].filters[0].requestMirror.backendRef.port: Invalid value: 81: PortNotFound: Service "prod/shop-v2" has no such port; ports: 80; spec.rules[0].filters[0].requestMirror.percent: Invalid value: 50: PolicyExceeded: a mirror in namespace "prod" may copy at most 20 % of the traffic
 }
 
-// A mirror is parked while its variant is missing: the stored route is valid
-// without it, and still names it.
+// A mirror is parked while its variant is missing: the stored route is valid without it, and still names it.
 func ExampleGate_Admit() {
 	gate, err := webhook.FromYAML(webhook.Options{})
 	if err != nil {

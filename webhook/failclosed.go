@@ -29,8 +29,8 @@ const (
 	checkClosed = 10 * time.Second
 )
 
-// FailClosed moves the validating webhooks of an installation from failure policy
-// Ignore to Fail, one by one, each after it denied a write in a dry run.
+// FailClosed moves the validating webhooks of an installation from failure policy Ignore to Fail, one by one,
+// each after it denied a write in a dry run.
 type FailClosed struct {
 	Client kubernetes.Interface
 	// Configuration is the name of the ValidatingWebhookConfiguration.
@@ -45,8 +45,8 @@ type FailClosed struct {
 	logged map[string]string // the last problem of each webhook
 }
 
-// probes holds, for each webhook, an object that must be denied: a mirror of a backend to itself, which no later
-// event can repair and no schema knows.
+// probes holds, for each webhook, an object that must be denied: a mirror of a backend to itself, which no
+// later event can repair and no schema knows.
 var probes = map[string]probe{
 	"gateway.validate.mirrorgate.dev": {"gateway.networking.k8s.io/v1", "httproutes", "HTTPRoute", gatewayProbe},
 	"istio.validate.mirrorgate.dev":   {"networking.istio.io/v1", "virtualservices", "VirtualService", istioProbe},
@@ -127,8 +127,8 @@ func (f *FailClosed) check(ctx context.Context) (open bool) {
 	return open
 }
 
-// disown gives up the ownership of the failure policy: otherwise applying the manifests
-// again, with the Ignore that they hold, would be a conflict.
+// disown gives up the ownership of the failure policy: otherwise applying the manifests again, with the
+// Ignore that they hold, would be a conflict.
 func (f *FailClosed) disown(ctx context.Context, have *admissionregistrationv1.ValidatingWebhookConfiguration) error {
 	fields := len(have.ManagedFields)
 	have.ManagedFields = slices.DeleteFunc(have.ManagedFields, func(e metav1.ManagedFieldsEntry) bool {
@@ -144,8 +144,8 @@ func (f *FailClosed) disown(ctx context.Context, have *admissionregistrationv1.V
 	return nil
 }
 
-// denies reports whether a webhook denied a write that must be denied. It is false
-// without an error where the cluster serves none of its kinds.
+// denies reports whether a webhook denied a write that must be denied. It is false without an error where the
+// cluster serves none of its kinds.
 func (f *FailClosed) denies(ctx context.Context, webhook string) (bool, error) {
 	p, known := probes[webhook]
 	if !known {

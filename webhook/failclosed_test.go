@@ -13,7 +13,8 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 )
 
-// The alert takes the minimum over all replicas: one that no longer leads must not go on reporting old values.
+// The alert takes the minimum over all replicas: one that no longer leads must not go on reporting old
+// values.
 func TestOnlyTheLeaderReportsWhichWebhooksAreClosed(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
 	reported := func() int {

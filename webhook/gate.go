@@ -17,8 +17,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/webhook/internal/play"
 )
 
-// FieldManager is the field manager of the controller's touches. A write under
-// this name is decided on even when it changes nothing.
+// FieldManager is the field manager of the controller's touches. A write under this name is decided on even
+// when it changes nothing.
 const FieldManager = wellknown.FieldManager
 
 // Policy holds the rules that a cluster's operator sets: strictness and limits.

@@ -25,8 +25,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// fakeResolver stands for the cluster: it answers with one state for every
-// variant, or fails.
+// fakeResolver stands for the cluster: it answers with one state for every variant, or fails.
 type fakeResolver struct {
 	state policy.State
 	err   error
@@ -106,8 +105,8 @@ func TestInternalErrorsLetTheWriteThrough(t *testing.T) {
 	}
 }
 
-// forgetful answers as fakeResolver does, but blanks the object first, so that
-// the operations no longer apply to it.
+// forgetful answers as fakeResolver does, but blanks the object first, so that the operations no longer apply
+// to it.
 type forgetful struct {
 	fakeResolver
 	raw []byte
@@ -118,8 +117,7 @@ func (f forgetful) Resolve(ctx context.Context, rt *route.Route) (policy.Snapsho
 	return f.fakeResolver.Resolve(ctx, rt)
 }
 
-// The API server would deny the write for such a patch, whatever the failure
-// policy says.
+// The API server would deny the write for such a patch, whatever the failure policy says.
 func TestPatchThatDoesNotApplyIsNotSent(t *testing.T) {
 	req := request(t, admissionv1.Create, fmt.Sprintf(mirrored, "a", 10), "")
 	gate := New(forgetful{fakeResolver{state: policy.Absent}, req.Object.Raw}, Options{Metrics: NewMetrics(prometheus.NewRegistry())})
@@ -133,8 +131,8 @@ func TestPatchThatDoesNotApplyIsNotSent(t *testing.T) {
 	assert.Zero(t, testutil.CollectAndCount(gate.opts.Metrics.decisions), "nothing was decided")
 }
 
-// A route is applied again while the state of the variant is unknown: parked mirrors stay parked, and active ones
-// active.
+// A route is applied again while the state of the variant is unknown: parked mirrors stay parked, and active
+// ones active.
 func TestUnknownVariantLeavesItsMirrorWhereItWasStored(t *testing.T) {
 	route, edited := fmt.Sprintf(mirrored, "a", 10), fmt.Sprintf(mirrored, "a", 20)
 	create := request(t, admissionv1.Create, route, "")
@@ -199,8 +197,7 @@ func TestBackendThatCannotBeReadHidesNoMirror(t *testing.T) {
 	assert.False(t, gate.Validator().Handle(t.Context(), req).Allowed, "no mirror is allowed here")
 }
 
-// A mirror under a backendRef comes back to it although the backendRef's port was
-// edited in the meantime.
+// A mirror under a backendRef comes back to it although the backendRef's port was edited in the meantime.
 func TestBackendIsFoundAgainUnderAnotherPort(t *testing.T) {
 	create := request(t, admissionv1.Create, `{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: web, namespace: shop}, spec: {rules: [{backendRefs: [
 		{name: v0, port: 80}, {name: v1, port: 80, filters: [{type: RequestMirror, requestMirror: {backendRef: {name: v2, port: 80}}}]}]}]}}`, "")
@@ -218,8 +215,7 @@ func TestBackendIsFoundAgainUnderAnotherPort(t *testing.T) {
 	assert.JSONEq(t, want, string(stored))
 }
 
-// Callers of a webhook's port are not authenticated, so a request must not be able
-// to create a time series.
+// Callers of a webhook's port are not authenticated, so a request must not be able to create a time series.
 func TestLabelsOfMetricsAreBounded(t *testing.T) {
 	gate := New(fakeResolver{state: policy.Ready}, Options{Metrics: NewMetrics(prometheus.NewRegistry())})
 	for n := range 100 {
@@ -326,8 +322,8 @@ func TestOnlyContradictionsThatAWriteMakesAreDenied(t *testing.T) {
 	assert.False(t, resp.Allowed, "wrong in another way")
 }
 
-// A route that the controller makes from Iter8's documents is written with a mirror or
-// without it, and never with a parked one.
+// A route that the controller makes from Iter8's documents is written with a mirror or without it, and never
+// with a parked one.
 func TestRouteOfIter8IsRefusedInsteadOfParked(t *testing.T) {
 	const (
 		owned   = `{name: web, namespace: shop, ownerReferences: [{apiVersion: v1, kind: ConfigMap, name: a, uid: b, controller: true}]}`

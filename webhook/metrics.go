@@ -15,8 +15,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// Metrics counts the decisions of the handlers. No label holds text of a request, so
-// callers cannot add to the number of series.
+// Metrics counts the decisions of the handlers. No label holds text of a request, so callers cannot add to
+// the number of series.
 type Metrics struct {
 	decisions *prometheus.CounterVec
 	errors    *prometheus.CounterVec
@@ -24,8 +24,7 @@ type Metrics struct {
 	services  *prometheus.CounterVec
 }
 
-// NewMetrics registers the handlers' metrics; with a nil registerer they are
-// counted but not exposed.
+// NewMetrics registers the handlers' metrics; with a nil registerer they are counted but not exposed.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	f := promauto.With(reg)
 	m := &Metrics{
@@ -47,7 +46,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Writes of Services that may have a proxy in front of them, by where their selector leads (own, bypass, proxied) and dry run.",
 		}, []string{"mode", "dry_run"}),
 	}
-	// Every series is there from the start: an alert on an increase does not see the first value of a new one.
+	// Every series is there from the start: an alert on an increase does not see the first value of a new
+	// one.
 	for _, stage := range []string{stageMutate, stageValidate} {
 		for _, cause := range []string{"internal error", "panic", "timeout", "variant unknown"} {
 			m.errors.WithLabelValues(stage, cause)

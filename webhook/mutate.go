@@ -16,8 +16,9 @@ import (
 	"github.com/mirrorgate/mirrorgate/patch"
 )
 
-// mutate moves the mirrors of a route. It leaves alone a write that changes neither the rules nor mirrorgate's
-// annotations: to edit the spec in a request for a label could make the API server refuse the label.
+// mutate moves the mirrors of a route. It leaves alone a write that changes neither the rules nor
+// mirrorgate's annotations: to edit the spec in a request for a label could make the API server refuse the
+// label.
 func (g *Gate) mutate(ctx context.Context, req *admission.Request) (outcome, error) {
 	if req.Operation == admissionv1.Update && !byController(req) {
 		same, err := route.Unchanged(req.Object.Raw, req.OldObject.Raw)
@@ -51,8 +52,8 @@ func (g *Gate) mutate(ctx context.Context, req *admission.Request) (outcome, err
 
 // notReady refuses a route that the controller made from Iter8's documents while a mirror of it has no ready
 // variant. The author's intent is in a ConfigMap, so nothing is parked: the controller tries again until its
-// cache and this process's agree. Anybody else who writes under its name with such an owner gets no mirror past
-// the gate either.
+// cache and this process's agree. Anybody else who writes under its name with such an owner gets no mirror
+// past the gate either.
 func notReady(req *admission.Request, d policy.Decision) outcome {
 	out := allow(policy.Deny, d.Reason)
 	out.decision = d

@@ -29,8 +29,8 @@ const (
 	ValidatePath = "/validate"
 )
 
-// Registration makes a program outside the cluster known to the API server, by both webhook configurations
-// of an installation, with its URL in place of a Service.
+// Registration makes a program outside the cluster known to the API server, by both webhook configurations of
+// an installation, with its URL in place of a Service.
 type Registration struct {
 	// URL is the address of the webhook server: https://HOST:PORT.
 	URL *url.URL
@@ -42,15 +42,15 @@ type Registration struct {
 	FailurePolicy admissionregistrationv1.FailurePolicyType
 }
 
-// Name is the name of both configurations. It depends on the URL, so that a
-// program that was killed finds its own configurations again, and never those of others.
+// Name is the name of both configurations. It depends on the URL, so that a program that was killed finds its
+// own configurations again, and never those of others.
 func (r Registration) Name() string {
 	sum := sha256.Sum256([]byte(r.URL.String()))
 	return "mirrorgate-" + hex.EncodeToString(sum[:4])
 }
 
-// Apply creates both configurations, or updates them. The mutating one comes
-// first: without it, the validating one would deny routes whose mirrors would have been parked.
+// Apply creates both configurations, or updates them. The mutating one comes first: without it, the
+// validating one would deny routes whose mirrors would have been parked.
 func (r Registration) Apply(ctx context.Context, client kubernetes.Interface) error {
 	mutating, validating, err := r.configurations()
 	if err != nil {
@@ -68,8 +68,8 @@ func (r Registration) Apply(ctx context.Context, client kubernetes.Interface) er
 	return nil
 }
 
-// Remove deletes both configurations. A missing one is no error. One with another CA stays: it
-// belongs to another program that was started with the same URL.
+// Remove deletes both configurations. A missing one is no error. One with another CA stays: it belongs to
+// another program that was started with the same URL.
 func (r Registration) Remove(ctx context.Context, client kubernetes.Interface) error {
 	// The validating one goes first: it is the one that can block a write.
 	validating, mutating := client.AdmissionregistrationV1().ValidatingWebhookConfigurations(), client.AdmissionregistrationV1().MutatingWebhookConfigurations()

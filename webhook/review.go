@@ -1,8 +1,7 @@
 package webhook
 
-// AdmissionReviews over HTTP. controller-runtime's own handler reads each review
-// twice through a scheme, which costs several times as much as a decision; this
-// one reads it once and leaves the rest to the library.
+// AdmissionReviews over HTTP. controller-runtime's own handler reads each review twice through a scheme,
+// which costs several times as much as a decision; this one reads it once and leaves the rest to the library.
 
 import (
 	"encoding/json"
@@ -22,8 +21,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 )
 
-// maxReview is the size of the largest review that is read, in bytes: two
-// objects of 3 MB, more than the API server stores, and 1 MB for the rest.
+// maxReview is the size of the largest review that is read, in bytes: two objects of 3 MB, more than the API
+// server stores, and 1 MB for the rest.
 const maxReview = 7 << 20
 
 var reviewType = metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "AdmissionReview"}
@@ -35,14 +34,13 @@ type reviews struct {
 }
 
 func newReviews(h admission.Handler, limit *bodyLimit) reviews {
-	// Requests get no logger of their own: making one costs more than a
-	// decision, and only faults are logged.
+	// Requests get no logger of their own: making one costs more than a decision, and only faults are logged.
 	logger := func(base logr.Logger, _ *admission.Request) logr.Logger { return base }
 	return reviews{&admission.Webhook{Handler: h, LogConstructor: logger}, limit}
 }
 
-// ServeHTTP answers one review. A body that is no review gets a plain HTTP error: the API server
-// takes that as a failed call, to which the failure policy applies.
+// ServeHTTP answers one review. A body that is no review gets a plain HTTP error: the API server takes that
+// as a failed call, to which the failure policy applies.
 func (s reviews) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	release, err := s.limit.acquire(w, r)
 	if err != nil {
@@ -70,8 +68,8 @@ func (s reviews) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// review is read into the memory of earlier ones: most of its cost is two
-// objects of some kilobytes, and nothing refers to them after the answer.
+// review is read into the memory of earlier ones: most of its cost is two objects of some kilobytes, and
+// nothing refers to them after the answer.
 type review struct {
 	admissionv1.AdmissionReview
 	request     admissionv1.AdmissionRequest

@@ -51,8 +51,8 @@ func (s *Services) Register(server interface{ Register(string, http.Handler) }) 
 	server.Register(ServicesPath, newReviews(s.Mutator(), newBodyLimit()))
 }
 
-// Mutator returns the handler of the mutating webhook. It fails open: after an error or a panic the
-// Service is stored as it was written, and the controller corrects it.
+// Mutator returns the handler of the mutating webhook. It fails open: after an error or a panic the Service
+// is stored as it was written, and the controller corrects it.
 func (s *Services) Mutator() admission.Handler {
 	return failOpen{stage: stageService, metrics: s.metrics, stored: "the selector of this Service is", handle: s.mutate}
 }

@@ -1,5 +1,5 @@
-// Command mirrorgate makes traffic mirroring safe in Kubernetes: it gates every
-// mirror on the variant that should receive it.
+// Command mirrorgate makes traffic mirroring safe in Kubernetes: it gates every mirror on the variant that
+// should receive it.
 package main
 
 import (

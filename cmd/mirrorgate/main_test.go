@@ -34,8 +34,8 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// cmdBackend starts servers that answer with their name, path and host: backend NAME...
-// sets $NAME to host:port. A request with ?hang is answered when the script has ended.
+// cmdBackend starts servers that answer with their name, path and host: backend NAME... sets $NAME to
+// host:port. A request with ?hang is answered when the script has ended.
 func cmdBackend(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: backend NAME...")

@@ -1,5 +1,5 @@
-// Package cli has the parts that several verbs of mirrorgate share: how a verb reaches the API
-// server, how it logs, and how it reports a value that it does not support.
+// Package cli has the parts that several verbs of mirrorgate share: how a verb reaches the API server, how it
+// logs, and how it reports a value that it does not support.
 package cli
 
 import (
@@ -31,8 +31,8 @@ func (l Log) Validate() field.ErrorList {
 
 var librariesLog sync.Once
 
-// Logger returns a logger that writes to standard error. The first logger of a process also becomes
-// that of the Kubernetes client library; a later one does not, since the library reads it without a lock.
+// Logger returns a logger that writes to standard error. The first logger of a process also becomes that of
+// the Kubernetes client library; a later one does not, since the library reads it without a lock.
 func (l Log) Logger() logr.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(l.Level)) // Validate has checked it

@@ -7,9 +7,9 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// Kubeconfig reads a kubeconfig: the file at path, or the files that kubectl would read when path is
-// empty, or a pod's service account when there are none. An empty context means the current one. It
-// also returns the context's namespace, "default" when the context names none.
+// Kubeconfig reads a kubeconfig: the file at path, or the files that kubectl would read when path is empty,
+// or a pod's service account when there are none. An empty context means the current one. It also returns the
+// context's namespace, "default" when the context names none.
 func Kubeconfig(path, context string) (config *rest.Config, namespace string, err error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = path

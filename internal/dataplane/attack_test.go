@@ -65,8 +65,8 @@ func TestAttackParentGranted(t *testing.T) {
 	assert.Equal(t, fmt.Sprintf(refused, "NotAllowedByListeners"), w.conditions("evil/r"))
 }
 
-// Without a grant a route gets no endpoint of another namespace, as a backend or as a mirror, in no
-// spelling; and the answer does not tell whether there is such a Service.
+// Without a grant a route gets no endpoint of another namespace, as a backend or as a mirror, in no spelling;
+// and the answer does not tell whether there is such a Service.
 func TestAttackBackends(t *testing.T) {
 	shapes := map[string]string{
 		"backend":           "{backendRefs: [{%s}]}",

@@ -1,7 +1,7 @@
 package dataplane
 
-// Changes: the consequences of an object that comes, changes or goes, so that only these are computed again and
-// announced.
+// Changes: the consequences of an object that comes, changes or goes, so that only these are computed again
+// and announced.
 
 import (
 	"maps"

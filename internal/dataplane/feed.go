@@ -1,7 +1,7 @@
 package dataplane
 
-// From an API server to the Index. Each kind in each namespace is a stream of its own, so that one that may not be
-// read, or does not exist, holds up no other.
+// From an API server to the Index. Each kind in each namespace is a stream of its own, so that one that may
+// not be read, or does not exist, holds up no other.
 
 import (
 	"context"
@@ -19,28 +19,28 @@ import (
 
 // FeedOptions choose the objects that a Feed reads.
 type FeedOptions struct {
-	// Namespace is the namespace that is read; "" is all. The foreign namespaces that the routes of the Index's
-	// Parent refer to are read as well, as far as the API server permits.
+	// Namespace is the namespace that is read; "" is all. The foreign namespaces that the routes of the
+	// Index's Parent refer to are read as well, as far as the API server permits.
 	Namespace string
 	// WithoutEndpoints leaves EndpointSlices out: conditions of routes do not depend on them.
 	WithoutEndpoints bool
 	// WithProxies reads the pods of proxies as well, for those who decide where a Service leads.
 	WithProxies bool
-	// Shared, if set, lists and watches Services, HTTPRoutes and ReferenceGrants of all namespaces in place of
-	// the Feed.
+	// Shared, if set, lists and watches Services, HTTPRoutes and ReferenceGrants of all namespaces in place
+	// of the Feed.
 	Shared feed.Shared
 }
 
-// Feed keeps an Index in step with an API server. Kinds whose CustomResourceDefinition is missing have no objects
-// until it comes. While the API server is away the Index stays as it is.
+// Feed keeps an Index in step with an API server. Kinds whose CustomResourceDefinition is missing have no
+// objects until it comes. While the API server is away the Index stays as it is.
 type Feed struct {
 	index  *Index
 	client *feed.Client
 	log    logr.Logger
 	opts   FeedOptions
-	// missingAfter and goneAfter are how long the API server has to say that a kind does not exist, or may not be
-	// read, until a stream believes it: one that has never read the kind, and one that has. An API server that
-	// starts says so of any kind, for a second or more.
+	// missingAfter and goneAfter are how long the API server has to say that a kind does not exist, or may
+	// not be read, until a stream believes it: one that has never read the kind, and one that has. An API
+	// server that starts says so of any kind, for a second or more.
 	missingAfter, goneAfter time.Duration
 	// wake makes Start open and close the streams of foreign namespaces.
 	wake    chan struct{}
@@ -130,8 +130,8 @@ func (f *Feed) kinds() []*streamKind {
 	return kinds
 }
 
-// foreignKinds are those of a namespace that routes refer to. Routes there do not matter, since a Service takes
-// routes of its own namespace alone.
+// foreignKinds are those of a namespace that routes refer to. Routes there do not matter, since a Service
+// takes routes of its own namespace alone.
 var foreignKinds = []*streamKind{referenceGrants, services, endpointSlices}
 
 // foreign returns the namespaces that have to be read beside the Feed's own.
@@ -178,8 +178,8 @@ func (f *Feed) open(ctx context.Context, k *streamKind, namespace string) {
 	}
 }
 
-// HasSynced reports whether the Index has every object that there is to be read: every stream has been listed. It
-// becomes false again, for a moment, when a route begins to refer to another namespace.
+// HasSynced reports whether the Index has every object that there is to be read: every stream has been
+// listed. It becomes false again, for a moment, when a route begins to refer to another namespace.
 func (f *Feed) HasSynced() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -209,7 +209,8 @@ func (f *Feed) Resources() map[string]bool {
 	return listed
 }
 
-// Failures returns, by resource, how many lists and watches could not begin, and how many objects could not be read.
+// Failures returns, by resource, how many lists and watches could not begin, and how many objects could not
+// be read.
 func (f *Feed) Failures() map[string]uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -195,8 +195,8 @@ func TestFeedOfOneParent(t *testing.T) {
 	assert.True(t, routed(f.Table(name("httpbin"))))
 }
 
-// Another namespace is read while a route refers to it and as far as it may be: a right that is missing
-// means no grant, and is looked for again.
+// Another namespace is read while a route refers to it and as far as it may be: a right that is missing means
+// no grant, and is looked for again.
 func TestFeedReadsForeignNamespaces(t *testing.T) {
 	t.Parallel()
 	for version, path := range map[string]string{"v1": grantsPath, "v1beta1": oldGrantsPath} {
@@ -276,8 +276,8 @@ func TestFeedDoubtsAnAPIServerThatStarts(t *testing.T) {
 	eventually(t, "read again", func() bool { return f.backends("other/v1") == "10.9.0.2:80|" })
 }
 
-// While the API server is away the Index stays as it is. A Feed that starts meanwhile waits, and logs why. Both catch up
-// afterwards.
+// While the API server is away the Index stays as it is. A Feed that starts meanwhile waits, and logs why.
+// Both catch up afterwards.
 func TestFeedOutage(t *testing.T) {
 	api := gatewayAPI(t)
 	f := proxied(t, api, tutorial)
@@ -393,8 +393,8 @@ func TestFeedAttackFromAnotherNamespace(t *testing.T) {
 	}
 }
 
-// A route that refers to another namespace to which a mirror goes as well: both are unresolved as long
-// as nothing is granted, and a Service is not looked at before it is.
+// A route that refers to another namespace to which a mirror goes as well: both are unresolved as long as
+// nothing is granted, and a Service is not looked at before it is.
 func TestFeedAttackOnAnotherNamespace(t *testing.T) {
 	f := proxied(t, gatewayAPI(t), serviceOf("httpbin", wellknown.Enabled, "http:8000->80"), serviceOf("bank/vault", "", "http:80"), sliceOf("bank/vault-a", "vault", "http:80", "10.5.0.1"),
 		routeOf("httpbin", parent, `{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: vault, namespace: bank, port: 80}}}], backendRefs: [{name: vault, namespace: bank, port: 80}]}`),

@@ -21,15 +21,16 @@ type Server interface {
 	SetEndpoints(service string, port int, ready, unready []string) error
 }
 
-// ErrNotServed is returned while no route is attached to the Service: the server has no table yet, or the last one
-// that there was, without mirrors.
+// ErrNotServed is returned while no route is attached to the Service: the server has no table yet, or the
+// last one that there was, without mirrors.
 var ErrNotServed = errors.New("no route is attached to the Service")
 
-// ErrNoOrigin is returned while a port without a route cannot pass through, since the origin does not exist yet.
+// ErrNoOrigin is returned while a port without a route cannot pass through, since the origin does not exist
+// yet.
 var ErrNoOrigin = errors.New("there is no origin yet that ports without a route could pass through to")
 
-// Follower keeps a server in step with one Service of an Index: it applies a new table where rules changed, and only
-// endpoints where nothing else did. Its methods may be called concurrently.
+// Follower keeps a server in step with one Service of an Index: it applies a new table where rules changed,
+// and only endpoints where nothing else did. Its methods may be called concurrently.
 type Follower struct {
 	index  *Index
 	parent Name
@@ -87,11 +88,12 @@ func (f *Follower) note(c *Change) {
 	}
 }
 
-// Sync brings the server up to date: when it returns, every request that is read from then on is routed by the state
-// that the Index had when Sync was called. After an error the server is as before, and the next Sync tries again.
-// Changed does not receive for that, so the caller decides when. While no route is attached Sync returns ErrNotServed:
-// clients may still come, so the server keeps its primaries, and follows their endpoints. While a port passes through
-// and there is no origin Sync returns ErrNoOrigin; everything else is served.
+// Sync brings the server up to date: when it returns, every request that is read from then on is routed by
+// the state that the Index had when Sync was called. After an error the server is as before, and the next
+// Sync tries again. Changed does not receive for that, so the caller decides when. While no route is attached
+// Sync returns ErrNotServed: clients may still come, so the server keeps its primaries, and follows their
+// endpoints. While a port passes through and there is no origin Sync returns ErrNoOrigin; everything else is
+// served.
 func (f *Follower) Sync() error {
 	f.serving.Lock()
 	defer f.serving.Unlock()
@@ -194,8 +196,8 @@ func withoutMirrors(table *spec.Table) *spec.Table {
 	return out
 }
 
-// syncEndpoints replaces the endpoints of backends. It skips a backend that the Index does not have any more, since the
-// next table is without it.
+// syncEndpoints replaces the endpoints of backends. It skips a backend that the Index does not have any more,
+// since the next table is without it.
 func (f *Follower) syncEndpoints(services iter.Seq[string]) error {
 	for service := range services {
 		for number := range f.applied.Services[service] {

@@ -118,8 +118,8 @@ func tutorialWith(t *testing.T, v1, v2 *server) *world {
 		v1.slice("httpbin-v1"), v2.slice("httpbin-v2"), routeOf("httpbin", parent, mirroring))
 }
 
-// The story of the tutorials over real sockets: variant 2 gets copies with the host that the tutorials print. It is
-// deleted without any effect on clients, and comes back.
+// The story of the tutorials over real sockets: variant 2 gets copies with the host that the tutorials print.
+// It is deleted without any effect on clients, and comes back.
 func TestMirrorComesAndGoes(t *testing.T) {
 	v1, v2 := newServer(t, "v1"), newServer(t, "v2")
 	w := tutorialWith(t, v1, v2)
@@ -212,8 +212,8 @@ func TestNotServed(t *testing.T) {
 	assert.Equal(t, "httpbin-shadow:8000", v2.host(t))
 }
 
-// The last table stays in use without a route, but with current endpoints. They are released when there is a route
-// again.
+// The last table stays in use without a route, but with current endpoints. They are released when there is a
+// route again.
 func TestNotServedIsCurrent(t *testing.T) {
 	v1, v2 := newServer(t, "v1"), newServer(t, "v2")
 	w := tutorialWith(t, v1, v2)
@@ -251,8 +251,8 @@ func TestPortChanges(t *testing.T) {
 	f.expect(t, "200 v1")
 }
 
-// A loop that waits for Changed follows the Index under load and through a hundred events: no request fails, and none
-// reaches the variant as a primary.
+// A loop that waits for Changed follows the Index under load and through a hundred events: no request fails,
+// and none reaches the variant as a primary.
 func TestFollowUnderLoad(t *testing.T) {
 	v1, v2 := newServer(t, "v1"), newServer(t, "v2")
 	v1.hosts, v2.hosts = make(chan string, 1<<20), make(chan string, 1<<20)
@@ -336,8 +336,8 @@ func (s *fake) SetEndpoints(service string, port int, ready, unready []string) e
 	return s.err
 }
 
-// New endpoints are set, new rules are applied, a failed update is repeated, and changes of another Service do not wake
-// the Follower.
+// New endpoints are set, new rules are applied, a failed update is repeated, and changes of another Service
+// do not wake the Follower.
 func TestFollower(t *testing.T) {
 	w := newWorld(t, tutorial)
 	s := &fake{err: errors.New("busy")}
@@ -382,8 +382,8 @@ func TestFollower(t *testing.T) {
 	assert.Len(t, s.swaps, 1)
 }
 
-// The proxy of a Service without a route passes through to the origin, whose endpoints it follows. With
-// one, and after it, clients get its primaries: the origin's selector may have the variant's pods as well.
+// The proxy of a Service without a route passes through to the origin, whose endpoints it follows. With one,
+// and after it, clients get its primaries: the origin's selector may have the variant's pods as well.
 func TestPassThroughBeforeARoute(t *testing.T) {
 	v1, v2 := newServer(t, "v1"), newServer(t, "v2")
 	w := newWorld(t)

@@ -78,8 +78,8 @@ func meta(full, more string) string {
 	return fmt.Sprintf("metadata: {namespace: %s, name: %s, %s}\n", n.Namespace, n.Name, more)
 }
 
-// serviceOf is a Service with ports as "name:number->target/appProtocol"; everything but the number
-// may be left out. Further lines of its spec may follow in braces form: "type: LoadBalancer".
+// serviceOf is a Service with ports as "name:number->target/appProtocol"; everything but the number may be
+// left out. Further lines of its spec may follow in braces form: "type: LoadBalancer".
 func serviceOf(full, label, ports string, more ...string) string {
 	labels := ""
 	if label != "" {
@@ -117,8 +117,8 @@ func serviceOf(full, label, ports string, more ...string) string {
 	return "apiVersion: v1\nkind: Service\n" + meta(full, labels) + "spec: {" + strings.Join(spec, ", ") + "}"
 }
 
-// sliceOf is a slice of a Service: a port as "name:number", and addresses, with ! in front of one
-// that is not ready, ~ of one that terminates and serves, x of one that terminates and does not.
+// sliceOf is a slice of a Service: a port as "name:number", and addresses, with ! in front of one that is not
+// ready, ~ of one that terminates and serves, x of one that terminates and does not.
 func sliceOf(full, service, port string, addresses ...string) string {
 	family := "IPv4"
 	var list []string
@@ -147,8 +147,8 @@ func sliceOf(full, service, port string, addresses ...string) string {
 		fmt.Sprintf("addressType: %s\nports: [{name: %q, port: %s, protocol: TCP}]\nendpoints: [%s]", family, called, number, strings.Join(list, ", "))
 }
 
-// routeOf returns an HTTPRoute with parents and rules in YAML's flow form, without the brackets. more replaces the
-// generation and date in its metadata.
+// routeOf returns an HTTPRoute with parents and rules in YAML's flow form, without the brackets. more
+// replaces the generation and date in its metadata.
 func routeOf(full, parents, rules string, more ...string) string {
 	if len(more) == 0 {
 		more = []string{"generation: 7", `creationTimestamp: "2026-01-01T00:00:00Z"`}

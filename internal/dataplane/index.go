@@ -1,10 +1,10 @@
 // Package dataplane turns the objects of a cluster into routing tables for proxies: HTTPRoutes, Services,
-// EndpointSlices and ReferenceGrants become, for each Service that has a proxy in front of it, a
-// routing table and the conditions of its routes.
+// EndpointSlices and ReferenceGrants become, for each Service that has a proxy in front of it, a routing
+// table and the conditions of its routes.
 //
-// Index is the model. It is incremental: a change of endpoints costs as much as their Service has of them, a change of
-// a Service or grant as much as there are routes that name it. Feed fills it from an API server, Follower keeps a
-// proxy in step with one Service of it, and StatusWriter writes the conditions of routes.
+// Index is the model. It is incremental: a change of endpoints costs as much as their Service has of them, a
+// change of a Service or grant as much as there are routes that name it. Feed fills it from an API server,
+// Follower keeps a proxy in step with one Service of it, and StatusWriter writes the conditions of routes.
 package dataplane
 
 import (
@@ -44,10 +44,11 @@ func (k Kind) String() string {
 
 // Options steer an Index. The zero value is valid.
 type Options struct {
-	// Parent, if set, is the only Service that has a proxy, whatever labels say. The proxy of a Service sets it.
+	// Parent, if set, is the only Service that has a proxy, whatever labels say. The proxy of a Service sets
+	// it.
 	Parent Name
-	// Listen returns the address at which a proxy of the Service listens for one of its ports, as host:port. The
-	// default is every IP address and wellknown.TargetPort.
+	// Listen returns the address at which a proxy of the Service listens for one of its ports, as host:port.
+	// The default is every IP address and wellknown.TargetPort.
 	Listen func(service Name, port *corev1.ServicePort) string
 }
 
@@ -71,8 +72,9 @@ type Backend struct {
 	Service string
 }
 
-// Subscriber receives changes from the goroutine that feeds the Index, without a lock held. It must not block. Changes
-// that happen concurrently may arrive in any order, so a subscriber reads the Index, which is always at least as new.
+// Subscriber receives changes from the goroutine that feeds the Index, without a lock held. It must not
+// block. Changes that happen concurrently may arrive in any order, so a subscriber reads the Index, which is
+// always at least as new.
 type Subscriber func(*Change)
 
 // Index is a compact model of the objects that proxies depend on. It is safe for concurrent use.
@@ -118,9 +120,9 @@ func (x *Index) Subscribe(s Subscriber) {
 }
 
 // Upsert adds or replaces objects: *corev1.Service, *discoveryv1.EndpointSlice, the *corev1.Pod of a proxy,
-// and HTTPRoutes and ReferenceGrants as JSON (json.RawMessage, []byte or *unstructured.Unstructured). Other kinds are
-// ignored. A malformed object is an error that names it: its record stays as it was, the objects before it are
-// upserted, and those after it are not.
+// and HTTPRoutes and ReferenceGrants as JSON (json.RawMessage, []byte or *unstructured.Unstructured). Other
+// kinds are ignored. A malformed object is an error that names it: its record stays as it was, the objects
+// before it are upserted, and those after it are not.
 func (x *Index) Upsert(objs ...any) error {
 	for _, obj := range objs {
 		e, err := read(obj)
@@ -155,8 +157,8 @@ func (x *Index) Replace(kind Kind, objs ...any) error {
 	return nil
 }
 
-// EnableNamespace sets whether Services of a namespace without a label of their own are enabled, as the namespace's
-// label says. Initially none is.
+// EnableNamespace sets whether Services of a namespace without a label of their own are enabled, as the
+// namespace's label says. Initially none is.
 func (x *Index) EnableNamespace(namespace string, enabled bool) {
 	x.update(func(c *changes) {
 		if x.namespaces[namespace] == enabled {
@@ -173,9 +175,9 @@ func (x *Index) EnableNamespace(namespace string, enabled bool) {
 	})
 }
 
-// Status returns the entries that mirrorgate should have in an HTTPRoute's status.parents, and the generation that they
-// are about. There are none if no parent of the route is enabled; entries in the object must then be removed. They
-// are shared, and must not be changed.
+// Status returns the entries that mirrorgate should have in an HTTPRoute's status.parents, and the generation
+// that they are about. There are none if no parent of the route is enabled; entries in the object must then
+// be removed. They are shared, and must not be changed.
 func (x *Index) Status(name Name) (parents []ParentStatus, generation int64) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()

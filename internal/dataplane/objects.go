@@ -58,7 +58,8 @@ func fromService(o *corev1.Service) *service {
 	}
 }
 
-// equal reports whether both make the same table. The selector does not matter: its effect is in the endpoints.
+// equal reports whether both make the same table. The selector does not matter: its effect is in the
+// endpoints.
 func (s *service) equal(other *service) bool {
 	if other == nil {
 		return false
@@ -89,8 +90,8 @@ func isTCP(p *corev1.ServicePort) bool { return intercept.IsTCP(string(p.Protoco
 
 func targetPort(p *corev1.ServicePort) int { return wellknown.TargetPort(p.Port, p.TargetPort) }
 
-// port returns the Service's port of that number, nil if there is none. Of two with one number, the one that carries TCP
-// counts.
+// port returns the Service's port of that number, nil if there is none. Of two with one number, the one that
+// carries TCP counts.
 func (s *service) port(number int) *corev1.ServicePort {
 	var found *corev1.ServicePort
 	for i := range s.ports {
@@ -101,7 +102,8 @@ func (s *service) port(number int) *corev1.ServicePort {
 	return found
 }
 
-// protocol returns the protocol that the proxy speaks at a port. ok is false for a port without HTTP, or with TLS.
+// protocol returns the protocol that the proxy speaks at a port. ok is false for a port without HTTP, or with
+// TLS.
 func protocol(p *corev1.ServicePort) (name string, ok bool) {
 	switch ptr.Deref(p.AppProtocol, "") {
 	case "", "http", "kubernetes.io/ws":
@@ -188,8 +190,8 @@ func (s *slice) equal(other *slice) bool {
 		slices.Equal(s.ports, other.ports) && slices.Equal(s.endpoints, other.endpoints)
 }
 
-// endpoints returns the endpoints of one port, by its name in the slices, of the first family that has usable ones.
-// Terminating endpoints count as ready if there are no others, as they do for kube-proxy.
+// endpoints returns the endpoints of one port, by its name in the slices, of the first family that has usable
+// ones. Terminating endpoints count as ready if there are no others, as they do for kube-proxy.
 func endpoints(from []*slice, families []corev1.IPFamily, port string) []spec.Endpoint {
 	var found map[netip.AddrPort]state
 	best := unready
@@ -217,7 +219,8 @@ func endpoints(from []*slice, families []corev1.IPFamily, port string) []spec.En
 
 var never = false
 
-// order returns the families of a Service and then the others, since a Service without a list has endpoints too.
+// order returns the families of a Service and then the others, since a Service without a list has endpoints
+// too.
 func order(families []corev1.IPFamily) []corev1.IPFamily {
 	out := slices.Clone(families)
 	for _, family := range []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol} {

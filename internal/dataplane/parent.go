@@ -1,7 +1,7 @@
 package dataplane
 
-// Parents: Services that have, or request, proxies in front of them. The controller creates the proxies from this, and
-// the webhook of Services decides their selectors.
+// Parents: Services that have, or request, proxies in front of them. The controller creates the proxies from
+// this, and the webhook of Services decides their selectors.
 
 import (
 	"maps"
@@ -15,8 +15,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
-// selected notes the parents whose View depends on the selector of a Service: itself, if mirrorgate changed its
-// selector before or does now, and the parents whose routes name it.
+// selected notes the parents whose View depends on the selector of a Service: itself, if mirrorgate changed
+// its selector before or does now, and the parents whose routes name it.
 func (x *Index) selected(name Name, s, old *service, c *changes) {
 	for _, one := range []*service{s, old} {
 		if one != nil && (one.swapped || one.selects.recorded != "") {
@@ -36,14 +36,14 @@ type Parent struct {
 	Exists bool
 	// Namespace is set if its namespace is enabled.
 	Namespace bool
-	// Named is set if a route of its namespace names it as parent. Routed is set if one is attached as well, which
-	// takes a Service that is enabled and not refused.
+	// Named is set if a route of its namespace names it as parent. Routed is set if one is attached as well,
+	// which takes a Service that is enabled and not refused.
 	Named, Routed bool
 	// Refused is why no proxy can stand in front of it, "" if one can.
 	Refused string
 	// Primary is the selector of the Service that its routes send clients to, as its author means it: the
-	// first backend of a route with a weight, in the same namespace and with the same target ports. It is
-	// nil if there is none, or it is the Service itself.
+	// first backend of a route with a weight, in the same namespace and with the same target ports. It is nil
+	// if there is none, or it is the Service itself.
 	Primary map[string]string
 	// Origin is the selector of the origin, nil if there is none.
 	Origin map[string]string
@@ -74,8 +74,9 @@ func (x *Index) Parent(parent Name) Parent {
 	return f
 }
 
-// Parents returns the Services that have, had or should have proxies, sorted: those that are enabled and named by a
-// route as parent, whose selector mirrorgate has changed, or that still have an origin or a pod of a proxy.
+// Parents returns the Services that have, had or should have proxies, sorted: those that are enabled and
+// named by a route as parent, whose selector mirrorgate has changed, or that still have an origin or a pod of
+// a proxy.
 func (x *Index) Parents() []Name {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -124,8 +125,8 @@ func (x *Index) ParentsOf(name Name) []Name {
 	return found
 }
 
-// primary returns the selector of the backend that clients may be led to without a proxy: the one with the most
-// weight in a rule for all requests, or else in any rule.
+// primary returns the selector of the backend that clients may be led to without a proxy: the one with the
+// most weight in a rule for all requests, or else in any rule.
 func (x *Index) primary(parent Name, s *service, routes []*route) map[string]string {
 	for _, want := range []func(*spec.Rule) bool{forAll, func(*spec.Rule) bool { return true }} {
 		for _, r := range routes {
@@ -170,8 +171,8 @@ func heaviest(backends []spec.BackendRef) (found *spec.BackendRef) {
 	return found
 }
 
-// agrees reports whether a port of another Service has the target port of all these ports, so that clients find it
-// at the other one's pods.
+// agrees reports whether a port of another Service has the target port of all these ports, so that clients
+// find it at the other one's pods.
 func (s *service) agrees(port *corev1.ServicePort, numbers []int) bool {
 	return port != nil && !slices.ContainsFunc(numbers, func(number int) bool {
 		own := s.port(number)

@@ -1,7 +1,7 @@
 package dataplane
 
-// The pods of proxies: which of them a Service may lead to. The webhook of Services and the controller
-// decide by the same View.
+// The pods of proxies: which of them a Service may lead to. The webhook of Services and the controller decide
+// by the same View.
 
 import (
 	corev1 "k8s.io/api/core/v1"

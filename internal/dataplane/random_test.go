@@ -70,9 +70,9 @@ func pictureOf(x *Index) picture {
 	return p
 }
 
-// TestRandomHistories checks that an Index with a history returns the same as a fresh one, that the proxy accepts every
-// table, that every difference was announced (as endpoints where nothing else changed), that a proxy which follows the
-// announcements has the table of the Index, and that nothing is left in the end.
+// TestRandomHistories checks that an Index with a history returns the same as a fresh one, that the proxy
+// accepts every table, that every difference was announced (as endpoints where nothing else changed), that a
+// proxy which follows the announcements has the table of the Index, and that nothing is left in the end.
 func TestRandomHistories(t *testing.T) {
 	served, announced := 0, 0
 	for seed := range uint64(8) {

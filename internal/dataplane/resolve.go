@@ -1,7 +1,7 @@
 package dataplane
 
-// Resolution: which of a route's parents have proxies and accept it, where its references lead, and its conditions. A
-// route is resolved again when an object changes that it names, but not when endpoints do.
+// Resolution: which of a route's parents have proxies and accept it, where its references lead, and its
+// conditions. A route is resolved again when an object changes that it names, but not when endpoints do.
 
 import (
 	"encoding/json"
@@ -112,8 +112,8 @@ func (x *Index) enabled(name Name) bool {
 	return intercept.Enabled(label, x.namespaces[name.Namespace])
 }
 
-// attach returns the ports of a parent that accept the route. A proxy cannot tell ports with one target port apart, so
-// only the first of these is returned.
+// attach returns the ports of a parent that accept the route. A proxy cannot tell ports with one target port
+// apart, so only the first of these is returned.
 func (x *Index) attach(r *route, p *parentRef) ([]int, fault) {
 	s := x.services[p.service]
 	switch {
@@ -177,8 +177,8 @@ func (s *service) sharing(port *corev1.ServicePort) (out []*corev1.ServicePort) 
 	return out
 }
 
-// rules returns a route's rules without the mirrors whose target cannot be used, and the faults. It adds the Services
-// that the rules lead to to backends. A backend that cannot be used stays, and is answered with 500.
+// rules returns a route's rules without the mirrors whose target cannot be used, and the faults. It adds the
+// Services that the rules lead to to backends. A backend that cannot be used stays, and is answered with 500.
 func (x *Index) rules(r *route, backends map[backendPort]Name) (out []spec.Rule, faults []fault) {
 	known := func(to *spec.BackendRef) bool {
 		why := x.lookup(r.name.Namespace, r.refs[to.Name], to.Port)
@@ -209,8 +209,8 @@ func (x *Index) rules(r *route, backends map[backendPort]Name) (out []spec.Rule,
 	return out, faults
 }
 
-// lookup returns the fault of a reference from a namespace. If no grant permits the reference, the fault is the same
-// whether the Service exists or not, so that a status does not reveal it.
+// lookup returns the fault of a reference from a namespace. If no grant permits the reference, the fault is
+// the same whether the Service exists or not, so that a status does not reveal it.
 func (x *Index) lookup(from string, to ref, port int) fault {
 	switch {
 	case to.kind != "":
@@ -260,8 +260,8 @@ func resolvedRefs(faults []fault) metav1.Condition {
 	}
 }
 
-// ParentStatus is an entry of HTTPRoute.status.parents. Its conditions have no lastTransitionTime, since only the writer
-// knows the conditions before.
+// ParentStatus is an entry of HTTPRoute.status.parents. Its conditions have no lastTransitionTime, since only
+// the writer knows the conditions before.
 type ParentStatus struct {
 	// ParentRef is the JSON of the route's parentRef, unchanged.
 	ParentRef      json.RawMessage    `json:"parentRef"`

@@ -216,8 +216,8 @@ func TestGrants(t *testing.T) {
 	}
 }
 
-// Faults in rules: a wrong mirror is dropped alone, a wrong filter makes the rule answer 500, a rule with wrong matches is
-// left out, and a route without any other rule is not accepted.
+// Faults in rules: a wrong mirror is dropped alone, a wrong filter makes the rule answer 500, a rule with
+// wrong matches is left out, and a route without any other rule is not accepted.
 func TestFaultsInRules(t *testing.T) {
 	const v1 = "backendRefs: [{name: httpbin-v1, port: 80}]"
 	const primary = "shop/httpbin-v1:80[10.1.0.1:80]"

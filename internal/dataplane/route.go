@@ -33,7 +33,8 @@ type route struct {
 	rules []spec.Rule
 	// refs are the references behind the names in rules.
 	refs map[string]ref
-	// unusable is why no rule can be served, "" if one can. dropped are the parts that are not served, each with why.
+	// unusable is why no rule can be served, "" if one can. dropped are the parts that are not served, each
+	// with why.
 	unusable string
 	dropped  []string
 	// ignored are the fields without an effect.
@@ -224,9 +225,9 @@ const (
 
 var mirrorPath = regexp.MustCompile(`^(?:\.backendRefs\[([0-9]+)\])?\.filters\[([0-9]+)\]\.requestMirror\b`)
 
-// repair drops the parts of a rule that the proxy cannot serve, and returns a note on each. A wrong mirror is dropped
-// alone, since it must not affect the primary. Filters may not be skipped (the API wants an error instead), so any other
-// fault except in matches makes the rule answer 500.
+// repair drops the parts of a rule that the proxy cannot serve, and returns a note on each. A wrong mirror is
+// dropped alone, since it must not affect the primary. Filters may not be skipped (the API wants an error
+// instead), so any other fault except in matches makes the rule answer 500.
 func repair(rule *spec.Rule) (notes []string, v verdict) {
 	for {
 		table, problems := routing.Compile(&spec.Table{Listeners: []spec.Listener{{Address: ":1", Rules: []spec.Rule{*rule}}}})

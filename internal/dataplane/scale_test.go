@@ -98,8 +98,8 @@ func heap() float64 {
 	return float64(m.HeapAlloc) / (1 << 20)
 }
 
-// TestScale holds the promise, with room: the update for one change of endpoints, from the typed
-// object to the proxy that serves it, costs less than 5 ms of CPU, and all of it less than 200 MB.
+// TestScale holds the promise, with room: the update for one change of endpoints, from the typed object to
+// the proxy that serves it, costs less than 5 ms of CPU, and all of it less than 200 MB.
 func TestScale(t *testing.T) {
 	before := heap()
 	x, f := scaled(t, true)

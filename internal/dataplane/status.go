@@ -66,8 +66,8 @@ func sameJSON(a, b json.RawMessage) bool {
 	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
 }
 
-// merge returns status.parents with mirrorgate's entries replaced, and those of other controllers unchanged. A condition
-// whose status stays keeps its date. left is the number of entries that did not fit.
+// merge returns status.parents with mirrorgate's entries replaced, and those of other controllers unchanged.
+// A condition whose status stays keeps its date. left is the number of entries that did not fit.
 func merge(stored []json.RawMessage, wanted []ParentStatus, now metav1.Time) (parents []json.RawMessage, left int, err error) {
 	parents = []json.RawMessage{} // the API requires a list
 	wanted = slices.Clone(wanted)

@@ -50,8 +50,8 @@ func brief(t *testing.T, parents []json.RawMessage) (out []string) {
 	return out
 }
 
-// Entries of others stay unchanged and in their place. Those of mirrorgate are replaced in their place, and conditions
-// that have not changed keep their date.
+// Entries of others stay unchanged and in their place. Those of mirrorgate are replaced in their place, and
+// conditions that have not changed keep their date.
 func TestMerge(t *testing.T) {
 	const other = `{"controllerName":"else.where/x","parentRef":{"name":"a","kind":"Service"},"future":[1.0,{"b":null}]}`
 	before := []json.RawMessage{
@@ -104,8 +104,8 @@ func withStatus(t *testing.T, route string, parents ...ParentStatus) map[string]
 	return o
 }
 
-// A route is stale while its object has other entries than Status returns. Order and dates do not matter, nor who wrote
-// last.
+// A route is stale while its object has other entries than Status returns. Order and dates do not matter, nor
+// who wrote last.
 func TestStale(t *testing.T) {
 	route := routeOf("httpbin", parent+", "+`{group: "", kind: Service, name: second}`, mirroring)
 	w := newWorld(t, tutorial, serviceOf("second", wellknown.Enabled, "80"), route)

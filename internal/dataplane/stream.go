@@ -100,8 +100,8 @@ func (s *stream) source() feed.Source {
 	return b
 }
 
-// convert makes an event of an object. An object that cannot be read must not keep the others out, and the record
-// that the Index had of it stays.
+// convert makes an event of an object. An object that cannot be read must not keep the others out, and the
+// record that the Index had of it stays.
 func (s *stream) convert(object any) any {
 	if s.streamKind == namespaces {
 		return object.(*metav1.PartialObjectMetadata).Labels[wellknown.Label] == wellknown.Enabled

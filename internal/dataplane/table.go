@@ -1,7 +1,7 @@
 package dataplane
 
-// The table of one parent: a listener for each port, the rules of its routes in the order of precedence, and the
-// Services that they lead to with their endpoints.
+// The table of one parent: a listener for each port, the rules of its routes in the order of precedence, and
+// the Services that they lead to with their endpoints.
 
 import (
 	"maps"
@@ -15,10 +15,10 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
-// Table returns the table that the proxies of a Service serve, nil if there is no such Service or no route is attached to
-// it. Ports without a route pass through to its origin. Options.Parent has a table even if no port has a route. Hostnames
-// of routes do not matter, since a client that connects to the Service means it. The rules are shared, and must not
-// be changed.
+// Table returns the table that the proxies of a Service serve, nil if there is no such Service or no route is
+// attached to it. Ports without a route pass through to its origin. Options.Parent has a table even if no
+// port has a route. Hostnames of routes do not matter, since a client that connects to the Service means it.
+// The rules are shared, and must not be changed.
 func (x *Index) Table(parent Name) *spec.Table {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -101,8 +101,8 @@ func (x *Index) HasOrigin(parent Name) bool {
 	return x.services[originOf(parent)] != nil
 }
 
-// Port returns a port of a backend with its current endpoints. ok is false if the parent's table does not have the
-// backend any more, or the backend has no such port.
+// Port returns a port of a backend with its current endpoints. ok is false if the parent's table does not
+// have the backend any more, or the backend has no such port.
 func (x *Index) Port(b Backend, number int) (port spec.Port, ok bool) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -123,9 +123,9 @@ func (x *Index) port(parent, name Name, number int) spec.Port {
 	return spec.Port{Protocol: speaks, Endpoints: endpoints(x.endpoints[x.source(parent, name)], s.families, p.Name)}
 }
 
-// source returns the Service whose endpoints a backend has. The parent's own endpoints are its proxies or, in bypass, its
-// primary, so its origin is meant. The same is true of any other Service while its selector is swapped, or requests
-// would go through two proxies, and in circles.
+// source returns the Service whose endpoints a backend has. The parent's own endpoints are its proxies or, in
+// bypass, its primary, so its origin is meant. The same is true of any other Service while its selector is
+// swapped, or requests would go through two proxies, and in circles.
 func (x *Index) source(parent, name Name) Name {
 	if s := x.services[name]; name == parent || s != nil && s.swapped {
 		return originOf(name)
@@ -158,8 +158,9 @@ func (x *Index) unlink(r *route) {
 	}
 }
 
-// Keep makes the Index go on to announce endpoints of these Services (by their names in the parent's table, and only of
-// its own namespace), and Port to return them, until release is called. No route needs to lead there any more.
+// Keep makes the Index go on to announce endpoints of these Services (by their names in the parent's table,
+// and only of its own namespace), and Port to return them, until release is called. No route needs to lead
+// there any more.
 func (x *Index) Keep(parent Name, services []string) (release func()) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
-// Rules of several routes are one table: the better match first, then the older route, then the name,
-// in whatever order they arrive.
+// Rules of several routes are one table: the better match first, then the older route, then the name, in
+// whatever order they arrive.
 func TestPrecedence(t *testing.T) {
 	route := func(full, created, path string) string {
 		return routeOf(full, parent, fmt.Sprintf("{matches: [{path: {value: %s}}], backendRefs: [{name: %s, port: 80}]}", path, strings.TrimPrefix(full, "shop/")),
@@ -163,7 +163,8 @@ func TestSliceMoves(t *testing.T) {
 	assert.Equal(t, "10.2.0.1:80|", at(w.Table(name("httpbin")).Services["shop/httpbin-v2"][80]))
 }
 
-// Only differences in results are announced: no writes of mirrorgate's own status, no labels, no objects without use.
+// Only differences in results are announced: no writes of mirrorgate's own status, no labels, no objects
+// without use.
 func TestChanges(t *testing.T) {
 	w := newWorld(t, tutorial, serviceOf("idle", "", "80"))
 	all := Change{Tables: []Name{name("httpbin")}, Routes: []Name{name("httpbin")}}

@@ -24,9 +24,9 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
-// StatusWriter keeps mirrorgate's entries in status.parents of HTTPRoutes as an Index has them. It patches the status
-// alone, leaves the entries of other controllers as they are, and writes nothing where the entries are right already. Only
-// one may run at a time: the leader's.
+// StatusWriter keeps mirrorgate's entries in status.parents of HTTPRoutes as an Index has them. It patches
+// the status alone, leaves the entries of other controllers as they are, and writes nothing where the entries
+// are right already. Only one may run at a time: the leader's.
 type StatusWriter struct {
 	index     *Index
 	hasSynced func() bool
@@ -39,8 +39,8 @@ type StatusWriter struct {
 	pace  map[Name]pace
 }
 
-// NewStatusWriter returns a writer that begins when hasSynced reports that the Index knows everything. It needs the verbs
-// get on httproutes and patch on httproutes/status.
+// NewStatusWriter returns a writer that begins when hasSynced reports that the Index knows everything. It
+// needs the verbs get on httproutes and patch on httproutes/status.
 func NewStatusWriter(config *rest.Config, index *Index, hasSynced func() bool, log logr.Logger) (*StatusWriter, error) {
 	client, err := feed.NewClient(config)
 	if err != nil {
@@ -227,8 +227,8 @@ const (
 	paceWindow = time.Minute
 )
 
-// wait returns how long a route must not be written. Another controller may want another status, and without a delay both
-// would overwrite each other without end.
+// wait returns how long a route must not be written. Another controller may want another status, and without
+// a delay both would overwrite each other without end.
 func (w *StatusWriter) wait(name Name) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()

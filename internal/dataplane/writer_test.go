@@ -1,7 +1,7 @@
 package dataplane
 
-// The StatusWriter against an API server that the test controls. The real one, with the CRD's schema, is used in
-// test/integration/dataplane.
+// The StatusWriter against an API server that the test controls. The real one, with the CRD's schema, is used
+// in test/integration/dataplane.
 
 import (
 	"context"
@@ -84,7 +84,8 @@ func (w *writing) becomes(t *testing.T, want ...string) {
 
 const accepted = wellknown.ControllerName + " " + fine
 
-// Conditions are written once, follow changes, and are removed when no parent of the route is enabled any more.
+// Conditions are written once, follow changes, and are removed when no parent of the route is enabled any
+// more.
 func TestStatusWriter(t *testing.T) {
 	w := newWriting(t, gatewayAPI(t), tutorial)
 	w.becomes(t, accepted)
@@ -125,7 +126,8 @@ func TestStatusWriterTakesOver(t *testing.T) {
 	assert.Contains(t, api.Patches()[2].Path, "/other/")
 }
 
-// Entries of others stay, and a controller that removes mirrorgate's entries does not cause an endless series of writes.
+// Entries of others stay, and a controller that removes mirrorgate's entries does not cause an endless series
+// of writes.
 func TestStatusWriterAmongOthers(t *testing.T) {
 	w := newWriting(t, gatewayAPI(t), tutorial)
 	w.becomes(t, accepted)

@@ -48,14 +48,14 @@ type result struct {
 	play play
 	step step
 	seen bool
-	// flip is how long the route took, after the variant took ready; atOnce
-	// means that the answer to the write had it already.
+	// flip is how long the route took, after the variant took ready; atOnce means that the answer to the
+	// write had it already.
 	ready, flip time.Duration
 	atOnce      bool
 }
 
-// Run plays all documents and returns nil only if every step was seen. It
-// removes its namespace even when ctx has ended.
+// Run plays all documents and returns nil only if every step was seen. It removes its namespace even when ctx
+// has ended.
 func Run(ctx context.Context, opts Options) error {
 	documents, err := readDocuments()
 	if err != nil {
@@ -115,8 +115,8 @@ func (r *runner) leave(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(r.timeout, time.Minute))
 	defer cancel()
-	// Kubernetes retries the removal of a namespace with pods only after half their grace period; an
-	// empty one is gone at once. close reports whatever is still there.
+	// Kubernetes retries the removal of a namespace with pods only after half their grace period; an empty
+	// one is gone at once. close reports whatever is still there.
 	if r.watcher != nil {
 		_ = r.clear(ctx)
 	}
@@ -180,8 +180,7 @@ func (r *runner) perform(ctx context.Context, p play, st step) (result, error) {
 	return res, nil
 }
 
-// deeds is when the step's commands were begun, when the first of them was done
-// and when the last.
+// deeds is when the step's commands were begun, when the first of them was done and when the last.
 type deeds struct{ begun, first, last time.Time }
 
 func (r *runner) act(ctx context.Context, actions []action) (deeds, error) {
@@ -219,8 +218,7 @@ func (r *runner) inspect(stored *unstructured.Unstructured, file string) error {
 	return nil
 }
 
-// errEarly is worse than no mirror: the mirror was back before there was a pod
-// to answer it.
+// errEarly is worse than no mirror: the mirror was back before there was a pod to answer it.
 var errEarly = errors.New("the mirror is stored, and variant 2 has no ready endpoint")
 
 // reach waits until the step's outcome is stored.
@@ -245,8 +243,8 @@ func (r *runner) reach(ctx context.Context, p play, st step, written *unstructur
 	return f, nil
 }
 
-// ended waits until variant 2 has no ready endpoint any more, so that the next
-// step does not meet a pod on its way out. It returns the facts of the flip.
+// ended waits until variant 2 has no ready endpoint any more, so that the next step does not meet a pod on
+// its way out. It returns the facts of the flip.
 func (r *runner) ended(ctx context.Context, flipped facts) (facts, error) {
 	_, err := r.watcher.await(ctx, func(f facts) bool { return !f.ready }, func(_ facts, elapsed time.Duration) {
 		r.screen.waiting("variant 2 still has a ready endpoint", elapsed)
@@ -281,8 +279,7 @@ func (st step) missing(f facts, written, answer *unstructured.Unstructured) stri
 	return ""
 }
 
-// unchanged compares a stored object with the answer to applying its manifest
-// once more.
+// unchanged compares a stored object with the answer to applying its manifest once more.
 func unchanged(before, after *unstructured.Unstructured) error {
 	if before == nil || before.GetResourceVersion() == after.GetResourceVersion() {
 		return nil

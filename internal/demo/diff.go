@@ -7,8 +7,8 @@ import (
 	"github.com/pmezard/go-difflib/difflib"
 )
 
-// diff returns the lines of a unified diff without its headers, "" between two
-// hunks; none when nothing differs.
+// diff returns the lines of a unified diff without its headers, "" between two hunks; none when nothing
+// differs.
 func diff(before, after string) []string {
 	text, err := difflib.GetUnifiedDiffString(difflib.UnifiedDiff{
 		A: slices.Collect(strings.Lines(before)), B: slices.Collect(strings.Lines(after)), Context: 3,

@@ -1,13 +1,12 @@
 package demo
 
-// The manifests that are played, word for word as they stand in two documents
-// that people mirror traffic by: Istio's task "Mirroring" (istio.io, both its
-// forms) and Iter8's tutorial "Traffic mirroring". Nothing in them
-// is mirrorgate's, so it treats them like its users' own files.
+// The manifests that are played, word for word as they stand in two documents that people mirror traffic by:
+// Istio's task "Mirroring" (istio.io, both its forms) and Iter8's tutorial "Traffic mirroring". Nothing in
+// them is mirrorgate's, so it treats them like its users' own files.
 //
-// The documents' clients (curl, sleep) are left out, because the demo sends its own requests or none, and
-// so are two lines of Iter8's routing policy that no API server accepts. inspect.yaml and route.yaml are
-// the routes that the tutorial prints.
+// The documents' clients (curl, sleep) are left out, because the demo sends its own requests or none, and so
+// are two lines of Iter8's routing policy that no API server accepts. inspect.yaml and route.yaml are the
+// routes that the tutorial prints.
 
 import (
 	"bytes"
@@ -65,9 +64,9 @@ func parse(raw []byte) ([]*unstructured.Unstructured, error) {
 	return objects, nil
 }
 
-// stringLabels reads a label's value as text. Iter8's `iter8.tools/detect: true`
-// is a boolean in YAML, which the API server refuses; the tutorial gets away with
-// it where it sends the manifest through istioctl, which reads it like this.
+// stringLabels reads a label's value as text. Iter8's `iter8.tools/detect: true` is a boolean in YAML, which
+// the API server refuses; the tutorial gets away with it where it sends the manifest through istioctl, which
+// reads it like this.
 func stringLabels(object map[string]any) {
 	metadata, _ := object["metadata"].(map[string]any)
 	labels, _ := metadata["labels"].(map[string]any)

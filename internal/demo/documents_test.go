@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// verbatim are the manifests as they stand in the documents, by SHA-256: who
-// edits one here no longer plays the document.
+// verbatim are the manifests as they stand in the documents, by SHA-256: who edits one here no longer plays
+// the document.
 var verbatim = map[string]string{
 	"istio-gateway-api/default-route.yaml":    "f5466d505c6e4250",
 	"istio-gateway-api/httpbin-v1.yaml":       "0688fe6b5c62fbb0",

@@ -173,8 +173,8 @@ func (l *local) perform(ctx context.Context, st localStep) error {
 	return l.traffic(ctx, st)
 }
 
-// next is the route as it comes to the gate: written by the controller of Iter8's documents, written by
-// its author, or touched.
+// next is the route as it comes to the gate: written by the controller of Iter8's documents, written by its
+// author, or touched.
 func (l *local) next(ctx context.Context, st localStep, gate *webhook.Gate) (*unstructured.Unstructured, error) {
 	if len(l.play.documents) > 0 {
 		l.line(faint, "    the controller writes the route that the routing policy describes")

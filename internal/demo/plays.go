@@ -1,7 +1,7 @@
 package demo
 
-// The three plays. All of them follow their document, and then take variant 2
-// through everything that can happen to it.
+// The three plays. All of them follow their document, and then take variant 2 through everything that can
+// happen to it.
 
 import (
 	"context"
@@ -14,8 +14,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// variantTwo is the Deployment of variant 2, by the name that all documents
-// give it.
+// variantTwo is the Deployment of variant 2, by the name that all documents give it.
 const variantTwo = "httpbin-v2"
 
 // play is one document.
@@ -25,17 +24,16 @@ type play struct {
 	kind         route.Kind
 	// service is the Service that the mirror points at: by its endpoints the variant is ready or not.
 	service string
-	// first are the files that come before everything else, plain the one with
-	// the default route, mirror the mirrored route's,
-	// second those of variant 2.
+	// first are the files that come before everything else, plain the one with the default route, mirror the
+	// mirrored route's, second those of variant 2.
 	first  []string
 	plain  string
 	mirror string
 	second []string
 	// ends are the objects that are deleted to end variant 2.
 	ends []string
-	// documents are the files that make the route, where its author does not write it: mirror
-	// and plain are the routes that the document prints then.
+	// documents are the files that make the route, where its author does not write it: mirror and plain are
+	// the routes that the document prints then.
 	documents []string
 }
 

@@ -113,8 +113,8 @@ func (s *stage) configurations(ctx context.Context) (mutating, validating []stri
 // webhookTimeout is how long an API server may take to call a new webhook.
 const webhookTimeout = 10 * time.Second
 
-// answers writes each mirrored route in a dry run: with no variant around,
-// mirrorgate has to take the mirror out.
+// answers writes each mirrored route in a dry run: with no variant around, mirrorgate has to take the mirror
+// out.
 func (r *runner) answers(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, webhookTimeout)
 	defer cancel()

@@ -1,7 +1,7 @@
 package demo
 
-// The play of the proxy alone: the server of mirrorgate proxy, real requests through it, and the access logs of
-// both variants, as in Istio's task "Mirroring".
+// The play of the proxy alone: the server of mirrorgate proxy, real requests through it, and the access logs
+// of both variants, as in Istio's task "Mirroring".
 
 import (
 	"context"
@@ -129,8 +129,7 @@ func (p *proxyPlay) play(ctx context.Context, st *proxyStep) error {
 	return nil
 }
 
-// write puts a step's rules into the file, unless they are there, and waits until they are
-// served.
+// write puts a step's rules into the file, unless they are there, and waits until they are served.
 func (p *proxyPlay) write(ctx context.Context, st *proxyStep) error {
 	mirror, endpoint := "", ""
 	if st.mirror != "" {

@@ -73,8 +73,8 @@ func (r *runner) explain(ctx context.Context, p play, st step, written *unstruct
 		"kubectl get mutatingwebhookconfigurations -l "+ourLabel)
 }
 
-// state describes everything that may explain a missing flip: the registration, the variant, and the
-// Events of the route.
+// state describes everything that may explain a missing flip: the registration, the variant, and the Events
+// of the route.
 func (r *runner) state(ctx context.Context, p play, known facts) string {
 	var b strings.Builder
 	if mutating, validating, err := r.configurations(ctx); err == nil {

@@ -17,8 +17,8 @@ func isRoute(object *unstructured.Unstructured) bool {
 	return object.GetKind() == string(route.HTTPRoute) || object.GetKind() == string(route.VirtualService)
 }
 
-// serves reports whether an object is an EndpointSlice of the Service with a ready pod of variant 2. Pods
-// are recognized by name, because one Service of Istio's document has those of both variants.
+// serves reports whether an object is an EndpointSlice of the Service with a ready pod of variant 2. Pods are
+// recognized by name, because one Service of Istio's document has those of both variants.
 func serves(object *unstructured.Unstructured, service string) bool {
 	if object.GetKind() != "EndpointSlice" || object.GetLabels()["kubernetes.io/service-name"] != service {
 		return false
@@ -36,8 +36,8 @@ func serves(object *unstructured.Unstructured, service string) bool {
 // mirrorFields are the fields of mirrors in an http route of a VirtualService.
 var mirrorFields = []string{"mirror", "mirrors", "mirrorPercentage"}
 
-// mirrorsOf returns the mirrors in a route's spec, in their order: filters of an
-// HTTPRoute, the mirror stanza of each http route of a VirtualService.
+// mirrorsOf returns the mirrors in a route's spec, in their order: filters of an HTTPRoute, the mirror stanza
+// of each http route of a VirtualService.
 func mirrorsOf(object *unstructured.Unstructured) []any {
 	var mirrors []any
 	if object == nil {
@@ -67,15 +67,13 @@ func mirrorsOf(object *unstructured.Unstructured) []any {
 	return mirrors
 }
 
-// sameMirrors reports whether a stored route has exactly the mirrors of the
-// manifest.
+// sameMirrors reports whether a stored route has exactly the mirrors of the manifest.
 func sameMirrors(written, stored *unstructured.Unstructured) bool {
 	return reflect.DeepEqual(mirrorsOf(defaulted(written)), mirrorsOf(stored))
 }
 
-// defaulted returns the route as the API server reads it, so that what it adds
-// to every HTTPRoute is not taken for something that mirrorgate did. A
-// VirtualService has no defaults.
+// defaulted returns the route as the API server reads it, so that what it adds to every HTTPRoute is not
+// taken for something that mirrorgate did. A VirtualService has no defaults.
 func defaulted(written *unstructured.Unstructured) *unstructured.Unstructured {
 	object := written.DeepCopy()
 	if object.GetKind() == string(route.VirtualService) {

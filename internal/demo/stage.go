@@ -37,8 +37,8 @@ type stage struct {
 	mapper    meta.RESTMapper
 	documents manifests
 	watcher   *watcher
-	// applied are the objects that the play has applied, last what the API
-	// server answered to the latest route.
+	// applied are the objects that the play has applied, last what the API server answered to the latest
+	// route.
 	applied []*unstructured.Unstructured
 	last    *unstructured.Unstructured
 }
@@ -187,8 +187,7 @@ func (s *stage) clear(ctx context.Context) error {
 	return err
 }
 
-// ready asks the API server whether a pod of variant 2 is a ready endpoint of
-// the Service.
+// ready asks the API server whether a pod of variant 2 is a ready endpoint of the Service.
 func (s *stage) ready(ctx context.Context, service string) (bool, error) {
 	list, err := s.dynamic.Resource(slicesResource).Namespace(s.namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {

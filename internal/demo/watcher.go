@@ -1,7 +1,7 @@
 package demo
 
-// The watcher follows the namespace by watches, so that a flip is timed when it happens and not when the
-// play polls.
+// The watcher follows the namespace by watches, so that a flip is timed when it happens and not when the play
+// polls.
 
 import (
 	"context"
@@ -36,8 +36,8 @@ var (
 type facts struct {
 	// route is the stored route, nil when there is none.
 	route *unstructured.Unstructured
-	// mirrored reports whether it has a mirror, ready whether variant 2 has a ready endpoint; the times
-	// are those of the last change.
+	// mirrored reports whether it has a mirror, ready whether variant 2 has a ready endpoint; the times are
+	// those of the last change.
 	mirrored, ready     bool
 	mirroredAt, readyAt time.Time
 	// routeAt is when the route came or went.
@@ -55,8 +55,7 @@ type watcher struct {
 	facts   facts
 }
 
-// watchNamespace returns when everything there has been seen, or ctx ends; it
-// watches until watching ends.
+// watchNamespace returns when everything there has been seen, or ctx ends; it watches until watching ends.
 func watchNamespace(ctx, watching context.Context, client dynamic.Interface, namespace string) (*watcher, error) {
 	w := &watcher{changed: make(chan struct{})}
 	factory := dynamicinformer.NewFilteredDynamicSharedInformerFactory(client, 0, namespace, nil)

@@ -15,8 +15,8 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// PageSize bounds how many whole objects are in memory during a list. With 50,000 objects, pages of
-// 200 peaked 10 to 20 MB lower than pages of 500.
+// PageSize bounds how many whole objects are in memory during a list. With 50,000 objects, pages of 200
+// peaked 10 to 20 MB lower than pages of 500.
 const PageSize = 200
 
 // reconnect is the backoff of a feed while the API server is away. The default grows to a minute within a few
@@ -44,10 +44,10 @@ func Start(ctx context.Context, log logr.Logger, name string, from Source, names
 	f := &Feed{stop: stop, done: make(chan struct{})}
 	lw := &pagedListWatch{cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
-			// Always list the newest version. With a limit, any version but "0" means exactly that
-			// one: a restarted API server, which has forgotten its events, would list the objects
-			// that are known already, refuse to watch from there, and so on. And "0" ignores the
-			// limit, and may be older than the objects known before.
+			// Always list the newest version. With a limit, any version but "0" means exactly that one: a
+			// restarted API server, which has forgotten its events, would list the objects that are known
+			// already, refuse to watch from there, and so on. And "0" ignores the limit, and may be older
+			// than the objects known before.
 			opts.ResourceVersion = ""
 			return from.List(ctx, namespace, opts)
 		},

@@ -13,8 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 )
 
-// fakeRestarted is an API server that has restarted: it refuses to watch from
-// any version that it gave out before.
+// fakeRestarted is an API server that has restarted: it refuses to watch from any version that it gave out
+// before.
 type fakeRestarted struct {
 	mu     sync.Mutex
 	lists  []metav1.ListOptions

@@ -20,7 +20,8 @@ import (
 type Kind struct {
 	Name, Group, Resource string
 	// Versions are the API versions that mirrorgate reads, best first. Admission sees routes in v1 alone
-	// (matchPolicy Equivalent converts the others), so the controller must not touch routes of another version.
+	// (matchPolicy Equivalent converts the others), so the controller must not touch routes of another
+	// version.
 	Versions []string
 	// object and list make empty ones of a kind that is read as protobuf.
 	object, list func() runtime.Object

@@ -40,7 +40,8 @@ type Consumer struct {
 	Sink
 }
 
-// Share returns a consumer that stands for several, so that the kind they all need is listed and watched once.
+// Share returns a consumer that stands for several, so that the kind they all need is listed and watched
+// once.
 func Share(consumers ...Consumer) Consumer {
 	if len(consumers) == 1 {
 		return consumers[0]

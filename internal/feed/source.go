@@ -175,8 +175,8 @@ func convertWatch(w watch.Interface, err error, convert func(any) any) (watch.In
 	return newStream(&objectDecoder{w, convert}), nil
 }
 
-// newStream turns a decoder into a watch. (watch.Filter leaks its goroutine when the consumer goes
-// away with an event under way.)
+// newStream turns a decoder into a watch. (watch.Filter leaks its goroutine when the consumer goes away with
+// an event under way.)
 func newStream(d watch.Decoder) watch.Interface {
 	return watch.NewStreamWatcher(d, apierrors.NewClientErrorReporter(http.StatusInternalServerError, "watch", "ClientWatchDecoding"))
 }
@@ -209,8 +209,8 @@ func (d *objectDecoder) Decode() (watch.EventType, runtime.Object, error) {
 // Close implements watch.Decoder.
 func (d *objectDecoder) Close() { d.inner.Stop() }
 
-// rawSource reads custom resources as JSON, straight into records: no Go types of foreign APIs and no maps
-// in between.
+// rawSource reads custom resources as JSON, straight into records: no Go types of foreign APIs and no maps in
+// between.
 type rawSource struct {
 	resource
 	convert func(raw []byte) any

@@ -1,10 +1,10 @@
-// Package intercept decides the selector of a Service while proxies stand in front of it, and recovers the selector that
-// its author wrote. The webhook calls it inside every write of such a Service, the controller and
-// the uninstaller before they write one. It takes and returns plain values, and is pure; package objects
+// Package intercept decides the selector of a Service while proxies stand in front of it, and recovers the
+// selector that its author wrote. The webhook calls it inside every write of such a Service, the controller
+// and the uninstaller before they write one. It takes and returns plain values, and is pure; package objects
 // converts from and to objects of the API.
 //
-// Mirrorgate changes only the values of the selector, never its keys and never a port. A client that does
-// not know of mirrorgate, or a write that the webhook does not see, therefore restores the author's selector.
+// Mirrorgate changes only the values of the selector, never its keys and never a port. A client that does not
+// know of mirrorgate, or a write that the webhook does not see, therefore restores the author's selector.
 package intercept
 
 import (
@@ -63,8 +63,8 @@ type View struct {
 	Proxies []Proxy
 	// Primary is the selector of the route's primary, nil if there is none.
 	Primary map[string]string
-	// Origin is the selector of the origin, nil if there is none. It counts where the Service itself does
-	// not record the values that the sentinel replaced.
+	// Origin is the selector of the origin, nil if there is none. It counts where the Service itself does not
+	// record the values that the sentinel replaced.
 	Origin map[string]string
 }
 
@@ -85,8 +85,8 @@ type Decision struct {
 	Recorded string
 	// Original is the selector that the author means.
 	Original map[string]string
-	// Lost is set if the selector has a sentinel and the value it replaced is recorded nowhere. The
-	// selector then stays as it is.
+	// Lost is set if the selector has a sentinel and the value it replaced is recorded nowhere. The selector
+	// then stays as it is.
 	Lost bool
 	// Why is the reason that no proxy serves, in Bypass, or that the selector is Lost.
 	Why string
@@ -119,8 +119,8 @@ func Decide(s, old *Service, v *View) Decision {
 	return d
 }
 
-// unserved returns why the proxies cannot serve a Service, "" if they can. Connections go to any pod that
-// the selector would match, so each of these pods must listen on every port of the Service.
+// unserved returns why the proxies cannot serve a Service, "" if they can. Connections go to any pod that the
+// selector would match, so each of these pods must listen on every port of the Service.
 func unserved(s *Service, original map[string]string, proxies []Proxy) string {
 	if len(proxies) == 0 {
 		return "no proxy is ready"

@@ -71,8 +71,8 @@ func TestModes(t *testing.T) {
 	}
 }
 
-// client returns the selector that a tool writes for the manifest after, when before was the last it wrote and stored is
-// the selector in the cluster.
+// client returns the selector that a tool writes for the manifest after, when before was the last it wrote
+// and stored is the selector in the cluster.
 type client func(before, after, stored selector) selector
 
 var clients = map[string]client{
@@ -171,8 +171,8 @@ func TestEveryClientMeansItsManifest(t *testing.T) {
 	require.NotZero(t, seen)
 }
 
-// A touch, a dry run, reinvocation and the same object applied again: to decide on a decision changes nothing. When no
-// proxy is wanted any more, nothing of mirrorgate's is left.
+// A touch, a dry run, reinvocation and the same object applied again: to decide on a decision changes
+// nothing. When no proxy is wanted any more, nothing of mirrorgate's is left.
 func TestDecidingAgainChangesNothing(t *testing.T) {
 	for editName, edit := range edits {
 		for from, first := range views {
@@ -262,8 +262,8 @@ func TestOneReadingOfARecord(t *testing.T) {
 	}
 }
 
-// The export of a Service, created under another name: the sentinel is another Service's, and the record has the author's
-// selector.
+// The export of a Service, created under another name: the sentinel is another Service's, and the record has
+// the author's selector.
 func TestExportUnderAnotherName(t *testing.T) {
 	v := View{Wanted: true, Proxies: proxies(selector{"app": "httpbin"})}
 	d := Decide(service(selector{"app": "httpbin"}, ""), nil, &v)
@@ -285,7 +285,8 @@ func TestServes(t *testing.T) {
 	assert.False(t, s.port(other))
 }
 
-// FuzzDecide checks that to decide on a decision changes nothing, and that without proxies nothing of mirrorgate's is left.
+// FuzzDecide checks that to decide on a decision changes nothing, and that without proxies nothing of
+// mirrorgate's is left.
 func FuzzDecide(f *testing.F) {
 	f.Add(`{"app":"httpbin"}`, `{"original":{"app":"httpbin"},"written":{"app":"mirrorgate-httpbin"}}`, `{"version":"v1"}`, true, true)
 	f.Add(`{"app":"mirrorgate-httpbin"}`, ``, `{}`, true, false)

@@ -26,8 +26,8 @@ func Enabled(label string, namespaceEnabled bool) bool {
 // podTemplateHash is the label by which a Deployment tells the pods of its ReplicaSets apart.
 const podTemplateHash = "pod-template-hash"
 
-// Refused returns why no proxy can stand in front of a Service, in words for its author; it is empty if
-// one can.
+// Refused returns why no proxy can stand in front of a Service, in words for its author; it is empty if one
+// can.
 func Refused(s *Service) string {
 	const local = "Local"
 	selector := Stored(s)

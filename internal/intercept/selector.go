@@ -22,8 +22,8 @@ type record struct {
 
 var errLost = errors.New("its selector leads to proxies, and the selector that it had is recorded nowhere")
 
-// Stored returns the selector that the author of a stored Service means, or the one that is stored if that
-// is lost.
+// Stored returns the selector that the author of a stored Service means, or the one that is stored if that is
+// lost.
 func Stored(s *Service) map[string]string {
 	original, err := Original(s, nil, nil)
 	if err != nil {
@@ -32,10 +32,10 @@ func Stored(s *Service) map[string]string {
 	return original
 }
 
-// Original returns the selector that the author of a Service means, key by key: a value that mirrorgate
-// wrote stands for the author's, any other value is new, and a key that is missing was removed. The record
-// is that of the object, or where a write stripped it that of the stored object (old, may be nil), or
-// the origin's selector (may be nil). It fails if the selector has a sentinel that none of them knows.
+// Original returns the selector that the author of a Service means, key by key: a value that mirrorgate wrote
+// stands for the author's, any other value is new, and a key that is missing was removed. The record is that
+// of the object, or where a write stripped it that of the stored object (old, may be nil), or the origin's
+// selector (may be nil). It fails if the selector has a sentinel that none of them knows.
 func Original(s, old *Service, origin map[string]string) (map[string]string, error) {
 	r := cmp.Or(recorded(s), recorded(old), &record{origin, Sentinels(s.Name, origin)})
 	sentinel := wellknown.Sentinel(s.Name)

@@ -35,7 +35,8 @@ type Port struct {
 	Number int    `json:"number"`
 }
 
-// ServesOf returns the keys and ports that the proxies of a Service with this selector and these ports have to serve.
+// ServesOf returns the keys and ports that the proxies of a Service with this selector and these ports have
+// to serve.
 func ServesOf(original map[string]string, ports []ServicePort) Serves {
 	s := Serves{Keys: slices.Sorted(maps.Keys(original)), Ports: []Port{}}
 	for i := range ports {

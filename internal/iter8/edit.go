@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// WithoutMirrors removes the mirrors of a route for which out is true, and leaves no empty list behind: a route
-// without its mirror looks as if it never had one. Paths are those of route.Mirror, such as
+// WithoutMirrors removes the mirrors of a route for which out is true, and leaves no empty list behind: a
+// route without its mirror looks as if it never had one. Paths are those of route.Mirror, such as
 // spec.rules[0].filters[0].requestMirror and spec.http[0].mirror.
 func WithoutMirrors(object map[string]any, out func(path string) bool) {
 	spec, _ := object["spec"].(map[string]any)

@@ -1,8 +1,9 @@
-// Package iter8 reads the documents of Iter8: the subject and the routing policy of its tutorial, and the routemap
-// of its later releases. It reports the errors in a document by field, and computes the route that a document wants
-// for a state of its variants.
+// Package iter8 reads the documents of Iter8: the subject and the routing policy of its tutorial, and the
+// routemap of its later releases. It reports the errors in a document by field, and computes the route that a
+// document wants for a state of its variants.
 //
-// It takes plain values and does no I/O. No chart is fetched: Policy.Route does the work of the chart "mirror".
+// It takes plain values and does no I/O. No chart is fetched: Policy.Route does the work of the chart
+// "mirror".
 package iter8
 
 import (
@@ -65,9 +66,9 @@ type Resource struct {
 
 func (r Resource) String() string { return r.Type + "/" + r.Name }
 
-// Read reads a ConfigMap that carries the labels of a document. The spec decides between a routing policy and a
-// subject, since the label that the tutorial gives to policies, iter8/routingpolicy, has a slash, which no API
-// server accepts in the value of a label.
+// Read reads a ConfigMap that carries the labels of a document. The spec decides between a routing policy and
+// a subject, since the label that the tutorial gives to policies, iter8/routingpolicy, has a slash, which no
+// API server accepts in the value of a label.
 func Read(from Source) (doc Document, errs field.ErrorList) {
 	routemap := from.Labels[KindLabel] == KindRoutemap
 	key := "spec"
@@ -137,8 +138,8 @@ func shorten(text string) string {
 	return text
 }
 
-// node is a value of a document with its path; errors about it are added to errs. The zero node is a field that is
-// missing: it has no value, and adds no error.
+// node is a value of a document with its path; errors about it are added to errs. The zero node is a field
+// that is missing: it has no value, and adds no error.
 type node struct {
 	path  *field.Path
 	value any
@@ -162,8 +163,8 @@ func (n node) invalid(why string) {
 	n.add(field.Invalid(n.path, value, why))
 }
 
-// object returns the fields of an object, and adds an error for each one that is not known, unless no known ones
-// are named. If the value is no object it adds an error and returns nil.
+// object returns the fields of an object, and adds an error for each one that is not known, unless no known
+// ones are named. If the value is no object it adds an error and returns nil.
 func (n node) object(known ...string) map[string]node {
 	values, ok := n.value.(map[string]any)
 	if !ok {
@@ -201,7 +202,8 @@ func optional(fields map[string]node, name string) node {
 	return fields[name]
 }
 
-// list returns the elements of a list of 1 to maxEntries; for any other value it adds an error and returns nil.
+// list returns the elements of a list of 1 to maxEntries; for any other value it adds an error and returns
+// nil.
 func (n node) list() []node {
 	values, ok := n.value.([]any)
 	switch {
@@ -239,7 +241,8 @@ func (n node) resourceType() string {
 	return n.subdomain("must be a resource, by its short name, or its plural with or without a group: svc, deploy, inferenceservices.serving.kserve.io")
 }
 
-// subdomain returns a DNS subdomain; the error about any other text is the message, by default that of Kubernetes.
+// subdomain returns a DNS subdomain; the error about any other text is the message, by default that of
+// Kubernetes.
 func (n node) subdomain(message string) string {
 	text := n.text()
 	if msgs := validation.IsDNS1123Subdomain(text); text != "" && len(msgs) > 0 {

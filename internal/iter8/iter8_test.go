@@ -72,7 +72,8 @@ func golden(t *testing.T, file string, value any) {
 	assert.Equal(t, string(want), string(have))
 }
 
-// Every YAML file of testdata/wrong is an invalid ConfigMap; the golden file beside it has a line for each error.
+// Every YAML file of testdata/wrong is an invalid ConfigMap; the golden file beside it has a line for each
+// error.
 func TestErrorsNameFieldValueAndRemedy(t *testing.T) {
 	files, err := filepath.Glob("testdata/wrong/*.yaml")
 	require.NoError(t, err)

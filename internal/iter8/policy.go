@@ -1,7 +1,7 @@
 package iter8
 
-// A routing policy holds the route in front of a subject, and names the variant on which the mirrors of that route
-// depend.
+// A routing policy holds the route in front of a subject, and names the variant on which the mirrors of that
+// route depend.
 
 import (
 	"encoding/json"
@@ -64,8 +64,8 @@ func readTrigger(trigger node, p *Policy) {
 	}
 }
 
-// readValues returns the JSON of the values. It checks the fields that WithoutMirrors edits, and leaves all others to
-// the API server.
+// readValues returns the JSON of the values. It checks the fields that WithoutMirrors edits, and leaves all
+// others to the API server.
 func readValues(values node) []byte {
 	fields := values.object()
 	rules := values.need(fields, "rules", "the rules of the route; one without backendRefs answers no request")
@@ -89,8 +89,8 @@ func readFilters(rule map[string]node) {
 
 // Route returns the route in a namespace, with all of its mirrors. The caller may change it.
 //
-// A parent of kind Service without a group gets the group of Services, as the tutorial means it: with the API's
-// default, gateway.networking.k8s.io, no such kind exists, and no data plane would serve the route.
+// A parent of kind Service without a group gets the group of Services, as the tutorial means it: with the
+// API's default, gateway.networking.k8s.io, no such kind exists, and no data plane would serve the route.
 func (p *Policy) Route(namespace string) map[string]any {
 	var spec map[string]any
 	_ = kjson.UnmarshalCaseSensitivePreserveInts(p.values, &spec)

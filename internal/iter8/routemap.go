@@ -113,8 +113,8 @@ func readTemplate(name string, n node) Template {
 	return t
 }
 
-// Weights returns the weights of the versions: 0 for one that is not ready, else that of its annotation, or of the
-// routemap where the annotation is nil. If all are 0, the primary gets 1.
+// Weights returns the weights of the versions: 0 for one that is not ready, else that of its annotation, or
+// of the routemap where the annotation is nil. If all are 0, the primary gets 1.
 func (m *Routemap) Weights(ready []bool, annotated []*uint32) []uint32 {
 	weights := make([]uint32, len(m.Versions))
 	for i, v := range m.Versions {
@@ -141,7 +141,8 @@ func ParseWeight(text string) (uint32, error) {
 	return uint32(w), nil
 }
 
-// Render executes a template. It returns nil where the template makes no text. The caller may change the route.
+// Render executes a template. It returns nil where the template makes no text. The caller may change the
+// route.
 func (m *Routemap) Render(t *Template, weights []uint32) (map[string]any, *field.Error) {
 	invalid := func(err error) (map[string]any, *field.Error) {
 		return nil, field.Invalid(t.path, m.Name, err.Error())

@@ -17,7 +17,8 @@ import (
 
 // Subject is an app with its variants.
 type Subject struct {
-	// Owner is its name in routing policies: the value of the component label, by default the name of the ConfigMap.
+	// Owner is its name in routing policies: the value of the component label, by default the name of the
+	// ConfigMap.
 	Owner string
 	// Variants are the resources of each variant; the primary comes first.
 	Variants [][]Resource

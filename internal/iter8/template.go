@@ -1,8 +1,8 @@
 package iter8
 
-// Templates of untrusted authors: they end whatever they contain, and reach nothing outside. Go's templates end by
-// themselves only when their data does, so every definition and every iteration of a range counts a step, and the
-// functions that make texts are limited.
+// Templates of untrusted authors: they end whatever they contain, and reach nothing outside. Go's templates
+// end by themselves only when their data does, so every definition and every iteration of a range counts a
+// step, and the functions that make texts are limited.
 
 import (
 	"errors"
@@ -46,7 +46,8 @@ type values struct {
 // program is a template that can be executed.
 type program struct{ parsed *template.Template }
 
-// stepName is the function that counts. It is unknown while a template is parsed, so that no action can call it.
+// stepName is the function that counts. It is unknown while a template is parsed, so that no action can call
+// it.
 const stepName = "countStep"
 
 // functions replaces the functions of the library that make texts.

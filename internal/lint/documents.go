@@ -1,7 +1,7 @@
 package lint
 
-// From a text to its documents. They are separated before they are parsed, so that a broken document does not hide the
-// others.
+// From a text to its documents. They are separated before they are parsed, so that a broken document does not
+// hide the others.
 
 import (
 	"bytes"
@@ -17,8 +17,8 @@ type chunk struct {
 	above int
 }
 
-// documents splits a text at the separators of YAML: --- and ... at the start of a line. Several JSON values in a row
-// are documents too.
+// documents splits a text at the separators of YAML: --- and ... at the start of a line. Several JSON values
+// in a row are documents too.
 func documents(text []byte) []chunk {
 	var chunks []chunk
 	start, line, first := 0, 0, 0
@@ -50,8 +50,8 @@ func separates(line []byte, separator string) bool {
 	return ok && (len(rest) == 0 || strings.ContainsRune(" \t\r\n", rune(rest[0])))
 }
 
-// values splits a stream of JSON objects; any other text is one document. The objects are parsed as YAML, which does not
-// allow the tabs that JSON does.
+// values splits a stream of JSON objects; any other text is one document. The objects are parsed as YAML,
+// which does not allow the tabs that JSON does.
 func values(c chunk) []chunk {
 	if bytes.TrimSpace(c.text)[0] != '{' {
 		return []chunk{c}

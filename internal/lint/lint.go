@@ -1,5 +1,5 @@
-// Package lint judges the routes in files as admission would in a cluster with the same objects, in which every
-// workload is ready. It calls the same policy, and also checks mirrors against the schemas of the
+// Package lint judges the routes in files as admission would in a cluster with the same objects, in which
+// every workload is ready. It calls the same policy, and also checks mirrors against the schemas of the
 // CustomResourceDefinitions, which the API server does in a cluster.
 package lint
 
@@ -22,17 +22,17 @@ type Options struct {
 	RootNamespace string
 	// Namespace is the namespace of objects that name none, "default" when empty.
 	Namespace string
-	// AssumeApplied takes the objects of a variant that the files lack as applied already: findings are then about
-	// contradictions to the files alone.
+	// AssumeApplied takes the objects of a variant that the files lack as applied already: findings are then
+	// about contradictions to the files alone.
 	AssumeApplied bool
 }
 
 // Level is how severe a finding is.
 type Level string
 
-// The levels, the most severe first. Unreadable input could not be judged; an Error would be denied; a Parked mirror
-// would wait until its variant is ready; a Warning is about a doubt, or about
-// a route that mirrorgate leaves alone.
+// The levels, the most severe first. Unreadable input could not be judged; an Error would be denied; a Parked
+// mirror would wait until its variant is ready; a Warning is about a doubt, or about a route that mirrorgate
+// leaves alone.
 const (
 	Unreadable Level = "unreadable"
 	Error      Level = "error"
@@ -139,7 +139,8 @@ func (c *checker) add(m *manifest, f Finding) {
 
 func (c *checker) namespace() string { return cmp.Or(c.opts.Namespace, "default") }
 
-// load puts an object into the index against which the routes are judged, and reports whether it could be read.
+// load puts an object into the index against which the routes are judged, and reports whether it could be
+// read.
 func (c *checker) load(m *manifest) bool {
 	if err := c.index.Load(m.raw); err != nil {
 		field, message := misread(err)
@@ -185,7 +186,8 @@ func (c *checker) judge(m *manifest) error {
 	return nil
 }
 
-// collect adds the findings of a decision and those of the schema. Where both are about one fault, one is left out.
+// collect adds the findings of a decision and those of the schema. Where both are about one fault, one is
+// left out.
 func (c *checker) collect(m *manifest, d policy.Decision, schema []Finding) {
 	level := Error
 	if d.Action == policy.Skip {
@@ -213,8 +215,8 @@ func (c *checker) collect(m *manifest, d policy.Decision, schema []Finding) {
 	}
 }
 
-// explains reports whether policy's finding is only a consequence of this one: of a value of the wrong form, which the
-// schema describes better.
+// explains reports whether policy's finding is only a consequence of this one: of a value of the wrong form,
+// which the schema describes better.
 func (f Finding) explains(p policy.Finding) bool {
 	return f.Level == Error && f.Field != p.Field && (within(f.Field, p.Field) || within(p.Field, f.Field)) &&
 		(p.Reason == policy.PercentOutOfRange || p.Reason == policy.UnsupportedTarget)

@@ -14,8 +14,8 @@ import (
 // parkedField is the field that keeps parked mirrors.
 const parkedField = "metadata.annotations[" + route.ParkedAnnotation + "]"
 
-// noteParked notes the field paths of the mirrors that the annotation keeps. Findings about them must not point at the
-// fields which have these paths in the file.
+// noteParked notes the field paths of the mirrors that the annotation keeps. Findings about them must not
+// point at the fields which have these paths in the file.
 func (m *manifest) noteParked(rt *route.Route) {
 	for _, mirror := range rt.Every {
 		if mirror.Parked {
@@ -64,7 +64,8 @@ func steps(field string) []string {
 	return out
 }
 
-// child returns a member of a mapping with its key, or an element of a sequence as both; nil when there is none.
+// child returns a member of a mapping with its key, or an element of a sequence as both; nil when there is
+// none.
 func child(node *yamlv3.Node, step string) (key, value *yamlv3.Node) {
 	switch node.Kind {
 	case yamlv3.MappingNode:

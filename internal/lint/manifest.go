@@ -27,8 +27,8 @@ type manifest struct {
 	document int
 	raw      json.RawMessage
 	head     head
-	// node is the object in the file, nil for a document without one. above is the number of lines above the text that
-	// it was parsed from.
+	// node is the object in the file, nil for a document without one. above is the number of lines above the
+	// text that it was parsed from.
 	node  *yamlv3.Node
 	above int
 	// parked are the field paths of the mirrors that the annotation keeps.
@@ -147,8 +147,8 @@ func (m *manifest) readHead() error {
 	return nil
 }
 
-// misread returns which field has a value of the wrong type, "" when this is not known, and a message without the names
-// of Go types.
+// misread returns which field has a value of the wrong type, "" when this is not known, and a message without
+// the names of Go types.
 func misread(err error) (field, message string) {
 	var mismatch *json.UnmarshalTypeError
 	if errors.As(err, &mismatch) && mismatch.Field != "" {
@@ -162,8 +162,8 @@ func misread(err error) (field, message string) {
 
 var yamlLine = regexp.MustCompile(`line (\d+): `)
 
-// unreadable returns the finding about a document that could not be read. The parser counts lines from the start of the
-// document.
+// unreadable returns the finding about a document that could not be read. The parser counts lines from the
+// start of the document.
 func (m *manifest) unreadable(c chunk, err error) Finding {
 	f := Finding{Level: Unreadable, File: m.file, Line: m.line(""), Document: m.document, Reason: policy.Unreadable}
 	f.Message = strings.ReplaceAll(err.Error(), "yaml: ", "")

@@ -17,7 +17,8 @@ import (
 type Source struct {
 	Name string
 	Text []byte
-	// Found is set for a file that was found in a folder. It may hold no object at all, like the values of a Helm chart.
+	// Found is set for a file that was found in a folder. It may hold no object at all, like the values of a
+	// Helm chart.
 	Found bool
 }
 
@@ -29,8 +30,9 @@ const (
 
 var extensions = []string{".yaml", ".yml", ".json"}
 
-// Read reads files, folders with all YAML and JSON files below them except those in hidden folders, and standard input
-// for "-". The error joins the errors of all files that could not be read; the sources are the others.
+// Read reads files, folders with all YAML and JSON files below them except those in hidden folders, and
+// standard input for "-". The error joins the errors of all files that could not be read; the sources are the
+// others.
 func Read(in io.Reader, paths ...string) ([]Source, error) {
 	var sources []Source
 	var failures []error

@@ -1,8 +1,8 @@
 package lint
 
-// The schemas of mirrors in an HTTPRoute and a GRPCRoute (Gateway API 1.6) and in a VirtualService (Istio 1.31). In a
-// cluster the API server validates them, and drops unknown fields. A warning is given about these, since a mirror whose
-// percentage is misspelled copies everything.
+// The schemas of mirrors in an HTTPRoute and a GRPCRoute (Gateway API 1.6) and in a VirtualService (Istio
+// 1.31). In a cluster the API server validates them, and drops unknown fields. A warning is given about
+// these, since a mirror whose percentage is misspelled copies everything.
 
 import (
 	"bytes"

@@ -17,8 +17,8 @@ type OnChange struct {
 	logged time.Time
 }
 
-// Log reports whether err is worth a line in the log: it differs from the error of the latest call, or Remind has
-// passed since the latest line. A nil error is worth none, and makes the next error worth one.
+// Log reports whether err is worth a line in the log: it differs from the error of the latest call, or Remind
+// has passed since the latest line. A nil error is worth none, and makes the next error worth one.
 func (o *OnChange) Log(err error) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -39,8 +39,8 @@ func (c Config) For(namespace string) Limits {
 // Action names the effect of a decision on a route.
 type Action string
 
-// The actions, as metric label and audit annotation. A decision that parks one mirror and restores another counts as
-// Park.
+// The actions, as metric label and audit annotation. A decision that parks one mirror and restores another
+// counts as Park.
 const (
 	Park    Action = "park"
 	Restore Action = "restore"
@@ -68,14 +68,14 @@ type Decision struct {
 	Plan route.Plan
 	// Findings are contradictions. A finding denies a write only if that write introduced it: see Introduced.
 	Findings []Finding
-	// Notices are for the author of the route; Warnings are the same for the author of a write, cut to at most 120
-	// characters each.
+	// Notices are for the author of the route; Warnings are the same for the author of a write, cut to at
+	// most 120 characters each.
 	Notices  []Notice
 	Warnings []string
 }
 
-// Decide returns the decision about a route's mirrors. It depends on its arguments alone. The error is internal: it
-// is never about the user's input.
+// Decide returns the decision about a route's mirrors. It depends on its arguments alone. The error is
+// internal: it is never about the user's input.
 func Decide(rt *route.Route, snap Snapshot, cfg Config) (Decision, error) {
 	if rt.Deleting {
 		return Decision{Action: Skip, Reason: Deleting}, nil

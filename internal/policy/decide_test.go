@@ -47,8 +47,8 @@ func TestVariantsValue(t *testing.T) {
 	assert.Equal(t, "a.other=Unknown,a=Ready,b/x=Unknown", VariantsValue(rt, snap))
 }
 
-// The list of variants is cut to a length that an annotation can hold; a change in the part that is cut still changes the
-// value.
+// The list of variants is cut to a length that an annotation can hold; a change in the part that is cut still
+// changes the value.
 func TestVariantsValueOfManyVariants(t *testing.T) {
 	var mirrors []string
 	for i := range 3000 {

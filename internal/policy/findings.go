@@ -1,7 +1,7 @@
 package policy
 
-// Findings: a route that contradicts itself, or an object that exists, so that no later event can repair it. Each finding
-// names the field, its value, and a value that would be right.
+// Findings: a route that contradicts itself, or an object that exists, so that no later event can repair it.
+// Each finding names the field, its value, and a value that would be right.
 
 import (
 	"cmp"
@@ -25,8 +25,8 @@ type Finding struct {
 	identity identity
 }
 
-// identity identifies a finding by its meaning: the same contradiction in an older version of the route is equal,
-// in whichever place it stood.
+// identity identifies a finding by its meaning: the same contradiction in an older version of the route is
+// equal, in whichever place it stood.
 type identity struct {
 	reason  Reason
 	target  route.Target
@@ -38,8 +38,8 @@ func (f Finding) Error() string {
 	return fmt.Sprintf("%s: Invalid value: %s: %s: %s", f.Field, f.Value, f.Reason, f.Message)
 }
 
-// Introduced returns the findings that a write introduced, and those that the route had before it. A finding that was
-// known before never denies the write of another change.
+// Introduced returns the findings that a write introduced, and those that the route had before it. A finding
+// that was known before never denies the write of another change.
 func Introduced(now, before []Finding) (introduced, known []Finding) {
 	left := map[identity]int{}
 	for _, f := range before {
@@ -218,7 +218,8 @@ func portProblem(m *route.Mirror, v Variant) string {
 	return ""
 }
 
-// sameTarget reports whether a backend is a mirror's target; a missing port stands for the Service's only one.
+// sameTarget reports whether a backend is a mirror's target; a missing port stands for the Service's only
+// one.
 func sameTarget(b, t route.Target, v Variant) bool {
 	if b.WithoutPort() != t.WithoutPort() {
 		return false

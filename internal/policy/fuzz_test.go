@@ -52,8 +52,8 @@ func anyCluster(bits uint64, routes ...*route.Route) Snapshot {
 	return snap
 }
 
-// For any two routes in any cluster Decide returns a decision, its patch applies, and the decision about the patched
-// route changes nothing.
+// For any two routes in any cluster Decide returns a decision, its patch applies, and the decision about the
+// patched route changes nothing.
 func FuzzDecide(f *testing.F) {
 	files, err := filepath.Glob("testdata/*/route.yaml")
 	require.NoError(f, err)

@@ -25,8 +25,8 @@ import (
 
 var update = flag.Bool("update", false, "write the want.yaml of every case")
 
-// cluster is the form of testdata/cluster.yaml, which applies to every case, and of a case's own cluster.yaml, which adds
-// to it.
+// cluster is the form of testdata/cluster.yaml, which applies to every case, and of a case's own
+// cluster.yaml, which adds to it.
 type cluster struct {
 	Config    Config           `json:"config"`
 	ManagedBy string           `json:"managedBy"`
@@ -84,8 +84,8 @@ type outcome struct {
 	Reason  Reason          `json:"reason,omitempty"`
 	Touch   string          `json:"touch,omitempty"`
 	Mirrors []outcomeMirror `json:"mirrors,omitempty"`
-	// Denied are the findings that the write introduced, Known those that were there before it. Both are about the
-	// route as it would be stored.
+	// Denied are the findings that the write introduced, Known those that were there before it. Both are
+	// about the route as it would be stored.
 	Denied     []string        `json:"denied,omitempty"`
 	Known      []string        `json:"known,omitempty"`
 	Warnings   []string        `json:"warnings,omitempty"`
@@ -168,8 +168,8 @@ func read(t *testing.T, file string, into any) bool {
 	return true
 }
 
-// decideCase decides as the webhooks do: the mutating one about the route as written, the validating one about the
-// patched route.
+// decideCase decides as the webhooks do: the mutating one about the route as written, the validating one
+// about the patched route.
 func decideCase(t *testing.T, dir string, seen map[Reason]bool) outcome {
 	t.Helper()
 	var c, own cluster
@@ -243,8 +243,8 @@ func checkDecision(t *testing.T, d *Decision) {
 	}
 }
 
-// wantNeighboursUnchanged compares, with another library, a route before and after, apart from the parts that mirrorgate
-// may change.
+// wantNeighboursUnchanged compares, with another library, a route before and after, apart from the parts that
+// mirrorgate may change.
 func wantNeighboursUnchanged(t *testing.T, before, after []byte) {
 	t.Helper()
 	rest := func(raw []byte) []byte {
@@ -259,8 +259,8 @@ func wantNeighboursUnchanged(t *testing.T, before, after []byte) {
 	assert.Empty(t, differences, "only mirrors, placeholders and the parked annotation may change")
 }
 
-// neighbours returns a value without the mirrors, placeholders and parked entries in it, and without the levels that
-// are then empty; nil when nothing is left.
+// neighbours returns a value without the mirrors, placeholders and parked entries in it, and without the
+// levels that are then empty; nil when nothing is left.
 func neighbours(v any) any {
 	switch v := v.(type) {
 	case map[string]any:

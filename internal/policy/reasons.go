@@ -2,8 +2,8 @@ package policy
 
 // The reasons for decisions, findings and warnings. Their texts are part of the API: users match on them.
 
-// Reason is a constant that names why a decision came out as it did. It appears in messages, events, logs, audit
-// annotations and metric labels.
+// Reason is a constant that names why a decision came out as it did. It appears in messages, events, logs,
+// audit annotations and metric labels.
 type Reason string
 
 // Reasons for which a mirror is parked until a later object mends it.

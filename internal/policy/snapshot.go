@@ -1,6 +1,6 @@
-// Package policy decides which mirrors of a route are active and which are parked, and which writes are denied. Decide
-// takes plain values, no client, clock or logger, so that the webhook, the controller and offline tools come to the
-// same decision. docs/rules.md lists the reasons for its decisions.
+// Package policy decides which mirrors of a route are active and which are parked, and which writes are
+// denied. Decide takes plain values, no client, clock or logger, so that the webhook, the controller and
+// offline tools come to the same decision. docs/rules.md lists the reasons for its decisions.
 package policy
 
 import (
@@ -12,8 +12,8 @@ import (
 // State is the state of a variant.
 type State int
 
-// The states of a variant. Unknown means that the state could not be read, because the API server did not answer:
-// mirrors stay as they are.
+// The states of a variant. Unknown means that the state could not be read, because the API server did not
+// answer: mirrors stay as they are.
 const (
 	Unknown State = iota
 	// Absent: no Service, no such subset, no workload, or the workload is being deleted or scaled to 0.
@@ -37,11 +37,11 @@ type Port struct {
 // Variant is the state of one mirror target in the cluster.
 type Variant struct {
 	State State
-	// InGrace is set for a variant that counts as Ready although it has no ready endpoint, because it lost the last one
-	// less than the grace ago: its mirrors stay as they are.
+	// InGrace is set for a variant that counts as Ready although it has no ready endpoint, because it lost
+	// the last one less than the grace ago: its mirrors stay as they are.
 	InGrace bool
-	// WasParked is set for a variant that is Unknown or InGrace, if its mirror is parked in the stored route that this
-	// one would replace.
+	// WasParked is set for a variant that is Unknown or InGrace, if its mirror is parked in the stored route
+	// that this one would replace.
 	WasParked bool
 	// Reason says why State is not Ready, or would not be without the grace; "" when it is.
 	Reason Reason
@@ -55,24 +55,27 @@ type Variant struct {
 	ExternalName bool
 	// Ports are the Service's ports.
 	Ports []Port
-	// HasDestinationRule reports whether a DestinationRule for the host is visible to the route; Subsets are the subsets
-	// that it names.
+	// HasDestinationRule reports whether a DestinationRule for the host is visible to the route; Subsets are
+	// the subsets that it names.
 	HasDestinationRule bool
 	Subsets            []string
 	// Ungranted is set for a Service in another namespace if no ReferenceGrant allows the route to use it.
 	Ungranted bool
 }
 
-// Snapshot holds everything that a decision about one route depends on, apart from the route and the configuration.
+// Snapshot holds everything that a decision about one route depends on, apart from the route and the
+// configuration.
 type Snapshot struct {
 	// Variants holds the mirror targets of the route; the key has no port.
 	Variants map[route.Target]Variant
-	// Loops holds the mirror targets (the key has no port) from which other routes' mirrors lead back to a Service that
-	// this route serves, with the Services on the way: "default/b -> default/a".
+	// Loops holds the mirror targets (the key has no port) from which other routes' mirrors lead back to a
+	// Service that this route serves, with the Services on the way: "default/b -> default/a".
 	Loops map[route.Target]string
-	// ManagedBy is the tool that rewrites this route by itself (Flagger, Argo Rollouts), "" when there is none.
+	// ManagedBy is the tool that rewrites this route by itself (Flagger, Argo Rollouts), "" when there is
+	// none.
 	ManagedBy string
-	// Recheck is the time until the end of a grace, which changes the snapshot without any event; 0 means no grace.
+	// Recheck is the time until the end of a grace, which changes the snapshot without any event; 0 means no
+	// grace.
 	Recheck time.Duration
 }
 

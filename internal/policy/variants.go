@@ -16,9 +16,9 @@ import (
 // maxVariantsValue is the largest length of the annotation's value in bytes, apart from the hash at its end.
 const maxVariantsValue = 4 << 10
 
-// VariantsValue returns the value of the variants annotation, which lists the states that the decision depends on, for
-// admission and for a reader of the route: "httpbin-v2=Ready". The end of a list that is too long for an annotation is
-// replaced by a hash of the whole.
+// VariantsValue returns the value of the variants annotation, which lists the states that the decision
+// depends on, for admission and for a reader of the route: "httpbin-v2=Ready". The end of a list that is too
+// long for an annotation is replaced by a hash of the whole.
 func VariantsValue(rt *route.Route, snap Snapshot) string {
 	seen := map[string]bool{}
 	for _, m := range rt.Every {

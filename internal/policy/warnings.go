@@ -1,7 +1,7 @@
 package policy
 
-// Warnings about changes that mirrorgate made to a route, and about mirrors that look doubtful, in lines of the length
-// that the API server passes on.
+// Warnings about changes that mirrorgate made to a route, and about mirrors that look doubtful, in lines of
+// the length that the API server passes on.
 
 import (
 	"fmt"
@@ -12,15 +12,15 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// maxWarning is the largest length of a warning that the admission API recommends (k8s.io/api admission/v1); clients may
-// cut longer ones.
+// maxWarning is the largest length of a warning that the admission API recommends (k8s.io/api admission/v1);
+// clients may cut longer ones.
 const maxWarning = 120
 
 // maxWarnings keeps the warnings of a route within the 4 KiB that the API server passes on in all.
 const maxWarnings = 32
 
-// Warning formats a warning and cuts it to the length that clients show. Control characters become spaces, because the
-// API server drops a warning that has one.
+// Warning formats a warning and cuts it to the length that clients show. Control characters become spaces,
+// because the API server drops a warning that has one.
 func Warning(format string, args ...any) string {
 	text := printing.Shorten(fmt.Sprintf(format, args...), maxWarning)
 	return printing.Plain(strings.ToValidUTF8(text, ""))
@@ -35,8 +35,8 @@ func KnownNotices(findings []Finding) []Notice {
 	return notices
 }
 
-// Notice tells the author of a route about a change that mirrorgate made, or about a mirror that is doubtful but not
-// wrong.
+// Notice tells the author of a route about a change that mirrorgate made, or about a mirror that is doubtful
+// but not wrong.
 type Notice struct {
 	Reason Reason
 	// Field is the field path, "" for the route as a whole.
@@ -49,8 +49,8 @@ type Notice struct {
 // String returns the notice as a warning, cut to the length that clients show.
 func (n Notice) String() string { return Warning("%s", n.Text()) }
 
-// Text returns the notice as a warning of any length. Where the message explains the reason by itself, the constant is
-// left out to save room.
+// Text returns the notice as a warning of any length. Where the message explains the reason by itself, the
+// constant is left out to save room.
 func (n Notice) Text() string {
 	switch {
 	case n.Parked, n.Reason == VariantUnknown:

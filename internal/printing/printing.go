@@ -16,7 +16,8 @@ func JSON(w io.Writer, value any) error {
 	return enc.Encode(value)
 }
 
-// Plain returns a text for a terminal: control characters become spaces, and invalid UTF-8 becomes question marks.
+// Plain returns a text for a terminal: control characters become spaces, and invalid UTF-8 becomes question
+// marks.
 func Plain(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {

@@ -38,8 +38,8 @@ func answerer(b *testing.B) string {
 	})
 }
 
-// benchmark sends one request after the other over one connection. Client and backends allocate nothing, so the proxy
-// makes all allocations. TestAllocations bounds them.
+// benchmark sends one request after the other over one connection. Client and backends allocate nothing, so
+// the proxy makes all allocations. TestAllocations bounds them.
 func benchmark(b *testing.B, table *spec.Table) {
 	table.Listeners[0].Name, table.Listeners[0].Address = "main", "127.0.0.1:0"
 	compiled, problems := routing.Compile(table)

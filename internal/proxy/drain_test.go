@@ -1,5 +1,5 @@
-// Guarantees to clients while the proxy ends: a request that was sent before is answered, and no connection closes
-// without notice.
+// Guarantees to clients while the proxy ends: a request that was sent before is answered, and no connection
+// closes without notice.
 
 package proxy_test
 
@@ -95,7 +95,8 @@ func lostAtShutdown(t *testing.T, encrypted bool) (lost int) {
 	return lost
 }
 
-// While the proxy drains, a connection whose last response did not announce its end stays open for one more request.
+// While the proxy drains, a connection whose last response did not announce its end stays open for one more
+// request.
 func TestDrainGivesNotice(t *testing.T) {
 	release := make(chan struct{})
 	backend := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -128,8 +129,8 @@ func TestDrainGivesNotice(t *testing.T) {
 	assert.True(t, last, "the response announces the end")
 }
 
-// Every answer asks dismissed clients to connect anew, over both versions of HTTP, and no answer asks others. The server
-// stays ready.
+// Every answer asks dismissed clients to connect anew, over both versions of HTTP, and no answer asks others.
+// The server stays ready.
 func TestDismiss(t *testing.T) {
 	s := start(t, one(record(t, "").addr), nil)
 	var protocols http.Protocols

@@ -17,8 +17,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-// When the endpoints of one port are swapped, requests and copies follow at once, and other ports and the counters of
-// rules do not change.
+// When the endpoints of one port are swapped, requests and copies follow at once, and other ports and the
+// counters of rules do not change.
 func TestSetEndpoints(t *testing.T) {
 	a, b := named(t, "a"), named(t, "b")
 	first, second := record(t, ""), record(t, "")
@@ -65,7 +65,8 @@ func TestSetEndpoints(t *testing.T) {
 	assert.Len(t, second.got(), 1)
 }
 
-// SetEndpoints returns an error for a port that the table does not have, before the first table, and after Shutdown.
+// SetEndpoints returns an error for a port that the table does not have, before the first table, and after
+// Shutdown.
 func TestSetEndpointsErrors(t *testing.T) {
 	empty := proxy.New(&proxy.Options{})
 	require.ErrorContains(t, empty.SetEndpoints("primary", 80, nil, nil), "no table yet")
@@ -76,7 +77,8 @@ func TestSetEndpointsErrors(t *testing.T) {
 	require.ErrorContains(t, s.SetEndpoints("nobody", 80, nil, nil), "service nobody has no port 80")
 }
 
-// Idle connections are kept while any port has their address, ready or unready, and closed when the last port loses it.
+// Idle connections are kept while any port has their address, ready or unready, and closed when the last port
+// loses it.
 func TestSetEndpointsConnections(t *testing.T) {
 	backend := record(t, "")
 	table := one(backend.addr)
@@ -101,8 +103,8 @@ func TestSetEndpointsConnections(t *testing.T) {
 	eventually(t, func() bool { return len(open()) == 0 }, "the idle connections are closed")
 }
 
-// Under load, endpoints come and go with reloads between: no request fails, and no request that begins after a swap
-// reaches the endpoint that is gone.
+// Under load, endpoints come and go with reloads between: no request fails, and no request that begins after
+// a swap reaches the endpoint that is gone.
 func TestSetEndpointsUnderLoad(t *testing.T) {
 	backends := []string{named(t, "0"), named(t, "1")}
 	s := start(t, one(backends[0]), nil)

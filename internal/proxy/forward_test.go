@@ -30,8 +30,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-// Answers that two clients could read differently, or that are no answer: the client gets the status, and the connection
-// is not used again.
+// Answers that two clients could read differently, or that are no answer: the client gets the status, and the
+// connection is not used again.
 func TestAnswers(t *testing.T) {
 	const fine = faulty.Fine
 	for _, tt := range []struct {
@@ -100,7 +100,8 @@ func stream(n int64) io.Reader {
 	return io.LimitReader(rand.NewChaCha8([32]byte{1}), n)
 }
 
-// Bodies of sizes around those of the buffers arrive whole, with and without a length, in both directions and in copies.
+// Bodies of sizes around those of the buffers arrive whole, with and without a length, in both directions and
+// in copies.
 func TestBodies(t *testing.T) {
 	addr := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/length" {
@@ -359,8 +360,8 @@ func TestUpgradeToAnother(t *testing.T) {
 	}
 }
 
-// A connection on which unrequested bytes arrived, or which the backend has closed, is not used again: not even a POST
-// notices.
+// A connection on which unrequested bytes arrived, or which the backend has closed, is not used again: not
+// even a POST notices.
 func TestStaleConnections(t *testing.T) {
 	for behaviour, misbehave := range map[string]func(net.Conn) error{
 		"late bytes": func(conn net.Conn) error {
@@ -399,8 +400,8 @@ func TestStaleConnections(t *testing.T) {
 	}
 }
 
-// A backend that ends resets connections that it has accepted and not read. A request that may be repeated goes to another
-// endpoint, also if the connection was new; a POST does not.
+// A backend that ends resets connections that it has accepted and not read. A request that may be repeated
+// goes to another endpoint, also if the connection was new; a POST does not.
 func TestBackendThatEndsGetsNoRetry(t *testing.T) {
 	ends := serveConns(t, func(_ context.Context, conn net.Conn) {
 		_, _ = bufio.NewReader(conn).ReadString('\n')
@@ -540,8 +541,8 @@ func TestPause(t *testing.T) {
 	assert.Equal(t, "onetwo", body)
 }
 
-// When a client resets its connection or its stream, its request ends, whether the backend has begun to answer or not. A
-// client that only closes its sending half gets its answer.
+// When a client resets its connection or its stream, its request ends, whether the backend has begun to
+// answer or not. A client that only closes its sending half gets its answer.
 func TestClientGone(t *testing.T) {
 	for _, protocol := range []string{"http", "h2c"} {
 		for _, begun := range []bool{false, true} {

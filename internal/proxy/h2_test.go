@@ -37,8 +37,8 @@ func overH2C(table *spec.Table, names ...string) *spec.Table {
 	return table
 }
 
-// A backend that speaks HTTP/2 gets neither tunnels nor upgrades: CONNECT is refused before a backend could answer it,
-// and any other request and its copy go on as if they had not requested an upgrade.
+// A backend that speaks HTTP/2 gets neither tunnels nor upgrades: CONNECT is refused before a backend could
+// answer it, and any other request and its copy go on as if they had not requested an upgrade.
 func TestNoTunnelToH2C(t *testing.T) {
 	seen := make(chan http.Header, 1)
 	backend := serve(t, func(_ http.ResponseWriter, r *http.Request) {
@@ -59,8 +59,8 @@ func TestNoTunnelToH2C(t *testing.T) {
 	assert.NotContains(t, variant.got()[0], "pgrade")
 }
 
-// Interim responses that a client is slow to read do not hold up other clients on the backend's connection, and come
-// before the final response of their exchange.
+// Interim responses that a client is slow to read do not hold up other clients on the backend's connection,
+// and come before the final response of their exchange.
 func TestInterimFromH2C(t *testing.T) {
 	release := make(chan struct{})
 	hint := strings.Repeat("a", 400<<10) // thirty of them fill every socket on the way
@@ -205,8 +205,8 @@ func TestBodyTimeoutOfH2(t *testing.T) {
 	}
 }
 
-// The client's timeout does not count the time that a slow backend takes, for a request or between two pieces of a
-// response.
+// The client's timeout does not count the time that a slow backend takes, for a request or between two pieces
+// of a response.
 func TestSlowBackendOfH2(t *testing.T) {
 	const timeout = 200 * time.Millisecond
 	backend := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -266,7 +266,8 @@ func settingsOf(t *testing.T) (address string, window <-chan uint32) {
 	}), found
 }
 
-// The window for the answer to a copy is smaller than for a primary's answer, because the answer is dropped anyway.
+// The window for the answer to a copy is smaller than for a primary's answer, because the answer is dropped
+// anyway.
 func TestWindows(t *testing.T) {
 	primary, ofPrimary := settingsOf(t)
 	variant, ofVariant := settingsOf(t)
@@ -278,7 +279,8 @@ func TestWindows(t *testing.T) {
 	assert.Equal(t, uint32(64<<10), <-ofVariant)
 }
 
-// Later copies reuse the buffer of a copy. A variant that answers before it has read a copy gets no bytes of them.
+// Later copies reuse the buffer of a copy. A variant that answers before it has read a copy gets no bytes of
+// them.
 func TestCopyAnsweredEarly(t *testing.T) {
 	variant := serve(t, func(http.ResponseWriter, *http.Request) {})
 	s := start(t, overH2C(one(record(t, "").addr, variant), "variant0"), nil)

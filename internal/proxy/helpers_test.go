@@ -242,8 +242,8 @@ func (r *recorder) serve(conn net.Conn) {
 	}
 }
 
-// readRequest reads one request, and where two readings are possible takes the one that finds more requests: only the
-// last Content-Length and Transfer-Encoding count, and every line end is accepted.
+// readRequest reads one request, and where two readings are possible takes the one that finds more requests:
+// only the last Content-Length and Transfer-Encoding count, and every line end is accepted.
 func (r *recorder) readRequest(in *bufio.Reader) error {
 	length, chunked := 0, false
 	for first := true; ; first = false {

@@ -28,7 +28,8 @@ import (
 
 var soak = flag.Int("soak", 4000, "requests for every fault of a variant")
 
-// load sends so many requests over 16 connections and returns how many failed, and the 99th percentile of latency.
+// load sends so many requests over 16 connections and returns how many failed, and the 99th percentile of
+// latency.
 func load(t *testing.T, addr string, requests int) (failed int64, p99 time.Duration) {
 	t.Helper()
 	const conns = 16
@@ -63,7 +64,8 @@ func load(t *testing.T, addr string, requests int) (failed int64, p99 time.Durat
 	return bad.Load(), all[len(all)*99/100]
 }
 
-// faultsH2C are the faults of a variant that speaks HTTP/2, where a fault concerns a stream, not a connection.
+// faultsH2C are the faults of a variant that speaks HTTP/2, where a fault concerns a stream, not a
+// connection.
 var faultsH2C = map[string]http.HandlerFunc{
 	"a hangs": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 	"c resets in the middle": func(w http.ResponseWriter, _ *http.Request) {
@@ -99,9 +101,9 @@ var faultsH2C = map[string]http.HandlerFunc{
 	},
 }
 
-// This is the product: whatever the variant does, no request of the primary fails, nothing piles up, and nothing is left
-// afterwards (no goroutine either: TestMain checks for leaks). The benchmarks compare the p99 on a quiet machine; here it
-// must only be of the same order.
+// This is the product: whatever the variant does, no request of the primary fails, nothing piles up, and
+// nothing is left afterwards (no goroutine either: TestMain checks for leaks). The benchmarks compare the p99
+// on a quiet machine; here it must only be of the same order.
 func TestIsolation(t *testing.T) {
 	primary := variantWith(t, faulty.None)
 	_, alone := load(t, start(t, one(primary), nil).addr, *soak)
@@ -156,8 +158,8 @@ func (s *site) leftAlone(t *testing.T) {
 	assert.Positive(t, s.counter(t, "shadows_dropped_total", "reason", "penalty"), "the breaker drops copies")
 }
 
-// A variant that needs a new connection for every copy gets a bounded number of them, and does not count as one that
-// fails.
+// A variant that needs a new connection for every copy gets a bounded number of them, and does not count as
+// one that fails.
 func TestVariantThatEndsItsConnections(t *testing.T) {
 	for protocol, table := range map[string]*spec.Table{
 		"http": one(record(t, "").addr, record(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").addr),
@@ -204,8 +206,8 @@ func TestClientLeaves(t *testing.T) {
 	assert.Contains(t, variant.got()[0], "abc")
 }
 
-// The bytes of a copy: it has the marker header, -shadow before the port, and the mirror's edits; all other bytes are as
-// they were sent. A copy is never copied again.
+// The bytes of a copy: it has the marker header, -shadow before the port, and the mirror's edits; all other
+// bytes are as they were sent. A copy is never copied again.
 func TestCopy(t *testing.T) {
 	primary, variant := record(t, ""), record(t, "")
 	table := one(primary.addr, variant.addr)
@@ -297,8 +299,8 @@ func TestCopyTimeoutOnUsedConnection(t *testing.T) {
 	eventually(t, func() bool { return s.counter(t, "shadows_dropped_total", "reason", "timeout") == 1 }, "the second copy runs into its timeout")
 }
 
-// A variant that works again gets copies, even if a client never finishes sending the first request whose copy could have
-// been the probe.
+// A variant that works again gets copies, even if a client never finishes sending the first request whose
+// copy could have been the probe.
 func TestSlowUploadHoldsNoProbe(t *testing.T) {
 	variant := variantWith(t, faulty.Gone)
 	s := start(t, one(record(t, "").addr, variant), nil)
@@ -318,13 +320,14 @@ func TestSlowUploadHoldsNoProbe(t *testing.T) {
 	eventually(t, func() bool { get(); return s.counter(t, "shadows_sent_total") > 0 }, "a probe is answered")
 }
 
-// The latencies of equal backends are equal: they include neither the time that the client takes to send its request, nor
-// the time of an answer's body.
+// The latencies of equal backends are equal: they include neither the time that the client takes to send its
+// request, nor the time of an answer's body.
 func TestComparisonLatency(t *testing.T) {
 	for _, protocol := range []string{"http", "h2c"} {
 		for _, upload := range []bool{false, true} {
 			t.Run(fmt.Sprint(protocol, " upload ", upload), func(t *testing.T) {
-				// A busy machine can delay one of the two answers, but only a wrong measure is wrong at every pace.
+				// A busy machine can delay one of the two answers, but only a wrong measure is wrong at every
+				// pace.
 				ratio := 0.0
 				for pace := 50 * time.Millisecond; pace < time.Second/2; pace *= 2 {
 					if ratio = latencyRatio(t, protocol, upload, pace); math.Abs(ratio-1) <= 0.6 {
@@ -337,8 +340,8 @@ func TestComparisonLatency(t *testing.T) {
 	}
 }
 
-// latencyRatio returns the ratio for one request whose pieces are one pace apart. Both backends send the head of their
-// answer one pace after the request's end, and the body eight paces later.
+// latencyRatio returns the ratio for one request whose pieces are one pace apart. Both backends send the head
+// of their answer one pace after the request's end, and the body eight paces later.
 func latencyRatio(t *testing.T, protocol string, upload bool, pace time.Duration) float64 {
 	t.Helper()
 	handler := func(w http.ResponseWriter, r *http.Request) {

@@ -1,5 +1,5 @@
-// Addresses and the listeners behind them. They are two types because a port can change between rules and passing
-// connections through while its address stays open.
+// Addresses and the listeners behind them. They are two types because a port can change between rules and
+// passing connections through while its address stays open.
 
 package proxy
 
@@ -149,8 +149,8 @@ func (l *listener) start() {
 
 func (l *listener) drain() { l.terminator.drain() }
 
-// yield leaves the socket to another listener. It asks clients to end their connections, as far as the protocol can,
-// and closes none between two requests, because its client has had no notice.
+// yield leaves the socket to another listener. It asks clients to end their connections, as far as the
+// protocol can, and closes none between two requests, because its client has had no notice.
 func (l *listener) yield() {
 	l.drain()
 	l.yielding.Go(func() {
@@ -184,8 +184,8 @@ func (l *listener) kill() {
 	l.terminator.kill()
 }
 
-// slotted is a connection that frees its slot when it is closed. It embeds the concrete type because the terminators
-// use its system calls.
+// slotted is a connection that frees its slot when it is closed. It embeds the concrete type because the
+// terminators use its system calls.
 type slotted struct {
 	*net.TCPConn
 	slots *slots

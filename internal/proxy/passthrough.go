@@ -94,7 +94,8 @@ type passage struct {
 	expired, broken atomic.Bool
 }
 
-// checkIdle breaks the connection off if it has been idle for too long, or else checks again when it would be.
+// checkIdle breaks the connection off if it has been idle for too long, or else checks again when it would
+// be.
 func (c *passage) checkIdle() {
 	rest := c.idle - time.Since(time.Unix(0, c.last.Load()))
 	if rest > 0 {
@@ -114,7 +115,8 @@ func (c *passage) abort() {
 	}
 }
 
-// relay copies until from ends, and then ends the same direction of to. After an error it breaks off both directions.
+// relay copies until from ends, and then ends the same direction of to. After an error it breaks off both
+// directions.
 func (c *passage) relay(to, from *net.TCPConn, count prometheus.Counter) {
 	buf := buffer.Small()
 	defer func() { buffer.Recycle(buf) }()
@@ -142,8 +144,8 @@ func (c *passage) relay(to, from *net.TCPConn, count prometheus.Counter) {
 	}
 }
 
-// fit returns the buffer for the next read: a large one while there is much to read, so that an idle connection holds
-// small ones. n is the size of the last read.
+// fit returns the buffer for the next read: a large one while there is much to read, so that an idle
+// connection holds small ones. n is the size of the last read.
 func fit(buf []byte, n int) []byte {
 	switch {
 	case n == buffer.SmallSize:

@@ -29,7 +29,8 @@ func passing(addresses ...string) *spec.Table {
 	}
 }
 
-// speaker returns the address of a backend that greets with its name, and then calls then with the connection.
+// speaker returns the address of a backend that greets with its name, and then calls then with the
+// connection.
 func speaker(t *testing.T, name string, then func(net.Conn)) string {
 	t.Helper()
 	return serveConns(t, func(_ context.Context, conn net.Conn) {
@@ -53,8 +54,8 @@ func line(t *testing.T, in *bufio.Reader) string {
 	return text
 }
 
-// Bytes pass unchanged in both directions, a side that has ended its half still gets the bytes of the other, and
-// connections and bytes are counted.
+// Bytes pass unchanged in both directions, a side that has ended its half still gets the bytes of the other,
+// and connections and bytes are counted.
 func TestPassthrough(t *testing.T) {
 	s := start(t, passing(speaker(t, "hello", repeatBack)), nil)
 	conn := dial(t, s.addr)
@@ -104,8 +105,8 @@ func TestPassthroughHalfClosedByTheBackend(t *testing.T) {
 	assert.Equal(t, "late", <-heard)
 }
 
-// After a failed connect another endpoint is tried; if none works, the client sees a reset; and a reset by one side
-// becomes a reset of the other.
+// After a failed connect another endpoint is tried; if none works, the client sees a reset; and a reset by
+// one side becomes a reset of the other.
 func TestPassthroughFailures(t *testing.T) {
 	reset := func(conn net.Conn) {
 		_, _ = conn.Read(make([]byte, 1))
@@ -225,8 +226,8 @@ func requireEnd(t *testing.T, ended <-chan error, want error) {
 	}
 }
 
-// Under load, a port changes fifty times between rules and passing through: no request fails, on new connections or open
-// ones, and the address stays open all the time.
+// Under load, a port changes fifty times between rules and passing through: no request fails, on new
+// connections or open ones, and the address stays open all the time.
 func TestPassthroughSwitch(t *testing.T) {
 	backend := named(t, "v1")
 	tables := func(i int) *spec.Table {
@@ -257,8 +258,9 @@ func TestPassthroughSwitch(t *testing.T) {
 	stop()
 }
 
-// Connections that are open when a port changes go on as they were: one that is passed through stays so, and one between
-// two requests is neither closed without notice nor answered by other rules; its next answer is its last.
+// Connections that are open when a port changes go on as they were: one that is passed through stays so, and
+// one between two requests is neither closed without notice nor answered by other rules; its next answer is
+// its last.
 func TestPassthroughSwitchKeepsConnections(t *testing.T) {
 	db := speaker(t, "db", repeatBack)
 	web := one(named(t, "v1"))
@@ -301,7 +303,8 @@ func TestPassthroughSwitchKeepsConnections(t *testing.T) {
 	require.NoError(t, passed.Close())
 }
 
-// A listener with rules and one that passes through need different names, because both have metrics for a while.
+// A listener with rules and one that passes through need different names, because both have metrics for a
+// while.
 func TestPassthroughSwitchNeedsAName(t *testing.T) {
 	s := start(t, one(named(t, "v1")), nil)
 	through := passing("127.0.0.1:1")
@@ -309,8 +312,8 @@ func TestPassthroughSwitchNeedsAName(t *testing.T) {
 	require.ErrorContains(t, s.Apply(setup(t, through)), "needs another name")
 }
 
-// With affinity a client stays with its endpoint, over HTTP and TCP, as long as that is ready, and when an endpoint goes
-// the clients of the others do not move.
+// With affinity a client stays with its endpoint, over HTTP and TCP, as long as that is ready, and when an
+// endpoint goes the clients of the others do not move.
 func TestAffinity(t *testing.T) {
 	var addresses []string
 	for _, name := range []string{"a", "b", "c"} {

@@ -1,5 +1,5 @@
-// Package proxy is the data plane: it listens, hands connections to the terminator of their protocol, and swaps one
-// routing table for another without dropping a request.
+// Package proxy is the data plane: it listens, hands connections to the terminator of their protocol, and
+// swaps one routing table for another without dropping a request.
 package proxy
 
 import (
@@ -27,11 +27,12 @@ import (
 // Options configure a Server for its whole life. Zero values mean defaults.
 type Options struct {
 	Limits h1.Limits
-	// Connections is the most clients' connections that are open at once; further ones wait to be accepted. 65536 if
-	// 0.
+	// Connections is the most clients' connections that are open at once; further ones wait to be accepted.
+	// 65536 if 0.
 	Connections int
-	// VariantConnects is the most new connections in a second to one endpoint of a variant: 250 if 0. Without a bound, a
-	// variant that ends its connections would slow down the primary's clients, because new connections are expensive.
+	// VariantConnects is the most new connections in a second to one endpoint of a variant: 250 if 0. Without
+	// a bound, a variant that ends its connections would slow down the primary's clients, because new
+	// connections are expensive.
 	VariantConnects int
 	// Registry gets the metrics; a new registry if nil.
 	Registry prometheus.Registerer
@@ -39,8 +40,8 @@ type Options struct {
 	AccessLog func(*core.Record)
 	// ConnectTimeout bounds a connect to an endpoint: 2 s if 0.
 	ConnectTimeout time.Duration
-	// PassIdle is how long a connection that is passed through may be without a byte in either direction: 24 h if 0, as
-	// long as kube-proxy keeps one.
+	// PassIdle is how long a connection that is passed through may be without a byte in either direction: 24
+	// h if 0, as long as kube-proxy keeps one.
 	PassIdle time.Duration
 }
 
@@ -53,8 +54,8 @@ type Listener struct {
 	TCP bool
 	// H2C accepts HTTP/2 without TLS, by prior knowledge.
 	H2C bool
-	// Certificate, if set, makes the listener terminate TLS, with HTTP/2 by ALPN. It is called for
-	// every handshake, so a renewed certificate needs no new listener.
+	// Certificate, if set, makes the listener terminate TLS, with HTTP/2 by ALPN. It is called for every
+	// handshake, so a renewed certificate needs no new listener.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 }
 
@@ -116,10 +117,10 @@ func New(o *Options) *Server {
 }
 
 // Apply makes the server follow a setup: when it returns, every later request is routed by the new table, and
-// connections stay open. It opens new listeners first; if one cannot be opened, nothing changes. Listeners that are gone
-// finish their connections. At an open address, a listener that passes TCP through may follow one with rules, or the
-// other way round, under another name: it gets the later connections. Otherwise name, TLS and H2C of a listener cannot
-// change while its address is open.
+// connections stay open. It opens new listeners first; if one cannot be opened, nothing changes. Listeners
+// that are gone finish their connections. At an open address, a listener that passes TCP through may follow
+// one with rules, or the other way round, under another name: it gets the later connections. Otherwise name,
+// TLS and H2C of a listener cannot change while its address is open.
 func (s *Server) Apply(setup *Setup) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,10 +159,10 @@ func (s *Server) Apply(setup *Setup) error {
 	return nil
 }
 
-// SetEndpoints swaps the endpoints of one port of a service, each given once as host:port, while the rest of the table
-// stays: when it returns, every later request, and every later copy, goes to a ready endpoint. Unready endpoints keep
-// the connections they have. The cost depends on the port's endpoints, not on the size of the table. It is an error if
-// the table has no such port.
+// SetEndpoints swaps the endpoints of one port of a service, each given once as host:port, while the rest of
+// the table stays: when it returns, every later request, and every later copy, goes to a ready endpoint.
+// Unready endpoints keep the connections they have. The cost depends on the port's endpoints, not on the size
+// of the table. It is an error if the table has no such port.
 func (s *Server) SetEndpoints(service string, port int, ready, unready []string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -171,8 +172,8 @@ func (s *Server) SetEndpoints(service string, port int, ready, unready []string)
 	return s.core.SetEndpoints(service, port, ready, unready)
 }
 
-// retire lets a listener that is gone finish its connections; way is listener.yield or listener.retire. The caller
-// holds s.mu.
+// retire lets a listener that is gone finish its connections; way is listener.yield or listener.retire. The
+// caller holds s.mu.
 func (s *Server) retire(l *listener, way func(*listener)) {
 	s.retired[l] = struct{}{}
 	way(l)
@@ -191,7 +192,8 @@ func (s *Server) retire(l *listener, way func(*listener)) {
 	}()
 }
 
-// open returns the new listeners: those at a new address, and those that replace another listener at an open one.
+// open returns the new listeners: those at a new address, and those that replace another listener at an open
+// one.
 func (s *Server) open(configs []Listener) (fresh []*listener, err error) {
 	var errs []error
 	var opened []*socket
@@ -243,19 +245,21 @@ func (s *Server) Ready() bool {
 	return s.applied && !s.closed && !s.draining.Load()
 }
 
-// Drain makes the server unready while it goes on serving: it accepts new connections, and every response asks the
-// client to open another connection, which a load balancer that has noticed sends to another server.
+// Drain makes the server unready while it goes on serving: it accepts new connections, and every response
+// asks the client to open another connection, which a load balancer that has noticed sends to another server.
 func (s *Server) Drain() {
 	s.draining.Store(true)
 	s.each(func(l *listener) { l.drain() })
 }
 
-// Dismiss makes every response ask the client to open another connection, while the server stays ready, or ends that.
-// It is for the time in which a Service leads to other endpoints: clients that keep their connections would not notice.
+// Dismiss makes every response ask the client to open another connection, while the server stays ready, or
+// ends that. It is for the time in which a Service leads to other endpoints: clients that keep their
+// connections would not notice.
 func (s *Server) Dismiss(on bool) { s.dismissed.Store(on) }
 
-// Shutdown stops listening and waits until every exchange has ended; when ctx ends it breaks off the remaining exchanges
-// and returns the context's error. It also waits for copies that are under way, within their own timeouts and ctx.
+// Shutdown stops listening and waits until every exchange has ended; when ctx ends it breaks off the
+// remaining exchanges and returns the context's error. It also waits for copies that are under way, within
+// their own timeouts and ctx.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.Drain()
 	s.mu.Lock()

@@ -35,7 +35,8 @@ var long = func() []byte {
 	return body
 }()
 
-// speaks starts a backend that answers each request with a head, and then calls send. It counts its connections.
+// speaks starts a backend that answers each request with a head, and then calls send. It counts its
+// connections.
 func speaks(t *testing.T, length int, send func(conn net.Conn) error) (addr string, conns *atomic.Int64) {
 	t.Helper()
 	conns = &atomic.Int64{}
@@ -144,7 +145,8 @@ func TestClientLeavesALongAnswer(t *testing.T) {
 	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 0 }, "the exchange has ended")
 }
 
-// When a backend ends or falls silent in the middle of a long answer, the client does not take the part for the whole.
+// When a backend ends or falls silent in the middle of a long answer, the client does not take the part for
+// the whole.
 func TestLongAnswerThatIsBrokenOff(t *testing.T) {
 	silence := time.Second // also bounds the wait for the head
 	for name, after := range map[string]func(conn net.Conn) error{
@@ -172,8 +174,8 @@ func TestLongAnswerThatIsBrokenOff(t *testing.T) {
 	}
 }
 
-// When the backend of a long answer pauses, each piece leaves at once and is not held back for the next one. The answer goes
-// on after a long pause.
+// When the backend of a long answer pauses, each piece leaves at once and is not held back for the next one.
+// The answer goes on after a long pause.
 func TestLongAnswerWithPauses(t *testing.T) {
 	const head, piece, pieces = 40 << 10, 1000, 10
 	next := make(chan struct{})

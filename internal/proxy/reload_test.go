@@ -25,8 +25,8 @@ func named(t *testing.T, name string) string {
 	return serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, name) })
 }
 
-// In a hundred reloads under load no request fails, and a request that is sent after Apply returned follows the new table,
-// also on connections that were open before.
+// In a hundred reloads under load no request fails, and a request that is sent after Apply returned follows
+// the new table, also on connections that were open before.
 func TestReload(t *testing.T) {
 	backends := []string{named(t, "0"), named(t, "1")}
 	variant := named(t, "v")
@@ -51,7 +51,8 @@ func TestReload(t *testing.T) {
 	assert.Equal(t, s.addr, s.Addr("main").String(), "the listener keeps its address")
 }
 
-// busy sends requests until stop is called, which requires that there were more than 100 and that none failed.
+// busy sends requests until stop is called, which requires that there were more than 100 and that none
+// failed.
 func busy(t *testing.T, addr string) (stop func()) {
 	t.Helper()
 	var failed, served atomic.Int64
@@ -131,8 +132,8 @@ func TestListeners(t *testing.T) {
 	assert.Equal(t, "moved", answer)
 }
 
-// A listener that a reload removes answers a request whose head had begun, by its own rules. Shutdown waits for its
-// connections, or breaks them off.
+// A listener that a reload removes answers a request whose head had begun, by its own rules. Shutdown waits
+// for its connections, or breaks them off.
 func TestRemovedListener(t *testing.T) {
 	removed := func(t *testing.T, backend, head string, begun func(*site) bool) (*site, net.Conn) {
 		s := start(t, one(backend), nil)

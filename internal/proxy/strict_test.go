@@ -12,8 +12,9 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-// strictness has the bytes of an attacker who wants two parsers to disagree, the statuses that the client must get, and how
-// many requests must reach the backend. After each, requests on other connections must get their own answers.
+// strictness has the bytes of an attacker who wants two parsers to disagree, the statuses that the client
+// must get, and how many requests must reach the backend. After each, requests on other connections must get
+// their own answers.
 var strictness = []struct {
 	name string
 	raw  string
@@ -174,8 +175,8 @@ var strictness = []struct {
 	{"TLS where none is spoken", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", []int{400}, 0, ""},
 }
 
-// absoluteForms are targets with an authority, and the form without it. Where Host is rewritten, as in every copy, the target
-// must not name the old host.
+// absoluteForms are targets with an authority, and the form without it. Where Host is rewritten, as in every
+// copy, the target must not name the old host.
 var absoluteForms = []struct{ sent, origin string }{
 	{"GET http://a/x?y=%2F", "GET /x?y=%2F"},
 	{"GET http://a/x?", "GET /x?"},

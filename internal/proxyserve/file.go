@@ -26,8 +26,8 @@ type fileProxy struct {
 	current   *config.Config
 }
 
-// File serves c, which was read from opts.Config, and each later version of that file, until ctx ends and
-// the drain is over. It returns ErrAborted if the drain took too long.
+// File serves c, which was read from opts.Config, and each later version of that file, until ctx ends and the
+// drain is over. It returns ErrAborted if the drain took too long.
 func File(ctx context.Context, opts *Options, c *config.Config) (err error) {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)

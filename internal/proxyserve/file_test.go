@@ -27,8 +27,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/config"
 )
 
-// TestProxyDrain ends a proxy while a request is under way: in time it is answered, out of
-// time it is aborted, and the error tells the two apart.
+// TestProxyDrain ends a proxy while a request is under way: in time it is answered, out of time it is
+// aborted, and the error tells the two apart.
 func TestProxyDrain(t *testing.T) {
 	for name, test := range map[string]struct {
 		timeout time.Duration
@@ -68,8 +68,8 @@ services: {v1: {80: [%q]}}`, address, backend.Listener.Addr()), 0o600))
 	}
 }
 
-// TestProxyPassesThrough reads a listener without rules from a file, and then one with rules of another
-// name at its address: the connection that is open stays, new ones go by the rules.
+// TestProxyPassesThrough reads a listener without rules from a file, and then one with rules of another name
+// at its address: the connection that is open stays, new ones go by the rules.
 func TestProxyPassesThrough(t *testing.T) {
 	address, web, db := freeAddress(t), webserver(t, "v1"), greeter(t)
 	file := filepath.Join(t.TempDir(), "proxy.yaml")
@@ -129,8 +129,8 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// TestProxyCertificate renews a certificate while the proxy runs: new connections get it,
-// without a restart and whatever protocol they speak, and open ones stay.
+// TestProxyCertificate renews a certificate while the proxy runs: new connections get it, without a restart
+// and whatever protocol they speak, and open ones stay.
 func TestProxyCertificate(t *testing.T) {
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") }))
 	defer backend.Close()

@@ -43,8 +43,8 @@ func DefaultOptions() *Options {
 	return &Options{AdminBind: ":" + strconv.Itoa(wellknown.AdminPort), DrainTimeout: 30 * time.Second, Log: cli.DefaultLog()}
 }
 
-// Validate checks all options at once. The paths of the errors are the flags' names, in the same order
-// each time.
+// Validate checks all options at once. The paths of the errors are the flags' names, in the same order each
+// time.
 func (o *Options) Validate() field.ErrorList {
 	var errs field.ErrorList
 	switch {

@@ -104,8 +104,8 @@ func (p *process) wait(ctx context.Context) error {
 	}
 }
 
-// drain ends the server. Load balancers get DrainMin to stop sending connections, then requests under way
-// get DrainTimeout to end. A second signal ends the process at once.
+// drain ends the server. Load balancers get DrainMin to stop sending connections, then requests under way get
+// DrainTimeout to end. A second signal ends the process at once.
 func (p *process) drain(ctx context.Context) error {
 	signal.Reset(os.Interrupt, syscall.SIGTERM)
 	p.log.Info("Draining", "at least", p.opts.DrainMin.String(), "then at most", p.opts.DrainTimeout.String())

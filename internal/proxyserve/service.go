@@ -48,8 +48,8 @@ type serviceProxy struct {
 	loggedListeners string
 }
 
-// Service serves the routes of opts.Service until ctx ends and the drain is over. It returns ErrAborted
-// if the drain took too long.
+// Service serves the routes of opts.Service until ctx ends and the drain is over. It returns ErrAborted if
+// the drain took too long.
 func Service(ctx context.Context, opts *Options) (err error) {
 	common, err := newProcess(opts, &config.Config{AccessLog: config.AccessLog{Format: opts.AccessLog, Path: "-"}}) //nolint:contextcheck // a server ends by Shutdown, not with a context
 	if err != nil {
@@ -149,8 +149,8 @@ func (p *serviceProxy) step(now time.Time) (after time.Duration) {
 	return after
 }
 
-// hold reports whether the table that is served should stay as it is for lack of objects, and for how
-// long; 0 is until something changes.
+// hold reports whether the table that is served should stay as it is for lack of objects, and for how long; 0
+// is until something changes.
 func (p *serviceProxy) hold(now time.Time) (rest time.Duration, hold bool) {
 	if p.feed.HasSynced() {
 		p.incompleteSince = time.Time{}

@@ -169,8 +169,8 @@ func webserver(t *testing.T, name string) string {
 	return s.Listener.Addr().String()
 }
 
-// The life of a proxy in front of a Service: it waits for Service and origin, passes ports without a
-// route through, follows routes and endpoints as they come and go, and ends with notice.
+// The life of a proxy in front of a Service: it waits for Service and origin, passes ports without a route
+// through, follows routes and endpoints as they come and go, and ends with notice.
 func TestProxyService(t *testing.T) {
 	api := serviceAPI(t)
 	f := newInFront(t, api, 2*time.Second)

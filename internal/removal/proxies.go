@@ -1,7 +1,7 @@
 package removal
 
-// Services with proxies in front of them: they get their own selector back, and when no client is led to the proxies
-// any more, these are deleted.
+// Services with proxies in front of them: they get their own selector back, and when no client is led to the
+// proxies any more, these are deleted.
 
 import (
 	"context"
@@ -24,15 +24,15 @@ const (
 	maxDrain = 2 * time.Minute
 )
 
-// ofProxies selects the objects that belong to one Service, ofGrants the RoleBindings that let proxies of another
-// namespace read.
+// ofProxies selects the objects that belong to one Service, ofGrants the RoleBindings that let proxies of
+// another namespace read.
 const (
 	ofProxies = wellknown.ManagedByLabel + "=" + wellknown.ManagedBy + "," + wellknown.ParentLabel
 	ofGrants  = wellknown.ManagedByLabel + "=" + wellknown.ManagedBy + "," + wellknown.SourceLabel
 )
 
-// Services gives every Service that leads to proxies, or past them, its own selector back, and returns their names. A
-// failure with one does not stop the others.
+// Services gives every Service that leads to proxies, or past them, its own selector back, and returns their
+// names. A failure with one does not stop the others.
 func (r Removal) Services(ctx context.Context) ([]string, error) {
 	list, err := r.Client.CoreV1().Services("").List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -57,8 +57,8 @@ func (r Removal) Services(ctx context.Context) ([]string, error) {
 	return found, errors.Join(errs...)
 }
 
-// Proxies deletes all proxies with the objects that belong to them, and returns the Services that they were for. It
-// must not be called while a Service still leads to its proxies.
+// Proxies deletes all proxies with the objects that belong to them, and returns the Services that they were
+// for. It must not be called while a Service still leads to its proxies.
 func (r Removal) Proxies(ctx context.Context) ([]string, error) {
 	api := r.Client.AppsV1()
 	list, err := api.Deployments("").List(ctx, metav1.ListOptions{LabelSelector: ofProxies})
@@ -96,8 +96,8 @@ func (r Removal) Proxies(ctx context.Context) ([]string, error) {
 	return found, r.deleteOrigins(ctx)
 }
 
-// deleteOrigins deletes the origins, which own the other objects in their namespace, and the RoleBindings in other
-// namespaces.
+// deleteOrigins deletes the origins, which own the other objects in their namespace, and the RoleBindings in
+// other namespaces.
 func (r Removal) deleteOrigins(ctx context.Context) error {
 	origins, err := r.Client.CoreV1().Services("").List(ctx, metav1.ListOptions{LabelSelector: ofProxies})
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package removal takes mirrorgate out of a cluster: first the webhook configurations, so that nothing after them can
-// block a write, then proxies, and then the traces in routes.
+// Package removal takes mirrorgate out of a cluster: first the webhook configurations, so that nothing after
+// them can block a write, then proxies, and then the traces in routes.
 package removal
 
 import (
@@ -54,8 +54,8 @@ var routes = [][]schema.GroupVersionResource{
 	{feed.VirtualServices.At("v1"), feed.VirtualServices.At("v1beta1")},
 }
 
-// Webhooks deletes both configurations and reports whether there was one. It is no error if there is none. The
-// validating one goes first, since it can block a write.
+// Webhooks deletes both configurations and reports whether there was one. It is no error if there is none.
+// The validating one goes first, since it can block a write.
 func (r Removal) Webhooks(ctx context.Context) (found bool, err error) {
 	options := metav1.DeleteOptions{}
 	if r.DryRun {
@@ -78,8 +78,8 @@ func (r Removal) Webhooks(ctx context.Context) (found bool, err error) {
 	return found, nil
 }
 
-// Parked returns all routes with parked mirrors, and restores them if Restore is set. A failure with one does not stop
-// the others.
+// Parked returns all routes with parked mirrors, and restores them if Restore is set. A failure with one does
+// not stop the others.
 func (r Removal) Parked(ctx context.Context) ([]Route, error) {
 	var found []Route
 	var errs []error
@@ -111,8 +111,9 @@ func annotated(u *unstructured.Unstructured) bool {
 	return notes[route.ParkedAnnotation] != "" || notes[route.VariantsAnnotation] != ""
 }
 
-// route returns the parked mirrors of a route, and restores them if Restore is set. An API server may call a webhook
-// for a while after it was deleted, which parks the mirrors again, so the answer is checked, and the write repeated.
+// route returns the parked mirrors of a route, and restores them if Restore is set. An API server may call a
+// webhook for a while after it was deleted, which parks the mirrors again, so the answer is checked, and the
+// write repeated.
 func (r Removal) route(ctx context.Context, gvr schema.GroupVersionResource, u *unstructured.Unstructured) ([]Route, error) {
 	var says string
 	var kind route.Kind
@@ -160,8 +161,8 @@ func (r Removal) route(ctx context.Context, gvr schema.GroupVersionResource, u *
 	return []Route{{kind, namespace, name, says}}, nil
 }
 
-// restoration returns the operations that restore every mirror and remove mirrorgate's annotations. They fail when the
-// route was written meanwhile. When there is nothing to do there is one operation.
+// restoration returns the operations that restore every mirror and remove mirrorgate's annotations. They fail
+// when the route was written meanwhile. When there is nothing to do there is one operation.
 func restoration(u *unstructured.Unstructured) (*route.Route, []patch.Operation, error) {
 	raw, err := u.MarshalJSON()
 	if err != nil {

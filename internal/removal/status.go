@@ -19,8 +19,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
-// Statuses takes mirrorgate's entries out of status.parents of every HTTPRoute, and returns the routes that had
-// one. The entries of other controllers stay as they are. A failure with one does not stop the others.
+// Statuses takes mirrorgate's entries out of status.parents of every HTTPRoute, and returns the routes that
+// had one. The entries of other controllers stay as they are. A failure with one does not stop the others.
 func (r Removal) Statuses(ctx context.Context) ([]string, error) {
 	api := r.Routes.Resource(feed.HTTPRoutes.At("v1"))
 	var found []string
@@ -83,8 +83,8 @@ func (r Removal) clearStatus(ctx context.Context, u *unstructured.Unstructured) 
 	return err
 }
 
-// othersParents returns the entries of a route's status.parents that are not mirrorgate's, and reports whether it
-// has one that is.
+// othersParents returns the entries of a route's status.parents that are not mirrorgate's, and reports
+// whether it has one that is.
 func othersParents(u *unstructured.Unstructured) (others []any, has bool) {
 	parents, _, _ := unstructured.NestedSlice(u.Object, "status", "parents")
 	others = slices.DeleteFunc(slices.Clone(parents), func(p any) bool {

@@ -8,8 +8,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/patch"
 )
 
-// benchmarked returns a usual route of each kind, and one of about a megabyte with as many mirrors as the annotation
-// holds.
+// benchmarked returns a usual route of each kind, and one of about a megabyte with as many mirrors as the
+// annotation holds.
 func benchmarked(b *testing.B) map[string][]byte {
 	b.Helper()
 	return map[string][]byte{

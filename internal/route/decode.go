@@ -24,13 +24,13 @@ type Options struct {
 	ClusterDomain string
 	// Namespace is the route's namespace where its metadata names none.
 	Namespace string
-	// Previous returns the same route before the write that is being judged, nil when there was none. It is called
-	// only for entries that the write has lost, and may be nil.
+	// Previous returns the same route before the write that is being judged, nil when there was none. It is
+	// called only for entries that the write has lost, and may be nil.
 	Previous func() *Route
 }
 
-// MayMirror reports, at little cost, whether an object can carry a mirror or one of mirrorgate's annotations; most
-// routes cannot. It may report true for one that carries neither.
+// MayMirror reports, at little cost, whether an object can carry a mirror or one of mirrorgate's annotations;
+// most routes cannot. It may report true for one that carries neither.
 func MayMirror(raw []byte) bool {
 	return bytes.Contains(raw, []byte("irror")) // RequestMirror, mirror, mirrors, mirrorgate.dev
 }
@@ -64,8 +64,8 @@ type spec struct {
 	HTTP       []istioRule   `json:"http"`
 }
 
-// Decode reads one route. It returns an error for JSON that does not have the form of a route; it does not judge
-// values.
+// Decode reads one route. It returns an error for JSON that does not have the form of a route; it does not
+// judge values.
 func Decode(raw []byte, opts Options) (*Route, error) {
 	var o object[spec]
 	if err := unmarshal(raw, &o); err != nil {
@@ -142,8 +142,8 @@ func (rt *Route) Concerns() bool {
 	return false
 }
 
-// Unchanged reports whether two versions of a route have the same rules and the same annotations of mirrorgate's,
-// so that there is nothing to decide about the change.
+// Unchanged reports whether two versions of a route have the same rules and the same annotations of
+// mirrorgate's, so that there is nothing to decide about the change.
 func Unchanged(a, b []byte) (bool, error) {
 	var x, y struct {
 		Metadata struct {
@@ -165,8 +165,8 @@ func Unchanged(a, b []byte) (bool, error) {
 	return bytes.Equal(x.Spec.Rules, y.Spec.Rules) && bytes.Equal(x.Spec.HTTP, y.Spec.HTTP), nil
 }
 
-// unmarshal refuses an object that has a member twice, because readers differ in which of the two counts. Names are
-// case-sensitive, as in the API server.
+// unmarshal refuses an object that has a member twice, because readers differ in which of the two counts.
+// Names are case-sensitive, as in the API server.
 func unmarshal(raw []byte, into any) error {
 	return jsonv2.Unmarshal(raw, into, lenient)
 }
@@ -174,8 +174,8 @@ func unmarshal(raw []byte, into any) error {
 // lenient accepts strings that are not UTF-8, because the API server stores them.
 var lenient = jsontext.AllowInvalidUTF8(true)
 
-// unusable returns the error for a text that cannot be read, without the names of Go's types and packages, which a
-// user does not know.
+// unusable returns the error for a text that cannot be read, without the names of Go's types and packages,
+// which a user does not know.
 func unusable(what string, err error) error {
 	var mismatch *jsonv2.SemanticError
 	if !errors.As(err, &mismatch) {

@@ -29,7 +29,8 @@ func seed(f *testing.F, add func(raw []byte)) {
 	}
 }
 
-// readable reports whether an API server could have sent the object: it writes UTF-8, and no empty annotations.
+// readable reports whether an API server could have sent the object: it writes UTF-8, and no empty
+// annotations.
 func readable(raw []byte) bool {
 	if !utf8.Valid(raw) {
 		return false
@@ -97,8 +98,8 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// A script makes a route, its edits, and the choice of mirrors to park in each step: no mirror is lost, and the
-// original comes back.
+// A script makes a route, its edits, and the choice of mirrors to park in each step: no mirror is lost, and
+// the original comes back.
 func FuzzParkRestore(f *testing.F) {
 	for n := range uint64(16) {
 		r, bytes := seeded(n), make([]byte, 400)

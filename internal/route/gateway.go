@@ -1,6 +1,7 @@
 package route
 
-// HTTPRoutes and GRPCRoutes: mirrors are filters of type RequestMirror, of a rule or of one of its backendRefs.
+// HTTPRoutes and GRPCRoutes: mirrors are filters of type RequestMirror, of a rule or of one of its
+// backendRefs.
 
 import (
 	"cmp"
@@ -191,8 +192,9 @@ func (rt *Route) linkGateway(rule *Rule, l *gatewayLayout, heads [][]filterHead)
 	return lists
 }
 
-// follow moves the rule's own parked mirrors along with the modifier filter that holds their placeholders and had
-// the index before: a filter that somebody inserted in front of it must not come between it and its mirrors.
+// follow moves the rule's own parked mirrors along with the modifier filter that holds their placeholders and
+// had the index before: a filter that somebody inserted in front of it must not come between it and its
+// mirrors.
 func (l *gatewayLayout) follow(parked []Mirror, before int) {
 	now := l.modifier
 	for i := range parked {
@@ -230,8 +232,8 @@ func gatewayMirror(head filterHead, raw json.RawMessage, namespace string) Mirro
 	}
 }
 
-// appendMirrors works out the order of one list of filters and appends its mirrors to the rule: the inline ones,
-// and the parked ones at the indexes that they had.
+// appendMirrors works out the order of one list of filters and appends its mirrors to the rule: the inline
+// ones, and the parked ones at the indexes that they had.
 func (l *gatewayLayout) appendMirrors(rule *Rule, backend int, heads []filterHead, parked []Mirror, namespace string) {
 	list, path := &l.own, rule.Path
 	if backend >= 0 {

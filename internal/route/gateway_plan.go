@@ -1,7 +1,7 @@
 package route
 
-// The plan for a rule of an HTTPRoute or a GRPCRoute: its lists of filters have a limit, and its placeholders need
-// a modifier filter.
+// The plan for a rule of an HTTPRoute or a GRPCRoute: its lists of filters have a limit, and its placeholders
+// need a modifier filter.
 
 import (
 	"slices"
@@ -16,8 +16,8 @@ const (
 	maxRemove  = 16
 )
 
-// holdMisfits holds groups of mirrors in place as long as a list would overflow. The stored lists are no longer
-// than they are, so holding every mirror always fits.
+// holdMisfits holds groups of mirrors in place as long as a list would overflow. The stored lists are no
+// longer than they are, so holding every mirror always fits.
 func (l *gatewayLayout) holdMisfits(p *rulePlan) {
 	if l.placeholders.broken {
 		p.holdAll(p.moves, misfitBroken)
@@ -98,9 +98,9 @@ func (l *gatewayLayout) edits(base patch.Pointer, p *rulePlan) []patch.Operation
 	return ops
 }
 
-// plannedFilters returns the rule's own filters as the plan wants them: an int for a stored one, added for another
-// one. A modifier for placeholders has the place of the first parked mirror, so that the result does not depend on
-// which mirror was parked first.
+// plannedFilters returns the rule's own filters as the plan wants them: an int for a stored one, added for
+// another one. A modifier for placeholders has the place of the first parked mirror, so that the result does
+// not depend on which mirror was parked first.
 func (l *gatewayLayout) plannedFilters(p *rulePlan) []any {
 	ids := p.parkedIDs()
 	var modifier any

@@ -1,6 +1,7 @@
 package route
 
-// Helpers of this package's tests, and a checker of plans that reads plain JSON and shares no code with the package.
+// Helpers of this package's tests, and a checker of plans that reads plain JSON and shares no code with the
+// package.
 
 import (
 	"bytes"
@@ -74,8 +75,8 @@ func applyPlanAfter(t testing.TB, raw []byte, previous *Route, park func(*Mirror
 	return out, a
 }
 
-// places are the parts of a route that hold mirrors, placeholders and parked entries. mirrorgate may change no other
-// part.
+// places are the parts of a route that hold mirrors, placeholders and parked entries. mirrorgate may change
+// no other part.
 var places = regexp.MustCompile(`^(/metadata/annotations(/mirrorgate\.dev~1parked|$)` +
 	`|/spec/rules/\d+(/backendRefs/\d+)?/filters` +
 	`|/spec/http/\d+/(mirrors?|mirrorPercentage|mirrorPercent|mirror_percent|headers))(/|$)`)
@@ -92,8 +93,9 @@ func changedBy(t testing.TB, ops []patch.Operation) map[string]bool {
 	return changed
 }
 
-// wantOracle compares a route before and after with another library: the places that differ are exactly those that the
-// operations name, and mirrorgate may change all of them. stripped compares the other elements of such a place.
+// wantOracle compares a route before and after with another library: the places that differ are exactly those
+// that the operations name, and mirrorgate may change all of them. stripped compares the other elements of
+// such a place.
 func wantOracle(t testing.TB, before, after []byte, ops []patch.Operation) {
 	t.Helper()
 	differences, err := jsonpatch.CreatePatch(before, after)
@@ -169,8 +171,8 @@ func isMirrorFilter(v any) bool {
 	return at(v, "type") == "RequestMirror" && objectOf(at(v, "requestMirror")) != nil
 }
 
-// stripped returns a copy of a route without the parts that mirrorgate may change: mirrors, placeholders, the levels
-// that hold nothing else, and the parked annotation.
+// stripped returns a copy of a route without the parts that mirrorgate may change: mirrors, placeholders, the
+// levels that hold nothing else, and the parked annotation.
 func stripped(route map[string]any) map[string]any {
 	route = clone(route).(map[string]any)
 	annotations := objectOf(at(route, "metadata", "annotations"))
@@ -255,8 +257,8 @@ func clone(v any) any {
 	}
 }
 
-// declared lists, rule by rule, the sorted texts of all mirrors, those in the spec and those behind placeholders. None
-// of them may ever be lost.
+// declared lists, rule by rule, the sorted texts of all mirrors, those in the spec and those behind
+// placeholders. None of them may ever be lost.
 func declared(t testing.TB, route map[string]any) [][]string {
 	t.Helper()
 	text, _ := at(route, "metadata", "annotations", ParkedAnnotation).(string)
@@ -335,8 +337,8 @@ func withDefaults(route map[string]any) map[string]any {
 	return route
 }
 
-// ownManifest returns the object that an author's next server-side apply sends to admission: the author's fields, and
-// the stored parked annotation.
+// ownManifest returns the object that an author's next server-side apply sends to admission: the author's
+// fields, and the stored parked annotation.
 func ownManifest(author, stored map[string]any) map[string]any {
 	out := clone(author).(map[string]any)
 	parked, ok := at(stored, "metadata", "annotations", ParkedAnnotation).(string)

@@ -44,8 +44,8 @@ func mirrorTo(i int) any {
 
 func elementTo(i int) any { return fields{"destination": fields{"host": fmt.Sprint("v", i)}} }
 
-// large returns routes with n elements in one of their lists; 12,000 make about a megabyte, the most that a client can
-// write.
+// large returns routes with n elements in one of their lists; 12,000 make about a megabyte, the most that a
+// client can write.
 func large(n int) map[string]fields {
 	placed := func(entry func(i int) any) (names []any, parked fields) {
 		parked = fields{}
@@ -110,8 +110,8 @@ func large(n int) map[string]fields {
 	}
 }
 
-// A route of any size takes no more than a few times the time that reading it as plain JSON takes: nothing may grow
-// with the square of its size.
+// A route of any size takes no more than a few times the time that reading it as plain JSON takes: nothing
+// may grow with the square of its size.
 func TestTimeIsLinearInTheSizeOfARoute(t *testing.T) {
 	odd := func(m *Mirror) bool { return len(m.Target.Name)%2 == 1 }
 	for name, r := range large(1000) {
@@ -139,8 +139,8 @@ func TestTimeIsLinearInTheSizeOfARoute(t *testing.T) {
 	}
 }
 
-// cpu returns the CPU time that the process uses while do runs: the least of three runs, since a loaded machine adds to
-// all but the luckiest.
+// cpu returns the CPU time that the process uses while do runs: the least of three runs, since a loaded
+// machine adds to all but the luckiest.
 func cpu(t *testing.T, do func()) time.Duration {
 	t.Helper()
 	used := func() time.Duration {

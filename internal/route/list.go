@@ -1,6 +1,7 @@
 package route
 
-// A list that holds mirrors: the filters of a rule or of a backendRef, or the mirrors of a VirtualService's rule.
+// A list that holds mirrors: the filters of a rule or of a backendRef, or the mirrors of a VirtualService's
+// rule.
 
 import (
 	"encoding/json"
@@ -9,8 +10,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/patch"
 )
 
-// maxEdits is the largest number of operations on a list; a list that needs more is written as a whole, because
-// applying an operation copies the list.
+// maxEdits is the largest number of operations on a list; a list that needs more is written as a whole,
+// because applying an operation copies the list.
 const maxEdits = 64
 
 // mirrorList is a list that holds mirrors. order is the list with every mirror in its place.
@@ -26,8 +27,8 @@ type slot struct{ stored, mirror int }
 // added is an element of a new list that the stored one does not have.
 type added struct{ value any }
 
-// merge puts parked elements between the inline ones, each at the index that it had or at the end, and keeps the
-// order of both.
+// merge puts parked elements between the inline ones, each at the index that it had or at the end, and keeps
+// the order of both.
 func merge[T any](inline, parked []T, index func(T) int) []T {
 	out := make([]T, 0, len(inline)+len(parked))
 	for _, p := range parked {
@@ -46,7 +47,8 @@ func (l *mirrorList) planned(p *rulePlan) []any {
 	return want
 }
 
-// appendSlot appends an element of a list's order to the wanted list, unless it is a mirror that belongs parked.
+// appendSlot appends an element of a list's order to the wanted list, unless it is a mirror that belongs
+// parked.
 func (p *rulePlan) appendSlot(want []any, s slot) []any {
 	switch {
 	case s.mirror >= 0 && p.parked[s.mirror]:
@@ -58,8 +60,8 @@ func (p *rulePlan) appendSlot(want []any, s slot) []any {
 	}
 }
 
-// edits turns the stored list into the wanted one, whose stored elements are in stored order. A list that becomes
-// empty is removed, unless keep is set.
+// edits turns the stored list into the wanted one, whose stored elements are in stored order. A list that
+// becomes empty is removed, unless keep is set.
 func (l *mirrorList) edits(at patch.Pointer, want []any, keep bool) []patch.Operation {
 	if len(want) == 0 && len(l.stored) > 0 && !keep {
 		return []patch.Operation{patch.Remove(at)}

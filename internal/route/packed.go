@@ -1,7 +1,7 @@
 package route
 
-// Routes in little memory. A Route holds many times the memory of the text that it was read from, most of it for a
-// decision that is rarely made, so a cache of thousands of routes keeps them packed.
+// Routes in little memory. A Route holds many times the memory of the text that it was read from, most of it
+// for a decision that is rarely made, so a cache of thousands of routes keeps them packed.
 
 import (
 	"encoding/json"
@@ -12,9 +12,9 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Packed is a route as Decode reads it, in little memory. It is comparable: two versions of a route are equal if they
-// do not differ in anything that Decode reads, ResourceVersion aside, which Packed leaves out. The zero value is no
-// route.
+// Packed is a route as Decode reads it, in little memory. It is comparable: two versions of a route are equal
+// if they do not differ in anything that Decode reads, ResourceVersion aside, which Packed leaves out. The
+// zero value is no route.
 type Packed struct {
 	// text is the JSON of the fields that Decode reads.
 	text string
@@ -30,7 +30,8 @@ type rawSpec struct {
 	HTTP       json.RawMessage `json:"http,omitzero"`
 }
 
-// Pack packs a route that Decode can read. It returns an error for JSON that does not have the form of a route.
+// Pack packs a route that Decode can read. It returns an error for JSON that does not have the form of a
+// route.
 func Pack(raw []byte) (Packed, error) {
 	var o object[rawSpec]
 	if err := unmarshal(raw, &o); err != nil {

@@ -1,7 +1,7 @@
 package route
 
-// The parked annotation: a JSON object with one entry for each parked mirror, by the mirror's id. An entry keeps
-// the mirror's text and the position that it came from.
+// The parked annotation: a JSON object with one entry for each parked mirror, by the mirror's id. An entry
+// keeps the mirror's text and the position that it came from.
 
 import (
 	"bytes"
@@ -18,7 +18,8 @@ import (
 // maxAnnotations is the API server's limit for all annotations of an object, in bytes of keys and values.
 const maxAnnotations = 256 << 10
 
-// entry is one value of the parked annotation's JSON object. Exactly one of Filter, Stanza and Element is set.
+// entry is one value of the parked annotation's JSON object. Exactly one of Filter, Stanza and Element is
+// set.
 type entry struct {
 	// Filter is a Gateway API filter of type RequestMirror.
 	Filter json.RawMessage `json:"filter,omitempty"`
@@ -28,18 +29,19 @@ type entry struct {
 	Element json.RawMessage `json:"element,omitempty"`
 	// At is the index in the list, counted with every mirror in place.
 	At int `json:"at,omitempty"`
-	// Modifier is the position of the filter that carries the placeholder, counted in the same way from 1. It is 0
-	// for a filter that holds nothing but placeholders, which has the place of the first mirror among them.
+	// Modifier is the position of the filter that carries the placeholder, counted in the same way from 1. It
+	// is 0 for a filter that holds nothing but placeholders, which has the place of the first mirror among
+	// them.
 	Modifier int `json:"mark,omitempty"`
 	// Backend identifies the backendRef that holds the filter, nil for a filter of the rule itself.
 	Backend *backendID `json:"backend,omitempty"`
-	// Keep is the number of levels above the remove list that stood there empty before the first mirror was parked.
-	// They stay when the last one returns.
+	// Keep is the number of levels above the remove list that stood there empty before the first mirror was
+	// parked. They stay when the last one returns.
 	Keep int `json:"keep,omitempty"`
 }
 
-// backendID identifies a backendRef after others moved: by its target, and by its ordinal among those with the
-// same target.
+// backendID identifies a backendRef after others moved: by its target, and by its ordinal among those with
+// the same target.
 type backendID struct {
 	Group     string `json:"group,omitempty"`
 	Kind      string `json:"kind,omitempty"`
@@ -49,8 +51,8 @@ type backendID struct {
 	Nth       int    `json:"nth,omitempty"`
 }
 
-// find returns the index of the backendRef, or backendGone. The only backendRef with that name is found although
-// its port was edited.
+// find returns the index of the backendRef, or backendGone. The only backendRef with that name is found
+// although its port was edited.
 func (b backendID) find(index map[backendID]int) int {
 	if i, ok := index[b]; ok {
 		return i
@@ -146,8 +148,8 @@ func (rt *Route) readParked() {
 	}
 }
 
-// findEntry returns the entry of an id. One that the annotation has lost is looked up in the previous version of
-// the route: an entry lives as long as its placeholder.
+// findEntry returns the entry of an id. One that the annotation has lost is looked up in the previous version
+// of the route: an entry lives as long as its placeholder.
 func (rt *Route) findEntry(id string) (entry, bool) {
 	e, ok := rt.entries[id]
 	if !ok && rt.previous != nil {
@@ -202,8 +204,8 @@ func (rt *Route) annotation(plans []*rulePlan) (string, error) {
 }
 
 // withStoredText gives the entry of an inline mirror the text that is already stored for it, if both mean the
-// same: the API server adds defaults to the objects that it stores, and an apply that leaves them out must not
-// look like a change.
+// same: the API server adds defaults to the objects that it stores, and an apply that leaves them out must
+// not look like a change.
 func (rt *Route) withStoredText(m *Mirror, e entry) entry {
 	if m.Parked || rt.linked[m.ID] {
 		return e

@@ -12,8 +12,8 @@ import (
 
 // PercentageField is one field that holds a mirror's share of the traffic.
 type PercentageField struct {
-	// Name is the field's name: percent, fraction, percentage,
-	// mirrorPercentage, mirrorPercent or mirror_percent.
+	// Name is the field's name: percent, fraction, percentage, mirrorPercentage, mirrorPercent or
+	// mirror_percent.
 	Name string
 	// Path is the field path.
 	Path string
@@ -28,8 +28,8 @@ type PercentageField struct {
 // Percentage is the share of the traffic that a mirror copies. No field at all means 100 %.
 type Percentage struct{ Fields []PercentageField }
 
-// Percent returns the share that takes effect, 0 to 100. The first of several fields wins, as in Istio; no field
-// means 100.
+// Percent returns the share that takes effect, 0 to 100. The first of several fields wins, as in Istio; no
+// field means 100.
 func (p Percentage) Percent() float64 {
 	if len(p.Fields) == 0 {
 		return 100
@@ -55,8 +55,8 @@ func (f *PercentageField) readPercent(raw json.RawMessage, whole bool) {
 	}
 }
 
-// gatewayPercentage reads percent (int32, 0 to 100) and fraction of a RequestMirror
-// filter (Gateway API, HTTPRequestMirrorFilter). The CRD refuses both together.
+// gatewayPercentage reads percent (int32, 0 to 100) and fraction of a RequestMirror filter (Gateway API,
+// HTTPRequestMirrorFilter). The CRD refuses both together.
 func gatewayPercentage(percent, fraction json.RawMessage) Percentage {
 	var p Percentage
 	if !isNull(fraction) {
@@ -93,8 +93,8 @@ func fractionField(raw json.RawMessage) PercentageField {
 	return f
 }
 
-// istioPercent reads an Istio Percent message: {value: 12.5}. A message without
-// a value means 0, as in protobuf.
+// istioPercent reads an Istio Percent message: {value: 12.5}. A message without a value means 0, as in
+// protobuf.
 func istioPercent(name string, raw json.RawMessage) PercentageField {
 	f := PercentageField{Name: name, Value: string(raw)}
 	var v struct {

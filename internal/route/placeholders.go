@@ -1,9 +1,9 @@
 package route
 
-// A placeholder stands in a rule for a parked mirror: a name in the rule's list of request headers to remove. It
-// ends in the mirror's id. The list lies three levels deep in both kinds of rule (filters, the modifier filter,
-// remove; headers, request, remove). Any of the levels may be missing, and they are left as they were found when
-// the last placeholder goes.
+// A placeholder stands in a rule for a parked mirror: a name in the rule's list of request headers to remove.
+// It ends in the mirror's id. The list lies three levels deep in both kinds of rule (filters, the modifier
+// filter, remove; headers, request, remove). Any of the levels may be missing, and they are left as they were
+// found when the last placeholder goes.
 
 import (
 	"crypto/sha256"
@@ -33,7 +33,8 @@ func idOf(name string) string {
 }
 
 // assignIDs gives every mirror its canonical id. It depends on the route alone, so dry run, every replica and
-// every repeat agree. The id of an orphan is not given to another mirror, which would then own the placeholder.
+// every repeat agree. The id of an orphan is not given to another mirror, which would then own the
+// placeholder.
 func (rt *Route) assignIDs() {
 	seen := map[Target]int{}
 	taken := map[string]bool{}
@@ -154,8 +155,8 @@ func (ph *placeholders) edits(levels levels, ids []string) []patch.Operation {
 	return ops
 }
 
-// readNames reads the stored list. An element that is not a name is read as "", so that the names around it are
-// still found.
+// readNames reads the stored list. An element that is not a name is read as "", so that the names around it
+// are still found.
 func (ph *placeholders) readNames(list json.RawMessage) {
 	ph.depth = 3
 	if unmarshal(list, &ph.names) == nil {
@@ -182,8 +183,9 @@ func members(raw json.RawMessage) (m map[string]json.RawMessage, ok bool) {
 	return m, true
 }
 
-// link returns the mirrors that the rule's placeholders stand for. A placeholder without an entry is an orphan.
-// A mirror that its author has written again in the same place is left out, because the inline mirror wins.
+// link returns the mirrors that the rule's placeholders stand for. A placeholder without an entry is an
+// orphan. A mirror that its author has written again in the same place is left out, because the inline mirror
+// wins.
 func (rt *Route) link(rule *Rule, ph *placeholders, inline map[group]bool, read func(entry) Mirror) []Mirror {
 	ph.linked = map[string]bool{}
 	var mirrors []Mirror

@@ -43,10 +43,10 @@ type layout interface {
 	entry(r *Rule, i int) entry
 }
 
-// Plan returns the operations after which exactly those mirrors are parked for which park returns true; park must
-// return the same for all mirrors to one target. The result depends on the route's mirrors and on park alone, not
-// on which mirrors were parked before: applying a manifest again, or Plan to its own result, changes nothing. Only
-// a mirror that does not fit where it belongs stays in place.
+// Plan returns the operations after which exactly those mirrors are parked for which park returns true; park
+// must return the same for all mirrors to one target. The result depends on the route's mirrors and on park
+// alone, not on which mirrors were parked before: applying a manifest again, or Plan to its own result,
+// changes nothing. Only a mirror that does not fit where it belongs stays in place.
 func (rt *Route) Plan(park func(*Mirror) bool) (Plan, error) {
 	plans := rt.planRules(park)
 	text, err := rt.annotation(plans)
@@ -90,8 +90,8 @@ func (rt *Route) planRules(park func(*Mirror) bool) []*rulePlan {
 	return plans
 }
 
-// trim keeps mirrors active, from the last one on, until the parked ones take at least n bytes less, and reports
-// whether it kept any. The active ones may take the place of others that would return.
+// trim keeps mirrors active, from the last one on, until the parked ones take at least n bytes less, and
+// reports whether it kept any. The active ones may take the place of others that would return.
 func trim(plans []*rulePlan, n int) bool {
 	trimmed := false
 	for _, p := range slices.Backward(plans) {
@@ -186,8 +186,8 @@ func (p *rulePlan) holdAll(is func(int) bool, why string) {
 	}
 }
 
-// holdLast holds at least n mirrors for which is returns true, from the last one on, or all of them, and reports
-// whether it held any.
+// holdLast holds at least n mirrors for which is returns true, from the last one on, or all of them, and
+// reports whether it held any.
 func (p *rulePlan) holdLast(n int, is func(int) bool, why string) bool {
 	held := false
 	for i := len(p.rule.Mirrors) - 1; i >= 0 && n > 0; i-- {

@@ -15,7 +15,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/patch"
 )
 
-// The golden routes of package policy, from every state to every other, and as writes on top of their old versions.
+// The golden routes of package policy, from every state to every other, and as writes on top of their old
+// versions.
 func TestGoldenRoutesInEveryState(t *testing.T) {
 	files, err := filepath.Glob("../policy/testdata/*/route.yaml")
 	require.NoError(t, err)
@@ -126,7 +127,8 @@ func TestIDsAreStable(t *testing.T) {
 	assert.Equal(t, ids(mesh), ids(strings.ReplaceAll(mesh, "host: v2", "host: v2.shop.svc.cluster.local")))
 }
 
-// A mirror that its author deletes while it is parked stays deleted, although the annotation still has its entry.
+// A mirror that its author deletes while it is parked stays deleted, although the annotation still has its
+// entry.
 func TestADeletedMirrorStaysDeleted(t *testing.T) {
 	for name, text := range map[string]string{"gateway": web, "istio": mesh} {
 		t.Run(name, func(t *testing.T) {
@@ -188,7 +190,8 @@ func TestTheInlineMirrorWins(t *testing.T) {
 	}
 }
 
-// A placeholder without an entry keeps its id: another mirror with that id would appear where the placeholder stands.
+// A placeholder without an entry keeps its id: another mirror with that id would appear where the placeholder
+// stands.
 func TestAnOrphanKeepsItsID(t *testing.T) {
 	raw := fromYAML(t, mesh)
 	stored, a := applyPlan(t, raw, func(m *Mirror) bool { return m.Target.Subset == "x" })
@@ -254,8 +257,8 @@ func TestAMirrorThatCannotBeReadIsNotParked(t *testing.T) {
 	}
 }
 
-// A list of headers that cannot be read is not edited. Where it holds placeholders the whole route is left alone,
-// because an edit of another rule could change the ids of their mirrors.
+// A list of headers that cannot be read is not edited. Where it holds placeholders the whole route is left
+// alone, because an edit of another rule could change the ids of their mirrors.
 func TestAnUnreadableListIsLeftAlone(t *testing.T) {
 	for name, text := range map[string]string{"gateway": web, "istio": mesh} {
 		t.Run(name, func(t *testing.T) {
@@ -334,8 +337,8 @@ func TestAnnotationsUpToTheLastByte(t *testing.T) {
 	sameJSON(t, with(raw, room+9), back, "the author's route must come back")
 }
 
-// Where a mirror cannot be parked because the annotation has no room, the mirror that would have taken its place cannot
-// come back either.
+// Where a mirror cannot be parked because the annotation has no room, the mirror that would have taken its
+// place cannot come back either.
 func TestNoRoomToParkIsNoRoomToRestore(t *testing.T) {
 	filters := []any{mirrorTo(2), fields{"type": "RequestHeaderModifier", "requestHeaderModifier": fields{"set": []any{}}}}
 	for range 14 {
@@ -358,8 +361,8 @@ func TestNoRoomToParkIsNoRoomToRestore(t *testing.T) {
 	assert.Len(t, list(at(rules[0], "filters")), 16)
 }
 
-// Where a copied rule needs an entry of its own and the annotation has no room for it, the mirrors of both copies stay
-// parked. The write that made the copy must pass.
+// Where a copied rule needs an entry of its own and the annotation has no room for it, the mirrors of both
+// copies stay parked. The write that made the copy must pass.
 func TestACopyWithoutRoomStaysParked(t *testing.T) {
 	raw := fromYAML(t, mesh)
 	stored, _ := applyPlan(t, raw, all)

@@ -1,7 +1,7 @@
 package route
 
-// Random routes, with unknown fields everywhere, and the properties that hold for each of them whichever mirrors are
-// parked, and in whichever order.
+// Random routes, with unknown fields everywhere, and the properties that hold for each of them whichever
+// mirrors are parked, and in whichever order.
 
 import (
 	"encoding/json"
@@ -212,8 +212,8 @@ func (m *maker) destination() fields {
 	return dst
 }
 
-// some returns a choice of mirrors to park. Mirrors with the same list and target go together, as they do in every
-// decision.
+// some returns a choice of mirrors to park. Mirrors with the same list and target go together, as they do in
+// every decision.
 func (m *maker) some() func(*Mirror) bool {
 	switch m.IntN(6) {
 	case 0:
@@ -253,8 +253,8 @@ func eachSeed(t *testing.T, n uint64, check func(t *testing.T, m *maker, raw []b
 	}
 }
 
-// The stored object depends on the choice of parked mirrors alone, not on the steps that led to it, and restoring every
-// mirror gives the author's object.
+// The stored object depends on the choice of parked mirrors alone, not on the steps that led to it, and
+// restoring every mirror gives the author's object.
 func TestEveryOrderEndsTheSame(t *testing.T) {
 	eachSeed(t, 200, func(t *testing.T, m *maker, raw []byte) {
 		stored := raw
@@ -272,8 +272,8 @@ func TestEveryOrderEndsTheSame(t *testing.T) {
 	})
 }
 
-// A server-side apply of the author's manifest brings every mirror inline and keeps the parked annotation. The result
-// must be the stored object, also where the API server has added defaults to it.
+// A server-side apply of the author's manifest brings every mirror inline and keeps the parked annotation.
+// The result must be the stored object, also where the API server has added defaults to it.
 func TestApplyingTheManifestAgainChangesNothing(t *testing.T) {
 	eachSeed(t, 200, func(t *testing.T, m *maker, raw []byte) {
 		author := tree(t, raw)
@@ -338,8 +338,8 @@ func (m *maker) edit(routes ...fields) {
 	}
 }
 
-// Lists at and above their limits: a mirror that has no room stays, no list grows over its limit, no mirror is lost, and
-// every mirror can be restored.
+// Lists at and above their limits: a mirror that has no room stays, no list grows over its limit, no mirror
+// is lost, and every mirror can be restored.
 func TestFullLists(t *testing.T) {
 	eachSeed(t, 100, func(t *testing.T, m *maker, _ []byte) {
 		m.size = 16

@@ -3,8 +3,8 @@
 // text kept in the parked annotation.
 //
 // Nothing in this package knows a cluster. Foreign API types are never marshalled, because a Go type that is
-// older than the CRD would silently drop the fields that it does not know. docs/design/admission.md explains the
-// stored form of a mirror.
+// older than the CRD would silently drop the fields that it does not know. docs/design/admission.md explains
+// the stored form of a mirror.
 package route
 
 import (
@@ -66,10 +66,11 @@ const TargetHost = "Host"
 const TargetService = "Service"
 
 // Target is the destination of a mirror or a backend, by meaning: defaults are filled in and VirtualService
-// hosts are resolved, so two spellings of the same target are equal. It is comparable and serves as a map key.
+// hosts are resolved, so two spellings of the same target are equal. It is comparable and serves as a map
+// key.
 type Target struct {
-	// Group and Kind are "" and "Service" for a Service, "" and "Host" for a host outside the cluster, else as
-	// the author wrote them.
+	// Group and Kind are "" and "Service" for a Service, "" and "Host" for a host outside the cluster, else
+	// as the author wrote them.
 	Group, Kind string
 	// Namespace is "" for a host.
 	Namespace string
@@ -95,8 +96,8 @@ type ServiceName struct{ Namespace, Name string }
 
 func (s ServiceName) String() string { return s.Namespace + "/" + s.Name }
 
-// Owner is an owner reference of a route. For a core object, whose apiVersion has no group, Group is the version,
-// v1.
+// Owner is an owner reference of a route. For a core object, whose apiVersion has no group, Group is the
+// version, v1.
 type Owner struct{ Group, Kind, Name string }
 
 // Route is one route, as far as mirrorgate understands it. It keeps no reference to the bytes that it was
@@ -108,14 +109,15 @@ type Route struct {
 	ResourceVersion string
 	// Deleting is set when metadata.deletionTimestamp is.
 	Deleting bool
-	// Owners are the owner references, which show whether another progressive delivery tool manages the route.
+	// Owners are the owner references, which show whether another progressive delivery tool manages the
+	// route.
 	Owners []Owner
 	// Gate, Variants and Parked are the values of mirrorgate's annotations, "" when absent.
 	Gate, Variants, Parked string
 	// ParkedError is the reason why Parked cannot be read, nil when it can.
 	ParkedError error
-	// Serves are the Services whose clients the route serves: parentRefs of kind Service, or a VirtualService's
-	// hosts. Loops are found through them.
+	// Serves are the Services whose clients the route serves: parentRefs of kind Service, or a
+	// VirtualService's hosts. Loops are found through them.
 	Serves []ServiceName
 	// Rules are spec.rules, or spec.http of a VirtualService.
 	Rules []Rule
@@ -130,14 +132,14 @@ type Route struct {
 	previous func() *Route
 	// linked are the ids of entries that have a placeholder.
 	linked map[string]bool
-	// frozen is the reason why nothing may be changed, "" where edits are allowed: any edit could lose mirrors
-	// that placeholders stand for.
+	// frozen is the reason why nothing may be changed, "" where edits are allowed: any edit could lose
+	// mirrors that placeholders stand for.
 	frozen string
 }
 
-// FromConfigMap reports whether a ConfigMap owns the route and no touch has decided on the route since. Such a
-// route is made from Iter8's documents: its mirrors are declared there and not in the route, so there is nothing
-// to park.
+// FromConfigMap reports whether a ConfigMap owns the route and no touch has decided on the route since. Such
+// a route is made from Iter8's documents: its mirrors are declared there and not in the route, so there is
+// nothing to park.
 func (rt *Route) FromConfigMap() bool {
 	return rt.Variants == "" && slices.ContainsFunc(rt.Owners, func(o Owner) bool { return o.Group == "v1" && o.Kind == "ConfigMap" })
 }
@@ -152,9 +154,11 @@ type Rule struct {
 	Methods []string
 	// Mirrors are the rule's mirrors in declared order.
 	Mirrors []Mirror
-	// Answers is "redirect" or "directResponse" where the rule of a VirtualService answers by itself, else "".
+	// Answers is "redirect" or "directResponse" where the rule of a VirtualService answers by itself, else
+	// "".
 	Answers string
-	// LoosePercent is a percentage that has no mirror beside it (VirtualService only), nil when there is none.
+	// LoosePercent is a percentage that has no mirror beside it (VirtualService only), nil when there is
+	// none.
 	LoosePercent *PercentageField
 	// BothForms is set where the spec has both mirror and mirrors.
 	BothForms bool
@@ -223,8 +227,8 @@ func (m *Mirror) size() int {
 // itself.
 func (m *Mirror) Backend() int { return m.position.backend }
 
-// group identifies the mirrors of a rule that have the same target and the same list. They move together: if one
-// were in the spec and another parked, the inline one would win and the parked one be lost.
+// group identifies the mirrors of a rule that have the same target and the same list. They move together: if
+// one were in the spec and another parked, the inline one would win and the parked one be lost.
 type group struct {
 	target  Target
 	backend int

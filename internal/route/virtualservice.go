@@ -1,7 +1,7 @@
 package route
 
-// VirtualServices (networking.istio.io): a rule has either one mirror with a percentage beside it (the stanza), or a
-// list of mirrors.
+// VirtualServices (networking.istio.io): a rule has either one mirror with a percentage beside it (the
+// stanza), or a list of mirrors.
 
 import (
 	"cmp"
@@ -115,8 +115,8 @@ func (rt *Route) readIstioRule(in *istioRule, path, domain string) Rule {
 	return rule
 }
 
-// appendMirrors appends the rule's mirrors in declared order: the single ones, then the list with the parked ones
-// at the indexes that they had.
+// appendMirrors appends the rule's mirrors in declared order: the single ones, then the list with the parked
+// ones at the indexes that they had.
 func (l *istioLayout) appendMirrors(rule *Rule, inline, parked []Mirror) {
 	single := func(m Mirror) bool { return m.position.single }
 	for _, m := range slices.Concat(inline, parked) {
@@ -170,7 +170,8 @@ func (dst istioDestination) target(namespace, domain string) (t Target, short bo
 }
 
 // hostTarget resolves a host of a VirtualService: a name without a dot is a Service in the route's namespace,
-// name.namespace.svc.DOMAIN a Service. Istio does not expand name.namespace; its Service is returned with short set.
+// name.namespace.svc.DOMAIN a Service. Istio does not expand name.namespace; its Service is returned with
+// short set.
 func hostTarget(host, namespace, domain string) (t Target, short bool) {
 	host = strings.ToLower(host)
 	if host == "" || strings.HasPrefix(host, "*") {
@@ -214,8 +215,8 @@ func elementMirror(raw json.RawMessage, namespace, domain string) Mirror {
 	return m
 }
 
-// pointAt sets the mirror's target. nil is a destination that cannot be read; the mirror then has no host, and is
-// judged as such.
+// pointAt sets the mirror's target. nil is a destination that cannot be read; the mirror then has no host,
+// and is judged as such.
 func (m *Mirror) pointAt(dst *istioDestination, namespace, domain string) {
 	if dst == nil {
 		m.unreadable = true

@@ -1,7 +1,7 @@
 package serve
 
-// The certificate of the webhook server: made in memory when the webhooks are registered by URL, and
-// from the source that --certs names when the process is part of an installation.
+// The certificate of the webhook server: made in memory when the webhooks are registered by URL, and from the
+// source that --certs names when the process is part of an installation.
 
 import (
 	"context"
@@ -27,8 +27,8 @@ const (
 	certsFiles       = "files"
 )
 
-// certificate sets the source of the certificate and, outside an installation, the registration that
-// carries its CA.
+// certificate sets the source of the certificate and, outside an installation, the registration that carries
+// its CA.
 func (p *Process) certificate(ctx context.Context) (err error) {
 	observed := certs.NewMetrics(metrics.Registry)
 	url := p.opts.webhookURL()
@@ -81,10 +81,10 @@ func (p *Process) installedSource(ctx context.Context, m *certs.Metrics) (certs.
 	return certs.CertManager(opts, api), nil
 }
 
-// chooseSource finds out which source the installation was made for: files that are mounted,
-// cert-manager if the webhook configurations are annotated for cainjector, or else certificates that
-// mirrorgate manages itself. Nothing else in the cluster counts, so that the choice does not depend on
-// the order of installation.
+// chooseSource finds out which source the installation was made for: files that are mounted, cert-manager if
+// the webhook configurations are annotated for cainjector, or else certificates that mirrorgate manages
+// itself. Nothing else in the cluster counts, so that the choice does not depend on the order of
+// installation.
 func (p *Process) chooseSource(ctx context.Context) (kind, why string, err error) {
 	crt := filepath.Join(p.opts.CertDir, "tls.crt")
 	if _, err := os.Stat(crt); err == nil {

@@ -48,8 +48,8 @@ func (p *Process) controllers() (loop, error) {
 	return leadership{lock: lock, run: run}.Start, nil
 }
 
-// flipping are the loops that touch routes when variants come and go and, with --iter8, that write the
-// routes of Iter8's documents.
+// flipping are the loops that touch routes when variants come and go and, with --iter8, that write the routes
+// of Iter8's documents.
 func (p *Process) flipping(recorder clientevents.EventRecorder) ([]loop, error) {
 	toucher, err := mirrors.NewToucher(p.config)
 	if err != nil {
@@ -80,8 +80,8 @@ func (p *Process) flipping(recorder clientevents.EventRecorder) ([]loop, error) 
 	return append(loops, c.Start), nil
 }
 
-// installing are the loops of an installation: one manages its certificate, one moves the validating
-// webhook to failure policy Fail.
+// installing are the loops of an installation: one manages its certificate, one moves the validating webhook
+// to failure policy Fail.
 func (p *Process) installing(clientevents.EventRecorder) ([]loop, error) {
 	if p.registration != nil {
 		return nil, nil
@@ -104,8 +104,8 @@ func (p *Process) installing(clientevents.EventRecorder) ([]loop, error) {
 	return loops, nil
 }
 
-// withoutWarnings is the configuration of a client that writes objects of mirrorgate's own, about
-// which no warning of the API server interests anybody.
+// withoutWarnings is the configuration of a client that writes objects of mirrorgate's own, about which no
+// warning of the API server interests anybody.
 func (p *Process) withoutWarnings() *rest.Config {
 	config := rest.CopyConfig(p.config)
 	config.WarningHandler = rest.NoWarnings{}

@@ -1,9 +1,9 @@
 package serve
 
-// How a replica ends. The API server keeps connections open for its next call. A call that it writes
-// into a connection that is just being closed is lost and, under failure policy Fail, so is the user's
-// write. So a replica that ends reports that it is not ready, closes the connection after each answer,
-// and stops its server only when the API server has stopped calling.
+// How a replica ends. The API server keeps connections open for its next call. A call that it writes into a
+// connection that is just being closed is lost and, under failure policy Fail, so is the user's write. So a
+// replica that ends reports that it is not ready, closes the connection after each answer, and stops its
+// server only when the API server has stopped calling.
 
 import (
 	"context"
@@ -14,11 +14,11 @@ import (
 )
 
 const (
-	// idleBeforeEnd is how long no call may have come before the server ends. The API server prefers
-	// the connection that it used last, so only a burst needs one that has been idle.
+	// idleBeforeEnd is how long no call may have come before the server ends. The API server prefers the
+	// connection that it used last, so only a burst needs one that has been idle.
 	idleBeforeEnd = 2 * time.Second
-	// maxDrain bounds the wait for that: together with the 8 s before SIGTERM and the rest of the
-	// shutdown it must stay below a pod's 30 s.
+	// maxDrain bounds the wait for that: together with the 8 s before SIGTERM and the rest of the shutdown it
+	// must stay below a pod's 30 s.
 	maxDrain = 10 * time.Second
 )
 
@@ -59,8 +59,8 @@ func (d *drain) ready(*http.Request) error {
 	return nil
 }
 
-// wait begins the end, and returns when the API server has stopped calling: at once if it never called.
-// A pause before the end does not count, because there may be idle connections for a burst.
+// wait begins the end, and returns when the API server has stopped calling: at once if it never called. A
+// pause before the end does not count, because there may be idle connections for a burst.
 func (d *drain) wait(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, maxDrain)
 	defer cancel()

@@ -1,8 +1,8 @@
 package serve
 
-// Leader election that does not disturb admission. controller-runtime's own election ends the process
-// when the lease is lost, and with it webhooks that could still answer. Here only the controllers end,
-// and the replica stands for election again.
+// Leader election that does not disturb admission. controller-runtime's own election ends the process when
+// the lease is lost, and with it webhooks that could still answer. Here only the controllers end, and the
+// replica stands for election again.
 
 import (
 	"context"
@@ -15,8 +15,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/recorder"
 )
 
-// The usual times of a Kubernetes component: a leader that dies is replaced after 15 s, one that ends
-// is replaced at once.
+// The usual times of a Kubernetes component: a leader that dies is replaced after 15 s, one that ends is
+// replaced at once.
 const (
 	leaseDuration = 15 * time.Second
 	renewDeadline = 10 * time.Second

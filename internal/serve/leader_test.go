@@ -13,8 +13,7 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
-// The lease over client-go's fake clientset; losing it for real is tested in
-// test/integration/gate.
+// The lease over client-go's fake clientset; losing it for real is tested in test/integration/gate.
 func fakeLease(t *testing.T, identity string, clientset *fake.Clientset) resourcelock.Interface {
 	t.Helper()
 	lock, err := resourcelock.New(resourcelock.LeasesResourceLock, "ns", "mirrorgate",

@@ -111,8 +111,8 @@ func (p *Process) webhookRegistered(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
-// proxyConfig returns the settings of proxies. Without --proxy-image they run the image of the process's
-// own pod.
+// proxyConfig returns the settings of proxies. Without --proxy-image they run the image of the process's own
+// pod.
 func (p *Process) proxyConfig(ctx context.Context) (objects.Config, error) {
 	config := p.opts.Proxy
 	if config.Image != "" {

@@ -38,8 +38,8 @@ const minCertLife = 5 * time.Second
 type Options struct {
 	Kubeconfig string `json:"kubeconfig,omitempty"`
 	Context    string `json:"context,omitempty"`
-	// WebhookURL registers the webhooks by this URL; when it is empty, the webhook configurations are
-	// part of the installation that the process belongs to.
+	// WebhookURL registers the webhooks by this URL; when it is empty, the webhook configurations are part of
+	// the installation that the process belongs to.
 	WebhookURL string `json:"webhook-url,omitempty"`
 	// WebhookBind is, by default, the port of WebhookURL, or :9443.
 	WebhookBind string `json:"webhook-bind,omitempty"`
@@ -111,8 +111,8 @@ func (o *Options) ReadFile(path string) error {
 	return nil
 }
 
-// Validate checks all options at once. The paths of the errors are the flags' names, in the same order
-// each time.
+// Validate checks all options at once. The paths of the errors are the flags' names, in the same order each
+// time.
 func (o *Options) Validate() field.ErrorList {
 	return slices.Concat(
 		o.validateValues(),

@@ -65,8 +65,8 @@ func New(ctx context.Context, opts *Options) (*Process, error) {
 	return p, p.assemble()
 }
 
-// connect sets the client of the API server: the kubeconfig's, or that of the cluster that the process
-// runs in.
+// connect sets the client of the API server: the kubeconfig's, or that of the cluster that the process runs
+// in.
 func (p *Process) connect() (err error) {
 	if p.opts.Kubeconfig == "" && p.opts.WebhookURL == "" {
 		p.config, err = rest.InClusterConfig()

@@ -1,7 +1,7 @@
 package serve
 
-// Running and ending. In an installation the webhook configurations outlive the process; outside a
-// cluster they exist only while it serves them.
+// Running and ending. In an installation the webhook configurations outlive the process; outside a cluster
+// they exist only while it serves them.
 
 import (
 	"context"

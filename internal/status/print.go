@@ -1,6 +1,7 @@
 package status
 
-// How the routes are printed. A VirtualService's host may have control characters, which must not reach a terminal.
+// How the routes are printed. A VirtualService's host may have control characters, which must not reach a
+// terminal.
 
 import (
 	"fmt"

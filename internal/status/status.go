@@ -95,8 +95,8 @@ func (q Query) selects(key route.Key) bool {
 	return (q.Kind == "" || q.Kind == key.Kind) && (q.Namespace == "" || q.Namespace == key.Namespace) && (q.Name == "" || q.Name == key.Name)
 }
 
-// Of returns the routes with mirrors that a query selects, sorted by namespace, kind and name. The error joins the errors
-// of routes that could not be decided about.
+// Of returns the routes with mirrors that a query selects, sorted by namespace, kind and name. The error
+// joins the errors of routes that could not be decided about.
 func Of(ctx context.Context, c Cluster, namespaces Namespaces, q Query) ([]Route, error) {
 	var routes []Route
 	var failures []error
@@ -123,7 +123,8 @@ func Of(ctx context.Context, c Cluster, namespaces Namespaces, q Query) ([]Route
 	return routes, errors.Join(failures...)
 }
 
-// of decides about one route. Limits and strict mode do not matter, because they deny writes but move no mirror.
+// of decides about one route. Limits and strict mode do not matter, because they deny writes but move no
+// mirror.
 func of(ctx context.Context, c Cluster, rt *route.Route) (Route, error) {
 	snap, err := c.Resolve(ctx, rt)
 	if err != nil {

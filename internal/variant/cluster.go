@@ -114,8 +114,8 @@ func (c *Cluster) source(kind Kind, version string) feed.Source {
 	return c.noticeMissing(kind, kinds[kind].Source(c.client, version, c.convert(kind)))
 }
 
-// convert returns the function that makes records of a kind. An object that cannot be read has none, so that it
-// does not keep the others out.
+// convert returns the function that makes records of a kind. An object that cannot be read has none, so that
+// it does not keep the others out.
 func (c *Cluster) convert(kind Kind) func(any) any {
 	return func(object any) any {
 		raw, isRaw := object.(json.RawMessage)
@@ -137,9 +137,9 @@ func (c *Cluster) convert(kind Kind) func(any) any {
 	}
 }
 
-// HasSynced reports whether the Index has known the whole cluster once: every kind that was there at the start
-// is listed. A CustomResourceDefinition that comes later does not take that back, or its arrival would stop
-// admission.
+// HasSynced reports whether the Index has known the whole cluster once: every kind that was there at the
+// start is listed. A CustomResourceDefinition that comes later does not take that back, or its arrival would
+// stop admission.
 func (c *Cluster) HasSynced() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,6 +1,7 @@
 package variant
 
-// Tests of Cluster with a fake API server that serves lists, watches and discovery. The integration tests use a real one.
+// Tests of Cluster with a fake API server that serves lists, watches and discovery. The integration tests use
+// a real one.
 
 import (
 	"context"
@@ -256,7 +257,8 @@ func TestFakeClusterFollowsACRD(t *testing.T) {
 	assert.Empty(t, found)
 }
 
-// A kind that is served in none but versions that mirrorgate does not read is logged once, and stays a metric.
+// A kind that is served in none but versions that mirrorgate does not read is logged once, and stays a
+// metric.
 func TestFakeClusterReportsUnsupportedVersions(t *testing.T) {
 	var mu sync.Mutex
 	var lines []string

@@ -1,7 +1,7 @@
 package variant
 
-// From typed objects to records. A record copies the few values that it needs, so that the object itself
-// can be freed.
+// From typed objects to records. A record copies the few values that it needs, so that the object itself can
+// be freed.
 
 import (
 	"encoding/json"

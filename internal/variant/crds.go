@@ -69,7 +69,8 @@ func (c *Cluster) note(kind Kind, change func(*crdState)) {
 }
 
 // Backoff of looking up the served versions of a kind. Discovery learns the versions of a new
-// CustomResourceDefinition one by one: a version that is not the best is read at once, and kept after maxTries.
+// CustomResourceDefinition one by one: a version that is not the best is read at once, and kept after
+// maxTries.
 const (
 	firstRetry = 200 * time.Millisecond
 	lastRetry  = 30 * time.Second
@@ -99,8 +100,8 @@ func (c *Cluster) followCRDs(ctx context.Context) {
 	}
 }
 
-// reconcile brings the feed of a kind in line with its CustomResourceDefinition. It reports whether that has to
-// be done again.
+// reconcile brings the feed of a kind in line with its CustomResourceDefinition. It reports whether that has
+// to be done again.
 func (c *Cluster) reconcile(ctx context.Context, kind Kind) (again bool) {
 	p, f := c.begin(kind)
 	switch {
@@ -130,8 +131,9 @@ func (c *Cluster) reconcile(ctx context.Context, kind Kind) (again bool) {
 	return again
 }
 
-// unsupported reports whether the API server serves a kind in other versions than those that mirrorgate reads,
-// and logs them when that is new. before is the last result, which stands when the versions cannot be read.
+// unsupported reports whether the API server serves a kind in other versions than those that mirrorgate
+// reads, and logs them when that is new. before is the last result, which stands when the versions cannot be
+// read.
 func (c *Cluster) unsupported(ctx context.Context, kind Kind, before bool) bool {
 	others, err := c.client.ServedVersions(ctx, kinds[kind])
 	if err != nil {
@@ -145,7 +147,8 @@ func (c *Cluster) unsupported(ctx context.Context, kind Kind, before bool) bool 
 	return len(others) > 0
 }
 
-// begin returns the state of a kind and its feed. An event that arrives from now on makes the state stale again.
+// begin returns the state of a kind and its feed. An event that arrives from now on makes the state stale
+// again.
 func (c *Cluster) begin(kind Kind) (crdState, *kindFeed) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -197,8 +200,8 @@ func (c *Cluster) Unsupported() map[string]bool {
 	return out
 }
 
-// noticeMissing returns a source that looks up the served versions of an optional kind again when its resource
-// is not found.
+// noticeMissing returns a source that looks up the served versions of an optional kind again when its
+// resource is not found.
 func (c *Cluster) noticeMissing(kind Kind, from feed.Source) feed.Source {
 	if !kind.Optional() {
 		return from

@@ -130,7 +130,8 @@ func podOf(name, labels, owner string) *metav1.PartialObjectMetadata {
 
 const replicaSet = "apps/v1 ReplicaSet r"
 
-// sliceOf returns an EndpointSlice. An endpoint is "pod", "!pod" if it is not ready, "?" and "!?" without a pod.
+// sliceOf returns an EndpointSlice. An endpoint is "pod", "!pod" if it is not ready, "?" and "!?" without a
+// pod.
 func sliceOf(name, service string, endpoints ...string) *discoveryv1.EndpointSlice {
 	s := &discoveryv1.EndpointSlice{ObjectMeta: meta(name)}
 	s.Labels = map[string]string{serviceLabel: service}
@@ -180,7 +181,8 @@ func metaOf(name string) map[string]any {
 	return map[string]any{"namespace": namespace, "name": name}
 }
 
-// gatewayRoute returns a route in front of a Service that mirrors to other Services. Each name is namespace/name.
+// gatewayRoute returns a route in front of a Service that mirrors to other Services. Each name is
+// namespace/name.
 func gatewayRoute(kind route.Kind, name, serves string, targets ...string) *route.Route {
 	var filters []any
 	for _, target := range targets {

@@ -78,8 +78,8 @@ func (i *Index) visibleDestinationRules(namespace, host, client string) []*desti
 	return nil
 }
 
-// visibleServiceEntry returns the ServiceEntry that defines the first of the hosts that has one for clients in
-// a namespace. Of several for a host, it prefers one of that namespace.
+// visibleServiceEntry returns the ServiceEntry that defines the first of the hosts that has one for clients
+// in a namespace. Of several for a host, it prefers one of that namespace.
 func (i *Index) visibleServiceEntry(hosts []string, client string) *serviceEntry {
 	for _, host := range hosts {
 		var best *serviceEntry

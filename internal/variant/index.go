@@ -1,9 +1,10 @@
-// Package variant models the part of a cluster that decides whether the variant of a mirror is there: Services,
-// workloads, endpoints and Istio's DestinationRules and ServiceEntries. It also finds the routes that a change
-// of one of these objects affects.
+// Package variant models the part of a cluster that decides whether the variant of a mirror is there:
+// Services, workloads, endpoints and Istio's DestinationRules and ServiceEntries. It also finds the routes
+// that a change of one of these objects affects.
 //
 // Index is the model. Cluster feeds it from an API server, FromYAML and FromObjects from manifests. Resolver
-// answers admission from it, and confirms an absence by a live read before a mirror is parked or denied over it.
+// answers admission from it, and confirms an absence by a live read before a mirror is parked or denied over
+// it.
 package variant
 
 import (
@@ -22,8 +23,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// defaultGrace is how long a variant counts as ready after its last endpoint became unready, so that a restart
-// does not flap routes.
+// defaultGrace is how long a variant counts as ready after its last endpoint became unready, so that a
+// restart does not flap routes.
 const defaultGrace = 10 * time.Second
 
 // Options configure an Index. The zero value is valid.
@@ -35,7 +36,8 @@ type Options struct {
 	// Grace is how long a variant counts as ready after its last endpoint became unready: 10 s when 0, not at
 	// all when negative.
 	Grace time.Duration
-	// Without are API groups whose kinds are not read from a cluster, so that no permission for them is needed.
+	// Without are API groups whose kinds are not read from a cluster, so that no permission for them is
+	// needed.
 	Without []string
 	// Clock is the real clock when nil.
 	Clock clock.PassiveClock
@@ -139,8 +141,8 @@ func (i *Index) SubscribeServices(f func(names []types.NamespacedName)) {
 }
 
 // Upsert adds or replaces objects: typed Kubernetes objects, *metav1.PartialObjectMetadata for pods,
-// *unstructured.Unstructured and json.RawMessage. Kinds that the Index does not model are ignored. A malformed
-// object is an error that names it, and the objects before it are kept.
+// *unstructured.Unstructured and json.RawMessage. Kinds that the Index does not model are ignored. A
+// malformed object is an error that names it, and the objects before it are kept.
 func (i *Index) Upsert(objs ...any) error {
 	for _, obj := range objs {
 		rec, err := i.toRecord(obj)
@@ -211,8 +213,8 @@ func (i *Index) remove(kind Kind, name types.NamespacedName, a *affected) {
 	i.change(kind, old, nil, a)
 }
 
-// change updates the secondary indexes from old to rec, of which either may be nil, and collects the routes and
-// Services that this affects.
+// change updates the secondary indexes from old to rec, of which either may be nil, and collects the routes
+// and Services that this affects.
 func (i *Index) change(kind Kind, old, rec record, a *affected) {
 	switch kind {
 	case KindService:

@@ -1,7 +1,7 @@
 package variant
 
-// Loops: mirrors by which copies of requests come back to the route that made them. The Services are the nodes
-// of a graph, and the mirrors of the routes in front of them are its edges.
+// Loops: mirrors by which copies of requests come back to the route that made them. The Services are the
+// nodes of a graph, and the mirrors of the routes in front of them are its edges.
 
 import (
 	"cmp"
@@ -83,8 +83,9 @@ func (s *step) loop() loop {
 
 func compareNames(a, b route.ServiceName) int { return strings.Compare(a.String(), b.String()) }
 
-// mirroredFrom returns the Services to which other routes in front of a Service mirror, each with one of these
-// routes. A VirtualService that mirrors to its own host is no edge: the copy goes straight to the endpoints.
+// mirroredFrom returns the Services to which other routes in front of a Service mirror, each with one of
+// these routes. A VirtualService that mirrors to its own host is no edge: the copy goes straight to the
+// endpoints.
 func (f *loopFinder) mirroredFrom(from route.ServiceName) map[route.ServiceName]Query {
 	edges := map[route.ServiceName]Query{}
 	for s := range f.view.base.routesByParent[types.NamespacedName(from)] {
@@ -110,8 +111,8 @@ func (f *loopFinder) mirroredFrom(from route.ServiceName) map[route.ServiceName]
 	return edges
 }
 
-// better reports whether a route stands for an edge rather than another one, which is zero when there is none:
-// a route that was read live comes first, then the order is the same on every replica.
+// better reports whether a route stands for an edge rather than another one, which is zero when there is
+// none: a route that was read live comes first, then the order is the same on every replica.
 func (f *loopFinder) better(q, other Query) bool {
 	if a, b := f.view.covered[q], f.view.covered[other]; a != b {
 		return a

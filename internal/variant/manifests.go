@@ -19,10 +19,9 @@ func FromObjects(opts Options, objs ...any) (*Index, error) {
 	return i, nil
 }
 
-// FromYAML returns an Index filled from manifests, each of one or several YAML
-// or JSON documents. Each object is read as by Load. Manifests have no status: with
-// Options.AssumeReady a workload with replicas counts as ready unless an
-// EndpointSlice of its Service is given.
+// FromYAML returns an Index filled from manifests, each of one or several YAML or JSON documents. Each object
+// is read as by Load. Manifests have no status: with Options.AssumeReady a workload with replicas counts as
+// ready unless an EndpointSlice of its Service is given.
 func FromYAML(opts Options, manifests ...[]byte) (*Index, error) {
 	i := NewIndex(opts)
 	for _, text := range manifests {
@@ -39,8 +38,8 @@ func FromYAML(opts Options, manifests ...[]byte) (*Index, error) {
 	return i, nil
 }
 
-// Load adds an object in JSON. An object without a namespace is in Options.Namespace. Kinds that the Index does
-// not model are ignored. A malformed object is an error that names it.
+// Load adds an object in JSON. An object without a namespace is in Options.Namespace. Kinds that the Index
+// does not model are ignored. A malformed object is an error that names it.
 func (i *Index) Load(raw []byte) error {
 	raw, err := withNamespace(raw, i.opts.Namespace)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// notifyCluster returns a cluster with the routes of all cases: gw mirrors to shop/b from its own namespace, far from
-// another one, vs to the subset v2, out to a host.
+// notifyCluster returns a cluster with the routes of all cases: gw mirrors to shop/b from its own namespace,
+// far from another one, vs to the subset v2, out to a host.
 func notifyCluster(t *testing.T) *cluster {
 	t.Helper()
 	c := newCluster(t, append(readyObjects(), istioRule,

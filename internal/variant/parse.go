@@ -79,7 +79,8 @@ func (i *Index) parseKind(kind Kind, h *header, raw []byte) (record, error) {
 	}
 }
 
-// parseRoute converts a route. One that has nothing to do with mirrors gives an empty record, which is not kept.
+// parseRoute converts a route. One that has nothing to do with mirrors gives an empty record, which is not
+// kept.
 func (i *Index) parseRoute(kind Kind, h *header, raw []byte) (record, error) {
 	s := &storedRoute{id: h.id(kind)}
 	if !route.MayMirror(raw) {

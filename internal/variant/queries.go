@@ -51,8 +51,8 @@ func referenceGrantsQuery(namespace string) Query {
 	return Query{Kind: KindReferenceGrant, Namespace: namespace}
 }
 
-// confirming returns the queries that confirm that objects are missing which would have kept a mirror from being
-// parked or denied.
+// confirming returns the queries that confirm that objects are missing which would have kept a mirror from
+// being parked or denied.
 func (v *view) confirming(rt *route.Route, m *route.Mirror, variant policy.Variant) []Query {
 	var queries []Query
 	name := types.NamespacedName(m.Target.Service())
@@ -110,8 +110,8 @@ func lacksPort(variant policy.Variant, port int32) bool {
 	return !slices.ContainsFunc(variant.Ports, func(p policy.Port) bool { return p.Number == port })
 }
 
-// workloadQueries returns the queries for the workloads behind a mirror. Pods stand for workloads: they can be
-// selected by label, and a workload without pods has nothing ready anyway.
+// workloadQueries returns the queries for the workloads behind a mirror. Pods stand for workloads: they can
+// be selected by label, and a workload without pods has nothing ready anyway.
 func (v *view) workloadQueries(rt *route.Route, m *route.Mirror) []Query {
 	name := types.NamespacedName(m.Target.Service())
 	s := v.service(name)

@@ -72,8 +72,9 @@ selector: {matchLabels: {app: a}}, %s, strategy: {canary: {trafficRouting: {isti
 	return o
 }
 
-// TestRandomHistories checks that an Index after many events gives the same snapshots as a new one with the same objects,
-// that every change of a stored route's snapshot was notified, and that the Index is empty when all objects are deleted.
+// TestRandomHistories checks that an Index after many events gives the same snapshots as a new one with the
+// same objects, that every change of a stored route's snapshot was notified, and that the Index is empty when
+// all objects are deleted.
 func TestRandomHistories(t *testing.T) {
 	for seed := range uint64(6) {
 		r := rand.New(rand.NewPCG(seed, 1))
@@ -109,8 +110,8 @@ func TestRandomHistories(t *testing.T) {
 	}
 }
 
-// checkNotified requires that the routes whose snapshots changed were notified, and returns the snapshots of all stored
-// routes. It ignores loops, because a loop is denied when the route is written that closes it.
+// checkNotified requires that the routes whose snapshots changed were notified, and returns the snapshots of
+// all stored routes. It ignores loops, because a loop is denied when the route is written that closes it.
 func checkNotified(t *testing.T, c *cluster, before map[route.Key]policy.Snapshot) map[route.Key]policy.Snapshot {
 	t.Helper()
 	notified := map[string]bool{}

@@ -60,7 +60,8 @@ type workload struct {
 	controlled bool
 	rollout    *rollout
 	// since is when the workload was last deployed, or scaled up from 0: endpoints that were lost before then
-	// were not its own. Zero for a workload that was read live. It is set when the record comes into the Index.
+	// were not its own. Zero for a workload that was read live. It is set when the record comes into the
+	// Index.
 	since time.Time
 
 	// places are the positions of the workload in the Index's lists by label, in the order of labels. They
@@ -90,8 +91,8 @@ func (w *workload) equal(other record) bool {
 	return slices.Equal(w.labels, o.labels)
 }
 
-// kept reports whether the Index keeps the record. Deployments have many old ReplicaSets, for which the record
-// of the Deployment is enough.
+// kept reports whether the Index keeps the record. Deployments have many old ReplicaSets, for which the
+// record of the Deployment is enough.
 func (w *workload) kept() bool { return w.kind != KindReplicaSet || !w.controlled }
 
 // alive reports whether the workload is meant to run pods.
@@ -105,8 +106,8 @@ type slice struct {
 	ready []string
 	// anonymous is the number of ready endpoints without a pod, total the number of all endpoints.
 	anonymous, total int32
-	// unready are the names of the other pods, and changed is when a pod of the slice last changed. They matter
-	// when the slice comes into the Index; unready is dropped then.
+	// unready are the names of the other pods, and changed is when a pod of the slice last changed. They
+	// matter when the slice comes into the Index; unready is dropped then.
 	unready []string
 	changed time.Time
 }
@@ -134,7 +135,8 @@ type destinationRule struct {
 	host     string
 	subsets  []subset
 	exportTo []string
-	// created is a time in RFC 3339: of two DestinationRules that define the same subset, Istio takes the older.
+	// created is a time in RFC 3339: of two DestinationRules that define the same subset, Istio takes the
+	// older.
 	created string
 }
 
@@ -220,8 +222,8 @@ func (s *storedRoute) kept() bool { return s.packed != route.Packed{} }
 
 func (s *storedRoute) equal(other record) bool { return s.packed == other.(*storedRoute).packed }
 
-// unpack returns the route. It was decoded before it was packed, so decoding does not fail; if it did, the result
-// would be nil.
+// unpack returns the route. It was decoded before it was packed, so decoding does not fail; if it did, the
+// result would be nil.
 func (s *storedRoute) unpack(opts Options) *route.Route {
 	rt, err := s.packed.Route(route.Options{ClusterDomain: opts.ClusterDomain})
 	if err != nil {

@@ -1,7 +1,7 @@
 package variant
 
-// The Resolver stands between admission and caches that may lag: an object that they lack is read live before a
-// mirror is parked or denied over it. An object that they have is taken as it is.
+// The Resolver stands between admission and caches that may lag: an object that they lack is read live before
+// a mirror is parked or denied over it. An object that they have is taken as it is.
 
 import (
 	"context"
@@ -75,8 +75,8 @@ func (r *Resolver) Resolve(ctx context.Context, rt *route.Route) (policy.Snapsho
 	return snap, nil
 }
 
-// evaluate returns a snapshot of the view, and the open queries: while they are unanswered, the snapshot is not
-// reliable.
+// evaluate returns a snapshot of the view, and the open queries: while they are unanswered, the snapshot is
+// not reliable.
 func (v *view) evaluate(rt *route.Route, failed map[Query]error) (snap policy.Snapshot, open []Query) {
 	v.base.mu.RLock()
 	defer v.base.mu.RUnlock()
@@ -112,9 +112,9 @@ func (v *view) evaluate(rt *route.Route, failed map[Query]error) (snap policy.Sn
 	return snap, open
 }
 
-// activeFirst returns a route's mirrors in the order in which they are confirmed. Parked mirrors come last: when
-// the mirrors need more live reads than one decision may cost, the active ones are parked first and the next
-// decision on the route gets further.
+// activeFirst returns a route's mirrors in the order in which they are confirmed. Parked mirrors come last:
+// when the mirrors need more live reads than one decision may cost, the active ones are parked first and the
+// next decision on the route gets further.
 func activeFirst(rt *route.Route) (ordered []*route.Mirror) {
 	for _, parked := range []bool{false, true} {
 		for m := range mirrors(rt) {

@@ -61,8 +61,8 @@ func (f *fakeReader) Read(_ context.Context, q Query) ([]any, error) {
 	return found, nil
 }
 
-// resolve resolves a route with one mirror while the caches and the API server have different objects. It returns the
-// variant and the live reads.
+// resolve resolves a route with one mirror while the caches and the API server have different objects. It
+// returns the variant and the live reads.
 func resolve(t *testing.T, rt *route.Route, caches, server []any, fail map[Kind]error) (policy.Variant, []Query) {
 	t.Helper()
 	c := newCluster(t, caches...)
@@ -227,7 +227,8 @@ func TestReadsAreBounded(t *testing.T) {
 	assert.Equal(t, map[policy.State]int{policy.Absent: maxReads, policy.Unknown: 100 - maxReads}, states)
 }
 
-// A decision on a route with too many mirrors parks some, and the next decision reads the objects of the others.
+// A decision on a route with too many mirrors parks some, and the next decision reads the objects of the
+// others.
 func TestEveryDecisionGetsFurther(t *testing.T) {
 	var targets []string
 	for n := range 2*maxReads + 1 {

@@ -116,8 +116,8 @@ func (t trafficRouting) routes(namespace string) ([]route.Key, error) {
 	return keys, nil
 }
 
-// changeRollout enters a Rollout in the lists by route and by workloadRef when by is 1, and removes it when by
-// is -1. It does nothing for other workloads.
+// changeRollout enters a Rollout in the lists by route and by workloadRef when by is 1, and removes it when
+// by is -1. It does nothing for other workloads.
 func (i *Index) changeRollout(w *workload, by int, a *affected) {
 	r := w.rollout
 	if r == nil {

@@ -19,8 +19,8 @@ const (
 	namespaces     = 50
 )
 
-// fill adds the objects of a cluster of that size, one at a time as a watch does. They are in the namespace one, or in
-// many namespaces when it is "".
+// fill adds the objects of a cluster of that size, one at a time as a watch does. They are in the namespace
+// one, or in many namespaces when it is "".
 func fill(tb testing.TB, i *Index, one string) {
 	tb.Helper()
 	put := func(obj any) {

@@ -1,7 +1,7 @@
 package variant
 
-// The state of a variant, by the same rules for the caches, the live reads and the manifests. They are described
-// in docs/design/admission.md.
+// The state of a variant, by the same rules for the caches, the live reads and the manifests. They are
+// described in docs/design/admission.md.
 
 import (
 	"cmp"
@@ -79,7 +79,8 @@ func (v *view) ofService(rt *route.Route, m *route.Mirror) policy.Variant {
 	name := types.NamespacedName(service)
 	var rules []*destinationRule
 	if rt.Kind == route.VirtualService {
-		// A ServiceEntry for exactly this host takes precedence over the Service that the host was resolved to.
+		// A ServiceEntry for exactly this host takes precedence over the Service that the host was resolved
+		// to.
 		hosts := []string{v.base.fqdn(service)}
 		if m.ShortHost {
 			hosts = []string{m.Host}
@@ -102,8 +103,8 @@ func (v *view) ofService(rt *route.Route, m *route.Mirror) policy.Variant {
 	return variant
 }
 
-// serviceState returns the state of a Service, or of a subset of it. rules are the DestinationRules that clients in
-// the namespace client use for it.
+// serviceState returns the state of a Service, or of a subset of it. rules are the DestinationRules that
+// clients in the namespace client use for it.
 func (v *view) serviceState(name types.NamespacedName, subset string, rules []*destinationRule, client string) policy.Variant {
 	s := v.service(name)
 	switch {
@@ -217,10 +218,10 @@ func (v *view) ready(s *service, subsetLabels labels) bool {
 	return false
 }
 
-// inGrace reports whether the Service lost an endpoint less than the grace ago, and not before since, and notes in
-// recheck for how long the grace lasts. The endpoint's pod must have the labels want: a pod that the selector
-// matched only before an edit is no part of the variant. An endpoint whose pod's labels are not known counts,
-// except for a subset.
+// inGrace reports whether the Service lost an endpoint less than the grace ago, and not before since, and
+// notes in recheck for how long the grace lasts. The endpoint's pod must have the labels want: a pod that the
+// selector matched only before an edit is no part of the variant. An endpoint whose pod's labels are not
+// known counts, except for a subset.
 func (v *view) inGrace(s *service, subsetLabels, want labels, since time.Time) bool {
 	now := v.base.opts.Clock.Now()
 	for _, l := range slices.Backward(v.lost(s.NamespacedName)) {
@@ -251,7 +252,8 @@ func first(workloads []*workload) *workload {
 	})
 }
 
-// named formats workloads for people: the first one, how many more there are, and the verb that fits their number.
+// named formats workloads for people: the first one, how many more there are, and the verb that fits their
+// number.
 func named(workloads []*workload, one, many string) string {
 	w := first(workloads)
 	if more := len(workloads) - 1; more > 0 {

@@ -34,8 +34,8 @@ type Survey struct {
 	unread, unreadReadiness map[string]error
 }
 
-// NewSurvey returns an empty Survey of the kinds that the cluster serves. It fails when the cluster serves no kind
-// of route.
+// NewSurvey returns an empty Survey of the kinds that the cluster serves. It fails when the cluster serves no
+// kind of route.
 func NewSurvey(ctx context.Context, config *rest.Config, opts Options, log logr.Logger) (*Survey, error) {
 	s := &Survey{index: NewIndex(opts), sources: map[Kind]feed.Source{}, unread: map[string]error{}, unreadReadiness: map[string]error{}}
 	var err error
@@ -92,8 +92,8 @@ func (s *Survey) List(ctx context.Context, namespace string) error {
 	return errors.Join(failures...)
 }
 
-// noteUnread notes that a kind could not be listed in a namespace. It ignores the kinds behind KindRollout, which
-// the Resolver reads again if it needs them.
+// noteUnread notes that a kind could not be listed in a namespace. It ignores the kinds behind KindRollout,
+// which the Resolver reads again if it needs them.
 func (s *Survey) noteUnread(kind Kind, namespace string, err error) {
 	if kind <= KindRollout {
 		s.unread[namespace] = errors.Join(s.unread[namespace], err)
@@ -118,7 +118,8 @@ func (s *Survey) list(ctx context.Context, kind Kind, namespace string) error {
 	return nil
 }
 
-// serverMessage returns the message of the API server in an error, without the request; another error as it is.
+// serverMessage returns the message of the API server in an error, without the request; another error as it
+// is.
 func serverMessage(err error) error {
 	var status apierrors.APIStatus
 	if errors.As(err, &status) && status.Status().Message != "" {
@@ -133,8 +134,9 @@ func (s *Survey) Routes() iter.Seq[*route.Route] { return s.index.Routes() }
 // Unread returns the errors, by namespace ("" for all), of listing Services, workloads and endpoints.
 func (s *Survey) Unread() map[string]error { return s.unread }
 
-// Resolve returns the state of everything that a decision about a route depends on. An object that was not found is
-// read once more. A variant is Unknown if it does not seem ready and endpoints or pods could not be listed.
+// Resolve returns the state of everything that a decision about a route depends on. An object that was not
+// found is read once more. A variant is Unknown if it does not seem ready and endpoints or pods could not be
+// listed.
 func (s *Survey) Resolve(ctx context.Context, rt *route.Route) (policy.Snapshot, error) {
 	snap, err := s.resolver.Resolve(ctx, rt)
 	for target, v := range snap.Variants {

@@ -1,7 +1,7 @@
 package variant
 
-// A view is the Index as one decision sees it: the objects that were read live for the decision replace those in
-// the caches.
+// A view is the Index as one decision sees it: the objects that were read live for the decision replace those
+// in the caches.
 
 import (
 	"slices"

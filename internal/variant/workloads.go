@@ -1,7 +1,7 @@
 package variant
 
-// How Services find the workloads that they select, and the other way round. Both use lists by label, so that an
-// event or a decision visits only objects that share a label with it.
+// How Services find the workloads that they select, and the other way round. Both use lists by label, so that
+// an event or a decision visits only objects that share a label with it.
 
 import (
 	"cmp"
@@ -88,8 +88,8 @@ func (i *Index) workloads(namespace string, want labels) []*workload {
 	return found
 }
 
-// indexLabel returns the label under which a Service is listed: one that pod templates have and that few other
-// Services select. It is false for a Service without a selector.
+// indexLabel returns the label under which a Service is listed: one that pod templates have and that few
+// other Services select. It is false for a Service without a selector.
 func (i *Index) indexLabel(s *service) (namespacedLabel, bool) {
 	candidates := s.selector.declared()
 	if len(candidates) == 0 {
@@ -120,9 +120,9 @@ func (i *Index) changeService(old, s *service, a *affected) {
 	}
 }
 
-// aliveSince returns when the workload was last deployed, or scaled up from 0. For a workload that is seen for
-// the first time this is its creation, unless it is younger than the grace: such a workload may replace one of
-// the same name that was just deleted.
+// aliveSince returns when the workload was last deployed, or scaled up from 0. For a workload that is seen
+// for the first time this is its creation, unless it is younger than the grace: such a workload may replace
+// one of the same name that was just deleted.
 func (i *Index) aliveSince(old, w *workload) time.Time {
 	now := i.opts.Clock.Now()
 	switch {
@@ -153,7 +153,8 @@ func (i *Index) changeWorkload(old, w *workload, a *affected) {
 	}
 }
 
-// changePod follows a pod: as a workload if no other workload runs it, and as a member of subsets in any case.
+// changePod follows a pod: as a workload if no other workload runs it, and as a member of subsets in any
+// case.
 func (i *Index) changePod(old, p *workload, a *affected) {
 	if old != nil {
 		i.unlist(old, a)

@@ -35,16 +35,16 @@ const (
 	ManagedBy      = "mirrorgate"
 	// FieldManager is the field manager of mirrorgate's writes. Admission recognizes touches by it.
 	FieldManager = "mirrorgate"
-	// ProxyAccount is the name of the ServiceAccount of a namespace's proxies, of its RoleBinding and of
-	// the ClusterRole that this refers to.
+	// ProxyAccount is the name of the ServiceAccount of a namespace's proxies, of its RoleBinding and of the
+	// ClusterRole that this refers to.
 	ProxyAccount = "mirrorgate-proxy"
 )
 
 const (
 	// AdminPort is the port at which a proxy answers probes and serves metrics by default.
 	AdminPort = 15020
-	// EndpointLag is how long a proxy serves on after SIGTERM, at least: until kube-proxy on every node
-	// no longer sends connections to its pod.
+	// EndpointLag is how long a proxy serves on after SIGTERM, at least: until kube-proxy on every node no
+	// longer sends connections to its pod.
 	EndpointLag = 8 * time.Second
 )
 
@@ -69,8 +69,8 @@ func OwnerTool(group, kind string) string {
 // ArgoRollouts is the name of that tool in messages.
 const ArgoRollouts = "Argo Rollouts"
 
-// OriginName is the name of the Service, in the same namespace, that keeps the original selector of
-// a Service with proxies in front of it.
+// OriginName is the name of the Service, in the same namespace, that keeps the original selector of a Service
+// with proxies in front of it.
 func OriginName(service string) string { return short(service, "-mirrorgate-origin") }
 
 // ProxyName is the name of the Deployment of a Service's proxies, and of the objects that belong to it.
@@ -79,15 +79,15 @@ func ProxyName(service string) string { return short(service, "-mirrorgate-proxy
 // ParentValue is the value of ParentLabel for a Service.
 func ParentValue(service string) string { return short(service, "") }
 
-// GrantName is the name of the RoleBinding, in a namespace that grants references, for the proxies of
-// another one.
+// GrantName is the name of the RoleBinding, in a namespace that grants references, for the proxies of another
+// one.
 func GrantName(namespace string) string { return short(ProxyAccount+"-"+namespace, "") }
 
 // Sentinel is the value that every key of a Service's selector has while it leads to its proxies.
 func Sentinel(service string) string { return short("mirrorgate-"+service, "") }
 
-// short returns name and suffix, shortened to the length of a DNS label: a name that is too long gets a
-// hash, so that it differs from other long names.
+// short returns name and suffix, shortened to the length of a DNS label: a name that is too long gets a hash,
+// so that it differs from other long names.
 func short(name, suffix string) string {
 	if len(name)+len(suffix) <= validation.DNS1035LabelMaxLength {
 		return name + suffix
@@ -99,7 +99,8 @@ func short(name, suffix string) string {
 
 // TargetPort returns the number at which a proxy listens for a Service's port with this target port. A named
 // target port gets a number made of its name, which the proxy's container declares under that name; one that
-// is 0 is the port itself. The number depends on nothing else, since the ports of a running pod cannot change.
+// is 0 is the port itself. The number depends on nothing else, since the ports of a running pod cannot
+// change.
 func TargetPort(port int32, target intstr.IntOrString) int {
 	switch {
 	case target.Type == intstr.String:

@@ -56,8 +56,7 @@ const (
 	steadyRequests = 4000
 )
 
-// serveAdmission is the child process: it prints its address and CA, and serves
-// until ctx ends.
+// serveAdmission is the child process: it prints its address and CA, and serves until ctx ends.
 func serveAdmission(ctx context.Context, which string) error {
 	ctrllog.SetLogger(logr.Discard())
 	source, err := certs.NewMemory(clock.RealClock{}, nil, "127.0.0.1")

@@ -106,8 +106,8 @@ current-context: test
 //	kubectl patch pod NAME --subresource=status -p \
 //	  '{"status":{"conditions":[{"type":"Ready","status":"False"}]}}'
 //
-// A pod with the annotation cluster.test/ready: "false" is unready from its start. The READY column
-// of `kubectl get pods` counts containers and does not change.
+// A pod with the annotation cluster.test/ready: "false" is unready from its start. The READY column of
+// `kubectl get pods` counts containers and does not change.
 func (c *Cluster) MakePodReady(ctx context.Context, namespace, name string, ready bool) error {
 	status := "False"
 	if ready {

@@ -23,8 +23,8 @@ func buildCLI(t *testing.T) string {
 	return binary
 }
 
-// upAndWait starts the command with "up", waits for its KUBECONFIG, and returns the command and the
-// cluster's folder.
+// upAndWait starts the command with "up", waits for its KUBECONFIG, and returns the command and the cluster's
+// folder.
 func upAndWait(t *testing.T, binary string) (*exec.Cmd, string) {
 	t.Helper()
 	stdout := &lineWatcher{lines: make(chan string, 10)}

@@ -25,8 +25,8 @@ const startAttempts = 3
 
 // Options defines the cluster to start; its zero value is a whole cluster with one node.
 type Options struct {
-	// CRDs names the sets of CustomResourceDefinitions to install, of those KnownCRDs returns.
-	// Nil means DefaultCRDs; an empty slice means none.
+	// CRDs names the sets of CustomResourceDefinitions to install, of those KnownCRDs returns. Nil means
+	// DefaultCRDs; an empty slice means none.
 	CRDs []string
 	// Nodes is the number of nodes, called node0, node1 and so on; 0 means 1. Without KWOK there are none.
 	Nodes int

@@ -71,8 +71,8 @@ func BuildCRDs(ctx context.Context, progress io.Writer, names ...string) error {
 	return nil
 }
 
-// InstallCRDs installs sets of CRDs, or updates them, and returns when every one is established and
-// in the API server's discovery, so that a client started afterwards knows their resources.
+// InstallCRDs installs sets of CRDs, or updates them, and returns when every one is established and in the
+// API server's discovery, so that a client started afterwards knows their resources.
 func (c *Cluster) InstallCRDs(ctx context.Context, names ...string) error {
 	errs := make([]error, len(names))
 	var sets sync.WaitGroup
@@ -99,8 +99,8 @@ func (c *Cluster) installSet(ctx context.Context, name string) error {
 	return nil
 }
 
-// UninstallCRDs deletes sets of CRDs with all their objects and returns when they are gone. Sets
-// that are not installed are no error.
+// UninstallCRDs deletes sets of CRDs with all their objects and returns when they are gone. Sets that are not
+// installed are no error.
 func (c *Cluster) UninstallCRDs(ctx context.Context, names ...string) error {
 	for _, name := range names {
 		yaml, err := crdYAML(ctx, c.source, c.cache, c.options.Progress, name)

@@ -10,8 +10,8 @@ import (
 	"path/filepath"
 )
 
-// JoinEnv names the environment variable that holds the folder of a running cluster (Cluster.Dir).
-// `cluster up -- COMMAND` sets it for the command.
+// JoinEnv names the environment variable that holds the folder of a running cluster (Cluster.Dir). `cluster
+// up -- COMMAND` sets it for the command.
 const JoinEnv = "MIRRORGATE_CLUSTER"
 
 // description is the part of a Cluster that another process needs.

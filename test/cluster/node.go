@@ -1,5 +1,5 @@
-// A real node in place of KWOK's: containerd, kubelet, kube-proxy and CoreDNS, in the sandbox that
-// Sandbox makes. Pods run, reach each other and Services by name and address, and log.
+// A real node in place of KWOK's: containerd, kubelet, kube-proxy and CoreDNS, in the sandbox that Sandbox
+// makes. Pods run, reach each other and Services by name and address, and log.
 
 package cluster
 

@@ -27,8 +27,8 @@ func Schemas(ctx context.Context, progress io.Writer) ([]byte, error) {
 	return exec.CommandContext(ctx, program).Output()
 }
 
-// CRDs returns the documents of a set of CRDs, one of KnownCRDs. It needs no cluster, and the network
-// only once (see BuildCRDs).
+// CRDs returns the documents of a set of CRDs, one of KnownCRDs. It needs no cluster, and the network only
+// once (see BuildCRDs).
 func CRDs(ctx context.Context, progress io.Writer, name string) ([]byte, error) {
 	source, cache, err := folders()
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// avoided returns the words that CONTEXT.md keeps out of identifiers: those in code quotes in the last
-// column of its tables, each with the word to use in its place.
+// avoided returns the words that CONTEXT.md keeps out of identifiers: those in code quotes in the last column
+// of its tables, each with the word to use in its place.
 func avoided(t *testing.T) map[string]string {
 	t.Helper()
 	words := map[string]string{}

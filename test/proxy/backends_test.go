@@ -106,7 +106,8 @@ func straight(t *testing.T) *http.Client {
 	}}
 }
 
-// same sends every request to the backend and to the proxy, three times on the same connections, and compares the answers.
+// same sends every request to the backend and to the proxy, three times on the same connections, and compares
+// the answers.
 func same(t *testing.T, direct, proxied string, exchanges []exchange) {
 	t.Helper()
 	c := straight(t)

@@ -20,8 +20,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/faulty"
 )
 
-// A request that HTTP/2 can carry and HTTP/1.1 cannot does not become a second or another request on its way to a backend
-// that speaks HTTP/1.1.
+// A request that HTTP/2 can carry and HTTP/1.1 cannot does not become a second or another request on its way
+// to a backend that speaks HTTP/1.1.
 func TestDowngrade(t *testing.T) {
 	for name, tt := range map[string]struct {
 		fields []string // name, value

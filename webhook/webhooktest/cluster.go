@@ -24,7 +24,8 @@ import (
 
 // Options are those of mirrorgate serve that concern decisions. The zero value is valid.
 type Options struct {
-	// Policy holds the operator's rules; the zero value has no limits. It is the key policy of serve's config file.
+	// Policy holds the operator's rules; the zero value has no limits. It is the key policy of serve's config
+	// file.
 	Policy webhook.Policy
 	// ClusterDomain is the cluster's DNS domain, "cluster.local" when empty.
 	ClusterDomain string
@@ -32,11 +33,11 @@ type Options struct {
 	RootNamespace string
 	// Namespace is the namespace of objects that name none, "default" when empty.
 	Namespace string
-	// Routes are the routes to look after, as in serve --routes: "gateway-api", "istio"; both when empty. Others are
-	// stored as they are written.
+	// Routes are the routes to look after, as in serve --routes: "gateway-api", "istio"; both when empty.
+	// Others are stored as they are written.
 	Routes []string
-	// UnreadyGrace is how long a variant may be unready before its mirrors are parked. It is off when 0, while
-	// the default of serve is 10 s. Time passes only by Advance.
+	// UnreadyGrace is how long a variant may be unready before its mirrors are parked. It is off when 0,
+	// while the default of serve is 10 s. Time passes only by Advance.
 	UnreadyGrace time.Duration
 	// AssumeApplied takes Services, workloads, DestinationRules and ReferenceGrants that the cluster lacks as
 	// applied and ready, as mirrorgate lint --variants-elsewhere does.
@@ -59,8 +60,8 @@ type Cluster struct {
 	played  map[key][]byte // the Pods and EndpointSlices that stand for them
 }
 
-// New returns a Cluster that holds the objects of manifests. Routes among them are stored as they are written,
-// as if mirrorgate had been installed later; Touch decides on them.
+// New returns a Cluster that holds the objects of manifests. Routes among them are stored as they are
+// written, as if mirrorgate had been installed later; Touch decides on them.
 func New(opts Options, manifests ...[]byte) (*Cluster, error) {
 	for _, routes := range opts.Routes {
 		if _, known := routeGroups[routes]; !known {
@@ -165,7 +166,8 @@ func (c *Cluster) applyRoute(ctx context.Context, o object) (Result, error) {
 }
 
 // Touch plays the controller: it touches every stored route whose mirrors are not as policy decides now, and
-// admission decides on the route again. It returns the results of these routes, sorted by kind, namespace and name.
+// admission decides on the route again. It returns the results of these routes, sorted by kind, namespace and
+// name.
 func (c *Cluster) Touch(ctx context.Context) ([]Result, error) {
 	var results []Result
 	for _, k := range slices.SortedFunc(maps.Keys(c.objects), key.compare) {

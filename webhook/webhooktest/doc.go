@@ -1,5 +1,5 @@
-// Package webhooktest tests routes and policies against mirrorgate's admission in go test: without a cluster, a
-// network or a clock.
+// Package webhooktest tests routes and policies against mirrorgate's admission in go test: without a cluster,
+// a network or a clock.
 //
 // A Cluster holds plain objects and can change. Apply writes objects as kubectl does, routes through both
 // webhooks; SetReady and Delete make variants unready and gone; Touch plays the controller. Every write of a
@@ -11,15 +11,16 @@
 //		require.NoError(t, r.Denied)
 //	}
 //
-// The examples below are a unit test of one's own routes (Example), a table test of a policy (Example_policy) and
-// a check of a rendered Helm chart (Example_helmChart).
+// The examples below are a unit test of one's own routes (Example), a table test of a policy (Example_policy)
+// and a check of a rendered Helm chart (Example_helmChart).
 //
 // # Input
 //
-// Manifests are YAML or JSON, with one object or many. Numbers and escapes stay as they are written. Fields that
-// a known kind does not have are errors with their path; objects of unknown kinds are ignored. Known are Services,
-// EndpointSlices, Namespaces, workloads (Pods, Deployments, StatefulSets, DaemonSets, ReplicaSets, Argo Rollouts),
-// ReferenceGrants, DestinationRules, ServiceEntries, and routes: HTTPRoutes, GRPCRoutes and VirtualServices.
+// Manifests are YAML or JSON, with one object or many. Numbers and escapes stay as they are written. Fields
+// that a known kind does not have are errors with their path; objects of unknown kinds are ignored. Known are
+// Services, EndpointSlices, Namespaces, workloads (Pods, Deployments, StatefulSets, DaemonSets, ReplicaSets,
+// Argo Rollouts), ReferenceGrants, DestinationRules, ServiceEntries, and routes: HTTPRoutes, GRPCRoutes and
+// VirtualServices.
 //
 // Manifests have no status: a workload with replicas counts as ready until SetReady or an EndpointSlice says
 // otherwise.

@@ -18,9 +18,9 @@ import (
 )
 
 // SetReady makes a workload ready, or unready: the endpoint of its pod in all Services that select it. For a
-// Service it does the same to the workloads that the Service selects, or to the endpoint of a Service without a
-// selector. It is an error when the object is not there, when a Service selects no workload, and when one of the
-// Services has EndpointSlices of its own, since these say what is ready.
+// Service it does the same to the workloads that the Service selects, or to the endpoint of a Service without
+// a selector. It is an error when the object is not there, when a Service selects no workload, and when one
+// of the Services has EndpointSlices of its own, since these say what is ready.
 func (c *Cluster) SetReady(kind, namespace, name string, ready bool) error {
 	k := key{kind, namespace, name}
 	o, stored := c.objects[k]

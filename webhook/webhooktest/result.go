@@ -19,12 +19,12 @@ import (
 // Result is the result of one write of a route.
 type Result struct {
 	Kind, Namespace, Name string
-	// Action and Reason sum the decision up. Where the webhooks are not called, because of the namespace's labels or
-	// of Options.Routes, they are None and "", and there are no Mirrors.
+	// Action and Reason sum the decision up. Where the webhooks are not called, because of the namespace's
+	// labels or of Options.Routes, they are None and "", and there are no Mirrors.
 	Action Action
 	Reason Reason
-	// Stored is the route in JSON as it is stored after the write: the earlier one when the write was denied, nil
-	// when there was none.
+	// Stored is the route in JSON as it is stored after the write: the earlier one when the write was denied,
+	// nil when there was none.
 	Stored []byte
 	// Mirrors are the mirrors of the route that was written, in the order of its author.
 	Mirrors []Mirror

@@ -1,7 +1,7 @@
 package events
 
-// Events at a limited rate: a thousand routes that flip at once must not wait for a thousand Events, each
-// of which costs the API server as much as a flip.
+// Events at a limited rate: a thousand routes that flip at once must not wait for a thousand Events, each of
+// which costs the API server as much as a flip.
 
 import (
 	"context"

@@ -22,15 +22,15 @@ func NewReporter(recorder events.EventRecorder, action string) Reporter {
 	return Reporter{recorder, action}
 }
 
-// maxNote is the length in bytes of the longest note that the API server accepts; it rejects an Event
-// whose note is longer.
+// maxNote is the length in bytes of the longest note that the API server accepts; it rejects an Event whose
+// note is longer.
 const maxNote = 1024
 
 // Report writes an Event of type Normal or Warning about an object; related is a second object that it
 // concerns, or nil. A note that is too long is cut.
 //
-// References must carry the resourceVersion: without it client-go would take all Events of a reason for
-// one series, and keep the note of the first.
+// References must carry the resourceVersion: without it client-go would take all Events of a reason for one
+// series, and keep the note of the first.
 func (r Reporter) Report(regarding, related *corev1.ObjectReference, eventType, reason, format string, args ...any) {
 	if r.recorder == nil {
 		return

@@ -1,6 +1,6 @@
-// Package intercept puts proxies in front of Services, and removes them again. For each Service that asks
-// for proxies and has a route it keeps a Deployment of proxies with the objects that belong to it, and it
-// makes the Service lead to them, or past them while none can serve.
+// Package intercept puts proxies in front of Services, and removes them again. For each Service that asks for
+// proxies and has a route it keeps a Deployment of proxies with the objects that belong to it, and it makes
+// the Service lead to them, or past them while none can serve.
 //
 // It is level-triggered, and another leader can find out everything it knows: a Service's original selector
 // is kept in the Service, and mirrorgate's own objects have labels.
@@ -131,8 +131,8 @@ func (c *Controller) forget(name Name) {
 	c.idle.Delete(name)
 }
 
-// decide returns the decision about a Service. The answer about the webhook's registration may be as old
-// as maxAge.
+// decide returns the decision about a Service. The answer about the webhook's registration may be as old as
+// maxAge.
 func (c *Controller) decide(ctx context.Context, o *corev1.Service, maxAge time.Duration) (interception.Decision, error) {
 	view, err := c.state.View(o)
 	if err != nil {

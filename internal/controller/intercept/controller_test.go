@@ -28,8 +28,8 @@ var (
 	sentinel = map[string]string{"app": "mirrorgate-httpbin"}
 )
 
-// For every state of proxies, route, label, registration and webhook, the Service leads to the right pods and keeps
-// leading there, and the tool that applies it stays the owner of its selector.
+// For every state of proxies, route, label, registration and webhook, the Service leads to the right pods and
+// keeps leading there, and the tool that applies it stays the owner of its selector.
 func TestWhereAServiceLeads(t *testing.T) {
 	for _, from := range []string{"its own", "proxied", "bypassed"} {
 		for _, pods := range []string{"none", "ready", "unready", "ending", "ready and unready"} {
@@ -216,8 +216,8 @@ func TestLostSelectorIsLeftAloneAndReported(t *testing.T) {
 	require.Empty(t, w.patches)
 }
 
-// The webhook of a replica whose cache lags behind replaces the controller's write. The controller tries again, and
-// owns no field in between.
+// The webhook of a replica whose cache lags behind replaces the controller's write. The controller tries
+// again, and owns no field in between.
 func TestWebhookWithAnOldCacheIsOverruled(t *testing.T) {
 	w := newWorld(t)
 	w.feed(httpRoute)

@@ -46,8 +46,8 @@ func (c *Controller) grant(ctx context.Context, namespace string) error {
 	return nil
 }
 
-// writeGrants binds the proxies of a namespace in the wanted namespaces, and deletes all other bindings. The parent
-// is any Service that needs one of them.
+// writeGrants binds the proxies of a namespace in the wanted namespaces, and deletes all other bindings. The
+// parent is any Service that needs one of them.
 func (c *Controller) writeGrants(ctx context.Context, parent Name, want map[string]bool) error {
 	p := &objects.Parent{Service: &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: parent.Namespace, Name: parent.Name}}}
 	for foreign := range want {

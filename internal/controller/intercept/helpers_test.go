@@ -172,8 +172,8 @@ func (w *world) Get(_ context.Context, name Name) (*corev1.Service, error) {
 	return w.stored.DeepCopy(), nil
 }
 
-// Patch implements Services like an API server: it compares uid and version, sets the owner of the changed fields,
-// and then calls admission.
+// Patch implements Services like an API server: it compares uid and version, sets the owner of the changed
+// fields, and then calls admission.
 func (w *world) Patch(ctx context.Context, name Name, body []byte) (*corev1.Service, error) {
 	if fn := w.before; fn != nil {
 		w.before = nil

@@ -1,7 +1,7 @@
 package intercept
 
-// The proxies in front of a Service and the objects that belong to them: kept up to date while the Service needs
-// them, and deleted once no client does.
+// The proxies in front of a Service and the objects that belong to them: kept up to date while the Service
+// needs them, and deleted once no client does.
 
 import (
 	"context"
@@ -32,8 +32,8 @@ func (c *Controller) ensure(ctx context.Context, o *corev1.Service, original map
 		return err
 	}
 	owner := metav1.OwnerReference{APIVersion: "v1", Kind: "Service", Name: origin.GetName(), UID: origin.GetUID()}
-	// The objects that the Services of a namespace share are owned by the origin of each, and applied for each
-	// under a field manager of its own.
+	// The objects that the Services of a namespace share are owned by the origin of each, and applied for
+	// each under a field manager of its own.
 	shared := manager + "-" + name.Name
 	if _, err := c.apply(ctx, accounts, p.Account(owner), shared); err != nil {
 		return err
@@ -73,8 +73,8 @@ func (c *Controller) deploy(ctx context.Context, p *objects.Parent) error {
 	return err
 }
 
-// release deletes the proxies of a Service after Linger, and the objects that they need once they have
-// ended. It does nothing while the Service does not have its selector back.
+// release deletes the proxies of a Service after Linger, and the objects that they need once they have ended.
+// It does nothing while the Service does not have its selector back.
 func (c *Controller) release(ctx context.Context, o *corev1.Service, restored bool) (reconcile.Result, error) {
 	name := nameOf(o)
 	if c.state.Parent(name).Origin == nil && c.state.Pods(name) == 0 || !restored {

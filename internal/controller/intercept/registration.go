@@ -40,8 +40,8 @@ func (r *registration) watch(ctx context.Context, changed func()) {
 }
 
 // check reports whether the webhook is registered. It asks the API server unless the last answer is younger
-// than maxAge. Without an answer the last one holds; if there never was one, check fails, since a false
-// would lead every Service past its proxies.
+// than maxAge. Without an answer the last one holds; if there never was one, check fails, since a false would
+// lead every Service past its proxies.
 func (r *registration) check(ctx context.Context, maxAge time.Duration) (bool, error) {
 	last := r.last.Load()
 	if last != nil && time.Since(last.at) < maxAge {

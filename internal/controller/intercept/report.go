@@ -41,7 +41,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-// setMode counts a Service under the mode that it is in now. It is called by one worker at a time for each Service.
+// setMode counts a Service under the mode that it is in now. It is called by one worker at a time for each
+// Service.
 func (m *Metrics) setMode(name Name, mode interception.Mode) {
 	if before, ok := m.byName.LoadAndDelete(name); ok {
 		m.modes.WithLabelValues(string(before.(interception.Mode))).Dec()

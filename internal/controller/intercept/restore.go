@@ -30,8 +30,8 @@ func restored(o *corev1.Service, origin map[string]string) interception.Decision
 }
 
 // Restore gives a Service its own selector back, within 30 seconds. An API server that does not know yet that
-// the webhook is removed may still call it, and the webhook would replace the selector again: so the answer is
-// checked, and the write repeated.
+// the webhook is removed may still call it, and the webhook would replace the selector again: so the answer
+// is checked, and the write repeated.
 func Restore(ctx context.Context, services Services, name Name) error {
 	var lastErr error
 	err := wait.PollUntilContextTimeout(ctx, 250*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {

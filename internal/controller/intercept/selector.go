@@ -137,7 +137,8 @@ func selectorPatch(o *corev1.Service, d *interception.Decision) []byte {
 }
 
 // disown gives up the ownership of a selector that mirrorgate wrote: managedFields become those of before the
-// write, without mirrorgate's entries. If somebody changes the Service meanwhile, the next reconciliation does it.
+// write, without mirrorgate's entries. If somebody changes the Service meanwhile, the next reconciliation
+// does it.
 func disown(ctx context.Context, services Services, o *corev1.Service, before []metav1.ManagedFieldsEntry) error {
 	kept := slices.DeleteFunc(slices.Clone(before), setsSelector)
 	if !ownsSelector(o) || len(kept) == 0 { // the API server would fill an empty list again

@@ -143,8 +143,8 @@ func (s *namespaceState) bring(ctx context.Context, d *desired) {
 	s.record(d, a, s.apply(ctx, d, a), at)
 }
 
-// listedRoutes returns the resource of a route. It returns false while the cluster has none, or its objects are
-// not listed yet.
+// listedRoutes returns the resource of a route. It returns false while the cluster has none, or its objects
+// are not listed yet.
 func (s *namespaceState) listedRoutes(d *desired) (schema.GroupVersionResource, bool) {
 	kind := d.key().Kind
 	gvr, err := s.run.routes.resource(s.run.kinds, kind)
@@ -198,8 +198,8 @@ func (s *namespaceState) record(d *desired, a *applied, f *failure, at attempt) 
 	}
 }
 
-// delayed is the number of attempts in vain after which an Event reports a failure that may pass by itself, about
-// two seconds after the first.
+// delayed is the number of attempts in vain after which an Event reports a failure that may pass by itself,
+// about two seconds after the first.
 const delayed = 6
 
 // announce reports a route that is new, and mirrors that were added or left out.

@@ -1,9 +1,9 @@
 // Package iter8 serves Iter8's documents: it keeps the routes that subjects, routing policies and routemaps
 // ask for, each with those of its mirrors whose variant is ready.
 //
-// Their author writes a ConfigMap, so nothing is parked: a route is applied with a mirror or without it. It is
-// applied and never forced: a field that somebody else owns stays theirs, and an Event of the ConfigMap reports
-// the conflict.
+// Their author writes a ConfigMap, so nothing is parked: a route is applied with a mirror or without it. It
+// is applied and never forced: a field that somebody else owns stays theirs, and an Event of the ConfigMap
+// reports the conflict.
 package iter8
 
 import (
@@ -99,7 +99,8 @@ func New(config *rest.Config, index Index, opts Options) (*Controller, error) {
 		Keys:      func() iter.Seq[string] { return slices.Values(c.run.Load().names()) },
 		HasSynced: opts.HasSynced, Workers: workers, Log: opts.Log, LogKey: "namespace",
 	})
-	// An event about a mirror in the spec comes by its route, one about a mirror that is left out by its Service.
+	// An event about a mirror in the spec comes by its route, one about a mirror that is left out by its
+	// Service.
 	index.Subscribe(func(keys []route.Key) {
 		for _, key := range keys {
 			c.loop.Add(key.Namespace)
@@ -113,8 +114,8 @@ func New(config *rest.Config, index Index, opts Options) (*Controller, error) {
 	return c, nil
 }
 
-// Manages reports whether a route follows a document, so that no other controller has to decide on it. Until all
-// documents were served once, every route of a ConfigMap counts as managed.
+// Manages reports whether a route follows a document, so that no other controller has to decide on it. Until
+// all documents were served once, every route of a ConfigMap counts as managed.
 func (c *Controller) Manages(rt *route.Route) bool {
 	if !rt.FromConfigMap() {
 		return false

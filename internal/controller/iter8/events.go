@@ -13,8 +13,8 @@ func (s *namespaceState) warn(d *document, p *problem) {
 	s.run.opts.Log.Info("A document has a problem", "namespace", s.namespace, "name", d.cm.Name, "reason", p.reason, "note", p.note)
 }
 
-// report writes an Event about a document. The route that it concerns, if any, is the related object: client-go
-// counts Events with the same objects as one series, and keeps the note of the first.
+// report writes an Event about a document. The route that it concerns, if any, is the related object:
+// client-go counts Events with the same objects as one series, and keeps the note of the first.
 func (s *namespaceState) report(d *document, related *corev1.ObjectReference, eventType, reason, note string) {
 	s.run.events.Report(&corev1.ObjectReference{
 		APIVersion: "v1", Kind: "ConfigMap", Namespace: d.cm.Namespace, Name: d.cm.Name, UID: d.cm.UID, ResourceVersion: d.cm.ResourceVersion,

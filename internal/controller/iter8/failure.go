@@ -17,7 +17,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// problem keeps a document from being served. An Event reports it, unless the reason is "": then it passes by itself.
+// problem keeps a document from being served. An Event reports it, unless the reason is "": then it passes by
+// itself.
 type problem struct {
 	reason, note string
 	// route is the stored route that it is about, nil for none.

@@ -32,8 +32,8 @@ func newKinds(client discovery.CachedDiscoveryInterface) *kinds {
 	return &kinds{mapper: restmapper.NewShortcutExpander(deferred, client, nil), reset: deferred.Reset, found: map[string]schema.GroupVersionResource{}}
 }
 
-// find returns the resource of a name like svc, deployments or inferenceservices.serving.kserve.io.
-// A name that is not found causes a new discovery, but not more often than every 15 seconds.
+// find returns the resource of a name like svc, deployments or inferenceservices.serving.kserve.io. A name
+// that is not found causes a new discovery, but not more often than every 15 seconds.
 func (k *kinds) find(name string) (schema.GroupVersionResource, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

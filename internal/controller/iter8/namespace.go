@@ -1,8 +1,8 @@
 package iter8
 
-// A namespace with documents in it, and its reconciliation. Documents are served one after the other, the oldest
-// first, so that the oldest of several that want the same route creates it. The document that has created a route
-// keeps it: the route's owner reference names it.
+// A namespace with documents in it, and its reconciliation. Documents are served one after the other, the
+// oldest first, so that the oldest of several that want the same route creates it. The document that has
+// created a route keeps it: the route's owner reference names it.
 
 import (
 	"context"

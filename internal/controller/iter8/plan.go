@@ -155,7 +155,8 @@ func (s *namespaceState) warnAll(d *document, reason string, errs []string) {
 	s.warn(d, problemf(reason, "%s", strings.Join(errs, "; ")))
 }
 
-// keepRoutes leaves the routes of a document as they are for now, and returns those that were not claimed yet.
+// keepRoutes leaves the routes of a document as they are for now, and returns those that were not claimed
+// yet.
 func (s *namespaceState) keepRoutes(p *plan) (kept []route.Key) {
 	for c := range s.routes {
 		if c.document == p.cm.UID && !s.claimed[c] {
@@ -166,8 +167,8 @@ func (s *namespaceState) keepRoutes(p *plan) (kept []route.Key) {
 	return kept
 }
 
-// abandonRoutes leaves those routes as they are that the document does not describe at present. They are touched
-// and parked like any other route.
+// abandonRoutes leaves those routes as they are that the document does not describe at present. They are
+// touched and parked like any other route.
 func (s *namespaceState) abandonRoutes(p *plan) {
 	for _, key := range s.keepRoutes(p) {
 		s.unmanage(key)

@@ -1,7 +1,7 @@
 package iter8
 
-// Whether a variant is ready: every object that is named for it exists, is not being deleted, and is ready if it
-// is of a kind that can be.
+// Whether a variant is ready: every object that is named for it exists, is not being deleted, and is ready if
+// it is of a kind that can be.
 
 import (
 	"errors"
@@ -17,8 +17,8 @@ import (
 	documents "github.com/mirrorgate/mirrorgate/internal/iter8"
 )
 
-// unreadyAtFirst are the kinds that are not ready before a condition of this type reports it. An object of any
-// other kind is ready until a condition reports that it is not.
+// unreadyAtFirst are the kinds that are not ready before a condition of this type reports it. An object of
+// any other kind is ready until a condition reports that it is not.
 var unreadyAtFirst = map[schema.GroupResource]string{
 	{Group: "serving.kserve.io", Resource: "inferenceservices"}: "Ready",
 	{Resource: "pods"}: "Ready",

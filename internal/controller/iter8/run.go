@@ -35,8 +35,8 @@ type run struct {
 	// managed are the uids of the routes that follow a document, by route.Key.
 	managed sync.Map
 
-	// states are the *namespaceState of the namespaces with documents, by name. Only the worker that reconciles a
-	// namespace reads and replaces its state.
+	// states are the *namespaceState of the namespaces with documents, by name. Only the worker that
+	// reconciles a namespace reads and replaces its state.
 	states sync.Map
 
 	mu sync.Mutex

@@ -36,7 +36,8 @@ func (w *watches) keep(ctx context.Context, needed map[schema.GroupVersionResour
 	}
 }
 
-// listed reports whether the objects of a kind are listed; if not, the error is the reason, nil while it is not known.
+// listed reports whether the objects of a kind are listed; if not, the error is the reason, nil while it is
+// not known.
 func (w *watches) listed(gvr schema.GroupVersionResource) (bool, error) {
 	running := w.running[gvr]
 	if running == nil {

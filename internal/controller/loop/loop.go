@@ -1,6 +1,6 @@
-// Package loop is the machinery that the controllers share: a queue of keys, the workers that reconcile
-// them, retries, and a resync that adds every key now and then. A loop runs while this replica leads, and
-// may run again after it has lost the lead.
+// Package loop is the machinery that the controllers share: a queue of keys, the workers that reconcile them,
+// retries, and a resync that adds every key now and then. A loop runs while this replica leads, and may run
+// again after it has lost the lead.
 package loop
 
 import (

@@ -8,8 +8,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-// Retries of a failure that may pass by itself start at FirstRetry and double up to LastRetry. A request
-// that the API server refuses is repeated after SlowRetry.
+// Retries of a failure that may pass by itself start at FirstRetry and double up to LastRetry. A request that
+// the API server refuses is repeated after SlowRetry.
 const (
 	FirstRetry = 50 * time.Millisecond
 	LastRetry  = 30 * time.Second

@@ -2,8 +2,8 @@
 // whose stored state differs from the decision of policy, and admission rewrites the spec inside that same
 // request.
 //
-// It never patches spec: rules, filters and http are atomic lists, and a patch of one would take it from
-// the tool that applies the route.
+// It never patches spec: rules, filters and http are atomic lists, and a patch of one would take it from the
+// tool that applies the route.
 package mirrors
 
 import (
@@ -40,8 +40,8 @@ type Options struct {
 	Resync time.Duration
 	// HasSynced reports whether the index is complete; nil means that it always is.
 	HasSynced func() bool
-	// Managed reports whether another controller of mirrorgate decides on a route, and applies it as
-	// decided; nil means that there is no such controller.
+	// Managed reports whether another controller of mirrorgate decides on a route, and applies it as decided;
+	// nil means that there is no such controller.
 	Managed func(*route.Route) bool
 	// Metrics may be nil.
 	Metrics *Metrics

@@ -54,8 +54,8 @@ spec:
 
 var webKey = route.Key{Kind: route.HTTPRoute, Namespace: "shop", Name: "web"}
 
-// fakeCluster is a cluster with one route: the Index, the API server that stores a touch, and the webhook that
-// answers it.
+// fakeCluster is a cluster with one route: the Index, the API server that stores a touch, and the webhook
+// that answers it.
 type fakeCluster struct {
 	mu    sync.Mutex
 	raw   []byte // nil when there is no route

@@ -1,7 +1,7 @@
 package mirrors
 
-// Namespaces may opt out of admission. No webhook would answer a touch there, so there is none, and no
-// Event: the owner of the namespace wants to be left alone.
+// Namespaces may opt out of admission. No webhook would answer a touch there, so there is none, and no Event:
+// the owner of the namespace wants to be left alone.
 
 import (
 	"context"
@@ -27,8 +27,8 @@ func NewNamespaces(client corev1client.NamespacesGetter, selector labels.Selecto
 	return selected{client, selector, cache.NewExpiring()}
 }
 
-// answerTTL is the time for which an answer about a namespace is reused, so that a thousand flips in it
-// cost one request.
+// answerTTL is the time for which an answer about a namespace is reused, so that a thousand flips in it cost
+// one request.
 const answerTTL = 30 * time.Second
 
 type selected struct {

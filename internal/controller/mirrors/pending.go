@@ -30,7 +30,8 @@ func (p *pendingFlips) notice(key route.Key) {
 	}
 }
 
-// noticeAfter starts the clock of a route when a grace ends, since its end is the event that moves the mirror.
+// noticeAfter starts the clock of a route when a grace ends, since its end is the event that moves the
+// mirror.
 func (p *pendingFlips) noticeAfter(key route.Key, grace time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

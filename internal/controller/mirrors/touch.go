@@ -29,8 +29,8 @@ type Toucher interface {
 	Touch(ctx context.Context, rt *route.Route, variants string) ([]byte, error)
 }
 
-// client touches routes of a real API server. It speaks raw JSON, since a
-// route's Go types may be older than the cluster's CRDs.
+// client touches routes of a real API server. It speaks raw JSON, since a route's Go types may be older than
+// the cluster's CRDs.
 type client struct{ rest rest.Interface }
 
 // NewToucher returns a Toucher for an API server.
@@ -107,8 +107,8 @@ func (c *Controller) touchFailed(rt *route.Route, err error) (reconcile.Result, 
 	return reconcile.Result{}, fmt.Errorf("touch %s: %w", rt.Key, err)
 }
 
-// gone reports whether the touched route no longer exists: the answer is 404, or 422 on the uid when
-// another route has its name.
+// gone reports whether the touched route no longer exists: the answer is 404, or 422 on the uid when another
+// route has its name.
 func gone(err error) bool {
 	if apierrors.IsNotFound(err) {
 		return true

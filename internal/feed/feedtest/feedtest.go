@@ -1,5 +1,5 @@
-// Package feedtest is an API server that a test controls: the objects that it has, the requests that it refuses,
-// and its outages. The real one refuses objects that a test may need, such as endpoints at loopback.
+// Package feedtest is an API server that a test controls: the objects that it has, the requests that it
+// refuses, and its outages. The real one refuses objects that a test may need, such as endpoints at loopback.
 package feedtest
 
 import (
@@ -170,7 +170,8 @@ func (a *API) Patches() []Patch {
 	return slices.Clone(a.patched)
 }
 
-// Requests returns how often a resource, as in /api/v1/services, was listed and watched. The pages of a list are one.
+// Requests returns how often a resource, as in /api/v1/services, was listed and watched. The pages of a list
+// are one.
 func (a *API) Requests(path string) (lists, watches int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -188,7 +188,8 @@ func securityContext(listens []intercept.Port) *corev1.PodSecurityContext {
 	return c
 }
 
-// Budget returns the PodDisruptionBudget that keeps a drain of nodes from evicting more than one proxy at a time.
+// Budget returns the PodDisruptionBudget that keeps a drain of nodes from evicting more than one proxy at a
+// time.
 func (p *Parent) Budget(origin metav1.OwnerReference) *policyv1.PodDisruptionBudget {
 	return &policyv1.PodDisruptionBudget{
 		TypeMeta:   metav1.TypeMeta{APIVersion: policyv1.SchemeGroupVersion.String(), Kind: "PodDisruptionBudget"},

@@ -1,6 +1,6 @@
-// Package accesslog writes a line for every request that the proxy answered and for every copy that was answered. It
-// never makes a request wait: a goroutine of its own writes the collected lines, and lines are dropped and counted when
-// their reader is too slow.
+// Package accesslog writes a line for every request that the proxy answered and for every copy that was
+// answered. It never makes a request wait: a goroutine of its own writes the collected lines, and lines are
+// dropped and counted when their reader is too slow.
 package accesslog
 
 import (
@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// collectTime is how long lines are collected before they are written: at most 50 writes a second, however many
-	// requests there are.
+	// collectTime is how long lines are collected before they are written: at most 50 writes a second,
+	// however many requests there are.
 	collectTime = 20 * time.Millisecond
 	// maxPending is how many collected bytes stop the log from taking further lines.
 	maxPending = 1 << 20
@@ -53,7 +53,8 @@ type Log struct {
 	path string
 }
 
-// Open returns a log that appends to the file at path, which it creates if needed; - is standard output. Close ends it.
+// Open returns a log that appends to the file at path, which it creates if needed; - is standard output.
+// Close ends it.
 func Open(path string, format Format) (*Log, error) {
 	if path == "-" {
 		return newLog(os.Stdout, format), nil

@@ -61,7 +61,8 @@ func TestByName(t *testing.T) {
 	assert.EqualError(t, err, `access log format "xml": must be json or common`)
 }
 
-// FuzzFormats requires that every record becomes one line of printable ASCII, or one line of JSON with the same values.
+// FuzzFormats requires that every record becomes one line of printable ASCII, or one line of JSON with the
+// same values.
 func FuzzFormats(f *testing.F) {
 	f.Add("GET", "/\n\x00\x7f\"\\", "h\xff", "ü\u2028")
 	f.Fuzz(func(t *testing.T, method, target, host, agent string) {

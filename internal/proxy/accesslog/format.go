@@ -12,8 +12,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/core"
 )
 
-// appendCommon appends the Combined Log Format of Apache and nginx, and after it the host, the backend that answered, and
-// whether it answered the client (primary) or a copy (shadow):
+// appendCommon appends the Combined Log Format of Apache and nginx, and after it the host, the backend that
+// answered, and whether it answered the client (primary) or a copy (shadow):
 //
 //	127.0.0.1 - - [07/Mar/2018:19:26:44 +0000] "GET /headers HTTP/1.1" 200 361 "-" "curl/7.35.0" "httpbin:8000" httpbin-v1:80 primary
 func appendCommon(line []byte, r *core.Record) []byte {

@@ -25,8 +25,8 @@ func Small() []byte { return smallPool.Get().(*[SmallSize]byte)[:] }
 // Large returns a slice of LargeSize bytes. Its contents are undefined.
 func Large() []byte { return largePool.Get().(*[LargeSize]byte)[:] }
 
-// Recycle returns a slice of Small or Large, recognised by its capacity, to its pool. Any other slice is left to
-// the garbage collector: a buffer that had to grow must not stay in memory for ever.
+// Recycle returns a slice of Small or Large, recognised by its capacity, to its pool. Any other slice is left
+// to the garbage collector: a buffer that had to grow must not stay in memory for ever.
 func Recycle(b []byte) {
 	switch cap(b) {
 	case SmallSize:

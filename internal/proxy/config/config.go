@@ -1,5 +1,6 @@
-// Package config reads the configuration file of the proxy: listeners with rules as in HTTPRoute, services with their
-// endpoints, and settings of the process. It reports all problems of a file at once, each with its field and line.
+// Package config reads the configuration file of the proxy: listeners with rules as in HTTPRoute, services
+// with their endpoints, and settings of the process. It reports all problems of a file at once, each with its
+// field and line.
 package config
 
 import (
@@ -41,7 +42,8 @@ type Config struct {
 	digest [sha256.Size]byte
 }
 
-// Listener holds the settings of a listener that are not about routing. The table has the listener at the same index.
+// Listener holds the settings of a listener that are not about routing. The table has the listener at the
+// same index.
 type Listener struct {
 	Name    string
 	Address string
@@ -187,8 +189,8 @@ func Parse(name string, data []byte) (*Config, error) {
 	return c, nil
 }
 
-// within reports whether the field part is the field whole or lies inside of it. A field that could not be decoded
-// would otherwise get a second problem that calls it missing.
+// within reports whether the field part is the field whole or lies inside of it. A field that could not be
+// decoded would otherwise get a second problem that calls it missing.
 func within(part, whole string) bool {
 	rest, ok := strings.CutPrefix(part, whole)
 	return ok && (rest == "" || whole == "" || rest[0] == '.' || rest[0] == '[')

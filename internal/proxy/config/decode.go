@@ -1,7 +1,7 @@
 package config
 
-// A strict YAML decoder: it reports every unknown, repeated or mistyped field with its path and line, and keeps the
-// lines of all fields for problems that are found later.
+// A strict YAML decoder: it reports every unknown, repeated or mistyped field with its path and line, and
+// keeps the lines of all fields for problems that are found later.
 
 import (
 	"fmt"

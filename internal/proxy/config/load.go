@@ -17,7 +17,8 @@ import (
 // maxFile is the largest size of a file in bytes.
 const maxFile = 16 << 20
 
-// Load reads a file and the certificates that it names. Errors are *Problems, unless the file itself cannot be read.
+// Load reads a file and the certificates that it names. Errors are *Problems, unless the file itself cannot
+// be read.
 func Load(path string) (*Config, error) {
 	data, err := readFile(path)
 	if err != nil {
@@ -86,8 +87,8 @@ func keyPair(certFile, keyFile string) (pair *tls.Certificate, raw []byte, err e
 // Same reports whether two files and their certificates are identical, byte for byte.
 func (c *Config) Same(other *Config) bool { return c.digest == other.digest }
 
-// Follows checks whether c can replace before while the proxy runs. Listeners can be added and removed, and rules,
-// services and certificates can change; other changes need a restart. Errors are *Problems.
+// Follows checks whether c can replace before while the proxy runs. Listeners can be added and removed, and
+// rules, services and certificates can change; other changes need a restart. Errors are *Problems.
 func (c *Config) Follows(before *Config) error {
 	var found []Problem
 	differs := func(at string, was any) {

@@ -1,7 +1,7 @@
 package config
 
-// Watching files for changes: in place, by rename, and by replacing a symbolic link to their folder, as Kubernetes does
-// it for ConfigMaps and Secrets.
+// Watching files for changes: in place, by rename, and by replacing a symbolic link to their folder, as
+// Kubernetes does it for ConfigMaps and Secrets.
 
 import (
 	"context"
@@ -12,8 +12,8 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// quietPeriod is the time without events after which a change is regarded as complete: files are often written in
-// several steps.
+// quietPeriod is the time without events after which a change is regarded as complete: files are often
+// written in several steps.
 const quietPeriod = 50 * time.Millisecond
 
 // Watcher calls back when files may have changed.
@@ -31,7 +31,8 @@ func NewWatcher() (*Watcher, error) {
 	return &Watcher{watcher: w, folders: map[string]bool{}}, nil
 }
 
-// Watch adds the folders of files, and of the files that they link to. Call it before Run or in Run's callback.
+// Watch adds the folders of files, and of the files that they link to. Call it before Run or in Run's
+// callback.
 func (w *Watcher) Watch(files []string) error {
 	var errs []error
 	for _, file := range files {
@@ -53,8 +54,8 @@ func (w *Watcher) Watch(files []string) error {
 	return errors.Join(errs...)
 }
 
-// Run calls changed after every change in the folders, and for every value from poke. It also calls changed once at the
-// start, because a file may have changed before its folder was watched. It returns when ctx ends.
+// Run calls changed after every change in the folders, and for every value from poke. It also calls changed
+// once at the start, because a file may have changed before its folder was watched. It returns when ctx ends.
 func (w *Watcher) Run(ctx context.Context, poke <-chan struct{}, changed func()) {
 	defer w.watcher.Close()
 	quiet := time.NewTimer(0)

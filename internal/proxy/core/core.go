@@ -1,6 +1,6 @@
 // Package core forwards a request from the client to a backend: it finds the rule, applies filters, makes
-// copies, retries, enforces timeouts and counts. It is independent of HTTP/1.1 and HTTP/2: the terminators
-// of these protocols implement Downstream, the client's side, and Transport, the backend's.
+// copies, retries, enforces timeouts and counts. It is independent of HTTP/1.1 and HTTP/2: the terminators of
+// these protocols implement Downstream, the client's side, and Transport, the backend's.
 package core
 
 import (
@@ -16,8 +16,8 @@ import (
 
 // Body is the body of a request or of a response, read piece by piece.
 type Body interface {
-	// Next returns the next bytes, valid until the next call. It blocks only if none have arrived yet,
-	// and returns io.EOF at the end of the body.
+	// Next returns the next bytes, valid until the next call. It blocks only if none have arrived yet, and
+	// returns io.EOF at the end of the body.
 	Next() ([]byte, error)
 	// Ready reports whether Next returns without blocking.
 	Ready() bool
@@ -28,8 +28,8 @@ type Body interface {
 // RequestBody is the body of a request.
 type RequestBody interface {
 	Body
-	// Whole reports whether the whole body is in memory: then Next never blocks, and its results are
-	// valid until the exchange ends.
+	// Whole reports whether the whole body is in memory: then Next never blocks, and its results are valid
+	// until the exchange ends.
 	Whole() bool
 }
 
@@ -50,8 +50,8 @@ type Downstream interface {
 	Abort()
 	// Interrupt makes Next return an error, even a call that is blocked already.
 	Interrupt()
-	// Gone reports whether the client has aborted its connection or stream. A client that has only
-	// closed its sending half still waits for the response. Gone may be called from any goroutine.
+	// Gone reports whether the client has aborted its connection or stream. A client that has only closed its
+	// sending half still waits for the response. Gone may be called from any goroutine.
 	Gone() bool
 	// Tunnel sends the head of a 101, or of a 2xx that answers CONNECT, and hands over the connection.
 	Tunnel(r *message.Reply) (Tunnel, error)
@@ -59,15 +59,15 @@ type Downstream interface {
 
 // Relayer is implemented by a Downstream that may have a faster path for a response's body.
 type Relayer interface {
-	// Relay, called after Begin, forwards the rest of the body by a faster path (splice) where there is
-	// one, and returns how many bytes it forwarded. The caller forwards the remainder.
+	// Relay, called after Begin, forwards the rest of the body by a faster path (splice) where there is one,
+	// and returns how many bytes it forwarded. The caller forwards the remainder.
 	Relay(from Answer) (sent int64, err error)
 }
 
 // Tunnel is one side of a connection that changed its protocol.
 type Tunnel interface {
-	// Next returns the next bytes, valid until the next call, and io.EOF once the peer has closed its
-	// half of the connection.
+	// Next returns the next bytes, valid until the next call, and io.EOF once the peer has closed its half of
+	// the connection.
 	Next() ([]byte, error)
 	Write(p []byte) (int, error)
 	CloseWrite() error
@@ -101,8 +101,8 @@ type Send struct {
 // Transport sends requests in one protocol.
 type Transport interface {
 	// Send sends the request and returns once the head of the final response has arrived. Errors are
-	// upstream.ErrConnect, ErrUnanswered, ErrGone, a timeout, or any other error for an invalid answer.
-	// Send does not use s after it has returned an error.
+	// upstream.ErrConnect, ErrUnanswered, ErrGone, a timeout, or any other error for an invalid answer. Send
+	// does not use s after it has returned an error.
 	Send(to *upstream.Endpoint, s *Send) (Answer, error)
 }
 
@@ -110,12 +110,12 @@ type Transport interface {
 type Answer interface {
 	Body
 	Head() *message.Response
-	// Tunnel hands over the connection after a 101, or after a 2xx that answers CONNECT. It returns nil
-	// if the protocol has no tunnels.
+	// Tunnel hands over the connection after a 101, or after a 2xx that answers CONNECT. It returns nil if
+	// the protocol has no tunnels.
 	Tunnel() Tunnel
-	// Finish ends the exchange. complete reports whether the answer's body was read to its end; if not,
-	// the connection is closed. Finish returns whether the whole body of the request was sent, and does
-	// not use that body any more.
+	// Finish ends the exchange. complete reports whether the answer's body was read to its end; if not, the
+	// connection is closed. Finish returns whether the whole body of the request was sent, and does not use
+	// that body any more.
 	Finish(complete bool) (sent bool)
 }
 
@@ -127,8 +127,8 @@ type Options struct {
 	Pool       *upstream.Pool // of primaries
 	ShadowPool *upstream.Pool // of variants; separate, so that neither uses up the other's connections
 	Metrics    *Metrics
-	// AccessLog is called after every exchange, and after every copy that was answered. Nil means no
-	// log. It must not block, because primaries and copies share it.
+	// AccessLog is called after every exchange, and after every copy that was answered. Nil means no log. It
+	// must not block, because primaries and copies share it.
 	AccessLog func(*Record)
 }
 
@@ -198,8 +198,8 @@ func (c *Core) SetTable(table *routing.Table) {
 	c.forget(before, s, names)
 }
 
-// lookup returns the state that serves a listener. It is an older state if the listener was removed while
-// the request arrived.
+// lookup returns the state that serves a listener. It is an older state if the listener was removed while the
+// request arrived.
 func (c *Core) lookup(listener string) (s *state, index int, ok bool) {
 	s = c.state.Load()
 	if s == nil {
@@ -246,8 +246,8 @@ func (c *Core) queue(t *routing.MirrorTarget) *shadow.Queue {
 	return queue
 }
 
-// forget drops queues, endpoints and metrics that only the previous table needed. A queue sends the
-// copies that are under way to their end.
+// forget drops queues, endpoints and metrics that only the previous table needed. A queue sends the copies
+// that are under way to their end.
 func (c *Core) forget(before, now *state, targets map[string]bool) {
 	clear(c.addresses)
 	for i := range now.ports {

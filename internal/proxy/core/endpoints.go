@@ -1,7 +1,7 @@
 package core
 
-// Endpoints of a port, which change more often than the table: replacing them costs as much as the port
-// has endpoints.
+// Endpoints of a port, which change more often than the table: replacing them costs as much as the port has
+// endpoints.
 
 import (
 	"fmt"

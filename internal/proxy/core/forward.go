@@ -125,8 +125,8 @@ func (c *Core) admit(x *Exchange, mirrors []*routing.Mirror) {
 }
 
 // attempt sends the request to an endpoint of the set, and to another endpoint if connecting fails. An
-// idempotent request without a body is also sent again if the connection ended before an answer: over a
-// new connection if that one had been used before, else to another endpoint.
+// idempotent request without a body is also sent again if the connection ended before an answer: over a new
+// connection if that one had been used before, else to another endpoint.
 func (c *Core) attempt(x *Exchange, set upstream.Set) (Answer, error) {
 	transport := c.options.HTTP
 	if x.backend.Port.Protocol == routing.H2C {

@@ -8,8 +8,8 @@ import (
 	"net/http"
 )
 
-// tunnel copies bytes between client and backend after an upgrade, until both have closed their half or
-// one connection breaks.
+// tunnel copies bytes between client and backend after an upgrade, until both have closed their half or one
+// connection breaks.
 func (c *Core) tunnel(x *Exchange, answer Answer) {
 	backend := answer.Tunnel()
 	if backend == nil { // checked before the head is sent

@@ -1,5 +1,5 @@
-// Package faulty has variants that misbehave, each in its own way. Tests and benchmarks send copies to them to show that
-// the primary does not notice.
+// Package faulty has variants that misbehave, each in its own way. Tests and benchmarks send copies to them
+// to show that the primary does not notice.
 package faulty
 
 import (
@@ -20,8 +20,8 @@ const Fine = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 // Fault is a variant's handling of one connection, until the context ends or the connection is closed.
 type Fault func(ctx context.Context, conn net.Conn)
 
-// Faults are all faults by name; None is a variant that works. A nil fault accepts no connection, and the variant Gone
-// does not even listen.
+// Faults are all faults by name; None is a variant that works. A nil fault accepts no connection, and the
+// variant Gone does not even listen.
 var Faults = map[string]Fault{
 	None:                     answering(func(conn net.Conn) error { return write(conn, Fine) }),
 	"a hangs after accept":   func(ctx context.Context, _ net.Conn) { <-ctx.Done() },
@@ -125,8 +125,8 @@ func endless(conn net.Conn) {
 	}
 }
 
-// Serve gives every connection of l to the fault until the context ends; then it closes them and l. With a nil fault it
-// accepts none.
+// Serve gives every connection of l to the fault until the context ends; then it closes them and l. With a
+// nil fault it accepts none.
 func Serve(ctx context.Context, l net.Listener, fault Fault) {
 	var wg sync.WaitGroup
 	defer wg.Wait()

@@ -20,8 +20,8 @@ const (
 	byClose
 )
 
-// chunkLine is the most bytes of a chunk's first line, extensions included, and chunkOverhead the most bytes of
-// all extensions of a body: a client that sends more wants to make the proxy work.
+// chunkLine is the most bytes of a chunk's first line, extensions included, and chunkOverhead the most bytes
+// of all extensions of a body: a client that sends more wants to make the proxy work.
 const (
 	chunkLine     = 256
 	chunkOverhead = 16 << 10
@@ -62,8 +62,8 @@ func (b *body) reset(length int64, untilClose bool) {
 	}
 }
 
-// Next returns the bytes that follow, valid until the next call, and waits only if none have arrived. After the
-// last it returns io.EOF.
+// Next returns the bytes that follow, valid until the next call, and waits only if none have arrived. After
+// the last it returns io.EOF.
 func (b *body) Next() ([]byte, error) {
 	if b.done {
 		return nil, io.EOF
@@ -125,8 +125,8 @@ func (b *body) Ready() bool {
 	return b.in.buffered() > 0
 }
 
-// Whole reads the bytes that have arrived and reports whether they are the rest of the body. The body is then in
-// one piece, unless it is longer than a large buffer.
+// Whole reads the bytes that have arrived and reports whether they are the rest of the body. The body is then
+// in one piece, unless it is longer than a large buffer.
 func (b *body) Whole() bool {
 	if b.kind != byLength || b.left > buffer.LargeSize {
 		return b.done
@@ -220,8 +220,8 @@ func hex(c byte) int {
 	return -1
 }
 
-// line returns the next line without its CR LF, valid until the next read. limit is the most bytes it may have,
-// CR LF included.
+// line returns the next line without its CR LF, valid until the next read. limit is the most bytes it may
+// have, CR LF included.
 func (b *body) line(limit int) ([]byte, error) {
 	in := b.in
 	for searched := 0; ; {

@@ -24,9 +24,9 @@ type Client struct {
 	limits Limits
 }
 
-// NewClient returns a client that reads answers within the limits. The rule decides how long a backend may take;
-// where it has no timeout, BackendTimeout is how long a backend may neither take nor send a byte once it has the
-// request.
+// NewClient returns a client that reads answers within the limits. The rule decides how long a backend may
+// take; where it has no timeout, BackendTimeout is how long a backend may neither take nor send a byte once
+// it has the request.
 func NewClient(limits *Limits) *Client { return &Client{limits: limits.Defaulted()} }
 
 const (
@@ -171,8 +171,8 @@ func (c *clientConn) until(deadline time.Time) {
 	}
 }
 
-// limitSilence sets the deadline of the next read, coarsely, where no deadline bounds the exchange. A read waits
-// at most clientCheckInterval at a time, so that a client that has left does not hold a silent backend.
+// limitSilence sets the deadline of the next read, coarsely, where no deadline bounds the exchange. A read
+// waits at most clientCheckInterval at a time, so that a client that has left does not hold a silent backend.
 func (c *clientConn) limitSilence() error {
 	now := c.now
 	if c.now = noDeadline; now.IsZero() {
@@ -244,8 +244,8 @@ var (
 	noDeadline time.Time
 )
 
-// readHead reads the final head and passes interim ones on to inform. upgrade is the only protocol to which a 101
-// may switch.
+// readHead reads the final head and passes interim ones on to inform. upgrade is the only protocol to which a
+// 101 may switch.
 func (c *clientConn) readHead(method, upgrade string, inform func(*message.Response) error) error {
 	for range most1xx {
 		head, err := c.nextHead()
@@ -331,8 +331,8 @@ func (c *clientConn) destroy() {
 	c.send = nil
 }
 
-// join waits for the end of the upload, which it forces after the given time, and reports whether the whole request
-// was sent.
+// join waits for the end of the upload, which it forces after the given time, and reports whether the whole
+// request was sent.
 func (c *clientConn) join(wait time.Duration) bool {
 	if !c.uploading {
 		return c.sent

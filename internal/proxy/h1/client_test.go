@@ -12,8 +12,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
 
-// An upload that ends well while join forces its end leaves a write deadline that has passed: the connection must not
-// carry another request.
+// An upload that ends well while join forces its end leaves a write deadline that has passed: the connection
+// must not carry another request.
 func TestConnectionAfterForcedJoinIsNotReused(t *testing.T) {
 	ours, theirs := net.Pipe()
 	defer theirs.Close()

@@ -40,8 +40,8 @@ type serverConn struct {
 	// keep is set when another request may follow, chunked when the response is sent in chunks, and aborted
 	// when the response was cut short.
 	keep, chunked, aborted bool
-	// interrupted is set when nobody reads the request's body any more, whole when it was read to its end, and
-	// gone when the client has reset the connection.
+	// interrupted is set when nobody reads the request's body any more, whole when it was read to its end,
+	// and gone when the client has reset the connection.
 	interrupted, whole, gone atomic.Bool
 	to                       writer
 }
@@ -128,8 +128,8 @@ func (c *serverConn) readRequest(first bool) error {
 }
 
 // readLast reads a request that arrived just before the connection closes: it is the last one, and gets the
-// usual time. err is the result of the read before, which CloseIdle may have interrupted before it reached the
-// socket.
+// usual time. err is the result of the read before, which CloseIdle may have interrupted before it reached
+// the socket.
 func (c *serverConn) readLast(err error) error {
 	c.server.mu.Lock()   // until CloseIdle has set all its deadlines
 	c.server.mu.Unlock() //nolint:staticcheck // the lock itself is the wait
@@ -276,8 +276,8 @@ func (c *serverConn) Interrupt() {
 	_ = c.SetReadDeadline(past)
 }
 
-// Gone implements core.Downstream. A reset leaves an error at the socket, which can be read once; a half-close
-// leaves none.
+// Gone implements core.Downstream. A reset leaves an error at the socket, which can be read once; a
+// half-close leaves none.
 func (c *serverConn) Gone() bool {
 	code := 0
 	err := c.socket(func(fd uintptr) { code, _ = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ERROR) })

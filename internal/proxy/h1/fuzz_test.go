@@ -20,8 +20,8 @@ import (
 
 var limits = func() *Limits { l := Limits{}.Defaulted(); return &l }()
 
-// FuzzRequest requires that the standard library reads a request that h1 accepts and sends on as the same single
-// request.
+// FuzzRequest requires that the standard library reads a request that h1 accepts and sends on as the same
+// single request.
 func FuzzRequest(f *testing.F) {
 	for _, seed := range []string{
 		"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -66,7 +66,8 @@ func FuzzRequest(f *testing.F) {
 	})
 }
 
-// FuzzResponse requires that the standard library reads a response that h1 accepts with the same status and length.
+// FuzzResponse requires that the standard library reads a response that h1 accepts with the same status and
+// length.
 func FuzzResponse(f *testing.F) {
 	for _, seed := range []string{
 		"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n",
@@ -114,8 +115,8 @@ func (p *pieces) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// FuzzChunks requires that the standard library decodes a body that h1 accepts to the same bytes, and that the pieces in
-// which a body arrives make no difference.
+// FuzzChunks requires that the standard library decodes a body that h1 accepts to the same bytes, and that
+// the pieces in which a body arrives make no difference.
 func FuzzChunks(f *testing.F) {
 	for _, seed := range []string{
 		"3\r\nabc\r\n0\r\n\r\n", "1;x=y\r\na\r\n0\r\nA: b\r\n\r\n", "00a\r\n0123456789\r\n0\r\n\r\nrest", "1\r\na", "fffffffffffffff\r\n",

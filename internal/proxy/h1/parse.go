@@ -10,8 +10,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
 
-// refusal is the error of a message that is refused. status is the status of the answer to the client (502 if the message
-// is a backend's answer), detail the reason.
+// refusal is the error of a message that is refused. status is the status of the answer to the client (502 if
+// the message is a backend's answer), detail the reason.
 type refusal struct {
 	status int
 	detail string
@@ -140,7 +140,8 @@ func requestLine(b string, req *message.Request) error {
 	return nil
 }
 
-// parse reads the fields of a head into the given slice, and sets f from those that concern framing or the connection.
+// parse reads the fields of a head into the given slice, and sets f from those that concern framing or the
+// connection.
 func (f *framing) parse(head string, fields []message.Field, minor int, limits *Limits) ([]message.Field, error) {
 	*f = framing{length: -1}
 	fields, err := parseFields(head, fields[:0], limits.Fields)
@@ -187,8 +188,8 @@ func parseFields(b string, fields []message.Field, most int) ([]message.Field, e
 	}
 }
 
-// note evaluates a field if it concerns framing or the connection. The length of its name decides first, so that
-// most fields cost one comparison.
+// note evaluates a field if it concerns framing or the connection. The length of its name decides first, so
+// that most fields cost one comparison.
 func (f *framing) note(field *message.Field) error {
 	name := field.Name
 	switch len(name) {

@@ -26,9 +26,11 @@ type pipe struct {
 }
 
 const (
-	// pipeSize is more than is put into a pipe at once, because data from a network takes a page for each packet.
+	// pipeSize is more than is put into a pipe at once, because data from a network takes a page for each
+	// packet.
 	pipeSize = 4 * relayPiece
-	// maxPipes bounds the descriptors and the pages: it is half of the pages that the system grants a user (pipe(7)).
+	// maxPipes bounds the descriptors and the pages: it is half of the pages that the system grants a user
+	// (pipe(7)).
 	maxPipes = 128
 
 	setPipeSize    = 1031 // F_SETPIPE_SZ
@@ -123,8 +125,8 @@ func (p *pipe) fill(from syscall.RawConn, limit int64) error {
 	return nil
 }
 
-// empty sends the bytes in the pipe. It does not announce that more will follow (SPLICE_F_MORE): if the backend
-// paused, the kernel would hold a piece back for 200 ms.
+// empty sends the bytes in the pipe. It does not announce that more will follow (SPLICE_F_MORE): if the
+// backend paused, the kernel would hold a piece back for 200 ms.
 func (p *pipe) empty(to *writer) error {
 	p.err = nil
 	if err := to.raw.Control(p.pushOnce); err != nil {

@@ -29,8 +29,8 @@ type reader struct {
 	// dropped is how many bytes drop may drop, and after the call how many it has dropped.
 	dropped int
 
-	// buf[r:w] are the bytes that were read and not used. Before hold lies the head of the current message, into
-	// which strings of the request point: it stays until release.
+	// buf[r:w] are the bytes that were read and not used. Before hold lies the head of the current message,
+	// into which strings of the request point: it stays until release.
 	buf        []byte
 	hold, r, w int
 	// kept is the buffer of the current head once buf is another one.
@@ -189,8 +189,8 @@ func (b *reader) skipLine() {
 	}
 }
 
-// head returns the next head, its empty line included, valid until release. limit is the most bytes it may have.
-// beforeWait is called once, if only a part of the head arrived at first.
+// head returns the next head, its empty line included, valid until release. limit is the most bytes it may
+// have. beforeWait is called once, if only a part of the head arrived at first.
 func (b *reader) head(limit int, beforeWait func()) ([]byte, error) {
 	searched := 0
 	for {
@@ -226,8 +226,8 @@ func (b *reader) head(limit int, beforeWait func()) ([]byte, error) {
 	}
 }
 
-// hopeless returns an error for bytes that cannot become a head, because they have a bare line feed. Without it
-// their client would wait for its timeout.
+// hopeless returns an error for bytes that cannot become a head, because they have a bare line feed. Without
+// it their client would wait for its timeout.
 func hopeless(b []byte) error {
 	for i, c := range b {
 		if c == '\n' && (i == 0 || b[i-1] != '\r') {
@@ -253,8 +253,8 @@ func (b *reader) growHead(limit int) {
 	b.buf = bigger
 }
 
-// makeRoom prepares buf for more of a body. The bytes of the body may move, but the head stays; if it leaves little
-// room, or the last read left bytes behind, the body gets a buffer of its own.
+// makeRoom prepares buf for more of a body. The bytes of the body may move, but the head stays; if it leaves
+// little room, or the last read left bytes behind, the body gets a buffer of its own.
 func (b *reader) makeRoom() {
 	if b.r == b.w {
 		b.r, b.w = b.hold, b.hold
@@ -295,8 +295,8 @@ func (b *reader) extend() error {
 	return err
 }
 
-// release ends the current message: nothing points into its head any more. Bytes of the next message stay; without
-// any the buffer is recycled.
+// release ends the current message: nothing points into its head any more. Bytes of the next message stay;
+// without any the buffer is recycled.
 func (b *reader) release() {
 	if b.kept != nil {
 		buffer.Recycle(b.kept)
@@ -323,8 +323,8 @@ func (b *reader) free() {
 // buffered returns how many bytes were read and not used.
 func (b *reader) buffered() int { return b.w - b.r }
 
-// within sets the read deadline to now+d, coarsely: it stays if it is at most an eighth of d too early or too late,
-// so that most requests set none. A d of 0 means no deadline.
+// within sets the read deadline to now+d, coarsely: it stays if it is at most an eighth of d too early or too
+// late, so that most requests set none. A d of 0 means no deadline.
 func (b *reader) within(d time.Duration, now time.Time) {
 	if d == 0 {
 		if !b.deadline.IsZero() {

@@ -46,7 +46,8 @@ func TestSkip(t *testing.T) {
 	assert.Equal(t, "next", string(append(rest, more...)))
 }
 
-// A head keeps its bytes while a body of any size is read through the same reader, and an idle reader holds no buffer.
+// A head keeps its bytes while a body of any size is read through the same reader, and an idle reader holds
+// no buffer.
 func TestHeadStays(t *testing.T) {
 	for _, size := range []int{0, 1, 3000, 5000, 100 << 10} {
 		a, b := pair(t)

@@ -18,8 +18,8 @@ const (
 	relayPiece = 64 << 10
 )
 
-// Relay implements core.Relayer. It returns how many bytes it has sent to the client; the caller sends the rest
-// of the body.
+// Relay implements core.Relayer. It returns how many bytes it has sent to the client; the caller sends the
+// rest of the body.
 func (c *serverConn) Relay(from core.Answer) (sent int64, err error) {
 	backend, ok := from.(*clientConn)
 	if !ok || c.chunked || c.to.raw == nil || backend.in.raw == nil {

@@ -1,5 +1,5 @@
-// The request's way to the backend. Where possible, one goroutine sends all of it and starts to wait for the answer
-// in the same call.
+// The request's way to the backend. Where possible, one goroutine sends all of it and starts to wait for the
+// answer in the same call.
 
 package h1
 
@@ -14,9 +14,9 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
 
-// writeRequest sends the head, with the body if that has arrived; otherwise a goroutine sends the body during the
-// wait for the answer. After an error there may still be an answer to read, except after errStale: then nothing was
-// sent.
+// writeRequest sends the head, with the body if that has arrived; otherwise a goroutine sends the body during
+// the wait for the answer. After an error there may still be an answer to read, except after errStale: then
+// nothing was sent.
 func (c *clientConn) writeRequest(s *core.Send, reused bool) error {
 	out := message.AppendRequest(buffer.Small()[:0], &s.Out)
 	defer buffer.Recycle(out)
@@ -74,9 +74,9 @@ const (
 	phasePartial                  // the socket failed, or did not take everything
 )
 
-// sendAndWait sends the end of a request and waits for the beginning of the answer, which it leaves to readHead. It
-// does both in one read: the runtime watches the socket from before the request is sent, so no read in vain is
-// needed before the wait. reused reports that the connection was idle.
+// sendAndWait sends the end of a request and waits for the beginning of the answer, which it leaves to
+// readHead. It does both in one read: the runtime watches the socket from before the request is sent, so no
+// read in vain is needed before the wait. reused reports that the connection was idle.
 func (c *clientConn) sendAndWait(reused bool, pieces ...[]byte) error {
 	if c.in.raw == nil {
 		return c.finished(c.out.write(pieces...))

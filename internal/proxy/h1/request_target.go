@@ -8,7 +8,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
 
-// parseRequestTarget takes the request target apart, checks it against Host, and sets Path, Query and Authority.
+// parseRequestTarget takes the request target apart, checks it against Host, and sets Path, Query and
+// Authority.
 func parseRequestTarget(req *message.Request, f *framing) error {
 	if f.hosts > 1 {
 		return errHostTwice

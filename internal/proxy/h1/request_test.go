@@ -79,7 +79,8 @@ func TestRequestInParts(t *testing.T) {
 	assert.EqualValues(t, 1, p.accepted.Load(), "there is one connection for all requests")
 }
 
-// A request is never sent on a connection that the backend has ended, nor answered by bytes that arrived before it.
+// A request is never sent on a connection that the backend has ended, nor answered by bytes that arrived
+// before it.
 func TestRequestAfterEnd(t *testing.T) {
 	for name, then := range map[string]func(net.Conn){
 		"closes":        func(conn net.Conn) { _ = conn.Close() },
@@ -101,7 +102,8 @@ func TestRequestAfterEnd(t *testing.T) {
 	}
 }
 
-// A deadline that has passed and belongs to an earlier request does not keep the next request from being sent.
+// A deadline that has passed and belongs to an earlier request does not keep the next request from being
+// sent.
 func TestRequestAfterDeadline(t *testing.T) {
 	p, endpoint := newPeer(t, nil)
 	client := NewClient(&Limits{})

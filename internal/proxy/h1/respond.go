@@ -81,8 +81,8 @@ func (c *serverConn) appendFields(r *message.Reply) {
 	}
 }
 
-// Write implements core.Downstream: small pieces are collected, a large one leaves together with those that were
-// collected before.
+// Write implements core.Downstream: small pieces are collected, a large one leaves together with those that
+// were collected before.
 func (c *serverConn) Write(p []byte) error {
 	if len(p) == 0 {
 		return nil

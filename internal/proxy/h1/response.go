@@ -1,5 +1,5 @@
-// Heads of responses, parsed as strictly as those of requests: a response that could be read in two ways would
-// poison the connection it arrived on.
+// Heads of responses, parsed as strictly as those of requests: a response that could be read in two ways
+// would poison the connection it arrived on.
 
 package h1
 
@@ -60,8 +60,8 @@ func statusLine(b string, resp *message.Response) (minor int, err error) {
 
 var blank = []byte("\r\n\r\n")
 
-// headEnd returns the length of the head at the start of b, its empty line included, or 0 if it is not complete.
-// from is where the last search ended.
+// headEnd returns the length of the head at the start of b, its empty line included, or 0 if it is not
+// complete. from is where the last search ended.
 func headEnd(b []byte, from int) int {
 	from = max(from-3, 0)
 	if i := bytes.Index(b[from:], blank); i >= 0 {

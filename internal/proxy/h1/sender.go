@@ -26,8 +26,8 @@ type Sender struct {
 // NewSender returns a sender that reads answers within the limits.
 func NewSender(limits *Limits) *Sender { return &Sender{limits: limits.Defaulted()} }
 
-// The most bytes of an answer's body that are read so that the connection can be used again; beyond them a new
-// connection is cheaper. Where the length is known, the kernel drops the bytes. A body that ends with its
+// The most bytes of an answer's body that are read so that the connection can be used again; beyond them a
+// new connection is cheaper. Where the length is known, the kernel drops the bytes. A body that ends with its
 // connection is read only so that a small answer is not cut off.
 const (
 	discardLimit = 256 << 10
@@ -88,16 +88,16 @@ type senderConn struct {
 }
 
 // post sends a copy on a connection that is idle; run does the rest. It returns false if the connection has
-// ended, or if bytes arrived that nobody requested: they would be read as the answer. It may wait only if wait
-// is set.
+// ended, or if bytes arrived that nobody requested: they would be read as the answer. It may wait only if
+// wait is set.
 func (c *senderConn) post(copied *shadow.Copy, wait bool) bool {
 	c.mu.Lock()
 	if c.ended {
 		c.mu.Unlock()
 		return false
 	}
-	// The deadline is an eighth of the timeout later than needed, so that most copies need not move it. One that
-	// is much later belongs to a copy with another timeout.
+	// The deadline is an eighth of the timeout later than needed, so that most copies need not move it. One
+	// that is much later belongs to a copy with another timeout.
 	timeout := copied.Until.Sub(copied.Begin)
 	if c.deadline.Before(copied.Until) || c.deadline.After(copied.Until.Add(timeout/4)) {
 		c.until(copied.Until.Add(timeout / 8))

@@ -149,7 +149,8 @@ func TestCopyOutlivesItsRequest(t *testing.T) {
 	require.Eventually(t, func() bool { return to.Held() == 0 }, 10*time.Second, time.Millisecond, "copies still hold bytes")
 }
 
-// A copy is never sent on a connection that the variant has ended, nor answered by bytes that arrived before it.
+// A copy is never sent on a connection that the variant has ended, nor answered by bytes that arrived before
+// it.
 func TestCopyAfterEnd(t *testing.T) {
 	for name, then := range map[string]func(net.Conn){
 		"closes":        func(conn net.Conn) { _ = conn.Close() },

@@ -1,6 +1,5 @@
-// Package h1 terminates HTTP/1.1: a small forwarder that parses heads strictly, frames bodies anew, and has one
-// goroutine for each client. docs/design/proxy.md says why
-// net/http does not do it.
+// Package h1 terminates HTTP/1.1: a small forwarder that parses heads strictly, frames bodies anew, and has
+// one goroutine for each client. docs/design/proxy.md says why net/http does not do it.
 package h1
 
 import (
@@ -14,8 +13,8 @@ import (
 
 // Server serves the connections of one listener.
 type Server struct {
-	// Preface gets a connection that begins with HTTP/2's preface; prefix holds the preface and any bytes read
-	// after it. If nil, such a connection is refused.
+	// Preface gets a connection that begins with HTTP/2's preface; prefix holds the preface and any bytes
+	// read after it. If nil, such a connection is refused.
 	Preface func(conn net.Conn, prefix []byte)
 	// Dismissed, while it is true, makes every response the last of its connection; nil means false.
 	Dismissed *atomic.Bool
@@ -31,7 +30,8 @@ type Server struct {
 	closed  bool
 }
 
-// NewServer returns a server without connections, for the table's listener of that name. Zero limits mean their defaults.
+// NewServer returns a server without connections, for the table's listener of that name. Zero limits mean
+// their defaults.
 func NewServer(c *core.Core, listener string, limits *Limits) *Server {
 	return &Server{core: c, listener: listener, limits: limits.Defaulted(), conns: map[*serverConn]struct{}{}}
 }
@@ -71,7 +71,8 @@ func (s *Server) last() bool {
 	return s.draining.Load() || s.Dismissed != nil && s.Dismissed.Load()
 }
 
-// CloseIdle drains, and closes connections between two requests, once the requests that have arrived are answered.
+// CloseIdle drains, and closes connections between two requests, once the requests that have arrived are
+// answered.
 func (s *Server) CloseIdle() {
 	s.Drain()
 	s.mu.Lock()

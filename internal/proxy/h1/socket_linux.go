@@ -1,6 +1,6 @@
-// System calls on sockets. The sockets do not block, so none of these calls waits. Package syscall's own functions
-// tell the scheduler all the same; that keeps the runtime's monitor thread awake, which competes with the proxy for
-// the core (docs/design/proxy.md).
+// System calls on sockets. The sockets do not block, so none of these calls waits. Package syscall's own
+// functions tell the scheduler all the same; that keeps the runtime's monitor thread awake, which competes
+// with the proxy for the core (docs/design/proxy.md).
 
 package h1
 

@@ -1,5 +1,5 @@
-// Package h2 terminates HTTP/2 with net/http: a handler for the client's side, a transport for the backend's, and a
-// sender of copies over the transport.
+// Package h2 terminates HTTP/2 with net/http: a handler for the client's side, a transport for the backend's,
+// and a sender of copies over the transport.
 package h2
 
 import (
@@ -62,8 +62,8 @@ type stream struct {
 	aborted bool
 }
 
-// head copies the request's head into the exchange, or returns the status with which to refuse it. It checks what
-// net/http lets pass: a line feed in a method would be a second request once it is sent on as HTTP/1.1.
+// head copies the request's head into the exchange, or returns the status with which to refuse it. It checks
+// what net/http lets pass: a line feed in a method would be a second request once it is sent on as HTTP/1.1.
 func (s *stream) head(maxFields int) (status int) {
 	r, req := s.r, &s.x.Request
 	target := r.RequestURI
@@ -93,8 +93,8 @@ func (s *stream) head(maxFields int) (status int) {
 	return 0
 }
 
-// agrees reports whether the fields agree with the values that net/http derived from them: a backend that gets them as
-// HTTP/1.1 goes by the fields.
+// agrees reports whether the fields agree with the values that net/http derived from them: a backend that
+// gets them as HTTP/1.1 goes by the fields.
 func (s *stream) agrees() bool {
 	if host := s.r.Header["Host"]; len(host) > 1 || len(host) == 1 && !message.EqualFold(host[0], s.r.Host) {
 		return false
@@ -103,8 +103,8 @@ func (s *stream) agrees() bool {
 	return !ok || len(length) == 1 && length[0] == strconv.FormatInt(s.r.ContentLength, 10)
 }
 
-// leave ends the use of the stream. net/http writes the rest of the response after that, and gets the time of one
-// more piece for it; the deadline ends with the stream.
+// leave ends the use of the stream. net/http writes the rest of the response after that, and gets the time of
+// one more piece for it; the deadline ends with the stream.
 func (s *stream) leave() {
 	if s.buf != nil {
 		buffer.Recycle(s.buf)
@@ -114,8 +114,8 @@ func (s *stream) leave() {
 	}
 }
 
-// within bounds a wait for the client. A deadline of net/http breaks the stream for good when it passes, whether
-// anything waits or not: so it must not outlast the wait.
+// within bounds a wait for the client. A deadline of net/http breaks the stream for good when it passes,
+// whether anything waits or not: so it must not outlast the wait.
 func (s *stream) within(set func(time.Time) error, wait func() error) error {
 	_ = set(time.Now().Add(s.handler.BodyTimeout))
 	err := wait()
@@ -154,7 +154,8 @@ func (s *stream) Whole() bool { return s.done }
 // Trailers implements core.Body.
 func (s *stream) Trailers() []message.Field { return fieldsOf(s.r.Trailer, message.TrailerForbidden) }
 
-// fieldsOf returns net/http's fields without those that are forbidden and those that HTTP/1.1 could not carry.
+// fieldsOf returns net/http's fields without those that are forbidden and those that HTTP/1.1 could not
+// carry.
 func fieldsOf(header http.Header, forbidden func(name string) bool) []message.Field {
 	fields := make([]message.Field, 0, len(header))
 	for name, values := range header {
@@ -179,8 +180,8 @@ func (s *stream) Inform(r *message.Reply) error {
 		return nil
 	}
 	s.fields(r)
-	// When the client leaves, WriteHeader returns while net/http still writes the fields. With this field, which it
-	// does not send, net/http writes a copy of them.
+	// When the client leaves, WriteHeader returns while net/http still writes the fields. With this field,
+	// which it does not send, net/http writes a copy of them.
 	s.w.Header()["Content-Length"] = nil
 	s.w.WriteHeader(r.Status)
 	clear(s.w.Header())

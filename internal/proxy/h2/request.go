@@ -41,7 +41,8 @@ func request(ctx context.Context, to *upstream.Endpoint, out *message.Outgoing) 
 	return req
 }
 
-// announced returns the trailers that the values of Trailer name, still without values, or nil if there are none.
+// announced returns the trailers that the values of Trailer name, still without values, or nil if there are
+// none.
 func announced(values []string) (trailers http.Header) {
 	for _, names := range values {
 		for name := range func(yield func(string) bool) { message.Tokens(names, yield) } {
@@ -57,8 +58,8 @@ func announced(values []string) (trailers http.Header) {
 	return trailers
 }
 
-// opaqueURL returns a URL whose :path is target, byte for byte. net/http removes the authority at the start of a target
-// that begins with two slashes, so such a target gets one.
+// opaqueURL returns a URL whose :path is target, byte for byte. net/http removes the authority at the start
+// of a target that begins with two slashes, so such a target gets one.
 func opaqueURL(address, host, target string) *url.URL {
 	u := &url.URL{Scheme: "http", Host: address, Opaque: target}
 	if len(target) > 1 && target[:2] == "//" {

@@ -14,8 +14,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
 
-// copyBody is a copy's body. net/http may go on reading it when the copy's buffer is already in use again: after
-// detach it does not read the buffer.
+// copyBody is a copy's body. net/http may go on reading it when the copy's buffer is already in use again:
+// after detach it does not read the buffer.
 type copyBody struct {
 	mu   sync.Mutex
 	rest *bytes.Reader
@@ -48,7 +48,8 @@ type Sender struct {
 // discardLimit is the most bytes of an answer's body that are read before the stream is reset.
 const discardLimit = 256 << 10
 
-// Send implements shadow.Sender. It sends only if wait is set: net/http may wait for a stream or for the window.
+// Send implements shadow.Sender. It sends only if wait is set: net/http may wait for a stream or for the
+// window.
 func (s *Sender) Send(to *upstream.Endpoint, c *shadow.Copy, wait bool) bool {
 	if !wait {
 		return false

@@ -26,12 +26,12 @@ type Transport struct {
 	transport *http.Transport
 }
 
-// connWindow is how many bytes of all answers on one connection may be unread: as many as 256 clients of a primary
-// can leave unread, so that fewer of them cannot hold up the answers to others.
+// connWindow is how many bytes of all answers on one connection may be unread: as many as 256 clients of a
+// primary can leave unread, so that fewer of them cannot hold up the answers to others.
 const connWindow = 64 << 20
 
-// NewTransport returns a transport with connections of its own. headBytes is the most bytes of an answer's head, and
-// window the most bytes of its body that may be unread. Close ends the transport.
+// NewTransport returns a transport with connections of its own. headBytes is the most bytes of an answer's
+// head, and window the most bytes of its body that may be unread. Close ends the transport.
 func NewTransport(headBytes, window int) *Transport {
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
@@ -104,8 +104,8 @@ func (t *Transport) Send(to *upstream.Endpoint, s *core.Send) (core.Answer, erro
 // clientCheckInterval is how often an exchange checks whether its client is still there.
 const clientCheckInterval = time.Second
 
-// watch cancels an exchange, which resets its stream, when the client has left: otherwise a silent backend would go
-// on working for nobody. Pings find a backend that is dead.
+// watch cancels an exchange, which resets its stream, when the client has left: otherwise a silent backend
+// would go on working for nobody. Pings find a backend that is dead.
 func watch(ctx context.Context, gone func() bool, cancel func()) {
 	tick := time.NewTicker(clientCheckInterval)
 	defer tick.Stop()
@@ -124,8 +124,8 @@ const most1xx = 64
 
 var errInterim = errors.New("too many interim responses")
 
-// interimResponses carries the interim responses of one exchange from net/http to Send. net/http reads them for all
-// exchanges of a connection, and possibly for longer than this exchange lasts.
+// interimResponses carries the interim responses of one exchange from net/http to Send. net/http reads them
+// for all exchanges of a connection, and possibly for longer than this exchange lasts.
 type interimResponses chan *message.Response
 
 // take implements httptrace.ClientTrace.Got1xxResponse. It neither waits nor uses the exchange.
@@ -172,8 +172,8 @@ func (t *Transport) roundTrip(req *http.Request, interim interimResponses, s *co
 	}
 }
 
-// uploadBody is the request's body. net/http reads it in a goroutine of its own, possibly for longer than the exchange
-// lasts: after detach it does not use the exchange.
+// uploadBody is the request's body. net/http reads it in a goroutine of its own, possibly for longer than the
+// exchange lasts: after detach it does not use the exchange.
 type uploadBody struct {
 	mu      sync.Mutex
 	send    *core.Send
@@ -250,8 +250,8 @@ func (a *answer) read() {
 	if resp.Request.Method == http.MethodHead || resp.StatusCode == http.StatusNotModified || resp.StatusCode == http.StatusNoContent {
 		a.head.Bodyless, a.head.Length = true, 0
 	}
-	// If no body follows, the head must not be flushed before the stream's end: that is how gRPC knows that the
-	// head's fields are trailers.
+	// If no body follows, the head must not be flushed before the stream's end: that is how gRPC knows that
+	// the head's fields are trailers.
 	a.done = a.head.Length == 0
 }
 

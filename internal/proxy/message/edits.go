@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// HeaderEdits is the effect of filters on a head: fields are dropped by name, then Add is appended. Several filters
-// in a row are one HeaderEdits, see Then.
+// HeaderEdits is the effect of filters on a head: fields are dropped by name, then Add is appended. Several
+// filters in a row are one HeaderEdits, see Then.
 type HeaderEdits struct {
 	// Add are the fields to append, after those that stay.
 	Add []Field
@@ -16,8 +16,8 @@ type HeaderEdits struct {
 	drop []string // lower case
 }
 
-// NewHeaderEdits compiles one filter. remove comes first, then set, which replaces, then add, which
-// appends to the fields that were sent or set.
+// NewHeaderEdits compiles one filter. remove comes first, then set, which replaces, then add, which appends
+// to the fields that were sent or set.
 func NewHeaderEdits(set, add []Field, remove []string) HeaderEdits {
 	var e HeaderEdits
 	for _, name := range remove {

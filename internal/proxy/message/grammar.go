@@ -1,5 +1,6 @@
 // The grammar of heads (RFC 9110 section 5, RFC 9112 section 3). Both terminators check it: a request that
-// arrives over HTTP/2 may be sent over HTTP/1.1, where an extra space or line feed would begin another request.
+// arrives over HTTP/2 may be sent over HTTP/1.1, where an extra space or line feed would begin another
+// request.
 
 package message
 
@@ -54,8 +55,8 @@ func ValidTarget(s string) bool { return s != "" && all(s, inTarget) }
 // ValidValue reports whether s can be the value of a field.
 func ValidValue(s string) bool { return all(s, inValue) }
 
-// ValidHost reports whether host is a registered name, an IPv4 address or a bracketed IPv6 address, each with an
-// optional port.
+// ValidHost reports whether host is a registered name, an IPv4 address or a bracketed IPv6 address, each with
+// an optional port.
 func ValidHost(host string) bool {
 	if len(host) == 0 || len(host) > 512 || !all(host, inHost) {
 		return false

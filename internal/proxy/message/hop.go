@@ -93,8 +93,8 @@ func frames(name string) bool {
 		Is(name, "te") || Is(name, "close") || Is(name, "keep-alive") || Is(name, "upgrade")
 }
 
-// TrailerForbidden reports whether the named field is dropped from trailers: it would frame, route or authenticate
-// a message that has already been processed (RFC 9110 section 6.5.1).
+// TrailerForbidden reports whether the named field is dropped from trailers: it would frame, route or
+// authenticate a message that has already been processed (RFC 9110 section 6.5.1).
 func TrailerForbidden(name string) bool {
 	switch {
 	case HopByHop(name), Is(name, "host"), Is(name, "content-length"), Is(name, "trailer"),

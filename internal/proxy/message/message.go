@@ -1,14 +1,14 @@
-// Package message holds the heads of HTTP messages, independent of the protocol version: header fields keep the
-// order and the spelling in which they arrived.
+// Package message holds the heads of HTTP messages, independent of the protocol version: header fields keep
+// the order and the spelling in which they arrived.
 //
-// The strings of a received head share the buffer that the head was read into. They are valid until the exchange
-// ends; code that keeps a string for longer must clone it.
+// The strings of a received head share the buffer that the head was read into. They are valid until the
+// exchange ends; code that keeps a string for longer must clone it.
 package message
 
 import "strings"
 
-// Field is one header or trailer field: name and value as received, without the optional
-// whitespace around the value (RFC 9110 section 5).
+// Field is one header or trailer field: name and value as received, without the optional whitespace around
+// the value (RFC 9110 section 5).
 type Field struct{ Name, Value string }
 
 // Unknown is the length of a body whose end is known only from its framing.
@@ -19,8 +19,8 @@ type Request struct {
 	Method string
 	// Target is the request target exactly as sent (RFC 9112 section 3.2), or :path for HTTP/2.
 	Target string
-	// Path and Query are the parts of Target before and after the first "?". Path is "/" for an absolute
-	// form without a path, "*" for the asterisk form and "" for the authority form.
+	// Path and Query are the parts of Target before and after the first "?". Path is "/" for an absolute form
+	// without a path, "*" for the asterisk form and "" for the authority form.
 	Path, Query string
 	// Authority is the value of Host or :authority, with its port.
 	Authority string
@@ -123,8 +123,8 @@ func LowerByte(c byte) byte {
 	return c
 }
 
-// Tokens yields every element of a comma-separated list, without whitespace and empty elements
-// (RFC 9110 section 5.6.1).
+// Tokens yields every element of a comma-separated list, without whitespace and empty elements (RFC 9110
+// section 5.6.1).
 func Tokens(value string, yield func(string) bool) {
 	for value != "" {
 		var token string

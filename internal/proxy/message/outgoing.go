@@ -1,4 +1,5 @@
-// Heads as the proxy sends them: without hop-by-hop fields, with the configured edits, and otherwise unchanged.
+// Heads as the proxy sends them: without hop-by-hop fields, with the configured edits, and otherwise
+// unchanged.
 
 package message
 

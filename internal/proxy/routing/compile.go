@@ -27,8 +27,8 @@ type Problem struct {
 
 func (p Problem) String() string { return p.Path + ": " + p.Message }
 
-// Compile compiles a specification to a table. It returns all problems at once, errors first. The table is nil if
-// any problem is an error.
+// Compile compiles a specification to a table. It returns all problems at once, errors first. The table is
+// nil if any problem is an error.
 func Compile(s *spec.Table) (*Table, []Problem) {
 	c := &compiler{
 		table:   &Table{ports: map[string]*Port{}},

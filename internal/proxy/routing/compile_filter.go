@@ -27,8 +27,8 @@ type mirrorSpec struct {
 	at string
 }
 
-// filters compiles owner.filters. prefix is the path prefix that ReplacePrefixMatch replaces, nil if that filter is
-// not allowed.
+// filters compiles owner.filters. prefix is the path prefix that ReplacePrefixMatch replaces, nil if that
+// filter is not allowed.
 func (c *compiler) filters(specs []spec.Filter, owner string, prefix *string) filters {
 	var out filters
 	seen := map[string]bool{}

@@ -20,8 +20,8 @@ var (
 	fieldName        = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+\\-.^_\x60|~]+$")
 )
 
-// match compiles a match into e. It returns a function that adds e to the index of a host name, nil if the path is
-// invalid.
+// match compiles a match into e. It returns a function that adds e to the index of a host name, nil if the
+// path is invalid.
 func (c *compiler) match(e *entry, s *spec.Match, at string) func(**paths) {
 	e.method = s.Method
 	if s.Method != "" && !methodToken.MatchString(s.Method) {
@@ -109,8 +109,8 @@ func (c *compiler) regex(at, value string) *regexp.Regexp {
 	return nil
 }
 
-// values compiles header or query matches. Of several matches for one name only the first counts, as Gateway API
-// requires.
+// values compiles header or query matches. Of several matches for one name only the first counts, as Gateway
+// API requires.
 func (c *compiler) values(specs []spec.ValueMatch, at, field string, header bool) []valueMatch {
 	var out []valueMatch
 	for i, s := range specs {
@@ -140,8 +140,8 @@ func (c *compiler) values(specs []spec.ValueMatch, at, field string, header bool
 	return out
 }
 
-// solePrefix returns the path prefix of a rule's only match. It returns nil if the rule has other or more matches:
-// then no prefix can be replaced.
+// solePrefix returns the path prefix of a rule's only match. It returns nil if the rule has other or more
+// matches: then no prefix can be replaced.
 func solePrefix(matches []spec.Match) *string {
 	slash := "/"
 	switch {

@@ -23,8 +23,8 @@ type target struct {
 // declaration is the value of a limit, and the path of the field that declares it.
 type declaration struct{ value, at string }
 
-// mirror compiles a RequestMirror. edits and rewrite are those of the rule and the backend; they apply before the
-// mirror's own.
+// mirror compiles a RequestMirror. edits and rewrite are those of the rule and the backend; they apply before
+// the mirror's own.
 func (c *compiler) mirror(r *Rule, s mirrorSpec, edits *message.HeaderEdits, rewrite *Rewrite) *Mirror {
 	t := c.target(s)
 	own := &s.Mirrorgate
@@ -72,8 +72,8 @@ func (c *compiler) ordinal(r *Rule, t *MirrorTarget) int {
 	return c.mirrors[name] - 1
 }
 
-// fraction returns the fraction of requests that are copied. It is valid, and at most 1, even if the specification
-// is not.
+// fraction returns the fraction of requests that are copied. It is valid, and at most 1, even if the
+// specification is not.
 func (c *compiler) fraction(s mirrorSpec) (num, den uint64) {
 	n, d := 100, 100
 	switch {

@@ -1,8 +1,8 @@
 package routing
 
-// Finding the rule of a request. Hosts and paths are looked up in maps, so that the cost does not depend on the
-// number of rules. Only rules with the same path, and regular expressions, are tried one after the other, in the
-// order of precedence.
+// Finding the rule of a request. Hosts and paths are looked up in maps, so that the cost does not depend on
+// the number of rules. Only rules with the same path, and regular expressions, are tried one after the other,
+// in the order of precedence.
 
 import (
 	"cmp"
@@ -13,8 +13,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
 
-// hosts is the index of a listener by host name. The most specific name is tried first; if it has no rule for the
-// request, less specific names are tried.
+// hosts is the index of a listener by host name. The most specific name is tried first; if it has no rule for
+// the request, less specific names are tried.
 type hosts struct {
 	exact map[string]*paths
 	// wildcard is indexed by the name without its asterisk: ".example.com" for "*.example.com".
@@ -91,8 +91,8 @@ func (p *paths) match(r *Request) *Rule {
 	return nil
 }
 
-// longestPrefix tries the path and all its prefixes, the longest first. The prefix "/" also matches targets that
-// have no path: "*" of OPTIONS, and the empty path of CONNECT.
+// longestPrefix tries the path and all its prefixes, the longest first. The prefix "/" also matches targets
+// that have no path: "*" of OPTIONS, and the empty path of CONNECT.
 func (p *paths) longestPrefix(r *Request) *Rule {
 	for path := r.Path; ; {
 		if rule := first(p.prefix[path], r); rule != nil {
@@ -115,7 +115,8 @@ func first(entries []*entry, r *Request) *Rule {
 	return nil
 }
 
-// entry is one match of a rule, without the host name, and without the path unless that is a regular expression.
+// entry is one match of a rule, without the host name, and without the path unless that is a regular
+// expression.
 type entry struct {
 	rule    *Rule
 	path    *regexp.Regexp
@@ -166,8 +167,8 @@ func (e *entry) precedes(other *entry) int {
 	)
 }
 
-// queryValue returns the first value of a query parameter, decoded. It allocates only if a name or value is encoded.
-// A value that cannot be decoded is returned as it was sent.
+// queryValue returns the first value of a query parameter, decoded. It allocates only if a name or value is
+// encoded. A value that cannot be decoded is returned as it was sent.
 func queryValue(query, name string) (string, bool) {
 	for query != "" {
 		var pair string

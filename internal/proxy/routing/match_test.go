@@ -187,8 +187,8 @@ type oneField message.Field
 
 func (f oneField) Get(name string) (string, bool) { return f.Value, name == f.Name }
 
-// FuzzMatch compares the index with a literal implementation of Gateway API, which tries the matches of all rules and
-// sorts those that match by precedence.
+// FuzzMatch compares the index with a literal implementation of Gateway API, which tries the matches of all
+// rules and sorts those that match by precedence.
 func FuzzMatch(f *testing.F) {
 	f.Add("/a/b|/a|=/a/b|~/a.*|/", "GET", "a.example.com", "/a/b", "q=1")
 	f.Add("/|*.example.com /a|example.com /a|POST /a", "POST", "x.example.com:80", "/a/", "")
@@ -211,8 +211,8 @@ func FuzzMatch(f *testing.F) {
 	})
 }
 
-// fuzzSpec parses rules "[host ][METHOD ][headers: ][?params ][=~]path", separated by |. Each letter of headers and
-// params is the name of a header or parameter that must be "1".
+// fuzzSpec parses rules "[host ][METHOD ][headers: ][?params ][=~]path", separated by |. Each letter of
+// headers and params is the name of a header or parameter that must be "1".
 func fuzzSpec(program string) (*spec.Table, bool) {
 	l := spec.Listener{Address: ":80"}
 	for text := range strings.SplitSeq(program, "|") {

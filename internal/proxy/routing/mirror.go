@@ -36,13 +36,13 @@ type Mirror struct {
 	sampler  sampler
 }
 
-// MirrorTarget is a port of a service that mirrors send copies to, with the limits of these copies. Several mirrors
-// may share one target.
+// MirrorTarget is a port of a service that mirrors send copies to, with the limits of these copies. Several
+// mirrors may share one target.
 type MirrorTarget struct {
 	// Index is its place in [Table.Targets].
 	Index int
-	// Name is service:port. It is unique in the table, and identifies the target in metrics, in logs and after
-	// a reload.
+	// Name is service:port. It is unique in the table, and identifies the target in metrics, in logs and
+	// after a reload.
 	Name string
 	// Port holds the endpoints. It is nil if the service or its port is missing.
 	Port   *Port
@@ -60,7 +60,8 @@ type Limits struct {
 	Penalty
 }
 
-// Penalty configures the circuit breaker of a target: after how many failures no copies are sent, and for how long.
+// Penalty configures the circuit breaker of a target: after how many failures no copies are sent, and for how
+// long.
 type Penalty struct {
 	// Failures in a row after which no copy is sent for Pause.
 	Failures int
@@ -85,8 +86,8 @@ var DefaultLimits = Limits{
 	},
 }
 
-// Sample reports whether the request is to be copied, by its method and by the percentage. It counts requests, so
-// call it exactly once per request and mirror.
+// Sample reports whether the request is to be copied, by its method and by the percentage. It counts
+// requests, so call it exactly once per request and mirror.
 func (m *Mirror) Sample(r *Request) bool {
 	if len(m.methods) > 0 && !slices.Contains(m.methods, r.Method) {
 		return false

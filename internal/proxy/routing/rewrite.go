@@ -9,7 +9,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
 
-// Rewrite changes the host and the path of a request that is sent to a backend. The zero Rewrite changes nothing.
+// Rewrite changes the host and the path of a request that is sent to a backend. The zero Rewrite changes
+// nothing.
 type Rewrite struct {
 	// Hostname replaces the Host; empty keeps it.
 	Hostname string
@@ -19,11 +20,12 @@ type Rewrite struct {
 // HasPath reports whether the path is changed.
 func (w *Rewrite) HasPath() bool { return w.path.kind != keepPath }
 
-// AppendPath appends the path of the request to the backend. path is that of the client's request, without the query.
+// AppendPath appends the path of the request to the backend. path is that of the client's request, without
+// the query.
 func (w *Rewrite) AppendPath(dst []byte, path string) []byte { return w.path.append(dst, path) }
 
-// then returns the rewrite that has the same effect as w followed by next. If both change the path, only next does:
-// a prefix is that of the rule's match.
+// then returns the rewrite that has the same effect as w followed by next. If both change the path, only next
+// does: a prefix is that of the rule's match.
 func (w *Rewrite) then(next *Rewrite) Rewrite {
 	out := *w
 	if next.Hostname != "" {
@@ -46,9 +48,10 @@ type Redirect struct {
 	path     pathModifier
 }
 
-// AppendLocation appends the value of Location for a request that arrived at l. As Gateway API specifies, parts that
-// the filter does not set are those of the request, except for the port: it is the default port of the filter's
-// scheme, or else the listener's. Ports 80 and 443 are left out if they are the default of the scheme.
+// AppendLocation appends the value of Location for a request that arrived at l. As Gateway API specifies,
+// parts that the filter does not set are those of the request, except for the port: it is the default port of
+// the filter's scheme, or else the listener's. Ports 80 and 443 are left out if they are the default of the
+// scheme.
 func (d *Redirect) AppendLocation(dst []byte, l *Listener, r *Request) []byte {
 	scheme, port := cmp.Or(d.scheme, l.Scheme()), d.port
 	if port == 0 {
@@ -85,8 +88,8 @@ const (
 	replacePrefix
 )
 
-// pathModifier is Gateway API's HTTPPathModifier. It leaves targets without a path as they are: "*" of OPTIONS, and the
-// empty path of CONNECT.
+// pathModifier is Gateway API's HTTPPathModifier. It leaves targets without a path as they are: "*" of
+// OPTIONS, and the empty path of CONNECT.
 type pathModifier struct {
 	kind pathKind
 	// value is the replacement. For a prefix it has no final slash, which Gateway API ignores.

@@ -105,8 +105,8 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
-// FuzzReplacePrefixMatch checks that the path elements after the prefix stay as they were sent, and that the prefix is
-// replaced.
+// FuzzReplacePrefixMatch checks that the path elements after the prefix stay as they were sent, and that the
+// prefix is replaced.
 func FuzzReplacePrefixMatch(f *testing.F) {
 	f.Add("/foo", "/xyz/", "/foo/bar?q")
 	f.Add("/", "", "/%2F/")

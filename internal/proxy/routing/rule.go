@@ -10,8 +10,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
 
-// Rule decides what happens to the requests that it matches: they are redirected if Redirect is set, else forwarded to
-// the backend that Pick returns.
+// Rule decides what happens to the requests that it matches: they are redirected if Redirect is set, else
+// forwarded to the backend that Pick returns.
 type Rule struct {
 	// Index is its place in [Table.Rules].
 	Index int
@@ -19,8 +19,8 @@ type Rule struct {
 	Name string
 	// Redirect, if set, answers the request without a backend.
 	Redirect *Redirect
-	// ResponseHeaders apply to responses that the proxy sends itself, like a redirect. For a backend's response
-	// use [Backend.ResponseHeaders].
+	// ResponseHeaders apply to responses that the proxy sends itself, like a redirect. For a backend's
+	// response use [Backend.ResponseHeaders].
 	ResponseHeaders message.HeaderEdits
 	// Mirrors are those of the rule. A backend may have more.
 	Mirrors  []*Mirror
@@ -40,7 +40,8 @@ type Timeouts struct {
 	BackendRequest time.Duration
 }
 
-// Backend is one of the weighted backends of a rule. Its filters are already merged: those of the rule, then its own.
+// Backend is one of the weighted backends of a rule. Its filters are already merged: those of the rule, then
+// its own.
 type Backend struct {
 	// Name is service:port, for metrics and logs.
 	Name string
@@ -58,9 +59,9 @@ type Backend struct {
 	upto uint64 // sum of the weights up to and with this one
 }
 
-// Pick chooses the backend of the next request by weight: if the weights add up to n, then of n consecutive requests
-// each backend gets exactly its weight, spread evenly. status is 0, or 500 if the rule has no backend or if the chosen
-// backend has no Port.
+// Pick chooses the backend of the next request by weight: if the weights add up to n, then of n consecutive
+// requests each backend gets exactly its weight, spread evenly. status is 0, or 500 if the rule has no
+// backend or if the chosen backend has no Port.
 func (r *Rule) Pick() (b *Backend, status int) {
 	switch len(r.backends) {
 	case 0:

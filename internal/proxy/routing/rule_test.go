@@ -74,8 +74,8 @@ func TestPickByWeight(t *testing.T) {
 	}
 }
 
-// TestPickSpreads checks every ten consecutive picks with weights of 90 and 10: the picks of the second backend must not
-// be adjacent.
+// TestPickSpreads checks every ten consecutive picks with weights of 90 and 10: the picks of the second
+// backend must not be adjacent.
 func TestPickSpreads(t *testing.T) {
 	_, r := rule(t, `"backendRefs": [{"name": "v1", "port": 80, "weight": 90}, {"name": "v2", "port": 80, "weight": 10}]`)
 	var picks []bool

@@ -12,14 +12,14 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/splitmix"
 )
 
-// sampler chooses num of every den requests. Without a key it counts: of every den consecutive requests it chooses
-// exactly num, so that concurrency cannot change totals. The choices are spread evenly, but differ between samplers:
-// den is divided into blocks of den/gcd requests with num/gcd samples each, and each block starts at another phase.
-// Otherwise two mirrors of 50 % would copy the same requests, and of a client that alternates between two requests one
-// would always be copied and the other never.
+// sampler chooses num of every den requests. Without a key it counts: of every den consecutive requests it
+// chooses exactly num, so that concurrency cannot change totals. The choices are spread evenly, but differ
+// between samplers: den is divided into blocks of den/gcd requests with num/gcd samples each, and each block
+// starts at another phase. Otherwise two mirrors of 50 % would copy the same requests, and of a client that
+// alternates between two requests one would always be copied and the other never.
 //
-// With a key the hash of its value decides, so that the requests of a session are copied all or none, on every replica
-// and after a restart. A request without the key is not copied.
+// With a key the hash of its value decides, so that the requests of a session are copied all or none, on
+// every replica and after a restart. A request without the key is not copied.
 type sampler struct {
 	num, den uint64
 	block    uint64 // den / gcd(num, den)

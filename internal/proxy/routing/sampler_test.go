@@ -36,7 +36,8 @@ func count(samples []bool) (n int) {
 	return n
 }
 
-// TestSampleExactly slides a window over the requests: every window must have exactly the expected number of copies.
+// TestSampleExactly slides a window over the requests: every window must have exactly the expected number of
+// copies.
 func TestSampleExactly(t *testing.T) {
 	for _, test := range []struct {
 		fraction     string
@@ -85,8 +86,8 @@ func TestSampleSpreads(t *testing.T) {
 	}
 }
 
-// TestSampleIndependently checks that two mirrors of 50 % choose independently of each other, and that both requests of a
-// client that alternates between two are copied.
+// TestSampleIndependently checks that two mirrors of 50 % choose independently of each other, and that both
+// requests of a client that alternates between two are copied.
 func TestSampleIndependently(t *testing.T) {
 	_, r := rule(t, `"filters": [
 	    {"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "v2", "port": 80}, "percent": 50}},
@@ -170,8 +171,8 @@ func TestSampleKeyedStable(t *testing.T) {
 	assert.Equal(t, "bijklmnpqstuvwyz", got)
 }
 
-// TestSampleKeyedIndependently compares mirrors with the same key: mirrors to different targets choose independently,
-// mirrors with equal seeds choose the same sessions.
+// TestSampleKeyedIndependently compares mirrors with the same key: mirrors to different targets choose
+// independently, mirrors with equal seeds choose the same sessions.
 func TestSampleKeyedIndependently(t *testing.T) {
 	mirror := func(port int, seed string) string {
 		return fmt.Sprintf(`{"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "v2", "port": %d}, "percent": 50, "mirrorgate": {"keyed": {"header": "u", "seed": %q}}}}`, port, seed)

@@ -1,8 +1,9 @@
-// Package routing is the routing table of the proxy: it finds the rule of a request, and the backend and the mirrors of
-// that rule. It follows the semantics of Gateway API's HTTPRoute.
+// Package routing is the routing table of the proxy: it finds the rule of a request, and the backend and the
+// mirrors of that rule. It follows the semantics of Gateway API's HTTPRoute.
 //
-// The package is pure: no sockets, files, clocks or goroutines. A compiled [Table] is immutable except for its counters,
-// so that the data plane can replace one table by another atomically. Operations per request do not allocate.
+// The package is pure: no sockets, files, clocks or goroutines. A compiled [Table] is immutable except for
+// its counters, so that the data plane can replace one table by another atomically. Operations per request do
+// not allocate.
 package routing
 
 import (
@@ -12,14 +13,14 @@ import (
 
 // Header looks up header fields of a request.
 type Header interface {
-	// Get returns the value of the named field, and whether the request has the field. name is in lower case and
-	// never that of a pseudo-header. Names are compared without regard to case. The values of a repeated field are
-	// joined by "," in their order (RFC 9110, 5.3), those of Cookie by "; ".
+	// Get returns the value of the named field, and whether the request has the field. name is in lower case
+	// and never that of a pseudo-header. Names are compared without regard to case. The values of a repeated
+	// field are joined by "," in their order (RFC 9110, 5.3), those of Cookie by "; ".
 	Get(name string) (value string, ok bool)
 }
 
-// Request holds the properties of a request that matches can refer to. The strings are the bytes as they were sent; the
-// table does not keep them.
+// Request holds the properties of a request that matches can refer to. The strings are the bytes as they were
+// sent; the table does not keep them.
 type Request struct {
 	// Method is case-sensitive.
 	Method string
@@ -32,8 +33,8 @@ type Request struct {
 	Header   Header
 }
 
-// Table is a compiled routing table. The Index of an entry is its position in the slice, so that the data plane can keep
-// its own state of the entries in slices of the same length.
+// Table is a compiled routing table. The Index of an entry is its position in the slice, so that the data
+// plane can keep its own state of the entries in slices of the same length.
 type Table struct {
 	Listeners []*Listener
 	// Rules are those of all listeners.
@@ -79,16 +80,16 @@ func (l *Listener) Scheme() string {
 	return "http"
 }
 
-// Match returns the rule of a request that arrived at t.Listeners[listener], or nil if no rule matches: then the answer
-// is 404. Of several rules that match, the precedence of Gateway API decides: the most specific hostname, then an exact
-// path before the longest prefix before a regular expression, then a method, the number of headers, the number of query
-// parameters, and last the order in the table.
+// Match returns the rule of a request that arrived at t.Listeners[listener], or nil if no rule matches: then
+// the answer is 404. Of several rules that match, the precedence of Gateway API decides: the most specific
+// hostname, then an exact path before the longest prefix before a regular expression, then a method, the
+// number of headers, the number of query parameters, and last the order in the table.
 func (t *Table) Match(listener int, r *Request) *Rule {
 	return t.Listeners[listener].hosts.match(r)
 }
 
-// Inherit makes t continue the counters of prev for every rule and mirror that both have, so that percentages stay exact
-// over a reload. Call it before t serves its first request. prev may be nil.
+// Inherit makes t continue the counters of prev for every rule and mirror that both have, so that percentages
+// stay exact over a reload. Call it before t serves its first request. prev may be nil.
 func (t *Table) Inherit(prev *Table) {
 	if prev == nil {
 		return

@@ -15,8 +15,8 @@ import (
 // request; at most it borrows the body until Submit returns. From Admit until Submit or Discard it must be
 // used by one goroutine only.
 type Copy struct {
-	// IsHead reports whether the method is HEAD, so that the answer has no body. Chunked reports whether
-	// the length of the request's body was unknown.
+	// IsHead reports whether the method is HEAD, so that the answer has no body. Chunked reports whether the
+	// length of the request's body was unknown.
 	IsHead, Chunked bool
 	// Trailers are set by Trail.
 	Trailers []message.Field
@@ -24,8 +24,8 @@ type Copy struct {
 	Begin, Until time.Time
 	// End is when the answer had been read. The Sender sets it.
 	End time.Time
-	// Latency is the time from the end of the copy to the head of its final answer, 0 if the head came
-	// first. The Sender sets it.
+	// Latency is the time from the end of the copy to the head of its final answer, 0 if the head came first.
+	// The Sender sets it.
 	Latency time.Duration
 	// Spent reports that there is no idle connection and that the limit of new connections is reached. The
 	// Sender sets it.
@@ -130,7 +130,8 @@ func (c *Copy) Write(p []byte) bool {
 }
 
 // Borrow is like Write, for the whole body at once. The caller must not change p until Submit has returned or
-// the copy is discarded. The body is copied only if it cannot be sent by then, but its size counts in any case.
+// the copy is discarded. The body is copied only if it cannot be sent by then, but its size counts in any
+// case.
 func (c *Copy) Borrow(p []byte) bool {
 	kept := len(c.buf)
 	if len(p) < borrowFrom || kept > c.head {

@@ -60,9 +60,9 @@ type Answered struct {
 type Sender interface {
 	// Send sends the copy. It calls c.Done once the answer has been read or has failed, at the latest at
 	// c.Until, from any goroutine and possibly before Send returns. It sets c.End, and c.Latency if c.Timed.
-	// Unless wait is set Send must not block. If it would have to, it returns false and has sent nothing:
-	// the caller tries again with wait, or drops the copy if Send has set c.Spent. The Sender must not use
-	// the copy after Done.
+	// Unless wait is set Send must not block. If it would have to, it returns false and has sent nothing: the
+	// caller tries again with wait, or drops the copy if Send has set c.Spent. The Sender must not use the
+	// copy after Done.
 	Send(to *upstream.Endpoint, c *Copy, wait bool) bool
 }
 
@@ -110,8 +110,8 @@ func (q *Queue) InFlight() int {
 // Held returns the number of bytes that all copies hold, queued or under way.
 func (q *Queue) Held() int64 { return q.held.Load() }
 
-// Admit makes a copy of a request, without its body. It returns nil if a limit forbids the copy: then the drop
-// is reported to the observer.
+// Admit makes a copy of a request, without its body. It returns nil if a limit forbids the copy: then the
+// drop is reported to the observer.
 func (q *Queue) Admit(out *message.Outgoing, mirror *routing.Mirror, observer Observer, compare *Comparison, now time.Time) *Copy {
 	config := q.config.Load()
 	var why Reason

@@ -1,6 +1,6 @@
-// Package spec holds the types of the routing table as it is written: the fields of Gateway API's HTTPRoute, with an
-// extension for mirrors under the key mirrorgate. Files and HTTPRoutes are decoded into these types, and package
-// routing compiles them.
+// Package spec holds the types of the routing table as it is written: the fields of Gateway API's HTTPRoute,
+// with an extension for mirrors under the key mirrorgate. Files and HTTPRoutes are decoded into these types,
+// and package routing compiles them.
 package spec
 
 // Table is a complete routing table: listeners with their rules, and services with their endpoints.
@@ -78,8 +78,7 @@ type PathMatch struct {
 	Value *string `json:"value"`
 }
 
-// ValueMatch is HTTPHeaderMatch and HTTPQueryParamMatch: Exact (the default) or
-// RegularExpression.
+// ValueMatch is HTTPHeaderMatch and HTTPQueryParamMatch: Exact (the default) or RegularExpression.
 type ValueMatch struct {
 	Type  string `json:"type"`
 	Name  string `json:"name"`
@@ -140,8 +139,8 @@ type PathModifier struct {
 	ReplacePrefixMatch *string `json:"replacePrefixMatch"`
 }
 
-// RequestMirror is HTTPRequestMirrorFilter, extended by Mirrorgate. Without Percent and Fraction every request is
-// copied.
+// RequestMirror is HTTPRequestMirrorFilter, extended by Mirrorgate. Without Percent and Fraction every
+// request is copied.
 type RequestMirror struct {
 	BackendRef BackendRef `json:"backendRef"`
 	Percent    *int       `json:"percent"`
@@ -195,8 +194,8 @@ type Keyed struct {
 	Seed string `json:"seed"`
 }
 
-// Penalty sets after how many failures in a row a target gets no copies, and for how long. The defaults are 100ms
-// after 3 failures and 1s after 20.
+// Penalty sets after how many failures in a row a target gets no copies, and for how long. The defaults are
+// 100ms after 3 failures and 1s after 20.
 type Penalty struct {
 	Failures     *int   `json:"failures"`
 	Pause        string `json:"pause"`

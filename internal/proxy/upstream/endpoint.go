@@ -145,9 +145,9 @@ type Set []*Endpoint
 // avoidFor is how long Pick prefers other endpoints after connecting to an endpoint failed.
 const avoidFor = time.Second
 
-// Pick returns the one of two random endpoints that has fewer requests under way. It never returns an endpoint
-// that was tried already, and one whose last connection failed recently only if there is no other. It returns
-// nil if no endpoint remains.
+// Pick returns the one of two random endpoints that has fewer requests under way. It never returns an
+// endpoint that was tried already, and one whose last connection failed recently only if there is no other.
+// It returns nil if no endpoint remains.
 func (s Set) Pick(tried []*Endpoint, now time.Time) *Endpoint {
 	switch {
 	case len(s) == 0:
@@ -181,9 +181,9 @@ func (s Set) pickOther(tried []*Endpoint, now time.Time) *Endpoint {
 	return best
 }
 
-// PickFor returns the endpoint of a client, which is given as the hash of its address. Every replica chooses the
-// same endpoint, as long as it exists. When an endpoint is added or removed, only the clients of that endpoint
-// move (rendezvous hashing). PickFor avoids the same endpoints as Pick.
+// PickFor returns the endpoint of a client, which is given as the hash of its address. Every replica chooses
+// the same endpoint, as long as it exists. When an endpoint is added or removed, only the clients of that
+// endpoint move (rendezvous hashing). PickFor avoids the same endpoints as Pick.
 func (s Set) PickFor(client uint64, tried []*Endpoint, now time.Time) *Endpoint {
 	var best *Endpoint
 	var most uint64

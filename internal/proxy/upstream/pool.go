@@ -24,8 +24,7 @@ type Pool struct {
 
 	// maxIdle is how many connections are kept for one endpoint: 256 if 0.
 	maxIdle int
-	// idleTimeout is how long they are kept: 55 s if 0, less than the 60 s after which many servers
-	// close.
+	// idleTimeout is how long they are kept: 55 s if 0, less than the 60 s after which many servers close.
 	idleTimeout time.Duration
 
 	mu        sync.Mutex

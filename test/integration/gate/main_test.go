@@ -153,8 +153,8 @@ func stays(t *testing.T, d time.Duration, ns, want string, routes ...ref) {
 	}
 }
 
-// TestLostMirrorIsDetected shows that the waits of these tests do not accept a route without a mirror, or
-// a missing route, as a route whose mirror is as wanted.
+// TestLostMirrorIsDetected shows that the waits of these tests do not accept a route without a mirror, or a
+// missing route, as a route whose mirror is as wanted.
 func TestLostMirrorIsDetected(t *testing.T) {
 	ns := env.Namespace(t)
 	for name, mirrors := range map[string]string{
@@ -223,8 +223,7 @@ func told(t *testing.T, ns string, r ref, reason string) []string {
 	return out
 }
 
-// The routes of these tests: one of each kind, and a VirtualService with a
-// subset. All mirror to httpbin-v2.
+// The routes of these tests: one of each kind, and a VirtualService with a subset. All mirror to httpbin-v2.
 var (
 	httpRoute = ref{"HTTPRoute", "http"}
 	grpcRoute = ref{"GRPCRoute", "grpc"}
@@ -233,8 +232,7 @@ var (
 	everyKind = []ref{httpRoute, grpcRoute, virtual, subset}
 )
 
-// gatewayRoute is an HTTPRoute or a GRPCRoute that mirrors 25 % to a Service;
-// namespace may be "".
+// gatewayRoute is an HTTPRoute or a GRPCRoute that mirrors 25 % to a Service; namespace may be "".
 func gatewayRoute(r ref, service, namespace string) string {
 	if namespace != "" {
 		namespace = ", namespace: " + namespace

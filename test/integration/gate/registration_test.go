@@ -147,7 +147,8 @@ func TestRoutesInNamespacesThatOptOutAreLeftAlone(t *testing.T) {
 	within(t, time.Minute, ns, "parked", httpRoute, grpcRoute, virtual)
 }
 
-// TestFlipThatAdmissionDoesNotMakeIsReportedAndRetried removes the mutating webhook while the controller runs.
+// TestFlipThatAdmissionDoesNotMakeIsReportedAndRetried removes the mutating webhook while the controller
+// runs.
 func TestFlipThatAdmissionDoesNotMakeIsReportedAndRetried(t *testing.T) {
 	ns := env.Namespace(t)
 	server := env.Serve(t)

@@ -1,6 +1,5 @@
-// Package install tests mirrorgate as an installation: two replicas that elect a
-// leader, behind one address, with the webhook configurations of the manifests,
-// against a real API server.
+// Package install tests mirrorgate as an installation: two replicas that elect a leader, behind one address,
+// with the webhook configurations of the manifests, against a real API server.
 package install
 
 import (

@@ -143,8 +143,8 @@ func TestRouteMovesToAnotherTool(t *testing.T) {
 	}
 }
 
-// TestKnownLimitations pins down the limitations of a parked mirror that docs/gitops.md lists: behaviour that is
-// not supported, and must not get worse.
+// TestKnownLimitations pins down the limitations of a parked mirror that docs/gitops.md lists: behaviour that
+// is not supported, and must not get worse.
 func TestKnownLimitations(t *testing.T) {
 	env.Serve(t)
 	for _, f := range forms {

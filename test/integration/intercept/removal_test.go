@@ -19,8 +19,8 @@ func (s *site) ours() string {
 		"-l="+wellknown.ManagedByLabel+"="+wellknown.ManagedBy, "-o=name")
 }
 
-// mirrorgate uninstall finds Services in every state, whether the program runs or not, and restores them to the
-// form that their authors wrote; mirrorgate's own objects are deleted.
+// mirrorgate uninstall finds Services in every state, whether the program runs or not, and restores them to
+// the form that their authors wrote; mirrorgate's own objects are deleted.
 func TestUninstallAtAnyMoment(t *testing.T) {
 	server := serve(t)
 	sites := map[product.Mode]*site{}

@@ -16,8 +16,7 @@ var env *harness.Env
 
 func TestMain(m *testing.M) { harness.MainShared(m, &env) }
 
-// run runs mirrorgate with a kubeconfig and returns both outputs and the exit
-// code.
+// run runs mirrorgate with a kubeconfig and returns both outputs and the exit code.
 func run(t *testing.T, kubeconfig, stdin string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), env.Binary, args...)

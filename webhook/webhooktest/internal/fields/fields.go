@@ -1,5 +1,5 @@
-// Package fields finds misspelt fields of objects: in a cluster a field that is not in the schema of its kind is
-// dropped, or refused where field validation is strict.
+// Package fields finds misspelt fields of objects: in a cluster a field that is not in the schema of its kind
+// is dropped, or refused where field validation is strict.
 package fields
 
 import (
@@ -63,8 +63,8 @@ func builtin(kind schema.GroupKind) any {
 	return nil
 }
 
-// Check returns an error that names the path of every field which the kind does not have, or which has a value
-// of the wrong type where the type is known. Objects of unknown kinds are fine.
+// Check returns an error that names the path of every field which the kind does not have, or which has a
+// value of the wrong type where the type is known. Objects of unknown kinds are fine.
 func Check(kind schema.GroupKind, raw []byte) error {
 	if object := builtin(kind); object != nil {
 		return strict("", raw, object)
