@@ -31,10 +31,10 @@ func proxyPod(full, parent string, change func(*corev1.Pod)) *corev1.Pod {
 	return p
 }
 
-func enabledService(name string) *corev1.Service {
+func enabledService() *corev1.Service {
 	return &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, Labels: map[string]string{wellknown.Label: wellknown.Enabled}},
-		Spec:       corev1.ServiceSpec{ClusterIP: "10.0.0.1", Selector: map[string]string{"app": name}, Ports: []corev1.ServicePort{{Port: 80}}},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", Labels: map[string]string{wellknown.Label: wellknown.Enabled}},
+		Spec:       corev1.ServiceSpec{ClusterIP: "10.0.0.1", Selector: map[string]string{"app": "web"}, Ports: []corev1.ServicePort{{Port: 80}}},
 	}
 }
 
@@ -54,7 +54,7 @@ func TestWhichProxiesServe(t *testing.T) {
 		proxyPod("other", "other", nil),
 		proxyPod("bank/ready", "web", nil),
 	)
-	v := w.View(enabledService("web"))
+	v := w.View(enabledService())
 	require.Len(t, v.Proxies, 1)
 	assert.Equal(t, []intercept.Port{{Number: 80}}, v.Proxies[0].Serves.Ports)
 	assert.Equal(t, 4, w.Pods(name("web")))
@@ -62,7 +62,7 @@ func TestWhichProxiesServe(t *testing.T) {
 	assert.Contains(t, w.Parents(), name("web"))
 
 	put(proxyPod("ready", "other", nil))
-	assert.Empty(t, w.View(enabledService("web")).Proxies, "the pod has another parent now")
+	assert.Empty(t, w.View(enabledService()).Proxies, "the pod has another parent now")
 	w.Delete(KindPod, "shop", "unready")
 	w.Delete(KindPod, "shop", "nobody")
 	assert.Len(t, w.changes, 8, "a pod that is not known is no change")
@@ -94,9 +94,9 @@ func TestNoViewBeforeEverythingIsKnown(t *testing.T) {
 	w := newWorld(t)
 	synced := false
 	s := Synced{w.Index, func() bool { return synced }}
-	_, err := s.View(enabledService("web"))
+	_, err := s.View(enabledService())
 	require.ErrorIs(t, err, intercept.ErrNotSynced)
 	synced = true
-	_, err = s.View(enabledService("web"))
+	_, err = s.View(enabledService())
 	require.NoError(t, err)
 }

@@ -101,7 +101,7 @@ func (l *local) run(ctx context.Context) (err error) {
 	l.index = dataplane.NewIndex(dataplane.Options{
 		Parent: parent, Listen: func(dataplane.Name, *corev1.ServicePort) string { return "127.0.0.1:0" },
 	})
-	l.server = proxy.New(&proxy.Options{})
+	l.server = proxy.New(&proxy.Options{}) //nolint:contextcheck // the server lives until the play ends
 	defer func() {
 		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.timeout)
 		defer cancel()

@@ -71,7 +71,7 @@ func RunProxy(ctx context.Context, opts Options) (err error) {
 	if p.backends, err = newBackends(opts.Timeout); err != nil {
 		return err
 	}
-	defer p.backends.stop()
+	defer p.stop()
 	steps := proxySteps()
 	p.screen.line(bold, strings.Repeat("━", width))
 	p.screen.line(bold, "mirrorgate proxy: two variants of a service, and real requests through it")

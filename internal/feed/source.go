@@ -232,7 +232,7 @@ func (s *rawSource) List(ctx context.Context, namespace string, opts metav1.List
 		Items    []json.RawMessage `json:"items"`
 	}
 	if err := unmarshal(raw, &page); err != nil {
-		return nil, fmt.Errorf("read list of %s: %w", s.GroupVersionResource.Resource, err)
+		return nil, fmt.Errorf("read list of %s: %w", s.Resource, err)
 	}
 	list := &List{ListMeta: page.Metadata}
 	for _, raw := range page.Items {
@@ -265,7 +265,7 @@ func (s *rawSource) item(raw []byte) (*Item, error) {
 		} `json:"metadata"`
 	}
 	if err := unmarshal(raw, &o); err != nil {
-		return nil, fmt.Errorf("read %s: %w", s.GroupVersionResource.Resource, err)
+		return nil, fmt.Errorf("read %s: %w", s.Resource, err)
 	}
 	return &Item{Record: s.convert(raw), ObjectMeta: metav1.ObjectMeta{
 		Namespace: o.Metadata.Namespace, Name: o.Metadata.Name, ResourceVersion: o.Metadata.ResourceVersion,

@@ -76,7 +76,7 @@ func readFolder(folder string) ([]Source, error) {
 		case entry.IsDir() && path != folder && strings.HasPrefix(entry.Name(), "."):
 			return fs.SkipDir
 		case !entry.IsDir() && slices.Contains(extensions, strings.ToLower(filepath.Ext(path))):
-			text, err := os.ReadFile(path)
+			text, err := os.ReadFile(path) //nolint:gosec // the folder is its user's own
 			if err != nil {
 				failures = append(failures, err)
 				return nil

@@ -32,7 +32,8 @@ const (
 	SelectorAnnotation = Prefix + "selector"
 	// ManagedByLabel has the value ManagedBy on objects that mirrorgate creates.
 	ManagedByLabel = "app.kubernetes.io/managed-by"
-	ManagedBy      = "mirrorgate"
+	// ManagedBy is the value of ManagedByLabel.
+	ManagedBy = "mirrorgate"
 	// FieldManager is the field manager of mirrorgate's writes. Admission recognizes touches by it.
 	FieldManager = "mirrorgate"
 	// ProxyAccount is the name of the ServiceAccount of a namespace's proxies, of its RoleBinding and of the

@@ -19,6 +19,7 @@ var (
 		"internal/route":     clients,
 		"internal/policy":    clients,
 		"internal/intercept": clients,
+		"internal/wellknown": clients,
 		"internal/iter8":     clients,
 		"internal/proxy/...": {"k8s.io/", "sigs.k8s.io/"},
 		"webhook":            {module + "/internal/dataplane", module + "/internal/proxy"},

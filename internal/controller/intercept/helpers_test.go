@@ -228,7 +228,7 @@ func (s webhookState) View(o *corev1.Service) (interception.View, error) {
 func (w *world) admit(ctx context.Context, o *corev1.Service, old []byte) {
 	raw, err := json.Marshal(o)
 	require.NoError(w.t, err)
-	admitted, err := webhook.NewServices(webhookState{w}, nil).Admit(ctx, raw, old)
+	admitted, err := webhook.NewServices(webhookState{w}, nil).Admit(ctx, raw, old) //nolint:staticcheck // webhooktest has no call for Services
 	require.NoError(w.t, err)
 	*o = corev1.Service{}
 	require.NoError(w.t, json.Unmarshal(admitted.Object, o))

@@ -52,7 +52,7 @@ func (r *registration) check(ctx context.Context, maxAge time.Duration) (bool, e
 	case err != nil && last == nil:
 		return false, fmt.Errorf("read the registration of the webhook of Services: %w", err)
 	case err != nil:
-		return last.webhookRegistered, nil
+		return last.webhookRegistered, nil //nolint:nilerr // the last answer holds
 	case last == nil || last.webhookRegistered != webhookRegistered:
 		r.log.Info("Webhook of Services", "registered", webhookRegistered)
 	}

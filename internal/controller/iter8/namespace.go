@@ -66,7 +66,7 @@ func (s *namespaceState) reconcile(ctx context.Context, configmaps []*corev1.Con
 			plans = append(plans, s.plan(d, subjects))
 		}
 	}
-	s.watches.keep(s.run.ctx, s.needed)
+	s.watches.keep(s.run.ctx, s.needed) //nolint:contextcheck // watches live as long as the run, not as one reconciliation
 	for _, p := range plans {
 		s.serve(ctx, p)
 	}

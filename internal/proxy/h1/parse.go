@@ -259,7 +259,7 @@ func (f *framing) contentLength(field *message.Field) error {
 	if err != nil {
 		return errLength
 	}
-	f.length = int64(n) //nolint:gosec // it has 63 bits
+	f.length = int64(n) // it has 63 bits
 	field.Value = value
 	return nil
 }
