@@ -5,7 +5,6 @@ package route
 import (
 	"encoding/json"
 	"fmt"
-	"math"
 	"runtime"
 	"syscall"
 	"testing"
@@ -121,14 +120,21 @@ func TestTimeIsLinearInTheSizeOfARoute(t *testing.T) {
 			for _, park := range []func(*Mirror) bool{all, odd} {
 				var a Plan
 				var out []byte
-				took := cpu(t, func() {
+				work := func() {
 					var err error
 					a, err = decode(t, raw, nil).Plan(park)
 					require.NoError(t, err)
 					out, err = patch.Apply(raw, a.Operations)
 					require.NoError(t, err)
-				})
-				require.Less(t, took, 100*max(yardstick, time.Millisecond))
+				}
+				limit := 100 * max(yardstick, time.Millisecond)
+				took := cpu(t, work)
+				for range 2 { // a loaded machine adds to some runs, and time that grows with the square to all
+					if took >= limit {
+						took = min(took, cpu(t, work))
+					}
+				}
+				require.Less(t, took, limit)
 				second, err := decode(t, out, nil).Plan(park)
 				require.NoError(t, err)
 				if n := len(second.Operations); n > 0 {
@@ -148,12 +154,8 @@ func cpu(t *testing.T, do func()) time.Duration {
 		require.NoError(t, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
 		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 	}
-	least := time.Duration(math.MaxInt64)
-	for range 3 {
-		runtime.GC()
-		before := used()
-		do()
-		least = min(least, used()-before)
-	}
-	return least
+	runtime.GC()
+	before := used()
+	do()
+	return used() - before
 }

@@ -34,27 +34,6 @@ func (p *Parent) self() metav1.OwnerReference {
 	return metav1.OwnerReference{APIVersion: "v1", Kind: "Service", Name: p.Service.Name, UID: p.Service.UID}
 }
 
-// Origin returns the Service that keeps the original selector: proxies send to it the requests that are meant
-// for the Service itself. Every origin of a namespace owns the objects that the proxies there share, so that
-// they go with the last one.
-func (p *Parent) Origin() *corev1.Service {
-	o := &corev1.Service{
-		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
-		ObjectMeta: p.meta(wellknown.OriginName(p.Service.Name), p.self()),
-		Spec: corev1.ServiceSpec{
-			ClusterIP: corev1.ClusterIPNone, Selector: p.Original,
-			IPFamilies: p.Service.Spec.IPFamilies, IPFamilyPolicy: p.Service.Spec.IPFamilyPolicy,
-		},
-	}
-	for i := range p.Service.Spec.Ports {
-		from := &p.Service.Spec.Ports[i]
-		o.Spec.Ports = append(o.Spec.Ports, corev1.ServicePort{
-			Name: from.Name, Protocol: corev1.ProtocolTCP, AppProtocol: from.AppProtocol, Port: from.Port, TargetPort: from.TargetPort,
-		})
-	}
-	return o
-}
-
 // Account returns the identity of all proxies of the namespace.
 func (p *Parent) Account(origin metav1.OwnerReference) *corev1.ServiceAccount {
 	a := &corev1.ServiceAccount{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"}, ObjectMeta: p.meta(wellknown.ProxyAccount, origin)}
