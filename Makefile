@@ -42,7 +42,7 @@ test: bin/tools/gotestsum ## The tests for every change: about ten minutes on tw
 
 .PHONY: test-long
 test-long: bin/tools/gotestsum ## The long tests: installation, rotation for minutes, soaks, the control plane's own
-	$(call steps,test/cluster install rotation soak)
+	$(call steps,test/cluster test-release install rotation soak)
 
 .PHONY: vet
 vet: ## go vet in every module
@@ -54,7 +54,6 @@ vet: ## go vet in every module
 unit: bin/tools/gotestsum ## Unit tests with the race detector, and without it those that it would distort
 	$(call gotest,.,unit,-race -p 2 ./...)
 	$(call gotest,.,allocations,-count=1 -run TestAllocations ./internal/proxy)
-	$(call gotest,release,release,./...)
 
 # Packages that leave a cluster as they found it share one cluster and run in it one after the other. Packages that
 # stop parts of their cluster, or need a special one, have one each. Two clusters run at a time, since tests spend
@@ -73,6 +72,10 @@ integration-alone:
 .PHONY: cluster
 cluster: ## Build the control plane that tests run against, unless it exists
 	@go -C test/cluster run ./cmd/cluster build
+
+.PHONY: test-release
+test-release: bin/tools/gotestsum ## make release makes the same bytes twice; compiles for three platforms
+	$(call gotest,release,release,./...)
 
 .PHONY: test/cluster test/proxy
 test/cluster: bin/tools/gotestsum cluster
