@@ -42,7 +42,7 @@ test: bin/tools/gotestsum ## The tests for every change: about ten minutes on tw
 
 .PHONY: test-long
 test-long: bin/tools/gotestsum ## The long tests: installation, rotation for minutes, soaks, the control plane's own
-	$(call steps,test/cluster test-release install rotation soak)
+	$(call steps,test/cluster test-release intent install rotation soak)
 
 .PHONY: vet
 vet: ## go vet in every module
@@ -58,7 +58,7 @@ unit: bin/tools/gotestsum ## Unit tests with the race detector, and without it t
 # Packages that leave a cluster as they found it share one cluster and run in it one after the other. Packages that
 # stop parts of their cluster, or need a special one, have one each. Two clusters run at a time, since tests spend
 # most of their time waiting.
-SHARING := ./intent ./intercept ./iter8 ./verbs
+SHARING := ./intercept ./iter8 ./verbs
 ALONE   := ./crds ./dataplane ./gate ./schema
 
 .PHONY: integration integration-sharing integration-alone
@@ -82,6 +82,10 @@ test/cluster: bin/tools/gotestsum cluster
 	$(call gotest,$@,cluster,-count=1 ./...)
 test/proxy: bin/tools/gotestsum
 	$(call gotest,$@,proxy,-count=1 ./...)
+
+.PHONY: intent
+intent: bin/tools/gotestsum cluster ## Every client with every form of a route: no author loses a mirror, and nothing drifts
+	$(call gotest,test/integration,intent,-count=1 ./intent)
 
 .PHONY: install
 install: bin/tools/gotestsum cluster ## The installation on a real control plane: manifests, chart, documents, certificates, upgrades
