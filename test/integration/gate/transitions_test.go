@@ -41,7 +41,7 @@ func play(t *testing.T, ns string, transitions []transition) {
 				if tr.late {
 					require.Greater(t, took, grace*3/4, "an unready variant is parked only after its grace")
 				} else {
-					require.Less(t, took, grace, "a variant that is gone is parked at once")
+					require.Less(t, took, grace+control(t, ns), "a variant that is gone is parked at once")
 				}
 			}
 			if tr.reason != "" {
