@@ -25,9 +25,13 @@ func root(t *testing.T) string {
 	return dir
 }
 
-// list runs git in the repository and returns the lines that it prints.
+// list runs a command in the repository and returns the words that it prints. git may read the repository
+// of any user.
 func list(t *testing.T, command string, args ...string) []string {
 	t.Helper()
+	if command == "git" {
+		args = append([]string{"-c", "safe.directory=*"}, args...)
+	}
 	cmd := exec.CommandContext(t.Context(), command, args...)
 	cmd.Dir = root(t)
 	var stderr bytes.Buffer
