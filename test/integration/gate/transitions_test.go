@@ -35,11 +35,12 @@ func play(t *testing.T, ns string, transitions []transition) {
 			if routes == nil {
 				routes = everyKind
 			}
+			begin := time.Now()
 			tr.do(t)
 			took := wait(t, ns, tr.want, routes...)
 			if tr.want == "parked" {
 				if tr.late {
-					require.Greater(t, took, grace*3/4, "an unready variant is parked only after its grace")
+					require.Greater(t, time.Since(begin), grace, "an unready variant is parked only after its grace")
 				} else {
 					require.Less(t, took, grace+control(t, ns), "a variant that is gone is parked at once")
 				}
@@ -145,12 +146,23 @@ func testMirrorsFollowTheirVariantThroughEveryTransition(t *testing.T, _ *harnes
 	})
 
 	t.Run("a blip within the grace moves no mirror", func(t *testing.T) {
-		before := get(t, ns, httpRoute).GetGeneration()
-		ready(false)(t)
-		harness.Eventually(t, func() bool {
-			return !strings.Contains(kubectl(t, ns, "get", "endpointslices", "-o", "jsonpath={.items[*].endpoints[*].conditions.ready}"), "true")
-		}, "the endpoints do not become unready")
-		ready(true)(t)
+		endpointsReady := func(want bool) {
+			harness.Eventually(t, func() bool {
+				return want == strings.Contains(kubectl(t, ns, "get", "endpointslices", "-o", "jsonpath={.items[*].endpoints[*].conditions.ready}"), "true")
+			}, "the endpoints do not become ready=%v", want)
+		}
+		var before int64
+		// On a loaded machine a blip can take longer than the grace, and is none then.
+		for blip := grace; blip > grace/2; {
+			wait(t, ns, "active", everyKind...)
+			before = get(t, ns, httpRoute).GetGeneration()
+			begin := time.Now()
+			ready(false)(t)
+			endpointsReady(false)
+			ready(true)(t)
+			endpointsReady(true)
+			blip = time.Since(begin)
+		}
 		stays(t, grace+time.Second, ns, "active", everyKind...)
 		require.Equal(t, before, get(t, ns, httpRoute).GetGeneration(), "the route was not written")
 	})
