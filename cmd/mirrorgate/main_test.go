@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -19,6 +18,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/mirrorgate/mirrorgate/internal/freeport"
 )
 
 var update = flag.Bool("update", false, "write the output of the programs into the scripts")
@@ -59,10 +60,9 @@ func cmdPort(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: port NAME...")
 	}
 	for _, name := range args {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		address, err := freeport.Address()
 		ts.Check(err)
-		ts.Setenv(name, l.Addr().String())
-		ts.Check(l.Close())
+		ts.Setenv(name, address)
 	}
 }
 

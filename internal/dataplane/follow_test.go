@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -20,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/mirrorgate/mirrorgate/internal/freeport"
 	"github.com/mirrorgate/mirrorgate/internal/proxy"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
@@ -71,10 +71,8 @@ type proxyOf struct {
 func newProxyOf(t *testing.T, w *world) *proxyOf {
 	t.Helper()
 	// An address that stays while tables come and go.
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := freeport.Address()
 	require.NoError(t, err)
-	address := l.Addr().String()
-	require.NoError(t, l.Close())
 	w.opts.Listen = func(Name, *corev1.ServicePort) string { return address }
 	transport := &http.Transport{}
 	f := &proxyOf{Server: proxy.New(&proxy.Options{}), url: "http://" + address, client: &http.Client{Transport: transport, Timeout: 10 * time.Second}}

@@ -24,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mirrorgate/mirrorgate/internal/cli"
+	"github.com/mirrorgate/mirrorgate/internal/freeport"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/config"
 )
 
@@ -123,10 +124,9 @@ func serveFile(ctx context.Context, file string, drainTimeout time.Duration) err
 var errorsOnly = cli.Log{Level: "error", Format: "text"}
 
 func freeAddress(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := freeport.Address()
 	require.NoError(t, err)
-	require.NoError(t, l.Close())
-	return l.Addr().String()
+	return address
 }
 
 // TestProxyCertificate renews a certificate while the proxy runs: new connections get it, without a restart

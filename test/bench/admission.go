@@ -35,6 +35,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/mirrorgate/mirrorgate/certs"
+	"github.com/mirrorgate/mirrorgate/internal/freeport"
 	"github.com/mirrorgate/mirrorgate/internal/heap"
 	"github.com/mirrorgate/mirrorgate/internal/variant"
 	"github.com/mirrorgate/mirrorgate/webhook"
@@ -100,11 +101,11 @@ func serveAdmission(ctx context.Context, which string) error {
 }
 
 func freeAddress() (*net.TCPAddr, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := freeport.Address()
 	if err != nil {
 		return nil, err
 	}
-	return l.Addr().(*net.TCPAddr), l.Close()
+	return net.ResolveTCPAddr("tcp", address)
 }
 
 // filledGate returns a gate over an index of the size for which the figures are promised.

@@ -8,8 +8,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"net/http"
+	"net/netip"
 	"os/exec"
 	"strconv"
 	"sync"
@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/mirrorgate/mirrorgate/internal/freeport"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
@@ -103,10 +104,11 @@ func (b *safeBuffer) String() string {
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := freeport.Address()
 	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	addrPort, err := netip.ParseAddrPort(address)
+	require.NoError(t, err)
+	return int(addrPort.Port())
 }
 
 func startProxy(t *testing.T, namespace string) *proxyProcess {

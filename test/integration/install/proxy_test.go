@@ -6,7 +6,6 @@ package install
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
@@ -20,6 +19,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/mirrorgate/mirrorgate/internal/freeport"
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
@@ -49,10 +49,9 @@ func TestProxyComponentIsReadyReloadsItsConfigMapAndDrains(t *testing.T) {
 	container := deployment.Spec.Template.Spec.Containers[0]
 	ports, addresses := map[string]string{}, []string{}
 	for _, p := range container.Ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		address, err := freeport.Address()
 		require.NoError(t, err)
-		require.NoError(t, l.Close())
-		ports[p.Name] = l.Addr().String()
+		ports[p.Name] = address
 		addresses = append(addresses, fmt.Sprintf("0.0.0.0:%d", p.ContainerPort), ports[p.Name])
 		require.Contains(t, config.Data["proxy.yaml"], addresses[len(addresses)-2], "the address at which the Deployment expects it to listen")
 	}

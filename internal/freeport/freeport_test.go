@@ -1,0 +1,21 @@
+package freeport
+
+import (
+	"net"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestAddressesAreFreeAndDiffer(t *testing.T) {
+	seen := map[string]bool{}
+	for range 500 {
+		address, err := Address()
+		require.NoError(t, err)
+		require.False(t, seen[address], "%s was given twice", address)
+		seen[address] = true
+		l, err := net.Listen("tcp", address)
+		require.NoError(t, err)
+		require.NoError(t, l.Close())
+	}
+}
