@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,8 +15,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -39,22 +36,9 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// connect returns the client that all tests share, since it discovers the cluster's resources once.
-var connect = sync.OnceValues(func() (client.Client, error) {
-	config, err := clientcmd.BuildConfigFromFlags("", env.Kubeconfig)
-	if err != nil {
-		return nil, err
-	}
-	config.QPS = -1
-	config.WarningHandler = rest.NoWarnings{}
-	return client.New(config, client.Options{})
-})
-
 func api(t *testing.T) client.Client {
 	t.Helper()
-	c, err := connect()
-	require.NoError(t, err)
-	return c
+	return env.Client(t)
 }
 
 // ref names a route in the namespace of a test.

@@ -5,7 +5,6 @@ package harness
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -22,7 +21,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mirrorgate/mirrorgate/internal/freeport"
 	"github.com/mirrorgate/mirrorgate/test/cluster"
@@ -38,6 +40,7 @@ type Env struct {
 	// Binary is the path of the mirrorgate program that Build made.
 	Binary string
 	names  atomic.Int64
+	client func() (client.Client, error)
 }
 
 // Main is a TestMain: it starts a cluster, runs the tests, and ends it.
@@ -77,7 +80,7 @@ func main(m *testing.M, env **Env, start func(context.Context) (*cluster.Cluster
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		*env = &Env{Cluster: c, Binary: binary}
+		*env = &Env{Cluster: c, Binary: binary, client: sync.OnceValues(func() (client.Client, error) { return newClient(c.Kubeconfig) })}
 		return m.Run()
 	}())
 }
@@ -125,15 +128,20 @@ func (e *Env) MustKubectl(t *testing.T, stdin string, args ...string) string {
 	return out
 }
 
-// Get returns an object, or nil when it does not exist.
+// Get returns an object, or nil when it does not exist. The resource is named as kubectl names it, in the plural or
+// the singular. Tests poll with it: a process of kubectl would cost a hundred times as much.
 func (e *Env) Get(t *testing.T, namespace, resource, name string) *unstructured.Unstructured {
 	t.Helper()
-	out := e.MustKubectl(t, "", "-n", namespace, "get", resource, name, "-o", "json", "--ignore-not-found", "--show-managed-fields")
-	if strings.TrimSpace(out) == "" {
+	c := e.Client(t)
+	kind, err := c.RESTMapper().KindFor(schema.GroupVersionResource{Resource: resource})
+	require.NoError(t, err)
+	u := &unstructured.Unstructured{}
+	u.SetGroupVersionKind(kind)
+	err = c.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: name}, u)
+	if apierrors.IsNotFound(err) {
 		return nil
 	}
-	u := &unstructured.Unstructured{}
-	require.NoError(t, json.Unmarshal([]byte(out), u))
+	require.NoError(t, err)
 	return u
 }
 

@@ -82,11 +82,9 @@ func (e *Env) WaitState(t *testing.T, namespace, resource, name string, want ...
 	t.Helper()
 	start := time.Now()
 	var last []string
-	for time.Since(start) < Wait {
-		if last = e.State(t, namespace, resource, name); slices.Equal(last, want) {
-			return time.Since(start)
-		}
-	}
-	require.Equal(t, want, last, "mirrors of %s %s/%s", resource, namespace, name)
-	return 0
+	Eventually(t, func() bool {
+		last = e.State(t, namespace, resource, name)
+		return slices.Equal(last, want)
+	}, "mirrors of %s %s/%s: want %q, have %q", resource, namespace, name, want, &last)
+	return time.Since(start)
 }

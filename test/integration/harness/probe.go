@@ -12,9 +12,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-logr/logr"
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
@@ -34,11 +37,37 @@ func (e *Env) Try(t *testing.T, stdin string, args ...string) (stdout, stderr st
 // Config returns a configuration for Go clients of the cluster, without a rate limit.
 func (e *Env) Config(t *testing.T) *rest.Config {
 	t.Helper()
-	config, err := clientcmd.BuildConfigFromFlags("", e.Kubeconfig)
+	config, err := newConfig(e.Kubeconfig)
 	require.NoError(t, err)
+	return config
+}
+
+// Client returns the client for all requests that no user's tool makes. All tests of a package share it, since it
+// discovers the cluster's resources once.
+func (e *Env) Client(t *testing.T) client.Client {
+	t.Helper()
+	c, err := e.client()
+	require.NoError(t, err)
+	return c
+}
+
+func newConfig(kubeconfig string) (*rest.Config, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return nil, err
+	}
 	config.QPS = -1
 	config.WarningHandler = rest.NoWarnings{}
-	return config
+	return config, nil
+}
+
+func newClient(kubeconfig string) (client.Client, error) {
+	config, err := newConfig(kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	log.SetLogger(logr.Discard()) // else the library complains that it has none
+	return client.New(config, client.Options{})
 }
 
 // Metric returns the sum of a metric's samples with the given labels (as `kind="HTTPRoute"`); for a

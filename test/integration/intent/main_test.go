@@ -15,14 +15,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/yaml"
 
 	"github.com/mirrorgate/mirrorgate/internal/route"
@@ -33,22 +31,9 @@ var env *harness.Env
 
 func TestMain(m *testing.M) { harness.MainShared(m, &env) }
 
-// connect returns the client for all requests that no user's tool makes. All tests share it, since it
-// discovers the cluster's resources once.
-var connect struct {
-	once   sync.Once
-	client client.Client
-	err    error
-}
-
 func api(t *testing.T) client.Client {
 	t.Helper()
-	connect.once.Do(func() {
-		log.SetLogger(logr.Discard())
-		connect.client, connect.err = client.New(env.Config(t), client.Options{})
-	})
-	require.NoError(t, connect.err)
-	return connect.client
+	return env.Client(t)
 }
 
 // object reads one YAML document.

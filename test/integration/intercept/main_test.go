@@ -15,6 +15,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	product "github.com/mirrorgate/mirrorgate/internal/intercept"
 	"github.com/mirrorgate/mirrorgate/internal/intercept/objects"
@@ -94,7 +96,7 @@ func (s *site) kubectl(stdin string, args ...string) string {
 func (s *site) service() *corev1.Service {
 	s.t.Helper()
 	var o corev1.Service
-	require.NoError(s.t, json.Unmarshal([]byte(s.kubectl("", "get", "service", "httpbin", "-o=json", "--show-managed-fields")), &o))
+	require.NoError(s.t, env.Client(s.t).Get(s.t.Context(), client.ObjectKey{Namespace: s.ns, Name: "httpbin"}, &o))
 	return &o
 }
 
@@ -128,9 +130,10 @@ func (s *site) becomes(mode product.Mode, selector map[string]string) {
 	require.Equal(s.t, selector, means(s.t, o))
 	if mode != product.Own {
 		harness.Eventually(s.t, func() bool {
-			out := s.kubectl("", "get", "service", wellknown.OriginName("httpbin"), "-o=json", "--ignore-not-found")
 			var origin corev1.Service
-			return out != "" && json.Unmarshal([]byte(out), &origin) == nil && maps.Equal(origin.Spec.Selector, selector)
+			err := env.Client(s.t).Get(s.t.Context(), client.ObjectKey{Namespace: s.ns, Name: wellknown.OriginName("httpbin")}, &origin)
+			require.NoError(s.t, client.IgnoreNotFound(err))
+			return maps.Equal(origin.Spec.Selector, selector)
 		}, "the origin's selector does not follow")
 	}
 }
@@ -148,7 +151,7 @@ func (s *site) mode(mode product.Mode, selector map[string]string) {
 	}
 	s.kubectl(httpRoute, "apply", "-f=-")
 	harness.Eventually(s.t, func() bool {
-		return s.kubectl("", "get", deployment, "-o=name", "--ignore-not-found") != ""
+		return env.Get(s.t, s.ns, "deployment", wellknown.ProxyName("httpbin")) != nil
 	}, "there is no Deployment of the proxies")
 	if mode == product.Proxied {
 		s.kubectl("", "patch", deployment, "--type=merge", "-p", `{"spec":{"template":{"metadata":{"annotations":{"`+unready+`":null}}}}}`)
@@ -202,7 +205,15 @@ func uninstall(t *testing.T) string {
 // events returns the reasons of the Service's Events, with their notes.
 func (s *site) events() string {
 	s.t.Helper()
-	return s.kubectl("", "get", "events.events.k8s.io", "-o=jsonpath={range .items[?(@.regarding.name==\"httpbin\")]}{.reason}: {.note}{\"\\n\"}{end}")
+	var list eventsv1.EventList
+	require.NoError(s.t, env.Client(s.t).List(s.t.Context(), &list, client.InNamespace(s.ns)))
+	var out strings.Builder
+	for _, e := range list.Items {
+		if e.Regarding.Name == "httpbin" {
+			fmt.Fprintf(&out, "%s: %s\n", e.Reason, e.Note)
+		}
+	}
+	return out.String()
 }
 
 // away makes the webhook of Services unreachable for the API server, as if all replicas were down, while the

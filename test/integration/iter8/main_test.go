@@ -8,15 +8,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -27,21 +25,13 @@ var env *harness.Env
 
 func TestMain(m *testing.M) { harness.MainShared(m, &env) }
 
-var connect = sync.OnceValues(func() (client.Client, error) {
-	config, err := clientcmd.BuildConfigFromFlags("", env.Kubeconfig)
-	if err != nil {
-		return nil, err
-	}
-	config.QPS = -1
-	config.WarningHandler = rest.NoWarnings{}
-	return client.New(config, client.Options{})
-})
-
 // serve starts mirrorgate with Iter8's documents, once those of other tests are gone.
 func serve(t *testing.T, flags ...string) *harness.Server {
 	t.Helper()
 	harness.Eventually(t, func() bool {
-		return !strings.Contains(env.MustKubectl(t, "", "get", "namespaces", "-o", "jsonpath={.items[*].status.phase}"), "Terminating")
+		var list corev1.NamespaceList
+		require.NoError(t, env.Client(t).List(t.Context(), &list))
+		return !slices.ContainsFunc(list.Items, func(n corev1.Namespace) bool { return n.Status.Phase == corev1.NamespaceTerminating })
 	}, "the namespaces of other tests are still being deleted")
 	return env.Serve(t, append([]string{"--iter8"}, flags...)...)
 }
@@ -103,10 +93,8 @@ const web = "gvrs: [svc, deploy]\nvariants: [[v1, v1], [v2, v2]]"
 // told returns the notes of an object's Events with the given reason, oldest first.
 func told(t *testing.T, ns, name, reason string) []string {
 	t.Helper()
-	c, err := connect()
-	require.NoError(t, err)
 	var list eventsv1.EventList
-	require.NoError(t, c.List(t.Context(), &list, client.InNamespace(ns)))
+	require.NoError(t, env.Client(t).List(t.Context(), &list, client.InNamespace(ns)))
 	slices.SortFunc(list.Items, func(a, b eventsv1.Event) int { return a.EventTime.Compare(b.EventTime.Time) })
 	var out []string
 	for _, e := range list.Items {
