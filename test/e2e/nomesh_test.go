@@ -52,7 +52,21 @@ func newFront(t *testing.T, namespace string) stage {
 	}
 	s.kubectl(t, "create", "-f=testdata/client.yaml")
 	s.ready(t, "httpbin-v1", "httpbin-v2", "curl")
+	s.listening(t, "httpbin-v1", "httpbin-v2")
 	return s
+}
+
+// listening waits until variants listen: the pods of the task's documents count as ready before they do.
+func (s stage) listening(t *testing.T, variants ...string) {
+	t.Helper()
+	for _, variant := range variants {
+		eventually(t, func() string {
+			if !strings.Contains(s.kubectl(t, "logs", "deploy/"+variant, "-c", "httpbin"), "Listening at") {
+				return variant + " does not listen"
+			}
+			return ""
+		})
+	}
 }
 
 const proxies = "-l=mirrorgate.dev/parent=httpbin"
@@ -302,9 +316,11 @@ func TestPlannedChangesLoseNothing(t *testing.T) {
 	s.onlyPrimary(t) // while its log exists
 	t.Log("variant 1 is rolled, and then variant 2")
 	for _, variant := range []string{"httpbin-v1", "httpbin-v2"} {
-		// The pods of the task's document count as ready before they listen.
+		// The pods of the task's document count as ready before they listen. And Kubernetes promises no client that
+		// it hears of a new pod before an old one ends; a few seconds between the two are usual.
 		s.kubectl(t, "patch", "deployment", variant, "--type=json",
-			`-p=[{"op":"add","path":"/spec/template/spec/containers/0/readinessProbe","value":{"tcpSocket":{"port":80},"periodSeconds":1}}]`)
+			`-p=[{"op":"add","path":"/spec/template/spec/containers/0/readinessProbe","value":{"tcpSocket":{"port":80},"periodSeconds":1}},
+			{"op":"add","path":"/spec/minReadySeconds","value":5}]`)
 		s.ready(t, variant)
 		s.kubectl(t, "rollout", "restart", "deployment/"+variant)
 		s.ready(t, variant)
