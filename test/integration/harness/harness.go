@@ -128,16 +128,24 @@ func (e *Env) MustKubectl(t *testing.T, stdin string, args ...string) string {
 	return out
 }
 
-// Get returns an object, or nil when it does not exist. The resource is named as kubectl names it, in the plural or
-// the singular. Tests poll with it: a process of kubectl would cost a hundred times as much.
+// kinds are the resources that Get knows. Discovery would not do: it knows nothing of a CRD that comes later.
+var kinds = map[string]schema.GroupVersionKind{
+	"configmap":      {Version: "v1", Kind: "ConfigMap"},
+	"deployment":     {Group: "apps", Version: "v1", Kind: "Deployment"},
+	"grpcroute":      {Group: "gateway.networking.k8s.io", Version: "v1", Kind: "GRPCRoute"},
+	"httproute":      {Group: "gateway.networking.k8s.io", Version: "v1", Kind: "HTTPRoute"},
+	"virtualservice": {Group: "networking.istio.io", Version: "v1", Kind: "VirtualService"},
+}
+
+// Get returns an object, or nil when it does not exist. Tests poll with it: a process of kubectl would cost a hundred
+// times as much.
 func (e *Env) Get(t *testing.T, namespace, resource, name string) *unstructured.Unstructured {
 	t.Helper()
-	c := e.Client(t)
-	kind, err := c.RESTMapper().KindFor(schema.GroupVersionResource{Resource: resource})
-	require.NoError(t, err)
+	kind, known := kinds[resource]
+	require.True(t, known, "the harness does not know the resource %q", resource)
 	u := &unstructured.Unstructured{}
 	u.SetGroupVersionKind(kind)
-	err = c.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: name}, u)
+	err := e.Client(t).Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: name}, u)
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
