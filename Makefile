@@ -37,7 +37,7 @@ exit $$failed
 endef
 
 .PHONY: test
-test: bin/tools/gotestsum ## The tests for every change: about ten minutes on two cores, once the control plane is built
+test: bin/tools/gotestsum ## The tests for every change: about twenty minutes on two cores, once the control plane is built
 	$(call steps,unit test/proxy integration)
 
 .PHONY: test-long

@@ -62,7 +62,7 @@ func cmdPort(ts *testscript.TestScript, neg bool, args []string) {
 	for _, name := range args {
 		address, err := freeport.Address()
 		ts.Check(err)
-		ts.Setenv(name, address)
+		ts.Setenv(name, address.String())
 	}
 }
 

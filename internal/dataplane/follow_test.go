@@ -73,9 +73,9 @@ func newProxyOf(t *testing.T, w *world) *proxyOf {
 	// An address that stays while tables come and go.
 	address, err := freeport.Address()
 	require.NoError(t, err)
-	w.opts.Listen = func(Name, *corev1.ServicePort) string { return address }
+	w.opts.Listen = func(Name, *corev1.ServicePort) string { return address.String() }
 	transport := &http.Transport{}
-	f := &proxyOf{Server: proxy.New(&proxy.Options{}), url: "http://" + address, client: &http.Client{Transport: transport, Timeout: 10 * time.Second}}
+	f := &proxyOf{Server: proxy.New(&proxy.Options{}), url: "http://" + address.String(), client: &http.Client{Transport: transport, Timeout: 10 * time.Second}}
 	f.Follower = Follow(w.Index, name("httpbin"), f.Server)
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()

@@ -12,9 +12,9 @@ func TestAddressesAreFreeAndDiffer(t *testing.T) {
 	for range 500 {
 		address, err := Address()
 		require.NoError(t, err)
-		require.False(t, seen[address], "%s was given twice", address)
-		seen[address] = true
-		l, err := net.Listen("tcp", address)
+		require.False(t, seen[address.String()], "%s was given twice", address)
+		seen[address.String()] = true
+		l, err := net.ListenTCP("tcp", address)
 		require.NoError(t, err)
 		require.NoError(t, l.Close())
 	}

@@ -126,7 +126,7 @@ var errorsOnly = cli.Log{Level: "error", Format: "text"}
 func freeAddress(t *testing.T) string {
 	address, err := freeport.Address()
 	require.NoError(t, err)
-	return address
+	return address.String()
 }
 
 // TestProxyCertificate renews a certificate while the proxy runs: new connections get it, without a restart

@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -64,7 +63,7 @@ func serveAdmission(ctx context.Context, which string) error {
 	if err != nil {
 		return err
 	}
-	address, err := freeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		return err
 	}
@@ -98,14 +97,6 @@ func serveAdmission(ctx context.Context, which string) error {
 		fmt.Printf("%s %q\n", address, source.CABundle())
 	}()
 	return server.Start(ctx)
-}
-
-func freeAddress() (*net.TCPAddr, error) {
-	address, err := freeport.Address()
-	if err != nil {
-		return nil, err
-	}
-	return net.ResolveTCPAddr("tcp", address)
 }
 
 // filledGate returns a gate over an index of the size for which the figures are promised.

@@ -25,6 +25,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/mirrorgate/mirrorgate/internal/freeport"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 	"github.com/mirrorgate/mirrorgate/test/cluster"
 )
@@ -157,7 +158,7 @@ func (s *scale) start(ctx context.Context, c *cluster.Cluster) error {
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build mirrorgate: %w\n%s", err, out)
 	}
-	free, err := freeAddress()
+	free, err := freeport.Address()
 	if err != nil {
 		return err
 	}

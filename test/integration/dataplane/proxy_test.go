@@ -9,7 +9,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"os/exec"
 	"strconv"
 	"sync"
@@ -106,9 +105,7 @@ func freePort(t *testing.T) int {
 	t.Helper()
 	address, err := freeport.Address()
 	require.NoError(t, err)
-	addrPort, err := netip.ParseAddrPort(address)
-	require.NoError(t, err)
-	return int(addrPort.Port())
+	return address.Port
 }
 
 func startProxy(t *testing.T, namespace string) *proxyProcess {

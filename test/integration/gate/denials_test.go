@@ -329,7 +329,7 @@ func testWritesThatStoreNothingLeaveNoEvent(t *testing.T, _ *harness.Server) {
 	remove(t, ns, "service", "httpbin-v2")
 	harness.Eventually(t, func() bool { return len(told(t, ns, httpRoute, "MirrorParked")) > 0 }, "no Event reports the flip")
 	var list eventsv1.EventList
-	require.NoError(t, api(t).List(t.Context(), &list, client.InNamespace(ns)))
+	require.NoError(t, env.Client(t).List(t.Context(), &list, client.InNamespace(ns)))
 	var ours []string
 	for _, e := range list.Items {
 		if e.ReportingController == "mirrorgate" {

@@ -36,11 +36,6 @@ func TestMain(m *testing.M) {
 	})
 }
 
-func api(t *testing.T) client.Client {
-	t.Helper()
-	return env.Client(t)
-}
-
 // ref names a route in the namespace of a test.
 type ref struct{ kind, name string }
 
@@ -64,7 +59,7 @@ func (r ref) empty(ns string) *unstructured.Unstructured {
 func get(t *testing.T, ns string, r ref) *unstructured.Unstructured {
 	t.Helper()
 	u := r.empty(ns)
-	err := api(t).Get(t.Context(), client.ObjectKeyFromObject(u), u)
+	err := env.Client(t).Get(t.Context(), client.ObjectKeyFromObject(u), u)
 	if client.IgnoreNotFound(err) == nil && err != nil {
 		return nil
 	}
@@ -198,14 +193,14 @@ func create(t *testing.T, ns, text string) error {
 	t.Helper()
 	u := object(t, text)
 	u.SetNamespace(ns)
-	return api(t).Create(t.Context(), u)
+	return env.Client(t).Create(t.Context(), u)
 }
 
 // told returns the notes of a route's Events with the given reason, oldest first.
 func told(t *testing.T, ns string, r ref, reason string) []string {
 	t.Helper()
 	var list eventsv1.EventList
-	require.NoError(t, api(t).List(t.Context(), &list, client.InNamespace(ns)))
+	require.NoError(t, env.Client(t).List(t.Context(), &list, client.InNamespace(ns)))
 	slices.SortFunc(list.Items, func(a, b eventsv1.Event) int { return a.EventTime.Compare(b.EventTime.Time) })
 	var out []string
 	for _, e := range list.Items {
@@ -283,7 +278,7 @@ func routesOfEveryKind() string {
 func pods(t *testing.T, ns string) []string {
 	t.Helper()
 	var list corev1.PodList
-	require.NoError(t, api(t).List(t.Context(), &list, client.InNamespace(ns), client.MatchingLabels{"version": "httpbin-v2"}))
+	require.NoError(t, env.Client(t).List(t.Context(), &list, client.InNamespace(ns), client.MatchingLabels{"version": "httpbin-v2"}))
 	var names []string
 	for _, p := range list.Items {
 		if p.DeletionTimestamp == nil {

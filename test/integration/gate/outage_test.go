@@ -23,7 +23,7 @@ func patch(t *testing.T, ns string, r ref, text string) error {
 	if strings.HasPrefix(text, "{") {
 		kind = types.MergePatchType
 	}
-	return api(t).Patch(t.Context(), r.empty(ns), client.RawPatch(kind, []byte(text)))
+	return env.Client(t).Patch(t.Context(), r.empty(ns), client.RawPatch(kind, []byte(text)))
 }
 
 // named returns the routes of everyKind under other names.
@@ -86,13 +86,13 @@ func TestWithTheWebhookDown(t *testing.T) {
 	t.Run("a route without a mirror, and a write that leaves mirrors alone, is stored as written", func(t *testing.T) {
 		for _, plain := range without(t, text) {
 			plain.SetNamespace(ns)
-			require.NoError(t, api(t).Create(t.Context(), plain))
+			require.NoError(t, env.Client(t).Create(t.Context(), plain))
 			require.Empty(t, plain.GetAnnotations())
 			require.NotContains(t, fmt.Sprint(plain.Object["spec"]), "mirror")
 			plain.SetLabels(map[string]string{"a": "b"})
 			require.NoError(t, unstructured.SetNestedStringSlice(plain.Object, []string{"other.example.com"}, "spec", "hostnames"))
-			require.NoError(t, api(t).Update(t.Context(), plain))
-			require.NoError(t, api(t).Delete(t.Context(), plain))
+			require.NoError(t, env.Client(t).Update(t.Context(), plain))
+			require.NoError(t, env.Client(t).Delete(t.Context(), plain))
 		}
 		for _, r := range append(parked, everyKind...) {
 			before := get(t, ns, r).Object["spec"]
@@ -140,7 +140,7 @@ func TestWithTheWebhookDown(t *testing.T) {
 	t.Run("routes can be deleted", func(t *testing.T) {
 		for _, r := range append(parked, everyKind...) {
 			require.NoError(t, patch(t, ns, r, `{"metadata":{"finalizers":["example.com/f"]}}`))
-			require.NoError(t, api(t).Delete(t.Context(), r.empty(ns)))
+			require.NoError(t, env.Client(t).Delete(t.Context(), r.empty(ns)))
 			require.NoError(t, patch(t, ns, r, `{"metadata":{"finalizers":null}}`))
 			require.Nil(t, get(t, ns, r))
 		}
@@ -268,7 +268,7 @@ func TestVirtualServiceOfAMegabyteIsAdmittedInTime(t *testing.T) {
 	server := ordinary.Serve(t)
 	u := large(t, 12_500)
 	u.SetNamespace(ns)
-	require.NoError(t, api(t).Create(t.Context(), u))
+	require.NoError(t, env.Client(t).Create(t.Context(), u))
 	route := ref{"VirtualService", "large"}
 	require.Equal(t, []string{"large:httpbin-v2=parked"}, states(t, ns, route))
 	apply(t, ns, harness.Workload("httpbin-v2"))

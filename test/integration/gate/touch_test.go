@@ -83,7 +83,7 @@ func TestTouchOfARouteThatIsGoneDoesNothing(t *testing.T) {
 			require.NoError(t, err)
 			doc.UID = string(u.GetUID())
 
-			require.NoError(t, api(t).Delete(t.Context(), u))
+			require.NoError(t, env.Client(t).Delete(t.Context(), u))
 			_, err = toucher.Touch(t.Context(), doc, "httpbin-v2=Ready")
 			require.True(t, apierrors.IsNotFound(err), "%v", err)
 			require.Nil(t, get(t, ns, r), "a touch does not recreate the route")
@@ -91,7 +91,7 @@ func TestTouchOfARouteThatIsGoneDoesNothing(t *testing.T) {
 			require.Nil(t, get(t, ns, r))
 
 			manifest.SetUID("")
-			require.NoError(t, api(t).Create(t.Context(), manifest))
+			require.NoError(t, env.Client(t).Create(t.Context(), manifest))
 			before := get(t, ns, r)
 			require.NotEqual(t, u.GetUID(), before.GetUID())
 			_, err = toucher.Touch(t.Context(), doc, "httpbin-v2=Ready")

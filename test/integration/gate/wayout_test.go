@@ -97,7 +97,7 @@ func TestWaysToTakeMirrorsOutWithTheWebhookDown(t *testing.T) {
 	})
 	t.Run("the route can be deleted", func(t *testing.T) {
 		for _, p := range pairs() {
-			require.NoError(t, api(t).Delete(t.Context(), p.route.empty(deleting)), p.route.String())
+			require.NoError(t, env.Client(t).Delete(t.Context(), p.route.empty(deleting)), p.route.String())
 			require.Nil(t, get(t, deleting, p.route))
 		}
 	})

@@ -309,7 +309,7 @@ func freeAddress(t *testing.T) string {
 	t.Helper()
 	address, err := freeport.Address()
 	require.NoError(t, err)
-	return address
+	return address.String()
 }
 
 // buffer is a bytes.Buffer that two goroutines can use.

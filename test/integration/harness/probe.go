@@ -8,12 +8,14 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/go-logr/logr"
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -49,6 +51,16 @@ func (e *Env) Client(t *testing.T) client.Client {
 	c, err := e.client()
 	require.NoError(t, err)
 	return c
+}
+
+// NamespacesEnded waits until no namespace is being deleted: a process that starts now sees nothing of earlier tests.
+func (e *Env) NamespacesEnded(t *testing.T) {
+	t.Helper()
+	Eventually(t, func() bool {
+		var list corev1.NamespaceList
+		require.NoError(t, e.Client(t).List(t.Context(), &list))
+		return !slices.ContainsFunc(list.Items, func(n corev1.Namespace) bool { return n.Status.Phase == corev1.NamespaceTerminating })
+	}, "the namespaces of earlier tests are still being deleted")
 }
 
 func newConfig(kubeconfig string) (*rest.Config, error) {

@@ -51,7 +51,7 @@ func TestProxyComponentIsReadyReloadsItsConfigMapAndDrains(t *testing.T) {
 	for _, p := range container.Ports {
 		address, err := freeport.Address()
 		require.NoError(t, err)
-		ports[p.Name] = address
+		ports[p.Name] = address.String()
 		addresses = append(addresses, fmt.Sprintf("0.0.0.0:%d", p.ContainerPort), ports[p.Name])
 		require.Contains(t, config.Data["proxy.yaml"], addresses[len(addresses)-2], "the address at which the Deployment expects it to listen")
 	}

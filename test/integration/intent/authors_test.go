@@ -76,7 +76,7 @@ func created(owner string, change func(*site, form, string, string)) func(*site,
 		}
 		u := object(s.t, now)
 		u.SetNamespace(s.ns)
-		require.NoError(s.t, api(s.t).Create(s.t.Context(), u, client.FieldOwner(owner)))
+		require.NoError(s.t, env.Client(s.t).Create(s.t.Context(), u, client.FieldOwner(owner)))
 	}
 }
 
@@ -168,7 +168,7 @@ func sameRoute(t *testing.T, want, got *unstructured.Unstructured) {
 
 func fluxManager(t *testing.T) *ssa.ResourceManager {
 	t.Helper()
-	return ssa.NewResourceManager(api(t), nil, ssa.Owner{Field: "flux", Group: "flux.test"})
+	return ssa.NewResourceManager(env.Client(t), nil, ssa.Owner{Field: "flux", Group: "flux.test"})
 }
 
 func flux(s *site, _ form, _, now string) {

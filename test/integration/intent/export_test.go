@@ -140,7 +140,7 @@ func TestRulesMove(t *testing.T) {
 					assert.Equal(t, spec(want), spec(s.get(f.resource, "httpbin")), c.name)
 					s.leave()
 				}
-				require.NoError(t, api(t).Delete(t.Context(), u))
+				require.NoError(t, env.Client(t).Delete(t.Context(), u))
 			}
 		})
 	}

@@ -74,7 +74,7 @@ func TestWritesRaceFlips(t *testing.T) {
 			write := func(manifest string) error {
 				u := object(t, manifest)
 				u.SetNamespace(s.ns)
-				return api(t).Apply(t.Context(), client.ApplyConfigurationFromUnstructured(u), client.FieldOwner("author"), client.ForceOwnership)
+				return env.Client(t).Apply(t.Context(), client.ApplyConfigurationFromUnstructured(u), client.FieldOwner("author"), client.ForceOwnership)
 			}
 			for round := range 3 {
 				done := make(chan error, 1)

@@ -31,11 +31,6 @@ var env *harness.Env
 
 func TestMain(m *testing.M) { harness.MainShared(m, &env) }
 
-func api(t *testing.T) client.Client {
-	t.Helper()
-	return env.Client(t)
-}
-
 // object reads one YAML document.
 func object(t *testing.T, text string) *unstructured.Unstructured {
 	t.Helper()
@@ -106,7 +101,7 @@ func newSite(t *testing.T) *site {
 func namespace(t *testing.T, name string, labels ...string) {
 	t.Helper()
 	u := object(t, "{apiVersion: v1, kind: Namespace, metadata: {name: "+name+", labels: {"+strings.Join(labels, ", ")+"}}}")
-	if err := api(t).Create(t.Context(), u); !apierrors.IsAlreadyExists(err) {
+	if err := env.Client(t).Create(t.Context(), u); !apierrors.IsAlreadyExists(err) {
 		require.NoError(t, err)
 	}
 }
@@ -119,7 +114,7 @@ func (s *site) clear(ctx context.Context) {
 	) {
 		u := &unstructured.Unstructured{}
 		u.SetGroupVersionKind(kind)
-		require.NoError(s.t, api(s.t).DeleteAllOf(ctx, u, client.InNamespace(s.ns)))
+		require.NoError(s.t, env.Client(s.t).DeleteAllOf(ctx, u, client.InNamespace(s.ns)))
 	}
 	if s.t.Failed() {
 		return // objects that remain may fail other tests
@@ -133,7 +128,7 @@ func (s *site) create(text string) *unstructured.Unstructured {
 	s.t.Helper()
 	u := object(s.t, text)
 	u.SetNamespace(s.ns)
-	require.NoError(s.t, api(s.t).Create(s.t.Context(), u))
+	require.NoError(s.t, env.Client(s.t).Create(s.t.Context(), u))
 	return u
 }
 
@@ -151,7 +146,7 @@ func (s *site) leave(names ...string) {
 	for _, name := range orDefault(names) {
 		u := object(s.t, harness.Service(name))
 		u.SetNamespace(s.ns)
-		require.NoError(s.t, api(s.t).Delete(s.t.Context(), u))
+		require.NoError(s.t, env.Client(s.t).Delete(s.t.Context(), u))
 	}
 	s.settle("parked", names)
 }
@@ -174,7 +169,7 @@ func orDefault(names []string) []string {
 func (s *site) find(resource, name string) (*unstructured.Unstructured, error) {
 	u := &unstructured.Unstructured{}
 	u.SetGroupVersionKind(kinds[resource])
-	err := api(s.t).Get(s.t.Context(), client.ObjectKey{Namespace: s.ns, Name: name}, u)
+	err := env.Client(s.t).Get(s.t.Context(), client.ObjectKey{Namespace: s.ns, Name: name}, u)
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
@@ -225,7 +220,7 @@ func (s *site) refused(stdin string, args ...string) string {
 func (s *site) patch(u *unstructured.Unstructured, p client.Patch, opts ...client.PatchOption) *unstructured.Unstructured {
 	s.t.Helper()
 	u = u.DeepCopy()
-	require.NoError(s.t, api(s.t).Patch(s.t.Context(), u, p, opts...))
+	require.NoError(s.t, env.Client(s.t).Patch(s.t.Context(), u, p, opts...))
 	return u
 }
 
@@ -265,6 +260,6 @@ func declared(t *testing.T, manifest string) any {
 	const untouched = "untouched"
 	namespace(t, untouched, "mirrorgate.dev/admission: disabled")
 	u.SetNamespace(untouched)
-	require.NoError(t, api(t).Create(t.Context(), u, client.DryRunAll))
+	require.NoError(t, env.Client(t).Create(t.Context(), u, client.DryRunAll))
 	return spec(u)
 }

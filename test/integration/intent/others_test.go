@@ -53,7 +53,7 @@ func (s *site) disturb(f form) {
 	label.SetNamespace(s.ns)
 	label.SetName("httpbin")
 	label.SetLabels(map[string]string{"other": "manager"})
-	require.NoError(s.t, api(s.t).Apply(s.t.Context(), client.ApplyConfigurationFromUnstructured(label), client.FieldOwner("other")))
+	require.NoError(s.t, env.Client(s.t).Apply(s.t.Context(), client.ApplyConfigurationFromUnstructured(label), client.FieldOwner("other")))
 	s.undisturbed(f, before, []string{"(server-side apply of a label)"})
 	edited := s.get(f.resource, "httpbin")
 	edited.SetLabels(map[string]string{"app": "httpbin", "edited": "yes"})

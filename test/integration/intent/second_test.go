@@ -190,7 +190,7 @@ func (s *site) edited() []*editedRoute {
 			r := &editedRoute{site: s, Unstructured: u, editor: f.name + ": " + name, resource: f.resource}
 			alone := u.DeepCopy()
 			alone.SetNamespace(s.beside())
-			require.NoError(s.t, api(s.t).Create(s.t.Context(), alone, client.DryRunAll), r.editor)
+			require.NoError(s.t, env.Client(s.t).Create(s.t.Context(), alone, client.DryRunAll), r.editor)
 			r.alone = spec(alone)
 			routes = append(routes, r)
 		}
@@ -221,7 +221,7 @@ func (r *editedRoute) write() {
 	live, err := r.find(r.resource, r.GetName())
 	require.NoError(r.t, err)
 	if live == nil {
-		require.NoError(r.t, api(r.t).Create(r.t.Context(), u), r.editor)
+		require.NoError(r.t, env.Client(r.t).Create(r.t.Context(), u), r.editor)
 		return
 	}
 	require.NoError(r.t, retry.RetryOnConflict(retry.DefaultBackoff, func() error { // a touch may happen in between
@@ -230,7 +230,7 @@ func (r *editedRoute) write() {
 			return err
 		}
 		u.SetResourceVersion(live.GetResourceVersion())
-		return api(r.t).Update(r.t.Context(), u)
+		return env.Client(r.t).Update(r.t.Context(), u)
 	}), r.editor)
 }
 
@@ -284,14 +284,14 @@ func (s *site) second(name string, again admissionregistrationv1.ReinvocationPol
 	config := &admissionregistrationv1.MutatingWebhookConfiguration{
 		ObjectMeta: metav1.ObjectMeta{Name: name + "-" + s.ns}, Webhooks: []admissionregistrationv1.MutatingWebhook{hook},
 	}
-	require.NoError(s.t, api(s.t).Create(s.t.Context(), config))
+	require.NoError(s.t, env.Client(s.t).Create(s.t.Context(), config))
 	ctx := context.WithoutCancel(s.t.Context())
-	s.t.Cleanup(func() { assert.NoError(s.t, api(s.t).Delete(ctx, config)) })
+	s.t.Cleanup(func() { assert.NoError(s.t, env.Client(s.t).Delete(ctx, config)) })
 	until(s.t, func(c *assert.CollectT) {
 		probe := object(s.t, fence)
 		probe.SetNamespace(s.beside())
 		probe.SetLabels(map[string]string{"editor": "inserts_a_rule_in_front"})
-		if assert.NoError(c, api(s.t).Create(s.t.Context(), probe, client.DryRunAll)) {
+		if assert.NoError(c, env.Client(s.t).Create(s.t.Context(), probe, client.DryRunAll)) {
 			assert.Contains(c, asText(spec(probe)), "inserted")
 		}
 	})

@@ -75,7 +75,7 @@ func (s *site) refuse(f form, field, manifest string) {
 		u := object(s.t, manifest)
 		u.SetNamespace(s.ns)
 		u.SetName("probe")
-		assert.ErrorContains(c, api(s.t).Create(s.t.Context(), u, client.DryRunAll), "refused by a newer rule")
+		assert.ErrorContains(c, env.Client(s.t).Create(s.t.Context(), u, client.DryRunAll), "refused by a newer rule")
 	})
 }
 
@@ -87,7 +87,7 @@ func (s *site) changeSchema(f form, edit func(spec map[string]any)) {
 	crd := &unstructured.Unstructured{}
 	crd.SetGroupVersionKind(schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"})
 	crd.SetName(f.resource + "s." + gvk.Group)
-	require.NoError(s.t, api(s.t).Get(s.t.Context(), client.ObjectKeyFromObject(crd), crd))
+	require.NoError(s.t, env.Client(s.t).Get(s.t.Context(), client.ObjectKeyFromObject(crd), crd))
 	versions, _, err := unstructured.NestedSlice(crd.Object, "spec", "versions")
 	require.NoError(s.t, err)
 	original := marshal(s.t, map[string]any{"spec": map[string]any{"versions": versions}})
@@ -101,7 +101,7 @@ func (s *site) changeSchema(f form, edit func(spec map[string]any)) {
 	s.patch(crd, client.RawPatch(types.MergePatchType, []byte(marshal(s.t, map[string]any{"spec": map[string]any{"versions": versions}}))))
 	ctx := context.WithoutCancel(s.t.Context())
 	s.t.Cleanup(func() {
-		assert.NoError(s.t, api(s.t).Patch(ctx, crd, client.RawPatch(types.MergePatchType, []byte(original))))
+		assert.NoError(s.t, env.Client(s.t).Patch(ctx, crd, client.RawPatch(types.MergePatchType, []byte(original))))
 	})
 }
 

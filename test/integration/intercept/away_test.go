@@ -10,7 +10,6 @@ import (
 
 	product "github.com/mirrorgate/mirrorgate/internal/intercept"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
-	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
 // While the webhook is down, the controller alone does the work of both: whatever an author writes, the
@@ -78,10 +77,7 @@ func TestServiceWrittenWhileEverythingIsDownIsRepaired(t *testing.T) {
 
 // The webhook is never called for Services that do not ask for a proxy.
 func TestOtherServicesNeverCallTheWebhook(t *testing.T) {
-	// Services of earlier tests, whose namespaces still end, would be counted as well.
-	harness.Eventually(t, func() bool {
-		return !strings.Contains(env.MustKubectl(t, "", "get", "namespaces", "--no-headers"), "Terminating")
-	}, "the namespaces of earlier tests do not end")
+	env.NamespacesEnded(t) // their Services would be counted
 	server := serve(t)
 	count := func() float64 { return server.Metric(t, "mirrorgate_services_admitted_total") }
 	ns := env.Namespace(t)

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -28,11 +27,7 @@ func TestMain(m *testing.M) { harness.MainShared(m, &env) }
 // serve starts mirrorgate with Iter8's documents, once those of other tests are gone.
 func serve(t *testing.T, flags ...string) *harness.Server {
 	t.Helper()
-	harness.Eventually(t, func() bool {
-		var list corev1.NamespaceList
-		require.NoError(t, env.Client(t).List(t.Context(), &list))
-		return !slices.ContainsFunc(list.Items, func(n corev1.Namespace) bool { return n.Status.Phase == corev1.NamespaceTerminating })
-	}, "the namespaces of other tests are still being deleted")
+	env.NamespacesEnded(t)
 	return env.Serve(t, append([]string{"--iter8"}, flags...)...)
 }
 
