@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -236,8 +237,11 @@ func TestAnswersAreBounded(t *testing.T) {
 	req.Kind.Kind, req.Operation = "VirtualService", admissionv1.Create
 	req.Object.Raw = fmt.Appendf(nil, `{"apiVersion":"networking.istio.io/v1","kind":"VirtualService","metadata":{"name":"web","namespace":"shop"},"spec":{"hosts":["a"],"http":[%s]}}`, strings.Join(rules, ","))
 	gate := New(fakeResolver{state: policy.Absent}, Options{})
+	wrong := req.Object.Raw
+	req.Object.Raw = bytes.ReplaceAll(wrong, []byte("150"), []byte("50"))
 	resp := gate.Mutator().Handle(t.Context(), req)
 	assert.Greater(t, len(resp.Patches), 5000, "as many as fit are parked, with two operations each")
+	req.Object.Raw = wrong
 	resp = gate.Validator().Handle(t.Context(), req)
 	require.False(t, resp.Allowed)
 	assert.Len(t, resp.Result.Details.Causes, maxCauses)

@@ -207,12 +207,24 @@ func (c *checker) collect(m *manifest, d policy.Decision, schema []Finding) {
 		denied := func(f policy.Finding) bool { return f.Reason == n.Reason && within(f.Field, n.Field) }
 		switch {
 		case n.Parked && slices.ContainsFunc(d.Findings, denied):
+		case n.Reason == policy.MirrorInvalid && !explained(n, d, schema):
+			c.add(m, Finding{Level: Error, Field: n.Field, Reason: n.Reason, Message: n.Message})
+		case n.Reason == policy.MirrorInvalid:
 		case n.Parked:
 			c.add(m, Finding{Level: Parked, Field: n.Field, Reason: n.Reason, Message: n.Message})
 		default:
 			c.add(m, Finding{Level: Warning, Field: n.Field, Reason: n.Reason, Message: n.Message})
 		}
 	}
+}
+
+// explained reports whether another finding is about a part of a mirror that the API refuses, or about a
+// percentage beside it.
+func explained(n policy.Notice, d policy.Decision, schema []Finding) bool {
+	return slices.ContainsFunc(schema, func(f Finding) bool { return strings.HasPrefix(f.Field, n.Field) }) ||
+		slices.ContainsFunc(d.Findings, func(f policy.Finding) bool {
+			return strings.HasPrefix(f.Field, n.Field) && (f.Reason == policy.PercentOutOfRange || f.Reason == policy.UnsupportedTarget)
+		})
 }
 
 // explains reports whether policy's finding is only a consequence of this one: of a value of the wrong form,

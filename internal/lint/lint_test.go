@@ -107,6 +107,22 @@ func TestManagedRoutesAreOnlyWarnedAbout(t *testing.T) {
 	}
 }
 
+const variable = `
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: web, namespace: shop}
+spec: {hosts: [web], http: [{route: [{destination: {host: web}}], mirror: {host: "${VAR}"}}]}
+`
+
+// Istio's validator refuses the host, and no schema does.
+func TestAMirrorThatTheAPIRefusesIsAnError(t *testing.T) {
+	findings := check(t, Options{}, variable)
+	require.Len(t, findings, 1)
+	assert.Equal(t, Error, findings[0].Level)
+	assert.Equal(t, policy.MirrorInvalid, findings[0].Reason)
+	assert.Contains(t, findings[0].Message, `"${VAR}" is no host`)
+}
+
 const otherNamespace = `
 apiVersion: v1
 kind: Service

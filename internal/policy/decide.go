@@ -151,6 +151,18 @@ func (d *Decision) plan(rt *route.Route) error {
 	return nil
 }
 
+// misfitReason returns the reason of the first mirror that cannot move.
+func (d *Decision) misfitReason() Reason {
+	for _, v := range d.Verdicts {
+		if d.Plan.Misfits[v.Mirror.ID] != "" && v.Mirror.Fault() != "" {
+			return MirrorInvalid
+		} else if d.Plan.Misfits[v.Mirror.ID] != "" {
+			break
+		}
+	}
+	return WouldNotFit
+}
+
 // conclude sums the decision up in one action and one reason.
 func (d *Decision) conclude(managed string) {
 	moved := map[string]bool{}
@@ -169,7 +181,7 @@ func (d *Decision) conclude(managed string) {
 	case len(d.Plan.Restored) > 0:
 		d.Action = Restore
 	case len(d.Plan.Misfits) > 0:
-		d.Action, d.Reason = None, WouldNotFit
+		d.Action, d.Reason = None, d.misfitReason()
 		return
 	default:
 		d.Action = None

@@ -35,6 +35,7 @@ const (
 // Reasons that have a warning at most.
 const (
 	WouldNotFit         Reason = "WouldNotFit"
+	MirrorInvalid       Reason = "MirrorInvalid"
 	ManagedRoute        Reason = "ManagedRoute"
 	OrphanedPlaceholder Reason = "OrphanedMark"
 	SumExceeds100       Reason = "SumExceeds100"

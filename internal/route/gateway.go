@@ -58,7 +58,8 @@ func (f filterHead) isMirror() bool { return f.Type == "RequestMirror" && f.Requ
 // gatewayLayout holds a rule's filters as they stand in the stored spec.
 type gatewayLayout struct {
 	placeholders placeholders
-	modifier     int // index of the RequestHeaderModifier filter, -1 when there is none
+	modifier     int // index of the first RequestHeaderModifier filter, -1 when there is none
+	modifiers    int // number of them; the CRD allows one
 	own          mirrorList
 	backends     []mirrorList
 	backendIDs   []backendID
@@ -135,6 +136,9 @@ func (l *gatewayLayout) readPlaceholders(heads []filterHead, raws []json.RawMess
 	}
 	others := 0
 	for i, head := range heads {
+		if head.Type == "RequestHeaderModifier" {
+			l.modifiers++
+		}
 		if head.Type != "RequestHeaderModifier" || l.modifier >= 0 {
 			others++
 			continue
@@ -225,11 +229,13 @@ func (rt *Route) parkedGateway(e entry, path string, index map[backendID]int) Mi
 }
 
 func gatewayMirror(head filterHead, raw json.RawMessage, namespace string) Mirror {
-	return Mirror{
+	m := Mirror{
 		Target:     head.RequestMirror.BackendRef.target(namespace),
 		Percentage: gatewayPercentage(head.RequestMirror.Percent, head.RequestMirror.Fraction),
 		text:       raw,
 	}
+	m.fault = gatewayFault(head.RequestMirror.BackendRef, m.Percentage, raw)
+	return m
 }
 
 // appendMirrors works out the order of one list of filters and appends its mirrors to the rule: the inline

@@ -6,6 +6,8 @@ package route
 import (
 	"slices"
 
+	"k8s.io/apimachinery/pkg/util/sets"
+
 	"github.com/mirrorgate/mirrorgate/patch"
 )
 
@@ -16,11 +18,15 @@ const (
 	maxRemove  = 16
 )
 
-// holdMisfits holds groups of mirrors in place as long as a list would overflow. The stored lists are no
-// longer than they are, so holding every mirror always fits.
+// holdMisfits holds groups of mirrors in place as long as a list would overflow. Holding every mirror always
+// fits.
 func (l *gatewayLayout) holdMisfits(p *rulePlan) {
-	if l.placeholders.broken {
+	switch {
+	case l.placeholders.broken:
 		p.holdAll(p.moves, misfitBroken)
+		return
+	case l.refused():
+		p.holdAll(p.moves, misfitRefused)
 		return
 	}
 	p.holdAll(func(i int) bool { return p.rule.Mirrors[i].position.backend == backendGone && p.restores(i) }, misfitBackend)
@@ -28,15 +34,24 @@ func (l *gatewayLayout) holdMisfits(p *rulePlan) {
 	}
 }
 
+// refused reports whether the CRD refuses the lists that hold mirrors and placeholders. A mirror that moved
+// could make them valid, and hide the error until it moves back.
+func (l *gatewayLayout) refused() bool {
+	long := func(list mirrorList) bool { return len(list.stored) > maxFilters }
+	others := l.placeholders.others()
+	return l.modifiers > 1 || long(l.own) || slices.ContainsFunc(l.backends, long) ||
+		sets.New(others...).Len() < len(others) || sets.New(l.placeholders.names...).Len() > maxRemove
+}
+
 func (l *gatewayLayout) limitRemoveList(p *rulePlan) bool {
 	size := len(l.placeholders.others()) + p.count(p.isParked)
-	return p.holdLast(size-max(maxRemove, len(l.placeholders.names)), p.parks, misfitRemove)
+	return p.holdLast(size-maxRemove, p.parks, misfitRemove)
 }
 
 func (l *gatewayLayout) limitBackendFilters(p *rulePlan) bool {
 	over := make([]int, len(l.backends))
 	for b, list := range l.backends {
-		over[b] = min(0, len(list.stored)-maxFilters)
+		over[b] = len(list.stored) - maxFilters
 	}
 	for i := range p.rule.Mirrors {
 		switch b := p.rule.Mirrors[i].position.backend; {
@@ -66,7 +81,7 @@ func (l *gatewayLayout) limitRuleFilters(p *rulePlan) bool {
 	if !l.usersModifier() && p.count(p.isParked) > 0 {
 		size++
 	}
-	over := size - max(maxFilters, len(l.own.stored))
+	over := size - maxFilters
 	if over <= 0 {
 		return false
 	}

@@ -12,15 +12,15 @@ import (
 
 // The reasons why a mirror is a misfit.
 const (
-	misfitBroken     = "a list of headers to remove cannot be read"
-	misfitUnreadable = "its target cannot be read"
-	misfitRemove     = "the list of headers to remove would exceed 16"
-	misfitFilters    = "the list of filters would exceed 16"
-	misfitBackend    = "its backendRef is gone"
-	misfitForms      = "the rule would have both mirror and mirrors"
-	misfitOccupied   = "the rule has another mirror or percentage"
-	misfitSize       = "the route's annotations would exceed 256 KiB"
-	misfitForged     = "the annotation " + ParkedAnnotation + " cannot be read"
+	misfitBroken   = "a list of headers to remove cannot be read"
+	misfitRefused  = "the API refuses the rule's filters as they are"
+	misfitRemove   = "the list of headers to remove would exceed 16"
+	misfitFilters  = "the list of filters would exceed 16"
+	misfitBackend  = "its backendRef is gone"
+	misfitForms    = "the rule would have both mirror and mirrors"
+	misfitOccupied = "the rule has another mirror or percentage"
+	misfitSize     = "the route's annotations would exceed 256 KiB"
+	misfitForged   = "the annotation " + ParkedAnnotation + " cannot be read"
 )
 
 // Plan holds the operations that bring a route's mirrors where they belong.
@@ -83,7 +83,11 @@ func (rt *Route) planRules(park func(*Mirror) bool) []*rulePlan {
 		for j := range r.Mirrors {
 			p.parked[j] = park(&r.Mirrors[j])
 		}
-		p.holdAll(func(j int) bool { return p.parks(j) && r.Mirrors[j].unreadable }, misfitUnreadable)
+		for j := range r.Mirrors {
+			if p.moves(j) && r.Mirrors[j].fault != "" {
+				p.hold(j, r.Mirrors[j].fault)
+			}
+		}
 		r.layout.holdMisfits(p)
 		plans = append(plans, p)
 	}

@@ -223,40 +223,6 @@ func TestARepeatedPlaceholderIsOneMirror(t *testing.T) {
 	assert.Contains(t, string(back), `["x-a"]`)
 }
 
-// A mirror whose target cannot be read is left to the schema.
-func TestAMirrorThatCannotBeReadIsNotParked(t *testing.T) {
-	for name, text := range map[string]string{
-		"destination": `{mirrors: [{percentage: {value: 1}}]}`,
-		"element":     `{mirrors: [5]}`,
-		"null":        `{mirrors: [null]}`,
-		"port":        `{mirror: {host: v2, port: {number: "80"}}}`,
-		"large port":  `{mirrors: [{destination: {host: v2, port: {number: 99999999999}}}]}`,
-		"text":        `{mirror: v2}`,
-	} {
-		t.Run(name, func(t *testing.T) {
-			raw := encode(t, virtualService(tree(t, fromYAML(t, text))))
-			out, a := applyPlan(t, raw, all)
-			sameJSON(t, raw, out, "it must stay")
-			for _, why := range a.Misfits {
-				assert.Equal(t, misfitUnreadable, why)
-			}
-			assert.Len(t, a.Misfits, 1)
-		})
-	}
-	for name, text := range map[string]string{
-		"port": `{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: v2, port: "80"}}}]}`,
-		"ref":  `{filters: [{type: RequestMirror, requestMirror: {backendRef: v2}}]}`,
-		"null": `{filters: [{type: RequestMirror, requestMirror: null}, null]}`,
-		"none": `{filters: [{type: RequestMirror}]}`,
-	} {
-		t.Run("filter "+name, func(t *testing.T) {
-			raw := []byte(fmt.Sprintf(`{"apiVersion":"gateway.networking.k8s.io/v1","kind":"HTTPRoute","metadata":{"name":"a"},"spec":{"rules":[%s]}}`,
-				fromYAML(t, text)))
-			assert.Empty(t, decode(t, raw, nil).Rules[0].Mirrors)
-		})
-	}
-}
-
 // A list of headers that cannot be read is not edited. Where it holds placeholders the whole route is left
 // alone, because an edit of another rule could change the ids of their mirrors.
 func TestAnUnreadableListIsLeftAlone(t *testing.T) {
@@ -560,7 +526,7 @@ func TestEmptyLevelsComeBack(t *testing.T) {
 		`[{"type":"RequestHeaderModifier","requestHeaderModifier":{"remove":[],"set":[]},"unknown":1}]`,
 	} {
 		raw := []byte(`{"apiVersion":"gateway.networking.k8s.io/v1","kind":"GRPCRoute","metadata":{"name":"a"},"spec":{"rules":[{"filters":` + filters +
-			`,"backendRefs":[{"name":"v1","filters":[{"type":"RequestMirror","requestMirror":{"backendRef":{"name":"v2"}}}]}]}]}}`)
+			`,"backendRefs":[{"name":"v1","filters":[{"type":"RequestMirror","requestMirror":{"backendRef":{"name":"v2","port":80}}}]}]}]}}`)
 		stored, a := applyPlan(t, raw, all)
 		require.Len(t, a.Parked, 1, filters)
 		back, _ := applyPlan(t, stored, none)

@@ -188,9 +188,9 @@ type Mirror struct {
 	// text is the filter or the element of mirrors verbatim, stanza the fields of a single mirror.
 	text   json.RawMessage
 	stanza map[string]json.RawMessage
-	// unreadable is set where the target cannot be read from either.
-	unreadable bool
-	position   position
+	// fault is the reason why the API refuses the mirror, "" for one whose form is valid.
+	fault    string
+	position position
 }
 
 // position is the place where a mirror stands in its rule, or returns to.

@@ -33,7 +33,8 @@ type istioRule struct {
 type istioDestination struct {
 	Host   string `json:"host"`
 	Subset string `json:"subset"`
-	Port   struct {
+	// Port is nil where the author named none; one without a number is refused.
+	Port *struct {
 		Number int32 `json:"number"`
 	} `json:"port"`
 }
@@ -165,7 +166,10 @@ func (l *istioLayout) readPlaceholders(raw json.RawMessage) {
 
 func (dst istioDestination) target(namespace, domain string) (t Target, short bool) {
 	t, short = hostTarget(dst.Host, namespace, domain)
-	t.Port, t.Subset = dst.Port.Number, dst.Subset
+	t.Subset = dst.Subset
+	if dst.Port != nil {
+		t.Port = dst.Port.Number
+	}
 	return t, short
 }
 
@@ -208,18 +212,18 @@ func elementMirror(raw json.RawMessage, namespace, domain string) Mirror {
 	if unmarshal(raw, &e) != nil {
 		e.Destination = nil
 	}
-	m.pointAt(e.Destination, namespace, domain)
 	if !isNull(e.Percentage) {
 		m.Percentage.Fields = []PercentageField{istioPercent("percentage", e.Percentage)}
 	}
+	m.pointAt(e.Destination, namespace, domain)
 	return m
 }
 
-// pointAt sets the mirror's target. nil is a destination that cannot be read; the mirror then has no host,
-// and is judged as such.
+// pointAt sets the target of a mirror whose percentage is known. nil is a destination that cannot be read; the
+// mirror then has no host, and is judged as such.
 func (m *Mirror) pointAt(dst *istioDestination, namespace, domain string) {
+	m.fault = istioFault(dst, m.Percentage)
 	if dst == nil {
-		m.unreadable = true
 		dst = &istioDestination{}
 	}
 	m.Host = dst.Host

@@ -48,6 +48,7 @@ const (
 // Reasons that end in a warning, or in nothing.
 const (
 	WouldNotFit         = policy.WouldNotFit
+	MirrorInvalid       = policy.MirrorInvalid
 	ManagedRoute        = policy.ManagedRoute
 	OrphanedPlaceholder = policy.OrphanedPlaceholder
 	SumExceeds100       = policy.SumExceeds100
