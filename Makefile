@@ -42,7 +42,7 @@ test: bin/tools/gotestsum ## The tests for every change: about twenty minutes on
 
 .PHONY: test-long
 test-long: bin/tools/gotestsum ## The long tests: installation, rotation for minutes, soaks, the control plane's own
-	$(call steps,test/cluster test-release intent install rotation soak)
+	$(call steps,integration-long test/cluster test-release intent install rotation soak)
 
 .PHONY: vet
 vet: ## go vet in every module
@@ -60,14 +60,35 @@ unit: bin/tools/gotestsum ## Unit tests with the race detector, and without it t
 # most of their time waiting.
 SHARING := ./intercept ./iter8 ./verbs
 ALONE   := ./crds ./dataplane ./gate ./schema
+# LONG are the tests of these packages that take longest: outages that must end, processes that are killed and come back,
+# a megabyte of route, many authors and modes. CI runs them; `make test`, which one waits for, leaves them out.
+LONG    := TestAuthorsAndModes \
+	TestControllerWorksAloneWhileTheWebhookIsDown \
+	TestUninstallAtAnyMoment \
+	TestTwoReplicas \
+	TestHostileDocuments \
+	TestFlipsResumeAfter \
+	TestFrozenProcess \
+	TestLeaderThat \
+	TestVirtualServiceOfAMegabyteIsAdmittedInTime \
+	TestRoutesWrittenWhileTheWebhookWasDownAreRepaired \
+	TestRoutesInNamespacesThatOptOutAreLeftAlone \
+	TestWaysToTakeMirrorsOutWithTheWebhookDown
 
-.PHONY: integration integration-sharing integration-alone
+space   := $(subst ,, )
+regexp   = ^($(subst $(space),|,$(strip $(1))))
+
+.PHONY: integration integration-long sharing alone
 integration: bin/tools/gotestsum cluster ## Tests against a real control plane
-	@$(MAKE) --no-print-directory -j 2 integration-sharing integration-alone
-integration-sharing:
-	go -C test/cluster run ./cmd/cluster up -- $(SHELL) -euo pipefail -c '$(call gotest,$(CURDIR)/test/integration,$@,-count=1 -p 1 $(SHARING))'
-integration-alone:
-	$(call gotest,test/integration,$@,-count=1 -p 1 $(ALONE))
+	@$(MAKE) --no-print-directory -j 2 sharing alone RESULTS=$@ ONLY='-skip "$(call regexp,$(LONG))"'
+integration-long: bin/tools/gotestsum cluster ## Those of them that take longest
+	@$(MAKE) --no-print-directory -j 2 sharing alone RESULTS=$@ ONLY='-run "$(call regexp,$(LONG))"' SHARING='./intercept ./iter8' ALONE=./gate
+sharing alone: RESULTS ?= integration
+sharing alone: ONLY ?=
+sharing:
+	go -C test/cluster run ./cmd/cluster up -- $(SHELL) -euo pipefail -c '$(call gotest,$(CURDIR)/test/integration,$(RESULTS)-$@,-count=1 -p 1 $(ONLY) $(SHARING))'
+alone:
+	$(call gotest,test/integration,$(RESULTS)-$@,-count=1 -p 1 $(ONLY) $(ALONE))
 
 .PHONY: cluster
 cluster: ## Build the control plane that tests run against, unless it exists
@@ -104,6 +125,14 @@ lint: bin/tools/golangci-lint ## Linters and layer fences, in every module
 	@failed=0; \
 	for module in $(MODULES); do echo "golangci-lint $$module"; (cd $$module && $(CURDIR)/$< run ./...) || failed=1; done; \
 	exit $$failed
+
+# Modules share packages, so that a function may be reached from another module than its own: a workspace holds them all.
+.PHONY: deadcode
+deadcode: bin/tools/deadcode ## Functions that nothing reaches, in every module
+	@work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; export GOWORK="$$work/go.work"; \
+	go -C "$$work" work init $(addprefix $(CURDIR)/,$(MODULES)); \
+	found=$$(bin/tools/deadcode -test -filter '^github.com/mirrorgate/mirrorgate' $(addsuffix /...,$(MODULES))); \
+	if [ -n "$$found" ]; then echo "$$found"; exit 1; fi
 
 .PHONY: fmt
 fmt: bin/tools/golangci-lint ## Format every module
@@ -152,6 +181,7 @@ clean: ## Remove everything that was built
 bin/tools/golangci-lint: TOOL := github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 bin/tools/benchstat:     TOOL := golang.org/x/perf/cmd/benchstat
 bin/tools/gotestsum:     TOOL := gotest.tools/gotestsum
-bin/tools/golangci-lint bin/tools/benchstat bin/tools/gotestsum: tools/go.mod
+bin/tools/deadcode:      TOOL := golang.org/x/tools/cmd/deadcode
+bin/tools/golangci-lint bin/tools/benchstat bin/tools/gotestsum bin/tools/deadcode: tools/go.mod
 	nice -n 10 go -C tools build -p 2 -o $(CURDIR)/$@ $(TOOL)
 	@touch $@
