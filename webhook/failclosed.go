@@ -1,7 +1,7 @@
 package webhook
 
-// An installation begins with validating webhooks of failure policy Ignore, so that a broken installation
-// blocks no write. This loop moves each to Fail after it has denied a write that must be denied.
+// Validating webhooks begin with failure policy Ignore, so that a broken installation blocks no write. This loop
+// moves each to Fail after it has denied a write that must be denied.
 
 import (
 	"bytes"
@@ -19,18 +19,20 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 )
 
 // How often the configuration is checked: often while a webhook is still open, then less, because applying
 // the manifests again opens them again, and because kinds of routes may be installed later.
 const (
+	checkNew    = 50 * time.Millisecond
 	checkOpen   = 2 * time.Second
 	checkClosed = 10 * time.Second
 )
 
-// FailClosed moves the validating webhooks of an installation from failure policy Ignore to Fail, one by one,
-// each after it denied a write in a dry run.
+// FailClosed moves validating webhooks from failure policy Ignore to Fail, one by one, each after it denied a
+// write in a dry run.
 type FailClosed struct {
 	Client kubernetes.Interface
 	// Configuration is the name of the ValidatingWebhookConfiguration.
@@ -61,8 +63,17 @@ const (
 
 type probe struct{ apiVersion, resource, kind, spec string }
 
-// Start checks the configuration again and again until ctx ends.
-func (f *FailClosed) Start(ctx context.Context) error {
+// Try checks the configuration until every webhook whose kind the cluster serves is closed, or ctx ends. It logs
+// no problem: the API server takes a moment to know a new configuration.
+func (f *FailClosed) Try(ctx context.Context) {
+	log := f.Log
+	f.Log = logr.Discard()
+	defer func() { f.Log = log }()
+	f.begin()
+	_ = wait.PollUntilContextCancel(ctx, checkNew, true, func(ctx context.Context) (bool, error) { return !f.check(ctx), nil })
+}
+
+func (f *FailClosed) begin() {
 	f.logged = map[string]string{}
 	if f.closed == nil {
 		f.closed = promauto.With(f.Registry).NewGaugeVec(prometheus.GaugeOpts{
@@ -70,6 +81,11 @@ func (f *FailClosed) Start(ctx context.Context) error {
 			Help: "1 when a validating webhook was proved to deny and has failure policy Fail; reported by the leader.",
 		}, []string{"webhook"})
 	}
+}
+
+// Start checks the configuration again and again until ctx ends.
+func (f *FailClosed) Start(ctx context.Context) error {
+	f.begin()
 	defer f.closed.Reset() // only the current leader reports
 	for {
 		pause := checkClosed

@@ -4,11 +4,9 @@ package webhook
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -17,8 +15,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/retry"
 
 	"github.com/mirrorgate/mirrorgate/manifests"
 )
@@ -38,8 +36,6 @@ type Registration struct {
 	CABundle []byte
 	// Routes are the components of the manifests whose webhooks are registered; all when empty.
 	Routes []string
-	// FailurePolicy is that of the validating webhook, Fail when empty.
-	FailurePolicy admissionregistrationv1.FailurePolicyType
 }
 
 // Name is the name of both configurations. It depends on the URL, so that a program that was killed finds its
@@ -49,23 +45,47 @@ func (r Registration) Name() string {
 	return "mirrorgate-" + hex.EncodeToString(sum[:4])
 }
 
-// Apply creates both configurations, or updates them. The mutating one comes first: without it, the
-// validating one would deny routes whose mirrors would have been parked.
+// Apply creates both configurations, or replaces those that an earlier run left behind. All webhooks have the
+// failure policy Ignore: FailClosed moves the validating ones to Fail. The mutating configuration comes first:
+// without it, the validating one would deny routes whose mirrors would have been parked.
 func (r Registration) Apply(ctx context.Context, client kubernetes.Interface) error {
 	mutating, validating, err := r.configurations()
 	if err != nil {
 		return err
 	}
-	// Server-side apply replaces configurations that an earlier run left behind.
-	options := metav1.PatchOptions{FieldManager: FieldManager, Force: new(true)}
 	api := client.AdmissionregistrationV1()
-	if _, err := api.MutatingWebhookConfigurations().Patch(ctx, r.Name(), types.ApplyPatchType, mutating, options); err != nil {
+	if err := store(ctx, api.MutatingWebhookConfigurations(), mutating); err != nil {
 		return fmt.Errorf("register the mutating webhook: %w", err)
 	}
-	if _, err := api.ValidatingWebhookConfigurations().Patch(ctx, r.Name(), types.ApplyPatchType, validating, options); err != nil {
+	if err := store(ctx, api.ValidatingWebhookConfigurations(), validating); err != nil {
 		return errors.Join(fmt.Errorf("register the validating webhook: %w", err), r.Remove(ctx, client))
 	}
 	return nil
+}
+
+// storage is the part of a typed client that store needs.
+type storage[T metav1.Object] interface {
+	Get(context.Context, string, metav1.GetOptions) (T, error)
+	Create(context.Context, T, metav1.CreateOptions) (T, error)
+	Update(context.Context, T, metav1.UpdateOptions) (T, error)
+}
+
+// store creates an object, or replaces it whole. Server-side apply would keep webhooks of an earlier run, with
+// a CA of the past, because FailClosed owns a field of them.
+func store[T metav1.Object](ctx context.Context, api storage[T], o T) error {
+	return retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		have, err := api.Get(ctx, o.GetName(), metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			_, err = api.Create(ctx, o, metav1.CreateOptions{FieldManager: FieldManager})
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		o.SetResourceVersion(have.GetResourceVersion())
+		_, err = api.Update(ctx, o, metav1.UpdateOptions{FieldManager: FieldManager})
+		return err
+	})
 }
 
 // Remove deletes both configurations. A missing one is no error. One with another CA stays: it belongs to
@@ -98,8 +118,10 @@ func goneOrTaken(err error) error {
 	return err
 }
 
-// configurations returns the manifests' configurations, pointed at the URL, as JSON.
-func (r Registration) configurations() (mutating, validating []byte, err error) {
+// configurations returns the manifests' configurations, pointed at the URL.
+func (r Registration) configurations() (*admissionregistrationv1.MutatingWebhookConfiguration,
+	*admissionregistrationv1.ValidatingWebhookConfiguration, error,
+) {
 	routes := r.Routes
 	if len(routes) == 0 {
 		routes = manifests.Routes()
@@ -110,17 +132,12 @@ func (r Registration) configurations() (mutating, validating []byte, err error) 
 	}
 	m.Name, v.Name = r.Name(), r.Name()
 	for i := range m.Webhooks {
-		m.Webhooks[i].ClientConfig = r.client(m.Webhooks[i].ClientConfig)
+		m.Webhooks[i].ClientConfig = r.client(*m.Webhooks[i].ClientConfig.Service.Path)
 	}
 	for i := range v.Webhooks {
-		v.Webhooks[i].ClientConfig = r.client(v.Webhooks[i].ClientConfig)
-		v.Webhooks[i].FailurePolicy = new(cmp.Or(r.FailurePolicy, admissionregistrationv1.Fail))
+		v.Webhooks[i].ClientConfig = r.client(*v.Webhooks[i].ClientConfig.Service.Path)
 	}
-	if mutating, err = json.Marshal(m); err != nil {
-		return nil, nil, err
-	}
-	validating, err = json.Marshal(v)
-	return mutating, validating, err
+	return m, v, nil
 }
 
 // Namespaces returns the selector of the namespaces in which the webhooks are called.
@@ -132,8 +149,7 @@ func Namespaces() (labels.Selector, error) {
 	return metav1.LabelSelectorAsSelector(m.Webhooks[0].NamespaceSelector)
 }
 
-// client returns the client configuration with the URL in place of an installation's Service.
-func (r Registration) client(installed admissionregistrationv1.WebhookClientConfig) admissionregistrationv1.WebhookClientConfig {
-	target := r.URL.JoinPath(*installed.Service.Path).String()
-	return admissionregistrationv1.WebhookClientConfig{URL: &target, CABundle: r.CABundle}
+// client returns the client configuration for a path of the webhook server.
+func (r Registration) client(path string) admissionregistrationv1.WebhookClientConfig {
+	return admissionregistrationv1.WebhookClientConfig{URL: new(r.URL.JoinPath(path).String()), CABundle: r.CABundle}
 }

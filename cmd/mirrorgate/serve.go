@@ -25,7 +25,8 @@ annotated for cainjector, or else self. The validating webhook begins with failu
 policy Ignore, and serve sets it to Fail once a dry run has shown that it denies.
 
 Outside a cluster, with --webhook-url, it makes its own CA, registers both webhook
-configurations by URL once it is ready, and removes them when it ends:
+configurations by URL once a dry run has shown that the API server reaches it, and removes
+them when it ends:
 
   mirrorgate serve --kubeconfig ~/.kube/config --webhook-url https://192.0.2.7:9443
 

@@ -15,7 +15,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/mirrorgate/mirrorgate/internal/removal"
-	"github.com/mirrorgate/mirrorgate/internal/serve"
+	"github.com/mirrorgate/mirrorgate/webhook"
 )
 
 func newUninstall() *cobra.Command {
@@ -24,8 +24,9 @@ func newUninstall() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "uninstall",
 		Short: "Stop admission, take proxies away, and list or restore the parked mirrors",
-		Long: `Uninstall deletes both webhook configurations, the validating one first, so that the
-steps that follow cannot block a write. Every Service with proxies in front of it gets
+		Long: `Uninstall deletes mirrorgate's webhook configurations, the validating ones first, so that
+the steps that follow cannot block a write; those that a crash of serve --webhook-url left
+behind are among them. Every Service with proxies in front of it gets
 its own selector back, and the proxies end once no client reaches them any more, so no
 request is lost. mirrorgate's entries in status.parents of HTTPRoutes are removed; a
 mirrorgate that still runs writes them again, until the last step below.
@@ -66,7 +67,7 @@ managed by server-side apply, apply the manifests again.`,
 			return err
 		}
 		return uninstall(cmd.Context(), cmd.OutOrStdout(), removal.Removal{
-			Client: client, Routes: routes, Name: serve.Installation, Restore: restore, DryRun: dryRun,
+			Client: client, Routes: routes, Restore: restore, DryRun: dryRun,
 		})
 	}
 	return cmd
@@ -82,11 +83,7 @@ func uninstall(ctx context.Context, out io.Writer, r removal.Removal) error {
 	if r.DryRun {
 		fmt.Fprintln(out, "dry run: nothing is changed")
 	}
-	became := "deleted"
-	if !registered {
-		became = "there are none"
-	}
-	fmt.Fprintf(out, "webhook configurations %s: %s\n", r.Name, became)
+	printWebhooks(out, registered)
 	if err := withoutProxies(ctx, out, r); err != nil {
 		return err
 	}
@@ -102,6 +99,24 @@ func uninstall(ctx context.Context, out io.Writer, r removal.Removal) error {
 		fmt.Fprintln(out, "no mirror is parked")
 	}
 	return errors.Join(uncleared, err)
+}
+
+// printWebhooks prints each name of webhook configurations once.
+func printWebhooks(out io.Writer, registered []webhook.Registered) {
+	if len(registered) == 0 {
+		fmt.Fprintln(out, "webhook configurations: there are none")
+	}
+	printed := map[string]bool{}
+	for _, c := range registered {
+		switch url := c.URL(); {
+		case printed[c.Name]:
+		case url != "":
+			fmt.Fprintf(out, "webhook configurations %s: deleted; they were registered by `mirrorgate serve --webhook-url %s`\n", c.Name, url)
+		default:
+			fmt.Fprintf(out, "webhook configurations %s: deleted\n", c.Name)
+		}
+		printed[c.Name] = true
+	}
 }
 
 // withoutProxies gives Services their own selectors back and deletes the proxies in front of them.

@@ -23,6 +23,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/feed"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 	"github.com/mirrorgate/mirrorgate/patch"
+	"github.com/mirrorgate/mirrorgate/webhook"
 )
 
 // fieldManager is the field manager of the writes of an uninstallation.
@@ -32,8 +33,6 @@ const fieldManager = "mirrorgate-uninstall"
 type Removal struct {
 	Client kubernetes.Interface
 	Routes dynamic.Interface
-	// Name is the name of both webhook configurations.
-	Name string
 	// Restore writes parked mirrors back into their routes.
 	Restore bool
 	// DryRun changes nothing.
@@ -54,26 +53,17 @@ var routes = [][]schema.GroupVersionResource{
 	{feed.VirtualServices.At("v1"), feed.VirtualServices.At("v1beta1")},
 }
 
-// Webhooks deletes both configurations and reports whether there was one. It is no error if there is none.
-// The validating one goes first, since it can block a write.
-func (r Removal) Webhooks(ctx context.Context) (found bool, err error) {
-	options := metav1.DeleteOptions{}
-	if r.DryRun {
-		options.DryRun = []string{metav1.DryRunAll}
+// Webhooks deletes all webhook configurations of mirrorgate, those that a crashed `mirrorgate serve
+// --webhook-url` left behind too, and returns them. The validating ones go first, since they can block a write.
+func (r Removal) Webhooks(ctx context.Context) ([]webhook.Registered, error) {
+	found, err := webhook.Configurations(ctx, r.Client)
+	if err != nil {
+		return nil, err
 	}
-	api := r.Client.AdmissionregistrationV1()
-	for _, c := range []struct {
-		kind   string
-		remove func(context.Context, string, metav1.DeleteOptions) error
-	}{
-		{"ValidatingWebhookConfiguration", api.ValidatingWebhookConfigurations().Delete},
-		{"MutatingWebhookConfiguration", api.MutatingWebhookConfigurations().Delete},
-	} {
-		err := c.remove(ctx, r.Name, options)
-		if err != nil && !apierrors.IsNotFound(err) {
-			return found, fmt.Errorf("delete %s %q: %w", c.kind, r.Name, err)
+	for _, c := range found {
+		if err := c.Delete(ctx, r.Client, r.DryRun); err != nil {
+			return nil, err
 		}
-		found = found || err == nil
 	}
 	return found, nil
 }

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 
 	certmanager "github.com/cert-manager/cert-manager/pkg/client/clientset/versioned/typed/certmanager/v1"
-	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -41,10 +40,8 @@ func (p *Process) certificate(ctx context.Context) (err error) {
 		return err
 	}
 	p.source = memory
-	p.registration = &webhook.Registration{
-		URL: url, CABundle: memory.CABundle(), Routes: p.opts.components(),
-		FailurePolicy: admissionregistrationv1.FailurePolicyType(p.opts.FailurePolicy),
-	}
+	p.registration = &webhook.Registration{URL: url, CABundle: memory.CABundle(), Routes: p.opts.components()}
+	p.reached.Store(fmt.Errorf("no call of the API server to %s yet", url))
 	return nil
 }
 

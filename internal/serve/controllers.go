@@ -86,22 +86,30 @@ func (p *Process) installing(clientevents.EventRecorder) ([]loop, error) {
 	if p.registration != nil {
 		return nil, nil
 	}
-	client, err := kubernetes.NewForConfig(p.withoutWarnings())
-	if err != nil {
-		return nil, err
-	}
 	var loops []loop
 	if managed, ok := p.source.(certs.Led); ok {
 		loops = append(loops, managed.Lead)
 	}
 	if p.opts.FailurePolicy == "Fail" {
-		failClosed := &webhook.FailClosed{
-			Client: client, Configuration: Installation, Namespace: p.opts.ProbeNamespace,
-			Registry: metrics.Registry, Log: p.log.WithName("failclosed"),
+		failClosed, err := p.failClosed(Installation, p.opts.ProbeNamespace)
+		if err != nil {
+			return nil, err
 		}
 		loops = append(loops, failClosed.Start)
 	}
 	return loops, nil
+}
+
+// failClosed returns the loop that moves the validating webhooks of a configuration to failure policy Fail.
+func (p *Process) failClosed(configuration, namespace string) (*webhook.FailClosed, error) {
+	client, err := kubernetes.NewForConfig(p.withoutWarnings())
+	if err != nil {
+		return nil, err
+	}
+	return &webhook.FailClosed{
+		Client: client, Configuration: configuration, Namespace: namespace,
+		Registry: metrics.Registry, Log: p.log.WithName("failclosed"),
+	}, nil
 }
 
 // withoutWarnings is the configuration of a client that writes objects of mirrorgate's own, about which no

@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 const (
@@ -57,6 +59,15 @@ func (d *drain) ready(*http.Request) error {
 		return errors.New("ending")
 	}
 	return nil
+}
+
+// lastCallMetric shows when the API server last called. A replica that was never called may be one that it does
+// not reach.
+func (d *drain) lastCallMetric() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "mirrorgate_webhook_last_call_timestamp_seconds",
+		Help: "When the API server last called a webhook of this process, as Unix time; 0 if it never did.",
+	}, func() float64 { return float64(d.lastCall.Load()) / float64(time.Second) })
 }
 
 // wait begins the end, and returns when the API server has stopped calling: at once if it never called. A

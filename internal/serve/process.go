@@ -48,6 +48,8 @@ type Process struct {
 	drain   drain
 	// registration is nil in an installation, whose manifests hold the webhook configurations.
 	registration *webhook.Registration
+	// reached holds why the API server has not reached the process by its URL.
+	reached reached
 	// noMesh is nil without --no-mesh.
 	noMesh *noMesh
 }
@@ -103,12 +105,18 @@ func (p *Process) assemble() (err error) {
 	if p.cluster, err = variant.NewCluster(p.config, p.index, p.log.WithName("cluster")); err != nil {
 		return err
 	}
-	metrics.Registry.MustRegister(clusterMetrics{p.index, p.cluster})
+	metrics.Registry.MustRegister(clusterMetrics{p.index, p.cluster}, p.drain.lastCallMetric())
 	counted := webhook.NewMetrics(metrics.Registry)
 	gate := webhook.New(variant.NewResolver(p.index, p.cluster, p.cluster.HasSynced), webhook.Options{
 		Policy: p.opts.Policy, ClusterDomain: p.opts.ClusterDomain, Metrics: counted,
 	})
 	gate.Register(p.drain.watch(p.manager.GetWebhookServer())) // the manager starts only a server that was asked for
+	if p.registration != nil {
+		webhook.RegisterReach(p.drain.watch(p.manager.GetWebhookServer()))
+		if err := p.manager.AddReadyzCheck("reached", p.reached.ready); err != nil {
+			return err
+		}
+	}
 	if p.opts.NoMesh {
 		if err := p.assembleNoMesh(counted); err != nil {
 			return err

@@ -6,14 +6,9 @@ package serve
 import (
 	"context"
 	"errors"
-	"fmt"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 )
-
-// removalTimeout bounds the removal of the webhook configurations at the end.
-const removalTimeout = 10 * time.Second
 
 // Run serves until ctx ends, or until a part fails.
 func (p *Process) Run(ctx context.Context) error {
@@ -38,42 +33,4 @@ func (p *Process) Run(ctx context.Context) error {
 	}
 	stop()
 	return errors.Join(err, parts.Wait())
-}
-
-// serveByURL registers the webhooks once they can be served, and removes them when ctx ends.
-func (p *Process) serveByURL(ctx context.Context) error {
-	if !poll(ctx, cachePoll, p.canAnswer) {
-		p.log.Info("Ending before the webhooks were registered", "name", p.registration.Name())
-		return nil
-	}
-	err := p.registration.Apply(ctx, p.client)
-	switch {
-	case err == nil:
-		p.log.Info("Webhooks registered", "name", p.registration.Name(), "url", p.registration.URL.String())
-		<-ctx.Done()
-	case ctx.Err() != nil:
-		err = nil // it was interrupted, and may be there in part
-	}
-	return errors.Join(err, p.unregister(ctx))
-}
-
-// canAnswer reports whether admission requests can be answered.
-func (p *Process) canAnswer() bool {
-	return p.cluster.HasSynced() && p.noMesh.hasSynced() && p.source.Ready() == nil &&
-		p.manager.GetWebhookServer().StartedChecker()(nil) == nil
-}
-
-// unregister removes the webhook configurations, even when ctx has ended.
-func (p *Process) unregister(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removalTimeout)
-	defer cancel()
-	if err := p.registration.Remove(ctx, p.client); err != nil {
-		return fmt.Errorf("the webhook configurations %s are left behind: %w", p.registration.Name(), err)
-	}
-	parked := 0
-	for _, n := range p.index.Counts().Parked {
-		parked += n
-	}
-	p.log.Info("Webhooks removed; parked mirrors stay parked", "name", p.registration.Name(), "parked", parked)
-	return nil
 }

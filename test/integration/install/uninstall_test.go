@@ -91,6 +91,6 @@ func TestUninstallLeavesNothingBehind(t *testing.T) {
 		require.Equal(t, original[kind].GetAnnotations(), have.GetAnnotations(), kind)
 	}
 	said = uninstall(t, "--restore-parked")
-	require.Contains(t, said, "webhook configurations mirrorgate: there are none\n")
+	require.Contains(t, said, "webhook configurations: there are none\n")
 	require.Contains(t, said, "no mirror is parked")
 }
