@@ -25,9 +25,6 @@ func newDemo() *cobra.Command {
 tutorial "Traffic mirroring", with their own manifests: it takes variant 2 from absent to
 ready and back, and shows after each step how the stored route changed.
 
-  mirrorgate demo                  # without a cluster
-  mirrorgate demo --context NAME   # in a cluster that mirrorgate serves
-
 Without --kubeconfig and --context it reaches no cluster, whatever $KUBECONFIG says. The
 same gate decides on the manifests, the same proxy serves the HTTPRoutes that it stores,
 and real requests on this machine show in the access logs of both variants which of them
@@ -39,7 +36,9 @@ of Istio and of the Gateway API have to be installed. Everything happens in a na
 of its own, which is removed at the end, also after a failure or Ctrl-C.
 
 The exit code is 0 only if every step led to the expected route.`,
-		Args: cobra.NoArgs,
+		Example: `  mirrorgate demo                  # without a cluster
+  mirrorgate demo --context NAME   # in a cluster that mirrorgate serves`,
+		Args: knownVerb,
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
@@ -48,7 +47,7 @@ The exit code is 0 only if every step led to the expected route.`,
 	addPlay(cmd, &opts, func(ctx context.Context) (err error) {
 		if kubeconfig == "" && kubecontext == "" {
 			if f.Changed("namespace") {
-				return errors.New("--namespace goes with --kubeconfig or --context: without them there is no cluster")
+				return usage(errors.New("--namespace goes with --kubeconfig or --context: without them there is no cluster"))
 			}
 			return demo.RunLocal(ctx, opts)
 		}
@@ -71,6 +70,8 @@ requests through it, and shows the access logs of both variants: without a mirro
 one, and with a second variant that is absent, hangs, or crashes.
 
 The exit code is 0 only if every step led to the expected logs.`,
+		Example: `  mirrorgate demo proxy
+  mirrorgate demo proxy --no-color | tee demo.txt`,
 		Args: cobra.NoArgs,
 	}
 	addPlay(cmd, &opts, func(ctx context.Context) error { return demo.RunProxy(ctx, opts) })
@@ -86,7 +87,7 @@ func addPlay(cmd *cobra.Command, opts *demo.Options, run func(context.Context) e
 	f.BoolVar(&noColor, "no-color", false, "no colours; nor are there any with the environment variable NO_COLOR, or without a terminal")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if opts.Timeout <= 0 {
-			return fmt.Errorf("--timeout: %s must be more than 0", opts.Timeout)
+			return usage(fmt.Errorf("--timeout: %s must be more than 0", opts.Timeout))
 		}
 		opts.Out, opts.Color = os.Stdout, !noColor && wantsColor(os.Stdout)
 		err := run(cmd.Context())

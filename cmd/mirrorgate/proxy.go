@@ -16,11 +16,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
-// Exit codes of proxy beside 0 and 1.
-const (
-	exitBadFile exitError = 2 // the file has problems, which are printed
-	exitAborted exitError = 3 // --drain-timeout passed with requests under way
-)
+// exitAborted is the exit code of proxy when --drain-timeout passed with requests under way.
+const exitAborted exitError = 3
 
 const proxyHelp = `Proxy is the data plane for clusters and machines without a mesh: it forwards requests
 to their primary by the rules of a file, and sends copies to variants. A copy never
@@ -60,7 +57,7 @@ goes on serving and asks clients to reconnect; then it accepts nothing more, and
 requests under way have --drain-timeout to end. A second signal ends it at once.
 
 Exit codes: 0 everything ended well; 1 it could not start, or stopped serving;
-2 the file has problems; 3 requests were aborted after --drain-timeout.`
+2 a flag or the file is wrong; 3 requests were aborted after --drain-timeout.`
 
 func newProxy() *cobra.Command {
 	opts := proxyserve.DefaultOptions()
@@ -70,7 +67,10 @@ func newProxy() *cobra.Command {
 		Use:   "proxy {--config FILE | --service NAME}",
 		Short: "Forward requests, and copy a percentage of them to a variant",
 		Long:  proxyHelp,
-		Args:  cobra.NoArgs,
+		Example: `  mirrorgate proxy --config proxy.yaml --check
+  mirrorgate proxy --config proxy.yaml
+  mirrorgate proxy --service web --namespace shop --kubeconfig ~/.kube/config`,
+		Args: cobra.NoArgs,
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
@@ -98,7 +98,7 @@ func newProxy() *cobra.Command {
 			}
 		}
 		if len(errs) > 0 {
-			return errs.ToAggregate()
+			return usage(errs.ToAggregate())
 		}
 		return proxy(cmd.Context(), opts, check, cmd.OutOrStdout(), cmd.ErrOrStderr())
 	}
@@ -115,9 +115,9 @@ func proxy(ctx context.Context, opts *proxyserve.Options, check bool, stdout, st
 	switch {
 	case errors.As(err, &problems):
 		fmt.Fprintln(stderr, problems)
-		return exitBadFile
+		return exitUsage
 	case err != nil:
-		return fmt.Errorf("--config: %w", err)
+		return usage(fmt.Errorf("--config: %w", err))
 	case !check:
 		return proxyExit(proxyserve.File(ctx, opts, c))
 	}

@@ -26,9 +26,7 @@ policy Ignore, and serve sets it to Fail once a dry run has shown that it denies
 
 Outside a cluster, with --webhook-url, it makes its own CA, registers both webhook
 configurations by URL once a dry run has shown that the API server reaches it, and removes
-them when it ends:
-
-  mirrorgate serve --kubeconfig ~/.kube/config --webhook-url https://192.0.2.7:9443
+them when it ends.
 
 A flag overrides the same key in the file that --config names:
 
@@ -37,14 +35,18 @@ A flag overrides the same key in the file that --config names:
   policy:
     limits: {maxPercent: 50, maxMirrors: 2}
     namespaces:
-      prod: {maxPercent: 10}`,
+      prod: {maxPercent: 10}
+
+The exit code is 0 after a signal, 1 after a fault, and 2 after a wrong flag or file.`,
+		Example: `  mirrorgate serve --kubeconfig ~/.kube/config --webhook-url https://192.0.2.7:9443
+  mirrorgate serve --config mirrorgate.yaml --log-level debug`,
 		Args: cobra.NoArgs,
 	}
 	bindServe(cmd.Flags(), opts.Options)
 	opts.bindShared(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := opts.load(cmd.Flags()); err != nil {
-			return err
+			return usage(err)
 		}
 		opts.Version, opts.Clock = version, ownClock
 		process, err := serve.New(cmd.Context(), opts.Options)

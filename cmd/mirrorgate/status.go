@@ -3,122 +3,208 @@ package main
 // The verb that answers why a route has no mirror.
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
-	"github.com/mirrorgate/mirrorgate/internal/cli"
 	"github.com/mirrorgate/mirrorgate/internal/controller/mirrors"
 	"github.com/mirrorgate/mirrorgate/internal/status"
 	"github.com/mirrorgate/mirrorgate/internal/variant"
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
 
-func newStatus() *cobra.Command {
-	opts := newServeConfig()
-	opts.Level = "warn"
-	var namespace, output string
-	var all bool
-	cmd := &cobra.Command{
-		Use:   "status [ROUTE]",
-		Short: "List the mirrors of a cluster: where each is, and why",
-		Long: `Status lists the mirrors of all routes of a namespace, or of one route, with the
-state of their variants, and reports whether each is where mirrorgate's decision puts it. ROUTE is NAME or KIND/NAME.
+// statusPoll is the time between two looks at the cluster, of `status --watch` and `wait`.
+const statusPoll = time.Second
 
-  mirrorgate status -A
-  mirrorgate status -n shop httproute/web -o json
+// routeQuery is the part of status and wait that selects routes and reads them.
+type routeQuery struct {
+	opts                *serveConfig
+	namespace, selector string
+	all                 bool
+	config              *rest.Config
+	client              kubernetes.Interface
+	namespaces          status.Namespaces
+	query               status.Query
+}
+
+func newRouteQuery() *routeQuery {
+	q := &routeQuery{opts: newServeConfig()}
+	q.opts.Level = "warn"
+	return q
+}
+
+func (q *routeQuery) bind(f *pflag.FlagSet) {
+	f.StringVarP(&q.namespace, "namespace", "n", "", "namespace of the routes; by default that of the kubeconfig's context")
+	f.StringVarP(&q.selector, "selector", "l", "", "labels of the routes, as kubectl takes them: app=web,tier!=test")
+	bindCluster(f, &q.opts.Kubeconfig, &q.opts.Context)
+	q.opts.bindShared(f)
+}
+
+// connect reads the options and connects to the cluster.
+func (q *routeQuery) connect(f *pflag.FlagSet, verb string, names []string) (err error) {
+	if err := q.opts.load(f); err != nil {
+		return usage(err)
+	}
+	for _, text := range names {
+		name, err := status.ParseName(text)
+		if err != nil {
+			return usage(err)
+		}
+		q.query.Names = append(q.query.Names, name)
+	}
+	var own string
+	if q.config, own, err = connect(verb, q.opts.Kubeconfig, q.opts.Context); err != nil {
+		return err
+	}
+	if q.client, err = kubernetes.NewForConfig(q.config); err != nil {
+		return err
+	}
+	switch {
+	case q.namespace != "":
+		q.query.Namespace = q.namespace
+	case !q.all:
+		q.query.Namespace = own
+	}
+	selector, err := webhook.Namespaces()
+	if err != nil {
+		return err
+	}
+	q.namespaces = mirrors.NewNamespaces(q.client.CoreV1(), selector)
+	return nil
+}
+
+// read returns the routes as they are now. Routes may come with an error about others.
+func (q *routeQuery) read(ctx context.Context, notes io.Writer) ([]status.Route, error) {
+	survey, err := variant.NewSurvey(ctx, q.config, variant.Options{
+		ClusterDomain: q.opts.ClusterDomain, RootNamespace: q.opts.RootNamespace, Grace: -1,
+	}, q.opts.Logger())
+	if err != nil {
+		return nil, err
+	}
+	query := q.query
+	if query.Labelled, err = status.Labelled(ctx, q.config, query.Namespace, q.selector); err != nil {
+		return nil, err
+	}
+	unlisted := survey.List(ctx, query.Namespace)
+	for _, ns := range slices.Sorted(maps.Keys(survey.Unread())) {
+		fmt.Fprintf(notes, "mirrorgate: not seen:\n%v\n", survey.Unread()[ns])
+	}
+	// The error is ignored: the user may lack the right to read webhook configurations.
+	deciding, _ := status.WhoDecides(ctx, q.client)
+	routes, err := status.Of(ctx, survey, q.namespaces, deciding, query)
+	for _, reason := range deciding.Reasons(routes) {
+		fmt.Fprintf(notes, "mirrorgate: nothing decides about mirrors: %s; `mirrorgate check` says more\n", reason)
+	}
+	return routes, errors.Join(unlisted, err)
+}
+
+const statusHelp = `Status lists the mirrors of all routes of a namespace, or of some routes: where each is
+(active in the spec, or parked), why, and whether mirrorgate would leave it there
+(SYNCED). ROUTE is NAME or KIND/NAME, also as "kubectl get -o name" prints it.
 
 It only reads, and needs no more than the right to get and list in that namespace; a
 variant that it may not read is Unknown. Where mirrorgate serve runs, it moves a mirror
 that is in the wrong place within moments, or after --unready-grace if the variant has
-just become unready.
+just become unready. "nothing decides" means that no mirrorgate answers the API server.
 
-The exit code is 0 unless something could not be read.`,
-		Args: cobra.MaximumNArgs(1),
+The exit code is 0, or with --exit-code 1 when a mirror is not synced; it is 1 when
+something could not be read, and 2 after a wrong flag.`
+
+func newStatus() *cobra.Command {
+	q := newRouteQuery()
+	var format status.Format
+	var watch, exitCode bool
+	cmd := &cobra.Command{
+		Use:   "status [ROUTE ...]",
+		Short: "List the mirrors of a cluster: where each is, and why",
+		Long:  statusHelp,
+		Example: `  mirrorgate status                                    # the namespace of the context
+  mirrorgate status -A -o wide                         # with variants, fields and details
+  mirrorgate status -n shop httproute/web vs/mesh      # some routes
+  mirrorgate status -A --exit-code                     # in a script: 1 when a mirror is not synced
+  mirrorgate status -l app=web -o jsonpath='{.routes[*].mirrors[*].state}'`,
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.StringVarP(&namespace, "namespace", "n", "", "namespace of the routes; by default that of the kubeconfig's context")
-	f.BoolVarP(&all, "all-namespaces", "A", false, "routes of all namespaces")
-	f.StringVarP(&output, "output", "o", "table", "table or json")
-	bindCluster(f, &opts.Kubeconfig, &opts.Context)
-	opts.bindShared(f)
+	f.BoolVarP(&q.all, "all-namespaces", "A", false, "routes of all namespaces")
+	f.StringVarP(&format.Output, "output", "o", "", "wide, json, yaml, name or jsonpath=TEMPLATE; a table by default")
+	f.BoolVar(&format.NoHeaders, "no-headers", false, "print no line with the names of the columns")
+	f.BoolVarP(&watch, "watch", "w", false, "print mirrors again when they change, until Ctrl-C; a table only")
+	f.BoolVar(&exitCode, "exit-code", false, "exit with 1 when a mirror is not synced")
+	q.bind(f)
 	cmd.MarkFlagsMutuallyExclusive("namespace", "all-namespaces")
+	cmd.MarkFlagsMutuallyExclusive("watch", "exit-code")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := errors.Join(opts.load(f), cli.OneOf("output", output, "table", "json").ToAggregate()); err != nil {
+		if err := format.Parse(); err != nil {
+			return usage(err)
+		}
+		if watch && !format.IsTable() {
+			return usage(errors.New("--watch prints a table: leave out --output, or take wide"))
+		}
+		if err := q.connect(f, "status", args); err != nil {
 			return err
 		}
-		query := status.Query{}
-		if len(args) == 1 {
-			var err error
-			if query, err = status.ParseRoute(args[0]); err != nil {
-				return err
-			}
+		format.AllNamespaces = q.all
+		if watch {
+			return watchStatus(cmd.Context(), cmd.OutOrStdout(), q, &format)
 		}
-		config, own, err := connect("status", opts.Kubeconfig, opts.Context)
-		if err != nil {
-			return err
-		}
-		switch {
-		case namespace != "":
-			query.Namespace = namespace
-		case !all:
-			query.Namespace = own
-		}
-		return showStatus(cmd, opts, config, query, output)
+		return showStatus(cmd.Context(), cmd.OutOrStdout(), q, &format, exitCode)
 	}
 	return cmd
 }
 
-func showStatus(cmd *cobra.Command, opts *serveConfig, config *rest.Config, query status.Query, output string) error {
-	survey, err := variant.NewSurvey(cmd.Context(), config, variant.Options{
-		ClusterDomain: opts.ClusterDomain, RootNamespace: opts.RootNamespace, Grace: -1,
-	}, opts.Logger())
+func showStatus(ctx context.Context, out io.Writer, q *routeQuery, format *status.Format, exitCode bool) error {
+	routes, err := q.read(ctx, os.Stderr)
+	if missing := q.query.Missing(routes); err == nil && len(missing) > 0 {
+		err = fmt.Errorf("no route with mirrors is called %q in %s", missing[0], place(q.query.Namespace))
+	}
 	if err != nil {
-		return fmt.Errorf("status: %w", err)
-	}
-	namespaces, err := namespacesOf(config)
-	if err != nil {
-		return fmt.Errorf("status: %w", err)
-	}
-	unlisted := survey.List(cmd.Context(), query.Namespace)
-	for _, ns := range slices.Sorted(maps.Keys(survey.Unread())) {
-		fmt.Fprintf(os.Stderr, "mirrorgate: not seen:\n%v\n", survey.Unread()[ns])
-	}
-	routes, err := status.Of(cmd.Context(), survey, namespaces, query)
-	if err = errors.Join(unlisted, err); err != nil {
 		err = fmt.Errorf("status: %w", err)
-	} else if query.Name != "" && len(routes) == 0 {
-		err = fmt.Errorf("status: no route with mirrors is called %q in %s", query.Name, place(query.Namespace))
 	}
 	switch {
-	case output == "json":
-		return errors.Join(status.WriteJSON(cmd.OutOrStdout(), routes), err)
-	case len(routes) > 0:
-		return errors.Join(status.WriteTable(cmd.OutOrStdout(), routes), err)
+	case len(routes) > 0 || !format.IsTable() && format.Output != "name":
+		err = errors.Join(format.Write(out, routes), err)
 	case err == nil:
-		fmt.Fprintf(os.Stderr, "no route in %s has a mirror\n", place(query.Namespace))
+		fmt.Fprintf(os.Stderr, "no route in %s has a mirror\n", place(q.query.Namespace))
+	}
+	if err == nil && exitCode && slices.ContainsFunc(routes, func(r status.Route) bool { return !r.Synced() }) {
+		return exitFindings
 	}
 	return err
 }
 
-// namespacesOf knows the namespaces that an installation by the manifests leaves alone.
-func namespacesOf(config *rest.Config) (status.Namespaces, error) {
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, err
+// watchStatus prints the table, and then each route again when it has changed, until ctx ends.
+func watchStatus(ctx context.Context, out io.Writer, q *routeQuery, format *status.Format) error {
+	var notes io.Writer = os.Stderr
+	printed := status.Changes{}
+	for {
+		routes, err := q.read(ctx, notes)
+		if err != nil && ctx.Err() == nil {
+			return fmt.Errorf("status: %w", err)
+		}
+		if changed := printed.Next(routes); len(changed) > 0 {
+			if err := format.Write(out, changed); err != nil {
+				return err
+			}
+			format.NoHeaders = true
+		}
+		notes = io.Discard // once is enough
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(statusPoll):
+		}
 	}
-	selector, err := webhook.Namespaces()
-	if err != nil {
-		return nil, err
-	}
-	return mirrors.NewNamespaces(client.CoreV1(), selector), nil
 }
 
 func place(namespace string) string {

@@ -44,7 +44,11 @@ last, when no controller runs that would touch the routes again:
 
 A restored mirror may point at a Service that does not exist. Like every editor of a
 route, --restore-parked becomes the owner of the fields that it writes: if they are
-managed by server-side apply, apply the manifests again.`,
+managed by server-side apply, apply the manifests again.
+
+The exit code is 0 when all is done, 1 when something could not be, and 2 after a wrong flag.`,
+		Example: `  mirrorgate uninstall --dry-run           # what would be done
+  mirrorgate uninstall --restore-parked    # the last step`,
 		Args: cobra.NoArgs,
 	}
 	f := cmd.Flags()

@@ -38,6 +38,8 @@ type Route struct {
 	Name      string     `json:"name"`
 	// AsDecided is set when the stored route is as policy wants it.
 	AsDecided bool `json:"asDecided"`
+	// Undecided is set when no mirrorgate answers for this kind of route, so that its mirrors stay where they are.
+	Undecided bool `json:"undecided,omitempty"`
 	// OptedOut is set when it is not, and admission is disabled in its namespace.
 	OptedOut bool `json:"optedOut,omitempty"`
 	// Action and Reason come from the decision.
@@ -67,37 +69,70 @@ type Mirror struct {
 
 // Query selects routes. The zero value selects all.
 type Query struct {
-	// Kind, Namespace and Name are "" for all.
-	Kind      route.Kind
+	// Namespace is "" for all.
 	Namespace string
-	Name      string
+	// Names are those of the routes, none for all.
+	Names []Name
+	// Labelled reports whether a route has the labels that are asked for; nil for all routes.
+	Labelled func(route.Key) bool
 }
 
-// ParseRoute parses NAME or KIND/NAME, with a kind as kubectl accepts it.
-func ParseRoute(text string) (Query, error) {
+// Name names a route. Kind is "" for every kind.
+type Name struct {
+	Kind route.Kind
+	Name string
+}
+
+func (n Name) String() string {
+	if n.Kind == "" {
+		return n.Name
+	}
+	return strings.ToLower(string(n.Kind)) + "/" + n.Name
+}
+
+func (n Name) names(key route.Key) bool {
+	return (n.Kind == "" || n.Kind == key.Kind) && n.Name == key.Name
+}
+
+// ParseName parses NAME or KIND/NAME, with a kind as kubectl accepts and prints it.
+func ParseName(text string) (Name, error) {
 	kind, name, found := strings.Cut(text, "/")
-	if !found {
-		return Query{Name: text}, nil
+	if !found && text != "" {
+		return Name{Name: text}, nil
 	}
 	for _, k := range []route.Kind{route.HTTPRoute, route.GRPCRoute, route.VirtualService} {
-		names := []string{strings.ToLower(string(k)), k.Resource(), k.Resource() + "." + k.Group()}
+		singular := strings.ToLower(string(k))
+		names := []string{singular, k.Resource(), singular + "." + k.Group(), k.Resource() + "." + k.Group()}
 		if k == route.VirtualService {
 			names = append(names, "vs")
 		}
 		if slices.Contains(names, strings.ToLower(kind)) && name != "" {
-			return Query{Kind: k, Name: name}, nil
+			return Name{Kind: k, Name: name}, nil
 		}
 	}
-	return Query{}, fmt.Errorf("route: Invalid value: %q: must be NAME, httproute/NAME, grpcroute/NAME or virtualservice/NAME", text)
+	return Name{}, fmt.Errorf("route: Invalid value: %q: must be NAME, httproute/NAME, grpcroute/NAME or virtualservice/NAME", text)
 }
 
 func (q Query) selects(key route.Key) bool {
-	return (q.Kind == "" || q.Kind == key.Kind) && (q.Namespace == "" || q.Namespace == key.Namespace) && (q.Name == "" || q.Name == key.Name)
+	named := len(q.Names) == 0 || slices.ContainsFunc(q.Names, func(n Name) bool { return n.names(key) })
+	return named && (q.Namespace == "" || q.Namespace == key.Namespace) && (q.Labelled == nil || q.Labelled(key))
 }
+
+// Missing returns the names of a query that none of the routes has.
+func (q Query) Missing(routes []Route) []Name {
+	return slices.DeleteFunc(slices.Clone(q.Names), func(n Name) bool {
+		return slices.ContainsFunc(routes, func(r Route) bool { return n.names(r.key()) })
+	})
+}
+
+func (r Route) key() route.Key { return route.Key{Kind: r.Kind, Namespace: r.Namespace, Name: r.Name} }
+
+// Synced reports whether every mirror is where policy wants it, and stays there.
+func (r Route) Synced() bool { return r.AsDecided && !r.Undecided }
 
 // Of returns the routes with mirrors that a query selects, sorted by namespace, kind and name. The error
 // joins the errors of routes that could not be decided about.
-func Of(ctx context.Context, c Cluster, namespaces Namespaces, q Query) ([]Route, error) {
+func Of(ctx context.Context, c Cluster, namespaces Namespaces, deciding Deciding, q Query) ([]Route, error) {
 	var routes []Route
 	var failures []error
 	for rt := range c.Routes() {
@@ -108,6 +143,7 @@ func Of(ctx context.Context, c Cluster, namespaces Namespaces, q Query) ([]Route
 		if err != nil {
 			failures = append(failures, fmt.Errorf("%s: %w", rt.Key, err))
 		}
+		r.Undecided = !deciding.decides(r.Kind)
 		if err == nil && !r.AsDecided {
 			// The error is ignored: the user may lack the right to read namespaces.
 			gated, err := namespaces.Gated(ctx, r.Namespace)

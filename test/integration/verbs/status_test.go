@@ -1,7 +1,10 @@
 package verbs
 
 import (
+	"bufio"
 	"fmt"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -55,44 +58,62 @@ func status(t *testing.T, kubeconfig string, args ...string) []string {
 	return rows(stdout)
 }
 
-const header = "NAMESPACE KIND NAME TARGET PERCENT STATE VARIANT REASON AS DECIDED"
+const header = "ROUTE TARGET SHARE STATE REASON SYNCED"
 
 func TestStatusFollowsAVariant(t *testing.T) {
 	ns := env.Namespace(t)
 	apply(t, ns, httpRoute, virtualService)
+	away := func() []string {
+		stdout, stderr, code := run(t, env.Kubeconfig, "", "status", "-n", ns)
+		require.Equal(t, 0, code, stderr)
+		require.Contains(t, stderr, "nothing decides about mirrors: no webhook of mirrorgate is registered for gateway.networking.k8s.io")
+		return rows(stdout)
+	}
 	assert.Equal(t, []string{
 		header,
-		ns + " HTTPRoute web v2:80 25 active Absent ServiceNotFound no: should be parked",
-		ns + " VirtualService mesh v2/blue 12.5 active Absent ServiceNotFound no: should be parked",
-	}, status(t, env.Kubeconfig, "-n", ns), "mirrorgate does not run, so no mirror is parked")
+		"httproute/web v2:80 25% active ServiceNotFound no: nothing decides",
+		"virtualservice/mesh v2/blue 12.5% active ServiceNotFound no: nothing decides",
+	}, away(), "mirrorgate does not run, so no mirror is parked")
 
 	env.MustKubectl(t, "", "label", "namespace", ns, "mirrorgate.dev/admission=disabled")
-	assert.Contains(t, status(t, env.Kubeconfig, "-n", ns),
-		ns+" HTTPRoute web v2:80 25 active Absent ServiceNotFound no: the namespace has opted out")
+	assert.Contains(t, away(), "httproute/web v2:80 25% active ServiceNotFound no: opted out")
 	env.MustKubectl(t, "", "label", "namespace", ns, "mirrorgate.dev/admission-")
+	_, _, code := run(t, env.Kubeconfig, "", "status", "-n", ns, "--exit-code")
+	assert.Equal(t, 1, code)
 
-	env.Serve(t)
-	env.WaitState(t, ns, "httproute", "web", "v2=parked")
-	env.WaitState(t, ns, "virtualservice", "mesh", "v2/blue=parked")
-	assert.Equal(t, []string{header, ns + " HTTPRoute web v2:80 25 parked Absent ServiceNotFound yes"},
-		status(t, env.Kubeconfig, "-n", ns, "httproute/web"))
+	server := env.Serve(t)
+	stdout, stderr, code := run(t, env.Kubeconfig, "", "wait", "-n", ns, "httproute/web", "vs/mesh", "--for=parked", "--timeout=2m")
+	require.Equal(t, 0, code, stderr)
+	assert.Equal(t, "httproute/web parked\nvirtualservice/mesh parked\n", stdout)
+	assert.Equal(t, []string{header, "httproute/web v2:80 25% parked ServiceNotFound yes"},
+		status(t, env.Kubeconfig, "-n", ns, "httproute.gateway.networking.k8s.io/web"))
+	_, stderr, code = run(t, env.Kubeconfig, "", "status", "-n", ns, "--exit-code")
+	assert.Equal(t, 0, code, stderr)
+	_, stderr, code = run(t, env.Kubeconfig, "", "wait", "-n", ns, "web", "nobody", "--for=active", "--timeout=1s")
+	assert.Equal(t, 1, code)
+	assert.Contains(t, stderr, "wait: not active after 1s")
+	assert.Contains(t, stderr, `no route with mirrors is called "nobody"`)
+	assert.Contains(t, rows(stderr), "httproute/web v2:80 25% parked ServiceNotFound yes")
 
 	apply(t, ns, harness.Workload("v2"))
 	env.WaitState(t, ns, "httproute", "web", "v2=active")
 	assert.Equal(t, []string{
 		header,
-		ns + " HTTPRoute web v2:80 25 active Ready VariantReady yes",
-		ns + " VirtualService mesh v2/blue 12.5 parked Absent DestinationRuleNotFound yes",
+		"httproute/web v2:80 25% active VariantReady yes",
+		"virtualservice/mesh v2/blue 12.5% parked DestinationRuleNotFound yes",
 	}, status(t, env.Kubeconfig, "-n", ns))
 
 	apply(t, ns, subset)
 	env.WaitState(t, ns, "virtualservice", "mesh", "v2/blue=active")
 	all := status(t, env.Kubeconfig, "-A")
-	assert.Contains(t, all, ns+" VirtualService mesh v2/blue 12.5 active Ready VariantReady yes")
+	assert.Contains(t, all, ns+" virtualservice/mesh v2/blue 12.5% active VariantReady yes")
+	env.MustKubectl(t, "", "-n", ns, "label", "httproute", "web", "tier=front")
+	assert.Equal(t, []string{"httproute/web v2:80 25% active VariantReady yes"}, status(t, env.Kubeconfig, "-n", ns, "-l", "tier=front", "--no-headers"))
+	assert.Equal(t, []string{"httproute.gateway.networking.k8s.io/web"}, status(t, env.Kubeconfig, "-n", ns, "-o", "name", "-l", "tier"))
 
 	env.MustKubectl(t, "", "-n", ns, "scale", "deployment", "v2", "--replicas=0")
 	env.WaitState(t, ns, "httproute", "web", "v2=parked")
-	stdout, stderr, code := run(t, env.Kubeconfig, "", "status", "-n", ns, "web", "-o", "json")
+	stdout, stderr, code = run(t, env.Kubeconfig, "", "status", "-n", ns, "web", "-o", "json")
 	require.Equal(t, 0, code, stderr)
 	assert.JSONEq(t, fmt.Sprintf(`{"routes": [{
 		"kind": "HTTPRoute", "namespace": %q, "name": "web", "asDecided": true, "action": "none", "reason": "ScaledToZero",
@@ -100,6 +121,34 @@ func TestStatusFollowsAVariant(t *testing.T) {
 			"field": "spec.rules[0].filters[0].requestMirror", "target": "v2:80", "percent": 25,
 			"state": "parked", "wanted": "parked", "variant": "Absent", "reason": "ScaledToZero",
 			"detail": "Deployment \"v2\" is scaled to 0"}]}]}`, ns), stdout)
+
+	server.Stop(t)
+	stdout, _, _ = run(t, env.Kubeconfig, "", "status", "-n", ns, "web", "--no-headers")
+	assert.Equal(t, []string{"httproute/web v2:80 25% parked ScaledToZero nothing decides"}, rows(stdout), "where it should be, but it would not come back")
+}
+
+// TestStatusWatches prints a route again when its mirror moves.
+func TestStatusWatches(t *testing.T) {
+	ns := env.Namespace(t)
+	env.Serve(t)
+	apply(t, ns, httpRoute)
+	cmd := exec.CommandContext(t.Context(), env.Binary, "status", "-n", ns, "-w", "--kubeconfig", env.Kubeconfig)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	lines := bufio.NewScanner(out)
+	next := func() string {
+		require.True(t, lines.Scan())
+		return strings.Join(strings.Fields(lines.Text()), " ")
+	}
+	assert.Equal(t, header, next())
+	assert.Equal(t, "httproute/web v2:80 25% parked ServiceNotFound yes", next())
+	apply(t, ns, harness.Workload("v2"))
+	for line := next(); line != "httproute/web v2:80 25% active VariantReady yes"; line = next() {
+		assert.NotEqual(t, header, line, "the header comes once")
+	}
+	require.NoError(t, cmd.Process.Signal(os.Interrupt))
+	require.NoError(t, cmd.Wait())
 }
 
 const reader = `
@@ -141,8 +190,8 @@ func TestStatusWithRightsInOneNamespace(t *testing.T) {
 	assert.Equal(t, 0, code, stderr)
 	assert.Equal(t, []string{
 		header,
-		ns + " HTTPRoute elsewhere v2:80 25 active Unknown VariantUnknown yes",
-		ns + " HTTPRoute web v2:80 25 active Ready VariantReady yes",
+		"httproute/elsewhere v2:80 25% active VariantUnknown yes",
+		"httproute/web v2:80 25% active VariantReady yes",
 	}, rows(stdout))
 	assert.Contains(t, stderr, `list services: services is forbidden: User "system:serviceaccount:`+ns+`:reader" cannot list resource "services" in API group "" in the namespace "`+other+`"`)
 
@@ -159,7 +208,7 @@ func TestStatusNamesTheResourcesItMayNotRead(t *testing.T) {
 	waitEndpoints(t, ns, "v2")
 	stdout, stderr, code := run(t, account(t, ns, "httproutes", "grpcroutes", "virtualservices", "services", "deployments"), "", "status", "-n", ns)
 	assert.Equal(t, 0, code, stderr)
-	assert.Contains(t, rows(stdout), ns+" HTTPRoute web v2:80 25 active Unknown VariantUnknown yes", "status cannot tell whether the variant is ready")
+	assert.Contains(t, rows(stdout), "httproute/web v2:80 25% active VariantUnknown yes", "status cannot tell whether the variant is ready")
 	assert.Contains(t, stderr, "endpointslices.discovery.k8s.io is forbidden")
 }
 
