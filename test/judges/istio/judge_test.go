@@ -1,0 +1,138 @@
+// Package istio holds mirrorgate against Istio's own control plane. docs/design/judges.md says what it asks.
+package istio
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mirrorgate/mirrorgate/test/judges/clusters"
+	"github.com/mirrorgate/mirrorgate/test/judges/gate"
+	"github.com/mirrorgate/mirrorgate/test/judges/istio/oracle"
+)
+
+var (
+	cases = flag.Int("cases", 100, "the number of random clusters of each question")
+	seed  = flag.Uint64("seed", 1, "the seed of the first cluster; with -cases 1 it is judged again alone")
+	tries = flag.Int("shrink", 1000, "how many smaller clusters are tried after a failure")
+	most  = flag.Int("failures", 3, "after how many failures a question ends")
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	oracle.Quiet()
+	os.Exit(m.Run())
+}
+
+// each judges random clusters, and shows for those on which the judge fails the smallest that it fails on as well.
+func each(t *testing.T, random func(seed uint64) clusters.Cluster, judge func(t *testing.T, c clusters.Cluster) []string) {
+	t.Helper()
+	failures := 0
+	for s := *seed; s < *seed+uint64(*cases) && failures < *most; s++ {
+		c := random(s)
+		if len(judge(t, c)) == 0 {
+			continue
+		}
+		failures++
+		c = clusters.Shrink(c, *tries, func(c clusters.Cluster) bool { return whole(c) && len(judge(t, c)) > 0 })
+		t.Errorf("-seed %d: %s\n%s", s, strings.Join(judge(t, c), "\n"), show(c))
+	}
+	t.Logf("%d clusters from seed %d", *cases, *seed)
+}
+
+// show returns a cluster in the form of a known one.
+func show(c clusters.Cluster) string {
+	return fmt.Sprintf("-- cluster.yaml --\n%s-- routes.yaml --\n%s", clusters.Text(c.Objects), clusters.Text(c.Routes))
+}
+
+// mesh returns the random cluster of a seed, without the objects that Istio refuses.
+func mesh(seed uint64) clusters.Cluster {
+	c := clusters.Seeded(seed).Mesh()
+	c.Objects = slices.DeleteFunc(c.Objects, refused)
+	c.Routes = slices.DeleteFunc(c.Routes, refused)
+	return c
+}
+
+// whole reports whether a shrunk cluster may be judged: Istio accepts its objects, and every route has the parts
+// without which Istio's control plane crashes, although its validator accepts it.
+func whole(c clusters.Cluster) bool {
+	return !slices.ContainsFunc(c.Objects, refused) && !slices.ContainsFunc(c.Routes, func(r clusters.Object) bool {
+		rules := clusters.List(r, "spec", "http")
+		return len(rules) == 0 || slices.ContainsFunc(rules, func(rule any) bool {
+			return slices.ContainsFunc(slices.Concat(clusters.List(rule, "route"), clusters.List(rule, "mirrors")), func(e any) bool {
+				return clusters.At(e, "destination", "host") == nil
+			})
+		})
+	})
+}
+
+// accepted makes a judge of routes that Istio accepts: it has nothing against others.
+func accepted(judge func(*testing.T, clusters.Cluster) []string) func(*testing.T, clusters.Cluster) []string {
+	return func(t *testing.T, c clusters.Cluster) []string {
+		t.Helper()
+		if slices.ContainsFunc(c.Routes, refused) {
+			return nil
+		}
+		return judge(t, c)
+	}
+}
+
+func refused(o clusters.Object) bool {
+	version, _ := o["apiVersion"].(string)
+	return strings.HasPrefix(version, "networking.istio.io/") && oracle.Check(clusters.JSON(o)) != nil
+}
+
+// The names of the route configurations of sidecars, which are the ports of Services, and of gateways.
+var (
+	sidecarPorts = []string{"80", "7070", "8081"}
+	gatewayPorts = []string{"http.80"}
+)
+
+func ports(p oracle.Proxy) []string {
+	if p.Gateway {
+		return gatewayPorts
+	}
+	return sidecarPorts
+}
+
+// proxies returns the proxies of a mesh that can differ in their answers: a sidecar in each namespace for each app
+// that an object mentions, and the gateway.
+func proxies(c clusters.Cluster) []oracle.Proxy {
+	text := string(clusters.Text(c.Objects, c.Routes))
+	list := []oracle.Proxy{{Namespace: clusters.Ingress, Labels: clusters.GatewayLabels, Gateway: true}}
+	for _, app := range clusters.Apps {
+		if app != "plain" && !strings.Contains(text, `{"app":"`+app+`"}`) {
+			continue
+		}
+		for _, namespace := range []string{clusters.Prod, clusters.Team, clusters.Client, clusters.Root, clusters.Ingress} {
+			list = append(list, oracle.Proxy{Namespace: namespace, Labels: map[string]string{"app": app}})
+		}
+	}
+	return list
+}
+
+// admit returns the routes of a cluster as mirrorgate stores them, without those that it denies.
+func admit(t *testing.T, c clusters.Cluster) (written, stored []clusters.Object) {
+	t.Helper()
+	g, err := gate.New(clusters.Text(c.Objects, c.Routes))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range c.Routes {
+		raw, err := g.Mutate(t.Context(), clusters.JSON(r))
+		if err != nil {
+			t.Fatal(err)
+		}
+		denial, err := g.Validate(t.Context(), raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if denial == "" {
+			written, stored = append(written, r), append(stored, clusters.Parse(raw))
+		}
+	}
+	return written, stored
+}
