@@ -16,7 +16,7 @@ func TestAdmitRefusesAnOldObjectThatIsAnother(t *testing.T) {
 	gate, services := New(fakeResolver{state: policy.Ready}, Options{}), NewServices(&fakeParents{}, nil)
 	route := fmt.Sprintf(mirrored, "a", 10)
 	for old, want := range map[string]string{
-		"kind: [":             "old object: document 1: yaml: ",
+		"kind: [":             "old object: document 1: line 1: ",
 		route + "---" + route: "old object: must be exactly one object",
 		"{kind: X}":           "old object: decode route: metadata.name is missing",
 		httpbin:               "old object: v1 Service: not an HTTPRoute",

@@ -66,7 +66,7 @@ func newLint() *cobra.Command {
 			return fail(errors.New("lint: name files, folders, or - for standard input"))
 		}
 		sources, unread := lint.Read(cmd.InOrStdin(), paths...)
-		report, err := lint.Check(lint.Options{
+		report, err := lint.Check(cmd.Context(), lint.Options{
 			Policy: opts.Policy, ClusterDomain: opts.ClusterDomain, RootNamespace: opts.RootNamespace,
 			Namespace: namespace, AssumeApplied: assumeApplied,
 		}, sources...)

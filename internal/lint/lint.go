@@ -5,8 +5,12 @@ package lint
 
 import (
 	"cmp"
+	"context"
+	"runtime"
 	"slices"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
@@ -30,9 +34,9 @@ type Options struct {
 // Level is how severe a finding is.
 type Level string
 
-// The levels, the most severe first. Unreadable input could not be judged; an Error would be denied; a Parked
-// mirror would wait until its variant is ready; a Warning is about a doubt, or about a route that mirrorgate
-// leaves alone.
+// The levels, the most severe first. Unreadable input could not be judged; an Error would be denied, or the
+// API server would drop a field of a mirror; a Parked mirror would wait until its variant is ready; a Warning
+// is about a doubt, or about a route that mirrorgate leaves alone.
 const (
 	Unreadable Level = "unreadable"
 	Error      Level = "error"
@@ -42,17 +46,21 @@ const (
 
 // Reasons that only lint gives.
 const (
-	schemaInvalid   policy.Reason = "SchemaInvalid"
-	unknownField    policy.Reason = "UnknownField"
-	duplicateObject policy.Reason = "DuplicateObject"
+	// SchemaInvalid is the reason of a mirror whose form the CRD does not accept.
+	SchemaInvalid policy.Reason = "SchemaInvalid"
+	// UnknownField is the reason of a field that the API server would drop.
+	UnknownField policy.Reason = "UnknownField"
+	// DuplicateObject is the reason of an object that the files contain twice.
+	DuplicateObject policy.Reason = "DuplicateObject"
 )
 
 // Finding is one problem in the files.
 type Finding struct {
 	Level Level  `json:"level"`
 	File  string `json:"file"`
-	// Line and Document count from 1; they are 0 where they are not known.
+	// Line, Column and Document count from 1, Column in characters.
 	Line     int `json:"line,omitempty"`
+	Column   int `json:"column,omitempty"`
 	Document int `json:"document,omitempty"`
 	// Object is "HTTPRoute shop/web", "" where it is not known.
 	Object string `json:"object,omitempty"`
@@ -67,12 +75,21 @@ type Finding struct {
 
 // Report is the result of Check.
 type Report struct {
-	// Findings are sorted by file and line.
+	// Findings are sorted by file, line and column.
 	Findings []Finding `json:"findings"`
-	// Files is the number of files, Routes and Mirrors the numbers of routes and mirrors that were judged.
-	Files   int `json:"files"`
-	Routes  int `json:"routes"`
+	// Files is the number of files, Routes the number of routes that concern mirrors.
+	Files  int `json:"files"`
+	Routes int `json:"routes"`
+	// Mirrors is the number of mirrors: each is Active, Parked or Denied.
 	Mirrors int `json:"mirrors"`
+	Active  int `json:"active"`
+	Parked  int `json:"parked"`
+	Denied  int `json:"denied"`
+	// RoutesDenied is the number of routes whose write would be denied.
+	RoutesDenied int `json:"routesDenied"`
+	// NotJudged counts the objects that mention mirrors and are of kinds that mirrorgate does not judge, by
+	// kind and group: "HTTPRoute.policy.linkerd.io".
+	NotJudged map[string]int `json:"notJudged,omitempty"`
 }
 
 // Count returns the number of findings of a level.
@@ -87,87 +104,163 @@ func (r *Report) Count(level Level) int {
 }
 
 // Check judges the routes in the sources. The error is internal: a fault in a source is a finding.
-func Check(opts Options, sources ...Source) (*Report, error) {
+func Check(ctx context.Context, opts Options, sources ...Source) (*Report, error) {
 	c := &checker{
 		opts: opts,
 		index: variant.NewIndex(variant.Options{
 			ClusterDomain: opts.ClusterDomain, RootNamespace: opts.RootNamespace, Namespace: opts.Namespace, AssumeReady: true,
 		}),
-		loaded: map[string]*manifest{},
+		loaded: map[string]*object{},
 	}
-	var routes []*manifest
-	for _, source := range sources {
-		c.report.Files++
-		manifests, failures := split(source)
-		c.report.Findings = append(c.report.Findings, failures...)
-		for _, m := range manifests {
-			if c.load(m) && m.isRoute() {
-				routes = append(routes, m)
+	c.report.Files = len(sources)
+	files := make([]file, len(sources))
+	if err := parallel(ctx, len(sources), func(n int) error { files[n] = readFile(sources[n]); return nil }); err != nil {
+		return nil, err
+	}
+	var routes []*object
+	for n := range files {
+		c.report.Findings = append(c.report.Findings, files[n].failures...)
+		for _, o := range files[n].objects {
+			if c.load(o) && o.isRoute() {
+				routes = append(routes, o)
 			}
 		}
 	}
-	for _, m := range routes {
-		if err := c.judge(m); err != nil {
-			return nil, err
-		}
+	results := make([]result, len(routes))
+	if err := parallel(ctx, len(routes), func(n int) (err error) { results[n], err = c.judge(routes[n]); return err }); err != nil {
+		return nil, err
+	}
+	for n := range results {
+		c.report.add(&results[n])
 	}
 	slices.SortStableFunc(c.report.Findings, func(a, b Finding) int {
-		return cmp.Or(strings.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
+		return cmp.Or(strings.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
 	return &c.report, nil
+}
+
+// parallel calls fn with 0 to n-1 on all processors.
+func parallel(ctx context.Context, n int, fn func(int) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i := range n {
+		group.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			return fn(i)
+		})
+	}
+	return group.Wait()
+}
+
+// file holds the objects of a source.
+type file struct {
+	objects  []*object
+	failures []Finding
+}
+
+func readFile(source Source) file {
+	objects, failures := split(source)
+	if len(objects) == 0 && len(failures) == 0 && source.Name == stdinName {
+		failures = append(failures, Finding{
+			Level: Unreadable, File: source.Name, Line: 1, Column: 1, Reason: policy.Unreadable,
+			Message: "no manifest was read", Remedy: "run the command before the pipe alone, to see why it prints none",
+		})
+	}
+	return file{objects, failures}
 }
 
 type checker struct {
 	opts  Options
 	index *variant.Index
-	// loaded are the latest manifests by group, kind, namespace and name.
-	loaded map[string]*manifest
+	// loaded are the latest objects by group, kind, namespace and name.
+	loaded map[string]*object
 	report Report
 }
 
-// add adds a finding about an object.
-func (c *checker) add(m *manifest, f Finding) {
-	f.File, f.Document, f.Object = m.file, m.document, m.object(c.namespace())
-	if f.Line == 0 {
-		f.Line = m.line(f.Field)
-	}
+// complete adds the place and the remedy to a finding about an object.
+func (c *checker) complete(o *object, f Finding) Finding {
+	f.File, f.Document, f.Object = o.file, o.document, o.name(c.namespace())
+	f.Line, f.Column = o.position(f.Field)
 	if f.Remedy == "" {
 		f.Remedy = remedies[f.Reason]
 	}
-	c.report.Findings = append(c.report.Findings, f)
+	return f
+}
+
+func (c *checker) add(o *object, f Finding) {
+	c.report.Findings = append(c.report.Findings, c.complete(o, f))
 }
 
 func (c *checker) namespace() string { return cmp.Or(c.opts.Namespace, "default") }
 
 // load puts an object into the index against which the routes are judged, and reports whether it could be
 // read.
-func (c *checker) load(m *manifest) bool {
-	if err := c.index.Load(m.raw); err != nil {
+func (c *checker) load(o *object) bool {
+	if err := c.index.Load(o.raw); err != nil {
 		field, message := misread(err)
-		if whole, found := strings.CutPrefix(message, m.head.Kind+` "`); found {
+		if whole, found := strings.CutPrefix(message, o.head.Kind+` "`); found {
 			_, message, _ = strings.Cut(whole, `": `) // the object is named already
 		}
 		message = strings.TrimPrefix(message, "decode route: ")
-		c.add(m, Finding{Level: Unreadable, Field: field, Reason: policy.Unreadable, Message: message, Remedy: quoting(field)})
+		c.add(o, Finding{Level: Unreadable, Field: field, Reason: policy.Unreadable, Message: message, Remedy: quoting(field)})
 		return false
 	}
-	name := m.head.group() + "/" + m.object(c.namespace())
-	if first := c.loaded[name]; first != nil && m.head.Metadata.Name != "" {
-		c.add(m, Finding{Level: Warning, Reason: duplicateObject, Message: "is also in " + first.place() + "; the last one counts"})
+	name := o.head.group() + "/" + o.name(c.namespace())
+	if first := c.loaded[name]; first != nil && o.head.Metadata.Name != "" {
+		c.add(o, Finding{Level: Warning, Reason: DuplicateObject, Message: "is also in " + first.place() + "; the last one counts"})
 	}
-	c.loaded[name] = m
+	c.loaded[name] = o
+	if o.unjudged() {
+		if c.report.NotJudged == nil {
+			c.report.NotJudged = map[string]int{}
+		}
+		c.report.NotJudged[strings.TrimSuffix(o.head.Kind+"."+o.head.group(), ".")]++
+	}
 	return true
 }
 
-// judge adds the findings about one route that admission would have.
-func (c *checker) judge(m *manifest) error {
-	schema := validateSchema(m)
-	if !route.MayMirror(m.raw) {
-		return nil
+// result is the judgement about one route.
+type result struct {
+	findings []Finding
+	// concerns is set for a route that has to do with mirrors, denied for one whose write would be denied.
+	concerns, denied bool
+	// outcomes are those of its mirrors: Error, Parked, or "" for an active one.
+	outcomes []Level
+}
+
+// add counts a result.
+func (r *Report) add(route *result) {
+	r.Findings = append(r.Findings, route.findings...)
+	if route.concerns {
+		r.Routes++
 	}
-	rt, err := route.Decode(m.raw, route.Options{ClusterDomain: c.opts.ClusterDomain, Namespace: c.namespace()})
+	if route.denied {
+		r.RoutesDenied++
+	}
+	for _, outcome := range route.outcomes {
+		r.Mirrors++
+		switch outcome {
+		case Error:
+			r.Denied++
+		case Parked:
+			r.Parked++
+		default:
+			r.Active++
+		}
+	}
+}
+
+// judge returns the findings about one route that admission would have.
+func (c *checker) judge(o *object) (result, error) {
+	schema := validateSchema(o)
+	if !route.MayMirror(o.raw) {
+		return result{}, nil
+	}
+	rt, err := route.Decode(o.raw, route.Options{ClusterDomain: c.opts.ClusterDomain, Namespace: c.namespace()})
 	if err != nil {
-		return err // the index has read it
+		return result{}, err // the index has read it
 	}
 	snap := c.index.Snapshot(rt)
 	if c.opts.AssumeApplied {
@@ -175,32 +268,77 @@ func (c *checker) judge(m *manifest) error {
 	}
 	d, err := policy.Decide(rt, snap, c.opts.Policy)
 	if err != nil {
-		return err
+		return result{}, err
 	}
-	if rt.Concerns() || len(schema) > 0 {
-		c.report.Routes++
+	o.noteParked(rt)
+	findings := collect(d, schema)
+	r := result{concerns: rt.Concerns() || len(schema) > 0}
+	for _, f := range findings {
+		r.denied = r.denied || f.denies()
 	}
-	c.report.Mirrors += len(d.Verdicts)
-	m.noteParked(rt)
-	c.collect(m, d, schema)
-	return nil
+	for _, v := range d.Verdicts {
+		r.outcomes = append(r.outcomes, outcome(v.Mirror, findings))
+	}
+	for _, f := range findings {
+		if f.Level != Parked || !deniedMirror(d, r.outcomes, f.Field) {
+			f.Remedy = cmp.Or(f.Remedy, c.remedy(rt, f))
+			r.findings = append(r.findings, c.complete(o, f))
+		}
+	}
+	return r, nil
 }
 
-// collect adds the findings of a decision and those of the schema. Where both are about one fault, one is
+// deniedMirror reports whether the field path is that of a mirror which would be denied.
+func deniedMirror(d policy.Decision, outcomes []Level, path string) bool {
+	for n, v := range d.Verdicts {
+		if v.Mirror.Path == path && outcomes[n] == Error {
+			return true
+		}
+	}
+	return false
+}
+
+// outcome returns the most severe level of the findings about a mirror, "" when it would be active.
+func outcome(m *route.Mirror, findings []Finding) (worst Level) {
+	concerns := func(field string) bool {
+		if within(field, m.Path) || within(m.Path, field) {
+			return true
+		}
+		return slices.ContainsFunc(m.Percentage.Fields, func(f route.PercentageField) bool {
+			return within(f.Path, field) || within(field, f.Path)
+		})
+	}
+	for _, f := range findings {
+		switch {
+		case !concerns(f.Field):
+		case f.denies():
+			return Error
+		case f.Level == Parked:
+			worst = Parked
+		}
+	}
+	return worst
+}
+
+// denies reports whether a write is denied over the finding. The API server drops a field that it does not
+// know, unless the client asks it to be strict.
+func (f Finding) denies() bool { return f.Level == Error && f.Reason != UnknownField }
+
+// collect returns the findings of a decision and those of the schema. Where both are about one fault, one is
 // left out.
-func (c *checker) collect(m *manifest, d policy.Decision, schema []Finding) {
+func collect(d policy.Decision, schema []Finding) (found []Finding) {
 	level := Error
 	if d.Action == policy.Skip {
 		level = Warning // admission leaves the route alone
 	}
 	for _, f := range d.Findings {
 		if !slices.ContainsFunc(schema, func(s Finding) bool { return s.explains(f) }) {
-			c.add(m, Finding{Level: level, Field: f.Field, Value: f.Value, Reason: f.Reason, Message: f.Message})
+			found = append(found, Finding{Level: level, Field: f.Field, Value: f.Value, Reason: f.Reason, Message: f.Message})
 		}
 	}
 	for _, s := range schema {
-		if !slices.ContainsFunc(d.Findings, func(f policy.Finding) bool { return f.Field == s.Field }) {
-			c.add(m, s)
+		if !slices.ContainsFunc(d.Findings, func(f policy.Finding) bool { return f.Field == s.Field && !s.explains(f) }) {
+			found = append(found, s)
 		}
 	}
 	for _, n := range d.Notices {
@@ -208,20 +346,21 @@ func (c *checker) collect(m *manifest, d policy.Decision, schema []Finding) {
 		switch {
 		case n.Parked && slices.ContainsFunc(d.Findings, denied):
 		case n.Reason == policy.MirrorInvalid && !explained(n, d, schema):
-			c.add(m, Finding{Level: Error, Field: n.Field, Reason: n.Reason, Message: n.Message})
+			found = append(found, Finding{Level: Error, Field: n.Field, Reason: n.Reason, Message: n.Message})
 		case n.Reason == policy.MirrorInvalid:
 		case n.Parked:
-			c.add(m, Finding{Level: Parked, Field: n.Field, Reason: n.Reason, Message: n.Message})
+			found = append(found, Finding{Level: Parked, Field: n.Field, Reason: n.Reason, Message: n.Message})
 		default:
-			c.add(m, Finding{Level: Warning, Field: n.Field, Reason: n.Reason, Message: n.Message})
+			found = append(found, Finding{Level: Warning, Field: n.Field, Reason: n.Reason, Message: n.Message})
 		}
 	}
+	return found
 }
 
 // explained reports whether another finding is about a part of a mirror that the API refuses, or about a
 // percentage beside it.
 func explained(n policy.Notice, d policy.Decision, schema []Finding) bool {
-	return slices.ContainsFunc(schema, func(f Finding) bool { return strings.HasPrefix(f.Field, n.Field) }) ||
+	return slices.ContainsFunc(schema, func(f Finding) bool { return f.denies() && strings.HasPrefix(f.Field, n.Field) }) ||
 		slices.ContainsFunc(d.Findings, func(f policy.Finding) bool {
 			return strings.HasPrefix(f.Field, n.Field) && (f.Reason == policy.PercentOutOfRange || f.Reason == policy.UnsupportedTarget)
 		})
@@ -230,7 +369,8 @@ func explained(n policy.Notice, d policy.Decision, schema []Finding) bool {
 // explains reports whether policy's finding is only a consequence of this one: of a value of the wrong form,
 // which the schema describes better.
 func (f Finding) explains(p policy.Finding) bool {
-	return f.Level == Error && f.Field != p.Field && (within(f.Field, p.Field) || within(p.Field, f.Field)) &&
+	return f.Level == Error && (within(f.Field, p.Field) || within(p.Field, f.Field)) &&
+		(f.Field != p.Field || f.Remedy != "") &&
 		(p.Reason == policy.PercentOutOfRange || p.Reason == policy.UnsupportedTarget)
 }
 

@@ -2,6 +2,7 @@ package lint
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -15,30 +16,12 @@ import (
 
 func check(t *testing.T, opts Options, text string) []Finding {
 	t.Helper()
-	report, err := Check(opts, Source{Name: "f", Text: []byte(text)})
+	report, err := Check(t.Context(), opts, Source{Name: "f", Text: []byte(text)})
 	require.NoError(t, err)
 	return report.Findings
 }
 
-func TestDocuments(t *testing.T) {
-	for text, want := range map[string][]chunk{
-		"":                          nil,
-		"\n---\n---\n\n":            {{[]byte("---\n"), 1}, {[]byte("---\n\n"), 2}},
-		"a\n---\nb":                 {{[]byte("a\n"), 0}, {[]byte("---\nb"), 1}},
-		"a\n--- # c\nb":             {{[]byte("a\n"), 0}, {[]byte("--- # c\nb"), 1}},
-		"a\r\n---\r\nb":             {{[]byte("a\r\n"), 0}, {[]byte("---\r\nb"), 1}},
-		"a\n---b\n ---\n":           {{[]byte("a\n---b\n ---\n"), 0}},
-		"a\n...\nb\n...\n":          {{[]byte("a\n"), 0}, {[]byte("b\n"), 2}},
-		"{}\n\n{\t}":                {{[]byte("{}"), 0}, {[]byte("{ }"), 2}},
-		"x\n---\nx\n":               {{[]byte("x\n"), 0}, {[]byte("---\nx\n"), 1}},
-		"{a: b}\n---\n{\n}\n{\n\n}": {{[]byte("{a: b}\n"), 0}, {[]byte("---\n{\n}\n{\n\n}"), 1}},
-		"{\n}\n{\n\n} x":            {{[]byte("{\n}\n{\n\n} x"), 0}},
-	} {
-		assert.Equal(t, want, documents([]byte(text)), "%q", text)
-	}
-}
-
-func TestLines(t *testing.T) {
+func TestPositions(t *testing.T) {
 	const text = `# A comment.
 a: &x
   b:
@@ -48,28 +31,33 @@ a: &x
   mirrorgate.dev/gate: Ready
 d: *x
 `
-	m := &manifest{above: 10}
-	require.NoError(t, m.parse([]byte("apiVersion: v\nkind: K\n"+text)))
-	for field, want := range map[string]int{
-		"":                            1,
-		"apiVersion":                  1,
-		"a":                           4,
-		"a.b":                         5,
-		"a.b[0].c":                    6,
-		"a.b[1].c":                    8,
-		"a.b[1].none":                 8,
-		"a.b[2].c":                    5,
-		"a.b[name].c":                 5,
-		"a[mirrorgate.dev/gate]":      9,
-		"d.b[0].c":                    6,
-		"none.b":                      1,
-		"a.b[0].c.further[3].no.more": 6,
-	} {
-		assert.Equal(t, 10+want, m.line(field), field)
+	objects, failures := split(Source{Text: []byte("# 1\n---\napiVersion: v\nkind: K\n" + text)})
+	require.Empty(t, failures)
+	o := objects[0]
+	place := func(field string) string {
+		line, column := o.position(field)
+		return fmt.Sprintf("%d:%d", line, column)
 	}
-	m.parked = []string{"a.b[0]"}
-	assert.Equal(t, 11, m.line("a.b[0].c"), "the line of a parked mirror is that of the annotation")
-	assert.Equal(t, 18, m.line("a.b[1].c"))
+	for field, want := range map[string]string{
+		"":                            "3:1",
+		"apiVersion":                  "3:1",
+		"a":                           "6:1",
+		"a.b":                         "7:3",
+		"a.b[0].c":                    "8:5",
+		"a.b[1].c":                    "10:5",
+		"a.b[1].none":                 "10:5",
+		"a.b[2].c":                    "7:3",
+		"a.b[name].c":                 "7:3",
+		"a[mirrorgate.dev/gate]":      "11:3",
+		"d.b[0].c":                    "8:5",
+		"none.b":                      "3:1",
+		"a.b[0].c.further[3].no.more": "8:5",
+	} {
+		assert.Equal(t, want, place(field), field)
+	}
+	o.parked = []string{"a.b[0]"}
+	assert.Equal(t, "3:1", place("a.b[0].c"), "the place of a parked mirror is that of the annotation")
+	assert.Equal(t, "10:5", place("a.b[1].c"))
 }
 
 func TestReadingFails(t *testing.T) {
@@ -156,10 +144,11 @@ func FuzzCheck(f *testing.F) {
 	f.Add([]byte("a: &a [*a]\n---\nkind: {{ .Kind }}\n...\n- [\n"))
 	f.Add([]byte("apiVersion: v1\nkind: List\nitems: &x\n- apiVersion: v1\n  kind: List\n  items: *x\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		report, err := Check(Options{}, Source{Name: "f", Text: text})
+		report, err := Check(t.Context(), Options{}, Source{Name: "f", Text: text})
 		require.NoError(t, err)
 		for _, finding := range report.Findings {
 			assert.GreaterOrEqual(t, finding.Line, 1, finding.String())
+			assert.GreaterOrEqual(t, finding.Column, 1, finding.String())
 			assert.LessOrEqual(t, finding.Line, bytes.Count(text, []byte("\n"))+2, finding.String())
 			assert.NotContains(t, finding.String(), "\x1b")
 		}

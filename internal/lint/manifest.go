@@ -8,29 +8,26 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	yamlv3 "go.yaml.in/yaml/v3"
 	kjson "sigs.k8s.io/json"
-	"sigs.k8s.io/yaml"
 
+	"github.com/mirrorgate/mirrorgate/internal/manifest"
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
+	"github.com/mirrorgate/mirrorgate/internal/variant"
 )
 
-// manifest is one object of a file.
-type manifest struct {
+// object is one object of a file.
+type object struct {
 	file     string
 	document int
 	raw      json.RawMessage
 	head     head
-	// node is the object in the file, nil for a document without one. above is the number of lines above the
-	// text that it was parsed from.
-	node  *yamlv3.Node
-	above int
+	// node is the object in the file.
+	node *yamlv3.Node
 	// parked are the field paths of the mirrors that the annotation keeps.
 	parked []string
 }
@@ -55,127 +52,149 @@ func (h *head) group() string {
 	return ""
 }
 
-func (m *manifest) isRoute() bool {
-	kind := route.Kind(m.head.Kind)
-	return slices.Contains([]route.Kind{route.HTTPRoute, route.GRPCRoute, route.VirtualService}, kind) && m.head.group() == kind.Group()
+func (o *object) isRoute() bool {
+	kind := route.Kind(o.head.Kind)
+	return slices.Contains([]route.Kind{route.HTTPRoute, route.GRPCRoute, route.VirtualService}, kind) && o.head.group() == kind.Group()
 }
 
-// object returns the kind, namespace and name of the object. namespace is for an object that names none.
-func (m *manifest) object(namespace string) string {
-	meta := m.head.Metadata
-	return strings.TrimSpace(m.head.Kind + " " + cmp.Or(meta.Namespace, namespace) + "/" + cmp.Or(meta.Name, meta.GenerateName))
+// name returns the kind, namespace and name of the object. namespace is for an object that names none.
+func (o *object) name(namespace string) string {
+	meta := o.head.Metadata
+	return strings.TrimSpace(o.head.Kind + " " + cmp.Or(meta.Namespace, namespace) + "/" + cmp.Or(meta.Name, meta.GenerateName))
 }
 
-func (m *manifest) place() string { return m.file + ":" + strconv.Itoa(m.line("")) }
+// unjudged reports whether an object mentions mirrors and is of a kind that mirrorgate does not judge: a route
+// of another API group, or one that only its own controller knows.
+func (o *object) unjudged() bool {
+	group := o.head.group()
+	if variant.Models(group, o.head.Kind) || slices.Contains(foreignGroups, group) || !route.MayMirror(o.raw) {
+		return false
+	}
+	return mentionsMirror(o.node)
+}
 
-// split returns the objects of a source, and findings about the documents that could not be read.
-func split(source Source) (manifests []*manifest, failures []Finding) {
-	for n, c := range documents(bytes.TrimPrefix(source.Text, []byte("\ufeff"))) {
-		m := &manifest{file: source.Name, document: n + 1, above: c.above}
-		if err := m.parse(c.text); err != nil {
-			failures = append(failures, m.unreadable(c, err))
-			continue
-		}
-		items, err := m.flatten()
-		switch {
-		case err == nil:
-			manifests = append(manifests, items...)
-		case !source.Found:
-			failures = append(failures, m.unreadable(c, err))
+// foreignGroups are API groups whose objects steer no traffic, though they may mention mirrors: definitions
+// have the fields of routes, and ConfigMaps hold anything.
+var foreignGroups = []string{"", "apiextensions.k8s.io", "admissionregistration.k8s.io", "rbac.authorization.k8s.io", "monitoring.coreos.com", "mirrorgate.dev"}
+
+// mentionsMirror reports whether a key, or the type of a filter, is about mirrors.
+func mentionsMirror(node *yamlv3.Node) bool {
+	for i, child := range node.Content {
+		isKey := node.Kind == yamlv3.MappingNode && i%2 == 0
+		key := strings.ToLower(child.Value)
+		if isKey && strings.Contains(key, "mirror") && !strings.HasPrefix(key, "mirrorgate") || child.Value == "RequestMirror" || mentionsMirror(child) {
+			return true
 		}
 	}
-	return manifests, failures
+	return false
+}
+
+func (o *object) place() string {
+	line, _ := o.position("")
+	return fmt.Sprintf("%s:%d", o.file, line)
+}
+
+// split returns the objects of a source, and findings about the documents that could not be read.
+func split(source Source) (objects []*object, failures []Finding) {
+	for _, d := range manifest.Parse(source.Text) {
+		if d.Err != nil {
+			failures = append(failures, unreadable(source, d, d.Err))
+			continue
+		}
+		if d.Raw == nil { // only comments
+			continue
+		}
+		found, err := flatten(&object{file: source.Name, document: d.Number, raw: d.Raw, node: d.Node}, "")
+		objects = append(objects, found...)
+		if err != nil && (!source.Found || !errors.Is(err, errNoObject)) {
+			failures = append(failures, unreadable(source, d, err))
+		}
+	}
+	return objects, failures
 }
 
 var errNoObject = errors.New("is no Kubernetes object: apiVersion and kind must be set")
 
-// flatten returns the object, or the items of a list.
-func (m *manifest) flatten() ([]*manifest, error) {
-	if m.node == nil { // only comments
-		return nil, nil
+// itemError is an error about a part of a document.
+type itemError struct {
+	node  *yamlv3.Node
+	field string
+	err   error
+}
+
+func (e *itemError) Error() string { return strings.TrimPrefix(e.field+": "+e.err.Error(), ": ") }
+func (e *itemError) Unwrap() error { return e.err }
+
+// flatten reads the head of an object and returns the object, or the items of a list. The error is about the
+// first part that is no object.
+func flatten(o *object, path string) ([]*object, error) {
+	if err := o.readHead(); err != nil {
+		field, message := misread(err)
+		if field == "" {
+			return nil, &itemError{o.node, path, errNoObject}
+		}
+		_, at := deepest(o.node, field)
+		return nil, &itemError{at, strings.TrimPrefix(path+"."+field, "."), errors.New(message)}
 	}
-	if m.head.Kind == "" || m.head.APIVersion == "" {
-		return nil, errNoObject
+	if o.head.Kind == "" || o.head.APIVersion == "" {
+		return nil, &itemError{o.node, path, errNoObject}
 	}
-	if !strings.HasSuffix(m.head.Kind, "List") || m.head.Items == nil {
-		return []*manifest{m}, nil
+	if !strings.HasSuffix(o.head.Kind, "List") || o.head.Items == nil {
+		return []*object{o}, nil
 	}
-	_, nodes := child(m.node, "items")
-	var all []*manifest
-	for n, raw := range m.head.Items {
-		item := &manifest{file: m.file, document: m.document, above: m.above, raw: raw, node: m.node}
+	_, nodes := manifest.Field(o.node, "items")
+	var all []*object
+	for n, raw := range o.head.Items {
+		item := &object{file: o.file, document: o.document, raw: raw, node: o.node}
 		if nodes != nil && n < len(nodes.Content) {
-			item.node = resolve(nodes.Content[n])
+			item.node = manifest.Resolve(nodes.Content[n])
 		}
-		if err := item.readHead(); err != nil {
-			return nil, fmt.Errorf("items[%d]: %w", n, err)
-		}
-		found, err := item.flatten()
-		if err != nil {
-			return nil, fmt.Errorf("items[%d]: %w", n, err)
-		}
+		found, err := flatten(item, strings.TrimPrefix(fmt.Sprintf("%s.items[%d]", path, n), "."))
 		all = append(all, found...)
+		if err != nil {
+			return all, err
+		}
 	}
 	return all, nil
 }
 
-// parse reads the text of a document.
-func (m *manifest) parse(text []byte) error {
-	var root yamlv3.Node
-	if err := yamlv3.Unmarshal(text, &root); err != nil {
-		return err
-	}
-	if len(root.Content) == 0 || resolve(root.Content[0]).Tag == "!!null" {
-		return nil
-	}
-	var err error
-	if m.raw, err = yaml.YAMLToJSONStrict(text); err != nil {
-		return err
-	}
-	m.node = resolve(root.Content[0])
-	return m.readHead()
-}
-
-func (m *manifest) readHead() error {
-	err := kjson.UnmarshalCaseSensitivePreserveInts(m.raw, &m.head)
-	if field, message := misread(err); field != "" {
-		return fmt.Errorf("%s: %s", field, message)
-	}
-	if err != nil {
-		return errNoObject
-	}
-	return nil
+func (o *object) readHead() error {
+	return kjson.UnmarshalCaseSensitivePreserveInts(o.raw, &o.head)
 }
 
 // misread returns which field has a value of the wrong type, "" when this is not known, and a message without
 // the names of Go types.
 func misread(err error) (field, message string) {
 	var mismatch *json.UnmarshalTypeError
-	if errors.As(err, &mismatch) && mismatch.Field != "" {
+	var form *route.FormError
+	switch {
+	case errors.As(err, &form):
+		return form.Field, form.Message
+	case errors.As(err, &mismatch) && mismatch.Field != "":
 		return mismatch.Field, "must not be of type " + mismatch.Value
-	}
-	if err != nil {
+	case err != nil:
 		message = err.Error()
 	}
 	return "", message
 }
 
-var yamlLine = regexp.MustCompile(`line (\d+): `)
-
-// unreadable returns the finding about a document that could not be read. The parser counts lines from the
-// start of the document.
-func (m *manifest) unreadable(c chunk, err error) Finding {
-	f := Finding{Level: Unreadable, File: m.file, Line: m.line(""), Document: m.document, Reason: policy.Unreadable}
-	f.Message = strings.ReplaceAll(err.Error(), "yaml: ", "")
-	f.Message = strings.TrimSpace(strings.TrimPrefix(f.Message, "unmarshal errors:"))
-	if at := yamlLine.FindStringSubmatch(f.Message); at != nil {
-		n, _ := strconv.Atoi(at[1]) // digits
-		f.Line = c.above + n
-		f.Message = strings.Replace(f.Message, at[0], "", 1)
+// unreadable returns the finding about a document, or a part of it, that could not be read.
+func unreadable(source Source, d manifest.Document, err error) Finding {
+	f := Finding{Level: Unreadable, File: source.Name, Line: d.Above + 1, Column: 1, Document: d.Number, Reason: policy.Unreadable}
+	f.Message = err.Error()
+	var syntax *manifest.Error
+	var item *itemError
+	switch {
+	case errors.As(err, &syntax):
+		f.Line, f.Column, f.Message = syntax.Line, syntax.Column, syntax.Message
+	case errors.As(err, &item) && item.node != nil:
+		f.Line, f.Column = item.node.Line, item.node.Column
 	}
-	if before, _, template := bytes.Cut(c.text, []byte("{{")); template {
-		f.Line = c.above + bytes.Count(before, []byte("\n")) + 1
-		f.Remedy = "this looks like a template: render it first, as in `helm template . | mirrorgate lint -`"
+	if before, _, template := bytes.Cut(d.Text, []byte("{{")); template && syntax != nil {
+		f.Line = d.Above + bytes.Count(before, []byte("\n")) + 1
+		f.Column = len(before) - bytes.LastIndexByte(before, '\n')
+		f.Message = "this is a template, not a manifest"
+		f.Remedy = "render it first, as in `helm template . | mirrorgate lint -`"
 	}
 	return f
 }

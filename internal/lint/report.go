@@ -3,13 +3,16 @@ package lint
 // How findings are printed, and the remedies for them.
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/printing"
+	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
 // comesBack ends the remedies of mirrors that are parked.
@@ -32,8 +35,53 @@ var remedies = map[policy.Reason]string{
 	policy.NonIdempotent:           "mirror other methods only, or give the variant data of its own",
 	policy.DeprecatedField:         "write mirrorPercentage: {value: PERCENT}",
 	policy.TruncatesToZero:         "raise it, or set 0 to mirror nothing",
-	duplicateObject:                "keep one of them, or lint one overlay at a time: kustomize build | mirrorgate lint -",
-	unknownField:                   "correct the name, or remove it",
+	DuplicateObject:                "keep one of them, or lint one overlay at a time: kustomize build | mirrorgate lint -",
+}
+
+// remedy returns the remedy for a finding about a mirror of a VirtualService, whose host says more than the
+// reason does; "" for any other.
+func (c *checker) remedy(rt *route.Route, f Finding) string {
+	if rt.Kind != route.VirtualService {
+		return ""
+	}
+	for _, m := range rt.Every {
+		if within(f.Field, m.Path) {
+			return c.hostRemedy(rt, m, f.Reason)
+		}
+	}
+	return ""
+}
+
+func (c *checker) hostRemedy(rt *route.Route, m *route.Mirror, reason policy.Reason) string {
+	switch reason {
+	case policy.ShortHost, policy.ServiceNotFound, policy.HostNotFound, policy.UnsupportedTarget:
+	default:
+		return ""
+	}
+	domain := "svc." + cmp.Or(c.opts.ClusterDomain, route.DefaultClusterDomain)
+	host, full := strings.CutSuffix(strings.ToLower(m.Host), "."+domain)
+	host, short := strings.CutSuffix(host, ".svc")
+	labels := strings.Count(host, ".") + 1
+	switch {
+	case host == "" || strings.ContainsAny(host, "*${} "):
+		return ""
+	case (full || short) && labels == 1:
+		return fmt.Sprintf("the host lacks a namespace: write %s.%s.%s", host, rt.Namespace, domain)
+	case full || labels == 1:
+		return ""
+	case labels == 2 && c.hasService(host):
+		return fmt.Sprintf("write %s.%s", host, domain)
+	case short:
+		return "write " + host + "." + domain
+	default:
+		return fmt.Sprintf("%s is no Service of the cluster: for a host outside it add a ServiceEntry; a Service is written NAME.NAMESPACE.%s", m.Host, domain)
+	}
+}
+
+// hasService reports whether the files have the Service NAME.NAMESPACE.
+func (c *checker) hasService(host string) bool {
+	name, namespace, _ := strings.Cut(host, ".")
+	return c.loaded["/Service "+namespace+"/"+name] != nil
 }
 
 // quoting returns the remedy for a map of strings with values that YAML reads as another type, as in labels:
@@ -51,7 +99,7 @@ func quoting(field string) string {
 func (f Finding) String() string {
 	place, value, reason := f.File, "", string(f.Reason)
 	if f.Line > 0 {
-		place = fmt.Sprintf("%s:%d", f.File, f.Line)
+		place = fmt.Sprintf("%s:%d:%d", f.File, f.Line, f.Column)
 	}
 	if f.Value != "" {
 		value = "Invalid value: " + f.Value
@@ -73,11 +121,25 @@ func (r *Report) WriteText(w io.Writer) error {
 			fmt.Fprintln(&b, "  -> "+f.Remedy)
 		}
 	}
-	fmt.Fprintf(&b, "%s, %s, %s: %d would be denied, %d would be parked, %s, %d unreadable\n",
-		count(r.Files, "file"), count(r.Routes, "route"), count(r.Mirrors, "mirror"),
-		r.Count(Error), r.Count(Parked), count(r.Count(Warning), "warning"), r.Count(Unreadable))
+	b.WriteString(r.summary())
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// summary counts mirrors and writes.
+func (r *Report) summary() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s in %s: %d active, %d parked, %d denied\n", count(r.Mirrors, "mirror"), count(r.Routes, "route"), r.Active, r.Parked, r.Denied)
+	fmt.Fprintf(&b, "%s: %s would be denied, %s, %d unreadable\n", count(r.Files, "file"), count(r.RoutesDenied, "write"),
+		count(r.Count(Warning), "warning"), r.Count(Unreadable))
+	if len(r.NotJudged) > 0 {
+		var kinds []string
+		for _, kind := range slices.Sorted(maps.Keys(r.NotJudged)) {
+			kinds = append(kinds, fmt.Sprintf("%d %s", r.NotJudged[kind], printing.Plain(kind)))
+		}
+		fmt.Fprintf(&b, "not judged, though they mention mirrors: %s\n", strings.Join(kinds, ", "))
+	}
+	return b.String()
 }
 
 func count(n int, noun string) string {

@@ -1,8 +1,8 @@
 package lint
 
 // The schemas of mirrors in an HTTPRoute and a GRPCRoute (Gateway API 1.6) and in a VirtualService (Istio
-// 1.31). In a cluster the API server validates them, and drops unknown fields. A warning is given about
-// these, since a mirror whose percentage is misspelled copies everything.
+// 1.31). In a cluster the API server validates them, and drops unknown fields. Such a field is an error here,
+// since a mirror whose percentage is misspelled copies everything.
 
 import (
 	"bytes"
@@ -30,6 +30,10 @@ type schema struct {
 	required []string
 	// needs returns another fault of an object, "" when there is none.
 	needs func(object map[string]any) (field, problem string)
+	// instead are the remedies for values of another type, and misplaced those for fields that people write
+	// here and that belong elsewhere.
+	instead   func(value any) (remedy string)
+	misplaced map[string]string
 }
 
 // numbers are the numbers from min to max, only whole ones unless fractions are allowed.
@@ -69,27 +73,33 @@ var (
 		fields: map[string]schema{
 			"backendRef": {
 				fields:   map[string]schema{"group": text, "kind": kinds, "name": name, "namespace": label, "port": port},
-				required: []string{"name"}, needs: needsPort,
+				required: []string{"name"}, needs: needsPort, instead: insteadOfBackendRef, misplaced: misplacedInBackendRef,
 			},
 			"percent": share,
 			"fraction": {
 				fields:   map[string]schema{"numerator": counts, "denominator": {number: &numbers{min: 1, max: math.MaxInt32}}},
-				required: []string{"numerator"},
+				required: []string{"numerator"}, instead: insteadOfFraction,
 			},
 		},
-		required: []string{"backendRef"},
+		required: []string{"backendRef"}, misplaced: misplacedInFilter,
 	}
 
-	percentage  = schema{fields: map[string]schema{"value": {number: &numbers{max: 100, fractions: true}}}}
+	percentage = schema{
+		fields: map[string]schema{"value": {number: &numbers{max: 100, fractions: true}}}, instead: insteadOfPercentage,
+		misplaced: misplacedInPercentage,
+	}
 	destination = schema{
-		fields:   map[string]schema{"host": text, "subset": text, "port": {fields: map[string]schema{"number": port}}},
-		required: []string{"host"},
+		fields: map[string]schema{
+			"host": text, "subset": text,
+			"port": {fields: map[string]schema{"number": port}, instead: insteadOfPort},
+		},
+		required: []string{"host"}, instead: insteadOfDestination, misplaced: misplacedInDestination,
 	}
 	istioFields = map[string]schema{
 		"mirror": destination,
 		"mirrors": {items: &schema{
 			fields:   map[string]schema{"destination": destination, "percentage": percentage},
-			required: []string{"destination"},
+			required: []string{"destination"}, misplaced: misplacedInMirrors,
 		}},
 		"mirrorPercentage": percentage,
 		"mirrorPercent":    share,
@@ -113,8 +123,8 @@ func needsPort(ref map[string]any) (field, problem string) {
 }
 
 // validateSchema returns findings about the form of a route's mirrors.
-func validateSchema(m *manifest) []Finding {
-	dec := json.NewDecoder(bytes.NewReader(m.raw))
+func validateSchema(o *object) []Finding {
+	dec := json.NewDecoder(bytes.NewReader(o.raw))
 	dec.UseNumber()
 	var object map[string]any
 	if dec.Decode(&object) != nil {
@@ -122,11 +132,17 @@ func validateSchema(m *manifest) []Finding {
 	}
 	v := &validator{}
 	spec, _ := object["spec"].(map[string]any)
-	if route.Kind(m.head.Kind) == route.VirtualService {
-		each(spec["http"], "spec.http", func(path string, rule map[string]any) { v.istioRule(path, rule) })
+	if route.Kind(o.head.Kind) == route.VirtualService {
+		v.misplacedMirrors("spec", spec, "move it into a rule of http, beside route")
+		each(spec["http"], "spec.http", v.istioRule)
 		return v.found
 	}
+	v.misplacedMirrors("spec", spec, "a mirror is a filter of a rule: filters: [{type: RequestMirror, requestMirror: {backendRef: …}}]")
 	each(spec["rules"], "spec.rules", func(path string, rule map[string]any) {
+		v.misplacedMirrors(path, rule, "a mirror is a filter: filters: [{type: RequestMirror, requestMirror: {backendRef: …}}]")
+		if _, found := rule["filter"]; found {
+			v.unknown(path+".filter", "did you mean filters?", nil)
+		}
 		v.filters(path+".filters", rule["filters"])
 		each(rule["backendRefs"], path+".backendRefs", func(path string, ref map[string]any) {
 			v.filters(path+".filters", ref["filters"])
@@ -148,13 +164,20 @@ func each(list any, path string, fn func(path string, object map[string]any)) {
 // validator collects the findings about one route.
 type validator struct{ found []Finding }
 
-func (v *validator) add(path string, value any, problem string) {
+func (v *validator) add(path string, value any, problem, remedy string) {
 	text := ""
 	if value != nil {
-		raw, _ := json.Marshal(value) //nolint:errchkjson // It was decoded from JSON.
-		text = string(raw)
+		text = printing.Shorten(asJSON(value), maxValue)
 	}
-	v.found = append(v.found, Finding{Level: Error, Field: path, Value: printing.Shorten(text, maxValue), Reason: schemaInvalid, Message: problem})
+	v.found = append(v.found, Finding{Level: Error, Field: path, Value: text, Reason: SchemaInvalid, Message: problem, Remedy: remedy})
+}
+
+func asJSON(value any) string {
+	var out strings.Builder
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(value) // it was decoded from JSON
+	return strings.TrimSpace(out.String())
 }
 
 // filters validates the list of filters of a rule or of a backendRef.
@@ -162,92 +185,153 @@ func (v *validator) filters(path string, list any) {
 	mirrors := 0
 	each(list, path, func(path string, filter map[string]any) {
 		mirror := filter["requestMirror"]
-		switch {
-		case mirror != nil && filter["type"] != "RequestMirror":
-			v.add(path+".type", filter["type"], `must be "RequestMirror", since requestMirror is set`)
-		case filter["type"] == "RequestMirror" && mirror == nil:
-			v.add(path+".requestMirror", nil, "must be set, since type is RequestMirror")
-		case mirror == nil:
+		isMirror := filter["type"] == "RequestMirror"
+		if mirror == nil && !isMirror {
 			return
 		}
 		mirrors++
+		misspelt := v.filterFields(path, filter)
+		switch {
+		case mirror != nil && !isMirror:
+			v.add(path+".type", filter["type"], `must be "RequestMirror", since requestMirror is set`, "")
+		case mirror == nil && !misspelt:
+			v.add(path+".requestMirror", nil, "must be set, since type is RequestMirror", "")
+		}
 		if mirror != nil {
 			v.value(path+".requestMirror", mirror, gatewayFilter)
 		}
 	})
 	if items, _ := list.([]any); mirrors > 0 && len(items) > maxFilters {
-		v.add(path, nil, fmt.Sprintf("must have at most %d filters, and has %d", maxFilters, len(items)))
+		v.add(path, nil, fmt.Sprintf("must have at most %d filters, and has %d", maxFilters, len(items)), "")
 	}
 }
 
+// filterFields finds the fields that a filter with a mirror does not have, and reports whether one of them is
+// requestMirror misspelt.
+func (v *validator) filterFields(path string, filter map[string]any) (misspelt bool) {
+	for _, name := range slices.Sorted(maps.Keys(filter)) {
+		if slices.Contains(gatewayFilters, name) {
+			continue
+		}
+		remedy := misplacedBesideFilter[name]
+		if remedy == "" && nearest(name, []string{"requestMirror"}) != "" {
+			misspelt, remedy = true, "did you mean requestMirror?"
+		}
+		v.unknown(path+"."+name, remedy, gatewayFilters[:2])
+	}
+	return misspelt
+}
+
+// istioRule validates one http rule of a VirtualService.
 func (v *validator) istioRule(path string, rule map[string]any) {
+	known := slices.Sorted(maps.Keys(istioFields))
 	for _, name := range slices.Sorted(maps.Keys(rule)) {
 		value := rule[name]
-		if form, known := istioFields[name]; known && value != nil {
+		form, mirrors := istioFields[name]
+		switch {
+		case mirrors && value != nil:
 			v.value(path+"."+name, value, form)
-		} else if !known && strings.HasPrefix(strings.ToLower(name), "mirror") {
-			v.unknown(path+"."+name, istioFields)
+		case mirrors, slices.Contains(istioRuleFields, name):
+		case rule["mirror"] != nil && misplacedBesideMirror[name] != "":
+			v.unknown(path+"."+name, misplacedBesideMirror[name], known)
+		default:
+			if meant := nearest(name, known); meant != "" || strings.HasPrefix(strings.ToLower(name), "mirror") {
+				v.unknown(path+"."+name, didYouMean(meant), known)
+			}
+		}
+	}
+	each(rule["route"], path+".route", func(at string, backend map[string]any) {
+		remedy := "move it up into " + path + ", beside route"
+		v.misplacedMirrors(at, backend, remedy)
+		if destination, ok := backend["destination"].(map[string]any); ok {
+			v.misplacedMirrors(at+".destination", destination, remedy)
+		}
+	})
+}
+
+// misplacedMirrors finds fields of mirrors in an object that has none.
+func (v *validator) misplacedMirrors(path string, object map[string]any, remedy string) {
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		if _, istio := istioFields[name]; istio || name == "requestMirror" {
+			v.unknown(path+"."+name, remedy, nil)
 		}
 	}
 }
 
-func (v *validator) unknown(path string, fields map[string]schema) {
-	v.found = append(v.found, Finding{
-		Level: Warning, Field: path, Reason: unknownField,
-		Message: "the API server drops a field that it does not know; known are " + strings.Join(slices.Sorted(maps.Keys(fields)), ", "),
-	})
+// unknown adds a finding about a field that the API server drops. known are the fields of its place.
+func (v *validator) unknown(path, remedy string, known []string) {
+	message := "the API server drops this field, since it does not know it here"
+	if len(known) > 0 {
+		message += "; known are " + strings.Join(known, ", ")
+	}
+	v.found = append(v.found, Finding{Level: Error, Field: path, Reason: UnknownField, Message: message, Remedy: remedy})
 }
 
 // value validates one value. Null counts as absent.
 func (v *validator) value(path string, value any, form schema) {
+	var problem string
 	switch {
 	case form.fields != nil:
-		object, ok := value.(map[string]any)
-		if !ok {
-			v.add(path, value, "must be an object with "+strings.Join(slices.Sorted(maps.Keys(form.fields)), ", "))
+		if object, ok := value.(map[string]any); ok {
+			v.object(path, object, form)
 			return
 		}
-		v.object(path, object, form)
+		problem = "must be an object with " + strings.Join(slices.Sorted(maps.Keys(form.fields)), ", ")
 	case form.items != nil:
-		items, ok := value.([]any)
-		if !ok {
-			v.add(path, value, "must be a list")
+		if items, ok := value.([]any); ok {
+			for i, item := range items {
+				v.value(path+"["+strconv.Itoa(i)+"]", item, *form.items)
+			}
+			return
 		}
-		for i, item := range items {
-			v.value(path+"["+strconv.Itoa(i)+"]", item, *form.items)
-		}
+		problem = "must be a list"
 	case form.number != nil:
 		number, _ := value.(json.Number)
 		n, err := number.Float64()
 		if err != nil || n < form.number.min || n > form.number.max || (!form.number.fractions && n != math.Trunc(n)) {
-			v.add(path, value, form.number.String())
+			v.add(path, value, form.number.String(), insteadOfNumber(value, form.number))
 		}
+		return
 	default:
 		s, ok := value.(string)
 		if !ok {
-			v.add(path, value, "must be a string")
-		} else if problem := form.text(s); problem != "" {
-			v.add(path, value, problem)
+			problem = "must be text"
+		} else if problem = form.text(s); problem == "" {
+			return
 		}
 	}
+	remedy := ""
+	if form.instead != nil {
+		remedy = form.instead(value)
+	}
+	v.add(path, value, problem, remedy)
 }
 
 func (v *validator) object(path string, object map[string]any, form schema) {
+	known := slices.Sorted(maps.Keys(form.fields))
+	meant := map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		field, ok := form.fields[name]
+		switch {
+		case !ok:
+			remedy := form.misplaced[name]
+			if remedy == "" {
+				near := nearest(name, known)
+				meant[near], remedy = true, didYouMean(near)
+			}
+			v.unknown(path+"."+name, remedy, known)
+		case object[name] != nil:
+			v.value(path+"."+name, object[name], field)
+		}
+	}
 	for _, name := range form.required {
-		if object[name] == nil {
-			v.add(path+"."+name, nil, "must be set")
+		if object[name] == nil && !meant[name] {
+			v.add(path+"."+name, nil, "must be set", "")
 		}
 	}
 	if form.needs != nil {
-		if field, problem := form.needs(object); problem != "" {
-			v.add(path+"."+field, nil, problem)
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(object)) {
-		if field, known := form.fields[name]; !known {
-			v.unknown(path+"."+name, form.fields)
-		} else if object[name] != nil {
-			v.value(path+"."+name, object[name], field)
+		if field, problem := form.needs(object); problem != "" && !meant[field] {
+			v.add(path+"."+field, nil, problem, "")
 		}
 	}
 }

@@ -44,7 +44,7 @@ func TestYAMLMeansWhatItMeansToKubectl(t *testing.T) {
 		"a: {8080: x}":                    `{"a":{"8080":"x"}}`,
 		"a: []\nb: {}":                    `{"a":[],"b":{}}`,
 		"a: \"\\U0001f600\"":              `{"a":"😀"}`,
-		"a: &x {q: 1}\nb: {<<: *x, r: 2}": `{"a":{"q":1},"b":{"q":1,"r":2}}`,
+		"a: &x {q: 1}\nb: {<<: *x, r: 2}": `{"a":{"q":1},"b":{"r":2,"q":1}}`,
 	} {
 		assert.Equal(t, []string{want}, objects(t, text), text)
 	}
@@ -60,10 +60,10 @@ func TestDocumentsAndListsAreTakenApart(t *testing.T) {
 
 func TestErrorsNameTheDocument(t *testing.T) {
 	for text, want := range map[string]string{
-		"a: 1\n---\na: [": "document 2: yaml: line 1: did not find expected node content",
-		"a: 1\na: 2":      `document 1: yaml: unmarshal errors:` + "\n" + `  line 2: mapping key "a" already defined at line 1`,
-		`{"a": "\ud83d"`:  "document 1: yaml: ",
-		"a: .inf":         "document 1: ",
+		"a: 1\n---\na: [": "document 2: line 3: a value is missing, or a bracket is not closed",
+		"a: 1\na: 2":      `document 1: line 2: key "a" is already set at line 1`,
+		`{"a": "\ud83d"`:  "document 1: line 1: invalid surrogate pair",
+		"a: .inf":         `document 1: line 1: the value ".inf" cannot be sent as JSON`,
 	} {
 		_, err := Objects([]byte(text))
 		assert.ErrorContains(t, err, want, text)

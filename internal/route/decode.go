@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	jsonv2 "github.com/go-json-experiment/json"
@@ -181,15 +182,40 @@ func unusable(what string, err error) error {
 	if !errors.As(err, &mismatch) {
 		return fmt.Errorf("%s: %s", what, strings.TrimPrefix(err.Error(), "jsontext: "))
 	}
-	field := strings.ReplaceAll(strings.TrimPrefix(string(mismatch.JSONPointer), "/"), "/", ".")
-	if field != "" {
-		field += " "
-	}
 	kind, named := kinds[mismatch.JSONKind]
 	if !named {
 		kind = mismatch.JSONKind.String()
 	}
-	return fmt.Errorf("%s: %smust not be of type %s", what, field, kind)
+	return &FormError{Doing: what, Field: fieldPath(mismatch.JSONPointer), Message: "must not be of type " + kind}
+}
+
+// FormError is the error for a value whose type the API does not allow in a field.
+type FormError struct {
+	// Doing is the step that failed.
+	Doing string
+	// Field is the field path, "" for the object as a whole.
+	Field   string
+	Message string
+}
+
+func (e *FormError) Error() string {
+	return e.Doing + ": " + strings.TrimPrefix(e.Field+" "+e.Message, " ")
+}
+
+// fieldPath returns a JSON pointer as a field path, as in spec.rules[0].filters.
+func fieldPath(pointer jsontext.Pointer) string {
+	var path strings.Builder
+	for token := range pointer.Tokens() {
+		switch _, err := strconv.ParseUint(token, 10, 32); {
+		case err == nil, strings.ContainsAny(token, "./"):
+			path.WriteString("[" + token + "]")
+		case path.Len() > 0:
+			path.WriteString("." + token)
+		default:
+			path.WriteString(token)
+		}
+	}
+	return path.String()
 }
 
 var kinds = map[jsontext.Kind]string{'{': "object", '[': "array", 't': "bool", 'f': "bool"}

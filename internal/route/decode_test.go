@@ -109,7 +109,7 @@ func TestDecodeRefuses(t *testing.T) {
 		`{"metadata":{"name":"a"},"spec":{"rules":{}}}`:                                                                          "decode route: spec.rules must not be of type object",
 		`{"metadata":{"name":"a"},"spec":{"rules":[],"rules":[]}}`:                                                               `decode route: duplicate object member name "rules" within "/spec"`,
 		`{"metadata":{"name":"a"},"spec":{"rules":[{"filters":[{"type":"a","type":"b"}]}]}}`:                                     `decode route: duplicate object member name "type" within "/spec/rules/0/filters/0"`,
-		`{"metadata":{"name":"a"},"spec":{"http":[{"mirrors":{}}]}}`:                                                             "decode route: spec.http.0.mirrors must not be of type object",
+		`{"metadata":{"name":"a"},"spec":{"http":[{"mirrors":{}}]}}`:                                                             "decode route: spec.http[0].mirrors must not be of type object",
 		`{"metadata":{"name":"a"},"kind":"HTTPRoute","apiVersion":"gateway.networking.k8s.io/v1","spec":{"rules":[{}]}} garbage`: "decode route: invalid character 'g' after top-level value after offset 111",
 	} {
 		t.Run(text, func(t *testing.T) {

@@ -53,6 +53,9 @@ func (f *PercentageField) readPercent(raw json.RawMessage, whole bool) {
 	default:
 		f.Percent = n
 	}
+	if f.Problem != "" && len(raw) > 0 && raw[0] == '"' {
+		f.Problem += ", without quotes"
+	}
 }
 
 // gatewayPercentage reads percent (int32, 0 to 100) and fraction of a RequestMirror filter (Gateway API,
@@ -101,8 +104,10 @@ func istioPercent(name string, raw json.RawMessage) PercentageField {
 		Value json.RawMessage `json:"value"`
 	}
 	switch {
+	case unmarshal(raw, &v) != nil && json.Valid(raw) && raw[0] >= '0' && raw[0] <= '9':
+		f.Problem = "must have the form {value: " + f.Value + "}"
 	case unmarshal(raw, &v) != nil:
-		f.Problem = problemPercent
+		f.Problem = "must have the form {value: PERCENT}"
 	case !isNull(v.Value):
 		f.readPercent(v.Value, false)
 	}

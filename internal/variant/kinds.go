@@ -71,3 +71,9 @@ func kindOf(group, name string) (Kind, bool) {
 	}
 	return 0, false
 }
+
+// Models reports whether the Index models a kind of an API group, "" for the core group.
+func Models(group, kind string) bool {
+	_, ok := kindOf(group, kind)
+	return ok
+}
