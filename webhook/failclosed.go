@@ -160,6 +160,12 @@ func (f *FailClosed) disown(ctx context.Context, have *admissionregistrationv1.V
 	return nil
 }
 
+// Denies reports whether a validating webhook denies a write that must be denied, in a dry run. It is false
+// without an error where the cluster serves none of its kinds.
+func Denies(ctx context.Context, client kubernetes.Interface, namespace, webhook string) (bool, error) {
+	return (&FailClosed{Client: client, Namespace: namespace}).denies(ctx, webhook)
+}
+
 // denies reports whether a webhook denied a write that must be denied. It is false without an error where the
 // cluster serves none of its kinds.
 func (f *FailClosed) denies(ctx context.Context, webhook string) (bool, error) {

@@ -110,6 +110,7 @@ on the variant that should receive it: while the variant is not ready its mirror
 parked, so that it can neither break the primary nor be forgotten.`,
 		Example: `  mirrorgate demo                          # see it at work, without a cluster
   mirrorgate lint routes/                  # judge manifests
+  mirrorgate check --pre                   # whether a cluster is ready for it
   mirrorgate status -A                     # where each mirror is, and why`,
 		Version:       version,
 		SilenceErrors: true,
@@ -117,7 +118,7 @@ parked, so that it can neither break the primary nor be forgotten.`,
 		Args:          knownVerb,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.AddCommand(newServe(), newProxy(), newLint(), newStatus(), newWait(), newDemo(), newUninstall(), newVersion())
+	root.AddCommand(newServe(), newProxy(), newLint(), newStatus(), newWait(), newCheck(), newDemo(), newUninstall(), newVersion())
 	atWork(root)
 	return root
 }
