@@ -92,17 +92,26 @@ type Send struct {
 	Gone func() bool
 	// Interrupt makes Body.Next return an error.
 	Interrupt func()
+	// Carried is what the Transport keeps from one attempt to the next; nil at first. After a failure the core
+	// releases it, unless it makes another attempt.
+	Carried Carried
 	// Fresh demands a new connection.
 	Fresh bool
 	// Reused is set by the Transport if it used a connection that had been used before.
 	Reused bool
 }
 
+// Carried is what a Transport keeps of an exchange from one attempt to the next.
+type Carried interface {
+	// Release ends the use of the request's body, and reports whether it was read to its end.
+	Release() (sent bool)
+}
+
 // Transport sends requests in one protocol.
 type Transport interface {
 	// Send sends the request and returns once the head of the final response has arrived. Errors are
-	// upstream.ErrConnect, ErrUnanswered, ErrGone, a timeout, or any other error for an invalid answer. Send
-	// does not use s after it has returned an error.
+	// upstream.ErrConnect, ErrRefused, ErrUnanswered, ErrGone, a timeout, or any other error for an invalid
+	// answer. After an error Send uses s no more, except by what it left in s.Carried.
 	Send(to *upstream.Endpoint, s *Send) (Answer, error)
 }
 

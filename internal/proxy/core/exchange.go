@@ -49,21 +49,25 @@ type Exchange struct {
 	status         int
 	received, sent int64 // bytes of bodies
 	failure        error // of reading the request's body from the client
-	whole          bool  // the request's body is in memory as a whole
-	bound          bool  // the callbacks of send are set
+	gone           bool  // the client left before its answer
+	// interrupted is set when nobody reads the request's body any more: then its end is no failure of the client.
+	interrupted atomic.Bool
+	whole       bool // the request's body is in memory as a whole
+	bound       bool // the callbacks of send are set
 }
 
 // begin resets the exchange for its next request.
 func (x *Exchange) begin(now time.Time) {
 	if !x.bound {
 		x.bound = true
-		x.send.Inform, x.send.Sent, x.send.Interrupt = x.inform, x.submit, x.Downstream.Interrupt
+		x.send.Inform, x.send.Sent, x.send.Interrupt = x.inform, x.submit, x.interrupt
 		x.send.Body, x.send.Gone = (*upload)(x), x.Downstream.Gone
 	}
-	x.start, x.status, x.received, x.sent, x.failure, x.mirrored = now, 0, 0, 0, nil, 0
+	x.start, x.status, x.received, x.sent, x.failure, x.gone, x.mirrored = now, 0, 0, 0, nil, false, 0
 	x.rule, x.backend, x.endpoint, x.answer = nil, nil, nil, nil
 	x.copies, x.compares, x.tried = x.copies[:0], x.compares[:0], x.tried[:0]
 	x.submitted.Store(false)
+	x.interrupted.Store(false)
 	x.whole = false
 	r := &x.Request
 	x.match = routing.Request{Method: r.Method, Host: r.Authority, Path: r.Path, RawQuery: r.Query, Header: r}
@@ -120,6 +124,12 @@ func (x *Exchange) submit() {
 	x.copies = x.copies[:0]
 }
 
+// interrupt ends the use of the request's body, also while it is read.
+func (x *Exchange) interrupt() {
+	x.interrupted.Store(true)
+	x.Downstream.Interrupt()
+}
+
 // discard drops the copies that were not submitted.
 func (x *Exchange) discard(why shadow.Reason) {
 	for _, c := range x.copies {
@@ -143,7 +153,7 @@ func (u *upload) Next() ([]byte, error) {
 		for _, c := range u.copies {
 			c.Trail(u.Downstream.Trailers())
 		}
-	default:
+	case !u.interrupted.Load():
 		u.failure = err
 	}
 	return p, err

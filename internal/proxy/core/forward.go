@@ -19,6 +19,9 @@ import (
 // closed it while it was idle, or is shutting down.
 var ErrUnanswered = errors.New("connection closed before an answer")
 
+// ErrRefused reports a request that the backend has certainly not processed, and that may be sent again.
+var ErrRefused = errors.New("the backend has refused the request")
+
 // ErrNoEndpoint reports a service without ready endpoints.
 var ErrNoEndpoint = errors.New("no endpoint is ready")
 
@@ -124,18 +127,35 @@ func (c *Core) admit(x *Exchange, mirrors []*routing.Mirror) {
 	}
 }
 
-// attempt sends the request to an endpoint of the set, and to another endpoint if connecting fails. An
-// idempotent request without a body is also sent again if the connection ended before an answer: over a new
-// connection if that one had been used before, else to another endpoint.
+// attempt sends the request, and again where that is safe, until there is an answer or nothing is left to try.
 func (c *Core) attempt(x *Exchange, set upstream.Set) (Answer, error) {
+	answer, err := c.attempts(x, set)
+	x.answer = answer
+	if err != nil && x.send.Carried != nil {
+		x.send.Carried.Release()
+	}
+	if x.gone && x.failure == nil {
+		x.failure = ErrGone
+	}
+	return answer, err
+}
+
+// attempts sends the request to an endpoint of the set, and to another endpoint if connecting fails or the
+// backend refuses the request, if there is one. An idempotent request without a body is also sent again if the
+// connection ended before an answer: over a new connection if that one had been used before, else to another
+// endpoint.
+func (c *Core) attempts(x *Exchange, set upstream.Set) (Answer, error) {
 	transport := c.options.HTTP
 	if x.backend.Port.Protocol == routing.H2C {
 		transport = c.options.H2C
 	}
 	timeouts := &x.rule.Timeouts
-	x.send.Fresh, x.send.Reused, x.send.Now = false, false, x.start
-	for last := upstream.ErrConnect; ; {
+	x.send.Fresh, x.send.Reused, x.send.Carried, x.send.Now = false, false, nil, x.start
+	for last, refused := upstream.ErrConnect, 0; ; {
 		endpoint := choose(set, x.affine, x.Remote, x.tried, x.start)
+		if endpoint == nil && refused > 0 {
+			endpoint = again(set, refused)
+		}
 		if endpoint == nil {
 			return nil, last
 		}
@@ -144,22 +164,23 @@ func (c *Core) attempt(x *Exchange, set upstream.Set) (Answer, error) {
 		endpoint.Enter()
 		answer, err := transport.Send(endpoint, &x.send)
 		if err == nil {
-			x.answer = answer
 			return answer, nil
 		}
 		endpoint.Leave()
 		last = err
-		if errors.Is(err, ErrGone) {
-			x.failure = err
-		}
+		x.gone = errors.Is(err, ErrGone)
 		unanswered := errors.Is(err, ErrUnanswered) && x.Request.Length == 0 && message.Idempotent(x.Request.Method)
+		unprocessed := errors.Is(err, ErrRefused)
 		switch {
-		case x.failure != nil, expired(x.start, timeouts.Request):
+		case x.gone, x.broken(), expired(x.start, timeouts.Request):
 			return nil, err
 		case unanswered && x.send.Reused:
 			x.send.Fresh = true
-		case (unanswered || errors.Is(err, upstream.ErrConnect)) && len(x.tried)+1 < maxAttempts:
+		case (unanswered || unprocessed || errors.Is(err, upstream.ErrConnect)) && len(x.tried)+1 < maxAttempts:
 			x.tried = append(x.tried, endpoint)
+			if unprocessed {
+				refused++
+			}
 			// Reload the set: it may already exclude endpoints that are terminating.
 			set = *x.state.ports[x.backend.Port.Index].set.Load()
 		default:
@@ -169,6 +190,21 @@ func (c *Core) attempt(x *Exchange, set upstream.Set) (Answer, error) {
 		c.options.Metrics.retries.Inc()
 	}
 }
+
+// refusalPause is how long a request waits before an endpoint that refused it twice gets it again.
+const refusalPause = 25 * time.Millisecond
+
+// again returns an endpoint for a request that every endpoint was tried for and some refused.
+func again(set upstream.Set, refused int) *upstream.Endpoint {
+	if refused > 1 {
+		time.Sleep(refusalPause)
+	}
+	return set.Pick(nil, time.Now())
+}
+
+// broken reports whether the client's side has failed. While a Transport still reads the request's body, that
+// is not known: the next attempt will meet the failure.
+func (x *Exchange) broken() bool { return x.send.Carried == nil && x.failure != nil }
 
 // choose picks an endpoint for a client, or nil if all were tried.
 func choose(set upstream.Set, affine bool, remote string, tried []*upstream.Endpoint, now time.Time) *upstream.Endpoint {

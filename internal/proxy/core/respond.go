@@ -12,8 +12,13 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
 
-// respond answers the request with a status and the reason as text.
+// respond answers the request with a status and the reason as text, or as the status of gRPC.
 func (c *Core) respond(x *Exchange, status int, why string) {
+	if isGRPC(&x.Request) {
+		c.reply(x, http.StatusOK, grpcFields(status, why), "")
+		x.status = status
+		return
+	}
 	fields := []message.Field{{Name: "Content-Type", Value: "text/plain; charset=utf-8"}}
 	c.reply(x, status, fields, "mirrorgate: "+why+"\n")
 }

@@ -10,8 +10,6 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,6 +28,11 @@ type Transport struct {
 // primary can leave unread, so that fewer of them cannot hold up the answers to others.
 const connWindow = 64 << 20
 
+// pingInterval is how long a connection to a backend may be silent before a PING checks it. gRPC servers end a
+// connection, with every stream on it, whose PINGs come more often than every five minutes. TCP notices a host
+// that has vanished much sooner (dial).
+const pingInterval = 5*time.Minute + 10*time.Second
+
 // NewTransport returns a transport with connections of its own. headBytes is the most bytes of an answer's
 // head, and window the most bytes of its body that may be unread. Close ends the transport.
 func NewTransport(headBytes, window int) *Transport {
@@ -42,7 +45,7 @@ func NewTransport(headBytes, window int) *Transport {
 		IdleConnTimeout:        55 * time.Second,
 		MaxResponseHeaderBytes: int64(headBytes),
 		HTTP2: &http.HTTP2Config{
-			SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second,
+			SendPingTimeout: pingInterval, PingTimeout: 15 * time.Second,
 			MaxReceiveBufferPerStream: window, MaxReceiveBufferPerConnection: connWindow,
 		},
 	}}
@@ -53,9 +56,17 @@ func (t *Transport) Close() { t.transport.CloseIdleConnections() }
 
 type endpointKey struct{}
 
+// vanished is how long a backend's host may leave bytes, or keep-alive probes, without an acknowledgement.
+const vanished = 30 * time.Second
+
 // dial connects through the endpoint of the request, so that the endpoint learns of failures.
 func dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	return ctx.Value(endpointKey{}).(*upstream.Endpoint).Dial(ctx)
+	conn, err := ctx.Value(endpointKey{}).(*upstream.Endpoint).Dial(ctx)
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: vanished / 2, Interval: vanished / 6, Count: 3})
+		boundUnacknowledged(tcp)
+	}
+	return conn, err
 }
 
 // Send implements core.Transport.
@@ -69,36 +80,51 @@ func (t *Transport) Send(to *upstream.Endpoint, s *core.Send) (core.Answer, erro
 	}
 	go watch(ctx, s.Gone, a.cancel)
 	interim := make(interimResponses, most1xx)
-	req := request(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: interim.take}), to, &s.Out)
+	conns := &connections{cancel: a.cancel}
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: interim.take, GotConn: conns.got})
+	req := request(ctx, to, &s.Out)
+	var body *attempt
 	if s.Out.Length != 0 {
-		a.body = &uploadBody{send: s, trailer: req.Trailer}
-		req.Body = a.body
-		if s.Out.Expect {
-			// It is of no use to wait for the backend: the body has a stream of its own.
-			if err := s.Inform(&message.Response{Status: http.StatusContinue, Reason: "Continue"}); err != nil {
-				a.cancel()
-				return nil, err
-			}
+		var err error
+		if body, err = a.attach(s, req.Trailer); err != nil {
+			a.cancel()
+			return nil, err
 		}
+		req.Body = body
 	}
 	resp, err := t.roundTrip(req, interim, s, a.cancel) //nolint:bodyclose // Finish closes it
+	s.Reused = conns.reused.Load() && !s.Fresh
 	if err != nil {
 		a.cancel()
-		a.detach(s)
-		if s.Gone() {
-			err = core.ErrGone
-		}
-		return nil, err
+		return nil, conns.failure(err, body, s)
 	}
-	if a.body == nil {
+	if body == nil {
 		if at := sent.Load(); at != nil {
 			s.SentAt = *at
 		}
 		s.Sent()
+	} else {
+		body.answered()
 	}
-	a.send, a.resp = s, resp
+	a.resp = resp
 	a.read()
 	return a, nil
+}
+
+// attach returns the request's body for an attempt.
+func (a *answer) attach(s *core.Send, trailer http.Header) (*attempt, error) {
+	a.body, _ = s.Carried.(*upload)
+	if a.body == nil {
+		a.body = newUpload(s)
+		s.Carried = a.body
+		if s.Out.Expect {
+			// It is of no use to wait for the backend: the body has a stream of its own.
+			if err := s.Inform(&message.Response{Status: http.StatusContinue, Reason: "Continue"}); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return a.body.attempt(trailer), nil
 }
 
 // clientCheckInterval is how often an exchange checks whether its client is still there.
@@ -172,69 +198,10 @@ func (t *Transport) roundTrip(req *http.Request, interim interimResponses, s *co
 	}
 }
 
-// uploadBody is the request's body. net/http reads it in a goroutine of its own, possibly for longer than the
-// exchange lasts: after detach it does not use the exchange.
-type uploadBody struct {
-	mu      sync.Mutex
-	send    *core.Send
-	trailer http.Header
-	rest    []byte
-	sent    bool
-}
-
-var errDetached = errors.New("the exchange has ended")
-
-// Read implements io.Reader.
-func (b *uploadBody) Read(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.send == nil {
-		return 0, errDetached
-	}
-	if len(b.rest) == 0 {
-		next, err := b.send.Body.Next()
-		if err == io.EOF && !b.sent { //nolint:errorlint // by the contract of Body
-			b.sent = true
-			for _, f := range b.send.Body.Trailers() {
-				name := http.CanonicalHeaderKey(f.Name)
-				if _, announced := b.trailer[name]; announced {
-					b.trailer[name] = append(b.trailer[name], strings.Clone(f.Value))
-				}
-			}
-			b.send.Sent()
-		}
-		if err != nil {
-			return 0, err
-		}
-		b.rest = next
-	}
-	n := copy(p, b.rest)
-	b.rest = b.rest[n:]
-	return n, nil
-}
-
-// Close implements io.Closer.
-func (b *uploadBody) Close() error { return nil }
-
-// detach ends the use of the request's body and reports whether it was read to its end.
-func (a *answer) detach(s *core.Send) bool {
-	if a.body == nil {
-		return true
-	}
-	if !a.body.mu.TryLock() {
-		s.Interrupt()
-		a.body.mu.Lock()
-	}
-	defer a.body.mu.Unlock()
-	a.body.send = nil
-	return a.body.sent
-}
-
 // answer implements core.Answer.
 type answer struct {
 	cancel context.CancelFunc
-	body   *uploadBody
-	send   *core.Send
+	body   *upload // nil without a body
 	resp   *http.Response
 	head   message.Response
 	buf    []byte
@@ -289,7 +256,7 @@ func (a *answer) Tunnel() core.Tunnel { return nil }
 
 // Finish implements core.Answer.
 func (a *answer) Finish(bool) bool {
-	sent := a.detach(a.send)
+	sent := a.body.Release()
 	a.cancel()
 	_ = a.resp.Body.Close()
 	if a.buf != nil {

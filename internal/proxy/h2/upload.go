@@ -1,0 +1,180 @@
+// The body of a request to a backend. A refused attempt may be followed by another one, so the body belongs to the
+// exchange, and each attempt reads it from the start. net/http reads it in a goroutine of its own, possibly for
+// longer than the attempt lasts, and expects Close to end a Read: so the client's side is read in another one.
+
+package h2
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/core"
+)
+
+// replayLimit is the most bytes of a body that are kept for another attempt. A longer body is sent once.
+const replayLimit = 64 << 10
+
+var errDetached = errors.New("the exchange has ended")
+
+// upload is the body of one exchange. It implements core.Carried.
+type upload struct {
+	mu      sync.Mutex
+	changed sync.Cond
+	send    *core.Send // nil once the exchange has ended
+	current *attempt
+	// pulling is set while pull waits for the client.
+	pulling bool
+	// kept is everything that was read, unless spilled is set; then another attempt is not possible.
+	kept    []byte
+	spilled bool
+	// rest is the unread part of the last piece, if it is not kept.
+	rest []byte
+	err  error // the end of the body
+	sent bool
+}
+
+func newUpload(s *core.Send) *upload {
+	u := &upload{send: s}
+	u.changed.L = &u.mu
+	return u
+}
+
+// attempt returns the body for the next attempt.
+func (u *upload) attempt(trailer http.Header) *attempt {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.current = &attempt{upload: u, trailer: trailer}
+	return u.current
+}
+
+// answered notes that an answer has begun, after which no other attempt follows.
+func (u *upload) answered() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.spilled = true
+}
+
+// Release implements core.Carried: it ends the use of the request's body. sent reports whether the body was read to
+// its end.
+func (u *upload) Release() (sent bool) {
+	if u == nil {
+		return true
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.pulling {
+		u.send.Interrupt()
+	}
+	for u.pulling {
+		u.changed.Wait()
+	}
+	u.send = nil
+	u.changed.Broadcast()
+	return u.sent
+}
+
+// pull reads the next piece of the body. u.mu is held, but not while it waits.
+func (u *upload) pull() {
+	u.pulling = true
+	body := u.send.Body
+	u.mu.Unlock()
+	p, err := body.Next()
+	u.mu.Lock()
+	u.pulling = false
+	switch {
+	case err != nil:
+		u.err = err
+	case u.current.closed, !u.spilled && len(u.kept)+len(p) <= replayLimit:
+		u.kept = append(u.kept, p...)
+	default:
+		u.spilled, u.rest = true, p
+		if u.current.at == len(u.kept) {
+			u.kept, u.current.at = nil, 0
+		}
+	}
+	u.changed.Broadcast()
+}
+
+// attempt is an upload as one attempt reads it. It implements io.ReadCloser. Its fields belong to the upload's lock.
+type attempt struct {
+	*upload
+	at      int // the next byte of kept
+	closed  bool
+	ended   bool
+	trailer http.Header
+}
+
+// Read implements io.Reader.
+func (a *attempt) Read(p []byte) (int, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for {
+		switch {
+		case a.send == nil, a.closed:
+			return 0, errDetached
+		case a.at < len(a.kept):
+			n := copy(p, a.kept[a.at:])
+			a.at += n
+			return n, nil
+		case len(a.rest) > 0:
+			n := copy(p, a.rest)
+			a.rest = a.rest[n:]
+			return n, nil
+		case a.err != nil:
+			a.finish()
+			return 0, a.err
+		case a.pulling:
+			a.changed.Wait()
+		case a.send.Body.Ready():
+			a.pull()
+		default:
+			a.pulling = true
+			go func() {
+				a.mu.Lock()
+				defer a.mu.Unlock()
+				a.pull()
+			}()
+		}
+	}
+}
+
+// Close implements io.Closer: it ends a Read that waits. The piece that it waited for is kept.
+func (a *attempt) Close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closed = true
+	a.changed.Broadcast()
+	return nil
+}
+
+// end ends the attempt, which failed, and reports whether another one can send the whole body.
+func (a *attempt) end() (again bool) {
+	if a == nil {
+		return true
+	}
+	_ = a.Close()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return !a.spilled
+}
+
+// finish fills in the trailers, and reports the body as sent.
+func (a *attempt) finish() {
+	if a.ended || a.err != io.EOF { //nolint:errorlint // by the contract of Body
+		return
+	}
+	a.ended = true
+	for _, f := range a.send.Body.Trailers() {
+		name := http.CanonicalHeaderKey(f.Name)
+		if _, announced := a.trailer[name]; announced {
+			a.trailer[name] = append(a.trailer[name], strings.Clone(f.Value))
+		}
+	}
+	if !a.sent {
+		a.sent = true
+		a.send.Sent()
+	}
+}
