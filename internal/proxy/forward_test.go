@@ -43,6 +43,7 @@ func TestAnswers(t *testing.T) {
 		{"until close", "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nok", 200},
 		{"HTTP/1.0", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", 200},
 		{"chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 200},
+		{"chunks with padded sizes", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2  \t \r\nok\r\n0   \r\n\r\n", 200},
 		{"interim", "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + fine, 200},
 		{"nonsense", "nonsense\r\n\r\n", 502},
 		{"HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\n", 502},
@@ -321,7 +322,7 @@ func TestUpgrade(t *testing.T) {
 	variant := record(t, "")
 	s := start(t, one(backend, variant.addr), nil)
 	conn := dial(t, s.addr)
-	_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: echo\r\n\r\n")
+	_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade, TE\r\nTE: trailers\r\nUpgrade: echo\r\n\r\n")
 	require.NoError(t, err)
 	in := bufio.NewReader(conn)
 	resp, err := http.ReadResponse(in, nil)
@@ -335,8 +336,63 @@ func TestUpgrade(t *testing.T) {
 	back, err := io.ReadAll(in)
 	require.NoError(t, err)
 	assert.Equal(t, "hello "+strings.Repeat("WORLD", 10000), string(back))
-	assert.Equal(t, "echo Upgrade", <-seen)
+	assert.Equal(t, "echo TE, Upgrade", <-seen)
 	assert.Empty(t, variant.got(), "upgrades are not mirrored")
+}
+
+// A request with a body may ask for another protocol, as that of docker exec does. The whole body goes to the
+// backend before a byte of that protocol, also if the backend switches early.
+func TestUpgradeWithBody(t *testing.T) {
+	for _, early := range []bool{false, true} {
+		for _, size := range []int{2, 200_000} {
+			for _, framing := range []string{"length", "chunks"} {
+				t.Run(fmt.Sprint(framing, " ", size, " early ", early), func(t *testing.T) {
+					upgradeWithBody(t, early, framing == "chunks", strings.Repeat("x", size))
+				})
+			}
+		}
+	}
+}
+
+func upgradeWithBody(t *testing.T, early, chunks bool, body string) {
+	const switching = "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+	backend := serveConns(t, func(_ context.Context, conn net.Conn) {
+		in := bufio.NewReader(conn)
+		req, err := http.ReadRequest(in)
+		if err != nil {
+			return
+		}
+		if early {
+			_, _ = io.WriteString(conn, switching)
+		}
+		got, _ := io.ReadAll(req.Body)
+		if !early {
+			_, _ = io.WriteString(conn, switching)
+		}
+		_, _ = fmt.Fprintf(conn, "%s %d ", req.Header.Get("Upgrade"), len(got))
+		_, _ = io.Copy(conn, in)
+	})
+	conn := dial(t, start(t, one(backend), nil).addr)
+	framed := fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(body), body)
+	if chunks {
+		framed = fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(body), body)
+	}
+	request := "POST /exec HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n" + framed
+	for _, piece := range []string{request[:len(request)-1], request[len(request)-1:]} {
+		_, err := io.WriteString(conn, piece)
+		require.NoError(t, err)
+	}
+	in := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(in, nil)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, http.StatusSwitchingProtocols, resp.StatusCode)
+	_, err = io.WriteString(conn, "after")
+	require.NoError(t, err)
+	require.NoError(t, conn.(*net.TCPConn).CloseWrite())
+	back, err := io.ReadAll(in)
+	require.NoError(t, err)
+	assert.Equal(t, fmt.Sprintf("tcp %d after", len(body)), string(back))
 }
 
 // A backend that switches to another protocol than the requested one gets no tunnel, and the client a 502.
@@ -432,14 +488,14 @@ func TestBackendThatEndsGetsNoRetry(t *testing.T) {
 	assert.InDelta(t, 1, s.counter(t, "retries_total")-before, 0, "one retry looked for another endpoint")
 }
 
-// A client that has closed only its sending half gets its answer.
+// With HalfClose, a client that has closed only its sending half gets its answer.
 func TestHalfClosedClient(t *testing.T) {
 	release := make(chan struct{})
 	addr := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		<-release
 		_, _ = io.WriteString(w, "late")
 	})
-	s := start(t, one(addr), nil)
+	s := start(t, one(addr), &proxy.Options{Limits: h1.Limits{HalfClose: true}})
 	conn := dial(t, s.addr)
 	_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 	require.NoError(t, err)
@@ -541,17 +597,24 @@ func TestPause(t *testing.T) {
 	assert.Equal(t, "onetwo", body)
 }
 
-// When a client resets its connection or its stream, its request ends, whether the backend has begun to
-// answer or not. A client that only closes its sending half gets its answer.
+// When a client resets its connection or its stream, or closes its connection, its request ends, whether the backend
+// has begun to answer or not, and whether the rule has a timeout or not. With HalfClose, a client that closes its
+// sending half gets its answer.
 func TestClientGone(t *testing.T) {
 	for _, protocol := range []string{"http", "h2c"} {
 		for _, begun := range []bool{false, true} {
-			t.Run(fmt.Sprint(protocol, " answer begun ", begun), func(t *testing.T) { clientGone(t, protocol, begun) })
+			for _, halfClose := range []bool{false, true} {
+				for _, timeout := range []string{"", "1m"} {
+					t.Run(fmt.Sprint(protocol, " begun ", begun, " halfClose ", halfClose, " timeout ", timeout), func(t *testing.T) {
+						clientGone(t, protocol, timeout, begun, halfClose)
+					})
+				}
+			}
 		}
 	}
 }
 
-func clientGone(t *testing.T, protocol string, begun bool) {
+func clientGone(t *testing.T, protocol, timeout string, begun, halfClose bool) {
 	hung := make(chan struct{})
 	release := sync.OnceFunc(func() { close(hung) })
 	defer release()
@@ -571,7 +634,10 @@ func clientGone(t *testing.T, protocol string, begun bool) {
 	if protocol == "h2c" {
 		overH2C(table)
 	}
-	s := start(t, table, nil)
+	if timeout != "" {
+		table.Listeners[0].Rules[0].Timeouts = &spec.Timeouts{Request: timeout}
+	}
+	s := start(t, table, &proxy.Options{Limits: h1.Limits{HalfClose: halfClose}})
 	reset, half := dial(t, s.addr), dial(t, s.addr)
 	for _, conn := range []net.Conn{reset, half} {
 		_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -587,10 +653,17 @@ func clientGone(t *testing.T, protocol string, begun bool) {
 	require.NoError(t, reset.Close())
 	cancel()
 	require.False(t, <-left)
-	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 1 }, "the two exchanges of the clients that left have ended")
-	eventually(t, func() bool { return brokenOff.Load() == 2 }, "the backend has noticed that both left")
+	gone := int64(3)
+	if halfClose {
+		gone = 2
+	}
+	eventually(t, func() bool { return s.counter(t, "requests_in_flight") == float64(3-gone) }, "the exchanges of the clients that left have ended")
+	eventually(t, func() bool { return brokenOff.Load() == gone }, "the backend has noticed that they left")
 	if !begun {
-		assert.InDelta(t, 2, s.counter(t, "requests_total", "code", "499"), 0)
+		assert.InDelta(t, gone, s.counter(t, "requests_total", "code", "499"), 0)
+	}
+	if !halfClose {
+		return
 	}
 	release()
 	status, _, err := answer(bufio.NewReader(half))

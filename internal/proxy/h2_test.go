@@ -208,7 +208,7 @@ func TestBodyTimeoutOfH2(t *testing.T) {
 // The client's timeout does not count the time that a slow backend takes, for a request or between two pieces
 // of a response.
 func TestSlowBackendOfH2(t *testing.T) {
-	const timeout = 200 * time.Millisecond
+	const timeout = 500 * time.Millisecond
 	backend := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		<-time.After(3 * timeout)
 		n, err := io.Copy(io.Discard, r.Body)

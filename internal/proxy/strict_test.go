@@ -108,7 +108,7 @@ var strictness = []struct {
 	{"Host with a bad port", "GET / HTTP/1.1\r\nHost: a:8x\r\n\r\n", []int{400}, 0, ""},
 	{"Host with an open bracket", "GET / HTTP/1.1\r\nHost: [::1\r\n\r\n", []int{400}, 0, ""},
 	{"Host of IPv6", "GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", []int{200}, 1, "Host: [::1]:80\r\n"},
-	{"absolute form, same host", "GET http://a/x HTTP/1.1\r\nHost: a\r\n\r\n", []int{200}, 1, "GET http://a/x HTTP/1.1\r\n"},
+	{"absolute form, same host", "GET http://a/x HTTP/1.1\r\nHost: a\r\n\r\n", []int{200}, 1, "GET /x HTTP/1.1\r\nHost: a\r\n"},
 	{"absolute form, other host", "GET http://b/x HTTP/1.1\r\nHost: a\r\n\r\n", []int{400}, 0, ""},
 	{"absolute form, user in front", "GET http://a@b/x HTTP/1.1\r\nHost: b\r\n\r\n", []int{400}, 0, ""},
 	{"absolute form, other port", "GET http://a:81/x HTTP/1.1\r\nHost: a\r\n\r\n", []int{400}, 0, ""},
@@ -170,13 +170,15 @@ var strictness = []struct {
 	{"upgrade to TLS and HTTP is not passed on", "GET /1 HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: TLS/1.2, HTTP/1.1\r\n\r\n", []int{200}, 1, "GET /1 HTTP/1.1\r\nHost: a\r\n\r\n"},
 	{"upgrade to TLS is not passed on", "OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: TLS/1.3\r\n\r\n", []int{200}, 1, "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"},
 	{"upgrade to no token is not passed on", "GET /1 HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x y\r\n\r\n", []int{200}, 1, "GET /1 HTTP/1.1\r\nHost: a\r\n\r\n"},
+	{"TE goes on with its connection option", "GET /1 HTTP/1.1\r\nHost: a\r\nTE: gzip, Trailers\r\nConnection: te\r\n\r\n", []int{200}, 1, "Host: a\r\nTE: trailers\r\nConnection: TE\r\n\r\n"},
+	{"TE without its connection option does not go on", "GET /1 HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n", []int{200}, 1, "Host: a\r\n\r\n"},
+	{"TE without trailers does not go on", "GET /1 HTTP/1.1\r\nHost: a\r\nTE: gzip\r\nConnection: TE\r\n\r\n", []int{200}, 1, "Host: a\r\n\r\n"},
 	{"CONNECT with a body", "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\nContent-Length: 3\r\n\r\nabc", []int{400}, 0, ""},
 	{"CONNECT to another host", "CONNECT b:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", []int{400}, 0, ""},
 	{"TLS where none is spoken", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", []int{400}, 0, ""},
 }
 
-// absoluteForms are targets with an authority, and the form without it. Where Host is rewritten, as in every
-// copy, the target must not name the old host.
+// absoluteForms are targets with an authority, and the form without it, which backends and variants get.
 var absoluteForms = []struct{ sent, origin string }{
 	{"GET http://a/x?y=%2F", "GET /x?y=%2F"},
 	{"GET http://a/x?", "GET /x?"},
@@ -189,13 +191,13 @@ var absoluteForms = []struct{ sent, origin string }{
 	{"OPTIONS *", "OPTIONS *"},
 }
 
-func TestAbsoluteFormAgreesWithHost(t *testing.T) {
+func TestAbsoluteFormBecomesOriginForm(t *testing.T) {
 	for _, tt := range absoluteForms {
 		for _, rewritten := range []bool{false, true} {
 			t.Run(fmt.Sprint(tt.sent, " rewritten ", rewritten), func(t *testing.T) {
 				backend, variant := record(t, ""), record(t, "")
 				table := one(backend.addr, variant.addr)
-				primary := tt.sent + " HTTP/1.1\r\nHost: a\r\n"
+				primary := tt.origin + " HTTP/1.1\r\nHost: a\r\n"
 				copied := tt.origin + " HTTP/1.1\r\nHost: a-shadow\r\n"
 				if rule := &table.Listeners[0].Rules[0]; rewritten {
 					rule.Filters = append(rule.Filters, spec.Filter{Type: "URLRewrite", URLRewrite: &spec.URLRewrite{Hostname: "b"}})

@@ -152,6 +152,7 @@ type limits struct {
 	IdleTimeout     string    `json:"idleTimeout"`
 	BodyTimeout     string    `json:"bodyTimeout"`
 	BackendTimeout  string    `json:"backendTimeout"`
+	HalfClose       bool      `json:"halfClose"`
 	Connections     *int      `json:"connections"`
 	VariantConnects *int      `json:"variantConnects"`
 }
@@ -308,6 +309,7 @@ func (d *decoder) process(c *Config, f *file) {
 			IdleTimeout:    d.duration("limits.idleTimeout", l.IdleTimeout, time.Minute),
 			BodyTimeout:    d.durationOrNone("limits.bodyTimeout", l.BodyTimeout, time.Minute),
 			BackendTimeout: d.durationOrNone("limits.backendTimeout", l.BackendTimeout, time.Minute),
+			HalfClose:      l.HalfClose,
 		},
 		Connections:     d.number("limits.connections", l.Connections, 65536, 1, 10_000_000),
 		VariantConnects: d.number("limits.variantConnects", l.VariantConnects, 250, 1, 1_000_000),

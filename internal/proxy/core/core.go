@@ -50,8 +50,8 @@ type Downstream interface {
 	Abort()
 	// Interrupt makes Next return an error, even a call that is blocked already.
 	Interrupt()
-	// Gone reports whether the client has aborted its connection or stream. A client that has only closed its
-	// sending half still waits for the response. Gone may be called from any goroutine.
+	// Gone reports whether the client has aborted its connection or stream, or closed its connection. Gone may
+	// be called from any goroutine.
 	Gone() bool
 	// Tunnel sends the head of a 101, or of a 2xx that answers CONNECT, and hands over the connection.
 	Tunnel(r *message.Reply) (Tunnel, error)
@@ -119,8 +119,8 @@ type Transport interface {
 type Answer interface {
 	Body
 	Head() *message.Response
-	// Tunnel hands over the connection after a 101, or after a 2xx that answers CONNECT. It returns nil if
-	// the protocol has no tunnels.
+	// Tunnel hands over the connection after a 101, or after a 2xx that answers CONNECT, once the request is
+	// sent. It returns nil if that fails, or if the protocol has no tunnels.
 	Tunnel() Tunnel
 	// Finish ends the exchange. complete reports whether the answer's body was read to its end; if not, the
 	// connection is closed. Finish returns whether the whole body of the request was sent, and does not use

@@ -89,11 +89,11 @@ func (x *Exchange) outgoing(out *message.Outgoing, rewrite *routing.Rewrite, edi
 	}
 }
 
-// toOriginForm removes the authority from a target in absolute form if it differs from the one that is sent:
-// the next hop must not see two authorities (RFC 9112 section 3.2.2).
+// toOriginForm removes the authority from a target in absolute form, which is for proxies alone (RFC 9112 section
+// 3.2.2): a backend that takes it for a path finds nothing there.
 func toOriginForm(out *message.Outgoing) {
 	r := out.Request
-	if out.Authority == r.Authority || out.Target[0] == '/' || r.Path == "" || r.Path[0] != '/' {
+	if out.Target[0] == '/' || r.Path == "" || r.Path[0] != '/' {
 		return
 	}
 	if query := strings.IndexByte(out.Target, '?'); query >= 0 {

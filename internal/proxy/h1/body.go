@@ -46,6 +46,8 @@ type body struct {
 	done     bool
 	overhead int
 	trailers []message.Field
+	// padded accepts spaces after the size of a chunk, as servers write them that fill it in later.
+	padded bool
 	// wait prepares the connection for a read that may wait; nil if no preparation is needed.
 	wait func() error
 }
@@ -167,7 +169,7 @@ func (b *body) chunk() error {
 	if err != nil {
 		return err
 	}
-	size, extension, err := chunkSize(line)
+	size, extension, err := chunkSize(line, b.padded)
 	if err != nil {
 		return err
 	}
@@ -182,8 +184,8 @@ func (b *body) chunk() error {
 }
 
 // chunkSize parses the hexadecimal digits at the start of the line. extension is the length of the extensions
-// after them.
-func chunkSize(line []byte) (size int64, extension int, err error) {
+// after them, and of the padding if that is accepted.
+func chunkSize(line []byte, padded bool) (size int64, extension int, err error) {
 	i := 0
 	for ; i < len(line); i++ {
 		digit := hex(line[i])
@@ -202,7 +204,7 @@ func chunkSize(line []byte) (size int64, extension int, err error) {
 	if len(rest) == 0 {
 		return size, 0, nil
 	}
-	if after := message.Trim(buffer.View(rest)); after == "" || after[0] != ';' || !message.ValidValue(buffer.View(rest)) {
+	if after := message.Trim(buffer.View(rest)); after == "" && !padded || after != "" && after[0] != ';' || !message.ValidValue(buffer.View(rest)) {
 		return 0, 0, errChunkSize
 	}
 	return size, len(rest), nil

@@ -105,7 +105,7 @@ func dial(to *upstream.Endpoint, deadline time.Time) (net.Conn, error) {
 func (c *clientConn) init() {
 	c.in.init(c.Conn)
 	c.out.init(c.Conn, c.in.raw)
-	c.body.in, c.body.limits = &c.in, c.limits
+	c.body.in, c.body.limits, c.body.padded = &c.in, c.limits, true
 	c.limitSilenceFunc, c.pushAndPullFunc = c.limitSilence, c.pushAndPull
 }
 
@@ -151,10 +151,10 @@ func (c *Client) Send(to *upstream.Endpoint, s *core.Send) (core.Answer, error) 
 // begin resets the connection's state for the next exchange.
 func (c *clientConn) begin(s *core.Send) {
 	c.send, c.sent, c.now, c.failure, c.silenceEnd = s, false, s.Now, nil, noDeadline
-	c.until(s.Deadline)
-	c.body.wait = nil
-	if s.Deadline.IsZero() {
-		c.body.wait = c.limitSilenceFunc
+	c.body.wait = c.limitSilenceFunc
+	if !c.deadline.Equal(s.Deadline) {
+		c.deadline, c.lastWrite = s.Deadline, s.Deadline
+		_ = c.SetWriteDeadline(s.Deadline)
 	}
 }
 
@@ -171,14 +171,16 @@ func (c *clientConn) until(deadline time.Time) {
 	}
 }
 
-// limitSilence sets the deadline of the next read, coarsely, where no deadline bounds the exchange. A read
-// waits at most clientCheckInterval at a time, so that a client that has left does not hold a silent backend.
+// limitSilence sets the deadline of the next read, coarsely. A read waits at most clientCheckInterval at a time,
+// so that a client that has left does not hold a silent backend.
 func (c *clientConn) limitSilence() error {
 	now := c.now
 	if c.now = noDeadline; now.IsZero() {
 		now = time.Now()
 	}
-	if c.silenceEnd.IsZero() || c.flowing.Load() {
+	if !c.deadline.IsZero() {
+		c.silenceEnd = c.deadline
+	} else if c.silenceEnd.IsZero() || c.flowing.Load() {
 		c.silenceEnd = now.Add(c.limits.BackendTimeout)
 	}
 	c.in.within(max(min(clientCheckInterval, c.silenceEnd.Sub(now)), time.Millisecond), now)
@@ -192,22 +194,19 @@ func (c *clientConn) limitSilence() error {
 // backend may be silent while the client still sends.
 func (c *clientConn) retryRead(err error) error {
 	switch {
-	case c.body.wait == nil, c.gone.Load(), !errors.Is(err, os.ErrDeadlineExceeded):
+	case c.gone.Load(), !errors.Is(err, os.ErrDeadlineExceeded):
+		return err
+	case (!c.deadline.IsZero() || !c.flowing.Load()) && !time.Now().Before(c.silenceEnd):
 		return err
 	case c.send.Gone():
 		return core.ErrGone
-	case !c.flowing.Load() && !time.Now().Before(c.silenceEnd):
-		return err
 	}
 	return nil
 }
 
 // writeWithin does the same as limitSilence for a write that waits.
 func (c *clientConn) writeWithin() {
-	if c.body.wait == nil {
-		return
-	}
-	if now, d := time.Now(), c.limits.BackendTimeout; c.lastWrite.Sub(now) < d-d/8 {
+	if now, d := time.Now(), c.limits.BackendTimeout; c.deadline.IsZero() && c.lastWrite.Sub(now) < d-d/8 {
 		c.lastWrite = now.Add(d)
 		_ = c.SetWriteDeadline(c.lastWrite)
 	}
@@ -360,10 +359,17 @@ func (c *clientConn) join(wait time.Duration) bool {
 	return c.sent
 }
 
-// Tunnel implements core.Answer.
+// Tunnel implements core.Answer. The backend may switch before it has read the request's body, which ends first:
+// no byte of it may follow the switch. It returns nil if the body could not be sent.
 func (c *clientConn) Tunnel() core.Tunnel {
-	c.deadline = past // differs from none, so that until sets none
-	c.until(time.Time{})
+	if c.uploading {
+		<-c.uploaded
+		c.uploading = false
+	}
+	if !c.sent {
+		return nil
+	}
+	_ = c.SetDeadline(noDeadline)
 	c.body.wait = nil
 	c.body.reset(0, true)
 	return &tunnel{c.Conn, &c.in, &c.body}

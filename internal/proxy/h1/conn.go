@@ -276,12 +276,15 @@ func (c *serverConn) Interrupt() {
 	_ = c.SetReadDeadline(past)
 }
 
-// Gone implements core.Downstream. A reset leaves an error at the socket, which can be read once; a
-// half-close leaves none.
+// Gone implements core.Downstream. A reset leaves an error at the socket, which can be read once. A client that
+// closes its connection cannot be told from one that closes its sending half, until bytes are sent to it.
 func (c *serverConn) Gone() bool {
-	code := 0
-	err := c.socket(func(fd uintptr) { code, _ = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ERROR) })
-	if err != nil || code != 0 {
+	code, closed := 0, false
+	err := c.socket(func(fd uintptr) {
+		code, _ = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ERROR)
+		closed = !c.server.limits.HalfClose && closedByPeer(fd)
+	})
+	if err != nil || code != 0 || closed {
 		c.gone.Store(true)
 	}
 	return c.gone.Load()

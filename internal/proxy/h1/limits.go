@@ -23,6 +23,9 @@ type Limits struct {
 	// BackendTimeout is how long an HTTP/1.1 backend may neither take nor send a byte where the rule has no
 	// timeout: 60 s.
 	BackendTimeout time.Duration
+	// HalfClose lets a client that has closed its sending half wait for its answer. By default its request is
+	// broken off within a second, as for a client that has left: most clients that close have.
+	HalfClose bool
 }
 
 // Defaulted returns a copy of l with defaults in place of zero values.

@@ -286,8 +286,7 @@ func (f *framing) check(minor int) error {
 	case f.chunked && minor == 0:
 		return errTEVersion
 	}
-	// A request with a body could switch in the middle of it.
-	f.upgrade = f.upgrade && minor > 0 && !f.chunked && f.length <= 0 && passable(f.protocol)
+	f.upgrade = f.upgrade && minor > 0 && passable(f.protocol)
 	f.expect = f.expect && minor > 0
 	return nil
 }

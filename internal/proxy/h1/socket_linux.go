@@ -39,6 +39,17 @@ func send(fd uintptr, pieces [][]byte) (int, error) {
 	return result(syscall.RawSyscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&vec)), uintptr(len(pieces)))) //nolint:gosec // for a system call
 }
 
+const closeWait = 8 // TCP_CLOSE_WAIT of linux/tcp.h
+
+// closedByPeer reports whether the peer has closed its sending half, also behind bytes that were not read.
+func closedByPeer(fd uintptr) bool {
+	var state [1]byte // the first member of struct tcp_info
+	size := uint32(len(state))
+	_, err := result(syscall.RawSyscall6(syscall.SYS_GETSOCKOPT, fd, syscall.IPPROTO_TCP, syscall.TCP_INFO,
+		uintptr(unsafe.Pointer(&state)), uintptr(unsafe.Pointer(&size)), 0)) //nolint:gosec // for a system call
+	return err == nil && state[0] == closeWait
+}
+
 func result(n, _ uintptr, errno syscall.Errno) (int, error) {
 	if errno != 0 {
 		return 0, errno

@@ -18,6 +18,13 @@ func peek(fd uintptr) error {
 	return err
 }
 
+// closedByPeer does not notice an end behind bytes that were not read.
+func closedByPeer(fd uintptr) bool {
+	var one [1]byte
+	n, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	return n == 0 && err == nil
+}
+
 func discard(fd uintptr, n int) (int, error) {
 	scratch := buffer.Large()
 	defer buffer.Recycle(scratch)

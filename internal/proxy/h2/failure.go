@@ -37,7 +37,7 @@ func (c *connections) got(info httptrace.GotConnInfo) {
 func (c *connections) failure(err error, body *attempt, s *core.Send) error {
 	again := body.end()
 	switch {
-	case s.Gone():
+	case errors.Is(err, context.Canceled) && s.Gone():
 		return core.ErrGone
 	case again && (c.tried.Load() > 2 || unprocessed(err)):
 		return fmt.Errorf("%w: %w", core.ErrRefused, err)

@@ -135,14 +135,17 @@ const clientCheckInterval = time.Second
 func watch(ctx context.Context, gone func() bool, cancel func()) {
 	tick := time.NewTicker(clientCheckInterval)
 	defer tick.Stop()
-	for !gone() {
+	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
+		if gone() {
+			cancel()
+			return
+		}
 	}
-	cancel()
 }
 
 // most1xx is how many interim responses one answer may have.

@@ -73,15 +73,25 @@ func HopByHop(name string) bool {
 	return false
 }
 
-// keepTE reports whether TE has the member trailers, the only one that may be forwarded.
-func keepTE(fields []Field) bool {
-	for i := range fields {
-		if Is(fields[i].Name, "te") {
-			for token := range func(yield func(string) bool) { Tokens(fields[i].Value, yield) } {
-				if Is(token, "trailers") {
-					return true
-				}
-			}
+// keepTE reports whether TE has the member trailers, the only one that may be forwarded. Over HTTP/1.1 the client
+// must name TE in Connection as well; if not, the field comes from somebody who is not the client (RFC 9110
+// section 10.1.4).
+func keepTE(r *Request) bool {
+	named := r.Major != 1
+	trailers := false
+	for i := range r.Fields {
+		f := &r.Fields[i]
+		trailers = trailers || Is(f.Name, "te") && lists(f.Value, "trailers")
+		named = named || Is(f.Name, "connection") && lists(f.Value, "te")
+	}
+	return trailers && named
+}
+
+// lists reports whether a comma-separated list has an element, which is given in lower case.
+func lists(value, element string) bool {
+	for token := range func(yield func(string) bool) { Tokens(value, yield) } {
+		if Is(token, element) {
+			return true
 		}
 	}
 	return false

@@ -49,9 +49,12 @@ func (o *Outgoing) Each(yield func(name, value string) bool) {
 	o.added(yield, edited)
 }
 
+// keepsTE reports whether the request is sent with TE.
+func (o *Outgoing) keepsTE() bool { return o.HopByHop && keepTE(o.Request) }
+
 // added yields the fields that the proxy adds.
 func (o *Outgoing) added(yield func(name, value string) bool, edited bool) {
-	if o.HopByHop && keepTE(o.Fields) && !yield("TE", "trailers") {
+	if o.keepsTE() && !yield("TE", "trailers") {
 		return
 	}
 	if edited {
@@ -84,8 +87,16 @@ func AppendRequest(dst []byte, o *Outgoing) []byte {
 	for name, value := range o.Each {
 		dst = AppendField(dst, name, value)
 	}
-	if o.Upgrade != "" && o.Method != "CONNECT" {
-		dst = AppendField(dst, "Connection", "Upgrade")
+	upgrades := o.Upgrade != "" && o.Method != "CONNECT"
+	switch te := o.keepsTE(); {
+	case te && upgrades:
+		dst = append(dst, "Connection: TE, Upgrade\r\n"...)
+	case te:
+		dst = append(dst, "Connection: TE\r\n"...)
+	case upgrades:
+		dst = append(dst, "Connection: Upgrade\r\n"...)
+	}
+	if upgrades {
 		dst = AppendField(dst, "Upgrade", o.Upgrade)
 	}
 	if o.Length == Unknown {

@@ -10,7 +10,8 @@ const Marker = "x-mirrorgate-shadow"
 // shadowSuffix is the suffix that Envoy appends to the host of a copy.
 const shadowSuffix = "-shadow"
 
-// AppendShadowHost appends the host of a copy: host with -shadow inserted before the port. An IPv6 address
+// AppendShadowHost appends the host of a copy: host with -shadow inserted before the port, and before the dot that
+// ends an absolute name, where the suffix would be a label of its own. An IPv6 address
 // stays as it is: nothing may follow its bracket (RFC 3986 section 3.2.2), and a strict variant would answer
 // 400.
 func AppendShadowHost(dst []byte, host string) []byte {
@@ -18,5 +19,9 @@ func AppendShadowHost(dst []byte, host string) []byte {
 	if name == "" || name[len(name)-1] == ']' {
 		return append(dst, host...)
 	}
-	return append(append(append(dst, name...), shadowSuffix...), port...)
+	dot := ""
+	if len(name) > 1 && name[len(name)-1] == '.' {
+		name, dot = name[:len(name)-1], "."
+	}
+	return append(append(append(append(dst, name...), shadowSuffix...), dot...), port...)
 }

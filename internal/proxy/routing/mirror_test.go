@@ -12,6 +12,9 @@ func TestAppendHost(t *testing.T) {
 	for host, want := range map[string]string{
 		"cluster-1:8000":   "cluster-1-shadow:8000",
 		"cluster-1":        "cluster-1-shadow",
+		"x.":               "x-shadow.",
+		"example.com.:80":  "example.com-shadow.:80",
+		".":                ".-shadow",
 		"example.com:":     "example.com-shadow:",
 		"127.0.0.1:80":     "127.0.0.1-shadow:80",
 		"8080":             "8080-shadow",

@@ -18,6 +18,8 @@ type Copy struct {
 	// IsHead reports whether the method is HEAD, so that the answer has no body. Chunked reports whether the
 	// length of the request's body was unknown.
 	IsHead, Chunked bool
+	// Major is the version of HTTP over which the request arrived.
+	Major int
 	// Trailers are set by Trail.
 	Trailers []message.Field
 	// Begin is when sending the copy began, and Until the deadline for reading its answer.
@@ -81,7 +83,7 @@ func (c *Copy) Outgoing() message.Outgoing {
 	out.Target = req.Target
 	req.Path, req.Query, _ = strings.Cut(req.Target, "?")
 	for line := range strings.SplitSeq(rest, "\r\n") {
-		if name, value, ok := strings.Cut(line, ": "); ok && !message.Is(name, "transfer-encoding") {
+		if name, value, ok := strings.Cut(line, ": "); ok && !message.Is(name, "transfer-encoding") && !message.Is(name, "connection") {
 			req.Fields = append(req.Fields, message.Field{Name: name, Value: value})
 			if message.Is(name, "host") {
 				out.Authority = value

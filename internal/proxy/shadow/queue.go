@@ -132,7 +132,7 @@ func (q *Queue) Admit(out *message.Outgoing, mirror *routing.Mirror, observer Ob
 	c := copies.Get().(*Copy)
 	c.queue, c.observer, c.compare = q, observer, compare
 	c.maxBody, c.timeout = mirror.MaxBody, mirror.Timeout
-	c.Chunked, c.IsHead = out.Length == message.Unknown, out.Method == "HEAD"
+	c.Major, c.Chunked, c.IsHead = out.Major, out.Length == message.Unknown, out.Method == "HEAD"
 	c.buf = message.AppendRequest(buffer.Small()[:0], out)
 	c.head = len(c.buf)
 	if !q.reserve(int64(cap(c.buf))) {
