@@ -163,7 +163,7 @@ func (f *Follower) apply(table *spec.Table) error {
 	}
 	setup := &proxy.Setup{Table: compiled}
 	for _, l := range table.Listeners {
-		setup.Listeners = append(setup.Listeners, proxy.Listener{Name: l.Name, Address: l.Address, TCP: l.TCP != nil, H2C: l.TCP == nil})
+		setup.Listeners = append(setup.Listeners, proxy.Listener{Name: l.Name, Address: l.Address, TCP: l.TCP != nil, H2C: l.TCP == nil, Detects: l.Otherwise != nil})
 	}
 	if err := f.server.Apply(setup); err != nil {
 		return err

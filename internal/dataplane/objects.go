@@ -102,18 +102,6 @@ func (s *service) port(number int) *corev1.ServicePort {
 	return found
 }
 
-// protocol returns the protocol that the proxy speaks at a port. ok is false for a port without HTTP, or with
-// TLS.
-func protocol(p *corev1.ServicePort) (name string, ok bool) {
-	switch ptr.Deref(p.AppProtocol, "") {
-	case "", "http", "kubernetes.io/ws":
-		return "http", isTCP(p)
-	case "kubernetes.io/h2c", "h2c", "http2", "grpc":
-		return "h2c", isTCP(p)
-	}
-	return "", false
-}
-
 // slice is the record of an EndpointSlice.
 type slice struct {
 	service   Name

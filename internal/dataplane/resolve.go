@@ -112,8 +112,7 @@ func (x *Index) enabled(name Name) bool {
 	return intercept.Enabled(label, x.namespaces[name.Namespace])
 }
 
-// attach returns the ports of a parent that accept the route. A proxy cannot tell ports with one target port
-// apart, so only the first of these is returned.
+// attach returns the ports of a parent that accept the route.
 func (x *Index) attach(r *route, p *parentRef) ([]int, fault) {
 	s := x.services[p.service]
 	switch {
@@ -128,19 +127,8 @@ func (x *Index) attach(r *route, p *parentRef) ([]int, fault) {
 	}
 	var ports []int
 	for i := range s.ports {
-		port := &s.ports[i]
-		if !p.wants(port) {
-			continue
-		}
-		sharing := s.sharing(port)
-		for _, other := range sharing {
-			if !p.wants(other) {
-				return nil, faultf(reasonUnsupportedValue, "ports %d and %d of Service %s have one target port and cannot be told apart; refer to all of them, or to none",
-					port.Port, other.Port, p.service.Name)
-			}
-		}
-		if number := int(sharing[0].Port); !slices.Contains(ports, number) {
-			ports = append(ports, number)
+		if port := &s.ports[i]; p.wants(port) {
+			ports = append(ports, int(port.Port))
 		}
 	}
 	if len(ports) == 0 {
@@ -149,9 +137,13 @@ func (x *Index) attach(r *route, p *parentRef) ([]int, fault) {
 	return ports, fault{}
 }
 
-// wants reports whether a reference means a port, and the port carries a protocol that the proxy speaks.
+// wants reports whether a reference means a port, and the port may carry HTTP. For a port that the reference names,
+// the port's own name does not count.
 func (p *parentRef) wants(port *corev1.ServicePort) bool {
-	_, ok := protocol(port)
+	if p.port == 0 && p.section == "" {
+		return protocolOf(port) != opaque
+	}
+	_, ok := backendProtocol(port)
 	return ok && (p.port == 0 || p.port == int(port.Port)) && (p.section == "" || p.section == port.Name)
 }
 
@@ -229,7 +221,7 @@ func (x *Index) lookup(from string, to ref, port int) fault {
 	if p == nil {
 		return faultf(reasonBackendNotFound, "Service %s has no port %d", to.Name, port)
 	}
-	if _, ok := protocol(p); !ok {
+	if _, ok := backendProtocol(p); !ok {
 		return faultf(reasonUnsupportedProto, "port %d of Service %s speaks neither HTTP nor h2c without TLS", port, to.Name)
 	}
 	return fault{}

@@ -58,9 +58,11 @@ func TestParents(t *testing.T) {
 		{"a good and a bad one", serviceOf("httpbin", wellknown.Enabled, "8000"), `{group: "", kind: Service, name: httpbin, port: 1}, ` + parent, false, fmt.Sprintf(refused, "NoMatchingParent") + "\n" + fine},
 		{"no HTTP", serviceOf("httpbin", wellknown.Enabled, "8000/mysql"), parent, false, fmt.Sprintf(refused, "NoMatchingParent")},
 		{"TLS", serviceOf("httpbin", wellknown.Enabled, "8000/https"), parent, false, fmt.Sprintf(refused, "NoMatchingParent")},
-		{"shared target port", serviceOf("httpbin", wellknown.Enabled, "a:8000->80 b:80"), parent, false, fmt.Sprintf(refused, "UnsupportedValue")},
+		{"shared target port", serviceOf("httpbin", wellknown.Enabled, "a:8000->80 b:80"), parent, false, fine},
 		{"shared target port, all of it", serviceOf("httpbin", wellknown.Enabled, "a:8000->80 b:80"), `{group: "", kind: Service, name: httpbin}`, false, fine},
-		{"shared with what is no HTTP", serviceOf("httpbin", wellknown.Enabled, "a:8000->80 b:80/mysql"), `{group: "", kind: Service, name: httpbin}`, false, fmt.Sprintf(refused, "UnsupportedValue")},
+		{"shared with what is no HTTP", serviceOf("httpbin", wellknown.Enabled, "a:8000->80 b:80/mysql"), `{group: "", kind: Service, name: httpbin}`, false, fine},
+		{"no HTTP by its name", serviceOf("httpbin", wellknown.Enabled, "redis-a:8000"), `{group: "", kind: Service, name: httpbin}`, false, fmt.Sprintf(refused, "NoMatchingParent")},
+		{"no HTTP by its name, but referred to", serviceOf("httpbin", wellknown.Enabled, "redis-a:8000"), parent, false, fine},
 		{"headless", serviceOf("httpbin", wellknown.Enabled, "8000", "clusterIP: None"), parent, false, fmt.Sprintf(refused, "UnsupportedValue")},
 		{"ExternalName", serviceOf("httpbin", wellknown.Enabled, "8000", "type: ExternalName", "externalName: example.com"), parent, false, fmt.Sprintf(refused, "UnsupportedValue")},
 		{"no selector", serviceOf("httpbin", wellknown.Enabled, "8000", "selector: {}"), parent, false, fmt.Sprintf(refused, "UnsupportedValue")},
@@ -198,13 +200,13 @@ func TestGrants(t *testing.T) {
 		{"in a third namespace", grantOf("third/g", from, to), false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := newWorld(t, serviceOf("httpbin", wellknown.Enabled, "8000"), routeOf("r", parent, rule), serviceOf("other/svc", "", "80"), sliceOf("other/s", "svc", "80", "10.9.0.1"))
+			w := newWorld(t, serviceOf("httpbin", wellknown.Enabled, "8000/http"), routeOf("r", parent, rule), serviceOf("other/svc", "", "80"), sliceOf("other/s", "svc", "80", "10.9.0.1"))
 			no := fmt.Sprintf(dangles, "RefNotPermitted")
 			assert.Equal(t, no, w.conditions("r"))
 			w.apply(test.grant)
 			if !test.granted {
 				assert.Equal(t, no, w.conditions("r"))
-				assert.Empty(t, w.Table(name("httpbin")).Services)
+				assert.NotContains(t, w.Table(name("httpbin")).Services, "other/svc")
 				return
 			}
 			assert.Equal(t, fine, w.conditions("r"))

@@ -28,50 +28,83 @@ func (x *Index) Table(parent Name) *spec.Table {
 		return nil
 	}
 	table := &spec.Table{Services: map[string]spec.Service{}}
-	listeners := x.listeners(parent, s)
+	byPort := map[int][]spec.Route{}
 	for _, r := range routes {
 		for _, port := range r.ports[parent] {
-			l := listeners[port]
-			// With the port in its name, a route at two listeners is counted for each.
-			l.Routes = append(l.Routes, spec.Route{Name: portName(r.name.String(), port), Rules: r.resolved})
+			// With the port in its name, a route at two ports is counted for each.
+			byPort[port] = append(byPort[port], spec.Route{Name: portName(r.name.String(), port), Rules: r.resolved})
 		}
 		for b, name := range r.backends {
 			x.enter(table, parent, name, b)
 		}
 	}
-	open := map[string]bool{}
-	for _, l := range listeners {
-		open[l.Address] = open[l.Address] || len(l.Routes) > 0
-	}
+	done := map[string]bool{}
 	for i := range s.ports {
-		p := &s.ports[i]
-		l := listeners[int(p.Port)]
-		if len(l.Routes) > 0 {
-			table.Listeners = append(table.Listeners, *l)
-		} else if taken := open[l.Address]; !taken && isTCP(p) {
-			open[l.Address] = true
-			l.Name += "/tcp" // a listener of another kind needs another name
-			l.TCP = &spec.Passthrough{Name: parent.String(), Port: l.Port}
-			table.Listeners = append(table.Listeners, *l)
-			x.enter(table, parent, parent, backendPort{parent.String(), l.Port})
+		if l := x.listener(parent, s, &s.ports[i]); isTCP(&s.ports[i]) && !done[l.Address] {
+			done[l.Address] = true
+			x.serve(table, l, parent, s.sharing(&s.ports[i]), byPort)
 		}
 	}
 	return table
 }
 
-// listeners returns the listeners for the ports of a parent, by number.
-func (x *Index) listeners(parent Name, s *service) map[int]*spec.Listener {
-	out := map[int]*spec.Listener{}
-	for i := range s.ports {
-		p := &s.ports[i]
-		out[int(p.Port)] = &spec.Listener{
-			// A server keeps the name of a listener as long as its address, so neither may depend on the
-			// number that clients use.
-			Name: portName(parent.String(), targetPort(p)), Address: x.opts.Listen(parent, p), Port: int(p.Port),
-			SessionAffinity: s.affinity,
+// serve adds the listener of the given ports of a parent, which have one target port, to a table. byPort are the
+// routes of the ports.
+func (x *Index) serve(table *spec.Table, l *spec.Listener, parent Name, ports []*corev1.ServicePort, byPort map[int][]spec.Route) {
+	detects := false
+	for _, p := range ports {
+		number := int(p.Port)
+		routes := byPort[number]
+		l.Routes = append(l.Routes, slices.Clone(routes)...)
+		if speaks := protocolOf(p); speaks == unknown || speaks == opaque {
+			detects = true
 		}
 	}
-	return out
+	origin := &spec.Passthrough{Name: parent.String(), Port: l.Port}
+	switch {
+	case len(l.Routes) == 0:
+		l.Name += "/tcp" // a listener of another kind needs another name
+		l.TCP = origin
+	case detects:
+		l.Otherwise = origin
+	}
+	if l.TCP != nil || l.Otherwise != nil {
+		x.enter(table, parent, parent, backendPort{parent.String(), l.Port})
+	}
+	if len(l.Routes) > 0 && len(ports) > 1 {
+		x.apart(table, l, parent, ports, byPort)
+	}
+	table.Listeners = append(table.Listeners, *l)
+}
+
+// apart makes a listener tell ports with one target port apart, by the port in a request's authority. A port without
+// a route leads to the origin, as it would with a target port of its own.
+func (x *Index) apart(table *spec.Table, l *spec.Listener, parent Name, ports []*corev1.ServicePort, byPort map[int][]spec.Route) {
+	l.Routes = nil
+	for _, p := range ports {
+		number := int(p.Port)
+		routes := byPort[number]
+		if len(routes) == 0 {
+			routes = []spec.Route{{Name: portName(parent.String(), number), Rules: []spec.Rule{{
+				BackendRefs: []spec.BackendRef{{Name: parent.String(), Port: number}},
+			}}}}
+			x.enter(table, parent, parent, backendPort{parent.String(), number})
+		}
+		for _, r := range routes {
+			r.Ports = []int{number}
+			l.Routes = append(l.Routes, r)
+		}
+	}
+}
+
+// listener returns a listener for a port of a parent, without routes.
+func (x *Index) listener(parent Name, s *service, p *corev1.ServicePort) *spec.Listener {
+	return &spec.Listener{
+		// A server keeps the name of a listener as long as its address, so neither may depend on the number that
+		// clients use.
+		Name: portName(parent.String(), targetPort(p)), Address: x.opts.Listen(parent, p), Port: int(p.Port),
+		SessionAffinity: s.affinity,
+	}
 }
 
 // enter puts a port of a Service into a table.
@@ -119,8 +152,8 @@ func (x *Index) Port(b Backend, number int) (port spec.Port, ok bool) {
 func (x *Index) port(parent, name Name, number int) spec.Port {
 	s := x.services[name]
 	p := s.port(number)
-	speaks, _ := protocol(p)
-	return spec.Port{Protocol: speaks, Endpoints: endpoints(x.endpoints[x.source(parent, name)], s.families, p.Name)}
+	speaks, _ := backendProtocol(p)
+	return spec.Port{Protocol: speaks.String(), Endpoints: endpoints(x.endpoints[x.source(parent, name)], s.families, p.Name)}
 }
 
 // source returns the Service whose endpoints a backend has. The parent's own endpoints are its proxies or, in

@@ -10,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
@@ -74,7 +76,7 @@ func TestPorts(t *testing.T) {
 	}, got)
 	assert.Equal(t, "shop/httpbin:5432", fmt.Sprint(table.Listeners[3].TCP.Service, ":", table.Listeners[3].TCP.Number), "what is no HTTP passes through")
 	assert.Equal(t, "shop/all:80/0", table.Rules[0].Name)
-	assert.Len(t, table.Rules, 5, "a route that refers twice is there once")
+	assert.Len(t, table.Rules, 6, "a route that refers twice is there once")
 }
 
 // A reference to the parent means its origin, and so does one to any Service whose selector is swapped.
@@ -145,11 +147,68 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
+// The protocol of a backend's port is that of its appProtocol, or else of its name, unless the name would contradict
+// the route.
 func TestProtocols(t *testing.T) {
-	w := newWorld(t, serviceOf("httpbin", wellknown.Enabled, "8000"), serviceOf("v1", "", "a:80/grpc b:81/kubernetes.io/ws c:82/kubernetes.io/h2c"),
-		routeOf("r", parent, "{backendRefs: [{name: v1, port: 80}, {name: v1, port: 81}, {name: v1, port: 82}]}"))
-	ports := w.Table(name("httpbin")).Services["shop/v1"]
-	assert.Equal(t, "h2c http h2c", ports[80].Protocol+" "+ports[81].Protocol+" "+ports[82].Protocol)
+	for ports, want := range map[string]string{
+		"a:80/http": "http", "a:80/HTTP": "http", "a:80/kubernetes.io/ws": "http", "a:80/kubernetes.io/h2c": "h2c",
+		"a:80/Kubernetes.io/H2C": "h2c", "a:80/http2": "h2c", "a:80/grpc": "h2c", "a:80/gRPC": "h2c", "a:80/grpc-web": "auto",
+		"80": "auto", "a:80": "auto", "http:80": "auto", "http-a:80": "auto", "grpc:80": "h2c", "grpc-a:80": "h2c",
+		"http2:80": "h2c", "http2-a:80": "h2c", "h2c:80": "h2c", "grpc-web:80": "auto", "grpc-web-a:80": "auto",
+		"grpc:80/http": "http", "tcp-a:80": "auto", "grpcx:80": "auto",
+	} {
+		w := newWorld(t, serviceOf("httpbin", wellknown.Enabled, "8000"), serviceOf("v1", "", ports), routeOf("r", parent, "{backendRefs: [{name: v1, port: 80}]}"))
+		assert.Equal(t, fine, w.conditions("r"), ports)
+		assert.Equal(t, want, w.Table(name("httpbin")).Services["shop/v1"][80].Protocol, ports)
+	}
+}
+
+// A route without a port is for the ports that may carry HTTP. The others pass through, and where nothing tells the
+// protocol the proxy detects at the bytes.
+func TestDetects(t *testing.T) {
+	for ports, want := range map[string]string{
+		"a:8000/http": "rules", "http:8000": "rules", "http-a:8000": "rules", "grpc:8000": "rules", "grpc-web:8000": "rules", "ws:8000": "rules",
+		"8000": "detects", "a:8000": "detects", "web:8000": "detects",
+		"https:8000": "passes", "https-a:8000": "passes", "tls:8000": "passes", "tcp:8000": "passes", "tcp-a:8000": "passes", "redis:8000": "passes",
+		"mongo-a:8000": "passes", "mysql:8000": "passes", "a:8000/https": "passes", "a:8000/TLS": "passes", "a:8000/tcp": "passes",
+		"a:8000/kubernetes.io/wss": "passes", "a:8000/redis": "passes", "http:8000/https": "passes", "a:8000/example.com/own": "passes",
+	} {
+		w := newWorld(t, serviceOf("httpbin", wellknown.Enabled, "z:1->1/http "+ports), serviceOf("v1", "", "80"),
+			routeOf("r", `{group: "", kind: Service, name: httpbin}`, "{backendRefs: [{name: v1, port: 80}]}"))
+		l := w.Table(name("httpbin")).Listeners[1]
+		got := "rules"
+		if l.TCP != nil {
+			got = "passes"
+		} else if l.Otherwise != nil {
+			got = "detects"
+			assert.Equal(t, spec.Passthrough{Name: "shop/httpbin", Port: 8000}, *l.Otherwise)
+		}
+		assert.Equal(t, want, got, ports)
+	}
+}
+
+// Ports that share a target port are told apart by the port in a request's authority. One without a route leads to
+// the origin.
+func TestSharedTargetPort(t *testing.T) {
+	refer := func(port string) string { return `{group: "", kind: Service, name: httpbin, port: ` + port + `}` }
+	w := newWorld(t, serviceOf("httpbin", wellknown.Enabled, "a:80->8080 b:8080 c:9090->8080/http"), serviceOf("v1", "", "80"), serviceOf("v2", "", "80"),
+		sliceOf("o", "httpbin-mirrorgate-origin", "c:8080", "10.0.0.9"),
+		routeOf("one", refer("80"), "{matches: [{path: {value: /x}}], backendRefs: [{name: v1, port: 80}]}"),
+		routeOf("two", refer("8080"), "{backendRefs: [{name: v2, port: 80}]}"))
+	table := w.compiled("httpbin")
+	require.Len(t, table.Listeners, 1)
+	for host, want := range map[string]string{
+		"httpbin": "shop/v1:80", "httpbin:80": "shop/v1:80", "httpbin:8080": "shop/v2:80", "httpbin:9090": "shop/httpbin:9090",
+		"example.com": "shop/v1:80", "httpbin:1": "shop/v1:80", "httpbin:": "shop/v1:80", "[::1]:8080": "shop/v2:80",
+	} {
+		rule := table.Match(0, &routing.Request{Method: "GET", Host: host, Path: "/x", Header: noHeader{}})
+		if assert.NotNil(t, rule, host) {
+			b, _ := rule.Pick()
+			assert.Equal(t, want, b.Name, host)
+		}
+	}
+	assert.Nil(t, table.Match(0, &routing.Request{Method: "GET", Host: "httpbin", Path: "/y", Header: noHeader{}}), "the port has a route, so that there is no way around it")
+	assert.Equal(t, "10.0.0.9:8080|", at(w.Table(name("httpbin")).Services["shop/httpbin"][9090]))
 }
 
 // A slice that moves to another Service leaves the one it was of.

@@ -65,7 +65,7 @@ func setup(t *testing.T, table *spec.Table) *proxy.Setup {
 	}
 	out := &proxy.Setup{Table: compiled}
 	for _, l := range compiled.Listeners {
-		out.Listeners = append(out.Listeners, proxy.Listener{Name: l.Name, Address: l.Address, TCP: l.Passes, H2C: !l.Passes})
+		out.Listeners = append(out.Listeners, proxy.Listener{Name: l.Name, Address: l.Address, TCP: l.Passes, H2C: !l.Passes, Detects: l.Detects})
 	}
 	return out
 }

@@ -44,21 +44,40 @@ func (p *passthrough) wait() { p.stop() } // the listener waits for connections
 func (p *passthrough) kill() { p.stop() }
 
 func (p *passthrough) serve(client *slotted) {
-	p.metrics.Open.Inc()
-	defer p.metrics.Open.Dec()
-	backend, leave, err := p.server.core.Open(p.ctx, p.listener, client.RemoteAddr().String())
+	backend, leave, err := p.open(client)
 	if err != nil {
-		outcome := core.Connect
-		if errors.Is(err, core.ErrNoEndpoint) {
-			outcome = core.NoEndpoint
-		}
-		p.metrics.Count(outcome)
-		_ = client.SetLinger(0) // a reset, as if the client had connected to the backend itself
-		_ = client.Close()
+		p.refuse(client, err)
 		return
 	}
+	p.pass(client, backend, leave)
+}
+
+// open connects to an endpoint for a client.
+func (p *passthrough) open(client *slotted) (backend *net.TCPConn, leave func(), err error) {
+	conn, leave, err := p.server.core.Open(p.ctx, p.listener, client.RemoteAddr().String())
+	if err != nil {
+		return nil, nil, err
+	}
+	return conn.(*net.TCPConn), leave, nil
+}
+
+// refuse ends the connection of a client for which there is no backend.
+func (p *passthrough) refuse(client *slotted, err error) {
+	outcome := core.Connect
+	if errors.Is(err, core.ErrNoEndpoint) {
+		outcome = core.NoEndpoint
+	}
+	p.metrics.Count(outcome)
+	_ = client.SetLinger(0) // a reset, as if the client had connected to the backend itself
+	_ = client.Close()
+}
+
+// pass joins a client to a backend until both have ended.
+func (p *passthrough) pass(client *slotted, backend *net.TCPConn, leave func()) {
 	defer leave()
-	p.metrics.Count(p.join(&passage{client: client, backend: backend.(*net.TCPConn), idle: p.server.options.PassIdle}))
+	p.metrics.Open.Inc()
+	defer p.metrics.Open.Dec()
+	p.metrics.Count(p.join(&passage{client: client, backend: backend, idle: p.server.options.PassIdle}))
 }
 
 // join passes bytes in both directions until both sides have ended.

@@ -54,6 +54,8 @@ type Listener struct {
 	TCP bool
 	// H2C accepts HTTP/2 without TLS, by prior knowledge.
 	H2C bool
+	// Detects makes the listener look at the first bytes of a connection, and pass it through if it is not HTTP.
+	Detects bool
 	// Certificate, if set, makes the listener terminate TLS, with HTTP/2 by ALPN. It is called for every
 	// handshake, so a renewed certificate needs no new listener.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)

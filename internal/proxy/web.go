@@ -27,6 +27,11 @@ type web struct {
 	handler *h2.Handler
 	handed  *handed
 	wg      sync.WaitGroup
+	// opaque serves the connections that are not HTTP. It has metrics once there is one.
+	opaque func() *passthrough
+	// retired ends when connections between two requests do.
+	retired context.Context
+	retires context.CancelFunc
 }
 
 func newWeb(s *Server, config *atomic.Pointer[Listener], address net.Addr) *web {
@@ -48,6 +53,8 @@ func newWeb(s *Server, config *atomic.Pointer[Listener], address net.Addr) *web 
 			SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second, WriteByteTimeout: limits.BodyTimeout,
 		},
 	}
+	w.opaque = sync.OnceValue(func() *passthrough { return newPassthrough(s, c.Name) })
+	w.retired, w.retires = context.WithCancel(context.Background())
 	w.handed = &handed{conns: make(chan net.Conn), closed: make(chan struct{}), addr: address}
 	return w
 }
@@ -56,7 +63,12 @@ func (w *web) start() { w.wg.Go(func() { _ = w.h2.Serve(w.handed) }) }
 
 // serve hands a connection to the server of its protocol.
 func (w *web) serve(conn *slotted) {
-	certificate := w.config.Load().Certificate
+	config := w.config.Load()
+	certificate := config.Certificate
+	if config.Detects && certificate == nil {
+		w.detect(conn)
+		return
+	}
 	if certificate == nil {
 		w.h1.Serve(conn)
 		return
@@ -90,15 +102,20 @@ func (w *web) drain() {
 func (w *web) retire() {
 	w.drain()
 	w.h1.CloseIdle()
+	w.retires()
 	w.wg.Go(func() {
 		_ = w.h2.Shutdown(context.Background())
 		w.handed.close()
 	})
 }
 
-func (w *web) wait() { w.wg.Wait() }
+func (w *web) wait() {
+	w.wg.Wait()
+	w.opaque().wait()
+}
 
 func (w *web) kill() {
+	w.opaque().kill()
 	w.h1.Close()
 	_ = w.h2.Close()
 	w.handed.close()

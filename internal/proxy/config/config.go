@@ -51,6 +51,8 @@ type Listener struct {
 	TCP bool
 	// H2C reports whether HTTP/2 without TLS is accepted.
 	H2C bool
+	// Detects reports whether connections that are not HTTP are forwarded.
+	Detects bool
 	// CertFile and KeyFile are set with TLS. Load resolves relative paths against the folder of the file.
 	CertFile, KeyFile string
 	// Certificate is the pair from CertFile and KeyFile. Only Load sets it.
@@ -257,7 +259,7 @@ func (d *decoder) compare(f *file) {
 
 // listener checks the settings of a listener that are not about routing.
 func (d *decoder) listener(s *spec.Listener, at string) Listener {
-	l := Listener{Name: cmp.Or(s.Name, s.Address), Address: s.Address, TCP: s.TCP != nil, H2C: s.TLS == nil && s.TCP == nil}
+	l := Listener{Name: cmp.Or(s.Name, s.Address), Address: s.Address, TCP: s.TCP != nil, H2C: s.TLS == nil && s.TCP == nil, Detects: s.Otherwise != nil}
 	if s.H2C != nil {
 		if l.H2C = *s.H2C; l.H2C && s.TLS != nil {
 			d.reportAt(at+".h2c", "must not be true beside tls, where ALPN chooses HTTP/2")

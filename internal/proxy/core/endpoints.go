@@ -62,10 +62,24 @@ func (c *Core) SetEndpoints(service string, number int, ready, unready []string)
 // config returns the configuration of a target's queue for the given ready addresses.
 func (c *Core) config(t *routing.MirrorTarget, ready []string) *shadow.Config {
 	config := &shadow.Config{Limits: t.Limits, Sender: c.options.ShadowHTTP, Endpoints: c.options.ShadowPool.Set(ready)}
-	if t.Port != nil && t.Port.Protocol == routing.H2C {
-		config.Sender = c.options.ShadowH2C
+	if t.Port != nil && t.Port.Protocol != routing.HTTP {
+		config.Sender = &sender{t.Port.Protocol, c.options.ShadowHTTP, c.options.ShadowH2C}
 	}
 	return config
+}
+
+// sender sends copies over HTTP/1.1 or HTTP/2, as the port's protocol says.
+type sender struct {
+	protocol  routing.Protocol
+	http, h2c shadow.Sender
+}
+
+// Send implements shadow.Sender.
+func (s *sender) Send(to *upstream.Endpoint, c *shadow.Copy, wait bool) bool {
+	if s.protocol.H2(c.Major) {
+		return s.h2c.Send(to, c, wait)
+	}
+	return s.http.Send(to, c, wait)
 }
 
 // retain counts the addresses of a port.

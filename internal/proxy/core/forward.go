@@ -63,7 +63,7 @@ func (c *Core) forward(x *Exchange) {
 		c.respond(x, http.StatusServiceUnavailable, "no endpoint is ready")
 		return
 	}
-	if x.Request.Upgrade != "" && backend.Port.Protocol == routing.H2C {
+	if x.Request.Upgrade != "" && backend.Port.Protocol.H2(x.Request.Major) {
 		if x.Request.Method == http.MethodConnect {
 			c.respond(x, http.StatusNotImplemented, "the backend speaks HTTP/2, which has no tunnels here")
 			return
@@ -146,7 +146,7 @@ func (c *Core) attempt(x *Exchange, set upstream.Set) (Answer, error) {
 // endpoint.
 func (c *Core) attempts(x *Exchange, set upstream.Set) (Answer, error) {
 	transport := c.options.HTTP
-	if x.backend.Port.Protocol == routing.H2C {
+	if x.backend.Port.Protocol.H2(x.Request.Major) {
 		transport = c.options.H2C
 	}
 	timeouts := &x.rule.Timeouts

@@ -113,7 +113,7 @@ func (c *compiler) passthrough(l *Listener, s *spec.Listener, at string) {
 	for _, beside := range []struct {
 		field string
 		set   bool
-	}{{"rules", len(s.Rules) > 0}, {"routes", len(s.Routes) > 0}, {"tls", s.TLS != nil}, {"h2c", s.H2C != nil}} {
+	}{{"rules", len(s.Rules) > 0}, {"routes", len(s.Routes) > 0}, {"tls", s.TLS != nil}, {"h2c", s.H2C != nil}, {"otherwise", s.Otherwise != nil}} {
 		if beside.set {
 			c.invalid(at+"."+beside.field, nil, "must not be set beside tcp, which passes connections on as they are")
 		}
@@ -122,10 +122,24 @@ func (c *compiler) passthrough(l *Listener, s *spec.Listener, at string) {
 
 // listener compiles the rules and routes of a listener.
 func (c *compiler) listener(l *Listener, s *spec.Listener, at string) {
+	if s.Otherwise != nil {
+		l.Detects, l.TCP = true, c.ref(&spec.BackendRef{Name: s.Otherwise.Name, Port: s.Otherwise.Port}, at+".otherwise")
+		if s.TLS != nil {
+			c.invalid(at+".otherwise", nil, "must not be set beside tls, under which no other protocol is expected")
+		}
+	}
+	all := c.portsOf(l, s, at)
 	for i := range s.Rules {
-		c.rule(l, nil, &s.Rules[i], index(at, "rules", i), l.Name, i)
+		c.rule(all, nil, &s.Rules[i], index(at, "rules", i), l.Name, i)
 	}
 	for j, route := range s.Routes {
+		indexes := all
+		if len(route.Ports) > 0 {
+			indexes = nil
+			for _, port := range route.Ports {
+				indexes = append(indexes, l.byPort[port])
+			}
+		}
 		at := index(at, "routes", j)
 		for i, name := range route.Hostnames {
 			if !wildcardHostname.MatchString(name) || len(name) > 253 || net.ParseIP(name) != nil {
@@ -137,17 +151,43 @@ func (c *compiler) listener(l *Listener, s *spec.Listener, at string) {
 		}
 		name := cmp.Or(route.Name, fmt.Sprintf("%s/route-%d", l.Name, j))
 		for i := range route.Rules {
-			c.rule(l, route.Hostnames, &route.Rules[i], index(at, "rules", i), name, i)
+			c.rule(indexes, route.Hostnames, &route.Rules[i], index(at, "rules", i), name, i)
 		}
 	}
 	if len(s.Rules)+len(s.Routes) == 0 {
 		c.warn(at+".rules", "there are none: every request is answered 404")
 	}
-	l.hosts.sort()
+	for _, h := range all {
+		h.sort()
+	}
 }
 
-// rule compiles a rule for the given host names. An empty list means all host names.
-func (c *compiler) rule(l *Listener, hostnames []string, s *spec.Rule, at, owner string, i int) {
+// portsOf makes the indexes of a listener: one for each port that its routes name, and one for all others unless
+// the listener's own port is named. It returns all of them.
+func (c *compiler) portsOf(l *Listener, s *spec.Listener, at string) (all []*hosts) {
+	for j, route := range s.Routes {
+		for i, port := range route.Ports {
+			if port < 1 || port > 65535 {
+				c.invalid(index(index(at, "routes", j), "ports", i), port, "must be from 1 to 65535")
+			}
+			if l.byPort == nil {
+				l.byPort = map[int]*hosts{}
+			}
+			if l.byPort[port] == nil {
+				l.byPort[port] = &hosts{}
+				all = append(all, l.byPort[port])
+			}
+		}
+	}
+	if l.hosts = l.byPort[l.Port]; l.hosts == nil {
+		l.hosts = &hosts{}
+		all = append(all, l.hosts)
+	}
+	return all
+}
+
+// rule compiles a rule into the given indexes for the given host names. An empty list means all host names.
+func (c *compiler) rule(indexes []*hosts, hostnames []string, s *spec.Rule, at, owner string, i int) {
 	r := &Rule{Index: len(c.table.Rules), Name: owner + "/" + cmp.Or(s.Name, strconv.Itoa(i)), picked: new(atomic.Uint64)}
 	if other, taken := c.names[r.Name]; taken {
 		c.invalid(at+".name", r.Name, "%s has this name; names must be unique", other)
@@ -175,11 +215,13 @@ func (c *compiler) rule(l *Listener, hostnames []string, s *spec.Rule, at, owner
 		if put == nil {
 			continue
 		}
-		if len(hostnames) == 0 {
-			put(&l.hosts.any)
-		}
-		for _, name := range hostnames {
-			l.hosts.add(name, put)
+		for _, h := range indexes {
+			if len(hostnames) == 0 {
+				put(&h.any)
+			}
+			for _, name := range hostnames {
+				h.add(name, put)
+			}
 		}
 	}
 }
@@ -300,8 +342,10 @@ func (c *compiler) port(p *Port, s spec.Port, at string) {
 	case "", "http":
 	case "h2c":
 		p.Protocol = H2C
+	case "auto":
+		p.Protocol = Auto
 	default:
-		c.invalid(at+".protocol", s.Protocol, "must be http or h2c")
+		c.invalid(at+".protocol", s.Protocol, "must be http, h2c or auto")
 	}
 	seen := map[string]bool{}
 	for i, e := range s.Endpoints {

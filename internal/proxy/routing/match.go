@@ -23,6 +23,9 @@ type hosts struct {
 }
 
 func (h *hosts) match(r *Request) *Rule {
+	if h == nil {
+		return nil
+	}
 	if len(h.exact) > 0 || len(h.wildcard) > 0 {
 		if rule := h.named(r); rule != nil {
 			return rule

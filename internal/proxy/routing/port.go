@@ -10,14 +10,17 @@ const (
 	HTTP Protocol = iota
 	// H2C is HTTP/2 without TLS and with prior knowledge, as gRPC servers use it.
 	H2C
+	// Auto is HTTP/2 for requests that arrived over HTTP/2, and HTTP/1.1 for others.
+	Auto
 )
+
+// H2 reports whether a request, or its copy, is sent over HTTP/2. major is the version of HTTP over which it
+// arrived.
+func (p Protocol) H2(major int) bool { return p == H2C || p == Auto && major == 2 }
 
 // String returns the protocol's name in the configuration.
 func (p Protocol) String() string {
-	if p == H2C {
-		return "h2c"
-	}
-	return "http"
+	return [...]string{"http", "h2c", "auto"}[p]
 }
 
 // Port is a port of a service: a set of interchangeable endpoints.

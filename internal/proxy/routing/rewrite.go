@@ -58,6 +58,9 @@ func (d *Redirect) AppendLocation(dst []byte, l *Listener, r *Request) []byte {
 		switch d.scheme {
 		case "":
 			port = l.Port
+			if of := l.portOf(r); l.byPort[of] != nil {
+				port = of
+			}
 		case "http":
 			port = 80
 		case "https":

@@ -8,7 +8,10 @@ package routing
 
 import (
 	"cmp"
+	"strconv"
 	"sync/atomic"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
 
 // Header looks up header fields of a request.
@@ -66,10 +69,15 @@ type Listener struct {
 	Affinity bool
 	// Passes reports whether TCP connections are forwarded to the port TCP, without rules.
 	Passes bool
-	// TCP is nil if Passes is false, or if the service or its port is missing.
+	// Detects reports whether only connections that are HTTP have rules, and the others are forwarded to the port
+	// TCP.
+	Detects bool
+	// TCP is nil without Passes and Detects, or if the service or its port is missing.
 	TCP *Port
 
-	hosts hosts
+	// hosts are the rules for requests whose port is not in byPort.
+	hosts  *hosts
+	byPort map[int]*hosts
 }
 
 // Scheme is "https" with TLS, else "http".
@@ -85,7 +93,27 @@ func (l *Listener) Scheme() string {
 // hostname, then an exact path before the longest prefix before a regular expression, then a method, the
 // number of headers, the number of query parameters, and last the order in the table.
 func (t *Table) Match(listener int, r *Request) *Rule {
-	return t.Listeners[listener].hosts.match(r)
+	l := t.Listeners[listener]
+	if len(l.byPort) > 0 {
+		if h := l.byPort[l.portOf(r)]; h != nil {
+			return h.match(r)
+		}
+	}
+	return l.hosts.match(r)
+}
+
+// portOf returns the port that a request is for: that of its authority, or else that of the scheme. It is 0 if
+// the authority has no valid one.
+func (l *Listener) portOf(r *Request) int {
+	_, port := message.SplitPort(r.Host)
+	switch {
+	case len(port) > 1:
+		number, _ := strconv.Atoi(port[1:])
+		return number
+	case l.TLS:
+		return 443
+	}
+	return 80
 }
 
 // Inherit makes t continue the counters of prev for every rule and mirror that both have, so that percentages

@@ -25,6 +25,9 @@ type Listener struct {
 	SessionAffinity string `json:"sessionAffinity"`
 	// TCP, if set, forwards TCP connections to a service; then there are no rules.
 	TCP *Passthrough `json:"tcp"`
+	// Otherwise, if set, makes the listener look at the first bytes of a connection: one that is not HTTP is
+	// forwarded to this service.
+	Otherwise *Passthrough `json:"otherwise"`
 	// Rules for all host names. Use Routes for rules with host names.
 	Rules  []Rule  `json:"rules"`
 	Routes []Route `json:"routes"`
@@ -46,7 +49,10 @@ type Passthrough struct {
 type Route struct {
 	Name      string   `json:"name"`
 	Hostnames []string `json:"hostnames"`
-	Rules     []Rule   `json:"rules"`
+	// Ports are the ports in Host (or :authority) for which the rules are; without a port there, it is that of
+	// the scheme. Empty means all. A port that no route of the listener has counts as the listener's.
+	Ports []int  `json:"ports"`
+	Rules []Rule `json:"rules"`
 }
 
 // Rule is HTTPRouteRule.
@@ -208,7 +214,7 @@ type Service map[int]Port
 
 // Port is a port of a service with its endpoints.
 type Port struct {
-	// Protocol is http (the default) or h2c.
+	// Protocol is http (the default), h2c, or auto: HTTP/2 for requests that arrive over HTTP/2, else HTTP/1.1.
 	Protocol  string     `json:"protocol"`
 	Endpoints []Endpoint `json:"endpoints"`
 }
