@@ -1,5 +1,5 @@
-// Looking at the first bytes of a connection whose protocol is not known. They stay in the socket, so that whoever
-// serves the connection reads it from its start.
+// Looking at the first bytes of a connection whose protocol is not known. They stay in the socket, so that the
+// terminator that serves the connection reads it from its start.
 
 package proxy
 
@@ -19,7 +19,7 @@ import (
 
 const (
 	// clientFirst is how long a client may be silent before it is connected to an endpoint, because the server
-	// may be the one that speaks first. From then on whoever speaks first decides.
+	// may be the one that speaks first. From then on the one that speaks first decides.
 	clientFirst = 100 * time.Millisecond
 	// lineTimeout is how long the first line of a client may take once it has begun.
 	lineTimeout = time.Second

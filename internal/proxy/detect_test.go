@@ -85,7 +85,7 @@ func TestLookAtAlmostHTTP(t *testing.T) {
 	}
 }
 
-// Whatever is not HTTP passes through untouched, whoever speaks first.
+// Whatever is not HTTP passes through untouched, and either side may speak first.
 func TestLookAtOthers(t *testing.T) {
 	echo := speaker(t, "", repeatBack)
 	for _, raw := range []string{

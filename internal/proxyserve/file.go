@@ -24,6 +24,8 @@ type fileProxy struct {
 	appliedAt prometheus.Gauge
 	watcher   *config.Watcher
 	current   *config.Config
+	// refused is the text of the problems for which the file was refused last, empty while it is served.
+	refused string
 }
 
 // File serves c, which was read from opts.Config, and each later version of that file, until ctx ends and the
@@ -121,6 +123,7 @@ func (p *fileProxy) reload() {
 	next, err := config.Load(p.opts.Config)
 	if err == nil {
 		if next.Same(p.current) {
+			p.refused = ""
 			p.metrics.unchanged()
 			return
 		}
@@ -130,10 +133,15 @@ func (p *fileProxy) reload() {
 		err = p.apply(next)
 	}
 	if err == nil {
+		p.refused = ""
 		p.log.Info("Reloaded", "file", p.opts.Config, "rules", len(next.Table.Rules), "mirrors", len(next.Table.Mirrors))
 		return
 	}
 	p.metrics.refused()
+	if err.Error() == p.refused {
+		return // nothing new to log
+	}
+	p.refused = err.Error()
 	var problems *config.Problems
 	if !errors.As(err, &problems) {
 		p.log.Error(err, "The file is refused, the last good one stays", "file", p.opts.Config)

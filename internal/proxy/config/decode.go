@@ -169,6 +169,9 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, at string) {
 		if n.Kind == yaml.ScalarNode {
 			want = fmt.Sprintf("a string: put it in quotes, %q", n.Value)
 		}
+		if n.Tag == "!!int" && isDuration(at) {
+			want = fmt.Sprintf("a duration, like %ss", n.Value)
+		}
 	case reflect.Int:
 		var i int64
 		if n.Tag == "!!int" && n.Decode(&i) == nil && !v.OverflowInt(i) {
@@ -188,11 +191,27 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, at string) {
 		want = "true or false"
 	default:
 	}
-	if n.Kind == yaml.ScalarNode {
-		d.report(n, at, "%s: must be %s", n.Value, want)
-	} else {
+	var plain yaml.Node
+	switch {
+	case n.Kind != yaml.ScalarNode:
 		d.report(n, at, "must be %s", want)
+	case n.Tag != "!!str":
+		d.report(n, at, "%s: must be %s", n.Value, want)
+	case yaml.Unmarshal([]byte(n.Value), &plain) == nil && len(plain.Content) == 1 && plain.Content[0].Tag != "!!str":
+		d.report(n, at, "%q: must be %s, without quotes", n.Value, want)
+	default:
+		d.report(n, at, "%q: must be %s", n.Value, want)
 	}
+}
+
+// isDuration reports whether a field is a duration. They are strings to the decoder, as in Gateway API.
+func isDuration(at string) bool {
+	for _, name := range []string{"imeout", "ause", ".request", ".backendRequest"} {
+		if strings.HasSuffix(at, name) {
+			return true
+		}
+	}
+	return false
 }
 
 // fieldOf finds a field by its JSON name, also in embedded structs.

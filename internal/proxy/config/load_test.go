@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -107,6 +108,75 @@ f:15: limits: cannot change without a restart; was {headerBytes: 65536, headers:
 	} {
 		assert.EqualError(t, parse(text).Follows(before), want)
 	}
+}
+
+// TestWatchOthers changes files that nobody named, beside those that are watched, all the time: no callback comes
+// of it, and none is delayed.
+func TestWatchOthers(t *testing.T) {
+	dir := t.TempDir()
+	file := write(t, filepath.Join(dir, "proxy.yaml"), "1")
+	w, err := NewWatcher()
+	require.NoError(t, err)
+	require.NoError(t, w.Watch([]string{file}))
+	ctx, cancel := context.WithCancel(t.Context())
+	var calls atomic.Int32
+	done, seen := make(chan struct{}, 2), make(chan struct{}, 100)
+	go func() {
+		w.Run(ctx, nil, func() {
+			calls.Add(1)
+			seen <- struct{}{}
+		})
+		done <- struct{}{}
+	}()
+	<-seen // at the start
+	go func() {
+		for ctx.Err() == nil {
+			_ = os.WriteFile(filepath.Join(dir, "access.log"), []byte("line"), 0o600)
+			_ = os.Rename(filepath.Join(dir, "access.log"), filepath.Join(dir, "access.log.1"))
+		}
+		done <- struct{}{}
+	}()
+	for range 3 {
+		<-time.After(4 * quietPeriod)
+		before := calls.Load()
+		write(t, file, "2")
+		<-seen
+		assert.Equal(t, before+1, calls.Load())
+	}
+	cancel()
+	<-done
+	<-done
+}
+
+// TestWatchBusy changes a file again and again: the callback comes nevertheless.
+func TestWatchBusy(t *testing.T) {
+	file := write(t, filepath.Join(t.TempDir(), "proxy.yaml"), "1")
+	w, err := NewWatcher()
+	require.NoError(t, err)
+	require.NoError(t, w.Watch([]string{file}))
+	ctx, cancel := context.WithCancel(t.Context())
+	seen, done := make(chan struct{}, 100), make(chan struct{})
+	go func() {
+		defer close(done)
+		w.Run(ctx, nil, func() { seen <- struct{}{} })
+	}()
+	<-seen
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for ctx.Err() == nil {
+			_ = os.WriteFile(file, []byte("line"), 0o600)
+			<-time.After(quietPeriod / 10)
+		}
+	}()
+	select {
+	case <-seen:
+	case <-time.After(20 * time.Second):
+		assert.Fail(t, "changes without end keep the callback away")
+	}
+	cancel()
+	<-done
+	<-ended
 }
 
 // TestWatch changes files in place, by rename and by a symbolic link.

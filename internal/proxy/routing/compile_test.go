@@ -91,7 +91,9 @@ func TestDefaults(t *testing.T) {
 	assert.Len(t, problems, 3, "one warning about missing rules per listener: %v", problems)
 	var got []Listener
 	for _, l := range table.Listeners {
-		got = append(got, *l)
+		l := *l
+		l.hosts = nil // the rules are not of interest
+		got = append(got, l)
 	}
 	assert.Equal(t, []Listener{
 		{Name: ":80", Address: ":80", Port: 80},
