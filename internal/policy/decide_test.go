@@ -15,7 +15,7 @@ import (
 
 func virtualService(t *testing.T, http string) *route.Route {
 	t.Helper()
-	rt, err := route.Decode([]byte(`{"apiVersion":"networking.istio.io/v1","kind":"VirtualService","metadata":{"name":"web","namespace":"shop"},"spec":{"http":[`+http+`]}}`), route.Options{})
+	rt, err := route.Decode([]byte(`{"apiVersion":"networking.istio.io/v1","kind":"VirtualService","metadata":{"name":"web","namespace":"shop"},"spec":{"hosts":["web"],"http":[`+http+`]}}`), route.Options{})
 	require.NoError(t, err)
 	return rt
 }

@@ -12,7 +12,7 @@ import (
 // seed adds routes in several states to a fuzz target's corpus.
 func seed(f *testing.F, add func(raw []byte)) {
 	f.Helper()
-	for _, text := range []string{web, mesh} {
+	for _, text := range []string{web, mesh, delegate} {
 		raw := fromYAML(f, text)
 		add(raw)
 		for _, park := range []func(*Mirror) bool{all, not("v3")} {

@@ -104,7 +104,7 @@ func (l *gatewayLayout) edits(base patch.Pointer, p *rulePlan) []patch.Operation
 	if l.usersModifier() {
 		filter := filters.Index(l.modifier)
 		remove := filter.Key("requestHeaderModifier").Key("remove")
-		ops = l.placeholders.edits(levels{{filters, ""}, {filter, ""}, {remove, "remove"}}, p.parkedIDs())
+		ops = l.placeholders.edits(levels{{filters, ""}, {filter, ""}, {remove, "remove"}}, p.placeholders())
 	}
 	ops = append(ops, l.own.edits(filters, l.plannedFilters(p), l.placeholders.keep > 0)...)
 	for b, list := range l.backends {
@@ -117,10 +117,10 @@ func (l *gatewayLayout) edits(base patch.Pointer, p *rulePlan) []patch.Operation
 // another one. A modifier for placeholders has the place of the first parked mirror, so that the result does
 // not depend on which mirror was parked first.
 func (l *gatewayLayout) plannedFilters(p *rulePlan) []any {
-	ids := p.parkedIDs()
+	placeholders := p.placeholders()
 	var modifier any
-	if len(ids) > 0 && !l.usersModifier() {
-		names := l.placeholders.namesWith(ids)
+	if len(placeholders) > 0 && !l.usersModifier() {
+		names := l.placeholders.namesWith(placeholders)
 		modifier = newModifier(names)
 		if l.ownsModifier() && slices.Equal(names, l.placeholders.names) {
 			modifier = l.modifier
@@ -140,7 +140,7 @@ func (l *gatewayLayout) plannedFilters(p *rulePlan) []any {
 	if !increasing(want) {
 		for i, w := range want {
 			if w == l.modifier {
-				want[i] = newModifier(l.placeholders.namesWith(ids))
+				want[i] = newModifier(l.placeholders.namesWith(placeholders))
 			}
 		}
 	}

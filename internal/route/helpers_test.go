@@ -5,12 +5,12 @@ package route
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"maps"
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -79,7 +79,7 @@ func applyPlanAfter(t testing.TB, raw []byte, previous *Route, park func(*Mirror
 // no other part.
 var places = regexp.MustCompile(`^(/metadata/annotations(/mirrorgate\.dev~1parked|$)` +
 	`|/spec/rules/\d+(/backendRefs/\d+)?/filters` +
-	`|/spec/http/\d+/(mirrors?|mirrorPercentage|mirrorPercent|mirror_percent|headers))(/|$)`)
+	`|/spec/http/\d+/(mirrors?|mirrorPercentage|mirrorPercent|mirror_percent|headers|route/\d+/headers))(/|$)`)
 
 // changedBy returns the places that operations change.
 func changedBy(t testing.TB, ops []patch.Operation) map[string]bool {
@@ -184,10 +184,11 @@ func stripped(route map[string]any) map[string]any {
 		for _, key := range []string{"mirror", "mirrors", "mirrorPercentage", "mirrorPercent", "mirror_percent"} {
 			delete(rule, key)
 		}
-		request := objectOf(at(rule, "headers", "request"))
-		stripPlaceholders(request)
-		dropEmpty(objectOf(rule["headers"]), "request")
-		dropEmpty(rule, "headers")
+		for _, holder := range append([]any{rule}, list(rule["route"])...) {
+			stripPlaceholders(objectOf(at(holder, "headers", "request")))
+			dropEmpty(objectOf(at(holder, "headers")), "request")
+			dropEmpty(objectOf(holder), "headers")
+		}
 		stripFilters(rule)
 		for _, b := range list(rule["backendRefs"]) {
 			stripFilters(objectOf(b))
@@ -258,7 +259,8 @@ func clone(v any) any {
 }
 
 // declared lists, rule by rule, the sorted texts of all mirrors, those in the spec and those behind
-// placeholders. None of them may ever be lost.
+// placeholders. None of them may ever be lost. The percentages of a VirtualService's mirrors are listed by
+// themselves, because those of a delegate's parked mirrors stand in placeholders.
 func declared(t testing.TB, route map[string]any) [][]string {
 	t.Helper()
 	text, _ := at(route, "metadata", "annotations", ParkedAnnotation).(string)
@@ -269,17 +271,34 @@ func declared(t testing.TB, route map[string]any) [][]string {
 		rule := objectOf(r)
 		var texts []string
 		add := func(v any) { texts = append(texts, string(encode(t, v))) }
+		shares := declaredShares(rule)
+		apart := func(mirror any, key string) {
+			if share := objectOf(mirror)[key]; share != nil {
+				shares[string(encode(t, share))]++
+			}
+			mirror = maps.Clone(objectOf(mirror))
+			delete(objectOf(mirror), key)
+			if len(objectOf(mirror)) > 0 {
+				add(mirror)
+			}
+		}
 		stanza := map[string]any{}
 		for _, key := range []string{"mirror", "mirrorPercentage", "mirrorPercent", "mirror_percent"} {
 			if v, ok := rule[key]; ok {
 				stanza[key] = v
 			}
 		}
-		if len(stanza) > 0 {
-			add(stanza)
+		if rule["delegate"] != nil { // its percentages stay
+			for _, key := range []string{"mirrorPercent", "mirror_percent"} {
+				if v, ok := stanza[key]; ok {
+					add(v)
+					delete(stanza, key)
+				}
+			}
 		}
+		apart(stanza, "mirrorPercentage")
 		for _, m := range list(rule["mirrors"]) {
-			add(m)
+			apart(m, "percentage")
 		}
 		placeholders := list(at(rule, "headers", "request", "remove"))
 		holders := append([]any{rule}, list(rule["backendRefs"])...)
@@ -296,14 +315,52 @@ func declared(t testing.TB, route map[string]any) [][]string {
 		for _, ph := range placeholders {
 			name, _ := ph.(string)
 			id, _ := strings.CutPrefix(name, "x-mirrorgate-parked-")
-			if e := objectOf(entries[id]); isPlaceholder(ph) && e != nil {
-				add(cmp.Or(e["filter"], e["stanza"], e["element"]))
+			e := objectOf(entries[id])
+			if !isPlaceholder(ph) || e == nil {
+				continue
+			}
+			apart(e["stanza"], "mirrorPercentage")
+			apart(e["element"], "percentage")
+			if e["filter"] != nil {
+				add(e["filter"])
+			}
+		}
+		for share, n := range shares {
+			for range n {
+				add("share " + share)
 			}
 		}
 		slices.Sort(texts)
 		out[i] = texts
 	}
 	return out
+}
+
+var markOf = regexp.MustCompile(`^(x-mirrorgate-parked-[0-9a-f]{10}-(n|v[a-z0-9]*)-v0(-k\d+)?)(-e\d)?$`)
+
+// declaredShares counts the percentages in the placeholders of a delegate's rule. Each of them stands for a
+// mirror in the rule with percentage 0, which is counted off.
+func declaredShares(rule map[string]any) map[string]int {
+	shares, seen := map[string]int{}, map[string]bool{}
+	for _, r := range list(rule["route"]) {
+		for _, name := range list(at(r, "headers", "request", "remove")) {
+			text, _ := name.(string)
+			mark := markOf.FindStringSubmatch(text)
+			if mark == nil || seen[mark[1]] {
+				continue
+			}
+			seen[mark[1]] = true
+			number := strings.NewReplacer("d", ".", "m", "-", "p", "+", "x", "E").Replace(mark[2][1:])
+			if value, err := strconv.ParseFloat(number, 64); mark[2] == "v" || err == nil && value == 0 {
+				continue // declared off, and left as it is
+			}
+			shares[`{"value":0}`]--
+			if mark[2] != "n" {
+				shares[`{"value":`+number+`}`]++
+			}
+		}
+	}
+	return shares
 }
 
 // withDefaults fills in the defaults that the API server adds to a stored Gateway API route.

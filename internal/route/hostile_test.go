@@ -25,7 +25,7 @@ func gatewayRoute(rules ...any) fields {
 func virtualService(http ...any) fields {
 	return fields{
 		"apiVersion": IstioGroup + "/v1", "kind": string(VirtualService),
-		"metadata": fields{"name": "web", "namespace": "shop"}, "spec": fields{"http": http},
+		"metadata": fields{"name": "web", "namespace": "shop"}, "spec": fields{"hosts": []any{"web"}, "http": http},
 	}
 }
 

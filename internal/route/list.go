@@ -24,8 +24,25 @@ type mirrorList struct {
 // the rule, -1 for none.
 type slot struct{ stored, mirror int }
 
+// changed is an element of a new list that differs from the stored one in a member: its value, nil for none,
+// and the whole text.
+type changed struct {
+	stored int
+	member string
+	value  any
+	text   json.RawMessage
+}
+
 // added is an element of a new list that the stored one does not have.
 type added struct{ value any }
+
+// operation returns the operation on the element that makes the change.
+func (c changed) operation(at patch.Pointer) patch.Operation {
+	if c.value == nil {
+		return patch.Remove(at.Key(c.member))
+	}
+	return patch.Add(at.Key(c.member), c.value)
+}
 
 // merge puts parked elements between the inline ones, each at the index that it had or at the end, and keeps
 // the order of both.
@@ -38,7 +55,8 @@ func merge[T any](inline, parked []T, index func(T) int) []T {
 	return append(out, inline...)
 }
 
-// planned returns the list as the plan wants it: an int for a stored element, added for another one.
+// planned returns the list as the plan wants it: an int for a stored element, changed for one with another
+// percentage, added for another one.
 func (l *mirrorList) planned(p *rulePlan) []any {
 	var want []any
 	for _, s := range l.order {
@@ -50,13 +68,22 @@ func (l *mirrorList) planned(p *rulePlan) []any {
 // appendSlot appends an element of a list's order to the wanted list, unless it is a mirror that belongs
 // parked.
 func (p *rulePlan) appendSlot(want []any, s slot) []any {
-	switch {
-	case s.mirror >= 0 && p.parked[s.mirror]:
-		return want
-	case s.stored >= 0:
+	if s.mirror < 0 {
 		return append(want, s.stored)
+	}
+	switch m := &p.rule.Mirrors[s.mirror]; {
+	case p.inAnnotation(s.mirror):
+		return want
+	case s.stored < 0 && p.silences(s.mirror):
+		return append(want, added{m.silentText()})
+	case s.stored < 0:
+		return append(want, added{m.text})
+	case p.silences(s.mirror) == m.silenced || m.isOff():
+		return append(want, s.stored)
+	case m.silenced:
+		return append(want, changed{s.stored, "percentage", declaredPercentage(m.text), m.text})
 	default:
-		return append(want, added{p.rule.Mirrors[s.mirror].text})
+		return append(want, changed{s.stored, "percentage", silent, m.silentText()})
 	}
 }
 
@@ -68,11 +95,14 @@ func (l *mirrorList) edits(at patch.Pointer, want []any, keep bool) []patch.Oper
 	}
 	stays := make([]bool, len(l.stored))
 	values := make([]any, len(want))
-	var adds []patch.Operation
+	var adds, changes []patch.Operation
 	for i, w := range want {
 		switch w := w.(type) {
 		case int:
 			stays[w], values[i] = true, l.stored[w]
+		case changed:
+			stays[w.stored], values[i] = true, w.text
+			changes = append(changes, w.operation(at.Index(i)))
 		case added:
 			values[i] = w.value
 			adds = append(adds, patch.Add(at.Index(i), w.value))
@@ -84,7 +114,7 @@ func (l *mirrorList) edits(at patch.Pointer, want []any, keep bool) []patch.Oper
 			ops = append(ops, patch.Remove(at.Index(i)))
 		}
 	}
-	ops = append(ops, adds...)
+	ops = append(append(ops, adds...), changes...)
 	if len(ops) > maxEdits || (l.stored == nil && len(ops) > 0) {
 		return []patch.Operation{patch.Add(at, values)}
 	}

@@ -184,7 +184,7 @@ func (rt *Route) annotation(plans []*rulePlan) (string, error) {
 			}
 		}
 		for i := range p.rule.Mirrors {
-			if p.parked[i] {
+			if p.inAnnotation(i) {
 				m := &p.rule.Mirrors[i]
 				entries[m.ID] = rt.withStoredText(m, p.rule.layout.entry(p.rule, i))
 			}

@@ -104,13 +104,9 @@ func (ph *placeholders) setKeep(linked []entry) {
 	}
 }
 
-// namesWith returns the list with the placeholders of the given ids behind the other names.
-func (ph *placeholders) namesWith(ids []string) []string {
-	names := ph.others()
-	for _, id := range ids {
-		names = append(names, PlaceholderPrefix+id)
-	}
-	return names
+// namesWith returns the list with the given placeholders behind the other names.
+func (ph *placeholders) namesWith(placeholders []string) []string {
+	return append(ph.others(), placeholders...)
 }
 
 // levels are the places of the levels in a rule, from the outside.
@@ -119,9 +115,9 @@ type levels [3]struct {
 	name string // of the member, for building a level that is missing
 }
 
-// edits turns the stored list into the one with the placeholders of ids.
-func (ph *placeholders) edits(levels levels, ids []string) []patch.Operation {
-	names := ph.namesWith(ids)
+// edits turns the stored list into the one with the given placeholders.
+func (ph *placeholders) edits(levels levels, placeholders []string) []patch.Operation {
+	names := ph.namesWith(placeholders)
 	if ph.broken || slices.Equal(names, ph.names) {
 		return nil
 	}

@@ -17,6 +17,8 @@ const (
 	misfitRemove   = "the list of headers to remove would exceed 16"
 	misfitFilters  = "the list of filters would exceed 16"
 	misfitBackend  = "its backendRef is gone"
+	misfitBare     = "a delegate's rule without a route copies nothing"
+	misfitShare    = "a placeholder cannot hold its percentage"
 	misfitForms    = "the rule would have both mirror and mirrors"
 	misfitOccupied = "the rule has another mirror or percentage"
 	misfitSize     = "the route's annotations would exceed 256 KiB"
@@ -100,7 +102,7 @@ func trim(plans []*rulePlan, n int) bool {
 	trimmed := false
 	for _, p := range slices.Backward(plans) {
 		for i := len(p.parked) - 1; i >= 0 && n > 0; i-- {
-			if !p.parks(i) {
+			if !p.parks(i) || !p.inAnnotation(i) {
 				continue
 			}
 			for _, j := range p.hold(i, misfitSize) {
@@ -140,9 +142,22 @@ type rulePlan struct {
 	parked  []bool
 	misfits map[string]string
 	groups  map[group][]int
+	// crowded are the parked mirrors of a delegate that have no place in the spec, where they would be
+	// silenced.
+	crowded map[int]bool
 }
 
 func (p *rulePlan) isParked(i int) bool { return p.parked[i] }
+
+// silences reports whether a mirror will be parked in place, inAnnotation whether it will be parked in the
+// annotation.
+func (p *rulePlan) silences(i int) bool     { return p.parked[i] && p.rule.silences && !p.crowded[i] }
+func (p *rulePlan) inAnnotation(i int) bool { return p.parked[i] && !p.silences(i) }
+
+// enters and leaves report whether a mirror will be added to the spec, or taken out of it.
+func (p *rulePlan) enters(i int) bool { return !p.rule.Mirrors[i].inSpec() && !p.inAnnotation(i) }
+func (p *rulePlan) leaves(i int) bool { return p.rule.Mirrors[i].inSpec() && p.inAnnotation(i) }
+
 func (p *rulePlan) moves(i int) bool    { return p.parked[i] != p.rule.Mirrors[i].Parked }
 func (p *rulePlan) parks(i int) bool    { return p.parked[i] && !p.rule.Mirrors[i].Parked }
 func (p *rulePlan) restores(i int) bool { return !p.parked[i] && p.rule.Mirrors[i].Parked }
@@ -157,8 +172,8 @@ func (p *rulePlan) count(is func(int) bool) int {
 	return n
 }
 
-// hold keeps the mirrors of i's group in place, and returns those that would have moved.
-func (p *rulePlan) hold(i int, why string) (held []int) {
+// groupOf returns the mirrors of i's group.
+func (p *rulePlan) groupOf(i int) []int {
 	if p.groups == nil {
 		p.groups = map[group][]int{}
 		for j := range p.rule.Mirrors {
@@ -166,7 +181,12 @@ func (p *rulePlan) hold(i int, why string) (held []int) {
 			p.groups[g] = append(p.groups[g], j)
 		}
 	}
-	for _, j := range p.groups[p.rule.Mirrors[i].group()] {
+	return p.groups[p.rule.Mirrors[i].group()]
+}
+
+// hold keeps the mirrors of i's group in place, and returns those that would have moved.
+func (p *rulePlan) hold(i int, why string) (held []int) {
+	for _, j := range p.groupOf(i) {
 		if !p.moves(j) {
 			continue
 		}
@@ -203,13 +223,13 @@ func (p *rulePlan) holdLast(n int, is func(int) bool, why string) bool {
 	return held
 }
 
-// parkedIDs returns the ids of the parked mirrors, in declared order.
-func (p *rulePlan) parkedIDs() []string {
-	var ids []string
+// placeholders returns the placeholders of the mirrors that are parked in the annotation, in declared order.
+func (p *rulePlan) placeholders() []string {
+	var names []string
 	for i := range p.rule.Mirrors {
-		if p.parked[i] {
-			ids = append(ids, p.rule.Mirrors[i].ID)
+		if p.inAnnotation(i) {
+			names = append(names, PlaceholderPrefix+p.rule.Mirrors[i].ID)
 		}
 	}
-	return ids
+	return names
 }

@@ -246,6 +246,7 @@ apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {name: web}
 spec:
+  hosts: [web]
   http:
   - {mirror: {host: v2}, headers: {request: {remove: text}}}
   - {mirror: {host: v3}}
@@ -508,11 +509,11 @@ func TestEmptyLevelsComeBack(t *testing.T) {
 		`{}`, `{"request":{}}`, `{"request":{"remove":[]}}`, `{"request":{"remove":["x-a"]}}`, `{"response":{}}`,
 		`{"request":{"remove":[],"set":{}}}`, `{"request":{"set":{}},"response":{}}`, `{"unknown":1}`,
 	} {
-		raw := []byte(`{"apiVersion":"networking.istio.io/v1","kind":"VirtualService","metadata":{"name":"a"},"spec":{"http":[{"headers":` + headers + `,"mirrors":[{"destination":{"host":"v2"}},{"destination":{"host":"v3"}}]}]}}`)
+		raw := []byte(`{"apiVersion":"networking.istio.io/v1","kind":"VirtualService","metadata":{"name":"a"},"spec":{"hosts":["a"],"http":[{"headers":` + headers + `,"mirrors":[{"destination":{"host":"v2"}},{"destination":{"host":"v3"}}]}]}}`)
 		everyState(t, raw)
 	}
 	for _, null := range []string{`null`, `{"request":null}`, `{"request":{"remove":null}}`, `{"request":{"set":null}}`, `{"response":null}`} {
-		raw := []byte(`{"apiVersion":"networking.istio.io/v1","kind":"VirtualService","metadata":{"name":"a"},"spec":{"http":[{"headers":` + null + `,"mirror":{"host":"v2"},"mirrors":null,"mirrorPercent":null}]}}`)
+		raw := []byte(`{"apiVersion":"networking.istio.io/v1","kind":"VirtualService","metadata":{"name":"a"},"spec":{"hosts":["a"],"http":[{"headers":` + null + `,"mirror":{"host":"v2"},"mirrors":null,"mirrorPercent":null}]}}`)
 		stored, a := applyPlan(t, raw, all)
 		require.Len(t, a.Parked, 1, null)
 		back, _ := applyPlan(t, stored, none)
@@ -568,7 +569,7 @@ func TestARouteKeepsNoReference(t *testing.T) {
 // Routes nested as deep as the JSON reader allows are planned, deeper ones refused.
 func TestDeepNesting(t *testing.T) {
 	route := func(depth int) []byte {
-		return []byte(`{"apiVersion":"networking.istio.io/v1","kind":"VirtualService","metadata":{"name":"a"},"spec":{"http":[{"mirrors":[{"destination":{"host":"v2"},"x":` +
+		return []byte(`{"apiVersion":"networking.istio.io/v1","kind":"VirtualService","metadata":{"name":"a"},"spec":{"hosts":["a"],"http":[{"mirrors":[{"destination":{"host":"v2"},"x":` +
 			strings.Repeat(`[`, depth) + strings.Repeat(`]`, depth) + `}]}]}}`)
 	}
 	raw := route(9990)

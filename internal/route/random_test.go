@@ -19,6 +19,8 @@ type maker struct {
 	kind Kind
 	// size bounds lists of filters and mirrors.
 	size int
+	// delegate makes a VirtualService without hosts.
+	delegate bool
 }
 
 func newMaker(source rand.Source) *maker {
@@ -66,6 +68,7 @@ func (m *maker) route() fields {
 	if m.oneIn(3) {
 		metadata["annotations"] = fields{"example.com/a~b": "<x>", GateAnnotation: "Present"}
 	}
+	m.delegate = m.kind == VirtualService && m.oneIn(2)
 	rules := []any{}
 	for range m.IntN(4) {
 		if m.kind == VirtualService {
@@ -78,9 +81,13 @@ func (m *maker) route() fields {
 	if m.kind == VirtualService {
 		key, version = "http", IstioGroup+"/v1"
 	}
+	spec := fields{key: rules}
+	if m.kind == VirtualService && !m.delegate {
+		spec["hosts"] = []any{"web"}
+	}
 	return m.strange(fields{
 		"apiVersion": version, "kind": string(m.kind),
-		"metadata": m.strange(metadata), "spec": m.strange(fields{key: rules}),
+		"metadata": m.strange(metadata), "spec": m.strange(spec),
 	})
 }
 
@@ -165,23 +172,23 @@ func (m *maker) mirrorFilter() fields {
 }
 
 func (m *maker) istioRule() fields {
-	rule := m.strange(fields{"route": []any{m.strange(fields{"destination": fields{"host": "v1"}})}})
-	switch m.IntN(6) {
-	case 0:
-		rule["headers"] = fields{}
-	case 1:
-		rule["headers"] = fields{"response": fields{"remove": []any{"x-b"}}}
-	case 2:
-		rule["headers"] = m.strange(fields{"request": m.strange(fields{})})
-	case 3:
-		rule["headers"] = m.strange(fields{"request": m.strange(m.removal())})
+	rule := m.strange(fields{})
+	if !m.delegate && m.oneIn(4) {
+		rule["delegate"] = fields{"name": "shop"}
+	} else {
+		var route []any
+		for range 1 + m.IntN(2) {
+			route = append(route, m.headers(m.strange(fields{"destination": fields{"host": "v1"}})))
+		}
+		rule["route"] = route
 	}
+	m.headers(rule)
 	switch m.IntN(4) {
 	case 0:
 		rule["mirror"] = m.destination()
 		switch m.IntN(4) {
 		case 0:
-			rule["mirrorPercentage"] = m.strange(fields{"value": json.Number(pick(m, "100.0", "0.00001", "50"))})
+			rule["mirrorPercentage"] = m.share("100.0", "0.00001", "50", "0", "1E-5")
 		case 1:
 			rule["mirrorPercent"] = json.Number("5")
 		case 2:
@@ -192,13 +199,37 @@ func (m *maker) istioRule() fields {
 		for range m.IntN(m.size + 1) {
 			e := m.strange(fields{"destination": m.destination()})
 			if m.oneIn(2) {
-				e["percentage"] = m.strange(fields{"value": json.Number("7")})
+				e["percentage"] = m.share("7", "0", "0.0")
 			}
 			mirrors = append(mirrors, e)
 		}
 		rule["mirrors"] = mirrors
 	}
 	return rule
+}
+
+// headers gives a rule or an entry of its route headers, or none.
+func (m *maker) headers(holder fields) fields {
+	switch m.IntN(6) {
+	case 0:
+		holder["headers"] = fields{}
+	case 1:
+		holder["headers"] = fields{"response": fields{"remove": []any{"x-b"}}}
+	case 2:
+		holder["headers"] = m.strange(fields{"request": m.strange(fields{})})
+	case 3:
+		holder["headers"] = m.strange(fields{"request": m.strange(m.removal())})
+	}
+	return holder
+}
+
+// share returns a percentage. That of a delegate's mirror has known fields alone, which a placeholder can hold.
+func (m *maker) share(values ...string) fields {
+	share := fields{"value": json.Number(pick(m, values...))}
+	if m.delegate {
+		return pick(m, share, share, share, fields{})
+	}
+	return m.strange(share)
 }
 
 func (m *maker) destination() fields {

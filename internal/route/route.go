@@ -165,6 +165,9 @@ type Rule struct {
 	// Orphans are the ids of placeholders that no usable entry belongs to.
 	Orphans []string
 
+	// silences is set for a rule of a delegate: its parked mirrors stay in the spec with percentage 0.
+	silences bool
+
 	layout layout
 }
 
@@ -188,10 +191,15 @@ type Mirror struct {
 	// text is the filter or the element of mirrors verbatim, stanza the fields of a single mirror.
 	text   json.RawMessage
 	stanza map[string]json.RawMessage
+	// silenced is set for a parked mirror of a delegate, which stands in the spec with percentage 0.
+	silenced bool
 	// fault is the reason why the API refuses the mirror, "" for one whose form is valid.
 	fault    string
 	position position
 }
+
+// inSpec reports whether the mirror stands in the stored spec, active or silenced.
+func (m *Mirror) inSpec() bool { return !m.Parked || m.silenced }
 
 // position is the place where a mirror stands in its rule, or returns to.
 type position struct {

@@ -6,6 +6,7 @@ package route
 import (
 	"cmp"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,9 +18,11 @@ type istioRule struct {
 			Exact string `json:"exact"`
 		} `json:"method"`
 	} `json:"match"`
-	Route []struct {
+	Route []*struct {
 		Destination json.RawMessage `json:"destination"`
+		Headers     json.RawMessage `json:"headers"`
 	} `json:"route"`
+	Delegate         json.RawMessage   `json:"delegate"`
 	Redirect         json.RawMessage   `json:"redirect"`
 	DirectResponse   json.RawMessage   `json:"directResponse"`
 	Headers          json.RawMessage   `json:"headers"`
@@ -58,6 +61,10 @@ func (r *istioRule) stanza() map[string]json.RawMessage {
 // istioLayout holds a rule's mirrors as they stand in the stored spec.
 type istioLayout struct {
 	placeholders placeholders
+	// routes are the lists of headers of the rule's route entries, which hold placeholders in a delegate.
+	routes []placeholders
+	// delegates is set for a root's rule that delegates, bare for a delegate's rule without a route.
+	delegates, bare bool
 	// stanza holds the stanza's fields in the spec.
 	stanza map[string]json.RawMessage
 	list   mirrorList // the field mirrors
@@ -69,12 +76,14 @@ func (rt *Route) readVirtualService(s *spec, domain string) {
 			rt.Serves = append(rt.Serves, t.Service())
 		}
 	}
+	ofDelegate := len(s.Hosts) == 0
 	for i := range s.HTTP {
-		rt.Rules = append(rt.Rules, rt.readIstioRule(&s.HTTP[i], "spec.http["+strconv.Itoa(i)+"]", domain))
+		rt.Rules = append(rt.Rules, rt.readIstioRule(&s.HTTP[i], "spec.http["+strconv.Itoa(i)+"]", domain, ofDelegate))
 	}
 }
 
-func (rt *Route) readIstioRule(in *istioRule, path, domain string) Rule {
+// readIstioRule reads one rule. ofDelegate is set for a VirtualService without hosts.
+func (rt *Route) readIstioRule(in *istioRule, path, domain string, ofDelegate bool) Rule {
 	rule := Rule{Path: path, BothForms: !isNull(in.Mirror) && len(in.Mirrors) > 0}
 	for _, m := range in.Match {
 		if m.Method.Exact != "" {
@@ -83,7 +92,7 @@ func (rt *Route) readIstioRule(in *istioRule, path, domain string) Rule {
 	}
 	for _, r := range in.Route {
 		var dst istioDestination
-		if unmarshal(r.Destination, &dst) != nil {
+		if r == nil || unmarshal(r.Destination, &dst) != nil {
 			dst = istioDestination{} // a backend that cannot be read hides no mirror
 		}
 		t, _ := dst.target(rt.Namespace, domain)
@@ -94,25 +103,32 @@ func (rt *Route) readIstioRule(in *istioRule, path, domain string) Rule {
 	} else if !isNull(in.DirectResponse) {
 		rule.Answers = "directResponse"
 	}
-	l := &istioLayout{stanza: in.stanza(), list: mirrorList{stored: in.Mirrors}}
+	l := &istioLayout{stanza: in.stanza(), list: mirrorList{stored: in.Mirrors}, delegates: !isNull(in.Delegate)}
 	rule.layout = l
-	l.readPlaceholders(in.Headers)
+	l.placeholders.readHeaders(in.Headers)
+	silencers := l.readRoutes(in)
+	l.bare = ofDelegate && len(in.Route) == 0
+	rule.silences = ofDelegate && !l.bare
 
 	var inline []Mirror
 	if !isNull(in.Mirror) {
 		inline = append(inline, stanzaMirror(l.stanza, rt.Namespace, domain))
-	} else {
-		rule.LoosePercent = loosePercent(l.stanza, path)
 	}
-	for _, raw := range in.Mirrors {
-		inline = append(inline, elementMirror(raw, rt.Namespace, domain))
+	for i, raw := range in.Mirrors {
+		m := elementMirror(raw, rt.Namespace, domain)
+		m.position.index = i
+		inline = append(inline, m)
 	}
+	l.silence(inline, silencers, rt.Namespace, domain)
 	groups := map[group]bool{}
 	for i := range inline {
 		groups[inline[i].group()] = true
 	}
-	parked := rt.link(&rule, &l.placeholders, groups, func(e entry) Mirror { return parkedIstio(e, rt.Namespace, domain) })
+	parked := rt.link(&rule, &l.placeholders, groups, func(e entry) Mirror { return l.parked(e, rt.Namespace, domain) })
 	l.appendMirrors(&rule, inline, parked)
+	if isNull(in.Mirror) && !slices.ContainsFunc(rule.Mirrors, func(m Mirror) bool { return l.delegates && m.position.single }) {
+		rule.LoosePercent = loosePercent(l.stanza, path)
+	}
 	return rule
 }
 
@@ -131,7 +147,7 @@ func (l *istioLayout) appendMirrors(rule *Rule, inline, parked []Mirror) {
 	stored := 0
 	for index, m := range merge(inline, parked, func(m Mirror) int { return m.position.index }) {
 		s := slot{stored: -1, mirror: len(rule.Mirrors)}
-		if !m.Parked {
+		if m.inSpec() {
 			s.stored = stored
 			stored++
 		}
@@ -142,12 +158,11 @@ func (l *istioLayout) appendMirrors(rule *Rule, inline, parked []Mirror) {
 	}
 }
 
-// readPlaceholders reads the remove list in a rule's headers.
-func (l *istioLayout) readPlaceholders(raw json.RawMessage) {
+// readHeaders reads the remove list in the headers of a rule or of a route entry.
+func (ph *placeholders) readHeaders(raw json.RawMessage) {
 	if isNull(raw) {
 		return
 	}
-	ph := &l.placeholders
 	headers, ok := members(raw)
 	ph.depth, ph.broken = 1, !ok
 	request, has := headers["request"]
@@ -230,10 +245,16 @@ func (m *Mirror) pointAt(dst *istioDestination, namespace, domain string) {
 	m.Target, m.ShortHost = dst.target(namespace, domain)
 }
 
-func parkedIstio(e entry, namespace, domain string) Mirror {
+// parked reads an entry. The percentages of a mirror in a rule that delegates stand in the rule.
+func (l *istioLayout) parked(e entry, namespace, domain string) Mirror {
 	var m Mirror
 	if e.Stanza != nil {
-		m = stanzaMirror(e.Stanza, namespace, domain)
+		stanza := e.Stanza
+		if l.delegates && len(l.stanza) > 0 && l.stanza["mirror"] == nil {
+			stanza = maps.Clone(l.stanza)
+			stanza["mirror"] = e.Stanza["mirror"]
+		}
+		m = stanzaMirror(stanza, namespace, domain)
 	} else {
 		m = elementMirror(e.Element, namespace, domain)
 		m.position.index = e.At
