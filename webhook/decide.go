@@ -5,7 +5,6 @@ package webhook
 import (
 	"context"
 	"encoding/json"
-	"sync"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
@@ -14,8 +13,10 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// read decodes a request's object. The second result is the outcome where there is nothing to decide.
-func (g *Gate) read(req *admission.Request) (*route.Route, *outcome) {
+// read decodes a request's object. previous returns the stored version in which lost entries are looked up; it
+// is nil for a final object, whose lost entries stay lost. The second result is the outcome where there is
+// nothing to decide.
+func (g *Gate) read(req *admission.Request, previous func() *route.Route) (*route.Route, *outcome) {
 	done := func(reason policy.Reason) (*route.Route, *outcome) {
 		out := allow(policy.None, reason)
 		return nil, &out
@@ -25,7 +26,7 @@ func (g *Gate) read(req *admission.Request) (*route.Route, *outcome) {
 	}
 	rt, err := route.Decode(req.Object.Raw, route.Options{
 		ClusterDomain: g.opts.ClusterDomain, Namespace: req.Namespace,
-		Previous: sync.OnceValue(func() *route.Route { return g.readOld(req) }),
+		Previous: previous,
 	})
 	switch {
 	case err != nil:

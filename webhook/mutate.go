@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
+	"sync"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,7 +28,7 @@ func (g *Gate) mutate(ctx context.Context, req *admission.Request) (outcome, err
 			return allow(policy.None, policy.Unchanged), nil
 		}
 	}
-	rt, done := g.read(req)
+	rt, done := g.read(req, sync.OnceValue(func() *route.Route { return g.readOld(req) }))
 	if done != nil {
 		return *done, nil
 	}
@@ -36,6 +38,13 @@ func (g *Gate) mutate(ctx context.Context, req *admission.Request) (outcome, err
 	}
 	out := allow(d.Action, d.Reason, d.Warnings...)
 	out.decision, out.notices = d, d.Notices
+	switch made, err := g.replaced(ctx, req, d); {
+	case err != nil:
+		return outcome{}, err
+	case len(made) > 0:
+		deny(&out, req, made)
+		return out, nil
+	}
 	ops := d.Plan.Operations
 	if len(ops) == 0 {
 		return out, nil
@@ -48,6 +57,17 @@ func (g *Gate) mutate(ctx context.Context, req *admission.Request) (outcome, err
 	}
 	out.Patches = ops
 	return out, nil
+}
+
+// replaced returns the findings about parked mirrors that this write replaces, which strict mode denies. The
+// validating webhook cannot tell, because it sees the object without their placeholders.
+func (g *Gate) replaced(ctx context.Context, req *admission.Request, d policy.Decision) ([]policy.Finding, error) {
+	others := func(f policy.Finding) bool { return f.Reason != policy.MirrorReplaced }
+	if d.Action == policy.Skip || !slices.ContainsFunc(d.Findings, func(f policy.Finding) bool { return !others(f) }) {
+		return nil, nil
+	}
+	made, _, err := g.introduced(ctx, stageMutate, req, d.Findings)
+	return slices.DeleteFunc(made, others), err
 }
 
 // notReady refuses a route that the controller made from Iter8's documents while a mirror of it has no ready

@@ -17,7 +17,7 @@ import (
 // validate judges the object that would be stored. It denies only contradictions that this write made;
 // everything else is a warning.
 func (g *Gate) validate(ctx context.Context, req *admission.Request) (outcome, error) {
-	rt, done := g.read(req)
+	rt, done := g.read(req, nil)
 	if done != nil {
 		return *done, nil
 	}
@@ -27,15 +27,9 @@ func (g *Gate) validate(ctx context.Context, req *admission.Request) (outcome, e
 	}
 	var made, stale []policy.Finding
 	if d.Action != policy.Skip && len(d.Findings) > 0 {
-		var before []policy.Finding
-		if old := g.readOld(req); old != nil {
-			stored, err := g.decide(ctx, stageValidate, req, old)
-			if err != nil {
-				return outcome{}, err
-			}
-			before = stored.Findings
+		if made, stale, err = g.introduced(ctx, stageValidate, req, d.Findings); err != nil {
+			return outcome{}, err
 		}
-		made, stale = policy.Introduced(d.Findings, before)
 	}
 	earlier := policy.KnownNotices(stale)
 	out := allow(policy.None, d.Reason, slices.Concat(d.Warnings, policy.Warnings(earlier))...)
@@ -47,6 +41,20 @@ func (g *Gate) validate(ctx context.Context, req *admission.Request) (outcome, e
 		out.reason = stale[0].Reason
 	}
 	return out, nil
+}
+
+// introduced returns the findings that a write introduced, and those that the stored route had before it.
+func (g *Gate) introduced(ctx context.Context, stage string, req *admission.Request, now []policy.Finding) (made, stale []policy.Finding, err error) {
+	var before []policy.Finding
+	if old := g.readOld(req); old != nil {
+		stored, err := g.decide(ctx, stage, req, old)
+		if err != nil {
+			return nil, nil, err
+		}
+		before = stored.Findings
+	}
+	made, stale = policy.Introduced(now, before)
+	return made, stale, nil
 }
 
 // maxCauses bounds how many findings an answer lists: a route of a megabyte may have thousands.

@@ -29,6 +29,7 @@ var remedies = map[policy.Reason]string{
 	policy.ScaledToZero:            "set replicas to 1 or more" + comesBack,
 	policy.NoReadyEndpoints:        "leave out the EndpointSlices, which are not ready, or wait" + comesBack,
 	policy.NotGranted:              "add a ReferenceGrant to the namespace of the Service" + comesBack,
+	policy.MirrorReplaced:          "remove the placeholder of the parked mirror, or the mirror that replaces it",
 	policy.WouldNotFit:             "make room in the rule, or take the mirror out",
 	policy.ManagedRoute:            "let that tool do the mirroring, or write the mirror into a route of your own",
 	policy.SumExceeds100:           "lower the percentages, unless the variants can bear it",

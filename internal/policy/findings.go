@@ -135,6 +135,9 @@ func judgeRule(rt *route.Route, rule *route.Rule, cfg Config) []Finding {
 		loose.identity.value = f.Value
 		out = append(out, loose)
 	}
+	if cfg.Strict {
+		out = append(out, judgeLost(rt, rule)...)
+	}
 	limit := cfg.For(rt.Namespace).MaxMirrors
 	for i := range rule.Mirrors {
 		m := &rule.Mirrors[i]
@@ -152,6 +155,32 @@ func judgeRule(rt *route.Route, rule *route.Rule, cfg Config) []Finding {
 	}
 	return out
 }
+
+const strictDenies = "; strict mode denies the loss of a mirror"
+
+// judgeLost returns the findings about parked mirrors that a write loses, perhaps without knowing of them.
+func judgeLost(rt *route.Route, rule *route.Rule) []Finding {
+	var out []Finding
+	for i := range rule.Replaced {
+		m := &rule.Replaced[i]
+		out = append(out, finding(MirrorReplaced, m, rule.Path, strconv.Quote(TargetName(m)), replacedBy(m)+strictDenies))
+	}
+	for _, id := range rule.Orphans {
+		if rt.ParkedError == nil && rt.EntryError(id) == nil {
+			f := finding(OrphanedPlaceholder, nil, rule.Path, strconv.Quote(route.PlaceholderPrefix+id), orphaned+strictDenies)
+			f.identity.value = id
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// replacedBy says which parked mirror gave way to another one in the spec.
+func replacedBy(m *route.Mirror) string {
+	return fmt.Sprintf("the parked mirror to %s (%v %%) gives way to the one in the rule", TargetName(m), m.Percentage.Percent())
+}
+
+const orphaned = "no mirror is parked behind it; remove it"
 
 // judgeAnnotations returns the findings about values of mirrorgate's annotations that cannot be used.
 func judgeAnnotations(rt *route.Route) []Finding {

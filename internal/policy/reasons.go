@@ -36,6 +36,7 @@ const (
 const (
 	WouldNotFit         Reason = "WouldNotFit"
 	MirrorInvalid       Reason = "MirrorInvalid"
+	MirrorReplaced      Reason = "MirrorReplaced"
 	ManagedRoute        Reason = "ManagedRoute"
 	OrphanedPlaceholder Reason = "OrphanedMark"
 	SumExceeds100       Reason = "SumExceeds100"

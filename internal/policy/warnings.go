@@ -136,6 +136,9 @@ func (l *noticeList) addRule(rt *route.Route, rule *route.Rule, snap Snapshot) {
 			l.add(rule.Path, NonIdempotent, "%s is not idempotent; the variant repeats every write", method)
 		}
 	}
+	for i := range rule.Replaced {
+		l.add(rule.Path, MirrorReplaced, "%s", replacedBy(&rule.Replaced[i]))
+	}
 	for _, id := range rule.Orphans {
 		if rt.ParkedError == nil && rt.EntryError(id) == nil {
 			l.add(rule.Path, OrphanedPlaceholder, "no mirror is parked behind %s%s; remove it", route.PlaceholderPrefix, printing.Shorten(id, 16))

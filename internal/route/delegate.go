@@ -142,22 +142,25 @@ func (l *istioLayout) readRoutes(in *istioRule) []mark {
 }
 
 // silence marks the mirrors as parked that a placeholder belongs to: one of its target that is off, at its place
-// if there is one. A mirror that is not off was written again since, and its placeholder goes.
-func (l *istioLayout) silence(inline []Mirror, silencers []mark, namespace, domain string) {
+// if there is one. A mirror that is not off was written again since, and its placeholder goes; silence returns
+// those that had another percentage before.
+func (l *istioLayout) silence(inline []Mirror, silencers []mark, namespace, domain string) (replaced []Mirror) {
 	if len(silencers) == 0 {
-		return
+		return nil
 	}
 	type place struct {
 		id    string
 		place int
 	}
-	at, left := map[place]int{}, map[string][]int{}
+	at, left, active := map[place]int{}, map[string][]int{}, map[string]int{}
 	for i := range inline {
 		m := &inline[i]
+		id := mirrorID(m.Target, 0)
 		if m.fault == "" && m.isOff() {
-			id := mirrorID(m.Target, 0)
 			at[place{id, m.placeInList()}] = i
 			left[id] = append(left[id], i)
+		} else {
+			active[id] = i
 		}
 	}
 	var moved []mark
@@ -169,15 +172,23 @@ func (l *istioLayout) silence(inline []Mirror, silencers []mark, namespace, doma
 		}
 	}
 	for _, mark := range moved {
-		for len(left[mark.id]) > 0 {
-			m := &inline[left[mark.id][0]]
+		m := (*Mirror)(nil)
+		for m == nil && len(left[mark.id]) > 0 {
+			if next := &inline[left[mark.id][0]]; !next.silenced && next.position.single == (mark.place < 0) {
+				m = next
+			}
 			left[mark.id] = left[mark.id][1:]
-			if !m.silenced && m.position.single == (mark.place < 0) {
-				l.park(m, mark.share, namespace, domain)
-				break
+		}
+		if m != nil {
+			l.park(m, mark.share, namespace, domain)
+		} else if i, ok := active[mark.id]; ok {
+			before := inline[i]
+			if l.park(&before, mark.share, namespace, domain); before.Percentage.Percent() != inline[i].Percentage.Percent() {
+				replaced = append(replaced, before)
 			}
 		}
 	}
+	return replaced
 }
 
 // placeInList returns the index of the mirror in mirrors, -1 for a single one.

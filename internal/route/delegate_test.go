@@ -86,6 +86,11 @@ func TestEditsOfASilencedMirror(t *testing.T) {
 			edited := tree(t, stored)
 			rules, _ := rulesOf(edited)
 			edit.edit(objectOf(rules[0]))
+			replaced := decode(t, encode(t, edited), nil).Rules[0].Replaced
+			require.Len(t, replaced, map[bool]int{true: 1}[name == "percentage"])
+			for _, m := range replaced {
+				assert.InDelta(t, 12.5, m.Percentage.Percent(), 0)
+			}
 			back, _ := applyPlan(t, encode(t, edited), none)
 			rules, _ = rulesOf(tree(t, back))
 			assert.Equal(t, edit.want, objectOf(rules[0])["mirrorPercentage"])

@@ -160,11 +160,12 @@ func (l *gatewayLayout) readPlaceholders(heads []filterHead, raws []json.RawMess
 // linkGateway returns the rule's parked mirrors by the list that they return to: a backend's index, onRule or
 // backendGone.
 func (rt *Route) linkGateway(rule *Rule, l *gatewayLayout, heads [][]filterHead) map[int][]Mirror {
-	inline := map[group]bool{}
+	inline := inlineMirrors{}
 	for i, list := range heads {
 		for _, h := range list {
 			if h.isMirror() {
-				inline[group{target: h.RequestMirror.BackendRef.target(rt.Namespace), backend: i - 1}] = true
+				g := group{target: h.RequestMirror.BackendRef.target(rt.Namespace), backend: i - 1}
+				inline.add(g, gatewayPercentage(h.RequestMirror.Percent, h.RequestMirror.Fraction))
 			}
 		}
 	}

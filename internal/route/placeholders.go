@@ -182,7 +182,7 @@ func members(raw json.RawMessage) (m map[string]json.RawMessage, ok bool) {
 // link returns the mirrors that the rule's placeholders stand for. A placeholder without an entry is an
 // orphan. A mirror that its author has written again in the same place is left out, because the inline mirror
 // wins.
-func (rt *Route) link(rule *Rule, ph *placeholders, inline map[group]bool, read func(entry) Mirror) []Mirror {
+func (rt *Route) link(rule *Rule, ph *placeholders, inline inlineMirrors, read func(entry) Mirror) []Mirror {
 	ph.linked = map[string]bool{}
 	var mirrors []Mirror
 	var entries []entry
@@ -204,8 +204,12 @@ func (rt *Route) link(rule *Rule, ph *placeholders, inline map[group]bool, read 
 		}
 		rt.linked[id] = true
 		entries = append(entries, e)
-		if mirror := read(e); !inline[mirror.group()] {
+		mirror := read(e)
+		switch same := inline[mirror.group()]; {
+		case same == nil:
 			mirrors = append(mirrors, mirror)
+		case !same[mirror.Percentage.Percent()]:
+			rule.Replaced = append(rule.Replaced, mirror)
 		}
 	}
 	ph.setKeep(entries)

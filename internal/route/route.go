@@ -164,6 +164,9 @@ type Rule struct {
 	BothForms bool
 	// Orphans are the ids of placeholders that no usable entry belongs to.
 	Orphans []string
+	// Replaced are parked mirrors that gave way to an inline mirror with the same target and another
+	// percentage.
+	Replaced []Mirror
 
 	// silences is set for a rule of a delegate: its parked mirrors stay in the spec with percentage 0.
 	silences bool
@@ -241,6 +244,17 @@ type group struct {
 	target  Target
 	backend int
 	single  bool
+}
+
+// inlineMirrors are the mirrors in the spec of a rule, before which parked ones give way, with their
+// percentages.
+type inlineMirrors map[group]map[float64]bool
+
+func (in inlineMirrors) add(g group, p Percentage) {
+	if in[g] == nil {
+		in[g] = map[float64]bool{}
+	}
+	in[g][p.Percent()] = true
 }
 
 func (m *Mirror) group() group { return group{m.Target, m.position.backend, m.position.single} }

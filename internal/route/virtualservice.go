@@ -119,10 +119,10 @@ func (rt *Route) readIstioRule(in *istioRule, path, domain string, ofDelegate bo
 		m.position.index = i
 		inline = append(inline, m)
 	}
-	l.silence(inline, silencers, rt.Namespace, domain)
-	groups := map[group]bool{}
+	rule.Replaced = l.silence(inline, silencers, rt.Namespace, domain)
+	groups := inlineMirrors{}
 	for i := range inline {
-		groups[inline[i].group()] = true
+		groups.add(inline[i].group(), inline[i].Percentage)
 	}
 	parked := rt.link(&rule, &l.placeholders, groups, func(e entry) Mirror { return l.parked(e, rt.Namespace, domain) })
 	l.appendMirrors(&rule, inline, parked)

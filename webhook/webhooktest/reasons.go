@@ -49,6 +49,7 @@ const (
 const (
 	WouldNotFit         = policy.WouldNotFit
 	MirrorInvalid       = policy.MirrorInvalid
+	MirrorReplaced      = policy.MirrorReplaced
 	ManagedRoute        = policy.ManagedRoute
 	OrphanedPlaceholder = policy.OrphanedPlaceholder
 	SumExceeds100       = policy.SumExceeds100
