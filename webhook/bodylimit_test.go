@@ -10,13 +10,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sync/semaphore"
 	admissionv1 "k8s.io/api/admission/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
@@ -76,7 +76,8 @@ func answer(req *http.Request) int {
 }
 
 func TestBodyThatNeverEndsTimesOut(t *testing.T) {
-	server := served(t, &bodyLimit{500 * time.Millisecond, semaphore.NewWeighted(maxLarge)})
+	limit := within(500 * time.Millisecond)
+	server := served(t, limit)
 	for _, sent := range []int{0, 1, smallBody} {
 		conn := announce(t, server, maxReview, sent)
 		require.NoError(t, conn.SetReadDeadline(time.Now().Add(10*time.Second)))
@@ -87,11 +88,12 @@ func TestBodyThatNeverEndsTimesOut(t *testing.T) {
 	}
 	require.Equal(t, http.StatusOK, call(t, server, 0), "its bytes are released")
 	require.Equal(t, http.StatusOK, call(t, server, 1<<20))
+	requireEmpty(t, limit)
 }
 
 // The API server keeps idle connections open for any time.
 func TestConnectionOutlivesTheTimeoutOfOneCall(t *testing.T) {
-	server := served(t, &bodyLimit{50 * time.Millisecond, semaphore.NewWeighted(maxLarge)})
+	server := served(t, within(50*time.Millisecond))
 	conn := announce(t, server, 1, 1)
 	answers := bufio.NewReader(conn)
 	for range 2 {
@@ -110,7 +112,7 @@ func TestConnectionOutlivesTheTimeoutOfOneCall(t *testing.T) {
 // A live read may take long, and a deadline that passes meanwhile would end the context of this call and of
 // all that follow on the connection.
 func TestAnswerMayTakeLongerThanTheTimeoutOfTheBody(t *testing.T) {
-	server := handled(t, &bodyLimit{50 * time.Millisecond, semaphore.NewWeighted(maxLarge)},
+	server := handled(t, within(50*time.Millisecond),
 		admission.HandlerFunc(func(ctx context.Context, _ admission.Request) admission.Response {
 			select {
 			case <-ctx.Done():
@@ -133,34 +135,136 @@ func TestAnswerMayTakeLongerThanTheTimeoutOfTheBody(t *testing.T) {
 	}
 }
 
-func TestLargeReviewsDoNotBlockSmallOnes(t *testing.T) {
-	limit := &bodyLimit{time.Minute, semaphore.NewWeighted(maxLarge)}
+// Bytes that are announced cost nobody anything.
+func TestAnnouncedBytesKeepNobodyOut(t *testing.T) {
+	limit := within(time.Minute)
 	server := served(t, limit)
-	full := func() bool {
-		if limit.large.TryAcquire(1) {
-			limit.large.Release(1)
-			return false
-		}
-		return true
+	for range 16 {
+		announce(t, server, maxReview, 1)
 	}
-	var slow []net.Conn
-	for range maxLarge / maxReview {
-		slow = append(slow, announce(t, server, maxReview, 1))
-	}
-	require.Eventually(t, full, 10*time.Second, time.Millisecond)
 	require.Equal(t, http.StatusOK, call(t, server, smallBody))
+	require.Equal(t, http.StatusOK, call(t, server, maxReview))
+}
 
-	waits, large := make(chan int, 1), calling(t, server, smallBody+1)
-	go func() { waits <- large() }()
-	require.Never(t, func() bool { return len(waits) > 0 }, 100*time.Millisecond, 10*time.Millisecond, "a large review waits")
-	require.NoError(t, slow[0].Close())
-	require.Equal(t, http.StatusOK, <-waits)
+// stalled is a body of which so many bytes arrive at once, and then no more until it is closed.
+type stalled struct {
+	left int
+	end  chan struct{}
+}
 
-	impatient := served(t, &bodyLimit{50 * time.Millisecond, limit.large})
-	slow = append(slow, announce(t, server, maxReview, 1))
-	require.Eventually(t, full, 10*time.Second, time.Millisecond)
-	require.Equal(t, http.StatusServiceUnavailable, call(t, impatient, smallBody+1))
-	for _, conn := range slow[1:] {
-		require.NoError(t, conn.Close())
+func (s *stalled) Read(p []byte) (int, error) {
+	if s.left == 0 {
+		<-s.end
+		return 0, io.ErrUnexpectedEOF
 	}
+	n := min(len(p), s.left)
+	s.left -= n
+	return n, nil
+}
+
+// caller plays the calls of one address.
+type caller struct {
+	t       *testing.T
+	limit   *bodyLimit
+	address string
+}
+
+// sends starts a call of which so many bytes arrive, waits until they are counted, and returns its error.
+func (c caller) sends(bytes int) <-chan error {
+	c.t.Helper()
+	body := &stalled{left: bytes, end: make(chan struct{})}
+	r := httptest.NewRequestWithContext(c.t.Context(), http.MethodPost, "/", body)
+	r.RemoteAddr = c.address + ":1"
+	done := make(chan error, 1)
+	w := &deadlines{ResponseRecorder: httptest.NewRecorder(), end: sync.OnceFunc(func() { close(body.end) })}
+	c.t.Cleanup(w.end)
+	before := c.held()
+	go func() {
+		_, release, err := c.limit.read(w, r, nil)
+		release()
+		done <- err
+	}()
+	require.Eventually(c.t, func() bool { return c.held()-before >= bytes-smallBody }, 10*time.Second, time.Millisecond)
+	return done
+}
+
+func (c caller) held() int {
+	c.limit.mu.Lock()
+	defer c.limit.mu.Unlock()
+	return c.limit.callers[c.address]
+}
+
+// reads reads a body that has arrived as a whole.
+func (c caller) reads(bytes int) error {
+	r := httptest.NewRequestWithContext(c.t.Context(), http.MethodPost, "/", strings.NewReader(strings.Repeat(" ", bytes)))
+	r.RemoteAddr = c.address + ":1"
+	_, release, err := c.limit.read(httptest.NewRecorder(), r, nil)
+	release()
+	return err
+}
+
+// deadlines is a writer whose connection ends when its deadline is in the past.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	end func()
+}
+
+func (d *deadlines) SetReadDeadline(at time.Time) error {
+	if at.Before(time.Now()) {
+		d.end()
+	}
+	return nil
+}
+
+func TestACallerHasNoMoreThanItsShare(t *testing.T) {
+	limit := within(50 * time.Millisecond)
+	greedy, other := caller{t, limit, "10.0.0.1"}, caller{t, limit, "10.0.0.2"}
+	limit.timeout = time.Minute
+	for range maxCaller / maxReview {
+		greedy.sends(maxReview)
+	}
+	require.NoError(t, other.reads(maxReview))
+	require.NoError(t, greedy.reads(smallBody))
+	limit.timeout = 50 * time.Millisecond
+	require.ErrorIs(t, greedy.reads(maxReview), errCrowded)
+}
+
+// Callers that hold all the memory give way to one that holds none.
+func TestTheLargestBodyGivesWay(t *testing.T) {
+	limit := within(time.Minute)
+	var slow []<-chan error
+	for _, address := range []string{"10.0.0.1", "10.0.0.2"} {
+		for range maxCaller / maxReview {
+			slow = append(slow, caller{t, limit, address}.sends(maxReview-1))
+		}
+	}
+	for range 8 {
+		require.NoError(t, caller{t, limit, "10.0.0.3"}.reads(2<<20))
+	}
+	aborted := 0
+	for _, done := range slow {
+		select {
+		case err := <-done:
+			require.ErrorIs(t, err, errCrowded)
+			aborted++
+		default:
+		}
+	}
+	require.LessOrEqual(t, aborted, 1, "no more than there was need for")
+}
+
+func within(timeout time.Duration) *bodyLimit {
+	limit := newBodyLimit()
+	limit.timeout = timeout
+	return limit
+}
+
+// requireEmpty waits until the limit holds nothing.
+func requireEmpty(t *testing.T, limit *bodyLimit) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		limit.mu.Lock()
+		defer limit.mu.Unlock()
+		return limit.held == 0 && len(limit.callers) == 0 && len(limit.bodies) == 0
+	}, 10*time.Second, time.Millisecond)
 }

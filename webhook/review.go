@@ -42,19 +42,13 @@ func newReviews(h admission.Handler, limit *bodyLimit) reviews {
 // ServeHTTP answers one review. A body that is no review gets a plain HTTP error: the API server takes that
 // as a failed call, to which the failure policy applies.
 func (s reviews) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	release, err := s.limit.acquire(w, r)
-	if err != nil {
-		logf.FromContext(r.Context()).Error(err, "Too many large reviews at a time", "path", r.URL.Path)
-		http.Error(w, "too many large reviews at a time", http.StatusServiceUnavailable)
-		return
-	}
-	defer release()
 	in := incoming.Get().(*review)
+	status, release, err := in.read(w, r, s.limit)
 	defer func() {
 		in.empty()
 		incoming.Put(in)
+		release()
 	}()
-	status, err := in.read(w, r)
 	if err != nil {
 		logf.FromContext(r.Context()).Error(err, "Not an admission review", "path", r.URL.Path)
 		http.Error(w, err.Error(), status)
@@ -73,17 +67,21 @@ func (s reviews) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 type review struct {
 	admissionv1.AdmissionReview
 	request     admissionv1.AdmissionRequest
+	body        []byte
 	object, old []byte
 }
 
 var incoming = sync.Pool{New: func() any { return &review{} }}
 
-// maxKept bounds the memory that an idle review keeps for each of its objects, in bytes.
+// maxKept bounds the memory that an idle review keeps for its body and for each of its objects, in bytes.
 const maxKept = 64 << 10
 
 // empty drops the review that was read, and keeps memory to read the next one into.
 func (in *review) empty() {
 	in.AdmissionReview, in.request = admissionv1.AdmissionReview{}, admissionv1.AdmissionRequest{}
+	if cap(in.body) > maxKept {
+		in.body = nil
+	}
 	if cap(in.object) > maxKept {
 		in.object = nil
 	}
@@ -92,19 +90,33 @@ func (in *review) empty() {
 	}
 }
 
-// read reads a review from a request. After an error the status is the one to answer with.
-func (in *review) read(w http.ResponseWriter, r *http.Request) (status int, err error) {
+// read reads a review from a request. The caller must call release when it is answered. After an error the
+// status is the one to answer with.
+func (in *review) read(w http.ResponseWriter, r *http.Request, limit *bodyLimit) (status int, release func(), err error) {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return http.StatusUnsupportedMediaType, fmt.Errorf("content type %q: must be application/json", r.Header.Get("Content-Type"))
+		return http.StatusUnsupportedMediaType, func() {}, fmt.Errorf("content type %q: must be application/json", r.Header.Get("Content-Type"))
 	}
+	in.body, release, err = limit.read(w, r, in.body[:0])
+	switch {
+	case errors.Is(err, errCrowded):
+		status = http.StatusServiceUnavailable
+	case errors.Is(err, errTooLarge):
+		status, err = http.StatusRequestEntityTooLarge, fmt.Errorf("a review must not be larger than %d bytes", maxReview)
+	case err != nil:
+		status, err = http.StatusBadRequest, fmt.Errorf("read review: %w", err)
+	default:
+		status, err = in.decode()
+	}
+	return status, release, err
+}
+
+// decode decodes the review from its body.
+func (in *review) decode() (status int, err error) {
 	in.request = admissionv1.AdmissionRequest{Object: runtime.RawExtension{Raw: in.object[:0]}, OldObject: runtime.RawExtension{Raw: in.old[:0]}}
 	in.AdmissionReview = admissionv1.AdmissionReview{Request: &in.request}
-	err = jsonv2.UnmarshalRead(http.MaxBytesReader(w, r.Body, maxReview), &in.AdmissionReview, jsontext.AllowInvalidUTF8(true))
+	err = jsonv2.Unmarshal(in.body, &in.AdmissionReview, jsontext.AllowInvalidUTF8(true))
 	in.object, in.old = in.request.Object.Raw, in.request.OldObject.Raw
-	var large *http.MaxBytesError
 	switch {
-	case errors.As(err, &large):
-		return http.StatusRequestEntityTooLarge, fmt.Errorf("a review must not be larger than %d bytes", large.Limit)
 	case err != nil:
 		return http.StatusBadRequest, fmt.Errorf("decode review: %w", err)
 	case in.TypeMeta != reviewType:

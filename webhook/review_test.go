@@ -57,8 +57,9 @@ func TestEveryFieldOfAReviewIsRead(t *testing.T) {
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", bytes.NewReader(body))
 	r.Header.Set("Content-Type", "application/json; charset=utf-8")
 	var got review
-	_, err := got.read(httptest.NewRecorder(), r)
+	_, release, err := got.read(httptest.NewRecorder(), r, newBodyLimit())
 	require.NoError(t, err)
+	release()
 	var want admissionv1.AdmissionReview
 	require.NoError(t, json.Unmarshal(body, &want))
 	assert.Equal(t, want, got.AdmissionReview)
@@ -69,8 +70,9 @@ func TestReviewHasNothingOfTheOneBefore(t *testing.T) {
 	read := func(into *review, body []byte) {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", bytes.NewReader(body))
 		r.Header.Set("Content-Type", "application/json")
-		_, err := into.read(httptest.NewRecorder(), r)
+		_, release, err := into.read(httptest.NewRecorder(), r, newBodyLimit())
 		require.NoError(t, err)
+		release()
 	}
 	first := request(t, admissionv1.Update, fmt.Sprintf(mirrored, "a", 10), fmt.Sprintf(mirrored, "b", 10))
 	first.UserInfo.Extra = map[string]authenticationv1.ExtraValue{"scopes": {"all"}}
