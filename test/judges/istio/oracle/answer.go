@@ -13,6 +13,7 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 	"istio.io/istio/pilot/pkg/model"
 	"istio.io/istio/pilot/pkg/xds/endpoints"
 
@@ -57,29 +58,39 @@ func (w *World) routes(node *model.Proxy, names []string) []*routev3.RouteConfig
 	return configurations
 }
 
-// Normal returns route configurations as values that are equal if Envoy is told the same. The order of virtual
-// hosts and of their domains means nothing, that of routes does.
+// Normal returns route configurations as values that are equal if Envoy is told the same: the routes of each domain
+// of each configuration. How Istio divides domains among virtual hosts varies from run to run and means nothing; the
+// order of routes does.
 func Normal(configurations []*routev3.RouteConfiguration) map[string]any {
 	out := map[string]any{}
 	for _, c := range configurations {
-		slices.SortFunc(c.VirtualHosts, func(a, b *routev3.VirtualHost) int { return strings.Compare(a.GetName(), b.GetName()) })
+		domains := map[string]any{}
 		for _, host := range c.GetVirtualHosts() {
-			slices.Sort(host.Domains)
+			names := host.GetDomains()
+			host.Name, host.Domains = "", nil
+			for _, name := range names {
+				domains[name] = plain(host) // one of its own for each, since Strip changes it
+			}
 		}
-		// Encoded twice: protojson varies its spaces on purpose.
-		text, err := protojson.Marshal(c)
-		if err != nil {
-			panic(err)
-		}
-		var value any
-		d := json.NewDecoder(bytes.NewReader(text))
-		d.UseNumber()
-		if err := d.Decode(&value); err != nil {
-			panic(err)
-		}
-		out[c.GetName()] = value
+		c.VirtualHosts = nil
+		out[c.GetName()] = map[string]any{"domains": domains, "configuration": plain(c)}
 	}
 	return out
+}
+
+// plain returns a message as decoded from JSON. protojson varies its spaces on purpose.
+func plain(m proto.Message) any {
+	text, err := protojson.Marshal(m)
+	if err != nil {
+		panic(err)
+	}
+	var value any
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	if err := d.Decode(&value); err != nil {
+		panic(err)
+	}
+	return value
 }
 
 // Copy is one mirror as a proxy has it.

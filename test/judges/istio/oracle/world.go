@@ -3,6 +3,8 @@ package oracle
 // Worlds: Istio's control plane in memory, with the objects of one cluster.
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"runtime"
@@ -84,6 +86,11 @@ func Lean(o Objects) *World {
 	env.Watcher = meshwatcher.NewTestWatcher(mesh.DefaultMeshConfig())
 	store := memory.NewController(memory.MakeSkipValidation(collections.Pilot))
 	virtualServices := model.NewVirtualServiceController(store, model.VSControllerOptions{KrtDebugger: krt.GlobalDebugHandler}, env.Watcher)
+	// An object that comes before the controller knows the mesh's defaults crashes it.
+	await(func() bool {
+		collections, err := json.Marshal(krt.GlobalDebugHandler)
+		return err == nil && bytes.Contains(collections, []byte(`"default_export_to"`))
+	})
 	roots := 0
 	for _, c := range o.configs {
 		if _, err := store.Create(c); err != nil {
