@@ -19,8 +19,8 @@ const (
 	Ingress = "ingress"
 )
 
-// Apps are the values of the label app that select the clients of a mesh.
-var Apps = []string{"client", "nobody", "plain"}
+// Apps are the values of the label app that clients of a mesh have, where there are any.
+var Apps = []string{"client", "worker"}
 
 // GatewayLabels select the pods of the gateway.
 var GatewayLabels = map[string]string{"istio": "gw"}
@@ -66,6 +66,14 @@ func (m Maker) Mesh() Cluster {
 		b.serviceEntry()
 	}
 	b.gateways()
+	for _, namespace := range []string{Prod, Team, Client} {
+		for _, app := range Apps {
+			if b.OneIn(3) {
+				b.endpoints++
+				b.add(pod(namespace, app, fmt.Sprint("10.1.0.", b.endpoints), Object{"app": app}, true))
+			}
+		}
+	}
 	if m.OneIn(6) {
 		b.add(object("networking.istio.io/v1", "Sidecar", Client, "sidecar",
 			Object{"egress": []any{Object{"hosts": []any{Pick(m, "prod/shop.prod.svc.cluster.local", "prod/*", "./*")}}}}))

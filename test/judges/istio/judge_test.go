@@ -60,11 +60,29 @@ func mesh(seed uint64) clusters.Cluster {
 // without which Istio's control plane crashes, although its validator accepts it.
 func whole(c clusters.Cluster) bool {
 	return !slices.ContainsFunc(c.Objects, refused) && !slices.ContainsFunc(c.Routes, func(r clusters.Object) bool {
+		if !hosted(c, r) {
+			return true
+		}
 		rules := clusters.List(r, "spec", "http")
 		return len(rules) == 0 || slices.ContainsFunc(rules, func(rule any) bool {
 			return slices.ContainsFunc(slices.Concat(clusters.List(rule, "route"), clusters.List(rule, "mirrors")), func(e any) bool {
 				return clusters.At(e, "destination", "host") == nil
 			})
+		})
+	})
+}
+
+// hosted reports whether the hosts of a route that look like Services are there. mirrorgate expects those that are
+// not there at any port.
+func hosted(c clusters.Cluster, r clusters.Object) bool {
+	return !slices.ContainsFunc(clusters.List(r, "spec", "hosts"), func(h any) bool {
+		host, _ := h.(string)
+		name, rest, dotted := strings.Cut(host, ".")
+		if name == "*" || dotted && !strings.HasSuffix(rest, ".svc.cluster.local") {
+			return false
+		}
+		return !slices.ContainsFunc(c.Objects, func(o clusters.Object) bool {
+			return o["kind"] == "Service" && clusters.Name(o) == clusters.Prod+"/"+name
 		})
 	})
 }
@@ -98,17 +116,17 @@ func ports(p oracle.Proxy) []string {
 	return sidecarPorts
 }
 
-// proxies returns the proxies of a mesh that can differ in their answers: a sidecar in each namespace for each app
-// that an object mentions, and the gateway.
+// proxies returns the proxies of a mesh that can differ in their answers: in each namespace a sidecar of a client
+// that no selector matches and one of each client that runs there, and the gateway.
 func proxies(c clusters.Cluster) []oracle.Proxy {
-	text := string(clusters.Text(c.Objects, c.Routes))
 	list := []oracle.Proxy{{Namespace: clusters.Ingress, Labels: clusters.GatewayLabels, Gateway: true}}
-	for _, app := range clusters.Apps {
-		if app != "plain" && !strings.Contains(text, `{"app":"`+app+`"}`) {
-			continue
-		}
-		for _, namespace := range []string{clusters.Prod, clusters.Team, clusters.Client, clusters.Root, clusters.Ingress} {
-			list = append(list, oracle.Proxy{Namespace: namespace, Labels: map[string]string{"app": app}})
+	for _, namespace := range []string{clusters.Prod, clusters.Team, clusters.Client, clusters.Root, clusters.Ingress} {
+		list = append(list, oracle.Proxy{Namespace: namespace})
+		for _, o := range c.Objects {
+			app, _ := clusters.At(o, "metadata", "labels", "app").(string)
+			if o["kind"] == "Pod" && clusters.At(o, "metadata", "namespace") == namespace && slices.Contains(clusters.Apps, app) {
+				list = append(list, oracle.Proxy{Namespace: namespace, Labels: map[string]string{"app": app}})
+			}
 		}
 	}
 	return list

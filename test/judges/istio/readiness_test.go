@@ -26,11 +26,20 @@ func TestReadiness(t *testing.T) {
 	t.Logf("%d mirrors", judged)
 }
 
-// meshOfServices returns a random cluster without Sidecars: mirrorgate does not read them, so a variant that they
-// hide from some clients counts as ready.
+// meshOfServices returns a random cluster without the objects and fields that mirrorgate does not read. A variant
+// that these hide from some clients counts as ready.
 func meshOfServices(seed uint64) clusters.Cluster {
 	c := mesh(seed)
 	c.Objects = slices.DeleteFunc(c.Objects, func(o clusters.Object) bool { return o["kind"] == "Sidecar" })
+	c.Routes = slices.DeleteFunc(c.Routes, func(r clusters.Object) bool { return !hosted(c, r) })
+	for _, r := range c.Routes {
+		for _, rule := range clusters.List(r, "spec", "http") {
+			for _, match := range clusters.List(rule, "match") {
+				delete(match.(clusters.Object), "sourceLabels")
+				delete(match.(clusters.Object), "port")
+			}
+		}
+	}
 	return c
 }
 
