@@ -61,34 +61,15 @@ func (g *Gate) decide(ctx context.Context, stage string, req *admission.Request,
 	if err != nil {
 		return policy.Decision{}, err
 	}
-	keep := false
 	for _, v := range snap.Variants {
-		keep = keep || v.InGrace || v.State == policy.Unknown
 		if v.State == policy.Unknown {
 			g.opts.Metrics.errors.WithLabelValues(stage, "variant unknown").Inc()
 		}
 	}
-	if keep {
-		g.keepParked(req, snap)
+	if snap.Unsure() {
+		snap.KeepParked(g.readOld(req))
 	}
 	return policy.Decide(rt, snap, g.opts.Policy)
-}
-
-// keepParked notes in the snapshot which mirrors the stored route has parked: applying a manifest again must
-// not make them active just because the state of the variant is unknown, or because it was ready until just
-// now.
-func (g *Gate) keepParked(req *admission.Request, snap policy.Snapshot) {
-	old := g.readOld(req)
-	if old == nil {
-		return
-	}
-	for _, m := range old.Every {
-		target := m.Target.WithoutPort()
-		if v, ok := snap.Variants[target]; ok && m.Parked {
-			v.WasParked = true
-			snap.Variants[target] = v
-		}
-	}
 }
 
 // byController reports whether the controller made the write, to have the route decided on again.

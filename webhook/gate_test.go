@@ -43,7 +43,7 @@ func (f fakeResolver) Resolve(_ context.Context, rt *route.Route) (policy.Snapsh
 		if f.state != policy.Ready {
 			v.Reason, v.Detail = policy.ScaledToZero, `Deployment "v2" is scaled to 0`
 		}
-		snap.Variants[m.Target.WithoutPort()] = v
+		snap.Variants[m.Target] = v
 	}
 	return snap, f.err
 }

@@ -66,7 +66,7 @@ func (g *Gate) replaced(ctx context.Context, req *admission.Request, d policy.De
 	if d.Action == policy.Skip || !slices.ContainsFunc(d.Findings, func(f policy.Finding) bool { return !others(f) }) {
 		return nil, nil
 	}
-	made, _, err := g.introduced(ctx, stageMutate, req, d.Findings)
+	made, _, err := g.introduced(ctx, stageMutate, req, d)
 	return slices.DeleteFunc(made, others), err
 }
 

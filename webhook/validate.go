@@ -26,8 +26,8 @@ func (g *Gate) validate(ctx context.Context, req *admission.Request) (outcome, e
 		return outcome{}, err
 	}
 	var made, stale []policy.Finding
-	if d.Action != policy.Skip && len(d.Findings) > 0 {
-		if made, stale, err = g.introduced(ctx, stageValidate, req, d.Findings); err != nil {
+	if len(d.Findings) > 0 {
+		if made, stale, err = g.introduced(ctx, stageValidate, req, d); err != nil {
 			return outcome{}, err
 		}
 	}
@@ -44,14 +44,12 @@ func (g *Gate) validate(ctx context.Context, req *admission.Request) (outcome, e
 }
 
 // introduced returns the findings that a write introduced, and those that the stored route had before it.
-func (g *Gate) introduced(ctx context.Context, stage string, req *admission.Request, now []policy.Finding) (made, stale []policy.Finding, err error) {
-	var before []policy.Finding
+func (g *Gate) introduced(ctx context.Context, stage string, req *admission.Request, now policy.Decision) (made, stale []policy.Finding, err error) {
+	var before policy.Decision
 	if old := g.readOld(req); old != nil {
-		stored, err := g.decide(ctx, stage, req, old)
-		if err != nil {
+		if before, err = g.decide(ctx, stage, req, old); err != nil {
 			return nil, nil, err
 		}
-		before = stored.Findings
 	}
 	made, stale = policy.Introduced(now, before)
 	return made, stale, nil

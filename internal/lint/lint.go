@@ -327,13 +327,9 @@ func (f Finding) denies() bool { return f.Level == Error && f.Reason != UnknownF
 // collect returns the findings of a decision and those of the schema. Where both are about one fault, one is
 // left out.
 func collect(d policy.Decision, schema []Finding) (found []Finding) {
-	level := Error
-	if d.Action == policy.Skip {
-		level = Warning // admission leaves the route alone
-	}
 	for _, f := range d.Findings {
 		if !slices.ContainsFunc(schema, func(s Finding) bool { return s.explains(f) }) {
-			found = append(found, Finding{Level: level, Field: f.Field, Value: f.Value, Reason: f.Reason, Message: f.Message})
+			found = append(found, Finding{Level: Error, Field: f.Field, Value: f.Value, Reason: f.Reason, Message: f.Message})
 		}
 	}
 	for _, s := range schema {

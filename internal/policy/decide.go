@@ -82,15 +82,19 @@ func Decide(rt *route.Route, snap Snapshot, cfg Config) (Decision, error) {
 	}
 	managed := snap.ManagedBy
 	var d Decision
-	for rule, m := range rt.Every {
-		v := verdict(rt, m, snap)
-		if managed != "" {
-			v = Verdict{Mirror: m, Park: m.Parked, Reason: ManagedRoute}
-		}
-		d.Verdicts = append(d.Verdicts, v)
-		d.Findings = append(d.Findings, judgeMirror(rt, rule, m, snap, cfg)...)
-		if cfg.Strict && v.Park && v.Reason.mendable() {
-			d.Findings = append(d.Findings, finding(v.Reason, m, m.TargetPath, strconv.Quote(TargetName(m)), v.Detail+"; strict mode denies such a mirror"))
+	for i := range rt.Rules {
+		j := newJudge(rt, &rt.Rules[i], snap, cfg)
+		for k := range rt.Rules[i].Mirrors {
+			m := &rt.Rules[i].Mirrors[k]
+			v := j.verdict(m)
+			d.Findings = append(d.Findings, j.mirror(m)...)
+			if cfg.Strict && v.Park && v.Reason.mendable() {
+				d.Findings = append(d.Findings, finding(v.Reason, m, m.TargetPath, strconv.Quote(TargetName(m)), v.Detail+"; strict mode denies such a mirror"))
+			}
+			if managed != "" {
+				v = Verdict{Mirror: m, Park: m.Parked, Reason: ManagedRoute}
+			}
+			d.Verdicts = append(d.Verdicts, v)
 		}
 	}
 	for i := range rt.Rules {
@@ -104,34 +108,37 @@ func Decide(rt *route.Route, snap Snapshot, cfg Config) (Decision, error) {
 		}
 	}
 	d.conclude(managed)
-	d.Notices = notices(rt, &d, snap)
+	d.Notices = notices(rt, &d, snap, cfg)
 	d.Warnings = Warnings(d.Notices)
 	return d, nil
 }
 
 // verdict returns where one mirror belongs.
-func verdict(rt *route.Route, m *route.Mirror, snap Snapshot) Verdict {
+func (j *judge) verdict(m *route.Mirror) Verdict {
 	park := func(reason Reason, detail string) Verdict {
 		return Verdict{Mirror: m, Park: true, Reason: reason, Detail: detail}
 	}
-	v, known := snap.Variants[m.Target.WithoutPort()]
-	gate := Ready
-	if rt.Gate == Present.String() {
-		gate = Present
-	}
-	if why := unsupported(rt, m, v); why != "" {
+	v := j.snap.Variant(m.Target)
+	if why := unsupported(j.rt, m); why != "" {
 		return Verdict{Mirror: m, Park: m.Parked, Reason: UnsupportedTarget, Detail: why}
 	}
+	gate := Ready
+	if j.rt.Gate == Present.String() {
+		gate = Present
+	}
+	stays := m.Parked || j.wasParked[m.Target]
 	switch {
-	case !known || v.State == Unknown:
-		return Verdict{Mirror: m, Park: m.Parked || v.WasParked, Reason: VariantUnknown, Detail: v.Detail}
-	case v.External:
-		return Verdict{Mirror: m, Reason: ExternalTarget}
+	case external(j.rt, m, v):
+		return Verdict{Mirror: m, Reason: ExternalTarget, Detail: v.Detail}
 	case v.Ungranted:
 		return park(NotGranted, fmt.Sprintf("no ReferenceGrant in namespace %q allows it", m.Target.Namespace))
+	case j.rt.Gate == gateNever:
+		return Verdict{Mirror: m, Reason: GateNever}
+	case v.State == Unknown:
+		return Verdict{Mirror: m, Park: stays, Reason: VariantUnknown, Detail: v.Detail}
 	case v.State >= Present && portProblem(m, v) != "":
 		return park(PortNotFound, portProblem(m, v))
-	case v.State < gate, v.InGrace && gate == Ready && (m.Parked || v.WasParked):
+	case v.State < gate, v.InGrace && gate == Ready && stays:
 		return park(v.Reason, v.Detail)
 	default:
 		return Verdict{Mirror: m, Reason: VariantReady}

@@ -43,8 +43,13 @@ func TestLimitsForANamespace(t *testing.T) {
 
 func TestVariantsValue(t *testing.T) {
 	rt := virtualService(t, `{"mirrors":[{"destination":{"host":"b","subset":"x"}},{"destination":{"host":"a"}},{"destination":{"host":"a","port":{"number":80}}},{"destination":{"host":"a.other.svc.cluster.local"}}]}`)
-	snap := Snapshot{Variants: map[route.Target]Variant{{Kind: route.TargetService, Namespace: "shop", Name: "a"}: {State: Ready}}}
+	a := route.Target{Kind: route.TargetService, Namespace: "shop", Name: "a"}
+	port := a
+	port.Port = 80
+	snap := Snapshot{Variants: map[route.Target]Variant{a: {State: Ready}, port: {State: Ready}}}
 	assert.Equal(t, "a.other=Unknown,a=Ready,b/x=Unknown", VariantsValue(rt, snap))
+	snap.Variants[port] = Variant{State: Present}
+	assert.Equal(t, "a.other=Unknown,a:0=Ready,a:80=Present,b/x=Unknown", VariantsValue(rt, snap))
 }
 
 // The list of variants is cut to a length that an annotation can hold; a change in the part that is cut still
@@ -75,10 +80,9 @@ func TestMessagesStayShort(t *testing.T) {
 		strings.TrimSuffix(strings.Repeat(`{"mirror":{"host":"v1"},"mirrorPercent":1},`, 100), ","),
 	} {
 		rt := virtualService(t, http)
-		snap := Snapshot{Variants: map[route.Target]Variant{}, Loops: map[route.Target]string{}}
+		snap := Snapshot{Variants: map[route.Target]Variant{}}
 		for _, m := range rt.Every {
-			snap.Variants[m.Target.WithoutPort()] = Variant{State: Absent, Reason: ServiceNotFound, Detail: long, HasDestinationRule: true, Subsets: []string{long}}
-			snap.Loops[m.Target.WithoutPort()] = long
+			snap.Variants[m.Target] = Variant{State: Absent, Reason: ServiceNotFound, Detail: long, LacksSubset: true, Subsets: []string{long}, Loop: long}
 		}
 		decide(t, rt, snap, Config{Strict: true})
 	}
@@ -120,11 +124,12 @@ func TestGraceRestoresNoMirror(t *testing.T) {
 				route.GateAnnotation, tc.gate)
 			rt, err := route.Decode([]byte(raw), route.Options{})
 			require.NoError(t, err)
-			target := rt.Rules[0].Mirrors[0].Target.WithoutPort()
-			d, err := Decide(rt, Snapshot{Variants: map[route.Target]Variant{target: {
-				State: Ready, InGrace: true, WasParked: tc.wasParked, Exists: true, Ports: []Port{{Number: 80}},
+			target := rt.Rules[0].Mirrors[0].Target
+			snap := Snapshot{Variants: map[route.Target]Variant{target: {
+				State: Ready, InGrace: true, Exists: true, Ports: []Port{{Number: 80}},
 				Reason: NoReadyEndpoints, Detail: `Deployment "v2" has no ready pod`,
-			}}}, Config{})
+			}}, WasParked: map[string]bool{rt.Rules[0].Mirrors[0].ID: tc.wasParked}}
+			d, err := Decide(rt, snap, Config{})
 			require.NoError(t, err)
 			assert.Equal(t, tc.want, d.Action)
 		})

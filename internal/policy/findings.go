@@ -23,37 +23,20 @@ type Finding struct {
 	Message string
 
 	identity identity
+	// percent is the share of the mirror that the finding is about, as far as it is known.
+	percent float64
 }
 
-// identity identifies a finding by its meaning: the same contradiction in an older version of the route is
-// equal, in whichever place it stood.
+// identity identifies a finding by its meaning, apart from the mirror's share: the same contradiction in an
+// older version of the route is equal, in whichever place it stood.
 type identity struct {
-	reason  Reason
-	target  route.Target
-	percent float64
-	value   string
+	reason Reason
+	target route.Target
+	value  string
 }
 
 func (f Finding) Error() string {
 	return fmt.Sprintf("%s: Invalid value: %s: %s: %s", f.Field, f.Value, f.Reason, f.Message)
-}
-
-// Introduced returns the findings that a write introduced, and those that the route had before it. A finding
-// that was known before never denies the write of another change.
-func Introduced(now, before []Finding) (introduced, known []Finding) {
-	left := map[identity]int{}
-	for _, f := range before {
-		left[f.identity]++
-	}
-	for _, f := range now {
-		if left[f.identity] > 0 {
-			left[f.identity]--
-			known = append(known, f)
-		} else {
-			introduced = append(introduced, f)
-		}
-	}
-	return introduced, known
 }
 
 // Values and messages are cut, because the fields of a write can be of any length.
@@ -68,43 +51,129 @@ func finding(reason Reason, m *route.Mirror, field, value, message string) Findi
 		identity: identity{reason: reason},
 	}
 	if m != nil {
-		f.identity.target, f.identity.percent = m.Target, m.Percentage.Percent()
+		f.identity.target, f.percent = m.Target, m.Percentage.Percent()
 	}
 	return f
 }
 
-// judgeMirror returns the findings about one mirror: its percentage, its target and its limit.
-func judgeMirror(rt *route.Route, rule *route.Rule, m *route.Mirror, snap Snapshot, cfg Config) []Finding {
-	out := judgePercentage(rt, m)
-	v := snap.Variants[m.Target.WithoutPort()]
+// judge judges the mirrors of one rule.
+type judge struct {
+	rt   *route.Route
+	rule *route.Rule
+	snap Snapshot
+	cfg  Config
+	// receives holds the backends of the rule that get requests.
+	receives map[route.Target]bool
+	// wasParked holds the targets of mirrors that the stored route has parked. The mirrors of a rule to one
+	// target move together.
+	wasParked map[route.Target]bool
+}
+
+func newJudge(rt *route.Route, rule *route.Rule, snap Snapshot, cfg Config) *judge {
+	j := &judge{rt: rt, rule: rule, snap: snap, cfg: cfg}
+	if len(rule.Mirrors) == 0 {
+		return j
+	}
+	j.receives, j.wasParked = map[route.Target]bool{}, map[route.Target]bool{}
+	for _, b := range rule.Backends {
+		if b.Receives {
+			j.receives[b.Target] = true
+		}
+	}
+	for i := range rule.Mirrors {
+		if m := &rule.Mirrors[i]; snap.WasParked[m.ID] {
+			j.wasParked[m.Target] = true
+		}
+	}
+	return j
+}
+
+// mirror returns the findings about one mirror: its percentage, its target and its limit.
+func (j *judge) mirror(m *route.Mirror) []Finding {
+	out := judgePercentage(j.rt, m)
+	v := j.snap.Variant(m.Target)
 	target := strconv.Quote(TargetName(m))
-	if why := unsupported(rt, m, v); why != "" {
+	if why := unsupported(j.rt, m); why != "" {
 		return append(out, finding(UnsupportedTarget, m, m.TargetPath, target, why))
 	}
 	if why := portProblem(m, v); why != "" {
 		out = append(out, finding(PortNotFound, m, m.PortPath, strconv.Itoa(int(m.Target.Port)), why))
 	}
-	if m.Target.Subset != "" && v.HasDestinationRule && !slices.Contains(v.Subsets, m.Target.Subset) {
+	if v.LacksSubset {
 		out = append(out, finding(SubsetNotFound, m, m.TargetPath+".subset", strconv.Quote(m.Target.Subset),
 			fmt.Sprintf("no DestinationRule for host %q has this subset; %s", m.Host, offer("subset", v.Subsets))))
 	}
-	if slices.ContainsFunc(rule.Backends, func(b route.Target) bool { return sameTarget(b, m.Target, v) }) {
+	switch {
+	case j.itself(m, v) && !j.distinguishes(v):
 		out = append(out, finding(MirrorsItself, m, m.TargetPath, target,
 			"the rule already sends requests to this target; mirror to another Service, port or subset"))
-	} else if path := snap.Loops[m.Target.WithoutPort()]; path != "" {
-		out = append(out, finding(MirrorsItself, m, m.TargetPath, target,
-			"mirrors lead back to this route: "+path+"; remove one of them"))
+	case v.Loop != "" && !j.rt.TellsCopies:
+		out = append(out, finding(Loop, m, m.TargetPath, target,
+			"copies come back to this route, because the target is the Service of its own "+v.Loop+"; mirror to another Service"))
 	}
-	limit := cfg.For(rt.Namespace).MaxPercent
-	if limit != nil && m.Percentage.Percent() > *limit {
-		field, value, unset := m.Path, "100", ", and no percentage means 100 %"
-		if len(m.Percentage.Fields) > 0 {
-			field, value, unset = m.Percentage.Fields[0].Path, m.Percentage.Fields[0].Value, ""
+	if j.cfg.Strict {
+		if reason, why := support(j.rt, m, j.snap); reason != "" {
+			out = append(out, finding(reason, m, m.Path, target, why+"; strict mode denies such a mirror"))
 		}
-		out = append(out, finding(PolicyExceeded, m, field, value,
-			fmt.Sprintf("a mirror in namespace %q may copy at most %v %% of the traffic%s", rt.Namespace, *limit, unset)))
 	}
-	return out
+	return append(out, j.limit(m)...)
+}
+
+func (j *judge) limit(m *route.Mirror) []Finding {
+	limit := j.cfg.For(j.rt.Namespace).MaxPercent
+	if limit == nil || m.Percentage.Percent() <= *limit {
+		return nil
+	}
+	field, value, unset := m.Path, "100", ", and no percentage means 100 %"
+	if len(m.Percentage.Fields) > 0 {
+		field, value, unset = m.Percentage.Fields[0].Path, m.Percentage.Fields[0].Value, ""
+	}
+	return []Finding{finding(PolicyExceeded, m, field, value,
+		fmt.Sprintf("a mirror in namespace %q may copy at most %v %% of the traffic%s", j.rt.Namespace, *limit, unset))}
+}
+
+// itself reports whether the requests that a mirror copies go to its own target already. A mirror of a
+// backendRef copies the requests of that backendRef alone.
+func (j *judge) itself(m *route.Mirror, v Variant) bool {
+	if i := m.Backend(); i >= 0 {
+		return j.rule.Backends[i].Receives && sameTarget(j.rule.Backends[i].Target, m.Target, v)
+	}
+	if j.receives[m.Target] {
+		return true
+	}
+	if len(v.Ports) != 1 {
+		return false
+	}
+	// A missing port stands for the Service's only one.
+	same := m.Target
+	switch only := v.Ports[0].Number; m.Target.Port {
+	case 0:
+		same.Port = only
+	case only:
+		same.Port = 0
+	default:
+		return false
+	}
+	return j.receives[same]
+}
+
+// distinguishes reports whether a target that gets requests and their copies can tell them apart: a gateway does
+// by the host, which Envoy may end in -shadow, and so may a route that names such a host.
+func (j *judge) distinguishes(v Variant) bool { return v.Gateway || j.rt.TellsCopies }
+
+// support returns the reason why a mirror does not do what it says at the gateways that serve the route, ""
+// when nothing is known against it.
+func support(rt *route.Route, m *route.Mirror, snap Snapshot) (Reason, string) {
+	switch {
+	case rt.Kind != route.HTTPRoute:
+		return "", ""
+	case snap.LacksMirrors != "":
+		return MirrorNotSupported, snap.LacksMirrors + " does not claim HTTPRouteRequestMirror, so nothing may be copied"
+	case snap.LacksShares != "" && len(m.Percentage.Fields) > 0 && m.Percentage.Percent() < 100:
+		return ShareNotSupported, snap.LacksShares + ", so everything is copied"
+	default:
+		return "", ""
+	}
 }
 
 func judgePercentage(rt *route.Route, m *route.Mirror) []Finding {
@@ -130,21 +199,12 @@ func judgeRule(rt *route.Route, rule *route.Rule, cfg Config) []Finding {
 		out = append(out, finding(MirrorConflict, &rule.Mirrors[0], rule.Path+".mirrors", "[...]",
 			"the rule has both mirror and mirrors; move mirror into mirrors"))
 	}
-	if f := rule.LoosePercent; f != nil {
-		loose := finding(MirrorConflict, nil, f.Path, f.Value, "a percentage without a mirror; add a mirror or remove the percentage")
-		loose.identity.value = f.Value
-		out = append(out, loose)
-	}
 	if cfg.Strict {
 		out = append(out, judgeLost(rt, rule)...)
 	}
 	limit := cfg.For(rt.Namespace).MaxMirrors
 	for i := range rule.Mirrors {
 		m := &rule.Mirrors[i]
-		if rule.Answers != "" {
-			out = append(out, finding(MirrorConflict, m, m.Path, strconv.Quote(TargetName(m)),
-				"the rule answers with a "+rule.Answers+", so there is no request to copy; remove one of them"))
-		}
 		if limit != nil && i >= *limit {
 			// The identity has no mirror: a write that removes one of too many mirrors introduces no finding.
 			over := finding(PolicyExceeded, nil, m.Path, strconv.Quote(TargetName(m)),
@@ -190,8 +250,8 @@ func judgeAnnotations(rt *route.Route) []Finding {
 		f.identity.value = name + value
 		out = append(out, f)
 	}
-	if rt.Gate != "" && rt.Gate != Ready.String() && rt.Gate != Present.String() {
-		add(GateInvalid, route.GateAnnotation, strconv.Quote(printing.Shorten(rt.Gate, 40)), `supported values: "Ready", "Present"`)
+	if rt.Gate != "" && rt.Gate != Ready.String() && rt.Gate != Present.String() && rt.Gate != gateNever {
+		add(GateInvalid, route.GateAnnotation, strconv.Quote(printing.Shorten(rt.Gate, 40)), `supported values: "Ready", "Present", "Never"`)
 	}
 	if rt.ParkedError != nil {
 		add(ParkedInvalid, route.ParkedAnnotation, strconv.Quote(printing.Shorten(rt.Parked, 40)), rt.ParkedError.Error()+
@@ -208,23 +268,28 @@ func judgeAnnotations(rt *route.Route) []Finding {
 	return out
 }
 
+// gateNever is the value of the gate annotation with which mirrors are active whatever the state of their
+// variants is, for targets that only the mesh knows.
+const gateNever = "Never"
+
 // unsupported returns the reason why a mirror cannot have the target, "" when it can.
-func unsupported(rt *route.Route, m *route.Mirror, v Variant) string {
-	switch t := m.Target; {
-	case rt.Kind == route.VirtualService && (t.Name == "" || strings.HasPrefix(t.Name, "*")):
+func unsupported(rt *route.Route, m *route.Mirror) string {
+	if t := m.Target; rt.Kind == route.VirtualService && (t.Name == "" || strings.HasPrefix(t.Name, "*")) {
 		return "a mirror needs one host; name a Service"
-	case rt.Kind != route.VirtualService && !t.IsService():
-		return fmt.Sprintf("kind %q cannot be mirrored to; name a Service", strings.Trim(t.Kind+"."+t.Group, "."))
-	case v.ExternalName:
-		return fmt.Sprintf("Service %q is an ExternalName; name a Service with endpoints", t.Service())
-	default:
-		return ""
 	}
+	return ""
 }
 
-// portProblem returns the reason why a mirror's port is not a port of its Service, "" when it is one.
+// external reports whether a mirror's target is not judged: nothing is known about targets of other kinds than
+// Service.
+func external(rt *route.Route, m *route.Mirror, v Variant) bool {
+	return v.External || (rt.Kind != route.VirtualService && !m.Target.IsService())
+}
+
+// portProblem returns the reason why a mirror's port is not a port of its Service, "" when it is one. A
+// mirror that names no port has none that could be wrong.
 func portProblem(m *route.Mirror, v Variant) string {
-	if !v.Exists || v.External || !m.Target.IsService() {
+	if !v.Exists || v.External || !m.Target.IsService() || m.Target.Port == 0 {
 		return ""
 	}
 	var ports []string
@@ -238,13 +303,7 @@ func portProblem(m *route.Mirror, v Variant) string {
 		}
 		ports = append(ports, text)
 	}
-	if m.Target.Port != 0 {
-		return fmt.Sprintf("Service %q has no such port; %s", m.Target.Service(), offer("port", ports))
-	}
-	if len(ports) > 1 {
-		return fmt.Sprintf("Service %q has several ports, so name one; %s", m.Target.Service(), offer("port", ports))
-	}
-	return ""
+	return fmt.Sprintf("Service %q has no such port; %s", m.Target.Service(), offer("port", ports))
 }
 
 // sameTarget reports whether a backend is a mirror's target; a missing port stands for the Service's only

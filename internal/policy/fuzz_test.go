@@ -17,10 +17,10 @@ import (
 
 // anyCluster returns a cluster in which every target has a state that depends on bits.
 func anyCluster(bits uint64, routes ...*route.Route) Snapshot {
-	snap := Snapshot{Variants: map[route.Target]Variant{}, Loops: map[route.Target]string{}}
+	snap := Snapshot{Variants: map[route.Target]Variant{}}
 	for _, rt := range routes {
 		for _, m := range rt.Every {
-			target := m.Target.WithoutPort()
+			target := m.Target
 			if _, known := snap.Variants[target]; known {
 				continue
 			}
@@ -33,13 +33,13 @@ func anyCluster(bits uint64, routes ...*route.Route) Snapshot {
 			case 0:
 				v.External = true
 			case 1:
-				v.ExternalName = true
+				v.Gateway = true
 			case 2:
 				v.Ungranted = true
 			case 3:
-				v.HasDestinationRule, v.Subsets = true, []string{"x"}
+				v.LacksSubset, v.Subsets = true, []string{"x"}
 			case 4:
-				snap.Loops[target] = "a -> b"
+				v.Loop = "Gateway"
 			case 5:
 				continue // the target is missing from the snapshot
 			}
@@ -90,16 +90,16 @@ func FuzzDecide(f *testing.F) {
 		again := decide(t, result, snap, cfg)
 		require.Empty(t, again.Plan.Operations, "before: %s\nafter: %s", raw, stored)
 
-		introduced, known := Introduced(d.Findings, d.Findings)
+		introduced, known := Introduced(d, d)
 		assert.Empty(t, introduced)
 		assert.Len(t, known, len(d.Findings))
-		introduced, known = Introduced(d.Findings, nil)
+		introduced, known = Introduced(d, Decision{})
 		assert.Len(t, introduced, len(d.Findings))
 		assert.Empty(t, known)
 		if old != nil {
 			before, err := Decide(old, anyCluster(bits, old), cfg)
 			require.NoError(t, err)
-			introduced, known = Introduced(d.Findings, before.Findings)
+			introduced, known = Introduced(d, before)
 			assert.ElementsMatch(t, texts(d.Findings), texts(slices.Concat(introduced, known)))
 		}
 	})

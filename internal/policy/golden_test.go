@@ -9,6 +9,7 @@ import (
 	"go/token"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -30,6 +31,9 @@ var update = flag.Bool("update", false, "write the want.yaml of every case")
 type cluster struct {
 	Config    Config           `json:"config"`
 	ManagedBy string           `json:"managedBy"`
+	// LacksMirrors and LacksShares are those of the Snapshot.
+	LacksMirrors string `json:"lacksMirrors"`
+	LacksShares  string `json:"lacksShares"`
 	Variants  []clusterVariant `json:"variants"`
 	// Size fills the route's annotations up to this many bytes.
 	Size int `json:"size"`
@@ -42,15 +46,15 @@ type clusterVariant struct {
 	Name      string   `json:"name"`
 	Subset    string   `json:"subset"`
 	State     string   `json:"state"`
-	Loop      string   `json:"loop"`
 	Ports     []Port   `json:"ports"`
 	Subsets   []string `json:"subsets"`
 	Variant   `json:",inline"`
 }
 
-func (c *cluster) snapshot(t *testing.T) Snapshot {
+// snapshot returns the snapshot of the mirror targets of routes. A variant in the file stands for every port.
+func (c *cluster) snapshot(t *testing.T, routes ...*route.Route) Snapshot {
 	t.Helper()
-	snap := Snapshot{Variants: map[route.Target]Variant{}, Loops: map[route.Target]string{}, ManagedBy: c.ManagedBy}
+	table := map[route.Target]Variant{}
 	for _, in := range c.Variants {
 		target := route.Target{Group: in.Group, Kind: in.Kind, Namespace: in.Namespace, Name: in.Name, Subset: in.Subset}
 		if target.Kind == "" {
@@ -60,7 +64,8 @@ func (c *cluster) snapshot(t *testing.T) Snapshot {
 			target.Namespace = "shop"
 		}
 		v := in.Variant
-		v.Ports, v.Subsets, v.HasDestinationRule = in.Ports, in.Subsets, in.Subsets != nil
+		v.Ports, v.Subsets = in.Ports, in.Subsets
+		v.LacksSubset = in.Subset != "" && in.Subsets != nil && !slices.Contains(in.Subsets, in.Subset)
 		for s := Unknown; s <= Ready; s++ {
 			if s.String() == in.State {
 				v.State = s
@@ -68,9 +73,14 @@ func (c *cluster) snapshot(t *testing.T) Snapshot {
 		}
 		require.Equal(t, in.State, v.State.String(), "state of %s", in.Name)
 		v.Exists = v.State != Unknown && v.Reason != ServiceNotFound && v.Reason != HostNotFound
-		snap.Variants[target] = v
-		if in.Loop != "" {
-			snap.Loops[target] = in.Loop
+		table[target] = v
+	}
+	snap := Snapshot{Variants: map[route.Target]Variant{}, ManagedBy: c.ManagedBy, LacksMirrors: c.LacksMirrors, LacksShares: c.LacksShares}
+	for _, rt := range routes {
+		for _, m := range rt.Every {
+			if v, known := table[m.Target.WithoutPort()]; known {
+				snap.Variants[m.Target] = v
+			}
 		}
 	}
 	return snap
@@ -177,18 +187,18 @@ func decideCase(t *testing.T, dir string, seen map[Reason]bool) outcome {
 	if read(t, filepath.Join(dir, "cluster.yaml"), &own) {
 		c.Variants = append(c.Variants, own.Variants...)
 		c.Config, c.ManagedBy, c.Size = own.Config, own.ManagedBy, own.Size
+		c.LacksMirrors, c.LacksShares = own.LacksMirrors, own.LacksShares
 	}
-	snap := c.snapshot(t)
 	opts := route.Options{Namespace: "shop"}
 
-	var before []Finding
+	var before Decision
 	var old json.RawMessage
 	if read(t, filepath.Join(dir, "old.yaml"), &old) {
 		rt, err := route.Decode(old, opts)
 		require.NoError(t, err)
-		d, err := Decide(rt, snap, c.Config)
+		before, err = Decide(rt, c.snapshot(t, rt), c.Config)
 		require.NoError(t, err)
-		before, opts.Previous = d.Findings, func() *route.Route { return rt }
+		opts.Previous = func() *route.Route { return rt }
 	}
 	var raw json.RawMessage
 	require.True(t, read(t, filepath.Join(dir, "route.yaml"), &raw), "%s has no route.yaml", dir)
@@ -197,6 +207,7 @@ func decideCase(t *testing.T, dir string, seen map[Reason]bool) outcome {
 	if err != nil {
 		return outcome{Error: err.Error()}
 	}
+	snap := c.snapshot(t, rt)
 	d := decide(t, rt, snap, c.Config)
 	stored, err := patch.Apply(raw, d.Plan.Operations)
 	require.NoError(t, err, "operations must apply")
@@ -206,7 +217,7 @@ func decideCase(t *testing.T, dir string, seen map[Reason]bool) outcome {
 	require.NoError(t, err)
 	final := decide(t, result, snap, c.Config)
 	require.Empty(t, final.Plan.Operations, "a second decision must be empty")
-	denied, known := Introduced(final.Findings, before)
+	denied, known := Introduced(final, before)
 	note(seen, &d, &final)
 	return describe(t, &d, outcome{
 		Touch: VariantsValue(rt, snap), Denied: texts(denied), Known: texts(known), Route: drain(t, stored),

@@ -11,6 +11,7 @@ const (
 	ServiceNotFound         Reason = "ServiceNotFound"
 	ServiceDeleting         Reason = "ServiceDeleting"
 	HostNotFound            Reason = "HostNotFound"
+	ShortHost               Reason = "ShortHost"
 	DestinationRuleNotFound Reason = "DestinationRuleNotFound"
 	WorkloadNotFound        Reason = "WorkloadNotFound"
 	WorkloadDeleting        Reason = "WorkloadDeleting"
@@ -26,10 +27,17 @@ const (
 	PortNotFound      Reason = "PortNotFound"
 	SubsetNotFound    Reason = "SubsetNotFound"
 	MirrorsItself     Reason = "MirrorsItself"
+	Loop              Reason = "Loop"
 	UnsupportedTarget Reason = "UnsupportedTarget"
 	PolicyExceeded    Reason = "PolicyExceeded"
 	ParkedInvalid     Reason = "ParkedInvalid"
 	GateInvalid       Reason = "GateInvalid"
+)
+
+// Reasons that have a warning; strict mode denies them.
+const (
+	MirrorNotSupported Reason = "MirrorNotSupported"
+	ShareNotSupported  Reason = "ShareNotSupported"
 )
 
 // Reasons that have a warning at most.
@@ -41,11 +49,11 @@ const (
 	OrphanedPlaceholder Reason = "OrphanedMark"
 	SumExceeds100       Reason = "SumExceeds100"
 	DeprecatedField     Reason = "DeprecatedField"
-	ShortHost           Reason = "ShortHost"
 	TruncatesToZero     Reason = "TruncatesToZero"
 	NonIdempotent       Reason = "NonIdempotent"
 	VariantReady        Reason = "VariantReady"
 	VariantUnknown      Reason = "VariantUnknown"
+	GateNever           Reason = "GateNever"
 	NoMirror            Reason = "NoMirror"
 	ExternalTarget      Reason = "ExternalTarget"
 	Unchanged           Reason = "Unchanged"
@@ -56,7 +64,7 @@ const (
 // mendable reports whether a later object can remove the reason.
 func (r Reason) mendable() bool {
 	switch r {
-	case ServiceNotFound, ServiceDeleting, HostNotFound, DestinationRuleNotFound, WorkloadNotFound,
+	case ServiceNotFound, ServiceDeleting, HostNotFound, ShortHost, DestinationRuleNotFound, WorkloadNotFound,
 		WorkloadDeleting, ScaledToZero, NoReadyEndpoints, NotGranted:
 		return true
 	}

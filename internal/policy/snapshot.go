@@ -40,43 +40,77 @@ type Variant struct {
 	// InGrace is set for a variant that counts as Ready although it has no ready endpoint, because it lost
 	// the last one less than the grace ago: its mirrors stay as they are.
 	InGrace bool
-	// WasParked is set for a variant that is Unknown or InGrace, if its mirror is parked in the stored route
-	// that this one would replace.
-	WasParked bool
 	// Reason says why State is not Ready, or would not be without the grace; "" when it is.
 	Reason Reason
-	// Detail explains the reason to a reader in one clause: `Deployment "httpbin-v2" is scaled to 0`.
+	// Detail explains the reason to a reader in one clause: `Deployment "httpbin-v2" is scaled to 0`. For an
+	// External variant it is what to tell the author about it, "" for nothing.
 	Detail string
 	// Exists reports whether the target Service (or host) exists.
 	Exists bool
-	// External is set for a host that a ServiceEntry defines: its mirrors are left alone.
+	// External is set for a target that mirrorgate does not judge: its mirrors are left alone.
 	External bool
-	// ExternalName is set for a Service of type ExternalName.
-	ExternalName bool
 	// Ports are the Service's ports.
 	Ports []Port
-	// HasDestinationRule reports whether a DestinationRule for the host is visible to the route; Subsets are
-	// the subsets that it names.
-	HasDestinationRule bool
-	Subsets            []string
+	// LacksSubset is set when a DestinationRule for exactly this host exists, and none that a client of the
+	// route uses has the subset. Subsets are some of those that it has.
+	LacksSubset bool
+	Subsets     []string
 	// Ungranted is set for a Service in another namespace if no ReferenceGrant allows the route to use it.
 	Ungranted bool
+	// Gateway is set when the endpoints are a gateway, where a route can tell copies apart by their host.
+	Gateway bool
+	// Loop is the gateway that serves the route, if the target is that gateway's own Service: copies come
+	// back to the route. "" for any other target.
+	Loop string
 }
 
 // Snapshot holds everything that a decision about one route depends on, apart from the route and the
 // configuration.
 type Snapshot struct {
-	// Variants holds the mirror targets of the route; the key has no port.
+	// Variants holds the mirror targets of the route, each with its port.
 	Variants map[route.Target]Variant
-	// Loops holds the mirror targets (the key has no port) from which other routes' mirrors lead back to a
-	// Service that this route serves, with the Services on the way: "default/b -> default/a".
-	Loops map[route.Target]string
+	// WasParked holds the ids of the mirrors that are parked in the stored route which this one would
+	// replace. It matters for variants that are Unknown or InGrace.
+	WasParked map[string]bool
 	// ManagedBy is the tool that rewrites this route by itself (Flagger, Argo Rollouts), "" when there is
 	// none.
 	ManagedBy string
+	// LacksMirrors and LacksShares name what serves the route without support for mirrors, or for a share of
+	// the traffic: `GatewayClass "a"`. "" where nothing is known to lack them.
+	LacksMirrors, LacksShares string
 	// Recheck is the time until the end of a grace, which changes the snapshot without any event; 0 means no
 	// grace.
 	Recheck time.Duration
+}
+
+// Variant returns the variant of a mirror target; the zero value, Unknown, for a target that is not in the
+// snapshot.
+func (s Snapshot) Variant(t route.Target) Variant { return s.Variants[t] }
+
+// KeepParked notes the parked mirrors of the stored route, nil for none: applying a manifest again must not
+// make them active just because the state of the variant is unknown, or because it was ready until just now.
+func (s *Snapshot) KeepParked(stored *route.Route) {
+	if stored == nil {
+		return
+	}
+	for _, m := range stored.Every {
+		if m.Parked {
+			if s.WasParked == nil {
+				s.WasParked = map[string]bool{}
+			}
+			s.WasParked[m.ID] = true
+		}
+	}
+}
+
+// Unsure reports whether the snapshot has a variant that is Unknown or InGrace.
+func (s Snapshot) Unsure() bool {
+	for _, v := range s.Variants {
+		if v.InGrace || v.State == Unknown {
+			return true
+		}
+	}
+	return false
 }
 
 // AssumeApplied makes variants ready that lack an object, as if it was applied already. A variant that

@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/mirrorgate/mirrorgate/internal/printing"
@@ -20,10 +21,22 @@ const maxVariantsValue = 4 << 10
 // depends on, for admission and for a reader of the route: "httpbin-v2=Ready". The end of a list that is too
 // long for an annotation is replaced by a hash of the whole.
 func VariantsValue(rt *route.Route, snap Snapshot) string {
+	states := map[string]map[State]bool{}
+	for _, m := range rt.Every {
+		name := shortTarget(rt, m.Target)
+		if states[name] == nil {
+			states[name] = map[State]bool{}
+		}
+		states[name][snap.Variant(m.Target).State] = true
+	}
 	seen := map[string]bool{}
 	for _, m := range rt.Every {
-		state := snap.Variants[m.Target.WithoutPort()].State
-		seen[shortTarget(rt, m.Target)+"="+state.String()] = true
+		name := shortTarget(rt, m.Target)
+		text := name
+		if len(states[name]) > 1 { // the states of its ports differ
+			text += ":" + strconv.Itoa(int(m.Target.Port))
+		}
+		seen[text+"="+snap.Variant(m.Target).State.String()] = true
 	}
 	text := strings.Join(slices.Sorted(maps.Keys(seen)), ",")
 	if len(text) > maxVariantsValue {

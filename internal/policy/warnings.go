@@ -82,7 +82,7 @@ func (l *noticeList) add(field string, reason Reason, format string, args ...any
 }
 
 // notices returns the notices about a whole route.
-func notices(rt *route.Route, d *Decision, snap Snapshot) []Notice {
+func notices(rt *route.Route, d *Decision, snap Snapshot, cfg Config) []Notice {
 	var out noticeList
 	managed := snap.ManagedBy
 	if managed != "" && len(d.Verdicts) > 0 {
@@ -102,14 +102,41 @@ func notices(rt *route.Route, d *Decision, snap Snapshot) []Notice {
 		case managed == "" && v.Park && v.Reason != VariantUnknown && v.Reason != UnsupportedTarget:
 			out.add(v.Mirror.Path, v.Reason, "mirror to %s is parked: %s", TargetName(v.Mirror), v.Detail)
 			out[len(out)-1].Parked = true
+		case v.Reason == ExternalTarget && v.Detail != "":
+			out.add(v.Mirror.TargetPath, v.Reason, "%s", v.Detail)
 		case v.Reason == VariantUnknown:
 			out.add(v.Mirror.Path, v.Reason, "mirror to %s stays as it is: the state of its variant is not known", TargetName(v.Mirror))
 		}
 	}
 	for i := range rt.Rules {
 		out.addRule(rt, &rt.Rules[i], snap)
+		out.addDoubts(newJudge(rt, &rt.Rules[i], snap, cfg))
 	}
 	return out
+}
+
+// addDoubts adds the notices about a rule's mirrors that copy nothing, or something else than they say, or
+// come back and are told apart.
+func (l *noticeList) addDoubts(j *judge) {
+	if f := j.rule.LoosePercent; f != nil && !j.rule.Delegates {
+		l.add(f.Path, MirrorConflict, "a percentage without a mirror copies nothing")
+	}
+	for i := range j.rule.Mirrors {
+		m := &j.rule.Mirrors[i]
+		v := j.snap.Variant(m.Target)
+		if j.rule.Answers != "" {
+			l.add(m.Path, MirrorConflict, "the rule answers with a %s, so there is no request to copy", j.rule.Answers)
+		}
+		switch {
+		case j.itself(m, v) && j.distinguishes(v):
+			l.add(m.TargetPath, MirrorsItself, "the rule already sends requests to this target, which must tell copies apart")
+		case v.Loop != "" && j.rt.TellsCopies:
+			l.add(m.TargetPath, Loop, "copies come back to this route's own %s, which must tell them apart", v.Loop)
+		}
+		if reason, why := support(j.rt, m, j.snap); reason != "" && !j.cfg.Strict {
+			l.add(m.Path, reason, "%s", why)
+		}
+	}
 }
 
 // addRule adds the notices about one rule.
@@ -148,12 +175,12 @@ func (l *noticeList) addRule(rt *route.Route, rule *route.Rule, snap Snapshot) {
 
 // addMirror adds the notices about the spelling of one mirror.
 func (l *noticeList) addMirror(kind route.Kind, m *route.Mirror, snap Snapshot) {
-	if m.ShortHost && !snap.Variants[m.Target.WithoutPort()].External {
+	if v := snap.Variant(m.Target); m.ShortHost && !v.External && v.Reason != ShortHost {
 		rest := ".svc and the cluster's domain"
 		if strings.HasSuffix(m.Host, ".svc") {
 			rest = "the cluster's domain"
 		}
-		l.add(m.TargetPath, ShortHost, "Istio does not expand %q; append %s", m.Host, rest)
+		l.add(m.TargetPath, ShortHost, "Istio does not expand %q; if it is a Service, append %s", m.Host, rest)
 	}
 	for _, f := range m.Percentage.Fields {
 		switch {

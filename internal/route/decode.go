@@ -52,6 +52,8 @@ type object[S any] struct {
 			APIVersion string `json:"apiVersion"`
 			Kind       string `json:"kind"`
 			Name       string `json:"name"`
+			UID        string `json:"uid,omitzero"`
+			Controller bool   `json:"controller,omitzero"`
 		} `json:"ownerReferences,omitzero"`
 	} `json:"metadata"`
 	Spec S `json:"spec"`
@@ -60,8 +62,11 @@ type object[S any] struct {
 // spec holds the fields of all three kinds that concern mirrors.
 type spec struct {
 	ParentRefs []backendRef  `json:"parentRefs"`
+	Hostnames  []string      `json:"hostnames"`
 	Rules      []gatewayRule `json:"rules"`
 	Hosts      []string      `json:"hosts"`
+	Gateways   []string      `json:"gateways"`
+	ExportTo   []string      `json:"exportTo"`
 	HTTP       []istioRule   `json:"http"`
 }
 
@@ -108,7 +113,7 @@ func Decode(raw []byte, opts Options) (*Route, error) {
 func (rt *Route) readMetadata(o *object[spec]) {
 	for _, ref := range o.Metadata.OwnerReferences {
 		group, _, _ := strings.Cut(ref.APIVersion, "/")
-		rt.Owners = append(rt.Owners, Owner{Group: group, Kind: ref.Kind, Name: ref.Name})
+		rt.Owners = append(rt.Owners, Owner{Group: group, Kind: ref.Kind, Name: ref.Name, UID: ref.UID, Controller: ref.Controller})
 	}
 	annotations := o.Metadata.Annotations
 	rt.annotations.count, rt.annotations.bytes = sizes(annotations)

@@ -24,9 +24,9 @@ func TestHosts(t *testing.T) {
 		{host: "v2.other.svc.cluster.local", want: service("other", "v2")},
 		{host: "v2.other.svc.example.org", domain: "example.org", want: service("other", "v2")},
 		{host: "v2.other.svc.cluster.local", domain: "example.org", want: host("v2.other.svc.cluster.local")},
-		{host: "v2.other", want: service("other", "v2"), short: true},
-		{host: "v2.other.svc", want: service("other", "v2"), short: true},
-		{host: "example.com", want: service("com", "example"), short: true},
+		{host: "v2.other", want: host("v2.other"), short: true},
+		{host: "v2.other.svc", want: host("v2.other.svc"), short: true},
+		{host: "example.com", want: host("example.com"), short: true},
 		{host: "api.example.com", want: host("api.example.com")},
 		{host: "v2.svc", want: host("v2.svc")},
 		{host: "v2.svc.cluster.local", want: host("v2.svc.cluster.local")},
@@ -60,7 +60,7 @@ metadata:
   uid: "1"
   resourceVersion: "2"
   deletionTimestamp: "2026-01-01T00:00:00Z"
-  ownerReferences: [{apiVersion: flagger.app/v1beta1, kind: Canary, name: web}, {apiVersion: v1, kind: Pod, name: a}]
+  ownerReferences: [{apiVersion: flagger.app/v1beta1, kind: Canary, name: web, uid: 1-2, controller: true}, {apiVersion: v1, kind: Pod, name: a}]
 spec:
   parentRefs:
   - {name: gateway}
@@ -68,9 +68,14 @@ spec:
   - {group: "", kind: Service, name: web, namespace: other}
   - {kind: Gateway, name: gateway}
   - {group: example.com, kind: Service, name: web}
+  hostnames: [web.example.com, web-shadow.example.com]
 `), nil)
-	assert.Equal(t, []ServiceName{{"shop", "web"}, {"other", "web"}}, rt.Serves)
-	assert.Equal(t, []Owner{{"flagger.app", "Canary", "web"}, {"v1", "Pod", "a"}}, rt.Owners)
+	assert.Equal(t, []Parent{
+		{GatewayGroup, "Gateway", "shop", "gateway"}, {"", "Service", "shop", "web"}, {"", "Service", "other", "web"},
+		{GatewayGroup, "Gateway", "shop", "gateway"}, {"example.com", "Service", "shop", "web"},
+	}, rt.Parents)
+	assert.Equal(t, []Owner{{"flagger.app", "Canary", "web", "1-2", true}, {"v1", "Pod", "a", "", false}}, rt.Owners)
+	assert.True(t, rt.TellsCopies, "a hostname ends in -shadow")
 	assert.Equal(t, "HTTPRoute shop/web", rt.String())
 	assert.True(t, rt.Deleting)
 	assert.Equal(t, []string{"1", "2", "gateway.networking.k8s.io/v1beta1"}, []string{rt.UID, rt.ResourceVersion, rt.APIVersion})
@@ -78,10 +83,22 @@ spec:
 	rt = decode(t, fromYAML(t, `
 apiVersion: networking.istio.io/v1
 kind: VirtualService
-metadata: {generateName: web-}
-spec: {hosts: [web.shop.svc.cluster.local, api.example.com, "*", web.other]}
+metadata: {generateName: web-, namespace: shop}
+spec:
+  hosts: [web.shop.svc.cluster.local, api.example.com, "*", web.other, web]
+  gateways: [mesh, public, ./own, edge/public, public.edge, public.edge.svc.cluster.local]
+  exportTo: [., edge, "*"]
+  http: [{delegate: {name: a}}, {delegate: {name: b, namespace: other}}, {delegate: {}}, {}]
 `), nil)
-	assert.Equal(t, []ServiceName{{"shop", "web"}, {"other", "web"}}, rt.Serves)
+	assert.Equal(t, []Target{
+		{Kind: TargetService, Namespace: "shop", Name: "web"}, {Kind: TargetHost, Name: "api.example.com"}, {Kind: TargetHost, Name: "*"},
+		{Kind: TargetHost, Name: "web.other"}, {Kind: TargetService, Namespace: "shop", Name: "web"},
+	}, rt.Hosts, "Istio does not expand web.other")
+	assert.Equal(t, []string{"mesh", "shop/public", "shop/own", "edge/public", "edge/public", "edge/public"}, rt.Gateways)
+	assert.Equal(t, []string{"shop", "edge", "*"}, rt.ExportTo)
+	assert.Equal(t, []ServiceName{{"shop", "a"}, {"other", "b"}}, rt.Delegates)
+	assert.False(t, rt.TellsCopies)
+	assert.False(t, rt.IsDelegate())
 	assert.Equal(t, "web-", rt.Name)
 }
 

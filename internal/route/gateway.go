@@ -20,6 +20,7 @@ type gatewayRule struct {
 	Filters     []json.RawMessage `json:"filters"`
 	BackendRefs []struct {
 		backendRef
+		Weight  json.RawMessage   `json:"weight"`
 		Filters []json.RawMessage `json:"filters"`
 	} `json:"backendRefs"`
 }
@@ -74,14 +75,7 @@ func (l *gatewayLayout) ownsModifier() bool {
 func (l *gatewayLayout) usersModifier() bool { return l.modifier >= 0 && !l.ownsModifier() }
 
 func (rt *Route) readGateway(s *spec) {
-	for _, ref := range s.ParentRefs {
-		if ref.Kind == nil {
-			continue // a Gateway
-		}
-		if t := ref.target(rt.Namespace); t.IsService() {
-			rt.Serves = append(rt.Serves, t.Service())
-		}
-	}
+	rt.readParents(s)
 	for i := range s.Rules {
 		rt.Rules = append(rt.Rules, rt.readGatewayRule(&s.Rules[i], "spec.rules["+strconv.Itoa(i)+"]"))
 	}
@@ -101,7 +95,7 @@ func (rt *Route) readGatewayRule(in *gatewayRule, path string) Rule {
 	rule.layout = l
 	lists := [][]json.RawMessage{in.Filters}
 	for _, b := range in.BackendRefs {
-		rule.Backends = append(rule.Backends, b.target(rt.Namespace))
+		rule.Backends = append(rule.Backends, Backend{b.target(rt.Namespace), receives(b.Weight, true, false)})
 		l.backends = append(l.backends, mirrorList{stored: b.Filters})
 		lists = append(lists, b.Filters)
 	}

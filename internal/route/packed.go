@@ -25,8 +25,11 @@ type Packed struct {
 // rawSpec holds the fields of a spec that Decode reads.
 type rawSpec struct {
 	ParentRefs json.RawMessage `json:"parentRefs,omitzero"`
+	Hostnames  json.RawMessage `json:"hostnames,omitzero"`
 	Rules      json.RawMessage `json:"rules,omitzero"`
 	Hosts      json.RawMessage `json:"hosts,omitzero"`
+	Gateways   json.RawMessage `json:"gateways,omitzero"`
+	ExportTo   json.RawMessage `json:"exportTo,omitzero"`
 	HTTP       json.RawMessage `json:"http,omitzero"`
 }
 

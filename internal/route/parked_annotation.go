@@ -71,10 +71,11 @@ func (b backendID) find(index map[backendID]int) int {
 	return found
 }
 
-func backendIDs(backends []Target) []backendID {
+func backendIDs(backends []Backend) []backendID {
 	seen := map[Target]int{}
 	ids := make([]backendID, 0, len(backends))
-	for _, t := range backends {
+	for i := range backends {
+		t := backends[i].Target
 		ids = append(ids, backendID{t.Group, t.Kind, t.Namespace, t.Name, t.Port, seen[t]})
 		seen[t]++
 	}

@@ -92,13 +92,12 @@ func (t Target) WithoutPort() Target { t.Port = 0; return t }
 func (t Target) Service() ServiceName { return ServiceName{t.Namespace, t.Name} }
 
 // ServiceName names a Service in a cluster.
-type ServiceName struct{ Namespace, Name string }
+type ServiceName struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+}
 
 func (s ServiceName) String() string { return s.Namespace + "/" + s.Name }
-
-// Owner is an owner reference of a route. For a core object, whose apiVersion has no group, Group is the
-// version, v1.
-type Owner struct{ Group, Kind, Name string }
 
 // Route is one route, as far as mirrorgate understands it. It keeps no reference to the bytes that it was
 // decoded from, and does not change after Decode.
@@ -116,9 +115,7 @@ type Route struct {
 	Gate, Variants, Parked string
 	// ParkedError is the reason why Parked cannot be read, nil when it can.
 	ParkedError error
-	// Serves are the Services whose clients the route serves: parentRefs of kind Service, or a
-	// VirtualService's hosts. Loops are found through them.
-	Serves []ServiceName
+	Attachment
 	// Rules are spec.rules, or spec.http of a VirtualService.
 	Rules []Rule
 
@@ -149,7 +146,10 @@ type Rule struct {
 	// Path is the field path of the rule: spec.rules[0], spec.http[2].
 	Path string
 	// Backends are the targets whose answers the client gets.
-	Backends []Target
+	Backends []Backend
+	// Delegates is set where the rule hands its requests to another VirtualService, which inherits its
+	// percentage.
+	Delegates bool
 	// Methods are the methods that the rule's matches name, if they name any.
 	Methods []string
 	// Mirrors are the rule's mirrors in declared order.
@@ -182,7 +182,8 @@ type Mirror struct {
 	Target Target
 	// Host is a VirtualService's host as its author wrote it.
 	Host string
-	// ShortHost is set for hosts like name.namespace that Istio does not expand.
+	// ShortHost is set for hosts like name.namespace or name.namespace.svc: Istio does not expand them to a
+	// Service.
 	ShortHost  bool
 	Percentage Percentage
 	// Parked reports whether the mirror was found in the annotation, as opposed to the spec.

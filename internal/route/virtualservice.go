@@ -17,10 +17,15 @@ type istioRule struct {
 		Method struct {
 			Exact string `json:"exact"`
 		} `json:"method"`
+		Authority struct {
+			Exact  string `json:"exact"`
+			Prefix string `json:"prefix"`
+		} `json:"authority"`
 	} `json:"match"`
 	Route []*struct {
 		Destination json.RawMessage `json:"destination"`
 		Headers     json.RawMessage `json:"headers"`
+		Weight      json.RawMessage `json:"weight"`
 	} `json:"route"`
 	Delegate         json.RawMessage   `json:"delegate"`
 	Redirect         json.RawMessage   `json:"redirect"`
@@ -71,12 +76,8 @@ type istioLayout struct {
 }
 
 func (rt *Route) readVirtualService(s *spec, domain string) {
-	for _, host := range s.Hosts {
-		if t, _ := hostTarget(host, rt.Namespace, domain); t.IsService() {
-			rt.Serves = append(rt.Serves, t.Service())
-		}
-	}
-	ofDelegate := len(s.Hosts) == 0
+	rt.readIstioAttachment(s, domain)
+	ofDelegate := rt.IsDelegate()
 	for i := range s.HTTP {
 		rt.Rules = append(rt.Rules, rt.readIstioRule(&s.HTTP[i], "spec.http["+strconv.Itoa(i)+"]", domain, ofDelegate))
 	}
@@ -84,7 +85,7 @@ func (rt *Route) readVirtualService(s *spec, domain string) {
 
 // readIstioRule reads one rule. ofDelegate is set for a VirtualService without hosts.
 func (rt *Route) readIstioRule(in *istioRule, path, domain string, ofDelegate bool) Rule {
-	rule := Rule{Path: path, BothForms: !isNull(in.Mirror) && len(in.Mirrors) > 0}
+	rule := Rule{Path: path, BothForms: !isNull(in.Mirror) && len(in.Mirrors) > 0, Delegates: !isNull(in.Delegate)}
 	for _, m := range in.Match {
 		if m.Method.Exact != "" {
 			rule.Methods = append(rule.Methods, m.Method.Exact)
@@ -92,11 +93,14 @@ func (rt *Route) readIstioRule(in *istioRule, path, domain string, ofDelegate bo
 	}
 	for _, r := range in.Route {
 		var dst istioDestination
+		var weight json.RawMessage
 		if r == nil || unmarshal(r.Destination, &dst) != nil {
 			dst = istioDestination{} // a backend that cannot be read hides no mirror
+		} else {
+			weight = r.Weight
 		}
 		t, _ := dst.target(rt.Namespace, domain)
-		rule.Backends = append(rule.Backends, t)
+		rule.Backends = append(rule.Backends, Backend{t, receives(weight, false, len(in.Route) == 1)})
 	}
 	if !isNull(in.Redirect) {
 		rule.Answers = "redirect"
@@ -188,9 +192,9 @@ func (dst istioDestination) target(namespace, domain string) (t Target, short bo
 	return t, short
 }
 
-// hostTarget resolves a host of a VirtualService: a name without a dot is a Service in the route's namespace,
-// name.namespace.svc.DOMAIN a Service. Istio does not expand name.namespace; its Service is returned with
-// short set.
+// hostTarget resolves a host of a VirtualService as Istio does: a name without a dot is a Service in the
+// route's namespace, and name.namespace.svc.DOMAIN a Service. short is set for hosts that look like the name
+// of a Service and that Istio does not expand: name.namespace and name.namespace.svc.
 func hostTarget(host, namespace, domain string) (t Target, short bool) {
 	host = strings.ToLower(host)
 	if host == "" || strings.HasPrefix(host, "*") {
@@ -206,8 +210,10 @@ func hostTarget(host, namespace, domain string) (t Target, short bool) {
 		return Target{Kind: TargetService, Namespace: namespace, Name: host}, false
 	case !dotted || service == "" || ns == "" || strings.Contains(ns, "."):
 		return Target{Kind: TargetHost, Name: host}, false
+	case !full:
+		return Target{Kind: TargetHost, Name: host}, true
 	default:
-		return Target{Kind: TargetService, Namespace: ns, Name: service}, !full
+		return Target{Kind: TargetService, Namespace: ns, Name: service}, false
 	}
 }
 

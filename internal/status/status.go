@@ -176,7 +176,7 @@ func of(ctx context.Context, c Cluster, rt *route.Route) (Route, error) {
 		Action:    d.Action, Reason: d.Reason,
 	}
 	for _, v := range d.Verdicts {
-		m, known := v.Mirror, snap.Variants[v.Mirror.Target.WithoutPort()]
+		m, known := v.Mirror, snap.Variant(v.Mirror.Target)
 		r.Mirrors = append(r.Mirrors, Mirror{
 			Field: m.Path, Target: policy.TargetName(m), Percent: m.Percentage.Percent(),
 			State: state(m.Parked), Wanted: state(v.Park),

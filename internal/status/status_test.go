@@ -32,7 +32,7 @@ func (c cluster) Routes() iter.Seq[*route.Route] { return slices.Values(c.routes
 func (c cluster) Resolve(_ context.Context, rt *route.Route) (policy.Snapshot, error) {
 	snap := policy.Snapshot{Variants: map[route.Target]policy.Variant{}}
 	for _, m := range rt.Every {
-		snap.Variants[m.Target.WithoutPort()] = c.variant
+		snap.Variants[m.Target] = c.variant
 	}
 	return snap, c.err
 }

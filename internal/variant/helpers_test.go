@@ -74,7 +74,7 @@ func (c *cluster) notified() []string {
 func (c *cluster) variant(rt *route.Route) policy.Variant {
 	c.t.Helper()
 	for m := range mirrors(rt) {
-		return c.Snapshot(rt).Variants[m.Target.WithoutPort()]
+		return c.Snapshot(rt).Variants[m.Target]
 	}
 	c.t.Fatal("the route has no mirror")
 	return policy.Variant{}

@@ -93,7 +93,6 @@ type Index struct {
 	routesByTarget   map[types.NamespacedName]routeSet // by the Services to which they mirror
 	routesByHost     map[string]routeSet               // by the hosts to which they mirror, and the wildcards that cover these
 	routesByCrossing map[crossing]routeSet             // by the ReferenceGrants that they need
-	routesByParent   map[types.NamespacedName]routeSet // by the Services in front of which they stand
 
 	subscribers        []Subscriber
 	serviceSubscribers []func([]types.NamespacedName)
@@ -116,7 +115,6 @@ func NewIndex(opts Options) *Index {
 		routesByTarget:   map[types.NamespacedName]routeSet{},
 		routesByHost:     map[string]routeSet{},
 		routesByCrossing: map[crossing]routeSet{},
-		routesByParent:   map[types.NamespacedName]routeSet{},
 	}
 	for k := range i.objects {
 		i.objects[k] = map[types.NamespacedName]record{}

@@ -90,7 +90,7 @@ func TestUnstructuredObjects(t *testing.T) {
 	u := &unstructured.Unstructured{Object: object("v1", "Service", "shop/b", map[string]any{"spec": map[string]any{"type": "ExternalName"}})}
 	i, err := FromObjects(Options{}, u)
 	require.NoError(t, err)
-	assert.True(t, (&cluster{Index: i, t: t}).variant(httpRoute("shop/r", "shop/a", "shop/b")).ExternalName)
+	assert.True(t, (&cluster{Index: i, t: t}).variant(httpRoute("shop/r", "shop/a", "shop/b")).External)
 
 	u.Object["spec"] = 7
 	_, err = FromObjects(Options{}, u)

@@ -96,7 +96,7 @@ func (i *Index) parseRoute(kind Kind, h *header, raw []byte) (record, error) {
 	if s.packed, err = route.Pack(raw); err != nil {
 		return nil, err
 	}
-	s.serves, s.version = rt.Serves, rt.ResourceVersion
+	s.version = rt.ResourceVersion
 	for m := range mirrors(rt) {
 		s.mirrors = append(s.mirrors, newStoredMirror(m))
 	}

@@ -33,10 +33,6 @@ func serviceQuery(name types.NamespacedName) Query {
 	return Query{Kind: KindService, Namespace: name.Namespace, Name: name.Name}
 }
 
-func routeQuery(s *storedRoute) Query {
-	return Query{Kind: s.kind, Namespace: s.Namespace, Name: s.Name}
-}
-
 func slicesQuery(name types.NamespacedName) Query {
 	return Query{Kind: KindEndpointSlice, Namespace: name.Namespace, Selector: serviceLabel + "=" + name.Name}
 }
@@ -71,10 +67,10 @@ func (v *view) confirming(rt *route.Route, m *route.Mirror, variant policy.Varia
 			queries = append(queries, serviceEntriesQuery())
 		}
 	}
-	if m.Target.Subset != "" && variant.HasDestinationRule && !slices.Contains(variant.Subsets, m.Target.Subset) {
+	if variant.LacksSubset {
 		queries = append(queries, v.destinationRulesQueries(rt, m)...)
 	}
-	if variant.ExternalName || lacksPort(variant, m.Target.Port) {
+	if lacksPort(variant, m.Target.Port) {
 		queries = append(queries, serviceQuery(name))
 	}
 	if variant.Ungranted {
@@ -87,7 +83,7 @@ func (v *view) confirming(rt *route.Route, m *route.Mirror, variant policy.Varia
 func (v *view) destinationRulesQueries(rt *route.Route, m *route.Mirror) []Query {
 	namespace := m.Target.Namespace
 	if !m.Target.IsService() {
-		if e := v.serviceEntry(covering(m.Target.Name), rt.Namespace); e != nil {
+		if e := v.serviceEntry([]string{m.Target.Name}, rt.Namespace); e != nil {
 			namespace = e.Namespace
 		}
 	}
@@ -98,16 +94,10 @@ func (v *view) destinationRulesQueries(rt *route.Route, m *route.Mirror) []Query
 	return queries
 }
 
-// lacksPort reports whether a Service exists and lacks the port of a mirror, or has several where the mirror
-// names none: both would be denied.
+// lacksPort reports whether a Service exists and lacks the port of a mirror, which would be denied.
 func lacksPort(variant policy.Variant, port int32) bool {
-	if !variant.Exists || variant.External {
-		return false
-	}
-	if port == 0 {
-		return len(variant.Ports) > 1
-	}
-	return !slices.ContainsFunc(variant.Ports, func(p policy.Port) bool { return p.Number == port })
+	return variant.Exists && !variant.External && port != 0 &&
+		!slices.ContainsFunc(variant.Ports, func(p policy.Port) bool { return p.Number == port })
 }
 
 // workloadQueries returns the queries for the workloads behind a mirror. Pods stand for workloads: they can

@@ -187,8 +187,6 @@ type storedRoute struct {
 	packed route.Packed
 	// version is the resourceVersion. It changes while the record is in the Index.
 	version string
-	// serves are the Services in front of which the route stands. By these and by its mirrors it is found.
-	serves  []route.ServiceName
 	mirrors []storedMirror
 }
 
@@ -199,12 +197,10 @@ type storedMirror struct {
 	// see ShortHost of route.Mirror. "" for other mirrors.
 	host   string
 	parked bool
-	// sends is set when the mirror's percentage is above 0.
-	sends bool
 }
 
 func newStoredMirror(m *route.Mirror) storedMirror {
-	stored := storedMirror{Target: m.Target, parked: m.Parked, sends: m.Percentage.Percent() > 0}
+	stored := storedMirror{Target: m.Target, parked: m.Parked}
 	if m.ShortHost {
 		stored.host = m.Host
 	}
@@ -235,9 +231,6 @@ func (s *storedRoute) unpack(opts Options) *route.Route {
 
 // shareNames makes the names of namespaces share their bytes with other records.
 func (s *storedRoute) shareNames(intern func(string) string) {
-	for n := range s.serves {
-		s.serves[n].Namespace = intern(s.serves[n].Namespace)
-	}
 	for n := range s.mirrors {
 		if s.mirrors[n].Namespace != "" {
 			s.mirrors[n].Namespace = intern(s.mirrors[n].Namespace)

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -66,12 +65,7 @@ func (r *Resolver) Resolve(ctx context.Context, rt *route.Route) (policy.Snapsho
 		}
 		r.read(ctx, &v, open, failed)
 	}
-	snap, open := v.evaluate(rt, failed)
-	for target, l := range v.loops {
-		if slices.ContainsFunc(l.via, func(q Query) bool { return slices.Contains(open, q) }) {
-			delete(snap.Loops, target)
-		}
-	}
+	snap, _ := v.evaluate(rt, failed)
 	return snap, nil
 }
 
@@ -89,18 +83,10 @@ func (v *view) evaluate(rt *route.Route, failed map[Query]error) (snap policy.Sn
 		}
 	}
 	for _, m := range activeFirst(rt) {
-		target := m.Target.WithoutPort()
-		for _, q := range v.loops[target].via {
-			if _, ok := failed[q]; ok {
-				delete(snap.Loops, target) // an unconfirmed loop must not deny the write
-			} else {
-				need(q)
-			}
-		}
-		for _, q := range v.confirming(rt, m, snap.Variants[target]) {
+		for _, q := range v.confirming(rt, m, snap.Variants[m.Target]) {
 			if err, ok := failed[q]; ok {
 				// All other fields are empty: an unconfirmed fact must not deny the write.
-				snap.Variants[target] = policy.Variant{
+				snap.Variants[m.Target] = policy.Variant{
 					Reason: policy.VariantUnknown,
 					Detail: fmt.Sprintf("%s of %q could not be looked up: %v", q.Kind, m.Target.Name, err),
 				}

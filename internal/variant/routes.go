@@ -25,9 +25,6 @@ func (i *Index) changeRoute(old, s *storedRoute, a *affected) {
 
 // fileRoute enters a route in every set that it belongs to, or removes it from them.
 func (i *Index) fileRoute(s *storedRoute, enter bool) {
-	for _, name := range s.serves {
-		fileIn(i.routesByParent, types.NamespacedName(name), s, enter)
-	}
 	kind := s.key().Kind
 	for _, m := range s.mirrors {
 		if m.IsService() {

@@ -43,7 +43,6 @@ func assertEmpty(t *testing.T, i *Index) {
 	assert.Empty(t, i.routesByTarget)
 	assert.Empty(t, i.routesByHost)
 	assert.Empty(t, i.routesByCrossing)
-	assert.Empty(t, i.routesByParent)
 	for _, e := range i.endpoints {
 		assert.Empty(t, e.slices)
 	}

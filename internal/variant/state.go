@@ -17,30 +17,10 @@ import (
 )
 
 func (v *view) snapshot(rt *route.Route) policy.Snapshot {
-	snap := policy.Snapshot{
-		Variants:  map[route.Target]policy.Variant{},
-		Loops:     map[route.Target]string{},
-		ManagedBy: v.base.managedBy(rt),
-	}
-	finder := loopFinder{view: v, rt: rt, edges: maxEdges}
-	v.loops = nil
+	snap := policy.Snapshot{Variants: map[route.Target]policy.Variant{}, ManagedBy: v.base.managedBy(rt)}
 	for m := range mirrors(rt) {
-		target := m.Target.WithoutPort()
-		known, done := snap.Variants[target]
-		// Two spellings of one host can differ in whether a ServiceEntry has it.
-		if done && (known.External || !m.ShortHost) {
-			continue
-		}
-		snap.Variants[target] = v.variant(rt, m)
-		if done || !m.Target.IsService() {
-			continue
-		}
-		if l := finder.find(target); l.path != "" {
-			snap.Loops[target] = l.path
-			if v.loops == nil {
-				v.loops = map[route.Target]loop{}
-			}
-			v.loops[target] = l
+		if _, done := snap.Variants[m.Target]; !done {
+			snap.Variants[m.Target] = v.variant(rt, m)
 		}
 	}
 	snap.Recheck = v.recheck
@@ -51,25 +31,25 @@ func (v *view) variant(rt *route.Route, m *route.Mirror) policy.Variant {
 	switch {
 	case m.Target.IsService():
 		return v.ofService(rt, m)
-	case m.Target.Group == "" && m.Target.Kind == route.TargetHost:
+	case rt.Kind == route.VirtualService:
 		return v.ofHost(rt, m)
 	default:
-		// The state of another kind cannot be found out; policy refuses the kind.
-		return policy.Variant{State: policy.Ready, Exists: true}
+		return policy.Variant{
+			State: policy.Ready, Exists: true, External: true,
+			Detail: fmt.Sprintf("kind %q is not judged; the mirror is left alone", strings.Trim(m.Target.Kind+"."+m.Target.Group, ".")),
+		}
 	}
 }
 
 // ofHost returns the variant of a mirror to a host outside the cluster.
 func (v *view) ofHost(rt *route.Route, m *route.Mirror) policy.Variant {
 	host := m.Target.Name
-	e := v.serviceEntry(covering(host), rt.Namespace)
+	e := v.serviceEntry([]string{host}, rt.Namespace)
 	if e == nil {
 		return absent(policy.HostNotFound, "no ServiceEntry defines host %q", host)
 	}
 	variant := policy.Variant{State: policy.Ready, Exists: true, External: true}
-	rules := v.destinationRulesFor(host, e.Namespace, rt.Namespace)
-	variant.HasDestinationRule = len(rules) > 0
-	variant.Subsets, _, _ = subsetsOf(rules, "")
+	noteSubset(&variant, v.destinationRulesFor(host, e.Namespace, rt.Namespace), m.Target.Subset)
 	return variant
 }
 
@@ -79,28 +59,28 @@ func (v *view) ofService(rt *route.Route, m *route.Mirror) policy.Variant {
 	name := types.NamespacedName(service)
 	var rules []*destinationRule
 	if rt.Kind == route.VirtualService {
-		// A ServiceEntry for exactly this host takes precedence over the Service that the host was resolved
-		// to.
-		hosts := []string{v.base.fqdn(service)}
-		if m.ShortHost {
-			hosts = []string{m.Host}
-		}
-		if (m.ShortHost || v.service(name) == nil) && v.serviceEntry(hosts, rt.Namespace) != nil {
+		if v.service(name) == nil && v.serviceEntry([]string{v.base.fqdn(service)}, rt.Namespace) != nil {
 			return policy.Variant{State: policy.Ready, Exists: true, External: true}
 		}
 		rules = v.destinationRulesFor(v.base.fqdn(service), name.Namespace, rt.Namespace)
 	}
 	variant := v.serviceState(name, m.Target.Subset, rules, rt.Namespace)
-	variant.HasDestinationRule = len(rules) > 0
-	variant.Subsets, _, _ = subsetsOf(rules, "")
+	noteSubset(&variant, rules, m.Target.Subset)
 	if s := v.service(name); s != nil {
 		variant.Exists = true
-		variant.ExternalName = s.externalName
+		variant.External = s.externalName
 		variant.Ports = slices.Clone(s.ports)
 	}
 	variant.Ungranted = crosses(rt.Kind, rt.Namespace, m.Target) &&
 		!v.granted(name.Namespace, name.Name, grantee{Kind: rt.Kind, Namespace: rt.Namespace})
 	return variant
+}
+
+// noteSubset notes whether DestinationRules for the host contradict a subset.
+func noteSubset(variant *policy.Variant, rules []*destinationRule, subset string) {
+	if names, _, found := subsetsOf(rules, subset); subset != "" && len(rules) > 0 && !found {
+		variant.LacksSubset, variant.Subsets = true, names
+	}
 }
 
 // serviceState returns the state of a Service, or of a subset of it. rules are the DestinationRules that
@@ -113,8 +93,7 @@ func (v *view) serviceState(name types.NamespacedName, subset string, rules []*d
 	case s.deleting:
 		return absent(policy.ServiceDeleting, "Service %q is being deleted", name)
 	case s.externalName:
-		// It has no endpoints to wait for; policy refuses the type.
-		return policy.Variant{State: policy.Ready}
+		return policy.Variant{State: policy.Ready, Detail: fmt.Sprintf("Service %q is an ExternalName; the mirror is left alone", name)}
 	}
 	var subsetLabels labels
 	if subset != "" {

@@ -48,7 +48,7 @@ func TestTransitionsOfAService(t *testing.T) {
 			policy.Absent, policy.ServiceNotFound, `Service "shop/b" not found`},
 		"service being deleted": {func(c *cluster) { c.apply(deleting(serviceOf("shop/b", "app=b"))) },
 			policy.Absent, policy.ServiceDeleting, `Service "shop/b" is being deleted`},
-		"external name": {func(c *cluster) { c.apply(external) }, policy.Ready, "", ""},
+		"external name": {func(c *cluster) { c.apply(external) }, policy.Ready, "", `Service "shop/b" is an ExternalName; the mirror is left alone`},
 		"selector changed": {func(c *cluster) { c.apply(serviceOf("shop/b", "app=c")) },
 			policy.Absent, policy.WorkloadNotFound, `no workload in namespace "shop" has pods with app=c`},
 		"selector widened with what controllers add": {
@@ -227,22 +227,26 @@ func TestFactsBesideTheState(t *testing.T) {
 
 	got := c.variant(virtualService("shop/a", "a", "b"))
 	assert.True(t, got.Exists)
-	assert.True(t, got.HasDestinationRule, "HasDestinationRule is set even for a mirror without a subset")
-	assert.Equal(t, []string{"other", "v2"}, got.Subsets)
+	assert.False(t, got.LacksSubset, "a mirror without a subset lacks none")
 	assert.Equal(t, []policy.Port{{Name: "http", Number: 8000}}, got.Ports)
 
 	got = c.variant(httpRoute("shop/a", "shop/a", "shop/b"))
-	assert.False(t, got.HasDestinationRule)
-	assert.Empty(t, got.Subsets)
+	assert.False(t, got.LacksSubset)
 
-	assert.True(t, c.variant(httpRoute("shop/a", "shop/a", "shop/e")).ExternalName)
+	got = c.variant(virtualService("shop/a", "a", "b#none"))
+	assert.True(t, got.LacksSubset)
+	assert.Equal(t, []string{"other", "v2"}, got.Subsets)
+
+	assert.True(t, c.variant(httpRoute("shop/a", "shop/a", "shop/e")).External)
 
 	foreign := route.Target{Group: "multicluster.x-k8s.io", Kind: "ServiceImport", Namespace: "shop", Name: "b"}
 	rt := &route.Route{
 		Key:   route.Key{Kind: route.HTTPRoute, Namespace: "shop", Name: "a"},
 		Rules: []route.Rule{{Mirrors: []route.Mirror{{Target: foreign}}}},
 	}
-	assert.Equal(t, policy.Variant{State: policy.Ready, Exists: true}, c.variant(rt))
+	assert.Equal(t, policy.Variant{
+		State: policy.Ready, Exists: true, External: true, Detail: `kind "ServiceImport.multicluster.x-k8s.io" is not judged; the mirror is left alone`,
+	}, c.variant(rt))
 }
 
 // A replica that starts during a restart of the variant decides like the replicas that saw it begin.

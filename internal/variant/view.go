@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
-
-	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
 type view struct {
@@ -17,9 +15,8 @@ type view struct {
 	// live holds the objects that answer the covered queries, nil before the first live read.
 	live    *Index
 	covered map[Query]bool
-	// recheck and loops are those of the latest Snapshot.
+	// recheck is that of the latest Snapshot.
 	recheck time.Duration
-	loops   map[route.Target]loop
 }
 
 // source returns the Index that knows the answer to a query.

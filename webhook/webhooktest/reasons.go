@@ -24,6 +24,7 @@ const (
 	ServiceNotFound         = policy.ServiceNotFound
 	ServiceDeleting         = policy.ServiceDeleting
 	HostNotFound            = policy.HostNotFound
+	ShortHost               = policy.ShortHost
 	DestinationRuleNotFound = policy.DestinationRuleNotFound
 	WorkloadNotFound        = policy.WorkloadNotFound
 	WorkloadDeleting        = policy.WorkloadDeleting
@@ -39,10 +40,17 @@ const (
 	PortNotFound      = policy.PortNotFound
 	SubsetNotFound    = policy.SubsetNotFound
 	MirrorsItself     = policy.MirrorsItself
+	Loop              = policy.Loop
 	UnsupportedTarget = policy.UnsupportedTarget
 	PolicyExceeded    = policy.PolicyExceeded
 	ParkedInvalid     = policy.ParkedInvalid
 	GateInvalid       = policy.GateInvalid
+)
+
+// Reasons that end in a warning; strict mode denies them.
+const (
+	MirrorNotSupported = policy.MirrorNotSupported
+	ShareNotSupported  = policy.ShareNotSupported
 )
 
 // Reasons that end in a warning, or in nothing.
@@ -54,11 +62,11 @@ const (
 	OrphanedPlaceholder = policy.OrphanedPlaceholder
 	SumExceeds100       = policy.SumExceeds100
 	DeprecatedField     = policy.DeprecatedField
-	ShortHost           = policy.ShortHost
 	TruncatesToZero     = policy.TruncatesToZero
 	NonIdempotent       = policy.NonIdempotent
 	VariantReady        = policy.VariantReady
 	VariantUnknown      = policy.VariantUnknown
+	GateNever           = policy.GateNever
 	NoMirror            = policy.NoMirror
 	ExternalTarget      = policy.ExternalTarget
 	Unchanged           = policy.Unchanged

@@ -40,10 +40,11 @@ func (s *namespaceState) gate(d *desired, before map[string]bool) leftOut {
 	}
 	snap := s.run.index.Snapshot(rt)
 	for _, m := range rt.Every {
-		if target := m.Target.WithoutPort(); before[m.Path] { // a grace brings no mirror back
-			v := snap.Variants[target]
-			v.WasParked = true
-			snap.Variants[target] = v
+		if before[m.Path] { // a grace brings no mirror back
+			if snap.WasParked == nil {
+				snap.WasParked = map[string]bool{}
+			}
+			snap.WasParked[m.ID] = true
 		}
 	}
 	config := s.run.opts.Policy

@@ -33,7 +33,7 @@ func (f fakeIndex) SubscribeServices(func([]types.NamespacedName)) {}
 func (f fakeIndex) Snapshot(doc *route.Route) policy.Snapshot {
 	snap := policy.Snapshot{Variants: map[route.Target]policy.Variant{}}
 	for _, m := range doc.Every {
-		snap.Variants[m.Target.WithoutPort()] = policy.Variant{
+		snap.Variants[m.Target] = policy.Variant{
 			State: f.state, InGrace: f.inGrace, Exists: true, Ports: []policy.Port{{Number: 80}}, Reason: policy.NoReadyEndpoints, Detail: "nothing is ready",
 		}
 	}

@@ -106,7 +106,7 @@ func (f *fakeCluster) snapshot(rt *route.Route) policy.Snapshot {
 		if f.state != policy.Ready {
 			v.Reason, v.Detail = policy.ScaledToZero, `Deployment "v2" is scaled to 0`
 		}
-		snap.Variants[m.Target.WithoutPort()] = v
+		snap.Variants[m.Target] = v
 	}
 	return snap
 }

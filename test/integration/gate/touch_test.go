@@ -29,7 +29,7 @@ func (f fakeIndex) Keys() iter.Seq[route.Key] {
 func (f fakeIndex) Snapshot(doc *route.Route) policy.Snapshot {
 	snap := policy.Snapshot{Variants: map[route.Target]policy.Variant{}}
 	for _, m := range doc.Every {
-		snap.Variants[m.Target.WithoutPort()] = policy.Variant{State: policy.Absent, Reason: policy.ServiceNotFound}
+		snap.Variants[m.Target] = policy.Variant{State: policy.Absent, Reason: policy.ServiceNotFound}
 	}
 	return snap
 }
