@@ -47,8 +47,12 @@ var (
 	}
 
 	Rollouts         = &Kind{Name: "Rollout", Group: wellknown.ArgoGroup, Resource: "rollouts", Versions: []string{"v1alpha1"}}
+	Canaries         = &Kind{Name: "Canary", Group: wellknown.FlaggerGroup, Resource: "canaries", Versions: []string{"v1beta1"}}
 	DestinationRules = &Kind{Name: "DestinationRule", Group: route.IstioGroup, Resource: "destinationrules", Versions: []string{"v1", "v1beta1", "v1alpha3"}}
 	ServiceEntries   = &Kind{Name: "ServiceEntry", Group: route.IstioGroup, Resource: "serviceentries", Versions: []string{"v1", "v1beta1", "v1alpha3"}}
+	IstioGateways    = &Kind{Name: "Gateway", Group: route.IstioGroup, Resource: "gateways", Versions: []string{"v1", "v1beta1", "v1alpha3"}}
+	Gateways         = &Kind{Name: "Gateway", Group: route.GatewayGroup, Resource: "gateways", Versions: []string{"v1", "v1beta1"}}
+	GatewayClasses   = &Kind{Name: "GatewayClass", Group: route.GatewayGroup, Resource: "gatewayclasses", Versions: []string{"v1", "v1beta1"}}
 	ReferenceGrants  = &Kind{Name: "ReferenceGrant", Group: route.GatewayGroup, Resource: "referencegrants", Versions: []string{"v1", "v1beta1"}}
 	HTTPRoutes       = &Kind{Name: "HTTPRoute", Group: route.GatewayGroup, Resource: "httproutes", Versions: []string{"v1"}}
 	GRPCRoutes       = &Kind{Name: "GRPCRoute", Group: route.GatewayGroup, Resource: "grpcroutes", Versions: []string{"v1"}}

@@ -82,14 +82,15 @@ apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata:
   name: web
-  ownerReferences: [{apiVersion: flagger.app/v1beta1, kind: Canary, name: web, controller: true}]
+  ownerReferences: [{apiVersion: flagger.app/v1beta1, kind: Canary, name: web, uid: u-1, controller: true}]
 spec: {hosts: [web], http: [{mirror: {host: v2}, mirrorPercentage: {value: 101}}]}
 `
 
 // A route that another tool manages is judged all the same; only its mirrors do not move.
 func TestManagedRoutesAreJudged(t *testing.T) {
+	const canary = "apiVersion: flagger.app/v1beta1\nkind: Canary\nmetadata: {name: web, uid: u-1}\n"
 	levels := map[policy.Reason]Level{}
-	for _, f := range check(t, Options{}, managed) {
+	for _, f := range check(t, Options{}, managed+"---\n"+canary) {
 		levels[f.Reason] = f.Level
 	}
 	assert.Equal(t, map[policy.Reason]Level{policy.PercentOutOfRange: Error, policy.ManagedRoute: Warning}, levels)

@@ -29,12 +29,12 @@ var update = flag.Bool("update", false, "write the want.yaml of every case")
 // cluster is the form of testdata/cluster.yaml, which applies to every case, and of a case's own
 // cluster.yaml, which adds to it.
 type cluster struct {
-	Config    Config           `json:"config"`
-	ManagedBy string           `json:"managedBy"`
+	Config    Config `json:"config"`
+	ManagedBy string `json:"managedBy"`
 	// LacksMirrors and LacksShares are those of the Snapshot.
-	LacksMirrors string `json:"lacksMirrors"`
-	LacksShares  string `json:"lacksShares"`
-	Variants  []clusterVariant `json:"variants"`
+	LacksMirrors string           `json:"lacksMirrors"`
+	LacksShares  string           `json:"lacksShares"`
+	Variants     []clusterVariant `json:"variants"`
 	// Size fills the route's annotations up to this many bytes.
 	Size int `json:"size"`
 }

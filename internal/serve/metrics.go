@@ -38,7 +38,7 @@ func (c clusterMetrics) Collect(out chan<- prometheus.Metric) {
 		gauge(mirrorsDesc, float64(counts.Parked[kind]), string(kind), "parked")
 	}
 	for kind, n := range counts.Objects {
-		gauge(objectsDesc, float64(n), kind.String())
+		gauge(objectsDesc, float64(n), kind.Unique())
 	}
 	for kind, synced := range c.cluster.Resources() {
 		gauge(syncedDesc, toFloat(synced), kind)

@@ -6,6 +6,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mirrorgate/mirrorgate/internal/route"
+	"github.com/mirrorgate/mirrorgate/internal/variant/hosts"
 )
 
 // affected collects the routes whose decision an event may change, and, while somebody subscribes to
@@ -36,9 +37,19 @@ func (i *Index) affectService(name types.NamespacedName, a *affected, selects fu
 		}
 		a.services[name] = struct{}{}
 	}
+	for _, alias := range i.aliases[name] {
+		if alias.NamespacedName != name {
+			i.affectTargets(alias.NamespacedName, a, selects)
+		}
+	}
+	i.affectTargets(name, a, selects)
+}
+
+// affectTargets adds the routes that have a selected mirror to a Service.
+func (i *Index) affectTargets(name types.NamespacedName, a *affected, selects func(storedMirror) bool) {
 	for s := range i.routesByTarget[name] {
 		for _, m := range s.mirrors {
-			if m.IsService() && types.NamespacedName(m.Service()) == name && selects(m) {
+			if m.service == name && selects(m) {
 				a.addRoute(s.key())
 				break
 			}
@@ -46,9 +57,39 @@ func (i *Index) affectService(name types.NamespacedName, a *affected, selects fu
 	}
 }
 
-// affectHost adds the routes with a mirror to a host, which may be a wildcard.
+// affectHost adds the routes with a mirror to a host.
 func (i *Index) affectHost(host string, a *affected) {
 	for s := range i.routesByHost[host] {
 		a.addRoute(s.key())
+	}
+}
+
+// affectPattern adds the routes with a mirror to a host that a pattern covers.
+func (i *Index) affectPattern(p hosts.Pattern, a *affected) {
+	if !p.Wild {
+		i.affectHost(p.Text, a)
+		return
+	}
+	for host := range i.routesByHost {
+		if p.Covers(host) {
+			i.affectHost(host, a)
+		}
+	}
+}
+
+// affectWithDelegates adds a route, and those to which it delegates.
+func (i *Index) affectWithDelegates(s *storedRoute, a *affected) {
+	a.addRoute(s.key())
+	if s.root != nil {
+		for _, name := range s.root.delegates {
+			a.addRoute(route.Key{Kind: route.VirtualService, Namespace: name.Namespace, Name: name.Name})
+		}
+	}
+}
+
+// affectClients adds the routes that serve the clients of a Service whose ports changed.
+func (i *Index) affectClients(name types.NamespacedName, a *affected) {
+	for s := range i.routesByClients[name] {
+		i.affectWithDelegates(s, a)
 	}
 }

@@ -87,7 +87,7 @@ func (c *Cluster) Start(ctx context.Context) error {
 	for kind := range KindRollout {
 		c.feeds[kind] = c.startFeed(ctx, kind, kinds[kind].Versions[0])
 	}
-	crds := feed.CRDs.Source(c.client, feed.CRDs.Versions[0], func(any) any { return nil })
+	crds := feed.CRDs.Source(c.client, feed.CRDs.Versions[0], withoutShares)
 	c.crds = feed.Start(ctx, c.log, feed.CRDs.Resource, crds, "", c.crdSink())
 	c.mu.Unlock()
 	c.followCRDs(ctx)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 	"unique"
 
@@ -79,6 +80,9 @@ func fromService(o *corev1.Service) *service {
 		externalName: o.Spec.Type == corev1.ServiceTypeExternalName,
 		deleting:     o.DeletionTimestamp != nil,
 	}
+	if s.externalName {
+		s.alias = strings.ToLower(strings.TrimSuffix(o.Spec.ExternalName, "."))
+	}
 	for _, p := range o.Spec.Ports {
 		s.ports = append(s.ports, policy.Port{Name: unique.Make(p.Name).Value(), Number: p.Port})
 	}
@@ -120,6 +124,11 @@ func controlledBy(o metav1.Object, by ...Kind) bool {
 
 func fromSlice(o *discoveryv1.EndpointSlice) *slice {
 	s := &slice{id: idOf(KindEndpointSlice, o), service: o.Labels[serviceLabel]}
+	for _, p := range o.Ports {
+		s.ports = append(s.ports, unique.Make(ptr.Deref(p.Name, "")).Value())
+	}
+	slices.Sort(s.ports)
+	s.ports = slices.Compact(s.ports)
 	for n := range o.Endpoints {
 		e := &o.Endpoints[n]
 		s.total++

@@ -5,11 +5,14 @@ package variant
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/version"
 
 	"github.com/mirrorgate/mirrorgate/internal/feed"
 )
@@ -49,11 +52,48 @@ func (c *Cluster) crdSink() feed.Sink {
 	return feed.NewSink(known, func(set []*feed.Item, gone []types.NamespacedName) {
 		for _, it := range set {
 			note(it.Name, true)
+			if it.Name == KindHTTPRoute.crd() {
+				without, _ := it.Record.(string)
+				c.index.notePruned(without)
+			}
 		}
 		for _, name := range gone {
 			note(name.Name, false)
 		}
 	})
+}
+
+// Annotations by which the CustomResourceDefinitions of the Gateway API name their release.
+const (
+	bundleVersion = "gateway.networking.k8s.io/bundle-version"
+	bundleChannel = "gateway.networking.k8s.io/channel"
+)
+
+// withoutShares returns the name of a CustomResourceDefinition of HTTPRoutes in which mirrors have no percent
+// and no fraction, so that the API server would prune these; nil for any other. The fields came with v1.2 in the
+// experimental channel, and with v1.3 in the standard one.
+func withoutShares(object any) any {
+	crd, ok := object.(*metav1.PartialObjectMetadata)
+	if !ok || crd.Name != KindHTTPRoute.crd() {
+		return nil
+	}
+	channel := crd.Annotations[bundleChannel]
+	since := version.MustParseGeneric("1.3.0")
+	if channel == "experimental" {
+		since = version.MustParseGeneric("1.2.0")
+	}
+	release, err := version.ParseGeneric(crd.Annotations[bundleVersion])
+	if err != nil || release.AtLeast(since) {
+		return nil
+	}
+	return fmt.Sprintf("the CRD of HTTPRoutes (Gateway API %s, %s)", crd.Annotations[bundleVersion], channel)
+}
+
+// notePruned notes the name of a CustomResourceDefinition of HTTPRoutes without shares, "" for one with them.
+func (i *Index) notePruned(crd string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.prunes = crd
 }
 
 func (c *Cluster) note(kind Kind, change func(*crdState)) {
@@ -194,7 +234,7 @@ func (c *Cluster) Unsupported() map[string]bool {
 	out := map[string]bool{}
 	for kind, p := range c.optional {
 		if p.installed {
-			out[kind.String()] = p.unsupported
+			out[kind.Unique()] = p.unsupported
 		}
 	}
 	return out

@@ -17,10 +17,11 @@ type endpoints struct {
 	lost []loss
 }
 
-// loss is an endpoint that stopped being ready. It has the labels of the pod, because the pod may be gone
-// when a decision needs to know whether it belonged to a subset.
+// loss is an endpoint that stopped being ready at some ports. It has the labels of the pod, because the pod may
+// be gone when a decision needs to know whether it belonged to a subset.
 type loss struct {
 	labels labels
+	ports  []string
 	at     time.Time
 }
 
@@ -77,11 +78,31 @@ func (i *Index) changeSlice(old, s *slice, a *affected) {
 	i.dropIfEmpty(service)
 
 	switch {
-	case (readyBefore == 0) != (ready == 0), (totalBefore == 0) != (total == 0) && ready == readyBefore:
+	case (readyBefore == 0) != (ready == 0), (totalBefore == 0) != (total == 0) && ready == readyBefore,
+		!slices.Equal(portsOf(old), portsOf(s)):
 		i.affectService(service, a, anyMirror)
 	case changed:
-		i.affectService(service, a, subsetMirror)
+		// The slices of a Service may have different ports, so that any mirror may have lost its last endpoint.
+		i.affectService(service, a, i.sensitive(e))
 	}
+}
+
+// sensitive selects the mirrors whose state may depend on single endpoints of a Service.
+func (i *Index) sensitive(e *endpoints) func(storedMirror) bool {
+	for _, s := range e.slices {
+		if !slices.Equal(s.ports, e.slices[0].ports) {
+			return anyMirror
+		}
+	}
+	return subsetMirror
+}
+
+// portsOf returns the names of a slice's ports, nil for no slice.
+func portsOf(s *slice) []string {
+	if s == nil {
+		return nil
+	}
+	return s.ports
 }
 
 // compareReady reports whether an EndpointSlice gained or lost ready endpoints, and records the losses.
@@ -89,7 +110,7 @@ func (i *Index) compareReady(service types.NamespacedName, old, s *slice) (chang
 	now := i.opts.Clock.Now()
 	lost := difference(old, s)
 	for _, pod := range lost {
-		i.recordPodLoss(service, pod, now)
+		i.recordPodLoss(service, pod, old.ports, now)
 	}
 	var before, after int32
 	if old != nil {
@@ -99,9 +120,26 @@ func (i *Index) compareReady(service types.NamespacedName, old, s *slice) (chang
 		after = s.anonymous
 	}
 	if after < before {
-		i.recordLoss(service, nil, now)
+		i.recordLoss(service, loss{ports: old.ports, at: now})
+	}
+	if old != nil && s != nil {
+		i.recordPortLosses(service, old, s, now)
 	}
 	return after != before || len(lost) > 0 || len(difference(s, old)) > 0
+}
+
+// recordPortLosses records that ready endpoints of a slice no longer serve some of its ports.
+func (i *Index) recordPortLosses(service types.NamespacedName, old, s *slice, now time.Time) {
+	gone := slices.DeleteFunc(slices.Clone(old.ports), func(port string) bool { return slices.Contains(s.ports, port) })
+	if len(gone) == 0 {
+		return
+	}
+	for _, pod := range old.ready {
+		i.recordPodLoss(service, pod, gone, now)
+	}
+	if old.anonymous > 0 {
+		i.recordLoss(service, loss{ports: gone, at: now})
+	}
 }
 
 // difference returns the pods that are ready in a and not in b. Both may be nil.
@@ -129,23 +167,23 @@ func (i *Index) recordEarlierLosses(service types.NamespacedName, s *slice) {
 		return
 	}
 	for _, pod := range s.unready {
-		i.recordPodLoss(service, pod, s.changed)
+		i.recordPodLoss(service, pod, s.ports, s.changed)
 	}
 }
 
-func (i *Index) recordPodLoss(service types.NamespacedName, pod string, at time.Time) {
+func (i *Index) recordPodLoss(service types.NamespacedName, pod string, ports []string, at time.Time) {
 	known, _ := i.podLabels(types.NamespacedName{Namespace: service.Namespace, Name: pod})
-	i.recordLoss(service, known, at)
+	i.recordLoss(service, loss{labels: known, ports: ports, at: at})
 }
 
-// recordLoss records that the Service lost a ready endpoint whose pod had these labels, nil for unknown ones.
-func (i *Index) recordLoss(service types.NamespacedName, pod labels, at time.Time) {
+// recordLoss records that the Service lost a ready endpoint.
+func (i *Index) recordLoss(service types.NamespacedName, l loss) {
 	e := i.endpoints[service]
 	if i.opts.Grace < 0 || e == nil {
 		return
 	}
-	e.lost = append(e.lost, loss{labels: pod, at: at})
-	i.losses = append(i.losses, serviceLoss{service: service, at: at})
+	e.lost = append(e.lost, l)
+	i.losses = append(i.losses, serviceLoss{service: service, at: l.at})
 }
 
 // expireLosses drops the losses whose grace is over.

@@ -135,6 +135,7 @@ const replicaSet = "apps/v1 ReplicaSet r"
 func sliceOf(name, service string, endpoints ...string) *discoveryv1.EndpointSlice {
 	s := &discoveryv1.EndpointSlice{ObjectMeta: meta(name)}
 	s.Labels = map[string]string{serviceLabel: service}
+	s.Ports = []discoveryv1.EndpointPort{{Name: new("http")}}
 	for _, text := range endpoints {
 		pod, unready := strings.CutPrefix(text, "!")
 		var e discoveryv1.Endpoint

@@ -21,6 +21,7 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
+	"github.com/mirrorgate/mirrorgate/internal/variant/hosts"
 )
 
 // defaultGrace is how long a variant counts as ready after its last endpoint became unready, so that a
@@ -67,7 +68,10 @@ type (
 		namespace string
 		label     label
 	}
-	namespacedHost struct{ namespace, host string }
+	namespacedHost struct {
+		namespace string
+		hosts.Pattern
+	}
 )
 
 // Index is a compact model of the cluster. It is safe for concurrent use.
@@ -80,19 +84,29 @@ type Index struct {
 	namespaces map[string]string
 
 	workloadsByLabel map[namespacedLabel][]*workload // by each label of their pods
+	workloadsIn      map[string]int                  // the number of workloads in a namespace
 	servicesByLabel  map[namespacedLabel][]*service  // by one label of their selector
 	rolloutsByRef    map[id][]*workload              // by the workload that a Rollout refers to
 	endpoints        map[types.NamespacedName]*endpoints
-	slicesByPod      map[types.NamespacedName][]*slice // by the pods that are ready in them
-	losses           []serviceLoss                     // in the order in which they were seen
-	destinationRules map[namespacedHost][]*destinationRule
+	slicesByPod      map[types.NamespacedName][]*slice     // by the pods that are ready in them
+	losses           []serviceLoss                         // in the order in which they were seen
+	destinationRules map[namespacedHost][]*destinationRule // in the order of hosts.Compare
+	rulesByPattern   map[hosts.Pattern][]*destinationRule  // those with subsets, of all namespaces
+	rulesByNamespace map[string][]*destinationRule         // by their own namespace
 	serviceEntries   map[string][]*serviceEntry
+	aliases          map[types.NamespacedName][]*service // ExternalName Services by the Service that they stand for
+	gateways         []*istioGateway
+	prunes           string                       // the CustomResourceDefinition of HTTPRoutes, if it has no share of a mirror
 	referenceGrants  map[string][]*referenceGrant // by their namespace
 	managedRoutes    map[route.Key]int            // the number of Rollouts that name a route
 
 	routesByTarget   map[types.NamespacedName]routeSet // by the Services to which they mirror
-	routesByHost     map[string]routeSet               // by the hosts to which they mirror, and the wildcards that cover these
+	routesByHost     map[string]routeSet               // by the hosts to which they mirror
 	routesByCrossing map[crossing]routeSet             // by the ReferenceGrants that they need
+	routesByClients  map[types.NamespacedName]routeSet // by the Services whose clients they serve, where the ports of these matter
+	routesByGateway  map[gatewayKey]routeSet           // by the gateways that serve them
+	routesByOwner    map[string]routeSet               // by the uid of the owner that manages them
+	roots            map[types.NamespacedName]routeSet // VirtualServices by those to which they delegate
 
 	subscribers        []Subscriber
 	serviceSubscribers []func([]types.NamespacedName)
@@ -104,17 +118,25 @@ func NewIndex(opts Options) *Index {
 		opts:             opts.withDefaults(),
 		namespaces:       map[string]string{},
 		workloadsByLabel: map[namespacedLabel][]*workload{},
+		workloadsIn:      map[string]int{},
 		servicesByLabel:  map[namespacedLabel][]*service{},
 		rolloutsByRef:    map[id][]*workload{},
 		endpoints:        map[types.NamespacedName]*endpoints{},
 		slicesByPod:      map[types.NamespacedName][]*slice{},
 		destinationRules: map[namespacedHost][]*destinationRule{},
+		rulesByPattern:   map[hosts.Pattern][]*destinationRule{},
+		rulesByNamespace: map[string][]*destinationRule{},
+		aliases:          map[types.NamespacedName][]*service{},
 		serviceEntries:   map[string][]*serviceEntry{},
 		referenceGrants:  map[string][]*referenceGrant{},
 		managedRoutes:    map[route.Key]int{},
 		routesByTarget:   map[types.NamespacedName]routeSet{},
 		routesByHost:     map[string]routeSet{},
 		routesByCrossing: map[crossing]routeSet{},
+		routesByClients:  map[types.NamespacedName]routeSet{},
+		routesByGateway:  map[gatewayKey]routeSet{},
+		routesByOwner:    map[string]routeSet{},
+		roots:            map[types.NamespacedName]routeSet{},
 	}
 	for k := range i.objects {
 		i.objects[k] = map[types.NamespacedName]record{}
@@ -229,6 +251,14 @@ func (i *Index) change(kind Kind, old, rec record, a *affected) {
 		i.changeServiceEntry(as[*serviceEntry](old), as[*serviceEntry](rec), a)
 	case KindReferenceGrant:
 		i.changeReferenceGrant(as[*referenceGrant](old), as[*referenceGrant](rec), a)
+	case KindCanary:
+		i.changeCanary(as[*canary](old), as[*canary](rec), a)
+	case KindIstioGateway:
+		i.changeIstioGateway(as[*istioGateway](old), as[*istioGateway](rec), a)
+	case KindGateway:
+		i.changeGateway(as[*gateway](old), as[*gateway](rec), a)
+	case KindGatewayClass:
+		i.changeGatewayClass(as[*gatewayClass](old), as[*gatewayClass](rec), a)
 	default:
 		i.changeRoute(as[*storedRoute](old), as[*storedRoute](rec), a)
 	}

@@ -20,9 +20,13 @@ const (
 	KindPod
 	KindEndpointSlice
 	KindRollout
+	KindCanary
 	KindDestinationRule
 	KindServiceEntry
 	KindReferenceGrant
+	KindIstioGateway
+	KindGateway
+	KindGatewayClass
 	KindHTTPRoute
 	KindGRPCRoute
 	KindVirtualService
@@ -38,9 +42,13 @@ var kinds = [kindCount]*feed.Kind{
 	KindPod:             feed.Pods,
 	KindEndpointSlice:   feed.EndpointSlices,
 	KindRollout:         feed.Rollouts,
+	KindCanary:          feed.Canaries,
 	KindDestinationRule: feed.DestinationRules,
 	KindServiceEntry:    feed.ServiceEntries,
 	KindReferenceGrant:  feed.ReferenceGrants,
+	KindIstioGateway:    feed.IstioGateways,
+	KindGateway:         feed.Gateways,
+	KindGatewayClass:    feed.GatewayClasses,
 	KindHTTPRoute:       feed.HTTPRoutes,
 	KindGRPCRoute:       feed.GRPCRoutes,
 	KindVirtualService:  feed.VirtualServices,
@@ -49,17 +57,30 @@ var kinds = [kindCount]*feed.Kind{
 // String returns the kind as the API spells it.
 func (k Kind) String() string { return kinds[k].Name }
 
+// Unique returns the kind as the API spells it, with the group where another kind has the same name.
+func (k Kind) Unique() string {
+	if k == KindIstioGateway {
+		return k.String() + "." + k.Group()
+	}
+	return k.String()
+}
+
 // Group returns the kind's API group, "" for the core group.
 func (k Kind) Group() string { return kinds[k].Group }
 
-// Resource returns the resource name: the plural in lower case.
-func (k Kind) Resource() string { return kinds[k].Resource }
+// Resource returns the resource name: the plural in lower case, with the group where another kind has the same.
+func (k Kind) Resource() string {
+	if k == KindIstioGateway {
+		return kinds[k].Resource + "." + kinds[k].Group
+	}
+	return kinds[k].Resource
+}
 
 // Optional reports whether the kind comes from a CustomResourceDefinition, so that a cluster may lack it.
 func (k Kind) Optional() bool { return k >= KindRollout }
 
 // crd returns the name of the kind's CustomResourceDefinition.
-func (k Kind) crd() string { return k.Resource() + "." + k.Group() }
+func (k Kind) crd() string { return kinds[k].Resource + "." + kinds[k].Group }
 
 // kindOf returns the kind with a group and a name, false for one that the Index does not model. The version
 // does not matter: the fields that records need are the same in all versions.

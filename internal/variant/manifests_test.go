@@ -17,7 +17,7 @@ const manifests = `
 apiVersion: v1
 kind: Service
 metadata: {name: b}
-spec: {selector: {app: b}, ports: [{port: 8000}]}
+spec: {selector: {app: b}, ports: [{name: http, port: 8000}]}
 ---
 apiVersion: v1
 kind: List

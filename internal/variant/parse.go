@@ -4,6 +4,8 @@ package variant
 // changes of other fields in a newer CRD cannot break anything.
 
 import (
+	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,6 +16,7 @@ import (
 
 	grants "github.com/mirrorgate/mirrorgate/internal/grant"
 	"github.com/mirrorgate/mirrorgate/internal/route"
+	"github.com/mirrorgate/mirrorgate/internal/variant/hosts"
 )
 
 // header is the part that objects of all kinds have in common.
@@ -22,6 +25,7 @@ type header struct {
 	Metadata        struct {
 		Namespace         string `json:"namespace"`
 		Name              string `json:"name"`
+		UID               string `json:"uid"`
 		ResourceVersion   string `json:"resourceVersion"`
 		CreationTimestamp string `json:"creationTimestamp"`
 		DeletionTimestamp string `json:"deletionTimestamp"`
@@ -62,6 +66,14 @@ func (i *Index) parseKind(kind Kind, h *header, raw []byte) (record, error) {
 	switch kind {
 	case KindRollout:
 		return parseRollout(h, raw)
+	case KindCanary:
+		return &canary{h.id(kind), h.Metadata.UID}, nil
+	case KindIstioGateway:
+		return parseIstioGateway(h, raw)
+	case KindGateway:
+		return parseGateway(h, raw)
+	case KindGatewayClass:
+		return parseGatewayClass(h, raw)
 	case KindDestinationRule:
 		return i.parseDestinationRule(h, raw)
 	case KindServiceEntry:
@@ -79,28 +91,73 @@ func (i *Index) parseKind(kind Kind, h *header, raw []byte) (record, error) {
 	}
 }
 
-// parseRoute converts a route. One that has nothing to do with mirrors gives an empty record, which is not
-// kept.
+// parseRoute converts a route. One that has nothing to do with mirrors, nor with those of its delegates, gives
+// an empty record, which is not kept.
 func (i *Index) parseRoute(kind Kind, h *header, raw []byte) (record, error) {
 	s := &storedRoute{id: h.id(kind)}
-	if !route.MayMirror(raw) {
+	if !route.MayMirror(raw) && (kind != KindVirtualService || !bytes.Contains(raw, []byte(`"delegate"`))) {
 		return s, nil
 	}
 	rt, err := route.Decode(raw, route.Options{ClusterDomain: i.opts.ClusterDomain})
 	if err != nil {
 		return nil, err
 	}
-	if !rt.Concerns() {
-		return s, nil
+	if len(rt.Delegates) > 0 && !rt.IsDelegate() {
+		s.root = newRoot(rt)
 	}
-	if s.packed, err = route.Pack(raw); err != nil {
-		return nil, err
+	if rt.Concerns() {
+		if s.packed, err = route.Pack(raw); err != nil {
+			return nil, err
+		}
+		s.version = rt.ResourceVersion
+		for m := range mirrors(rt) {
+			s.mirrors = append(s.mirrors, newStoredMirror(m))
+		}
+		if owner := claimedOwner(rt); owner != nil {
+			s.owner = strings.Clone(owner.UID)
+		}
 	}
-	s.version = rt.ResourceVersion
-	for m := range mirrors(rt) {
-		s.mirrors = append(s.mirrors, newStoredMirror(m))
+	if s.kept() {
+		s.gateways = gatewaysOf(rt)
+	}
+	if rt.Kind == route.VirtualService && (s.root != nil || slices.ContainsFunc(s.mirrors, func(m storedMirror) bool { return m.Port == 0 })) {
+		for _, t := range rt.Hosts {
+			if t.IsService() {
+				s.hosts = append(s.hosts, t.Service())
+			}
+		}
 	}
 	return s, nil
+}
+
+// gatewaysOf returns the gateways that serve a route.
+func gatewaysOf(rt *route.Route) (keys []gatewayKey) {
+	for _, name := range rt.Gateways {
+		if namespace, name, ok := strings.Cut(name, "/"); ok {
+			keys = append(keys, gatewayKey{KindIstioGateway, types.NamespacedName{Namespace: namespace, Name: name}})
+		}
+	}
+	for _, p := range rt.Parents {
+		if p.Group == route.GatewayGroup && p.Kind == kinds[KindGateway].Name {
+			keys = append(keys, gatewayKey{KindGateway, types.NamespacedName{Namespace: p.Namespace, Name: p.Name}})
+		}
+	}
+	return keys
+}
+
+func newRoot(rt *route.Route) *root {
+	r := &root{attachment: rt.Attachment}
+	r.attachment.Delegates = nil
+	for _, d := range rt.Delegates {
+		r.delegates = append(r.delegates, types.NamespacedName(d))
+	}
+	slices.SortFunc(r.delegates, compareNames)
+	r.delegates = slices.Compact(r.delegates)
+	return r
+}
+
+func compareNames(a, b types.NamespacedName) int {
+	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 }
 
 func (i *Index) parseDestinationRule(h *header, raw []byte) (record, error) {
@@ -112,17 +169,45 @@ func (i *Index) parseDestinationRule(h *header, raw []byte) (record, error) {
 				Name   string            `json:"name"`
 				Labels map[string]string `json:"labels"`
 			} `json:"subsets"`
+			WorkloadSelector *struct {
+				MatchLabels map[string]string `json:"matchLabels"`
+			} `json:"workloadSelector"`
 		} `json:"spec"`
 	}
 	if err := unmarshal(raw, &o); err != nil {
 		return nil, err
 	}
-	r := &destinationRule{id: h.id(KindDestinationRule), exportTo: o.Spec.ExportTo, created: h.Metadata.CreationTimestamp}
-	r.host = i.qualify(strings.ToLower(o.Spec.Host), r.Namespace)
-	for _, s := range o.Spec.Subsets {
-		r.subsets = append(r.subsets, subset{name: s.Name, labels: newLabels(s.Labels)})
+	r := &destinationRule{id: h.id(KindDestinationRule)}
+	r.Rule = hosts.Rule[labels]{
+		Namespace: r.id.Namespace, Name: r.id.Name, Created: h.Metadata.CreationTimestamp,
+		ExportTo: exportedTo(o.Spec.ExportTo, r.id.Namespace),
 	}
+	if host := strings.ToLower(o.Spec.Host); hosts.Valid(host) {
+		r.Pattern = hosts.Parse(i.qualify(host, r.id.Namespace))
+	}
+	if selector := o.Spec.WorkloadSelector; selector != nil {
+		r.Selects, r.Selector = true, newLabels(selector.MatchLabels)
+		r.SelectorText = r.Selector.String()
+	}
+	for _, s := range o.Spec.Subsets {
+		r.Subsets = append(r.Subsets, hosts.Subset[labels]{Name: s.Name, Labels: newLabels(s.Labels)})
+	}
+	slices.SortStableFunc(r.Subsets, func(a, b hosts.Subset[labels]) int { return strings.Compare(a.Name, b.Name) })
+	r.Subsets = slices.CompactFunc(r.Subsets, func(a, b hosts.Subset[labels]) bool { return a.Name == b.Name })
 	return r, nil
+}
+
+// exportedTo returns the exportTo of an Istio object, sorted, with its own namespace for ".".
+func exportedTo(exportTo []string, own string) []string {
+	var out []string
+	for _, to := range exportTo {
+		if to == "." {
+			to = own
+		}
+		out = append(out, to)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 func parseServiceEntry(h *header, raw []byte) (record, error) {
@@ -130,14 +215,23 @@ func parseServiceEntry(h *header, raw []byte) (record, error) {
 		Spec struct {
 			Hosts    []string `json:"hosts"`
 			ExportTo []string `json:"exportTo"`
+			Ports    []struct {
+				Number int32 `json:"number"`
+			} `json:"ports"`
 		} `json:"spec"`
 	}
 	if err := unmarshal(raw, &o); err != nil {
 		return nil, err
 	}
-	e := &serviceEntry{id: h.id(KindServiceEntry), exportTo: o.Spec.ExportTo}
+	e := &serviceEntry{id: h.id(KindServiceEntry)}
+	e.exportTo = exportedTo(o.Spec.ExportTo, e.Namespace)
 	for _, host := range o.Spec.Hosts {
-		e.hosts = append(e.hosts, strings.ToLower(host))
+		if hosts.Valid(host) {
+			e.hosts = append(e.hosts, strings.ToLower(host))
+		}
+	}
+	for _, p := range o.Spec.Ports {
+		e.ports = append(e.ports, p.Number)
 	}
 	slices.Sort(e.hosts)
 	e.hosts = slices.Compact(e.hosts)

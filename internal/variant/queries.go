@@ -55,20 +55,17 @@ func (v *view) confirming(rt *route.Route, m *route.Mirror, variant policy.Varia
 	switch variant.Reason {
 	case policy.ServiceNotFound:
 		queries = append(queries, serviceQuery(name))
-		if m.ShortHost {
-			queries = append(queries, serviceEntriesQuery())
+		if variant.LacksSubset {
+			queries = append(queries, v.destinationRulesQueries(rt, m)...)
 		}
-	case policy.DestinationRuleNotFound:
+	case policy.DestinationRuleNotFound, policy.SubsetNotFound:
 		queries = append(queries, v.destinationRulesQueries(rt, m)...)
 	case policy.WorkloadNotFound:
 		queries = append(queries, v.workloadQueries(rt, m)...)
-	case policy.HostNotFound:
-		if m.Target.Name != "*" {
-			queries = append(queries, serviceEntriesQuery())
-		}
-	}
-	if variant.LacksSubset {
-		queries = append(queries, v.destinationRulesQueries(rt, m)...)
+	case policy.HostNotFound, policy.ShortHost:
+		queries = append(queries, serviceEntriesQuery())
+	case policy.PortNotFound:
+		queries = append(queries, v.portQueries(rt, name)...)
 	}
 	if lacksPort(variant, m.Target.Port) {
 		queries = append(queries, serviceQuery(name))
@@ -79,11 +76,22 @@ func (v *view) confirming(rt *route.Route, m *route.Mirror, variant policy.Varia
 	return queries
 }
 
+// portQueries returns the queries for the Services whose ports decide where a mirror without a port goes.
+func (v *view) portQueries(rt *route.Route, name types.NamespacedName) []Query {
+	queries := []Query{serviceQuery(name)}
+	for _, t := range rt.Hosts {
+		if t.IsService() {
+			queries = append(queries, serviceQuery(types.NamespacedName(t.Service())))
+		}
+	}
+	return queries
+}
+
 // destinationRulesQueries returns the queries for the DestinationRules that apply to a mirror.
 func (v *view) destinationRulesQueries(rt *route.Route, m *route.Mirror) []Query {
 	namespace := m.Target.Namespace
 	if !m.Target.IsService() {
-		if e := v.serviceEntry([]string{m.Target.Name}, rt.Namespace); e != nil {
+		if e := v.serviceEntry(m.Target.Name, v.clients); e != nil {
 			namespace = e.Namespace
 		}
 	}
@@ -110,8 +118,10 @@ func (v *view) workloadQueries(rt *route.Route, m *route.Mirror) []Query {
 	}
 	var subsetLabels labels
 	if m.Target.Subset != "" {
-		rules := v.destinationRulesFor(v.base.fqdn(m.Target.Service()), name.Namespace, rt.Namespace)
-		_, subsetLabels, _ = subsetsOf(rules, m.Target.Subset)
+		sub := v.subset(v.clients, rt.Namespace, name.Namespace, v.base.fqdn(m.Target.Service()), m.Target.Subset)
+		if len(sub.found) > 0 {
+			subsetLabels = sub.found[0]
+		}
 	}
 	want, ok := s.selector.merge(subsetLabels)
 	switch {

@@ -1,8 +1,10 @@
 package variant
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -55,8 +57,8 @@ func newRandomObject(r *rand.Rand) randomObject {
 selector: {matchLabels: {app: a}}, %s, strategy: {canary: {trafficRouting: {istio: {virtualService: {name: %s}}}}}}}`, ns, name, r.IntN(2),
 			pick(r, "template: {metadata: {labels: {app: b}}}", "workloadRef: {apiVersion: apps/v1, kind: Deployment, name: b}"), pick(r, "a", "b.n1"))
 	case KindDestinationRule:
-		o.obj = ruleOf(full, pick(r, "a", "b", "*.n1.svc.cluster.local", "*.local", "*.x.io"), pick(r, "", `"."`, "n1"),
-			pick(r, "s1", "s2"), pick(r, "", "version: v1", "app: b"))
+		o.obj = strings.Replace(ruleOf(full, pick(r, "a", "b", "*.n1.svc.cluster.local", "*.local", "*.x.io"), pick(r, "", `"."`, "n1", `"~"`),
+			pick(r, "s1", "s2"), pick(r, "", "version: v1", "app: b")), "spec: {", "spec: {"+pick(r, "", "", "workloadSelector: {matchLabels: {app: a}}, "), 1)
 	case KindServiceEntry:
 		o.obj = entryOf(full, pick(r, "api.x.io", "*.x.io", "b.n2", "c.n1.svc.cluster.local"), pick(r, "", `"."`))
 	case KindReferenceGrant:
@@ -66,10 +68,32 @@ selector: {matchLabels: {app: a}}, %s, strategy: {canary: {trafficRouting: {isti
 		o.obj = httpRoute(full, ns+"/a", pick(r, "n1", "n2")+"/"+pick(r, "a", "b", "c"), "n1/b")
 	case KindGRPCRoute:
 		o.obj = gatewayRoute(route.GRPCRoute, full, ns+"/b", pick(r, "n1", "n2")+"/"+pick(r, "a", "b", "c"))
+	case KindCanary:
+		o.obj = fmt.Sprintf(`{apiVersion: flagger.app/v1beta1, kind: Canary, metadata: {namespace: %s, name: %s, uid: u-%d}}`, ns, name, r.IntN(2))
+	case KindIstioGateway:
+		o.obj = fmt.Sprintf(`{apiVersion: networking.istio.io/v1, kind: Gateway, metadata: {namespace: %s, name: %s},
+spec: {selector: {app: %s}, servers: [{port: {number: %d}}]}}`, ns, name, pick(r, "a", "b"), pick(r, 80, 8000))
+	case KindGateway:
+		o.obj = fmt.Sprintf(`{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {namespace: %s, name: %s}, spec: {gatewayClassName: %s}}`, ns, name, pick(r, "a", "b"))
+	case KindGatewayClass:
+		o.name.Namespace = ""
+		o.obj = json.RawMessage(fmt.Sprintf(`{"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": %q}, "status": {"supportedFeatures": [%s]}}`,
+			name, pick(r, "", `{"name": "HTTPRouteRequestMirror"}`, `"HTTPRouteRequestMirror", "HTTPRouteRequestPercentageMirror"`, `"Gateway"`)))
 	default:
-		o.obj = virtualService(full, "a", pick(r, "a", "b#s1", "c#s2", "b.n2", "api.x.io#s1", "a.n1.svc.cluster.local#s1"))
+		o.obj = randomVirtualService(r, o.name)
 	}
 	return o
+}
+
+// randomVirtualService returns a VirtualService, a root or a delegate, of Flagger's or not.
+func randomVirtualService(r *rand.Rand, name types.NamespacedName) string {
+	host, subset, _ := strings.Cut(pick(r, "a", "b#s1", "c#s2", "b.n2", "api.x.io#s1", "a.n1.svc.cluster.local#s1"), "#")
+	mirror := fmt.Sprintf(`{mirror: {host: %s, subset: %q}}`, host, subset)
+	return fmt.Sprintf(`{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {namespace: %s, name: %s,
+ownerReferences: [{apiVersion: flagger.app/v1beta1, kind: Canary, name: a, uid: %s, controller: true}]},
+spec: {hosts: [%s], gateways: [%s], exportTo: [%s], http: [%s]}}`, name.Namespace, name.Name, pick(r, "u-0", "other"),
+		pick(r, "a", "", "x.io"), pick(r, "", "mesh", "n1/a", "n2/b, mesh"), pick(r, "", "., n2", "'*'", "'~'"),
+		pick(r, mirror, mirror, `{delegate: {name: b}}, `+mirror, `{delegate: {name: c, namespace: n1}}`))
 }
 
 // TestRandomHistories checks that an Index after many events gives the same snapshots as a new one with the
@@ -84,7 +108,7 @@ func TestRandomHistories(t *testing.T) {
 		before := map[route.Key]policy.Snapshot{}
 		for range 300 {
 			o := newRandomObject(r)
-			key := fmt.Sprint(o.kind, o.name)
+			key := fmt.Sprint(int(o.kind), o.name)
 			if _, there := live[key]; there && r.IntN(3) == 0 {
 				delete(live, key)
 				c.Delete(o.kind, o.name.Namespace, o.name.Name)
@@ -122,7 +146,8 @@ func checkNotified(t *testing.T, c *cluster, before map[route.Key]policy.Snapsho
 	for rt := range c.Routes() {
 		snap := c.Snapshot(rt)
 		for target, v := range snap.Variants {
-			v.Detail = "" // it has the name of a workload, which may change alone
+			v.Detail = ""                 // it has the name of a workload, which may change alone
+			v.Gateway, v.Loop = false, "" // these deny the write of the route, and move no mirror
 			snap.Variants[target] = v
 		}
 		after[rt.Key] = snap

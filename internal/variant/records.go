@@ -4,7 +4,6 @@ package variant
 // variant is computed, so that a change of any other field does not cause a notification.
 
 import (
-	"cmp"
 	"reflect"
 	"slices"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	grants "github.com/mirrorgate/mirrorgate/internal/grant"
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
+	"github.com/mirrorgate/mirrorgate/internal/variant/hosts"
 )
 
 // id identifies an object.
@@ -38,12 +38,14 @@ type service struct {
 	ports        []policy.Port
 	selector     labels
 	externalName bool
-	deleting     bool
+	// alias is the host that an ExternalName Service stands for.
+	alias    string
+	deleting bool
 }
 
 func (s *service) equal(other record) bool {
 	o := other.(*service)
-	return s.externalName == o.externalName && s.deleting == o.deleting &&
+	return s.externalName == o.externalName && s.alias == o.alias && s.deleting == o.deleting &&
 		slices.Equal(s.ports, o.ports) && slices.Equal(s.selector, o.selector)
 }
 
@@ -59,6 +61,8 @@ type workload struct {
 	// matter.
 	controlled bool
 	rollout    *rollout
+	// uid is that of a Rollout.
+	uid string
 	// since is when the workload was last deployed, or scaled up from 0: endpoints that were lost before then
 	// were not its own. Zero for a workload that was read live. It is set when the record comes into the
 	// Index.
@@ -82,7 +86,7 @@ type rollout struct {
 
 func (w *workload) equal(other record) bool {
 	o := other.(*workload)
-	if w.idle != o.idle || w.deleting != o.deleting || w.controlled != o.controlled {
+	if w.idle != o.idle || w.deleting != o.deleting || w.controlled != o.controlled || w.uid != o.uid {
 		return false
 	}
 	if w.rollout != nil && o.rollout != nil {
@@ -102,6 +106,8 @@ func (w *workload) alive() bool { return !w.deleting && !w.idle }
 type slice struct {
 	id
 	service string
+	// ports are the names of its ports, sorted.
+	ports []string
 	// ready are the names of the pods behind ready endpoints, sorted.
 	ready []string
 	// anonymous is the number of ready endpoints without a pod, total the number of all endpoints.
@@ -114,7 +120,7 @@ type slice struct {
 
 func (s *slice) equal(other record) bool {
 	o := other.(*slice)
-	return s.service == o.service && s.anonymous == o.anonymous && s.total == o.total &&
+	return s.service == o.service && slices.Equal(s.ports, o.ports) && s.anonymous == o.anonymous && s.total == o.total &&
 		slices.Equal(s.ready, o.ready)
 }
 
@@ -123,32 +129,18 @@ func (s *slice) of() types.NamespacedName {
 	return types.NamespacedName{Namespace: s.Namespace, Name: s.service}
 }
 
-type subset struct {
-	name   string
-	labels labels
-}
-
 // destinationRule is a DestinationRule.
 type destinationRule struct {
 	id
-	// host is fully qualified, or a wildcard.
-	host     string
-	subsets  []subset
-	exportTo []string
-	// created is a time in RFC 3339: of two DestinationRules that define the same subset, Istio takes the
-	// older.
-	created string
-}
-
-func (r *destinationRule) compare(other *destinationRule) int {
-	return cmp.Or(strings.Compare(r.created, other.created), strings.Compare(r.Name, other.Name))
+	hosts.Rule[labels]
 }
 
 func (r *destinationRule) equal(other record) bool {
-	o := other.(*destinationRule)
-	return r.host == o.host && r.created == o.created && slices.Equal(r.exportTo, o.exportTo) &&
-		slices.EqualFunc(r.subsets, o.subsets, func(a, b subset) bool {
-			return a.name == b.name && slices.Equal(a.labels, b.labels)
+	a, b := r.Rule, other.(*destinationRule).Rule
+	return a.Pattern == b.Pattern && a.Created == b.Created && a.Selects == b.Selects && a.SelectorText == b.SelectorText &&
+		slices.Equal(a.ExportTo, b.ExportTo) &&
+		slices.EqualFunc(a.Subsets, b.Subsets, func(x, y hosts.Subset[labels]) bool {
+			return x.Name == y.Name && slices.Equal(x.Labels, y.Labels)
 		})
 }
 
@@ -157,19 +149,12 @@ type serviceEntry struct {
 	id
 	hosts    []string
 	exportTo []string
+	ports    []int32
 }
 
 func (e *serviceEntry) equal(other record) bool {
 	o := other.(*serviceEntry)
-	return slices.Equal(e.hosts, o.hosts) && slices.Equal(e.exportTo, o.exportTo)
-}
-
-// before reports whether a client in a namespace prefers e to another ServiceEntry for the same host.
-func (e *serviceEntry) before(other *serviceEntry, client string) bool {
-	if own := e.Namespace == client; own != (other.Namespace == client) {
-		return own
-	}
-	return e.String() < other.String()
+	return slices.Equal(e.hosts, o.hosts) && slices.Equal(e.exportTo, o.exportTo) && slices.Equal(e.ports, o.ports)
 }
 
 // referenceGrant is a ReferenceGrant.
@@ -188,21 +173,38 @@ type storedRoute struct {
 	// version is the resourceVersion. It changes while the record is in the Index.
 	version string
 	mirrors []storedMirror
+	// hosts are the Services whose clients a VirtualService serves, by whose ports its mirrors go. They are
+	// kept where a mirror names no port, and for roots.
+	hosts []route.ServiceName
+	// gateways are those that serve the route.
+	gateways []gatewayKey
+	// root is set for a VirtualService that delegates.
+	root *root
+	// owner is the uid of the object by which another tool manages the route.
+	owner string
 }
 
-// storedMirror has the fields of a mirror by which its route is found and loops are followed.
+// root is the part of a VirtualService that says which clients use its delegates.
+type root struct {
+	attachment route.Attachment
+	delegates  []types.NamespacedName
+}
+
+// storedMirror has the fields of a mirror by which its route is found.
 type storedMirror struct {
 	route.Target
-	// host is the host as written in a VirtualService where it may name another host as well as the target:
-	// see ShortHost of route.Mirror. "" for other mirrors.
-	host   string
-	parked bool
+	// service is the Service that changes the mirror's state: its target, or that which a short host names.
+	service types.NamespacedName
+	parked  bool
 }
 
 func newStoredMirror(m *route.Mirror) storedMirror {
 	stored := storedMirror{Target: m.Target, parked: m.Parked}
-	if m.ShortHost {
-		stored.host = m.Host
+	switch {
+	case m.Target.IsService():
+		stored.service = types.NamespacedName(m.Target.Service())
+	case m.ShortHost:
+		stored.service = shortService(m.Target.Name)
 	}
 	if stored.Kind == route.TargetService {
 		stored.Kind = route.TargetService // the constant shares its bytes, the route's own string does not
@@ -210,17 +212,32 @@ func newStoredMirror(m *route.Mirror) storedMirror {
 	return stored
 }
 
+// shortService returns the Service that a host like name.namespace or name.namespace.svc seems to name.
+func shortService(host string) types.NamespacedName {
+	name, namespace, _ := strings.Cut(strings.TrimSuffix(host, ".svc"), ".")
+	return types.NamespacedName{Namespace: namespace, Name: name}
+}
+
 func (s *storedRoute) key() route.Key {
 	return route.Key{Kind: route.Kind(s.kind.String()), Namespace: s.Namespace, Name: s.Name}
 }
 
-func (s *storedRoute) kept() bool { return s.packed != route.Packed{} }
+// mirrored reports whether the route has to do with mirrors, and not only with those of its delegates.
+func (s *storedRoute) mirrored() bool { return s.packed != route.Packed{} }
 
-func (s *storedRoute) equal(other record) bool { return s.packed == other.(*storedRoute).packed }
+func (s *storedRoute) kept() bool { return s.mirrored() || s.root != nil }
+
+func (s *storedRoute) equal(other record) bool {
+	o := other.(*storedRoute)
+	return s.packed == o.packed && reflect.DeepEqual(s.root, o.root)
+}
 
 // unpack returns the route. It was decoded before it was packed, so decoding does not fail; if it did, the
 // result would be nil.
 func (s *storedRoute) unpack(opts Options) *route.Route {
+	if !s.mirrored() {
+		return nil
+	}
 	rt, err := s.packed.Route(route.Options{ClusterDomain: opts.ClusterDomain})
 	if err != nil {
 		return nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 var (
@@ -82,6 +83,7 @@ func (v *view) evaluate(rt *route.Route, failed map[Query]error) (snap policy.Sn
 			open = append(open, q)
 		}
 	}
+	v.confirmOwner(rt, &snap, failed, need)
 	for _, m := range activeFirst(rt) {
 		for _, q := range v.confirming(rt, m, snap.Variants[m.Target]) {
 			if err, ok := failed[q]; ok {
@@ -96,6 +98,21 @@ func (v *view) evaluate(rt *route.Route, failed map[Query]error) (snap policy.Sn
 		}
 	}
 	return snap, open
+}
+
+// confirmOwner asks for the owner that a route claims and that the caches lack. While it cannot be read the
+// claim holds, so that a tool's route is not rearranged behind its back.
+func (v *view) confirmOwner(rt *route.Route, snap *policy.Snapshot, failed map[Query]error, need func(Query)) {
+	o := claimedOwner(rt)
+	if o == nil || snap.ManagedBy != "" {
+		return
+	}
+	q := ownerQuery(o, rt.Namespace)
+	if _, ok := failed[q]; ok {
+		snap.ManagedBy = wellknown.OwnerTool(o.Group, o.Kind)
+		return
+	}
+	need(q)
 }
 
 // activeFirst returns a route's mirrors in the order in which they are confirmed. Parked mirrors come last:

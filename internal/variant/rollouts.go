@@ -72,6 +72,7 @@ func parseRollout(h *header, raw []byte) (record, error) {
 		id:       h.id(KindRollout),
 		idle:     ptr.Deref(o.Spec.Replicas, 1) == 0,
 		deleting: h.Metadata.DeletionTimestamp != "",
+		uid:      h.Metadata.UID,
 	}
 	routes, err := o.Spec.Strategy.Canary.TrafficRouting.routes(w.Namespace)
 	if err != nil {
@@ -87,12 +88,13 @@ func parseRollout(h *header, raw []byte) (record, error) {
 	return w, nil
 }
 
-// routes returns the routes that a Rollout in the namespace rewrites.
+// routes returns the routes in a Rollout's own namespace that it rewrites. It may name routes of other
+// namespaces, but counts only in its own: else its author could keep mirrors of others where they are.
 func (t trafficRouting) routes(namespace string) ([]route.Key, error) {
 	var keys []route.Key
-	add := func(kind route.Kind, namespace string, names ...reference) {
+	add := func(kind route.Kind, in string, names ...reference) {
 		for _, n := range names {
-			if n.Name != "" {
+			if n.Name != "" && in == namespace {
 				keys = append(keys, route.Key{Kind: kind, Namespace: namespace, Name: n.Name})
 			}
 		}
@@ -109,9 +111,9 @@ func (t trafficRouting) routes(namespace string) ([]route.Key, error) {
 		if err := unmarshal(raw, &plugin); err != nil {
 			return nil, fmt.Errorf("plugin %s: %w", gatewayPlugin, err)
 		}
-		namespace = cmp.Or(plugin.Namespace, namespace)
-		add(route.HTTPRoute, namespace, append(plugin.HTTPRoutes, reference{plugin.HTTPRoute})...)
-		add(route.GRPCRoute, namespace, append(plugin.GRPCRoutes, reference{plugin.GRPCRoute})...)
+		in := cmp.Or(plugin.Namespace, namespace)
+		add(route.HTTPRoute, in, append(plugin.HTTPRoutes, reference{plugin.HTTPRoute})...)
+		add(route.GRPCRoute, in, append(plugin.GRPCRoutes, reference{plugin.GRPCRoute})...)
 	}
 	return keys, nil
 }

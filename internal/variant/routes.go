@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mirrorgate/mirrorgate/internal/route"
+	"github.com/mirrorgate/mirrorgate/internal/variant/hosts"
 )
 
 type routeSet map[*storedRoute]struct{}
@@ -15,11 +16,11 @@ type routeSet map[*storedRoute]struct{}
 func (i *Index) changeRoute(old, s *storedRoute, a *affected) {
 	if old != nil {
 		i.fileRoute(old, false)
-		a.addRoute(old.key())
+		i.affectWithDelegates(old, a)
 	}
 	if s != nil {
 		i.fileRoute(s, true)
-		a.addRoute(s.key())
+		i.affectWithDelegates(s, a)
 	}
 }
 
@@ -27,18 +28,30 @@ func (i *Index) changeRoute(old, s *storedRoute, a *affected) {
 func (i *Index) fileRoute(s *storedRoute, enter bool) {
 	kind := s.key().Kind
 	for _, m := range s.mirrors {
-		if m.IsService() {
-			fileIn(i.routesByTarget, types.NamespacedName(m.Service()), s, enter)
+		if m.service.Name != "" {
+			fileIn(i.routesByTarget, m.service, s, enter)
 		}
 		if crosses(kind, s.Namespace, m.Target) {
 			fileIn(i.routesByCrossing, crossing{m.Namespace, grantee{Kind: kind, Namespace: s.Namespace}}, s, enter)
 		}
 		if kind == route.VirtualService {
-			for _, host := range i.hostsOf(m) {
-				for _, name := range covering(host) {
-					fileIn(i.routesByHost, name, s, enter)
-				}
+			if host := i.hostOf(m.Target); hosts.Valid(host) {
+				fileIn(i.routesByHost, host, s, enter)
 			}
+		}
+	}
+	for _, name := range s.hosts {
+		fileIn(i.routesByClients, types.NamespacedName(name), s, enter)
+	}
+	for _, key := range s.gateways {
+		fileIn(i.routesByGateway, key, s, enter)
+	}
+	if s.owner != "" {
+		fileIn(i.routesByOwner, s.owner, s, enter)
+	}
+	if s.root != nil {
+		for _, name := range s.root.delegates {
+			fileIn(i.roots, name, s, enter)
 		}
 	}
 }
@@ -87,7 +100,7 @@ func (i *Index) Routes() iter.Seq[*route.Route] {
 func (i *Index) Keys() iter.Seq[route.Key] {
 	return func(yield func(route.Key) bool) {
 		for _, s := range i.storedRoutes() {
-			if !yield(s.key()) {
+			if s.mirrored() && !yield(s.key()) {
 				return
 			}
 		}

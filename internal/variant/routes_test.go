@@ -43,6 +43,15 @@ func assertEmpty(t *testing.T, i *Index) {
 	assert.Empty(t, i.routesByTarget)
 	assert.Empty(t, i.routesByHost)
 	assert.Empty(t, i.routesByCrossing)
+	assert.Empty(t, i.routesByClients)
+	assert.Empty(t, i.routesByGateway)
+	assert.Empty(t, i.routesByOwner)
+	assert.Empty(t, i.roots)
+	assert.Empty(t, i.rulesByPattern)
+	assert.Empty(t, i.aliases)
+	assert.Empty(t, i.workloadsIn)
+	assert.Empty(t, i.rulesByNamespace)
+	assert.Empty(t, i.gateways)
 	for _, e := range i.endpoints {
 		assert.Empty(t, e.slices)
 	}

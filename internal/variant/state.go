@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,7 +18,9 @@ import (
 )
 
 func (v *view) snapshot(rt *route.Route) policy.Snapshot {
-	snap := policy.Snapshot{Variants: map[route.Target]policy.Variant{}, ManagedBy: v.base.managedBy(rt)}
+	v.begin(rt)
+	snap := policy.Snapshot{Variants: map[route.Target]policy.Variant{}, ManagedBy: v.managedBy(rt)}
+	v.noteSupport(rt, &snap)
 	for m := range mirrors(rt) {
 		if _, done := snap.Variants[m.Target]; !done {
 			snap.Variants[m.Target] = v.variant(rt, m)
@@ -25,6 +28,11 @@ func (v *view) snapshot(rt *route.Route) policy.Snapshot {
 	}
 	snap.Recheck = v.recheck
 	return snap
+}
+
+// begin starts a snapshot of a route.
+func (v *view) begin(rt *route.Route) {
+	v.visits, v.recheck, v.clients = 0, 0, v.clientsOf(rt)
 }
 
 func (v *view) variant(rt *route.Route, m *route.Mirror) policy.Variant {
@@ -41,15 +49,32 @@ func (v *view) variant(rt *route.Route, m *route.Mirror) policy.Variant {
 	}
 }
 
-// ofHost returns the variant of a mirror to a host outside the cluster.
+// ofHost returns the variant of a mirror to a host that is no Service of the cluster for Istio.
 func (v *view) ofHost(rt *route.Route, m *route.Mirror) policy.Variant {
 	host := m.Target.Name
-	e := v.serviceEntry([]string{host}, rt.Namespace)
-	if e == nil {
-		return absent(policy.HostNotFound, "no ServiceEntry defines host %q", host)
+	if e := v.serviceEntry(host, v.clients); e != nil {
+		return v.ofEntry(rt, m, e, host)
 	}
+	if m.ShortHost {
+		if name := shortService(host); v.service(name) != nil {
+			return absent(policy.ShortHost, "Istio does not expand %q; write %s", host, v.base.fqdn(route.ServiceName(name)))
+		}
+	}
+	return absent(policy.HostNotFound, "no ServiceEntry defines host %q", host)
+}
+
+// ofEntry returns the variant of a mirror to the host of a ServiceEntry, whose endpoints are not judged.
+func (v *view) ofEntry(rt *route.Route, m *route.Mirror, e *serviceEntry, host string) policy.Variant {
 	variant := policy.Variant{State: policy.Ready, Exists: true, External: true}
-	noteSubset(&variant, v.destinationRulesFor(host, e.Namespace, rt.Namespace), m.Target.Subset)
+	if m.Target.Subset == "" {
+		return variant
+	}
+	sub := v.subset(v.clients, rt.Namespace, e.Namespace, host, m.Target.Subset)
+	if len(sub.found) > 0 {
+		return variant
+	}
+	variant = v.withoutSubset(m.Target.Subset, fmt.Sprintf("host %q", host), rt.Namespace, sub)
+	variant.Exists = true
 	return variant
 }
 
@@ -57,75 +82,168 @@ func (v *view) ofHost(rt *route.Route, m *route.Mirror) policy.Variant {
 func (v *view) ofService(rt *route.Route, m *route.Mirror) policy.Variant {
 	service := m.Target.Service()
 	name := types.NamespacedName(service)
-	var rules []*destinationRule
-	if rt.Kind == route.VirtualService {
-		if v.service(name) == nil && v.serviceEntry([]string{v.base.fqdn(service)}, rt.Namespace) != nil {
-			return policy.Variant{State: policy.Ready, Exists: true, External: true}
+	s := v.service(name)
+	if s == nil && rt.Kind == route.VirtualService {
+		// A Service of another cluster, which a ServiceEntry defines.
+		if e := v.serviceEntry(v.base.fqdn(service), v.clients); e != nil {
+			return v.ofEntry(rt, m, e, v.base.fqdn(service))
 		}
-		rules = v.destinationRulesFor(v.base.fqdn(service), name.Namespace, rt.Namespace)
 	}
-	variant := v.serviceState(name, m.Target.Subset, rules, rt.Namespace)
-	noteSubset(&variant, rules, m.Target.Subset)
-	if s := v.service(name); s != nil {
+	if s != nil && s.externalName {
+		return v.ofAlias(rt, m, s)
+	}
+	variant := v.serviceState(s, rt, m)
+	if s != nil {
 		variant.Exists = true
-		variant.External = s.externalName
 		variant.Ports = slices.Clone(s.ports)
+		v.noteGateway(rt, s, &variant)
 	}
 	variant.Ungranted = crosses(rt.Kind, rt.Namespace, m.Target) &&
 		!v.granted(name.Namespace, name.Name, grantee{Kind: rt.Kind, Namespace: rt.Namespace})
 	return variant
 }
 
-// noteSubset notes whether DestinationRules for the host contradict a subset.
-func noteSubset(variant *policy.Variant, rules []*destinationRule, subset string) {
-	if names, _, found := subsetsOf(rules, subset); subset != "" && len(rules) > 0 && !found {
-		variant.LacksSubset, variant.Subsets = true, names
+// ofAlias returns the variant of a mirror to an ExternalName Service. For Istio one with ports stands for
+// another host, which the mesh must know; nothing is known about others.
+func (v *view) ofAlias(rt *route.Route, m *route.Mirror, s *service) policy.Variant {
+	external := policy.Variant{
+		State: policy.Ready, Exists: true, External: true,
+		Detail: fmt.Sprintf("Service %q is an ExternalName; the mirror is left alone", s.NamespacedName),
 	}
+	if rt.Kind != route.VirtualService || len(s.ports) == 0 {
+		return external
+	}
+	if v.serviceEntry(s.alias, v.clients) != nil {
+		return external
+	}
+	to, ok := v.base.aliasOf(s)
+	target := v.service(to)
+	if !ok || target == nil || target.externalName {
+		return absent(policy.HostNotFound, "Service %q stands for host %q, which no Service or ServiceEntry defines", s.NamespacedName, s.alias)
+	}
+	of := *m
+	of.Target.Namespace, of.Target.Name = to.Namespace, to.Name
+	variant := v.serviceState(target, rt, &of)
+	variant.Exists, variant.Ports = true, slices.Clone(s.ports)
+	return variant
 }
 
-// serviceState returns the state of a Service, or of a subset of it. rules are the DestinationRules that
-// clients in the namespace client use for it.
-func (v *view) serviceState(name types.NamespacedName, subset string, rules []*destinationRule, client string) policy.Variant {
-	s := v.service(name)
+// withoutSubset returns the variant of a mirror whose subset no client finds.
+func (v *view) withoutSubset(subset, of, own string, sub subsetView) policy.Variant {
+	if len(sub.lacking) == 0 {
+		return absent(policy.DestinationRuleNotFound, "no DestinationRule with subset %q for %s is visible from namespace %q", subset, of, own)
+	}
+	names := subsetNames(sub.lacking)
+	variant := absent(policy.SubsetNotFound, "DestinationRule %q has no subset %q (it has %s)",
+		sub.lacking[0].Rule.Namespace+"/"+sub.lacking[0].Rule.Name, subset, cmp.Or(strings.Join(names, ", "), "none"))
+	variant.LacksSubset, variant.Subsets = true, names
+	return variant
+}
+
+// errRules is told about a mirror whose DestinationRules are too many to look at.
+const errRules = "too many DestinationRules to look at"
+
+// serviceState returns the state of the Service of a mirror, nil for one that is missing: the best for any
+// client.
+func (v *view) serviceState(s *service, rt *route.Route, m *route.Mirror) policy.Variant {
 	switch {
 	case s == nil:
-		return absent(policy.ServiceNotFound, "Service %q not found", name)
+		return v.missingService(rt, m)
 	case s.deleting:
-		return absent(policy.ServiceDeleting, "Service %q is being deleted", name)
-	case s.externalName:
-		return policy.Variant{State: policy.Ready, Detail: fmt.Sprintf("Service %q is an ExternalName; the mirror is left alone", name)}
+		return absent(policy.ServiceDeleting, "Service %q is being deleted", s.NamespacedName)
 	}
-	var subsetLabels labels
-	if subset != "" {
-		if len(rules) == 0 {
-			return absent(policy.DestinationRuleNotFound,
-				"no DestinationRule for Service %q is visible from namespace %q", name, client)
+	ports := v.portsOf(s, m.Target.Port)
+	subsets := []labels{nil}
+	if m.Target.Subset != "" {
+		sub := v.subset(v.clients, rt.Namespace, s.Namespace, v.base.fqdn(route.ServiceName(s.NamespacedName)), m.Target.Subset)
+		switch {
+		case v.visits > maxRules && len(sub.found) == 0:
+			return policy.Variant{Reason: policy.VariantUnknown, Detail: errRules}
+		case len(sub.found) == 0:
+			return v.withoutSubset(m.Target.Subset, fmt.Sprintf("Service %q", s.NamespacedName), rt.Namespace, sub)
 		}
-		names, found, ok := subsetsOf(rules, subset)
-		if !ok {
-			return absent(policy.SubsetNotFound, "DestinationRule %q has no subset %q (it has %s)",
-				rules[0].NamespacedName, subset, cmp.Or(strings.Join(names, ", "), "none"))
-		}
-		subsetLabels = found
+		subsets = sub.found
 	}
+	if ports != nil && len(ports.names) == 0 {
+		return absent(policy.PortNotFound, "no client of the route calls a port of Service %q, and the mirror names none; %s", s.NamespacedName, portList(s))
+	}
+	var best policy.Variant
+	for n, subsetLabels := range subsets {
+		if found := v.subsetState(s, m.Target.Subset, subsetLabels, ports); n == 0 || found.State > best.State {
+			best = found
+		}
+	}
+	return best
+}
+
+// missingService returns the variant of a mirror whose Service is missing. A DestinationRule contradicts its
+// subset all the same.
+func (v *view) missingService(rt *route.Route, m *route.Mirror) policy.Variant {
+	variant := absent(policy.ServiceNotFound, "Service %q not found", m.Target.Service())
+	if m.Target.Subset != "" {
+		sub := v.subset(v.clients, rt.Namespace, m.Target.Namespace, v.base.fqdn(m.Target.Service()), m.Target.Subset)
+		if len(sub.found) == 0 && len(sub.lacking) > 0 {
+			variant.LacksSubset, variant.Subsets = true, subsetNames(sub.lacking)
+		}
+	}
+	return variant
+}
+
+// portSet are names of a Service's ports; nil stands for any.
+type portSet struct{ names []string }
+
+func (p *portSet) overlaps(names []string) bool {
+	return p == nil || slices.ContainsFunc(p.names, func(name string) bool { return slices.Contains(names, name) })
+}
+
+// portsOf returns the ports of a Service that a mirror with a port, or 0, may go to.
+func (v *view) portsOf(s *service, port int32) *portSet {
+	if port != 0 {
+		for _, p := range s.ports {
+			if p.Number == port {
+				return &portSet{[]string{p.Name}}
+			}
+		}
+		return nil // policy refuses the port
+	}
+	if v.clients == nil {
+		return nil // the schema of the Gateway API refuses a Service without a port
+	}
+	set := &portSet{}
+	for _, c := range v.clients {
+		set.names = append(set.names, c.reach(s.ports)...)
+	}
+	return set
+}
+
+func portList(s *service) string {
+	var numbers []string
+	for _, p := range s.ports[:min(len(s.ports), maxNamed)] {
+		numbers = append(numbers, strconv.Itoa(int(p.Number)))
+	}
+	return "ports: " + cmp.Or(strings.Join(numbers, ", "), "none")
+}
+
+// subsetState returns the state of a Service, or of a subset of it, at these ports.
+func (v *view) subsetState(s *service, subset string, subsetLabels labels, ports *portSet) policy.Variant {
 	if len(s.selector.declared()) == 0 {
-		return v.endpointState(s, subsetLabels)
+		return v.endpointState(s, subsetLabels, ports)
 	}
 	want, ok := s.selector.merge(subsetLabels)
 	if !ok {
 		return absent(policy.WorkloadNotFound, "subset %q (%s) contradicts the selector of Service %q (%s)",
-			subset, subsetLabels, name, s.selector)
+			subset, subsetLabels, s.NamespacedName, s.selector)
 	}
-	return v.workloadState(s, subsetLabels, want)
+	return v.workloadState(s, subsetLabels, want, ports)
 }
 
 // endpointState returns the state of a Service whose workloads cannot be found by its selector.
-func (v *view) endpointState(s *service, subsetLabels labels) policy.Variant {
-	if v.ready(s, subsetLabels) {
+func (v *view) endpointState(s *service, subsetLabels labels, ports *portSet) policy.Variant {
+	if v.ready(s, subsetLabels, ports) {
 		return policy.Variant{State: policy.Ready}
 	}
 	variant := present("Service %q has no ready endpoint", s.NamespacedName)
-	if v.inGrace(s, subsetLabels, subsetLabels, time.Time{}) {
+	if v.inGrace(s, subsetLabels, subsetLabels, ports, time.Time{}) {
 		return graced(variant)
 	}
 	if _, total := v.endpoints(s.NamespacedName).count(); total == 0 {
@@ -135,7 +253,7 @@ func (v *view) endpointState(s *service, subsetLabels labels) policy.Variant {
 }
 
 // workloadState returns the state of a Service whose workloads have the labels want.
-func (v *view) workloadState(s *service, subsetLabels, want labels) policy.Variant {
+func (v *view) workloadState(s *service, subsetLabels, want labels, ports *portSet) policy.Variant {
 	all := v.workloads(s.Namespace, want)
 	var alive, idle []*workload
 	for _, w := range all {
@@ -153,15 +271,17 @@ func (v *view) workloadState(s *service, subsetLabels, want labels) policy.Varia
 		return absent(policy.WorkloadDeleting, "%s being deleted", named(all, "is", "are"))
 	case len(alive) == 0:
 		return absent(policy.ScaledToZero, "%s scaled to 0", named(idle, "is", "are"))
-	case v.ready(s, subsetLabels):
+	case v.ready(s, subsetLabels, ports):
 		return policy.Variant{State: policy.Ready}
 	}
 	variant := present("%s no ready pod", named(alive, "has", "have"))
-	if first(alive).kind == KindPod {
+	if ready, _ := v.endpoints(s.NamespacedName).count(); ready > 0 && len(subsetLabels) == 0 {
+		variant = present("no ready endpoint of Service %q serves its port", s.NamespacedName)
+	} else if first(alive).kind == KindPod {
 		variant = present("%s not ready", named(alive, "is", "are"))
 	}
 	oldest := slices.MinFunc(alive, func(a, b *workload) int { return a.since.Compare(b.since) })
-	if v.inGrace(s, subsetLabels, want, oldest.since) {
+	if v.inGrace(s, subsetLabels, want, ports, oldest.since) {
 		return graced(variant)
 	}
 	return variant
@@ -173,8 +293,9 @@ func graced(variant policy.Variant) policy.Variant {
 	return variant
 }
 
-// ready reports whether the Service has a ready endpoint, and for a subset one whose pod has its labels.
-func (v *view) ready(s *service, subsetLabels labels) bool {
+// ready reports whether the Service has a ready endpoint at one of the ports, and for a subset one whose pod has
+// its labels.
+func (v *view) ready(s *service, subsetLabels labels, ports *portSet) bool {
 	e := v.endpoints(s.NamespacedName)
 	if v.base.opts.AssumeReady && (e == nil || len(e.slices) == 0) {
 		return len(s.selector) > 0
@@ -182,11 +303,13 @@ func (v *view) ready(s *service, subsetLabels labels) bool {
 	if e == nil {
 		return false
 	}
-	if len(subsetLabels) == 0 {
-		ready, _ := e.count()
-		return ready > 0
-	}
 	for _, sl := range e.slices {
+		if !ports.overlaps(sl.ports) {
+			continue
+		}
+		if len(subsetLabels) == 0 && (sl.anonymous > 0 || len(sl.ready) > 0) {
+			return true
+		}
 		for _, pod := range sl.ready {
 			have, known := v.podLabels(types.NamespacedName{Namespace: s.Namespace, Name: pod})
 			if known && have.contain(subsetLabels) {
@@ -197,14 +320,14 @@ func (v *view) ready(s *service, subsetLabels labels) bool {
 	return false
 }
 
-// inGrace reports whether the Service lost an endpoint less than the grace ago, and not before since, and
-// notes in recheck for how long the grace lasts. The endpoint's pod must have the labels want: a pod that the
-// selector matched only before an edit is no part of the variant. An endpoint whose pod's labels are not
-// known counts, except for a subset.
-func (v *view) inGrace(s *service, subsetLabels, want labels, since time.Time) bool {
+// inGrace reports whether the Service lost an endpoint at one of the ports less than the grace ago, and not
+// before since, and notes in recheck for how long the grace lasts. The endpoint's pod must have the labels
+// want: a pod that the selector matched only before an edit is no part of the variant. An endpoint whose pod's
+// labels are not known counts, except for a subset.
+func (v *view) inGrace(s *service, subsetLabels, want labels, ports *portSet, since time.Time) bool {
 	now := v.base.opts.Clock.Now()
 	for _, l := range slices.Backward(v.lost(s.NamespacedName)) {
-		matches := l.labels.contain(want) || (l.labels == nil && len(subsetLabels) == 0)
+		matches := ports.overlaps(l.ports) && (l.labels.contain(want) || (l.labels == nil && len(subsetLabels) == 0))
 		if v.base.withinGrace(l.at, now) && !l.at.Before(since) && matches {
 			left := v.base.opts.Grace - now.Sub(l.at)
 			if v.recheck == 0 || left < v.recheck {

@@ -151,7 +151,7 @@ func TestTransitionsOfASubset(t *testing.T) {
 		"contradicts the selector": {"b#other", func(*cluster) {}, policy.Absent, policy.WorkloadNotFound,
 			`subset "other" (app=a) contradicts the selector of Service "shop/b" (app=b)`},
 		"rule deleted": {"b#v2", func(c *cluster) { c.Delete(KindDestinationRule, "shop", "b") },
-			policy.Absent, policy.DestinationRuleNotFound, `no DestinationRule for Service "shop/b" is visible from namespace "shop"`},
+			policy.Absent, policy.DestinationRuleNotFound, `no DestinationRule with subset "v2" for Service "shop/b" is visible from namespace "shop"`},
 		"rule edited": {"b#v2", func(c *cluster) { c.apply(ruleOf("shop/b", "b", "", "v2", "version: v3")) },
 			policy.Absent, policy.WorkloadNotFound, `no workload in namespace "shop" has pods with app=b,version=v3`},
 		"subset without labels": {"b#v2", func(c *cluster) { c.apply(ruleOf("shop/b", "b", "", "v2", "")) }, policy.Ready, "", ""},

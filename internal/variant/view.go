@@ -15,8 +15,11 @@ type view struct {
 	// live holds the objects that answer the covered queries, nil before the first live read.
 	live    *Index
 	covered map[Query]bool
-	// recheck is that of the latest Snapshot.
+	// recheck is that of the latest Snapshot, and visits the number of DestinationRules that it looked at.
 	recheck time.Duration
+	visits  int
+	// clients are those of the route of the latest Snapshot.
+	clients []clients
 }
 
 // source returns the Index that knows the answer to a query.
@@ -42,29 +45,20 @@ func (v *view) lost(name types.NamespacedName) []loss {
 	return nil
 }
 
-// destinationRulesFor returns the DestinationRules that the proxies of a client namespace use for a host.
-func (v *view) destinationRulesFor(host, namespace, client string) []*destinationRule {
-	for _, ns := range v.destinationRuleNamespaces(namespace, client) {
-		if found := v.source(destinationRulesQuery(ns)).visibleDestinationRules(ns, host, client); len(found) > 0 {
-			return found
-		}
-	}
-	return nil
-}
-
-// destinationRuleNamespaces returns the namespaces where Istio looks for DestinationRules, in its order.
-func (v *view) destinationRuleNamespaces(namespace, client string) []string {
-	namespaces := []string{client}
-	for _, ns := range []string{namespace, v.base.opts.RootNamespace} {
-		if ns != "" && ns != client && ns != namespaces[len(namespaces)-1] {
+// destinationRuleNamespaces returns the namespaces where Istio looks for the DestinationRules of a host whose
+// Service is in a namespace, for the clients in the route's own.
+func (v *view) destinationRuleNamespaces(service, own string) []string {
+	namespaces := []string{own}
+	for _, ns := range []string{service, v.base.opts.RootNamespace} {
+		if ns != "" && !slices.Contains(namespaces, ns) {
 			namespaces = append(namespaces, ns)
 		}
 	}
 	return namespaces
 }
 
-func (v *view) serviceEntry(hosts []string, client string) *serviceEntry {
-	return v.source(serviceEntriesQuery()).visibleServiceEntry(hosts, client)
+func (v *view) serviceEntry(host string, cs []clients) *serviceEntry {
+	return v.source(serviceEntriesQuery()).visibleServiceEntry(host, cs)
 }
 
 // granted reports whether a ReferenceGrant lets the grantee refer to a Service in the namespace into.

@@ -6,6 +6,7 @@ package variant
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -24,6 +25,8 @@ func (i *Index) list(w *workload, a *affected) {
 		w.places[n] = int32(len(i.workloadsByLabel[key])) //nolint:gosec // No namespace holds 2^31 workloads.
 		addTo(i.workloadsByLabel, key, w)
 	}
+	i.countPods(w, 1, a)
+	i.countClients(w, 1, a)
 	i.affectSelecting(w, a)
 }
 
@@ -46,6 +49,8 @@ func (i *Index) unlist(w *workload, a *affected) {
 		i.workloadsByLabel[key] = list[:len(list)-1]
 	}
 	w.places = nil
+	i.countPods(w, -1, a)
+	i.countClients(w, -1, a)
 	i.affectSelecting(w, a)
 }
 
@@ -110,14 +115,30 @@ func (i *Index) changeService(old, s *service, a *affected) {
 		for _, l := range old.selector {
 			removeFrom(i.servicesByLabel, namespacedLabel{old.Namespace, l}, old)
 		}
+		if to, ok := i.aliasOf(old); ok {
+			removeFrom(i.aliases, to, old)
+		}
 		i.affectService(old.NamespacedName, a, anyMirror)
 	}
 	if s != nil {
+		if to, ok := i.aliasOf(s); ok {
+			addTo(i.aliases, to, s)
+		}
 		if key, ok := i.indexLabel(s); ok {
 			addTo(i.servicesByLabel, key, s)
 		}
 		i.affectService(s.NamespacedName, a, anyMirror)
 	}
+	if old == nil || s == nil || !slices.Equal(old.ports, s.ports) {
+		i.affectClients(cmp.Or(s, old).NamespacedName, a)
+	}
+}
+
+// aliasOf returns the Service of the cluster that an ExternalName Service stands for.
+func (i *Index) aliasOf(s *service) (types.NamespacedName, bool) {
+	name, ok := strings.CutSuffix(s.alias, ".svc."+i.opts.ClusterDomain)
+	short, namespace, dotted := strings.Cut(name, ".")
+	return types.NamespacedName{Namespace: namespace, Name: short}, s.externalName && ok && dotted && !strings.Contains(namespace, ".")
 }
 
 // aliveSince returns when the workload was last deployed, or scaled up from 0. For a workload that is seen
@@ -167,7 +188,7 @@ func (i *Index) changePod(old, p *workload, a *affected) {
 	}
 	for _, s := range i.slicesByPod[cmp.Or(p, old).NamespacedName] {
 		if old != nil {
-			i.recordLoss(s.of(), old.labels, i.opts.Clock.Now())
+			i.recordLoss(s.of(), loss{labels: old.labels, ports: s.ports, at: i.opts.Clock.Now()})
 		}
 		i.affectService(s.of(), a, subsetMirror)
 	}

@@ -52,14 +52,14 @@ const (
 // The API groups of the tools that rewrite routes and selectors themselves.
 const (
 	ArgoGroup    = "argoproj.io"
-	flaggerGroup = "flagger.app"
+	FlaggerGroup = "flagger.app"
 )
 
 // OwnerTool returns the name of the tool that an owner of this group and kind belongs to, "" if it is none
 // that rewrites routes and selectors itself.
 func OwnerTool(group, kind string) string {
 	switch {
-	case group == flaggerGroup && kind == "Canary":
+	case group == FlaggerGroup && kind == "Canary":
 		return "Flagger"
 	case group == ArgoGroup && kind == "Rollout":
 		return ArgoRollouts

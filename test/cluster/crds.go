@@ -30,6 +30,9 @@ type crdSet struct {
 //go:embed crds/argo-rollouts.yaml
 var argoRollouts []byte
 
+//go:embed crds/flagger.yaml
+var flagger []byte
+
 var crdSets = []crdSet{
 	{name: "gateway-api", module: "sigs.k8s.io/gateway-api", files: "config/crd/standard/*.yaml"},
 	{name: "istio", module: "istio.io/api", files: "kubernetes/customresourcedefinitions.gen.yaml"},
@@ -37,6 +40,7 @@ var crdSets = []crdSet{
 	{name: "servicemonitors", module: "github.com/prometheus-operator/prometheus-operator", files: "example/prometheus-operator-crd/*_servicemonitors.yaml"},
 	{name: "prometheusrules", module: "github.com/prometheus-operator/prometheus-operator", files: "example/prometheus-operator-crd/*_prometheusrules.yaml"},
 	{name: "argo-rollouts", ours: argoRollouts},
+	{name: "flagger", ours: flagger},
 }
 
 // DefaultCRDs are the sets that Start installs when Options.CRDs is nil.
@@ -44,7 +48,7 @@ func DefaultCRDs() []string { return []string{"gateway-api", "istio"} }
 
 // KnownCRDs returns all sets that can be installed: gateway-api (the standard channel, with its
 // ValidatingAdmissionPolicy), istio, cert-manager, servicemonitors and prometheusrules (of the Prometheus
-// operator), and argo-rollouts (this package's own schema, which accepts any spec).
+// operator), and argo-rollouts and flagger (this package's own schemas, which accept any spec).
 func KnownCRDs() []string {
 	var names []string
 	for _, set := range crdSets {

@@ -30,10 +30,19 @@ const (
 var indexed = func() map[string]variant.Kind {
 	kinds := map[string]variant.Kind{}
 	for kind := variant.KindService; kind <= variant.KindVirtualService; kind++ {
-		kinds[kind.String()] = kind
+		kinds[kind.Unique()] = kind
 	}
 	return kinds
 }()
+
+// kindName returns the name of a kind, with its group where another kind has the same: Istio's Gateway is
+// "Gateway.networking.istio.io".
+func kindName(group, kind string) string {
+	if k := variant.KindIstioGateway; group == k.Group() && kind == k.String() {
+		return k.Unique()
+	}
+	return kind
+}
 
 // key names an object of a known kind; no two of these have the same name.
 type key struct{ kind, namespace, name string }
@@ -77,7 +86,7 @@ func decode(raw []byte) (object, error) {
 	if err := json.Unmarshal(raw, &meta); err != nil {
 		return object{}, err
 	}
-	return object{key{meta.Kind, meta.Namespace, meta.Name}, raw, meta.Labels, meta.Annotations}, nil
+	return object{key{kindName(meta.GroupVersionKind().Group, meta.Kind), meta.Namespace, meta.Name}, raw, meta.Labels, meta.Annotations}, nil
 }
 
 // read returns the objects of known kinds in a manifest, checked.
@@ -94,10 +103,10 @@ func (c *Cluster) read(text []byte) ([]object, error) {
 			return nil, fmt.Errorf("read manifest: %s: is no object with apiVersion and kind", short(raw))
 		}
 		kind := meta.GroupVersionKind().GroupKind()
-		if known, isIndexed := indexed[kind.Kind]; isIndexed && known.Group() != kind.Group || !isIndexed && kind.String() != kindNamespace {
+		if known, isIndexed := indexed[kindName(kind.Group, kind.Kind)]; isIndexed && known.Group() != kind.Group || !isIndexed && kind.String() != kindNamespace {
 			continue
 		}
-		named := key{meta.Kind, cmp.Or(meta.Namespace, c.opts.Namespace), meta.Name}
+		named := key{kindName(kind.Group, kind.Kind), cmp.Or(meta.Namespace, c.opts.Namespace), meta.Name}
 		if !c.opts.AllowUnknownFields {
 			if err := fields.Check(kind, raw); err != nil {
 				return nil, fmt.Errorf("%s: %w", named, err)

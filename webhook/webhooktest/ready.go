@@ -132,6 +132,9 @@ func (c *Cluster) endpointSlice(s *corev1.Service, workloads []key) *discoveryv1
 			Labels: map[string]string{discoveryv1.LabelServiceName: s.Name},
 		},
 	}
+	for _, p := range s.Spec.Ports {
+		slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{Name: new(p.Name)})
+	}
 	if len(s.Spec.Selector) == 0 {
 		ready := c.ready[key{kindService, s.Namespace, s.Name}]
 		slice.Endpoints = []discoveryv1.Endpoint{{Conditions: discoveryv1.EndpointConditions{Ready: &ready}}}

@@ -99,7 +99,7 @@ func TestHealthAndMetrics(t *testing.T) {
 	}, "the metric does not count active mirrors")
 	_, body := harness.Fetch(t, server.MetricsURL+"/metrics")
 	for _, kind := range []string{"services", "deployments", "pods", "endpointslices", "httproutes", "virtualservices", "destinationrules",
-		"referencegrants", "rollouts", "customresourcedefinitions"} {
+		"referencegrants", "rollouts", "gateways", "gateways.networking.istio.io", "gatewayclasses", "customresourcedefinitions"} {
 		require.Contains(t, body, `mirrorgate_cache_synced{kind="`+kind+`"} 1`)
 	}
 	require.GreaterOrEqual(t, server.Metric(t, "mirrorgate_touches_total", `result="flipped"`), 4.0)

@@ -171,7 +171,7 @@ func granted(t *testing.T, text string) []grant {
 // TestRoleGrantsExactlyTheRequestsOfTheProgram runs the program with the identity of the manifests, and makes
 // it do everything that it can do.
 func TestRoleGrantsExactlyTheRequestsOfTheProgram(t *testing.T) {
-	require.NoError(t, env.InstallCRDs(t.Context(), "cert-manager", "argo-rollouts"))
+	require.NoError(t, env.InstallCRDs(t.Context(), "cert-manager", "argo-rollouts", "flagger"))
 	for name, c := range map[string]struct {
 		text, source string
 		routes       []string
