@@ -26,7 +26,9 @@ func Introduced(now, before Decision) (introduced, known []Finding) {
 	matchLower(now.Findings, left, wasKnown)
 	lowered := loweredTargets(now.Verdicts, before.Verdicts)
 	for i, f := range now.Findings {
-		if wasKnown[i] || (lowered[f.identity.target] && f.Reason != PercentOutOfRange) {
+		// A percentage that cannot be read lowers nothing, nor does a mirror whose parked twin is lost.
+		lower := lowered[f.identity.target] && f.Reason != PercentOutOfRange && f.Reason != MirrorReplaced
+		if wasKnown[i] || lower {
 			known = append(known, f)
 		} else {
 			introduced = append(introduced, f)
