@@ -81,6 +81,8 @@ func newProxy() *cobra.Command {
 	f.StringVar(&opts.Kubeconfig, "kubeconfig", "", "kubeconfig of the cluster, with --service; kubectl's or the pod's service account by default")
 	f.StringVar(&opts.AdminBind, "admin-bind", opts.AdminBind, "address of /metrics, /healthz and /readyz, with --service")
 	f.StringVar(&opts.AccessLog, "access-log", "", "json or common, to standard output, with --service; none by default")
+	f.BoolVar(&opts.MetricsPerRule, "metrics-per-rule", false, "metrics for each rule and mirror instead of for each listener, service and target, with --service")
+	f.BoolVar(&opts.ReasonHeader, "reason-header", opts.ReasonHeader, "tell clients the reason of the proxy's own errors in x-mirrorgate-reason, with --service")
 	f.DurationVar(&opts.DrainMin, "drain-min", opts.DrainMin, "how long to go on serving after SIGTERM, until load balancers notice; behind a Service that takes 8s, the default with --service")
 	f.DurationVar(&opts.DrainTimeout, "drain-timeout", opts.DrainTimeout, "how long requests under way may take to end after that")
 	bindLog(f, &opts.Log)
@@ -92,7 +94,7 @@ func newProxy() *cobra.Command {
 		if opts.Service != "" && check {
 			errs = append(errs, field.Forbidden(field.NewPath("check"), "reads the file of --config"))
 		}
-		for _, name := range []string{"namespace", "kubeconfig", "admin-bind", "access-log"} {
+		for _, name := range []string{"namespace", "kubeconfig", "admin-bind", "access-log", "metrics-per-rule", "reason-header"} {
 			if opts.Service == "" && cmd.Flags().Changed(name) {
 				errs = append(errs, field.Forbidden(field.NewPath(name), "goes with --service; with --config the file sets it"))
 			}

@@ -60,7 +60,7 @@ func TestSetEndpoints(t *testing.T) {
 	set("primary", []string{a}, nil)
 	status, _ = get("/")
 	assert.Equal(t, 200, status)
-	eventually(t, func() bool { return s.counter(t, "requests_total", "rule", "main/0") == 6 }, "the counter of the rule goes on")
+	eventually(t, func() bool { return s.counter(t, "requests_total", "service", "primary:80") == 6 }, "the counter of the rule goes on")
 	assert.Len(t, first.got(), 2)
 	assert.Len(t, second.got(), 1)
 }

@@ -507,6 +507,34 @@ func TestHalfClosedClient(t *testing.T) {
 	assert.Contains(t, string(back), "late")
 }
 
+// A connection that has been idle for almost as long as the backend allows is not used again: the backend may close it
+// while a request is on its way, which then cannot be repeated.
+func TestKeepAliveOfABackend(t *testing.T) {
+	for keep, want := range map[string]int32{"": 1, "timeout=1, max=100": 2} {
+		var conns atomic.Int32
+		answer := "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n"
+		if keep != "" {
+			answer += "Keep-Alive: " + keep + "\r\n"
+		}
+		backend := serveConns(t, func(_ context.Context, conn net.Conn) {
+			conns.Add(1)
+			for in := bufio.NewReader(conn); ; {
+				if _, err := http.ReadRequest(in); err != nil {
+					return
+				}
+				_, _ = io.WriteString(conn, answer+"\r\nok")
+			}
+		})
+		s := start(t, one(backend), nil)
+		for range 2 {
+			status, _ := ask(t, client(t), http.MethodGet, "http://"+s.addr+"/", "")
+			assert.Equal(t, http.StatusOK, status)
+			<-time.After(700 * time.Millisecond)
+		}
+		assert.Equal(t, want, conns.Load(), keep)
+	}
+}
+
 // When a connect fails, another endpoint is tried, whatever the method.
 func TestConnectRetry(t *testing.T) {
 	dead := refused(t)

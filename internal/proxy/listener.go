@@ -16,8 +16,9 @@ import (
 // socket accepts the connections of an address. Its listener can be replaced while it is open.
 type socket struct {
 	net.Listener
-	slots *slots
-	wg    sync.WaitGroup // for accept
+	server *Server
+	slots  *slots
+	wg     sync.WaitGroup // for accept
 
 	mu      sync.Mutex
 	current *listener
@@ -29,7 +30,7 @@ func (s *Server) listen(address string) (*socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &socket{Listener: inner, slots: s.slots}, nil
+	return &socket{Listener: inner, server: s, slots: s.slots}, nil
 }
 
 // assign gives all later connections to a listener.
@@ -60,7 +61,12 @@ type slots struct {
 func (s *socket) accept() {
 	pause := time.Millisecond
 	for {
-		s.slots.free <- struct{}{}
+		select {
+		case s.slots.free <- struct{}{}:
+		default:
+			s.server.full()
+			s.slots.free <- struct{}{}
+		}
 		conn, err := s.Accept()
 		if err != nil {
 			<-s.slots.free
@@ -68,6 +74,7 @@ func (s *socket) accept() {
 				return
 			}
 			// Most likely there are no descriptors left; open connections will close.
+			s.server.notAccepted(s.Addr().String(), err)
 			time.Sleep(pause)
 			pause = min(2*pause, time.Second)
 			continue

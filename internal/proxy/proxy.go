@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy/core"
@@ -38,8 +39,16 @@ type Options struct {
 	Registry prometheus.Registerer
 	// AccessLog is called after every exchange and every copy that was answered; see core.Options.
 	AccessLog func(*core.Record)
+	// PerRule makes metrics for each rule and mirror, instead of for each listener, service and target.
+	PerRule bool
+	// HideReason leaves out the field that tells clients the reason of an error of the proxy's own.
+	HideReason bool
+	// Log gets what needs attention; none by default.
+	Log logr.Logger
 	// ConnectTimeout bounds a connect to an endpoint: 2 s if 0.
 	ConnectTimeout time.Duration
+	// BackendIdle is how long connections to backends are kept without use: 55 s if 0.
+	BackendIdle time.Duration
 	// PassIdle is how long a connection that is passed through may be without a byte in either direction: 24
 	// h if 0, as long as kube-proxy keeps one.
 	PassIdle time.Duration
@@ -77,6 +86,10 @@ type Server struct {
 	stop                context.CancelFunc
 	wg                  sync.WaitGroup
 	draining            atomic.Bool
+	news                news
+	acceptFailures      prometheus.Counter
+	// starved is when a connection could not be accepted, in Unix nanoseconds; 0 for never.
+	starved atomic.Int64
 	// dismissed is set while clients are asked to open another connection.
 	dismissed atomic.Bool
 
@@ -93,22 +106,26 @@ func New(o *Options) *Server {
 	s.options.Limits = o.Limits.Defaulted()
 	s.options.Connections = cmp.Or(o.Connections, 65536)
 	s.options.VariantConnects = cmp.Or(o.VariantConnects, 250)
+	s.options.BackendIdle = cmp.Or(o.BackendIdle, 55*time.Second)
 	s.options.PassIdle = cmp.Or(o.PassIdle, 24*time.Hour)
 	if s.options.Registry == nil {
 		s.options.Registry = prometheus.NewRegistry()
 	}
 	limits := &s.options.Limits
 	s.slots = &slots{free: make(chan struct{}, s.options.Connections)}
-	s.primaries, s.variants = h2.NewTransport(limits.Head, 256<<10), h2.NewTransport(limits.Head, 64<<10)
-	pool := upstream.NewPool(&upstream.Pool{Timeout: o.ConnectTimeout})
-	shadows := upstream.NewPool(&upstream.Pool{Timeout: o.ConnectTimeout, Connects: s.options.VariantConnects})
+	s.primaries, s.variants = h2.NewTransport(limits.Head, 256<<10, s.options.BackendIdle), h2.NewTransport(limits.Head, 64<<10, s.options.BackendIdle)
+	pool := upstream.NewPool(&upstream.Pool{Timeout: o.ConnectTimeout, IdleTimeout: s.options.BackendIdle})
+	shadows := upstream.NewPool(&upstream.Pool{Timeout: o.ConnectTimeout, IdleTimeout: s.options.BackendIdle, Connects: s.options.VariantConnects})
 	s.core = core.New(&core.Options{
 		HTTP: h1.NewClient(limits), H2C: s.primaries,
 		ShadowHTTP: h1.NewSender(limits), ShadowH2C: &h2.Sender{Transport: s.variants},
 		Pool: pool, ShadowPool: shadows,
-		Metrics: core.NewMetrics(s.options.Registry), AccessLog: o.AccessLog,
+		Metrics: core.NewMetrics(s.options.Registry, o.PerRule), AccessLog: o.AccessLog, HideReason: o.HideReason, Failed: s.failed,
 	})
-	s.options.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	s.acceptFailures = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "mirrorgate_proxy_accept_failures_total", Help: "Connections that could not be accepted, mostly for lack of file descriptors.",
+	})
+	s.options.Registry.MustRegister(s.acceptFailures, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "mirrorgate_proxy_connections", Help: "Clients' connections that are open.",
 	}, func() float64 { return float64(s.slots.open.Load()) }))
 	ctx, stop := context.WithCancel(context.Background())
@@ -240,11 +257,11 @@ func (s *Server) Addr(name string) net.Addr {
 	return nil
 }
 
-// Ready reports whether the server serves requests and is not about to end.
+// Ready reports whether the server serves requests, could accept all connections of late, and is not about to end.
 func (s *Server) Ready() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.applied && !s.closed && !s.draining.Load()
+	return s.applied && !s.closed && !s.draining.Load() && s.accepts()
 }
 
 // Drain makes the server unready while it goes on serving: it accepts new connections, and every response

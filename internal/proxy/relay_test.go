@@ -174,6 +174,36 @@ func TestLongAnswerThatIsBrokenOff(t *testing.T) {
 	}
 }
 
+// A client that reads slowly gets every byte of an answer that its backend broke off, and notices that bytes are
+// missing.
+func TestSlowReaderOfATruncatedAnswer(t *testing.T) {
+	for name, head := range map[string]string{
+		"length": "Content-Length: 1000000\r\n\r\n", "chunks": "Transfer-Encoding: chunked\r\n\r\nf4240\r\n",
+	} {
+		for _, size := range []int{10, 100_000} {
+			ended := make(chan struct{})
+			backend := serveConns(t, func(_ context.Context, conn net.Conn) {
+				_, _ = conn.Read(make([]byte, 1000))
+				_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n"+head+strings.Repeat("x", size))
+				_ = conn.Close()
+				close(ended)
+			})
+			s := start(t, one(backend), nil)
+			conn := dial(t, s.addr)
+			_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+			require.NoError(t, err)
+			<-ended
+			eventually(t, func() bool { return s.counter(t, "requests_in_flight") == 0 && s.counter(t, "connections") == 0 }, "the proxy has closed")
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			require.NoError(t, err)
+			body, err := io.ReadAll(resp.Body)
+			require.ErrorIs(t, err, io.ErrUnexpectedEOF, name)
+			_ = resp.Body.Close()
+			assert.Len(t, body, size, name)
+		}
+	}
+}
+
 // When the backend of a long answer pauses, each piece leaves at once and is not held back for the next one.
 // The answer goes on after a long pause.
 func TestLongAnswerWithPauses(t *testing.T) {

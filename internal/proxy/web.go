@@ -26,7 +26,9 @@ type web struct {
 	h2      *http.Server
 	handler *h2.Handler
 	handed  *handed
-	wg      sync.WaitGroup
+	// tls is one for all connections: it has the keys of the tickets by which clients resume sessions.
+	tls *tls.Config
+	wg  sync.WaitGroup
 	// opaque serves the connections that are not HTTP. It has metrics once there is one.
 	opaque func() *passthrough
 	// retired ends when connections between two requests do.
@@ -41,17 +43,21 @@ func newWeb(s *Server, config *atomic.Pointer[Listener], address net.Addr) *web 
 		w.h1.Preface = w.preface
 	}
 	w.h1.Dismissed = &s.dismissed
-	w.handler = &h2.Handler{Core: s.core, Listener: c.Name, MaxFields: limits.Fields, BodyTimeout: limits.BodyTimeout, Dismissed: &s.dismissed}
+	w.handler = &h2.Handler{Core: s.core, Listener: c.Name, MaxFields: limits.Fields, MaxHead: limits.Head, BodyTimeout: limits.BodyTimeout, Dismissed: &s.dismissed}
 	var protocols http.Protocols
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	w.h2 = &http.Server{
 		Handler: w.handler, Protocols: &protocols, ErrorLog: log.New(io.Discard, "", 0),
-		ReadHeaderTimeout: limits.HeadTimeout, IdleTimeout: limits.IdleTimeout, MaxHeaderBytes: limits.Head,
+		ReadHeaderTimeout: limits.HeadTimeout, IdleTimeout: limits.IdleTimeout, MaxHeaderBytes: 2 * limits.Head,
 		HTTP2: &http.HTTP2Config{
 			MaxReadFrameSize: 16 << 10, MaxConcurrentStreams: 250,
 			SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second, WriteByteTimeout: limits.BodyTimeout,
 		},
+	}
+	w.tls = &tls.Config{
+		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return config.Load().Certificate(hello) },
 	}
 	w.opaque = sync.OnceValue(func() *passthrough { return newPassthrough(s, c.Name) })
 	w.retired, w.retires = context.WithCancel(context.Background())
@@ -73,9 +79,7 @@ func (w *web) serve(conn *slotted) {
 		w.h1.Serve(conn)
 		return
 	}
-	secure := tls.Server(conn, &tls.Config{
-		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, GetCertificate: certificate,
-	})
+	secure := tls.Server(conn, w.tls)
 	ctx, cancel := context.WithTimeout(context.Background(), w.server.options.Limits.HeadTimeout)
 	defer cancel()
 	if err := secure.HandshakeContext(ctx); err != nil {

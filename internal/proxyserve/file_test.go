@@ -160,6 +160,47 @@ services: {v1: {80: [%q]}}`, address, backend.Listener.Addr()), 0o600))
 	assert.NoError(t, <-ended)
 }
 
+// TestProxyResumesSessions connects twice: the second handshake resumes the session of the first one.
+func TestProxyResumesSessions(t *testing.T) {
+	dir, address := t.TempDir(), freeAddress(t)
+	file := filepath.Join(dir, "proxy.yaml")
+	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, `
+listeners: [{address: %q, tls: {certFile: tls.crt, keyFile: tls.key}, rules: [{backendRefs: [{name: v1, port: 80}]}]}]
+services: {v1: {80: [%q]}}`, address, webserver(t, "v1")), 0o600))
+	writeCertificate(t, dir, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- serveFile(ctx, file, time.Minute) }()
+
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		client := &tls.Config{InsecureSkipVerify: true, MaxVersion: version, ClientSessionCache: tls.NewLRUClientSessionCache(1)} //nolint:gosec // the certificate is the test's
+		resumed := func() (bool, error) {
+			conn, err := (&tls.Dialer{Config: client}).DialContext(ctx, "tcp", address)
+			if err != nil {
+				return false, err
+			}
+			defer conn.Close()
+			if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); err != nil {
+				return false, err
+			}
+			_, err = io.ReadAll(conn) // the ticket comes with the answer
+			return conn.(*tls.Conn).ConnectionState().DidResume, err
+		}
+		var first bool
+		require.Eventually(t, func() (ok bool) {
+			var err error
+			first, err = resumed()
+			return err == nil
+		}, 20*time.Second, 10*time.Millisecond)
+		assert.False(t, first)
+		again, err := resumed()
+		require.NoError(t, err)
+		assert.True(t, again, "TLS %x", version)
+	}
+	cancel()
+	assert.NoError(t, <-ended)
+}
+
 func secureClient(protocol string) *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocol}},

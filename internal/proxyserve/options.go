@@ -27,6 +27,10 @@ type Options struct {
 	AdminBind string
 	// AccessLog is the format of the access log for a Service, json or common; empty for none.
 	AccessLog string
+	// MetricsPerRule makes metrics of a Service for each rule and mirror.
+	MetricsPerRule bool
+	// ReasonHeader tells the clients of a Service the reason of errors that are the proxy's own.
+	ReasonHeader bool
 
 	// DrainMin is how long the proxy goes on accepting connections after SIGTERM.
 	DrainMin time.Duration
@@ -40,7 +44,7 @@ type Options struct {
 
 // DefaultOptions returns the defaults of all flags.
 func DefaultOptions() *Options {
-	return &Options{AdminBind: ":" + strconv.Itoa(wellknown.AdminPort), DrainTimeout: 30 * time.Second, Log: cli.DefaultLog()}
+	return &Options{AdminBind: ":" + strconv.Itoa(wellknown.AdminPort), ReasonHeader: true, DrainTimeout: 30 * time.Second, Log: cli.DefaultLog()}
 }
 
 // Validate checks all options at once. The paths of the errors are the flags' names, in the same order each

@@ -51,7 +51,10 @@ type serviceProxy struct {
 // Service serves the routes of opts.Service until ctx ends and the drain is over. It returns ErrAborted if
 // the drain took too long.
 func Service(ctx context.Context, opts *Options) (err error) {
-	common, err := newProcess(opts, &config.Config{AccessLog: config.AccessLog{Format: opts.AccessLog, Path: "-"}}) //nolint:contextcheck // a server ends by Shutdown, not with a context
+	settings := &config.Config{
+		AccessLog: config.AccessLog{Format: opts.AccessLog, Path: "-"}, PerRule: opts.MetricsPerRule, HideReason: !opts.ReasonHeader,
+	}
+	common, err := newProcess(opts, settings) //nolint:contextcheck // a server ends by Shutdown, not with a context
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // appendCommon appends the Combined Log Format of Apache and nginx, and after it the host, the backend that
-// answered, and whether it answered the client (primary) or a copy (shadow):
+// answered, whether it answered the client (primary) or a copy (shadow), and the reason of an answer of the proxy's own:
 //
 //	127.0.0.1 - - [07/Mar/2018:19:26:44 +0000] "GET /headers HTTP/1.1" 200 361 "-" "curl/7.35.0" "httpbin:8000" httpbin-v1:80 primary
 func appendCommon(line []byte, r *core.Record) []byte {
@@ -42,6 +42,9 @@ func appendCommon(line []byte, r *core.Record) []byte {
 	line = append(line, ' ')
 	line = orDash(line, r.Backend)
 	line = append(append(line, ' '), kind(r)...)
+	if r.Reason != "" {
+		line = append(append(line, ' '), r.Reason...)
+	}
 	return append(line, '\n')
 }
 
@@ -92,7 +95,7 @@ func appendJSON(line []byte, r *core.Record) []byte {
 	line = append(line, `,"duration":`...)
 	line = strconv.AppendFloat(line, r.Took.Seconds(), 'f', 6, 64)
 	for _, f := range [...]struct{ name, value string }{
-		{"listener", r.Listener}, {"rule", r.Rule}, {"mirror", r.Mirror}, {"backend", r.Backend}, {"endpoint", r.Endpoint},
+		{"listener", r.Listener}, {"rule", r.Rule}, {"mirror", r.Mirror}, {"backend", r.Backend}, {"endpoint", r.Endpoint}, {"reason", string(r.Reason)},
 		{"referer", field(r, "referer")}, {"userAgent", field(r, "user-agent")},
 	} {
 		line = member(line, f.name, f.value)

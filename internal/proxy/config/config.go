@@ -34,6 +34,8 @@ type Config struct {
 	Admin     string
 	AccessLog AccessLog
 	Limits    Limits
+	// PerRule makes metrics for each rule and mirror. HideReason keeps the reason of an error from clients.
+	PerRule, HideReason bool
 	// Warnings are problems of a valid file: fields that probably do not work as intended.
 	Warnings []Problem
 
@@ -73,6 +75,8 @@ type Limits struct {
 	h1.Limits
 	// Connections is the number of client connections that are open at once. Further connections wait.
 	Connections int
+	// BackendIdle is how long connections to backends are kept without use.
+	BackendIdle time.Duration
 	// VariantConnects is the number of new connections per second to one endpoint of a variant. Copies that
 	// would need more are dropped.
 	VariantConnects int
@@ -80,8 +84,8 @@ type Limits struct {
 
 // String returns the limits as they are written in a file.
 func (l Limits) String() string {
-	return fmt.Sprintf("{headerBytes: %d, headers: %d, targetBytes: %d, headerTimeout: %s, idleTimeout: %s, bodyTimeout: %s, backendTimeout: %s, connections: %d, variantConnects: %d}",
-		l.Head, l.Fields, l.Target, l.HeadTimeout, l.IdleTimeout, l.BodyTimeout%forever, l.BackendTimeout%forever, l.Connections, l.VariantConnects)
+	return fmt.Sprintf("{headerBytes: %d, headers: %d, targetBytes: %d, headerTimeout: %s, idleTimeout: %s, bodyTimeout: %s, backendTimeout: %s, backendIdleTimeout: %s, halfClose: %t, connections: %d, variantConnects: %d}",
+		l.Head, l.Fields, l.Target, l.HeadTimeout, l.IdleTimeout, l.BodyTimeout%forever, l.BackendTimeout%forever, l.BackendIdle, l.HalfClose, l.Connections, l.VariantConnects)
 }
 
 // forever is the duration for no limit, which a file writes as 0s.
@@ -139,7 +143,12 @@ type file struct {
 	Admin      *admin     `json:"admin"`
 	AccessLog  *AccessLog `json:"accessLog"`
 	Comparison bool       `json:"comparison"`
-	Limits     limits     `json:"limits"`
+	// Metrics are per service and target unless they are wanted for each rule.
+	Metrics struct {
+		PerRule bool `json:"perRule"`
+	} `json:"metrics"`
+	ReasonHeader *bool  `json:"reasonHeader"`
+	Limits       limits `json:"limits"`
 }
 
 type admin struct {
@@ -154,6 +163,7 @@ type limits struct {
 	IdleTimeout     string    `json:"idleTimeout"`
 	BodyTimeout     string    `json:"bodyTimeout"`
 	BackendTimeout  string    `json:"backendTimeout"`
+	BackendIdle     string    `json:"backendIdleTimeout"`
 	HalfClose       bool      `json:"halfClose"`
 	Connections     *int      `json:"connections"`
 	VariantConnects *int      `json:"variantConnects"`
@@ -295,6 +305,7 @@ func (d *decoder) process(c *Config, f *file) {
 			d.reportAt("admin.address", "%q: must be HOST:PORT, like 127.0.0.1:9090", c.Admin)
 		}
 	}
+	c.PerRule, c.HideReason = f.Metrics.PerRule, f.ReasonHeader != nil && !*f.ReasonHeader
 	if f.AccessLog != nil {
 		c.AccessLog = AccessLog{Format: cmp.Or(f.AccessLog.Format, "json"), Path: cmp.Or(f.AccessLog.Path, "-")}
 		if c.AccessLog.Format != "json" && c.AccessLog.Format != "common" {
@@ -314,6 +325,7 @@ func (d *decoder) process(c *Config, f *file) {
 			HalfClose:      l.HalfClose,
 		},
 		Connections:     d.number("limits.connections", l.Connections, 65536, 1, 10_000_000),
+		BackendIdle:     d.duration("limits.backendIdleTimeout", l.BackendIdle, 55*time.Second),
 		VariantConnects: d.number("limits.variantConnects", l.VariantConnects, 250, 1, 1_000_000),
 	}
 }

@@ -57,7 +57,7 @@ func TestSmall(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, c.Warnings)
 	assert.Equal(t, []Listener{{Name: "127.0.0.1:8000", Address: "127.0.0.1:8000", H2C: true}}, c.Listeners)
-	assert.Equal(t, Limits{Limits: h1.Limits{Head: 64 << 10, Fields: 128, Target: 16 << 10, HeadTimeout: 10 * time.Second, IdleTimeout: time.Minute, BodyTimeout: time.Minute, BackendTimeout: time.Minute}, Connections: 65536, VariantConnects: 250}, c.Limits)
+	assert.Equal(t, Limits{Limits: h1.Limits{Head: 64 << 10, Fields: 128, Target: 16 << 10, HeadTimeout: 10 * time.Second, IdleTimeout: time.Minute, BodyTimeout: time.Minute, BackendTimeout: time.Minute}, Connections: 65536, BackendIdle: 55 * time.Second, VariantConnects: 250}, c.Limits)
 	assert.Zero(t, c.AccessLog)
 	assert.Empty(t, c.Admin)
 	rule := c.Table.Match(0, &routing.Request{Method: "GET", Host: "h", Path: "/"})
@@ -80,7 +80,7 @@ func TestFull(t *testing.T) {
 		{Name: "web", Address: "127.0.0.1:8000"},
 		{Name: "[::1]:8443", Address: "[::1]:8443", CertFile: "tls.crt", KeyFile: "tls.key"},
 	}, c.Listeners)
-	assert.Equal(t, Limits{Limits: h1.Limits{Head: 32 << 10, Fields: 64, Target: 8 << 10, HeadTimeout: 5 * time.Second, IdleTimeout: 90 * time.Second, BodyTimeout: 2 * time.Minute, BackendTimeout: forever}, Connections: 1000, VariantConnects: 100}, c.Limits)
+	assert.Equal(t, Limits{Limits: h1.Limits{Head: 32 << 10, Fields: 64, Target: 8 << 10, HeadTimeout: 5 * time.Second, IdleTimeout: 90 * time.Second, BodyTimeout: 2 * time.Minute, BackendTimeout: forever}, Connections: 1000, BackendIdle: 55 * time.Second, VariantConnects: 100}, c.Limits)
 	assert.Equal(t, AccessLog{Format: "common", Path: "/var/log/mirrorgate/access.log"}, c.AccessLog)
 	assert.Equal(t, "127.0.0.1:9090", c.Admin)
 

@@ -117,6 +117,12 @@ func (c *Config) Follows(before *Config) error {
 	if c.AccessLog != before.AccessLog {
 		differs("accessLog", cmp.Or(strings.TrimSuffix(before.AccessLog.Format+" to "+before.AccessLog.Path, " to "), "off"))
 	}
+	if c.PerRule != before.PerRule {
+		differs("metrics.perRule", before.PerRule)
+	}
+	if c.HideReason != before.HideReason {
+		differs("reasonHeader", !before.HideReason)
+	}
 	if c.Limits != before.Limits {
 		differs("limits", before.Limits)
 	}

@@ -104,7 +104,7 @@ func TestFollows(t *testing.T) {
 		strings.Replace(small, "  rules:", "  tls: {certFile: a, keyFile: b}\n  rules:", 1): `f:3: listeners[0].h2c: cannot change without a restart; was true`,
 		small + "admin: {address: ':9090'}\naccessLog: {}\nlimits: {headers: 3}\n": `f:13: admin.address: cannot change without a restart; was off
 f:14: accessLog: cannot change without a restart; was off
-f:15: limits: cannot change without a restart; was {headerBytes: 65536, headers: 128, targetBytes: 16384, headerTimeout: 10s, idleTimeout: 1m0s, bodyTimeout: 1m0s, backendTimeout: 1m0s, connections: 65536, variantConnects: 250}`,
+f:15: limits: cannot change without a restart; was {headerBytes: 65536, headers: 128, targetBytes: 16384, headerTimeout: 10s, idleTimeout: 1m0s, bodyTimeout: 1m0s, backendTimeout: 1m0s, backendIdleTimeout: 55s, halfClose: false, connections: 65536, variantConnects: 250}`,
 	} {
 		assert.EqualError(t, parse(text).Follows(before), want)
 	}

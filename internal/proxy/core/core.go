@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/shadow"
@@ -60,7 +62,8 @@ type Downstream interface {
 // Relayer is implemented by a Downstream that may have a faster path for a response's body.
 type Relayer interface {
 	// Relay, called after Begin, forwards the rest of the body by a faster path (splice) where there is one,
-	// and returns how many bytes it forwarded. The caller forwards the remainder.
+	// and returns how many bytes it forwarded. The caller forwards the remainder. The error is ErrTruncated if
+	// it is the backend's.
 	Relay(from Answer) (sent int64, err error)
 }
 
@@ -136,6 +139,11 @@ type Options struct {
 	Pool       *upstream.Pool // of primaries
 	ShadowPool *upstream.Pool // of variants; separate, so that neither uses up the other's connections
 	Metrics    *Metrics
+	// Failed is called for every answer of the proxy's own with a status of 5xx; nil means not at all. It must not
+	// block.
+	Failed func(*Exchange)
+	// HideReason leaves out the field ReasonField of the proxy's own errors.
+	HideReason bool
 	// AccessLog is called after every exchange, and after every copy that was answered. Nil means no log. It
 	// must not block, because primaries and copies share it.
 	AccessLog func(*Record)
@@ -151,7 +159,6 @@ type Core struct {
 	queues  map[string]*shadow.Queue
 	// addresses counts, for every address of an endpoint, the ports of the current table that have it.
 	addresses map[string]int
-	unmatched *ruleMetrics // counts requests that match no rule
 	// removed holds the last *state of every removed listener, by name, until ForgetListener.
 	removed sync.Map
 }
@@ -162,13 +169,14 @@ type state struct {
 	listeners map[string]int
 	ports     []port
 	queues    []*shadow.Queue
-	rules     []*ruleMetrics
-	mirrors   []*mirrorObserver
+	// meters are those of requests to a port, by the indexes of listener and port; nil until there is one.
+	meters  [][]atomic.Pointer[meter]
+	mirrors []*mirrorObserver
 }
 
 // New returns a core that answers 503 until SetTable is called.
 func New(o *Options) *Core {
-	return &Core{options: *o, queues: map[string]*shadow.Queue{}, addresses: map[string]int{}, unmatched: o.Metrics.rule(nil)}
+	return &Core{options: *o, queues: map[string]*shadow.Queue{}, addresses: map[string]int{}}
 }
 
 // SetTable makes all later requests follow the table. Calls must not overlap.
@@ -182,11 +190,11 @@ func (c *Core) SetTable(table *routing.Table) {
 		s.listeners[l.Name] = i
 	}
 	s.ports = c.ports(table)
-	for _, r := range table.Rules {
-		s.rules = append(s.rules, c.options.Metrics.rule(r))
+	for range table.Listeners {
+		s.meters = append(s.meters, make([]atomic.Pointer[meter], len(table.Ports)))
 	}
 	for _, m := range table.Mirrors {
-		s.mirrors = append(s.mirrors, &mirrorObserver{c.options.Metrics.mirror(m), c.options.AccessLog})
+		s.mirrors = append(s.mirrors, &mirrorObserver{c.options.Metrics.mirror(m), m, c.options.AccessLog})
 	}
 	names := map[string]bool{}
 	for _, t := range table.Targets {
@@ -233,8 +241,9 @@ func (c *Core) ForgetListener(name string) {
 			return
 		}
 	}
+	c.options.Metrics.forgetMeters(func(at *place) bool { return at.listener == name })
 	p := c.options.Metrics.passthrough
-	forgetSeries("listener", name, p.connections.MetricVec, p.bytes.MetricVec, p.open.MetricVec)
+	forgetSeries(prometheus.Labels{"listener": name}, p.connections.MetricVec, p.bytes.MetricVec, p.open.MetricVec)
 }
 
 // queue returns the queue of a target. It may hold copies that were made by the previous table.
@@ -273,7 +282,7 @@ func (c *Core) forget(before, now *state, targets map[string]bool) {
 		}
 	}
 	if before != nil {
-		c.options.Metrics.forget(before, now)
+		c.options.Metrics.forget(now)
 	}
 }
 

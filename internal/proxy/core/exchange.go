@@ -25,10 +25,11 @@ type Exchange struct {
 	// End is when the exchange ended; Core.Serve sets it.
 	End time.Time
 
-	state   *state
-	rule    *routing.Rule
-	backend *routing.Backend
-	match   routing.Request
+	state    *state
+	listener int // its index in state
+	rule     *routing.Rule
+	backend  *routing.Backend
+	match    routing.Request
 	// submitted reports whether the whole request has been sent to the primary.
 	submitted atomic.Bool
 	send      Send
@@ -47,9 +48,10 @@ type Exchange struct {
 	sentAt         time.Time // only for comparisons
 	mirrored       int
 	status         int
-	received, sent int64 // bytes of bodies
-	failure        error // of reading the request's body from the client
-	gone           bool  // the client left before its answer
+	reason         Reason // of an end that the backend has not made; empty for its answer
+	received, sent int64  // bytes of bodies
+	failure        error  // of reading the request's body from the client
+	gone           bool   // the client left before its answer
 	// interrupted is set when nobody reads the request's body any more: then its end is no failure of the client.
 	interrupted atomic.Bool
 	whole       bool // the request's body is in memory as a whole
@@ -64,13 +66,21 @@ func (x *Exchange) begin(now time.Time) {
 		x.send.Body, x.send.Gone = (*upload)(x), x.Downstream.Gone
 	}
 	x.start, x.status, x.received, x.sent, x.failure, x.gone, x.mirrored = now, 0, 0, 0, nil, false, 0
-	x.rule, x.backend, x.endpoint, x.answer = nil, nil, nil, nil
+	x.rule, x.backend, x.endpoint, x.answer, x.reason = nil, nil, nil, nil, ""
 	x.copies, x.compares, x.tried = x.copies[:0], x.compares[:0], x.tried[:0]
 	x.submitted.Store(false)
 	x.interrupted.Store(false)
 	x.whole = false
 	r := &x.Request
 	x.match = routing.Request{Method: r.Method, Host: r.Authority, Path: r.Path, RawQuery: r.Query, Header: r}
+}
+
+// service returns the name of the backend, empty if none was chosen.
+func (x *Exchange) service() string {
+	if x.backend == nil {
+		return ""
+	}
+	return x.backend.Name
 }
 
 // outgoing fills in out with the request, its target and authority rewritten.

@@ -25,6 +25,9 @@ var ErrRefused = errors.New("the backend has refused the request")
 // ErrNoEndpoint reports a service without ready endpoints.
 var ErrNoEndpoint = errors.New("no endpoint is ready")
 
+// ErrTruncated reports an answer that the backend has not sent to its end.
+var ErrTruncated = errors.New("the answer ended early")
+
 // ErrGone reports a client that left before its answer arrived.
 var ErrGone = errors.New("the client has gone")
 
@@ -33,15 +36,15 @@ func (c *Core) Serve(x *Exchange) {
 	x.begin(time.Now())
 	c.options.Metrics.inFlight.Add(1)
 	state, listener, ok := c.lookup(x.Listener)
-	if x.state = state; ok {
+	if x.state, x.listener = state, listener; ok {
 		x.rule = state.table.Match(listener, &x.match)
 		x.affine = state.table.Listeners[listener].Affinity
 	}
 	switch {
 	case x.state == nil:
-		c.respond(x, http.StatusServiceUnavailable, "no routes yet")
+		c.respond(x, http.StatusServiceUnavailable, NoTable, "no routes yet")
 	case x.rule == nil:
-		c.respond(x, http.StatusNotFound, "no rule matches")
+		c.respond(x, http.StatusNotFound, NoRule, "no rule matches")
 	case x.rule.Redirect != nil:
 		c.redirect(x)
 	default:
@@ -55,17 +58,17 @@ func (c *Core) forward(x *Exchange) {
 	backend, status := x.rule.Pick()
 	x.backend = backend
 	if status != 0 {
-		c.respond(x, status, "no such backend")
+		c.respond(x, status, NoBackend, "no such backend")
 		return
 	}
 	set := *x.state.ports[backend.Port.Index].set.Load()
 	if len(set) == 0 {
-		c.respond(x, http.StatusServiceUnavailable, "no endpoint is ready")
+		c.respond(x, http.StatusServiceUnavailable, NoReady, "no endpoint is ready")
 		return
 	}
 	if x.Request.Upgrade != "" && backend.Port.Protocol.H2(x.Request.Major) {
 		if x.Request.Method == http.MethodConnect {
-			c.respond(x, http.StatusNotImplemented, "the backend speaks HTTP/2, which has no tunnels here")
+			c.respond(x, http.StatusNotImplemented, NoTunnel, "the backend speaks HTTP/2, which has no tunnels here")
 			return
 		}
 		x.Request.Upgrade = "" // HTTP/2 has no Upgrade, so the backend answers without changing the protocol
@@ -255,6 +258,10 @@ func (c *Core) deliver(x *Exchange, answer Answer) {
 	if relayer, ok := x.Downstream.(Relayer); ok && err == nil {
 		x.sent, err = relayer.Relay(answer)
 	}
+	x.reason = ClientGone // unless the backend ends it
+	if errors.Is(err, ErrTruncated) {
+		x.reason = Truncated
+	}
 	for err == nil {
 		if !answer.Ready() {
 			if err = x.Downstream.Flush(); err != nil {
@@ -262,18 +269,35 @@ func (c *Core) deliver(x *Exchange, answer Answer) {
 			}
 		}
 		var p []byte
-		if p, err = answer.Next(); err == nil {
-			x.sent += int64(len(p))
-			err = x.Downstream.Write(p)
+		if p, err = answer.Next(); err != nil {
+			x.reason = endReason(err)
+			break
 		}
+		x.sent += int64(len(p))
+		err = x.Downstream.Write(p)
 	}
 	if err != io.EOF { //nolint:errorlint // by the contract of Body
+		if x.reason == Truncated {
+			_ = x.Downstream.Flush()
+		}
 		answer.Finish(false)
 		x.Downstream.Abort()
 		return
 	}
 	if err = x.Downstream.End(answer.Trailers()); err != nil {
+		x.reason = ClientGone
 		x.Downstream.Abort()
 	}
 	answer.Finish(true)
+}
+
+// endReason returns the reason for which an answer ended with err, none for its proper end.
+func endReason(err error) Reason {
+	switch {
+	case err == io.EOF: //nolint:errorlint // by the contract of Body
+		return ""
+	case errors.Is(err, ErrGone):
+		return ClientGone
+	}
+	return Truncated
 }

@@ -3,6 +3,7 @@ package core
 // Prometheus metrics of requests and copies.
 
 import (
+	"maps"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -14,8 +15,10 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/shadow"
 )
 
-// Metrics are the metrics of one proxy. Series are looked up once per table, not once per request.
+// Metrics are the metrics of one proxy. Series are looked up once, not once per request.
 type Metrics struct {
+	// perRule makes series for each rule and mirror, instead of for each listener, service and target.
+	perRule     bool
 	requests    *prometheus.CounterVec
 	durations   *prometheus.HistogramVec
 	bytes       *prometheus.CounterVec
@@ -31,6 +34,8 @@ type Metrics struct {
 	ratio      *prometheus.HistogramVec
 
 	inFlight atomic.Int64
+	meters   sync.Map // of *meter, by place
+	mirrors  map[string]*mirrorMetrics
 	queues   sync.Map // of *shadow.Queue, by the name of the target
 	gauges   [2]*prometheus.Desc
 }
@@ -41,16 +46,19 @@ func counter(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: namespace + name, Help: help}, labels)
 }
 
-// NewMetrics registers the metrics. It panics if they are registered already.
-func NewMetrics(registry prometheus.Registerer) *Metrics {
+// NewMetrics registers the metrics. It panics if they are registered already. With perRule there are series for each
+// rule and mirror; tens of thousands of them make tens of megabytes.
+func NewMetrics(registry prometheus.Registerer, perRule bool) *Metrics {
 	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
 		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: namespace + name, Help: help, Buckets: buckets}, labels)
 	}
 	seconds := []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 	m := &Metrics{
-		requests:  counter("requests_total", "Requests answered, by rule and status; 499 is a client that left first.", "rule", "code"),
-		durations: histogram("request_duration_seconds", "From the request's head to the response's end.", seconds, "rule"),
-		bytes:     counter("body_bytes_total", "Bytes of bodies, received from clients and sent to them.", "rule", "direction"),
+		perRule: perRule, mirrors: map[string]*mirrorMetrics{},
+		requests: counter("requests_total", "Requests answered, by status, and by the reason where the answer is the proxy's own; 499 is a client that left first.",
+			"listener", "service", "rule", "code", "reason"),
+		durations: histogram("request_duration_seconds", "From the request's head to the response's end.", seconds, "listener", "service", "rule"),
+		bytes:     counter("body_bytes_total", "Bytes of bodies, received from clients and sent to them.", "listener", "service", "rule", "direction"),
 		retries:   prometheus.NewCounter(prometheus.CounterOpts{Name: namespace + "retries_total", Help: "Requests sent again, to another endpoint or over a new connection."}),
 		tunnels:   prometheus.NewGauge(prometheus.GaugeOpts{Name: namespace + "tunnels", Help: "Connections that changed their protocol and are open."}),
 		shadows:   counter("shadows_sent_total", "Shadow requests that got an answer, by its status.", "mirror", "code"),
@@ -93,75 +101,136 @@ func (g *queueGauges) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// forget deletes the series of rules and mirrors that the new state no longer has.
-func (m *Metrics) forget(before, now *state) {
+// forget deletes the series of services, rules and mirrors that the new state no longer has.
+func (m *Metrics) forget(now *state) {
 	rules, mirrors := map[string]bool{}, map[string]bool{}
 	for _, r := range now.table.Rules {
 		rules[r.Name] = true
 	}
 	for _, x := range now.table.Mirrors {
-		mirrors[x.Name] = true
+		mirrors[m.mirrorName(x)] = true
 	}
-	for _, r := range before.table.Rules {
-		if !rules[r.Name] {
-			forgetSeries("rule", r.Name, m.requests.MetricVec, m.durations.MetricVec, m.bytes.MetricVec)
-		}
+	services := map[string]bool{}
+	for _, p := range now.table.Ports {
+		services[p.Name()] = true
 	}
-	for _, x := range before.table.Mirrors {
-		if !mirrors[x.Name] {
-			forgetSeries("mirror", x.Name, m.shadows.MetricVec, m.dropped.MetricVec, m.shadowSize.MetricVec,
+	m.forgetMeters(func(at *place) bool {
+		return at.service != "" && !services[at.service] || at.rule != "" && !rules[at.rule]
+	})
+	for name := range m.mirrors {
+		if !mirrors[name] {
+			delete(m.mirrors, name)
+			forgetSeries(prometheus.Labels{"mirror": name}, m.shadows.MetricVec, m.dropped.MetricVec, m.shadowSize.MetricVec,
 				m.shadowTime.MetricVec, m.agreement.MetricVec, m.ratio.MetricVec)
 		}
 	}
 }
 
-// forgetSeries deletes the series that have the label with that value.
-func forgetSeries(label, value string, vecs ...*prometheus.MetricVec) {
+// forgetMeters deletes the series of the places for which gone returns true.
+func (m *Metrics) forgetMeters(gone func(at *place) bool) {
+	for key := range m.meters.Range {
+		if at := key.(place); gone(&at) {
+			m.meters.Delete(at)
+			forgetSeries(prometheus.Labels{"listener": at.listener, "service": at.service, "rule": at.rule},
+				m.requests.MetricVec, m.durations.MetricVec, m.bytes.MetricVec)
+		}
+	}
+}
+
+// forgetSeries deletes the series that have the labels.
+func forgetSeries(labels prometheus.Labels, vecs ...*prometheus.MetricVec) {
 	for _, vec := range vecs {
-		vec.DeletePartialMatch(prometheus.Labels{label: value})
+		vec.DeletePartialMatch(labels)
 	}
 }
 
 // codes counts by status, and looks up the series of a status only once.
 type codes struct {
-	vec   *prometheus.CounterVec
-	label string
-	seen  [1000]atomic.Pointer[prometheus.Counter]
+	lookup func(code string) prometheus.Counter
+	mu     sync.Mutex
+	seen   atomic.Pointer[map[int]prometheus.Counter]
 }
 
 func (c *codes) count(status int) {
-	status = min(max(status, 0), len(c.seen)-1)
-	counter := c.seen[status].Load()
-	if counter == nil {
-		fresh := c.vec.WithLabelValues(c.label, strconv.Itoa(status))
-		counter = &fresh
-		c.seen[status].Store(counter)
+	if seen := c.seen.Load(); seen != nil {
+		if counter, ok := (*seen)[status]; ok {
+			counter.Inc()
+			return
+		}
 	}
-	(*counter).Inc()
+	c.add(status).Inc()
 }
 
-// ruleMetrics are the metrics of one rule, or of all requests that match no rule.
-type ruleMetrics struct {
+// add returns the counter of a status that was not seen before.
+func (c *codes) add(status int) prometheus.Counter {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	seen := map[int]prometheus.Counter{}
+	if old := c.seen.Load(); old != nil {
+		maps.Copy(seen, *old)
+	}
+	if seen[status] == nil {
+		seen[status] = c.lookup(strconv.Itoa(min(max(status, 0), 999)))
+	}
+	c.seen.Store(&seen)
+	return seen[status]
+}
+
+// place is where requests are counted: the listener, and the service and the rule if there are any. The rule is
+// empty unless series are made for each.
+type place struct{ listener, service, rule string }
+
+// meter counts the requests of a place.
+type meter struct {
+	place
+	vec           *prometheus.CounterVec
 	codes         codes
 	durations     prometheus.Observer
 	received, out prometheus.Counter
 }
 
-func (m *Metrics) rule(r *routing.Rule) *ruleMetrics {
-	name := ""
-	if r != nil {
-		name = r.Name
+// meter returns the meter of a place.
+func (m *Metrics) meter(at place) *meter {
+	if found, ok := m.meters.Load(at); ok {
+		return found.(*meter)
 	}
-	return &ruleMetrics{
-		codes:     codes{vec: m.requests, label: name},
-		durations: m.durations.WithLabelValues(name),
-		received:  m.bytes.WithLabelValues(name, "received"),
-		out:       m.bytes.WithLabelValues(name, "sent"),
+	fresh := &meter{
+		place: at, vec: m.requests,
+		durations: m.durations.WithLabelValues(at.listener, at.service, at.rule),
+		received:  m.bytes.WithLabelValues(at.listener, at.service, at.rule, "received"),
+		out:       m.bytes.WithLabelValues(at.listener, at.service, at.rule, "sent"),
 	}
+	fresh.codes.lookup = func(code string) prometheus.Counter {
+		return m.requests.WithLabelValues(at.listener, at.service, at.rule, code, "")
+	}
+	found, _ := m.meters.LoadOrStore(at, fresh)
+	return found.(*meter)
 }
 
-func (r *ruleMetrics) observe(x *Exchange, took time.Duration) {
-	r.codes.count(x.status)
+// meterOf returns the meter of an exchange.
+func (c *Core) meterOf(x *Exchange) *meter {
+	m := c.options.Metrics
+	if m.perRule && x.rule != nil {
+		return m.meter(place{x.Listener, x.service(), x.rule.Name})
+	}
+	if x.backend == nil || x.backend.Port == nil {
+		return m.meter(place{listener: x.Listener, service: x.service()})
+	}
+	cached := &x.state.meters[x.listener][x.backend.Port.Index]
+	found := cached.Load()
+	if found == nil {
+		found = m.meter(place{listener: x.Listener, service: x.service()})
+		cached.Store(found)
+	}
+	return found
+}
+
+func (r *meter) observe(x *Exchange, took time.Duration) {
+	if x.reason == "" {
+		r.codes.count(x.status)
+	} else {
+		r.vec.WithLabelValues(r.listener, r.service, r.rule, strconv.Itoa(x.status), string(x.reason)).Inc()
+	}
 	r.durations.Observe(took.Seconds())
 	if x.received > 0 {
 		r.received.Add(float64(x.received))
@@ -171,11 +240,8 @@ func (r *ruleMetrics) observe(x *Exchange, took time.Duration) {
 	}
 }
 
-// mirrorMetrics are the metrics of one mirror. They observe its copies.
+// mirrorMetrics are the metrics of the mirrors to one target, or of one mirror. They observe its copies.
 type mirrorMetrics struct {
-	name      string
-	rule      string
-	target    string
 	codes     codes
 	durations prometheus.Observer
 	size      prometheus.Counter
@@ -184,22 +250,30 @@ type mirrorMetrics struct {
 	ratio     prometheus.Observer
 }
 
+// mirrorName returns the label of a mirror: the name of its target, unless series are made for each mirror.
+func (m *Metrics) mirrorName(x *routing.Mirror) string {
+	if m.perRule {
+		return x.Name
+	}
+	return x.Target.Name
+}
+
+// mirror returns the metrics of a mirror. Calls must not overlap.
 func (m *Metrics) mirror(x *routing.Mirror) *mirrorMetrics {
-	out := &mirrorMetrics{
-		name:      x.Name,
-		rule:      x.Rule.Name,
-		target:    x.Target.Name,
-		codes:     codes{vec: m.shadows, label: x.Name},
-		durations: m.shadowTime.WithLabelValues(x.Name),
-		size:      m.shadowSize.WithLabelValues(x.Name),
-		dropped:   map[shadow.Reason]prometheus.Counter{},
-	}
-	for _, reason := range shadow.Reasons {
-		out.dropped[reason] = m.dropped.WithLabelValues(x.Name, string(reason))
-	}
-	if x.Compare {
-		out.agree = [2]prometheus.Counter{m.agreement.WithLabelValues(x.Name, "false"), m.agreement.WithLabelValues(x.Name, "true")}
-		out.ratio = m.ratio.WithLabelValues(x.Name)
+	name := m.mirrorName(x)
+	out := m.mirrors[name]
+	if out == nil {
+		out = &mirrorMetrics{
+			durations: m.shadowTime.WithLabelValues(name), size: m.shadowSize.WithLabelValues(name),
+			dropped: map[shadow.Reason]prometheus.Counter{},
+		}
+		out.codes.lookup = func(code string) prometheus.Counter { return m.shadows.WithLabelValues(name, code) }
+		for _, reason := range shadow.Reasons {
+			out.dropped[reason] = m.dropped.WithLabelValues(name, string(reason))
+		}
+		out.agree = [2]prometheus.Counter{m.agreement.WithLabelValues(name, "false"), m.agreement.WithLabelValues(name, "true")}
+		out.ratio = m.ratio.WithLabelValues(name)
+		m.mirrors[name] = out
 	}
 	return out
 }

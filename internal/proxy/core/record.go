@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/shadow"
 )
 
@@ -23,6 +24,8 @@ type Record struct {
 	Received, Sent int64
 	// Listener and Rule are names, Backend is service:port, Endpoint is host:port. All may be empty.
 	Listener, Rule, Backend, Endpoint string
+	// Reason is why the proxy, and not a backend, decided how the exchange ended; empty for a backend's answer.
+	Reason Reason
 	// Mirror is the name of the mirror if the record is about a copy, else empty.
 	Mirror string
 	// Mirrored is the number of copies that were admitted.
@@ -37,11 +40,10 @@ type Record struct {
 func (c *Core) record(x *Exchange) {
 	took := time.Since(x.start)
 	x.End = x.start.Add(took)
-	metrics := c.unmatched
-	if x.rule != nil {
-		metrics = x.state.rules[x.rule.Index]
+	c.meterOf(x).observe(x, took)
+	if x.reason != "" && x.status >= 500 && c.options.Failed != nil {
+		c.options.Failed(x)
 	}
-	metrics.observe(x, took)
 	if c.options.AccessLog == nil {
 		return
 	}
@@ -50,24 +52,28 @@ func (c *Core) record(x *Exchange) {
 	*record = Record{
 		Start: x.start, Took: took, Remote: x.Remote,
 		Method: r.Method, Target: r.Target, Host: r.Authority, Major: r.Major, Minor: r.Minor,
-		Status: x.status, Received: x.received, Sent: x.sent, Listener: x.Listener, Mirrored: x.mirrored, Header: r,
+		Status: x.status, Received: x.received, Sent: x.sent, Listener: x.Listener, Mirrored: x.mirrored, Reason: x.reason, Header: r,
 	}
 	if x.rule != nil {
 		record.Rule = x.rule.Name
 	}
-	if x.backend != nil {
-		record.Backend = x.backend.Name
-	}
+	record.Backend = x.service()
 	if x.endpoint != nil {
 		record.Endpoint = x.endpoint.Address
 	}
 	c.options.AccessLog(record)
 }
 
+// Ended returns how the exchange ended: its status, the reason if that is the proxy's own, and the backend.
+func (x *Exchange) Ended() (status int, reason Reason, backend string) {
+	return x.status, x.reason, x.service()
+}
+
 // mirrorObserver counts and logs the copies of one mirror.
 type mirrorObserver struct {
 	*mirrorMetrics
-	log func(*Record)
+	mirror *routing.Mirror
+	log    func(*Record)
 }
 
 // Answered implements shadow.Observer.
@@ -80,7 +86,7 @@ func (l *mirrorObserver) Answered(a *shadow.Answered) {
 	record := records.Get().(*Record)
 	*record = Record{
 		Start: a.Begin, Took: a.Took, Method: method, Target: target, Host: host, Major: 1, Minor: 1,
-		Status: a.Status, Received: int64(a.Sent), Rule: l.rule, Backend: l.target, Endpoint: a.Endpoint, Mirror: l.name, Header: a.Copy,
+		Status: a.Status, Received: int64(a.Sent), Rule: l.mirror.Rule.Name, Backend: l.mirror.Target.Name, Endpoint: a.Endpoint, Mirror: l.mirror.Name, Header: a.Copy,
 	}
 	l.log(record)
 	*record = Record{}

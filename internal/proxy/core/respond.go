@@ -12,16 +12,40 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
 
-// respond answers the request with a status and the reason as text, or as the status of gRPC.
-func (c *Core) respond(x *Exchange, status int, why string) {
+// respond answers the request with a status, the reason as a token, and why as text, or with the status of gRPC.
+func (c *Core) respond(x *Exchange, status int, reason Reason, why string) {
+	x.reason = reason
+	var fields []message.Field
+	if !c.options.HideReason {
+		fields = append(fields, message.Field{Name: ReasonField, Value: string(reason)})
+	}
 	if isGRPC(&x.Request) {
-		c.reply(x, http.StatusOK, grpcFields(status, why), "")
+		c.reply(x, http.StatusOK, append(fields, grpcFields(status, why)...), "")
 		x.status = status
 		return
 	}
-	fields := []message.Field{{Name: "Content-Type", Value: "text/plain; charset=utf-8"}}
+	fields = append(fields, message.Field{Name: "Content-Type", Value: "text/plain; charset=utf-8"})
 	c.reply(x, status, fields, "mirrorgate: "+why+"\n")
 }
+
+// Refuse answers, counts and logs a request that the terminator does not accept.
+func (c *Core) Refuse(x *Exchange, status int, why string) {
+	x.begin(time.Now())
+	c.respond(x, status, refusalReason(status), why)
+	c.record(x)
+}
+
+// Refused counts and logs a request that the terminator has refused, and returns the reason. Only the fields of
+// x.Request that could be read may be set.
+func (c *Core) Refused(x *Exchange, status int) Reason {
+	x.begin(time.Now())
+	x.status, x.reason = status, refusalReason(status)
+	c.record(x)
+	return x.reason
+}
+
+// HidesReason reports whether answers do not have ReasonField.
+func (c *Core) HidesReason() bool { return c.options.HideReason }
 
 // redirect answers the request with the redirect of its rule.
 func (c *Core) redirect(x *Exchange) {
@@ -68,16 +92,16 @@ func (c *Core) fail(x *Exchange, err error) {
 	var refused refusal
 	switch {
 	case x.failure != nil && errors.As(x.failure, &refused):
-		c.respond(x, refused.StatusCode(), refused.Error())
+		c.respond(x, refused.StatusCode(), refusalReason(refused.StatusCode()), refused.Error())
 	case x.failure != nil && upstream.IsTimeout(x.failure):
-		c.respond(x, http.StatusRequestTimeout, "the request's body did not arrive in time")
+		c.respond(x, http.StatusRequestTimeout, BodyTimeout, "the request's body did not arrive in time")
 	case x.failure != nil:
-		x.status = statusGone
+		x.status, x.reason = statusGone, ClientGone
 		x.Downstream.Abort()
 	case upstream.IsTimeout(err):
-		c.respond(x, http.StatusGatewayTimeout, "the backend did not answer in time")
+		c.respond(x, http.StatusGatewayTimeout, TimedOut, "the backend did not answer in time")
 	default:
-		c.respond(x, http.StatusBadGateway, "the backend did not answer")
+		c.respond(x, http.StatusBadGateway, failureReason(err), "the backend did not answer")
 	}
 }
 

@@ -14,7 +14,7 @@ func (c *Core) tunnel(x *Exchange, answer Answer) {
 	backend := answer.Tunnel()
 	if backend == nil { // checked before the head is sent
 		answer.Finish(false)
-		c.respond(x, http.StatusBadGateway, "the backend's connection cannot become a tunnel")
+		c.respond(x, http.StatusBadGateway, NoTunnel, "the backend's connection cannot become a tunnel")
 		return
 	}
 	client, err := x.Downstream.Tunnel(&x.reply)

@@ -64,6 +64,8 @@ type clientConn struct {
 	// must end.
 	flowing, gone, cut atomic.Bool
 	lastWrite          time.Time
+	// idleSince is when the connection became idle for the last time.
+	idleSince time.Time
 	// now is the current time, or zero once a wait has made it old.
 	now time.Time
 	// silenceEnd is when a backend that is silent now has been so for too long.
@@ -130,6 +132,7 @@ func (c *Client) Send(to *upstream.Endpoint, s *core.Send) (core.Answer, error) 
 		conn.begin(s)
 		written := conn.writeRequest(s, reused)
 		if written == errStale { //nolint:errorlint // returned by writeRequest itself
+			to.Closed(time.Since(conn.idleSince))
 			_ = conn.Close()
 			continue
 		}
@@ -138,6 +141,9 @@ func (c *Client) Send(to *upstream.Endpoint, s *core.Send) (core.Answer, error) 
 			switch closed := isClosed(err); {
 			case closed && conn.in.buffered() == 0 && (reused || written == nil || isClosed(written)):
 				err = core.ErrUnanswered
+				if reused {
+					to.Closed(time.Since(conn.idleSince))
+				}
 			case closed && written != nil:
 				err = written
 			}
@@ -313,7 +319,10 @@ func (c *clientConn) Finish(complete bool) bool {
 // idle keeps the connection for the next request.
 func (c *clientConn) idle(now time.Time) {
 	c.in.release()
-	c.send = nil
+	c.send, c.idleSince = nil, now
+	if c.framing.keepIdle > 0 {
+		c.endpoint.Announced(c.framing.keepIdle)
+	}
 	if c.framing.close || !c.endpoint.Put(c, now) {
 		_ = c.Close()
 	}

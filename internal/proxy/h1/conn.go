@@ -40,6 +40,8 @@ type serverConn struct {
 	// keep is set when another request may follow, chunked when the response is sent in chunks, and aborted
 	// when the response was cut short.
 	keep, chunked, aborted bool
+	// framed is set when the head of the response tells where the body ends.
+	framed bool
 	// interrupted is set when nobody reads the request's body any more, whole when it was read to its end,
 	// and gone when the client has reset the connection.
 	interrupted, whole, gone atomic.Bool
@@ -114,7 +116,7 @@ func (c *serverConn) readRequest(first bool) error {
 	if first && string(head) == preface && c.server.Preface != nil {
 		return errPreface
 	}
-	c.chunked, c.aborted = false, false
+	c.chunked, c.aborted, c.framed = false, false, false
 	if err := parseRequest(buffer.View(head), &c.x.Request, &c.framing, limits); err != nil {
 		return err
 	}
@@ -186,8 +188,12 @@ func (c *serverConn) refuse(err error) {
 		return
 	}
 	c.keep = false
+	reason := c.server.core.Refused(&c.x, refused.status)
 	text := "mirrorgate: " + refused.detail + "\n"
 	out := message.AppendStatus(buffer.Small()[:0], refused.status, http.StatusText(refused.status))
+	if !c.server.core.HidesReason() {
+		out = message.AppendField(out, core.ReasonField, string(reason))
+	}
 	out = message.AppendField(out, "Content-Type", "text/plain; charset=utf-8")
 	out = message.AppendField(out, "Content-Length", strconv.Itoa(len(text)))
 	out = message.AppendField(out, "Connection", "close")
@@ -201,9 +207,14 @@ func (c *serverConn) refuse(err error) {
 func (c *serverConn) finish() bool {
 	buffer.Recycle(c.out)
 	c.out = nil
-	c.x.Request.Fields = c.x.Request.Fields[:0]
+	r := &c.x.Request
+	r.Method, r.Target, r.Authority, r.Fields = "", "", "", r.Fields[:0]
 	if c.aborted {
-		reset(c.Conn)
+		if c.framed {
+			c.linger() // a slow client still gets the bytes that the kernel holds, and notices that there are too few
+		} else {
+			reset(c.Conn)
+		}
 		return false
 	}
 	if !c.keep || !c.body.Done() || c.interrupted.Load() {

@@ -6,6 +6,7 @@ package h1
 import (
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
@@ -55,11 +56,12 @@ var (
 type framing struct {
 	length    int64 // of Content-Length; -1 without one
 	chunked   bool
-	close     bool // Connection: close
-	keepAlive bool // Connection: keep-alive
-	upgrade   bool // Connection: upgrade, with an Upgrade field
-	expect    bool // Expect: 100-continue
-	hopByHop  bool // some field is for this hop alone
+	close     bool          // Connection: close
+	keepAlive bool          // Connection: keep-alive
+	upgrade   bool          // Connection: upgrade, with an Upgrade field
+	expect    bool          // Expect: 100-continue
+	hopByHop  bool          // some field is for this hop alone
+	keepIdle  time.Duration // timeout of Keep-Alive; 0 without one
 	hosts     int
 	host      string
 	protocol  string // of Upgrade
@@ -228,8 +230,20 @@ func (f *framing) noteHopByHop(field *message.Field) error {
 		}
 	case message.Is(field.Name, "transfer-encoding"):
 		return f.transferEncoding(field.Value)
+	case message.Is(field.Name, "keep-alive"):
+		f.keepAliveFor(field.Value)
 	}
 	return nil
+}
+
+// keepAliveFor reads after how many seconds without use the peer closes the connection, as in "timeout=5, max=100".
+func (f *framing) keepAliveFor(value string) {
+	for token := range func(yield func(string) bool) { message.Tokens(value, yield) } {
+		name, seconds, _ := strings.Cut(token, "=")
+		if n, err := strconv.ParseUint(message.Trim(seconds), 10, 16); err == nil && n > 0 && message.Is(message.Trim(name), "timeout") {
+			f.keepIdle = time.Duration(n) * time.Second
+		}
+	}
 }
 
 func (f *framing) connection(value string) {

@@ -5,6 +5,7 @@ package h1
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"syscall"
 
@@ -37,7 +38,7 @@ func (c *serverConn) Relay(from core.Answer) (sent int64, err error) {
 	if backend.in.buffered() > 0 { // arrived with the head
 		piece, err := body.Next()
 		if err != nil {
-			return 0, err
+			return 0, truncated(err)
 		}
 		if err = c.writeWith(piece); err != nil {
 			return 0, err
@@ -52,7 +53,7 @@ func (c *serverConn) Relay(from core.Answer) (sent int64, err error) {
 			return sent, nil // splice does not work here: the caller goes on
 		}
 		if err != nil {
-			return sent, err
+			return sent, truncated(err)
 		}
 		n := p.held
 		body.left -= int64(n)
@@ -63,6 +64,14 @@ func (c *serverConn) Relay(from core.Answer) (sent int64, err error) {
 	}
 	body.done = true
 	return sent, nil
+}
+
+// truncated marks an error as the backend's, unless the client made it.
+func truncated(err error) error {
+	if errors.Is(err, core.ErrGone) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", core.ErrTruncated, err)
 }
 
 // draw waits for more of the body, as Next does, and leaves it in the pipe.

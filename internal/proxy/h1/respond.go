@@ -46,6 +46,7 @@ func (c *serverConn) Begin(r *message.Reply) error {
 	c.ownBuffer()
 	req := &c.x.Request
 	c.chunked = r.Length == message.Unknown && !r.Bodyless && req.Minor > 0
+	c.framed = c.chunked || r.Length > 0
 	if c.server.last() || !c.whole.Load() ||
 		r.Length == message.Unknown && !r.Bodyless && !c.chunked {
 		c.keep = false
@@ -124,7 +125,8 @@ func (c *serverConn) End(trailers []message.Field) error {
 	return c.Flush()
 }
 
-// Abort implements core.Downstream: the connection is reset, because the response has no proper end.
+// Abort implements core.Downstream. If the response would end with its connection, that is reset, because the client
+// must not take what it has for the whole.
 func (c *serverConn) Abort() {
 	c.aborted, c.keep = true, false
 }

@@ -21,8 +21,9 @@ type Handler struct {
 	Core *core.Core
 	// Listener is the listener's name in the table.
 	Listener string
-	// MaxFields is the most header fields of a request; http.Server bounds their bytes.
-	MaxFields int
+	// MaxFields is the most header fields of a request, and MaxHead the most bytes of them. http.Server has a bound
+	// that is larger, since it refuses requests without a trace.
+	MaxFields, MaxHead int
 	// BodyTimeout is how long a body, in either direction, may stand still.
 	BodyTimeout time.Duration
 
@@ -40,8 +41,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s := &stream{w: w, r: r, handler: h, control: http.NewResponseController(w)}
 	s.x = core.Exchange{Listener: h.Listener, Remote: r.RemoteAddr, Downstream: s}
 	defer s.leave()
-	if status := s.head(h.MaxFields); status != 0 {
-		http.Error(w, "mirrorgate: "+strings.ToLower(http.StatusText(status)), status)
+	if status := s.head(h.MaxFields, h.MaxHead); status != 0 {
+		h.Core.Refuse(&s.x, status, strings.ToLower(http.StatusText(status)))
 		return
 	}
 	h.Core.Serve(&s.x)
@@ -64,7 +65,7 @@ type stream struct {
 
 // head copies the request's head into the exchange, or returns the status with which to refuse it. It checks
 // what net/http lets pass: a line feed in a method would be a second request once it is sent on as HTTP/1.1.
-func (s *stream) head(maxFields int) (status int) {
+func (s *stream) head(maxFields, maxHead int) (status int) {
 	r, req := s.r, &s.x.Request
 	target := r.RequestURI
 	req.Method, req.Target, req.Authority = r.Method, target, r.Host
@@ -77,12 +78,14 @@ func (s *stream) head(maxFields int) (status int) {
 		target[0] != '/' && (target != "*" || r.Method != http.MethodOptions), !s.agrees():
 		return http.StatusBadRequest
 	}
+	size := len(r.Method) + len(target) + len(r.Host)
 	for name, values := range r.Header {
 		for _, value := range values {
+			size += len(name) + len(value)
 			if !message.ValidToken(name) || !message.ValidValue(value) {
 				return http.StatusBadRequest
 			}
-			if len(req.Fields) == maxFields {
+			if len(req.Fields) == maxFields || size > maxHead {
 				return http.StatusRequestHeaderFieldsTooLarge
 			}
 			req.Fields = append(req.Fields, message.Field{Name: name, Value: message.Trim(value)})

@@ -34,15 +34,16 @@ const connWindow = 64 << 20
 const pingInterval = 5*time.Minute + 10*time.Second
 
 // NewTransport returns a transport with connections of its own. headBytes is the most bytes of an answer's
-// head, and window the most bytes of its body that may be unread. Close ends the transport.
-func NewTransport(headBytes, window int) *Transport {
+// head, and window the most bytes of its body that may be unread; idle is how long idle connections are kept. Close
+// ends the transport.
+func NewTransport(headBytes, window int, idle time.Duration) *Transport {
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
 	return &Transport{&http.Transport{
 		Protocols:              &protocols,
 		DialContext:            dial,
 		DisableCompression:     true,
-		IdleConnTimeout:        55 * time.Second,
+		IdleConnTimeout:        idle,
 		MaxResponseHeaderBytes: int64(headBytes),
 		HTTP2: &http.HTTP2Config{
 			SendPingTimeout: pingInterval, PingTimeout: 15 * time.Second,

@@ -39,3 +39,6 @@ type Port struct {
 	// endpoint that is briefly unready are kept.
 	Unready []string
 }
+
+// Name returns the name of the port for metrics and logs, service:number.
+func (p *Port) Name() string { return portName(p.Service, p.Number) }

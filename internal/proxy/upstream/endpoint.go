@@ -34,6 +34,9 @@ type Endpoint struct {
 	inFlight atomic.Int64
 	// failed is the time of the last failure to connect, in Unix nanoseconds; 0 for never.
 	failed atomic.Int64
+	// learned is how long the peer leaves idle connections open, in nanoseconds; 0 if it has shown no limit.
+	// learnedAt is when that was, in Unix nanoseconds.
+	learned, learnedAt atomic.Int64
 	// connects limits new connections; nil means no limit.
 	connects *rate.Limiter
 	pool     *Pool
@@ -88,13 +91,54 @@ func (e *Endpoint) Take() Idle {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	n := len(e.idle)
-	if n == 0 {
-		return nil
+	if n == 0 || e.learned.Load() > 0 && e.tooOld(e.idle[n-1].since) {
+		return nil // those below are idle for longer
 	}
 	conn := e.idle[n-1].conn
 	e.idle[n-1] = idleConn{}
 	e.idle = e.idle[:n-1]
 	return conn
+}
+
+// tooOld reports whether the peer is about to close, or has closed, a connection that is idle since the given time.
+func (e *Endpoint) tooOld(since time.Time) bool {
+	now := time.Now()
+	return now.Sub(since) >= e.idleTime(now)
+}
+
+const (
+	// forgetAfter is how long an observed limit of a peer is believed: a restart, too, closes connections.
+	forgetAfter = 10 * time.Minute
+	// leastIdle is the least time for which idle connections are kept, whatever a peer does.
+	leastIdle = 500 * time.Millisecond
+)
+
+// idleTime returns how long idle connections may be used.
+func (e *Endpoint) idleTime(now time.Time) time.Duration {
+	learned := time.Duration(e.learned.Load())
+	if learned == 0 || now.UnixNano()-e.learnedAt.Load() > int64(forgetAfter) {
+		return e.pool.IdleTimeout
+	}
+	return min(learned, e.pool.IdleTimeout)
+}
+
+// Announced notes that the peer closes connections that are idle for so long, as its Keep-Alive says.
+func (e *Endpoint) Announced(limit time.Duration) { e.learn(limit - min(limit/2, time.Second)) }
+
+// Closed notes that the peer has closed a connection that was idle for so long. Soon after the last use that tells
+// nothing.
+func (e *Endpoint) Closed(after time.Duration) {
+	if after >= 2*leastIdle {
+		e.learn(after - after/4)
+	}
+}
+
+func (e *Endpoint) learn(limit time.Duration) {
+	limit = max(limit, leastIdle)
+	if known := time.Duration(e.learned.Load()); known == 0 || limit <= known || time.Since(time.Unix(0, e.learnedAt.Load())) > forgetAfter {
+		e.learned.Store(int64(limit))
+		e.learnedAt.Store(time.Now().UnixNano())
+	}
 }
 
 // Put keeps a connection for the next request. It returns false if the endpoint keeps no more connections:

@@ -104,6 +104,39 @@ func TestIdle(t *testing.T) {
 	assert.NotSame(t, e, pool.Endpoint("a:1"))
 }
 
+// An endpoint that closes idle connections early gets none back that it may have closed: it announced the time, or has
+// shown it.
+func TestIdleTimeOfAnEndpoint(t *testing.T) {
+	now := time.Now()
+	for name, tt := range map[string]struct {
+		learn func(e *Endpoint)
+		want  time.Duration
+	}{
+		"nothing known":        {func(*Endpoint) {}, time.Minute},
+		"announced":            {func(e *Endpoint) { e.Announced(5 * time.Second) }, 4 * time.Second},
+		"announced, short":     {func(e *Endpoint) { e.Announced(time.Second) }, 500 * time.Millisecond},
+		"announced, very long": {func(e *Endpoint) { e.Announced(time.Hour) }, time.Minute},
+		"closed":               {func(e *Endpoint) { e.Closed(8 * time.Second) }, 6 * time.Second},
+		"closed soon":          {func(e *Endpoint) { e.Closed(10 * time.Millisecond) }, time.Minute},
+		"the shorter counts":   {func(e *Endpoint) { e.Closed(8 * time.Second); e.Closed(4 * time.Second); e.Closed(20 * time.Second) }, 3 * time.Second},
+		"long ago":             {func(e *Endpoint) { e.Closed(8 * time.Second); e.learnedAt.Store(now.Add(-time.Hour).UnixNano()) }, time.Minute},
+	} {
+		e := NewPool(&Pool{IdleTimeout: time.Minute}).Endpoint("a:1")
+		tt.learn(e)
+		assert.Equal(t, tt.want, e.idleTime(now), name)
+	}
+
+	e := NewPool(&Pool{}).Endpoint("a:1")
+	e.Announced(5 * time.Second)
+	old, young := &idle{}, &idle{}
+	require.True(t, e.Put(old, now.Add(-10*time.Second)))
+	assert.Nil(t, e.Take(), "it may be closed")
+	require.True(t, e.Put(young, now))
+	assert.Same(t, young, e.Take())
+	e.expire(now.Add(-e.idleTime(now)))
+	assert.True(t, old.closed)
+}
+
 func TestDial(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

@@ -22,10 +22,12 @@ type Pool struct {
 	// Connects limits the new connections to one endpoint, per second and in a burst; 0 means no limit.
 	Connects int
 
+	// IdleTimeout is how long idle connections are kept: 55 s if 0, less than the 60 s after which many servers
+	// close. An endpoint that closes earlier gets a time of its own (Endpoint.Announced, Endpoint.Closed).
+	IdleTimeout time.Duration
+
 	// maxIdle is how many connections are kept for one endpoint: 256 if 0.
 	maxIdle int
-	// idleTimeout is how long they are kept: 55 s if 0, less than the 60 s after which many servers close.
-	idleTimeout time.Duration
 
 	mu        sync.Mutex
 	endpoints map[string]*Endpoint
@@ -35,7 +37,7 @@ type Pool struct {
 func NewPool(p *Pool) *Pool {
 	return &Pool{
 		Timeout: cmp.Or(p.Timeout, 2*time.Second), Connects: p.Connects,
-		maxIdle: cmp.Or(p.maxIdle, 256), idleTimeout: cmp.Or(p.idleTimeout, 55*time.Second),
+		maxIdle: cmp.Or(p.maxIdle, 256), IdleTimeout: cmp.Or(p.IdleTimeout, 55*time.Second),
 		endpoints: map[string]*Endpoint{},
 	}
 }
@@ -95,12 +97,12 @@ func (p *Pool) Forget(address string) {
 // Run closes connections that have been idle for too long. When ctx ends it closes all idle connections and
 // returns.
 func (p *Pool) Run(ctx context.Context) {
-	tick := time.NewTicker(p.idleTimeout / 8)
+	tick := time.NewTicker(max(p.IdleTimeout/8, time.Millisecond))
 	defer tick.Stop()
 	for {
 		select {
 		case now := <-tick.C:
-			p.each(func(e *Endpoint) { e.expire(now.Add(-p.idleTimeout)) })
+			p.each(func(e *Endpoint) { e.expire(now.Add(-e.idleTime(now))) })
 		case <-ctx.Done():
 			p.each(func(e *Endpoint) { e.retire() })
 			return
