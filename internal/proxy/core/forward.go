@@ -43,6 +43,8 @@ func (c *Core) Serve(x *Exchange) {
 	switch {
 	case x.state == nil:
 		c.respond(x, http.StatusServiceUnavailable, NoTable, "no routes yet")
+	case x.match.Refused != 0:
+		c.respond(x, x.match.Refused, refusalReason(x.match.Refused), "too long for so many regular expressions")
 	case x.rule == nil:
 		c.respond(x, http.StatusNotFound, NoRule, "no rule matches")
 	case x.rule.Redirect != nil:

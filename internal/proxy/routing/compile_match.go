@@ -5,6 +5,7 @@ package routing
 import (
 	"cmp"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 
@@ -96,13 +97,18 @@ func (c *compiler) path(at, value string) bool {
 }
 
 // regex compiles an RE2 expression that must match the whole value.
-func (c *compiler) regex(at, value string) *regexp.Regexp {
-	// Compile the value alone first: "a)|(b" is valid only inside the parentheses.
-	_, err := regexp.Compile(value)
+func (c *compiler) regex(at, value string) *regex {
+	// Parse the value alone first: "a)|(b" is valid only inside the parentheses.
+	parsed, err := syntax.Parse(value, syntax.Perl)
 	if err == nil {
+		n := steps(parsed, mostSteps)
+		if n > mostSteps {
+			c.invalid(at, value, "repeats too much: it must not compile to more than %d steps", mostSteps)
+			return nil
+		}
 		var re *regexp.Regexp
 		if re, err = regexp.Compile(`\A(?:` + value + `)\z`); err == nil {
-			return re
+			return &regex{re, n}
 		}
 	}
 	c.invalid(at, value, "must be a regular expression in RE2's syntax: %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))

@@ -7,7 +7,6 @@ package routing
 import (
 	"cmp"
 	"net/url"
-	"regexp"
 	"strings"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
@@ -87,7 +86,7 @@ func (p *paths) match(r *Request) *Rule {
 		}
 	}
 	for _, e := range p.regex {
-		if e.path.MatchString(r.Path) && e.matches(r) {
+		if r.tries(e.path, r.Path, pathTooLong) && e.matches(r) {
 			return e.rule
 		}
 	}
@@ -122,7 +121,7 @@ func first(entries []*entry, r *Request) *Rule {
 // expression.
 type entry struct {
 	rule    *Rule
-	path    *regexp.Regexp
+	path    *regex
 	method  string
 	headers []valueMatch
 	query   []valueMatch
@@ -132,12 +131,13 @@ type entry struct {
 type valueMatch struct {
 	name  string
 	exact string
-	regex *regexp.Regexp
+	regex *regex
 }
 
-func (v *valueMatch) matches(value string) bool {
+// matches reports whether a value of the request matches. status is that of an answer if there is too much to try.
+func (v *valueMatch) matches(r *Request, value string, status int) bool {
 	if v.regex != nil {
-		return v.regex.MatchString(value)
+		return r.tries(v.regex, value, status)
 	}
 	return v.exact == value
 }
@@ -148,13 +148,13 @@ func (e *entry) matches(r *Request) bool {
 	}
 	for i := range e.headers {
 		value, ok := r.field(e.headers[i].name)
-		if !ok || !e.headers[i].matches(value) {
+		if !ok || !e.headers[i].matches(r, value, fieldTooLong) {
 			return false
 		}
 	}
 	for i := range e.query {
 		value, ok := queryValue(r.RawQuery, e.query[i].name)
-		if !ok || !e.query[i].matches(value) {
+		if !ok || !e.query[i].matches(r, value, pathTooLong) {
 			return false
 		}
 	}

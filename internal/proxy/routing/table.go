@@ -34,6 +34,10 @@ type Request struct {
 	// RawQuery is the request target after the question mark.
 	RawQuery string
 	Header   Header
+	// Refused is set by Match if the request would make too much work: then it has no rule, and the answer is this
+	// status.
+	Refused int
+	work    int
 }
 
 // Table is a compiled routing table. The Index of an entry is its position in the slice, so that the data
@@ -94,12 +98,17 @@ func (l *Listener) Scheme() string {
 // number of headers, the number of query parameters, and last the order in the table.
 func (t *Table) Match(listener int, r *Request) *Rule {
 	l := t.Listeners[listener]
+	hosts := l.hosts
 	if len(l.byPort) > 0 {
 		if h := l.byPort[l.portOf(r)]; h != nil {
-			return h.match(r)
+			hosts = h
 		}
 	}
-	return l.hosts.match(r)
+	rule := hosts.match(r)
+	if r.Refused != 0 {
+		return nil // a rule that was not tried may have precedence
+	}
+	return rule
 }
 
 // portOf returns the port that a request is for: that of its authority, or else that of the scheme. It is 0 if
