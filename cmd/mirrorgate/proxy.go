@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -81,6 +82,7 @@ func newProxy() *cobra.Command {
 	f.StringVar(&opts.Kubeconfig, "kubeconfig", "", "kubeconfig of the cluster, with --service; kubectl's or the pod's service account by default")
 	f.StringVar(&opts.AdminBind, "admin-bind", opts.AdminBind, "address of /metrics, /healthz and /readyz, with --service")
 	f.StringVar(&opts.AccessLog, "access-log", "", "json or common, to standard output, with --service; none by default")
+	f.StringVar(&opts.Zone, "zone", os.Getenv(wellknown.ZoneVariable), "zone of the proxy, for the hints of EndpointSlices, with --service; $"+wellknown.ZoneVariable+" by default, and without it they have no effect")
 	f.BoolVar(&opts.MetricsPerRule, "metrics-per-rule", false, "metrics for each rule and mirror instead of for each listener, service and target, with --service")
 	f.BoolVar(&opts.ReasonHeader, "reason-header", opts.ReasonHeader, "tell clients the reason of the proxy's own errors in x-mirrorgate-reason, with --service")
 	f.DurationVar(&opts.DrainMin, "drain-min", opts.DrainMin, "how long to go on serving after SIGTERM, until load balancers notice; behind a Service that takes 8s, the default with --service")
@@ -94,7 +96,7 @@ func newProxy() *cobra.Command {
 		if opts.Service != "" && check {
 			errs = append(errs, field.Forbidden(field.NewPath("check"), "reads the file of --config"))
 		}
-		for _, name := range []string{"namespace", "kubeconfig", "admin-bind", "access-log", "metrics-per-rule", "reason-header"} {
+		for _, name := range []string{"namespace", "kubeconfig", "admin-bind", "access-log", "zone", "metrics-per-rule", "reason-header"} {
 			if opts.Service == "" && cmd.Flags().Changed(name) {
 				errs = append(errs, field.Forbidden(field.NewPath(name), "goes with --service; with --config the file sets it"))
 			}

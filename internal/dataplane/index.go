@@ -47,6 +47,8 @@ type Options struct {
 	// Parent, if set, is the only Service that has a proxy, whatever labels say. The proxy of a Service sets
 	// it.
 	Parent Name
+	// Zone is the proxy's, for the hints of EndpointSlices; without it they have no effect.
+	Zone string
 	// Listen returns the address at which a proxy of the Service listens for one of its ports, as host:port.
 	// The default is every IP address and wellknown.TargetPort.
 	Listen func(service Name, port *corev1.ServicePort) string

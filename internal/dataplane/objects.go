@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -118,6 +119,8 @@ type slicePort struct {
 type endpoint struct {
 	address netip.Addr
 	state   state
+	// zones are those whose clients the endpoint is for, between commas; empty if there is no hint.
+	zones string
 }
 
 // state is how an endpoint may be used.
@@ -157,10 +160,21 @@ func fromSlice(o *discoveryv1.EndpointSlice) *slice {
 		}
 		// All addresses of an endpoint lead to the same pod; the API says to use the first.
 		if address, err := netip.ParseAddr(e.Addresses[0]); err == nil {
-			s.endpoints = append(s.endpoints, endpoint{address, stateOf(&e.Conditions)})
+			s.endpoints = append(s.endpoints, endpoint{address, stateOf(&e.Conditions), zonesOf(e.Hints)})
 		}
 	}
 	return s
+}
+
+func zonesOf(hints *discoveryv1.EndpointHints) string {
+	if hints == nil || len(hints.ForZones) == 0 {
+		return ""
+	}
+	out := ","
+	for i := range hints.ForZones {
+		out += hints.ForZones[i].Name + ","
+	}
+	return out
 }
 
 func stateOf(c *discoveryv1.EndpointConditions) state {
@@ -179,30 +193,49 @@ func (s *slice) equal(other *slice) bool {
 }
 
 // endpoints returns the endpoints of one port, by its name in the slices, of the first family that has usable
-// ones. Terminating endpoints count as ready if there are no others, as they do for kube-proxy.
-func endpoints(from []*slice, families []corev1.IPFamily, port string) []spec.Endpoint {
-	var found map[netip.AddrPort]state
+// ones. Terminating endpoints count as ready if there are no others, and those of other zones as unready if hints give
+// every zone its own, as they do for kube-proxy. zone is that of the proxy, empty if it is not known.
+func endpoints(from []*slice, families []corev1.IPFamily, port, zone string) []spec.Endpoint {
+	var found map[netip.AddrPort]endpoint
 	best := unready
 	for _, family := range order(families) {
 		of := gather(from, family, port)
 		top := unready
-		for _, s := range of {
-			top = max(top, s)
+		for _, e := range of {
+			top = max(top, e.state)
 		}
 		if found == nil || top > best || len(found) == 0 {
 			found, best = of, top
 		}
 	}
 	least := max(best, terminating)
+	hinted := hintsFor(zone, found, least)
 	out := make([]spec.Endpoint, 0, len(found))
 	for _, at := range slices.SortedFunc(maps.Keys(found), netip.AddrPort.Compare) {
 		e := spec.Endpoint{Address: at.String()}
-		if found[at] < least {
+		if found[at].state < least || hinted && !isFor(found[at].zones, zone) {
 			e.Ready = &never
 		}
 		out = append(out, e)
 	}
 	return out
+}
+
+func isFor(zones, zone string) bool { return strings.Contains(zones, ","+zone+",") }
+
+// hintsFor reports whether the hints count in a zone: every usable endpoint has some, and one is for the zone.
+func hintsFor(zone string, endpoints map[netip.AddrPort]endpoint, least state) bool {
+	own := false
+	for _, e := range endpoints {
+		if e.state < least {
+			continue
+		}
+		if zone == "" || e.zones == "" {
+			return false
+		}
+		own = own || isFor(e.zones, zone)
+	}
+	return own
 }
 
 var never = false
@@ -220,8 +253,8 @@ func order(families []corev1.IPFamily) []corev1.IPFamily {
 }
 
 // gather merges slices. While they change, an endpoint may be in two of them.
-func gather(from []*slice, family corev1.IPFamily, port string) map[netip.AddrPort]state {
-	out := map[netip.AddrPort]state{}
+func gather(from []*slice, family corev1.IPFamily, port string) map[netip.AddrPort]endpoint {
+	out := map[netip.AddrPort]endpoint{}
 	for _, s := range from {
 		if s.family != family {
 			continue
@@ -232,7 +265,9 @@ func gather(from []*slice, family corev1.IPFamily, port string) map[netip.AddrPo
 			}
 			for _, e := range s.endpoints {
 				at := netip.AddrPortFrom(e.address, p.number)
-				out[at] = max(out[at], e.state)
+				if known, ok := out[at]; !ok || e.state > known.state {
+					out[at] = e
+				}
 			}
 		}
 	}

@@ -127,6 +127,18 @@ func (x *Index) Swapped(parent Name) bool {
 	return s != nil && s.swapped
 }
 
+// Hinted reports whether endpoints of a parent's origin have hints for zones.
+func (x *Index) Hinted(parent Name) bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, s := range x.endpoints[originOf(parent)] {
+		if slices.ContainsFunc(s.endpoints, func(e endpoint) bool { return e.zones != "" }) {
+			return true
+		}
+	}
+	return false
+}
+
 // HasOrigin reports whether a parent has an origin.
 func (x *Index) HasOrigin(parent Name) bool {
 	x.mu.RLock()
@@ -153,7 +165,7 @@ func (x *Index) port(parent, name Name, number int) spec.Port {
 	s := x.services[name]
 	p := s.port(number)
 	speaks, _ := backendProtocol(p)
-	return spec.Port{Protocol: speaks.String(), Endpoints: endpoints(x.endpoints[x.source(parent, name)], s.families, p.Name)}
+	return spec.Port{Protocol: speaks.String(), Endpoints: endpoints(x.endpoints[x.source(parent, name)], s.families, p.Name, x.opts.Zone)}
 }
 
 // source returns the Service whose endpoints a backend has. The parent's own endpoints are its proxies or, in

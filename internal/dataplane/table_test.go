@@ -211,6 +211,36 @@ func TestSharedTargetPort(t *testing.T) {
 	assert.Equal(t, "10.0.0.9:8080|", at(w.Table(name("httpbin")).Services["shop/httpbin"][9090]))
 }
 
+// Where hints give every zone endpoints of its own, a proxy uses those of its zone, as kube-proxy does. Where they do
+// not, or the zone is not known, it uses all.
+func TestZoneHints(t *testing.T) {
+	hinted := func(full, address, zones string, more string) string {
+		return "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n" + meta(full, "labels: {kubernetes.io/service-name: v1}") +
+			fmt.Sprintf("addressType: IPv4\nports: [{name: \"\", port: 80, protocol: TCP}]\nendpoints: [{addresses: [%s]%s%s}]", address, zones, more)
+	}
+	a := hinted("a", "10.0.0.1", ", hints: {forZones: [{name: a}]}", "")
+	b := hinted("b", "10.0.0.2", ", hints: {forZones: [{name: b}, {name: c}]}", "")
+	for called, test := range map[string]struct {
+		zone   string
+		slices []string
+		want   string
+	}{
+		"own zone":              {"a", []string{a, b}, "10.0.0.1:80|10.0.0.2:80"},
+		"one of two zones":      {"c", []string{a, b}, "10.0.0.2:80|10.0.0.1:80"},
+		"another zone":          {"d", []string{a, b}, "10.0.0.1:80 10.0.0.2:80|"},
+		"unknown zone":          {"", []string{a, b}, "10.0.0.1:80 10.0.0.2:80|"},
+		"one without hints":     {"a", []string{a, hinted("b", "10.0.0.2", "", "")}, "10.0.0.1:80 10.0.0.2:80|"},
+		"none ready in its own": {"a", []string{hinted("a", "10.0.0.1", ", hints: {forZones: [{name: a}]}", ", conditions: {ready: false}"), b}, "10.0.0.2:80|10.0.0.1:80"},
+	} {
+		t.Run(called, func(t *testing.T) {
+			x := NewIndex(Options{Zone: test.zone})
+			w := &world{t: t, Index: x}
+			w.apply(append([]string{serviceOf("httpbin", wellknown.Enabled, "8000"), serviceOf("v1", "", "80"), routeOf("r", parent, "{backendRefs: [{name: v1, port: 80}]}")}, test.slices...)...)
+			assert.Equal(t, test.want, at(w.Table(name("httpbin")).Services["shop/v1"][80]))
+		})
+	}
+}
+
 // A slice that moves to another Service leaves the one it was of.
 func TestSliceMoves(t *testing.T) {
 	w := newWorld(t, tutorial)

@@ -27,6 +27,8 @@ type Options struct {
 	AdminBind string
 	// AccessLog is the format of the access log for a Service, json or common; empty for none.
 	AccessLog string
+	// Zone is the zone of the proxy in front of a Service, for the hints of EndpointSlices; empty if it is not known.
+	Zone string
 	// MetricsPerRule makes metrics of a Service for each rule and mirror.
 	MetricsPerRule bool
 	// ReasonHeader tells the clients of a Service the reason of errors that are the proxy's own.

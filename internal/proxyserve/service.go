@@ -46,6 +46,8 @@ type serviceProxy struct {
 	// loggedTable is the table whose listeners were logged last, as loggedListeners.
 	loggedTable     *spec.Table
 	loggedListeners string
+	// warnedHints is set once it was logged that hints have no effect.
+	warnedHints bool
 }
 
 // Service serves the routes of opts.Service until ctx ends and the drain is over. It returns ErrAborted if
@@ -86,7 +88,7 @@ func (p *serviceProxy) connect() error {
 		namespace = p.opts.Namespace
 	}
 	p.service = dataplane.Name{Namespace: namespace, Name: p.opts.Service}
-	p.index = dataplane.NewIndex(dataplane.Options{Parent: p.service})
+	p.index = dataplane.NewIndex(dataplane.Options{Parent: p.service, Zone: p.opts.Zone})
 	p.feed, err = dataplane.NewFeed(cluster, p.index, p.log, dataplane.FeedOptions{Namespace: namespace})
 	if err != nil {
 		return err
@@ -171,6 +173,10 @@ func (p *serviceProxy) hold(now time.Time) (rest time.Duration, hold bool) {
 
 // logListeners logs the listeners when they change.
 func (p *serviceProxy) logListeners() {
+	if p.opts.Zone == "" && !p.warnedHints && p.index.Hinted(p.service) {
+		p.warnedHints = true
+		p.log.Info("The zone hints of endpoints have no effect, because the zone of this proxy is not known (--zone)", "service", p.service.String())
+	}
 	table := p.follower.Table()
 	if table == p.loggedTable {
 		return

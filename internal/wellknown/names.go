@@ -42,6 +42,9 @@ const (
 )
 
 const (
+	// ZoneVariable is the environment variable with the zone of a proxy. It is no flag, so that proxies of another
+	// version, which do not know it, start all the same.
+	ZoneVariable = "MIRRORGATE_ZONE"
 	// AdminPort is the port at which a proxy answers probes and serves metrics by default.
 	AdminPort = 15020
 	// EndpointLag is how long a proxy serves on after SIGTERM, at least: until kube-proxy on every node no

@@ -18,7 +18,8 @@ func (p *Parent) Origin() *corev1.Service {
 		ObjectMeta: p.meta(wellknown.OriginName(p.Service.Name), p.self()),
 		Spec: corev1.ServiceSpec{
 			ClusterIP: corev1.ClusterIPNone, Selector: p.Original,
-			IPFamilies: p.Service.Spec.IPFamilies, IPFamilyPolicy: p.Service.Spec.IPFamilyPolicy,
+			TrafficDistribution: p.Service.Spec.TrafficDistribution,
+			IPFamilies:          p.Service.Spec.IPFamilies, IPFamilyPolicy: p.Service.Spec.IPFamilyPolicy,
 		},
 	}
 	for i := range p.Service.Spec.Ports {

@@ -80,6 +80,9 @@ func (p *Parent) container(serves *intercept.Serves) corev1.Container {
 		// The garbage collector works harder near the limit, before the kernel kills the proxy.
 		Env: []corev1.EnvVar{{Name: "GOMEMLIMIT", ValueFrom: &corev1.EnvVarSource{
 			ResourceFieldRef: &corev1.ResourceFieldSelector{Resource: "limits.memory"},
+		}}, {Name: wellknown.ZoneVariable, ValueFrom: &corev1.EnvVarSource{
+			// Kubernetes 1.35 and later copy this label from the node; before, the zone is empty.
+			FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.labels['" + corev1.LabelTopologyZone + "']"},
 		}}},
 		SecurityContext: &corev1.SecurityContext{
 			AllowPrivilegeEscalation: new(false), ReadOnlyRootFilesystem: new(true),
