@@ -40,7 +40,7 @@ func (v *view) clientsOf(rt *route.Route) []clients {
 		return nil
 	}
 	if !rt.IsDelegate() {
-		return v.attached(&rt.Attachment, rt.Namespace)
+		return v.attached(&rt.Attachment)
 	}
 	var all []clients
 	roots := slices.SortedFunc(maps.Keys(v.base.roots[types.NamespacedName{Namespace: rt.Namespace, Name: rt.Name}]),
@@ -50,7 +50,7 @@ func (v *view) clientsOf(rt *route.Route) []clients {
 			return append(all, clients{everywhere: true, anyPort: true})
 		}
 		if exported(rt.ExportTo, s.Namespace) {
-			all = append(all, v.attached(&s.root.attachment, s.Namespace)...)
+			all = append(all, v.attached(&s.root.attachment)...)
 		}
 	}
 	if len(all) == 0 { // its root may come later
@@ -60,7 +60,7 @@ func (v *view) clientsOf(rt *route.Route) []clients {
 }
 
 // attached returns the clients of a VirtualService that is not a delegate.
-func (v *view) attached(a *route.Attachment, namespace string) []clients {
+func (v *view) attached(a *route.Attachment) []clients {
 	var all []clients
 	everywhere := len(a.ExportTo) == 0 || slices.Contains(a.ExportTo, "*")
 	for _, name := range a.Gateways {
@@ -228,7 +228,7 @@ func (v *view) clientNamespaces(cs []clients, own, service, host, subset string)
 				if _, has := r.Subset(subset); !has {
 					continue
 				}
-				for _, ns := range append([]string{r.Rule.Namespace}, r.ExportTo...) {
+				for _, ns := range append([]string{r.Namespace}, r.ExportTo...) {
 					if v.base.workloadsIn[ns] > 0 {
 						add(ns)
 					}

@@ -47,22 +47,22 @@ func (i *Index) visibleServiceEntry(host string, cs []clients) *serviceEntry {
 
 func (i *Index) changeDestinationRule(old, r *destinationRule, a *affected) {
 	if old != nil {
-		removeFrom(i.destinationRules, namespacedHost{old.Rule.Namespace, old.Pattern}, old)
+		removeFrom(i.destinationRules, namespacedHost{old.Namespace, old.Pattern}, old)
 		if len(old.Subsets) > 0 {
 			removeFrom(i.rulesByPattern, old.Pattern, old)
 		}
-		removeFrom(i.rulesByNamespace, old.Rule.Namespace, old)
+		removeFrom(i.rulesByNamespace, old.Namespace, old)
 		i.affectPattern(old.Pattern, a)
 	}
 	if r != nil {
-		key := namespacedHost{r.Rule.Namespace, r.Pattern}
+		key := namespacedHost{r.Namespace, r.Pattern}
 		list := i.destinationRules[key]
 		at, _ := slices.BinarySearchFunc(list, r, func(a, b *destinationRule) int { return hosts.Compare(&a.Rule, &b.Rule) })
 		i.destinationRules[key] = slices.Insert(list, at, r)
 		if len(r.Subsets) > 0 {
 			addTo(i.rulesByPattern, r.Pattern, r)
 		}
-		addTo(i.rulesByNamespace, r.Rule.Namespace, r)
+		addTo(i.rulesByNamespace, r.Namespace, r)
 		i.affectPattern(r.Pattern, a)
 	}
 }

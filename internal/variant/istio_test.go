@@ -3,6 +3,7 @@ package variant
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -50,7 +51,7 @@ func TestSubsetsThatClientsFind(t *testing.T) {
 		"a third namespace's, not asked":  {".", []any{rule("third/r", host, "", "s")}, policy.DestinationRuleNotFound},
 	} {
 		t.Run(name, func(t *testing.T) {
-			objs := append(tc.rules, serviceOf("shop/b", "app=b"), deployment("shop/b", "app=b,version=v2", 1),
+			objs := append(slices.Clone(tc.rules), serviceOf("shop/b", "app=b"), deployment("shop/b", "app=b,version=v2", 1),
 				podOf("shop/p", "app=b,version=v2", replicaSet), sliceOf("shop/s", "b", "p"), deployment("third/client", "app=client", 1))
 			rt := istioRoute("web/v", `{"hosts": ["v"], "exportTo": [`+quoted(tc.exportTo)+`], "http": [{"mirror": {"host": "`+host+`", "subset": "s"}}]}`)
 			got := newCluster(t, objs...).variant(rt)
@@ -117,7 +118,7 @@ func TestPortsThatClientsReach(t *testing.T) {
 		"a delegate, not for this root": {[]any{service("shop/a", 70), service("shop/b", 80, 90), root}, `"hosts": [], "exportTo": ["."]`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			objs := append(tc.objs, deployment("shop/b", "app=b", 1), podOf("shop/p", "app=b", replicaSet), slice)
+			objs := append(slices.Clone(tc.objs), deployment("shop/b", "app=b", 1), podOf("shop/p", "app=b", replicaSet), slice)
 			rt := istioRoute("shop/v", `{`+tc.spec+`, "http": [{"mirror": {"host": "b"}}]}`)
 			got := newCluster(t, objs...).variant(rt)
 			assert.Equal(t, tc.want, got.Reason, got.Detail)

@@ -135,13 +135,13 @@ func (v *view) withoutSubset(subset, of, own string, sub subsetView) policy.Vari
 	}
 	names := subsetNames(sub.lacking)
 	variant := absent(policy.SubsetNotFound, "DestinationRule %q has no subset %q (it has %s)",
-		sub.lacking[0].Rule.Namespace+"/"+sub.lacking[0].Rule.Name, subset, cmp.Or(strings.Join(names, ", "), "none"))
+		sub.lacking[0].Rule.Namespace+"/"+sub.lacking[0].Name, subset, cmp.Or(strings.Join(names, ", "), "none"))
 	variant.LacksSubset, variant.Subsets = true, names
 	return variant
 }
 
-// errRules is told about a mirror whose DestinationRules are too many to look at.
-const errRules = "too many DestinationRules to look at"
+// tooManyRules explains why the state of a mirror's variant is not known.
+const tooManyRules = "too many DestinationRules to look at"
 
 // serviceState returns the state of the Service of a mirror, nil for one that is missing: the best for any
 // client.
@@ -158,7 +158,7 @@ func (v *view) serviceState(s *service, rt *route.Route, m *route.Mirror) policy
 		sub := v.subset(v.clients, rt.Namespace, s.Namespace, v.base.fqdn(route.ServiceName(s.NamespacedName)), m.Target.Subset)
 		switch {
 		case v.visits > maxRules && len(sub.found) == 0:
-			return policy.Variant{Reason: policy.VariantUnknown, Detail: errRules}
+			return policy.Variant{Reason: policy.VariantUnknown, Detail: tooManyRules}
 		case len(sub.found) == 0:
 			return v.withoutSubset(m.Target.Subset, fmt.Sprintf("Service %q", s.NamespacedName), rt.Namespace, sub)
 		}
