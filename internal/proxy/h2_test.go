@@ -205,18 +205,58 @@ func TestBodyTimeoutOfH2(t *testing.T) {
 	}
 }
 
+// Both sides of a call of gRPC may be silent for as long as they like, before and after its answer has begun.
+func TestSilentCallOfGRPC(t *testing.T) {
+	const timeout = 100 * time.Millisecond
+	backend := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		first := make([]byte, 1)
+		for {
+			if _, err := io.ReadFull(r.Body, first); err != nil {
+				return
+			}
+			_, _ = w.Write(first)
+			_ = http.NewResponseController(w).Flush()
+		}
+	})
+	s := start(t, overH2C(one(backend)), &proxy.Options{Limits: h1.Limits{BodyTimeout: timeout}})
+	body, sending := io.Pipe()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+s.addr+"/", body)
+	require.NoError(t, err)
+	req.Header.Set("Content-Type", "application/grpc")
+	said := make(chan struct{})
+	go func() {
+		for range 3 {
+			<-time.After(5 * timeout)
+			_, _ = io.WriteString(sending, "x")
+			<-said
+		}
+		_ = sending.Close()
+	}()
+	resp, err := clientH2C(t, 1<<20).Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	for range 3 {
+		_, err := io.ReadFull(resp.Body, make([]byte, 1))
+		require.NoError(t, err)
+		said <- struct{}{}
+	}
+	rest, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	assert.Empty(t, rest)
+}
+
 // The client's timeout does not count the time that a slow backend takes, for a request or between two pieces
 // of a response.
 func TestSlowBackendOfH2(t *testing.T) {
-	const timeout = 500 * time.Millisecond
+	const timeout = 2 * time.Second // the client itself may be slow on a busy machine
 	backend := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		<-time.After(3 * timeout)
+		<-time.After(timeout + timeout/4)
 		n, err := io.Copy(io.Discard, r.Body)
 		assert.NoError(t, err)
 		assert.Equal(t, int64(16<<20), n)
 		_, _ = io.WriteString(w, "a")
 		_ = http.NewResponseController(w).Flush()
-		<-time.After(3 * timeout)
+		<-time.After(timeout + timeout/4)
 		_, _ = io.WriteString(w, "b")
 	})
 	for name, table := range map[string]*spec.Table{"http": one(backend), "h2c": overH2C(one(backend))} {

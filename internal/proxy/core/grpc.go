@@ -12,8 +12,8 @@ import (
 
 const grpcType = "application/grpc"
 
-// isGRPC reports whether a request is a call of gRPC. gRPC-Web is not: its clients go by the status of HTTP.
-func isGRPC(r *message.Request) bool {
+// IsGRPC reports whether a request is a call of gRPC. gRPC-Web is not: its clients go by the status of HTTP.
+func IsGRPC(r *message.Request) bool {
 	if r.Major != 2 {
 		return false
 	}

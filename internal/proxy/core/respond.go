@@ -19,7 +19,7 @@ func (c *Core) respond(x *Exchange, status int, reason Reason, why string) {
 	if !c.options.HideReason {
 		fields = append(fields, message.Field{Name: ReasonField, Value: string(reason)})
 	}
-	if isGRPC(&x.Request) {
+	if IsGRPC(&x.Request) {
 		c.reply(x, http.StatusOK, append(fields, grpcFields(status, why)...), "")
 		x.status = status
 		return

@@ -24,7 +24,8 @@ type Handler struct {
 	// MaxFields is the most header fields of a request, and MaxHead the most bytes of them. http.Server has a bound
 	// that is larger, since it refuses requests without a trace.
 	MaxFields, MaxHead int
-	// BodyTimeout is how long a body, in either direction, may stand still.
+	// BodyTimeout is how long a body, in either direction, may stand still; the request of a call of gRPC may do so
+	// for longer, because PINGs find clients that have vanished.
 	BodyTimeout time.Duration
 
 	// Dismissed, while it is true, has the effect of Drain; nil means false.
@@ -45,6 +46,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.Core.Refuse(&s.x, status, strings.ToLower(http.StatusText(status)))
 		return
 	}
+	s.patient = core.IsGRPC(&s.x.Request)
 	h.Core.Serve(&s.x)
 	if s.aborted {
 		panic(http.ErrAbortHandler)
@@ -61,6 +63,8 @@ type stream struct {
 	buf     []byte
 	done    bool
 	aborted bool
+	// patient lets the client be silent for as long as it likes: a call of gRPC is a conversation.
+	patient bool
 }
 
 // head copies the request's head into the exchange, or returns the status with which to refuse it. It checks
@@ -133,10 +137,16 @@ func (s *stream) Next() ([]byte, error) {
 	}
 	for !s.done {
 		n := 0
-		err := s.within(s.control.SetReadDeadline, func() (err error) {
+		read := func() (err error) {
 			n, err = s.r.Body.Read(s.buf)
 			return err
-		})
+		}
+		var err error
+		if s.patient {
+			err = read()
+		} else {
+			err = s.within(s.control.SetReadDeadline, read)
+		}
 		s.done = errors.Is(err, io.EOF)
 		if n > 0 {
 			return s.buf[:n], nil
