@@ -5,6 +5,7 @@ package clusters
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -18,6 +19,9 @@ const (
 	Root    = "istio-system"
 	Ingress = "ingress"
 )
+
+// Namespaces are all of them.
+var Namespaces = []string{Prod, Team, Client, Root, Ingress}
 
 // Apps are the values of the label app that clients of a mesh have, where there are any.
 var Apps = []string{"client", "worker"}
@@ -66,14 +70,7 @@ func (m Maker) Mesh() Cluster {
 		b.serviceEntry()
 	}
 	b.gateways()
-	for _, namespace := range []string{Prod, Team, Client} {
-		for _, app := range Apps {
-			if b.OneIn(3) {
-				b.endpoints++
-				b.add(pod(namespace, app, fmt.Sprint("10.1.0.", b.endpoints), Object{"app": app}, true))
-			}
-		}
-	}
+	b.clients()
 	if m.OneIn(6) {
 		b.add(object("networking.istio.io/v1", "Sidecar", Client, "sidecar",
 			Object{"egress": []any{Object{"hosts": []any{Pick(m, "prod/shop.prod.svc.cluster.local", "prod/*", "./*")}}}}))
@@ -225,6 +222,25 @@ func (b *mesh) serviceEntry() {
 		delete(spec, "endpoints")
 	}
 	b.add(object("networking.istio.io/v1", "ServiceEntry", Pick(b.Maker, Prod, Team, Root), fmt.Sprint("entry-", len(b.cluster.Objects)), spec))
+}
+
+// Plain is the name of the client that runs in each namespace and that no selector matches.
+const Plain = "plain"
+
+// clients adds the pods of clients: one without the label app in each namespace, and others.
+func (b *mesh) clients() {
+	for _, namespace := range Namespaces {
+		for _, app := range slices.Concat(Apps, []string{Plain}) {
+			labels := Object{"app": app}
+			if app == Plain {
+				labels = Object{}
+			} else if !b.OneIn(4) {
+				continue
+			}
+			b.endpoints++
+			b.add(pod(namespace, app, fmt.Sprint("10.1.0.", b.endpoints), labels, true))
+		}
+	}
 }
 
 // gateways adds a gateway's pod and Service, and Gateways that select it, in its own namespace and in another.

@@ -56,10 +56,16 @@ func mesh(seed uint64) clusters.Cluster {
 	return c
 }
 
-// whole reports whether a shrunk cluster may be judged: Istio accepts its objects, and every route has the parts
-// without which Istio's control plane crashes, although its validator accepts it.
+// whole reports whether a shrunk cluster may be judged: Istio accepts its objects, each namespace has a client, and
+// every route has the parts without which Istio's control plane crashes, although its validator accepts it.
 func whole(c clusters.Cluster) bool {
-	return !slices.ContainsFunc(c.Objects, refused) && !slices.ContainsFunc(c.Routes, func(r clusters.Object) bool {
+	clients := 0
+	for _, o := range c.Objects {
+		if clusters.At(o, "metadata", "name") == clusters.Plain {
+			clients++
+		}
+	}
+	return clients == len(clusters.Namespaces) && !slices.ContainsFunc(c.Objects, refused) && !slices.ContainsFunc(c.Routes, func(r clusters.Object) bool {
 		if !hosted(c, r) {
 			return true
 		}
@@ -120,7 +126,7 @@ func ports(p oracle.Proxy) []string {
 // that no selector matches and one of each client that runs there, and the gateway.
 func proxies(c clusters.Cluster) []oracle.Proxy {
 	list := []oracle.Proxy{{Namespace: clusters.Ingress, Labels: clusters.GatewayLabels, Gateway: true}}
-	for _, namespace := range []string{clusters.Prod, clusters.Team, clusters.Client, clusters.Root, clusters.Ingress} {
+	for _, namespace := range clusters.Namespaces {
 		list = append(list, oracle.Proxy{Namespace: namespace})
 		for _, o := range c.Objects {
 			app, _ := clusters.At(o, "metadata", "labels", "app").(string)
