@@ -33,11 +33,14 @@ func (i *Index) qualify(host, namespace string) string {
 	return i.fqdn(route.ServiceName{Namespace: namespace, Name: host})
 }
 
-// visibleServiceEntry returns a ServiceEntry for exactly this host that any of the clients sees.
+// visibleServiceEntry returns a ServiceEntry for exactly this host that any of the clients sees. For a destination of
+// a VirtualService, sidecars see those in their own namespace whatever their exportTo says.
 func (i *Index) visibleServiceEntry(host string, cs []clients) *serviceEntry {
 	var best *serviceEntry
 	for _, e := range i.serviceEntries[host] {
-		sees := slices.ContainsFunc(cs, func(c clients) bool { return c.sees(e.exportTo) })
+		sees := slices.ContainsFunc(cs, func(c clients) bool {
+			return c.sees(e.exportTo) || !c.gateway && slices.Contains(c.namespaces, e.Namespace)
+		})
 		if sees && (best == nil || e.String() < best.String()) {
 			best = e
 		}

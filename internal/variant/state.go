@@ -124,7 +124,7 @@ func (v *view) ofAlias(rt *route.Route, m *route.Mirror, s *service) policy.Vari
 	of := *m
 	of.Target.Namespace, of.Target.Name = to.Namespace, to.Name
 	variant := v.serviceState(target, rt, &of)
-	variant.Exists, variant.Ports = true, slices.Clone(s.ports)
+	variant.Exists, variant.Ports = true, slices.Clone(target.ports) // Istio asks for no port of the alias
 	return variant
 }
 

@@ -56,16 +56,17 @@ func mesh(seed uint64) clusters.Cluster {
 	return c
 }
 
-// whole reports whether a shrunk cluster may be judged: Istio accepts its objects, each namespace has a client, and
-// every route has the parts without which Istio's control plane crashes, although its validator accepts it.
+// whole reports whether a shrunk cluster may be judged: Istio accepts its objects, the clients and the gateways are
+// there, and every route has the parts without which Istio's control plane crashes, although its validator accepts it.
 func whole(c clusters.Cluster) bool {
-	clients := 0
+	left := 0
 	for _, o := range c.Objects {
-		if clusters.At(o, "metadata", "name") == clusters.Plain {
-			clients++
+		name := clusters.At(o, "metadata", "name")
+		if name == clusters.Plain || name == "gw" && (o["kind"] == "Gateway" || o["kind"] == "Pod") {
+			left++
 		}
 	}
-	return clients == len(clusters.Namespaces) && !slices.ContainsFunc(c.Objects, refused) && !slices.ContainsFunc(c.Routes, func(r clusters.Object) bool {
+	return left == len(clusters.Namespaces)+3 && !slices.ContainsFunc(c.Objects, refused) && !slices.ContainsFunc(c.Routes, func(r clusters.Object) bool {
 		if !hosted(c, r) {
 			return true
 		}

@@ -1,7 +1,49 @@
 package istio
 
-// mutations are the rules of the resolver, as docs/design/judges.md lists them.
+const (
+	stateFile   = "internal/variant/state.go"
+	clientsFile = "internal/variant/clients.go"
+	istioFile   = "internal/variant/istio.go"
+	hostsFile   = "internal/variant/hosts/hosts.go"
+	routeFile   = "internal/route/virtualservice.go"
+)
+
+// mutations switch off the rules of the resolver, in the order of the table in docs/design/admission.md.
 var mutations = []mutation{
-	{"a subset needs a ready pod with its labels", "internal/variant/state.go", "known && have.contain(subsetLabels)", "known"},
-	{"a wildcard applies to the hosts below it", "internal/variant/hosts.go", `hosts = append(hosts, "*."+parent)`, ""},
+	{"a subset needs a ready pod with its labels", stateFile, `known && have.contain(subsetLabels)`, `known`},
+	{"an EndpointSlice counts for the ports that it has", stateFile, `if !ports.overlaps(sl.ports) {`, `if false {`},
+	{"without a port, a mirror goes to the port that the client called", clientsFile,
+		`if c.anyPort || c.ports[p.Number] || (c.gateway && len(ports) == 1) {`, `if true {`},
+	{"a gateway takes the only port of a Service", clientsFile, ` || (c.gateway && len(ports) == 1) {`, ` {`},
+	{"the client's namespace comes first", hostsFile, `if found := l.mostSpecific(client, host, own); len(found) > 0 {`, `if found := l.mostSpecific(client, host, own); false {`},
+	{"the Service's namespace comes before the root", hostsFile, `[]string{service, l.Root}`, `[]string{l.Root, service}`},
+	{"the root's rules apply everywhere", hostsFile, `[]string{service, l.Root}`, `[]string{service}`},
+	{"clients in the root namespace look in the Service's first", hostsFile, `(client != l.Root || r.private())`, `true`},
+	{"wildcards apply", hostsFile, `if (rest[i] == '.' || rest[i] == '-') && !yield(`, `if false && !yield(`},
+	{"the longer wildcard wins", hostsFile, `for i := 1; i < len(rest); i++ {`, `for i := len(rest) - 1; i > 0; i-- {`},
+	{"a rule without subsets hides those behind it", hostsFile, `if counts(r) {`, `if counts(r) && len(r.Subsets) > 0 {`},
+	{"the most specific host is chosen before exportTo is looked at", hostsFile, `func(r *Rule[L]) bool { return !r.private() })`,
+		`func(r *Rule[L]) bool { return !r.private() && (len(r.ExportTo) == 0 || slices.Contains(r.ExportTo, "*") || slices.Contains(r.ExportTo, client)) })`},
+	{"exportTo hides a rule from other namespaces", hostsFile, `return len(m.exportTo) > 0 && !slices.Contains(m.exportTo, "*") && !slices.Contains(m.exportTo, client)`, `return false`},
+	{"exportTo with another namespace does not include one's own", hostsFile, `return len(to) == 0 || slices.Contains(to, "*") || slices.Contains(to, r.Namespace)`, `return len(to) >= 0`},
+	{"rules for one host merge", hostsFile, `m.Rules = append(m.Rules, r)`, `_ = m`},
+	{"rules whose exportTo differs do not merge", hostsFile, `case !equal && (len(m.exportTo) == 0 || !containsAll(to, m.exportTo)),`, `case false,`},
+	{"a rule with a workloadSelector is private", hostsFile, `if r.Selects {
+		return []string{r.Namespace}`, `if false {
+		return []string{r.Namespace}`},
+	{"a workloadSelector must match a client", hostsFile, `case first.Namespace == client && matches(first.Selector):`, `case first.Namespace == client:`},
+	{"a workloadSelector that does not match ends the search", hostsFile, `if found := l.mostSpecific(client, host, own); len(found) > 0 {`,
+		`if found := l.mostSpecific(client, host, own); len(found) > 0 && !found[len(found)-1].Rules[0].Selects {`},
+	{"only clients that see the route count", clientsFile, `	everywhere := len(a.ExportTo) == 0 || slices.Contains(a.ExportTo, "*")
+`, `	everywhere := true
+`},
+	{"for a route of a gateway, the namespace of its pods is the client", clientsFile, `c.namespaces = slices.Sorted(maps.Keys(g.pods))`, `c.namespaces = []string{own}`},
+	{"the clients of a delegate are those of its roots", clientsFile, `if !rt.IsDelegate() {`, `if true {`},
+	{"a host of two labels is not expanded", istioFile, `	if host == "*" || strings.Contains(host, ".") {`, `	if strings.Count(host, ".") == 1 {
+		return host + ".svc." + i.opts.ClusterDomain
+	}
+	if host == "*" || strings.Contains(host, ".") {`},
+	{"exportTo hides a ServiceEntry", clientsFile, `return slices.ContainsFunc(c.namespaces, func(ns string) bool { return exported(exportTo, ns) })`, `return true`},
+	{"a ServiceEntry in the client's namespace is found whatever its exportTo", istioFile, ` || !c.gateway && slices.Contains(c.namespaces, e.Namespace)`, ``},
+	{"an ExternalName Service stands for its target", stateFile, `if !ok || target == nil || target.externalName {`, `if ok || !ok {`},
 }
