@@ -25,9 +25,6 @@ VirtualService in them as admission would in a cluster that holds the same objec
 Services, workloads (taken as ready), DestinationRules, ServiceEntries and
 ReferenceGrants. It also checks mirrors against the schemas of the CRDs.
 
-  kustomize build overlays/prod | mirrorgate lint -
-  mirrorgate lint --config mirrorgate.yaml routes/ services.yaml
-
 In a folder it reads every .yaml, .yml and .json file. A mirror whose variant is in
 none of the files would be parked, which is a note and no error: --strict makes it
 one, and --variants-elsewhere assumes that such variants are applied and ready.
@@ -43,6 +40,8 @@ func newLint() *cobra.Command {
 		Use:   "lint FILE|FOLDER|- ...",
 		Short: "Judge the routes in manifests, without a cluster",
 		Long:  lintHelp,
+		Example: `  kustomize build overlays/prod | mirrorgate lint -
+  mirrorgate lint --config mirrorgate.yaml routes/ services.yaml`,
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
