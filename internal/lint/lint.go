@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mirrorgate/mirrorgate/docs/reasons"
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 	"github.com/mirrorgate/mirrorgate/internal/variant"
@@ -52,6 +53,10 @@ const (
 	UnknownField policy.Reason = "UnknownField"
 	// DuplicateObject is the reason of an object that the files contain twice.
 	DuplicateObject policy.Reason = "DuplicateObject"
+	// IgnoreInvalid and IgnoreUnused are the reasons of a comment that ignores nothing, because it is incomplete
+	// or because no finding is there.
+	IgnoreInvalid policy.Reason = "IgnoreInvalid"
+	IgnoreUnused  policy.Reason = "IgnoreUnused"
 )
 
 // Finding is one problem in the files.
@@ -71,12 +76,18 @@ type Finding struct {
 	Message string        `json:"message"`
 	// Remedy is what to do about the finding, "" where the message is enough.
 	Remedy string `json:"remedy,omitempty"`
+	// Docs is the address of the page about the reason.
+	Docs string `json:"docs,omitempty"`
+	// Because is the reason that a comment gives for ignoring the finding.
+	Because string `json:"because,omitempty"`
 }
 
 // Report is the result of Check.
 type Report struct {
 	// Findings are sorted by file, line and column.
 	Findings []Finding `json:"findings"`
+	// Ignored are the findings that comments ignore.
+	Ignored []Finding `json:"ignored,omitempty"`
 	// Files is the number of files, Routes the number of routes that concern mirrors.
 	Files  int `json:"files"`
 	Routes int `json:"routes"`
@@ -118,7 +129,9 @@ func Check(ctx context.Context, opts Options, sources ...Source) (*Report, error
 		return nil, err
 	}
 	var routes []*object
+	comments := map[string][]*ignore{}
 	for n := range files {
+		comments[sources[n].Name] = append(comments[sources[n].Name], files[n].ignores...)
 		c.report.Findings = append(c.report.Findings, files[n].failures...)
 		for _, o := range files[n].objects {
 			if c.load(o) && o.isRoute() {
@@ -132,6 +145,12 @@ func Check(ctx context.Context, opts Options, sources ...Source) (*Report, error
 	}
 	for n := range results {
 		c.report.add(&results[n])
+	}
+	c.report.ignoreFindings(comments)
+	for _, list := range [][]Finding{c.report.Findings, c.report.Ignored} {
+		for n := range list {
+			list[n].Docs = reasons.URL(string(list[n].Reason))
+		}
 	}
 	slices.SortStableFunc(c.report.Findings, func(a, b Finding) int {
 		return cmp.Or(strings.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
@@ -158,6 +177,7 @@ func parallel(ctx context.Context, n int, fn func(int) error) error {
 type file struct {
 	objects  []*object
 	failures []Finding
+	ignores  []*ignore
 }
 
 func readFile(source Source) file {
@@ -168,7 +188,7 @@ func readFile(source Source) file {
 			Message: "no manifest was read", Remedy: "run the command before the pipe alone, to see why it prints none",
 		})
 	}
-	return file{objects, failures}
+	return file{objects, failures, ignores(source.Text, objects)}
 }
 
 type checker struct {

@@ -98,17 +98,23 @@ func quoting(field string) string {
 
 // String returns the finding in one line for a terminal, without its remedy.
 func (f Finding) String() string {
-	place, value, reason := f.File, "", string(f.Reason)
+	place := f.File
 	if f.Line > 0 {
 		place = fmt.Sprintf("%s:%d:%d", f.File, f.Line, f.Column)
 	}
+	return printing.Plain(place) + ": " + string(f.Level) + ": " + f.explanation()
+}
+
+// explanation returns the finding without its place and its remedy.
+func (f Finding) explanation() string {
+	value, reason := "", string(f.Reason)
 	if f.Value != "" {
 		value = "Invalid value: " + f.Value
 	}
 	if f.Reason == policy.Unreadable {
 		reason = ""
 	}
-	parts := []string{place, string(f.Level), f.Object, f.Field, value, reason, f.Message}
+	parts := []string{f.Object, f.Field, value, reason, f.Message}
 	parts = slices.DeleteFunc(parts, func(part string) bool { return part == "" })
 	return printing.Plain(strings.Join(parts, ": "))
 }
@@ -119,7 +125,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	for _, f := range r.Findings {
 		fmt.Fprintln(&b, f)
 		if f.Remedy != "" {
-			fmt.Fprintln(&b, "  -> "+f.Remedy)
+			fmt.Fprintln(&b, "  -> "+printing.Plain(f.Remedy))
 		}
 	}
 	b.WriteString(r.summary())
@@ -133,6 +139,9 @@ func (r *Report) summary() string {
 	fmt.Fprintf(&b, "%s in %s: %d active, %d parked, %d denied\n", count(r.Mirrors, "mirror"), count(r.Routes, "route"), r.Active, r.Parked, r.Denied)
 	fmt.Fprintf(&b, "%s: %s would be denied, %s, %d unreadable\n", count(r.Files, "file"), count(r.RoutesDenied, "write"),
 		count(r.Count(Warning), "warning"), r.Count(Unreadable))
+	if len(r.Ignored) > 0 {
+		fmt.Fprintf(&b, "%s ignored by comments\n", count(len(r.Ignored), "finding"))
+	}
 	if len(r.NotJudged) > 0 {
 		var kinds []string
 		for _, kind := range slices.Sorted(maps.Keys(r.NotJudged)) {
@@ -141,6 +150,11 @@ func (r *Report) summary() string {
 		fmt.Fprintf(&b, "not judged, though they mention mirrors: %s\n", strings.Join(kinds, ", "))
 	}
 	return b.String()
+}
+
+// Fails reports whether a finding has one of the levels.
+func (r *Report) Fails(levels ...Level) bool {
+	return slices.ContainsFunc(r.Findings, func(f Finding) bool { return slices.Contains(levels, f.Level) })
 }
 
 func count(n int, noun string) string {
@@ -157,4 +171,27 @@ func (r *Report) WriteJSON(w io.Writer) error {
 		out.Findings = []Finding{}
 	}
 	return printing.JSON(w, out)
+}
+
+// The escapes of GitHub's workflow commands, in messages and in properties.
+var (
+	githubMessage  = strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")
+	githubProperty = strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
+)
+
+// WriteGitHub prints the findings as annotations of GitHub's workflows, and a summary.
+func (r *Report) WriteGitHub(w io.Writer) error {
+	var b strings.Builder
+	for _, f := range r.Findings {
+		command := map[Level]string{Warning: "warning", Parked: "notice"}[f.Level]
+		text := f.explanation()
+		if f.Remedy != "" {
+			text += "\n" + printing.Plain(f.Remedy)
+		}
+		fmt.Fprintf(&b, "::%s file=%s,line=%d,col=%d,title=%s::%s\n", cmp.Or(command, "error"),
+			githubProperty.Replace(f.File), f.Line, f.Column, githubProperty.Replace(string(f.Reason)), githubMessage.Replace(text))
+	}
+	b.WriteString(r.summary())
+	_, err := io.WriteString(w, b.String())
+	return err
 }

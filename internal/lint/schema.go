@@ -214,7 +214,7 @@ func (v *validator) filterFields(path string, filter map[string]any) (misspelt b
 			continue
 		}
 		remedy := misplacedBesideFilter[name]
-		if remedy == "" && nearest(name, []string{"requestMirror"}) != "" {
+		if remedy == "" && printing.Nearest(name, []string{"requestMirror"}) != "" {
 			misspelt, remedy = true, "did you mean requestMirror?"
 		}
 		v.unknown(path+"."+name, remedy, gatewayFilters[:2])
@@ -235,7 +235,7 @@ func (v *validator) istioRule(path string, rule map[string]any) {
 		case rule["mirror"] != nil && misplacedBesideMirror[name] != "":
 			v.unknown(path+"."+name, misplacedBesideMirror[name], known)
 		default:
-			if meant := nearest(name, known); meant != "" || strings.HasPrefix(strings.ToLower(name), "mirror") {
+			if meant := printing.Nearest(name, known); meant != "" || strings.HasPrefix(strings.ToLower(name), "mirror") {
 				v.unknown(path+"."+name, didYouMean(meant), known)
 			}
 		}
@@ -316,7 +316,7 @@ func (v *validator) object(path string, object map[string]any, form schema) {
 		case !ok:
 			remedy := form.misplaced[name]
 			if remedy == "" {
-				near := nearest(name, known)
+				near := printing.Nearest(name, known)
 				meant[near], remedy = true, didYouMean(near)
 			}
 			v.unknown(path+"."+name, remedy, known)
