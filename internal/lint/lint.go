@@ -6,9 +6,11 @@ package lint
 import (
 	"cmp"
 	"context"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -30,6 +32,26 @@ type Options struct {
 	// AssumeApplied takes the objects of a variant that the files lack as applied already: findings are then
 	// about contradictions to the files alone.
 	AssumeApplied bool
+	// Cluster is a cluster whose objects are there besides those of the files, which replace them. nil means
+	// none.
+	Cluster Cluster
+	// Progress is called with the number of files that have been read and of those that there are; nil for
+	// nobody.
+	Progress func(read, files int)
+}
+
+// Cluster is a cluster that is read before the files are put on top of it.
+type Cluster interface {
+	// ListAround reads the objects of some namespaces.
+	ListAround(ctx context.Context, namespaces ...string)
+	model
+}
+
+// model is the state of a cluster, by which routes are judged.
+type model interface {
+	// Load adds an object, in place of another one of that name.
+	Load(raw []byte) error
+	Snapshot(rt *route.Route) policy.Snapshot
 }
 
 // Level is how severe a finding is.
@@ -80,6 +102,10 @@ type Finding struct {
 	Docs string `json:"docs,omitempty"`
 	// Because is the reason that a comment gives for ignoring the finding.
 	Because string `json:"because,omitempty"`
+	// Fixable is set where Report.Fix corrects the finding.
+	Fixable bool `json:"fixable,omitempty"`
+
+	edits []edit
 }
 
 // Report is the result of Check.
@@ -118,15 +144,26 @@ func (r *Report) Count(level Level) int {
 func Check(ctx context.Context, opts Options, sources ...Source) (*Report, error) {
 	c := &checker{
 		opts: opts,
-		index: variant.NewIndex(variant.Options{
+		model: variant.NewIndex(variant.Options{
 			ClusterDomain: opts.ClusterDomain, RootNamespace: opts.RootNamespace, Namespace: opts.Namespace, AssumeReady: true,
 		}),
 		loaded: map[string]*object{},
 	}
 	c.report.Files = len(sources)
 	files := make([]file, len(sources))
-	if err := parallel(ctx, len(sources), func(n int) error { files[n] = readFile(sources[n]); return nil }); err != nil {
+	var read atomic.Int64
+	if err := parallel(ctx, len(sources), func(n int) error {
+		files[n] = readFile(sources[n])
+		if done := read.Add(1); opts.Progress != nil {
+			opts.Progress(int(done), len(sources))
+		}
+		return nil
+	}); err != nil {
 		return nil, err
+	}
+	if opts.Cluster != nil {
+		c.model = opts.Cluster
+		opts.Cluster.ListAround(ctx, c.namespaces(files)...)
 	}
 	var routes []*object
 	comments := map[string][]*ignore{}
@@ -193,7 +230,7 @@ func readFile(source Source) file {
 
 type checker struct {
 	opts  Options
-	index *variant.Index
+	model model
 	// loaded are the latest objects by group, kind, namespace and name.
 	loaded map[string]*object
 	report Report
@@ -215,10 +252,33 @@ func (c *checker) add(o *object, f Finding) {
 
 func (c *checker) namespace() string { return cmp.Or(c.opts.Namespace, "default") }
 
-// load puts an object into the index against which the routes are judged, and reports whether it could be
+// namespaces returns the namespaces of the routes in files and of their mirrors.
+func (c *checker) namespaces(files []file) []string {
+	found := map[string]bool{}
+	for n := range files {
+		for _, o := range files[n].objects {
+			if !o.isRoute() || !route.MayMirror(o.raw) {
+				continue
+			}
+			rt, err := route.Decode(o.raw, route.Options{ClusterDomain: c.opts.ClusterDomain, Namespace: c.namespace()})
+			if err != nil {
+				continue // load reports it
+			}
+			found[rt.Namespace] = true
+			for _, m := range rt.Every {
+				if m.Target.IsService() {
+					found[m.Target.Namespace] = true
+				}
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
+}
+
+// load puts an object into the model against which the routes are judged, and reports whether it could be
 // read.
 func (c *checker) load(o *object) bool {
-	if err := c.index.Load(o.raw); err != nil {
+	if err := c.model.Load(o.raw); err != nil {
 		field, message := misread(err)
 		if whole, found := strings.CutPrefix(message, o.head.Kind+` "`); found {
 			_, message, _ = strings.Cut(whole, `": `) // the object is named already
@@ -280,9 +340,9 @@ func (c *checker) judge(o *object) (result, error) {
 	}
 	rt, err := route.Decode(o.raw, route.Options{ClusterDomain: c.opts.ClusterDomain, Namespace: c.namespace()})
 	if err != nil {
-		return result{}, err // the index has read it
+		return result{}, err // the model has read it
 	}
-	snap := c.index.Snapshot(rt)
+	snap := c.model.Snapshot(rt)
 	if c.opts.AssumeApplied {
 		snap.AssumeApplied()
 	}
@@ -302,6 +362,8 @@ func (c *checker) judge(o *object) (result, error) {
 	for _, f := range findings {
 		if f.Level != Parked || !deniedMirror(d, r.outcomes, f.Field) {
 			f.Remedy = cmp.Or(f.Remedy, c.remedy(rt, f))
+			f.edits = c.fix(o, rt, f)
+			f.Fixable = len(f.edits) > 0
 			r.findings = append(r.findings, c.complete(o, f))
 		}
 	}
@@ -359,7 +421,10 @@ func collect(d policy.Decision, schema []Finding) (found []Finding) {
 	}
 	for _, n := range d.Notices {
 		denied := func(f policy.Finding) bool { return f.Reason == n.Reason && within(f.Field, n.Field) }
+		// The state of a host explains its spelling.
+		parked := func(p policy.Notice) bool { return p.Parked && p.Field == n.Field }
 		switch {
+		case n.Reason == policy.ShortHost && !n.Parked && slices.ContainsFunc(d.Notices, parked):
 		case n.Parked && slices.ContainsFunc(d.Findings, denied):
 		case n.Reason == policy.MirrorInvalid && !explained(n, d, schema):
 			found = append(found, Finding{Level: Error, Field: n.Field, Reason: n.Reason, Message: n.Message})

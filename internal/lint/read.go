@@ -1,8 +1,10 @@
 package lint
 
-// Reading files, folders and standard input. No other file of this package does I/O.
+// Reading files, folders and standard input. write.go writes fixed files; no other file of this
+// package does I/O.
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -31,42 +33,63 @@ const (
 var extensions = []string{".yaml", ".yml", ".json"}
 
 // Read reads files, folders with all YAML and JSON files below them except those in hidden folders, and
-// standard input for "-". The error joins the errors of all files that could not be read; the sources are the
-// others.
+// standard input for "-". A file that is named twice is read once. The error joins the errors of all files that
+// could not be read; the sources are the others.
 func Read(in io.Reader, paths ...string) ([]Source, error) {
 	var sources []Source
 	var failures []error
+	seen := map[string]bool{}
 	for _, path := range paths {
-		found, err := read(in, path)
-		sources = append(sources, found...)
+		found, err := find(path)
+		for _, source := range found {
+			if name := filepath.Clean(source.Name); !seen[name] {
+				seen[name] = true
+				sources = append(sources, source)
+			}
+		}
 		failures = append(failures, err) // Join leaves out nil
 	}
-	return sources, errors.Join(failures...)
+	errs := make([]error, len(sources))
+	_ = parallel(context.Background(), len(sources), func(n int) error { // it always returns nil
+		sources[n].Text, errs[n] = read(in, sources[n].Name)
+		return nil
+	})
+	var out []Source
+	for n := range sources {
+		if errs[n] == nil {
+			out = append(out, sources[n])
+		}
+	}
+	return out, errors.Join(append(failures, errs...)...)
 }
 
-func read(in io.Reader, path string) ([]Source, error) {
+func read(in io.Reader, name string) ([]byte, error) {
+	if name != stdinName {
+		return os.ReadFile(name)
+	}
+	text, err := io.ReadAll(in)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", stdinName, err)
+	}
+	return text, nil
+}
+
+// find returns the sources that a path stands for, without their texts.
+func find(path string) ([]Source, error) {
 	if path == stdin {
-		text, err := io.ReadAll(in)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", stdinName, err)
-		}
-		return []Source{{Name: stdinName, Text: text}}, nil
+		return []Source{{Name: stdinName}}, nil
 	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
 	if info.IsDir() {
-		return readFolder(path)
+		return findInFolder(path)
 	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	return []Source{{Name: path, Text: text}}, nil
+	return []Source{{Name: path}}, nil
 }
 
-func readFolder(folder string) ([]Source, error) {
+func findInFolder(folder string) ([]Source, error) {
 	var sources []Source
 	var failures []error
 	failures = append(failures, filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
@@ -76,12 +99,7 @@ func readFolder(folder string) ([]Source, error) {
 		case entry.IsDir() && path != folder && strings.HasPrefix(entry.Name(), "."):
 			return fs.SkipDir
 		case !entry.IsDir() && slices.Contains(extensions, strings.ToLower(filepath.Ext(path))):
-			text, err := os.ReadFile(path) //nolint:gosec // the folder is its user's own
-			if err != nil {
-				failures = append(failures, err)
-				return nil
-			}
-			sources = append(sources, Source{Name: path, Text: text, Found: true})
+			sources = append(sources, Source{Name: path, Found: true})
 		}
 		return nil
 	}))

@@ -47,14 +47,14 @@ func (c *checker) remedy(rt *route.Route, f Finding) string {
 	}
 	for _, m := range rt.Every {
 		if within(f.Field, m.Path) {
-			return c.hostRemedy(rt, m, f.Reason)
+			return c.hostRemedy(rt, m, f)
 		}
 	}
 	return ""
 }
 
-func (c *checker) hostRemedy(rt *route.Route, m *route.Mirror, reason policy.Reason) string {
-	switch reason {
+func (c *checker) hostRemedy(rt *route.Route, m *route.Mirror, f Finding) string {
+	switch f.Reason {
 	case policy.ShortHost, policy.ServiceNotFound, policy.HostNotFound, policy.UnsupportedTarget:
 	default:
 		return ""
@@ -70,19 +70,11 @@ func (c *checker) hostRemedy(rt *route.Route, m *route.Mirror, reason policy.Rea
 		return fmt.Sprintf("the host lacks a namespace: write %s.%s.%s", host, rt.Namespace, domain)
 	case full || labels == 1:
 		return ""
-	case labels == 2 && c.hasService(host):
-		return fmt.Sprintf("write %s.%s", host, domain)
-	case short:
+	case short, f.namesService():
 		return "write " + host + "." + domain
 	default:
 		return fmt.Sprintf("%s is no Service of the cluster: for a host outside it add a ServiceEntry; a Service is written NAME.NAMESPACE.%s", m.Host, domain)
 	}
-}
-
-// hasService reports whether the files have the Service NAME.NAMESPACE.
-func (c *checker) hasService(host string) bool {
-	name, namespace, _ := strings.Cut(host, ".")
-	return c.loaded["/Service "+namespace+"/"+name] != nil
 }
 
 // quoting returns the remedy for a map of strings with values that YAML reads as another type, as in labels:
@@ -141,6 +133,15 @@ func (r *Report) summary() string {
 		count(r.Count(Warning), "warning"), r.Count(Unreadable))
 	if len(r.Ignored) > 0 {
 		fmt.Fprintf(&b, "%s ignored by comments\n", count(len(r.Ignored), "finding"))
+	}
+	fixable := 0
+	for _, f := range r.Findings {
+		if f.Fixable {
+			fixable++
+		}
+	}
+	if fixable > 0 {
+		fmt.Fprintf(&b, "--fix would correct %s\n", count(fixable, "finding"))
 	}
 	if len(r.NotJudged) > 0 {
 		var kinds []string

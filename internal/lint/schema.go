@@ -55,6 +55,8 @@ func (n numbers) String() string {
 
 const (
 	maxFilters = 16
+	// maxUnknown is the number of unknown fields of one object that have findings of their own.
+	maxUnknown = 20
 	// maxValue is the largest length of a value in a finding, in bytes.
 	maxValue = 100
 )
@@ -310,9 +312,16 @@ func (v *validator) value(path string, value any, form schema) {
 func (v *validator) object(path string, object map[string]any, form schema) {
 	known := slices.Sorted(maps.Keys(form.fields))
 	meant := map[string]bool{}
+	unknown := 0
 	for _, name := range slices.Sorted(maps.Keys(object)) {
 		field, ok := form.fields[name]
+		if !ok {
+			unknown++
+		}
 		switch {
+		case unknown > maxUnknown:
+			v.unknown(path, fmt.Sprintf("there are %d unknown fields or more", unknown), known)
+			return
 		case !ok:
 			remedy := form.misplaced[name]
 			if remedy == "" {

@@ -52,7 +52,7 @@ var plainly = map[string]string{
 
 func yamlFault(c chunk, err error) *fault {
 	message := strings.ReplaceAll(err.Error(), "yaml: ", "")
-	f := &fault{Error: Error{Line: c.above + 1}}
+	f := &fault{Error: Error{Line: c.above + 1, Column: 1}}
 	if at := yamlLine.FindStringSubmatch(message); at != nil {
 		n, _ := strconv.Atoi(at[1]) // digits
 		f.Line, message = c.above+n, strings.Replace(message, at[0], "", 1)

@@ -26,8 +26,7 @@ type Document struct {
 	Above int
 }
 
-// Error is a fault of a text at a position in it. Line and Column count from 1; Column is 0 where only the
-// line is known, and counts characters.
+// Error is a fault of a text at a position in it. Line and Column count from 1, Column in characters.
 type Error struct {
 	Line, Column int
 	Message      string

@@ -148,6 +148,43 @@ func (s *Survey) Resolve(ctx context.Context, rt *route.Route) (policy.Snapshot,
 	return snap, err
 }
 
+// ListAround lists the objects of some namespaces, and the ServiceEntries and DestinationRules of all. It is
+// for manifests that are loaded on top of them, by Load.
+func (s *Survey) ListAround(ctx context.Context, namespaces ...string) {
+	for kind := range kindCount {
+		if kind == KindServiceEntry || kind == KindDestinationRule {
+			if err := s.list(ctx, kind, ""); err == nil {
+				continue // those of the namespaces are among them
+			}
+		}
+		for _, ns := range namespaces {
+			if err := s.list(ctx, kind, ns); err != nil {
+				s.unread[ns] = errors.Join(s.unread[ns], err)
+				if kind == KindEndpointSlice || kind == KindPod {
+					s.unreadReadiness[ns] = err
+				}
+			}
+		}
+	}
+}
+
+// Load adds an object in JSON, in place of the cluster's object of that name.
+func (s *Survey) Load(raw []byte) error { return s.index.Load(raw) }
+
+// Snapshot returns the state of everything that a decision about a route depends on, after ListAround. A variant
+// is Unknown if endpoints or pods could not be listed, and one that does not seem ready if another kind could not.
+func (s *Survey) Snapshot(rt *route.Route) policy.Snapshot {
+	snap := s.index.Snapshot(rt)
+	for target, v := range snap.Variants {
+		err := s.unread[target.Namespace]
+		if s.unreadReadiness[target.Namespace] != nil || (err != nil && v.State != policy.Ready) {
+			v.State, v.Reason, v.Detail = policy.Unknown, policy.VariantUnknown, err.Error()
+			snap.Variants[target] = v
+		}
+	}
+	return snap
+}
+
 // Read implements Reader.
 func (s *Survey) Read(ctx context.Context, q Query) ([]any, error) {
 	if !s.has(q.Kind) {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
 
 const gatewayForm = `
@@ -96,4 +98,39 @@ func TestLintAgreesWithTheSchemas(t *testing.T) {
 			assert.Contains(t, strings.Join(fields, "\n"), c.field, "lint")
 		})
 	}
+}
+
+// TestLintSeesACluster judges a file against the objects that a cluster has, which those of the file replace.
+func TestLintSeesACluster(t *testing.T) {
+	ns := env.Namespace(t)
+	apply(t, ns, harness.Workload("v2"), subset)
+	waitEndpoints(t, ns, "v2")
+	before := env.MustKubectl(t, "", "-n", ns, "get", "services,deployments,destinationrules,httproutes,virtualservices,endpointslices", "-o", "yaml")
+
+	lint := func(kubeconfig, manifest string) (stdout, stderr string, code int) {
+		return run(t, "", manifest, "lint", "-", "-n", ns, "--kubeconfig", kubeconfig)
+	}
+	stdout, stderr, code := lint(env.Kubeconfig, httpRoute+"---"+virtualService)
+	assert.Equal(t, 0, code, stderr)
+	assert.Contains(t, stdout, "2 mirrors in 2 routes: 2 active, 0 parked, 0 denied\n")
+	stdout, _, code = run(t, "", httpRoute, "lint", "-", "-n", ns)
+	assert.Equal(t, 0, code)
+	assert.Contains(t, stdout, "1 mirror in 1 route: 0 active, 1 parked, 0 denied\n", "without the cluster")
+
+	stdout, _, code = lint(env.Kubeconfig, strings.Replace(httpRoute, "port: 80}, percent", "port: 81}, percent", 1))
+	assert.Equal(t, 1, code)
+	assert.Contains(t, stdout, "PortNotFound")
+	stdout, _, code = lint(env.Kubeconfig, strings.Replace(virtualService, "blue", "red", 1))
+	assert.Equal(t, 1, code)
+	assert.Contains(t, stdout, "SubsetNotFound")
+	stdout, _, _ = lint(env.Kubeconfig, httpRoute+"---"+strings.Replace(harness.Workload("v2"), "replicas: 1", "replicas: 0", 1))
+	assert.Contains(t, stdout, "ScaledToZero", "the file's Deployment replaces that of the cluster")
+
+	stdout, stderr, code = lint(account(t, ns, "httproutes", "services", "deployments"), httpRoute)
+	assert.Equal(t, 0, code, stderr)
+	assert.Contains(t, stdout, "VariantUnknown")
+	assert.Contains(t, stderr, "endpointslices.discovery.k8s.io is forbidden")
+
+	after := env.MustKubectl(t, "", "-n", ns, "get", "services,deployments,destinationrules,httproutes,virtualservices,endpointslices", "-o", "yaml")
+	assert.Equal(t, before, after, "lint only reads")
 }
