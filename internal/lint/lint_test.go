@@ -137,9 +137,11 @@ func TestAssumeAppliedAcceptsMissingObjectsAndNoContradictions(t *testing.T) {
 	assert.Equal(t, Error, findings[0].Level)
 }
 
-// FuzzCheck requires a report about any text, with lines that the text has.
+// FuzzCheck requires a report about any text, with lines that the text has, and fixes that break nothing.
 func FuzzCheck(f *testing.F) {
 	f.Add([]byte(managed))
+	f.Add([]byte(strings.Replace(managed, "mirrorPercentage: {value: 101}", "mirrorPercent: 5", 1)))
+	f.Add([]byte("a: 1 # mirrorgate:ignore PortNotFound because x\nb: |\n  # mirrorgate:ignore\n"))
 	f.Add([]byte(otherNamespace))
 	f.Add([]byte("{\"apiVersion\": \"v1\",\n\"kind\": \"List\", \"items\": [7, {}]}\n{}"))
 	f.Add([]byte("a: &a [*a]\n---\nkind: {{ .Kind }}\n...\n- [\n"))
@@ -155,5 +157,16 @@ func FuzzCheck(f *testing.F) {
 		}
 		require.NoError(t, report.WriteText(io.Discard))
 		require.NoError(t, report.WriteJSON(io.Discard))
+		require.NoError(t, report.WriteSARIF(io.Discard, ""))
+		fixed, err := report.Fix([]Source{{Name: "f", Text: text}})
+		require.NoError(t, err)
+		for _, file := range fixed {
+			again, err := Check(t.Context(), Options{}, file.Source)
+			require.NoError(t, err)
+			assert.Equal(t, report.Count(Unreadable), again.Count(Unreadable))
+			more, err := again.Fix([]Source{file.Source})
+			require.NoError(t, err)
+			assert.Empty(t, more, "one run suffices")
+		}
 	})
 }
