@@ -148,21 +148,22 @@ func (s *Survey) Resolve(ctx context.Context, rt *route.Route) (policy.Snapshot,
 	return snap, err
 }
 
-// ListAround lists the objects of some namespaces, and the ServiceEntries and DestinationRules of all. It is
+// ListAround lists the objects of some namespaces, and those of all whose effect reaches other namespaces. It is
 // for manifests that are loaded on top of them, by Load.
 func (s *Survey) ListAround(ctx context.Context, namespaces ...string) {
+	everywhere := []Kind{KindServiceEntry, KindDestinationRule, KindIstioGateway, KindGateway, KindGatewayClass}
 	for kind := range kindCount {
-		if kind == KindServiceEntry || kind == KindDestinationRule {
-			if err := s.list(ctx, kind, ""); err == nil {
-				continue // those of the namespaces are among them
-			}
+		if slices.Contains(everywhere, kind) && (s.list(ctx, kind, "") == nil || kind == KindGatewayClass) {
+			continue // those of the namespaces are among them
 		}
 		for _, ns := range namespaces {
-			if err := s.list(ctx, kind, ns); err != nil {
-				s.unread[ns] = errors.Join(s.unread[ns], err)
-				if kind == KindEndpointSlice || kind == KindPod {
-					s.unreadReadiness[ns] = err
-				}
+			err := s.list(ctx, kind, ns)
+			if err == nil || kind > KindReferenceGrant {
+				continue // the other kinds do not make a variant ready
+			}
+			s.unread[ns] = errors.Join(s.unread[ns], err)
+			if kind == KindEndpointSlice || kind == KindPod {
+				s.unreadReadiness[ns] = err
 			}
 		}
 	}
