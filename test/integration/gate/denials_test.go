@@ -301,7 +301,7 @@ func testWritesThatStoreNothingLeaveNoEvent(t *testing.T, _ *harness.Server) {
 	dry("replace", gatewayRoute(httpRoute, "httpbin-v3", ""))
 	refusal(t, ns, badVirtualService)
 	refusal(t, ns, badHTTPRoute)
-	refusal(t, ns, gatewayRoute(httpRoute, "outside", ""))
+	refusal(t, ns, strings.ReplaceAll(gatewayRoute(httpRoute, "httpbin-v2", ""), "port: 80", "port: 81"))
 	require.Equal(t, before, get(t, ns, httpRoute))
 
 	remove(t, ns, "service", "httpbin-v2")
