@@ -48,7 +48,7 @@ func (n *news) due(key string) (count int) {
 func (s *Server) failed(x *core.Exchange) {
 	status, reason, backend := x.Ended()
 	if count := s.news.due(string(reason)); count > 0 {
-		s.options.Log.Error(nil, "Requests get errors of the proxy's own", "reason", string(reason), "status", status,
+		s.options.Log(nil, "Requests get errors of the proxy's own", "reason", string(reason), "status", status,
 			"listener", x.Listener, "backend", backend, "since the last line", count)
 	}
 }
@@ -58,14 +58,14 @@ func (s *Server) notAccepted(address string, err error) {
 	s.starved.Store(time.Now().UnixNano())
 	s.acceptFailures.Inc()
 	if count := s.news.due("accept"); count > 0 {
-		s.options.Log.Error(err, "Connections cannot be accepted; clients wait", "address", address, "since the last line", count)
+		s.options.Log(err, "Connections cannot be accepted; clients wait", "address", address, "since the last line", count)
 	}
 }
 
 // full logs that all slots are taken.
 func (s *Server) full() {
 	if count := s.news.due("full"); count > 0 {
-		s.options.Log.Error(nil, "All connections are in use; further clients wait", "connections", s.options.Connections)
+		s.options.Log(nil, "All connections are in use; further clients wait", "connections", s.options.Connections)
 	}
 }
 

@@ -15,7 +15,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy/core"
@@ -43,8 +42,8 @@ type Options struct {
 	PerRule bool
 	// HideReason leaves out the field that tells clients the reason of an error of the proxy's own.
 	HideReason bool
-	// Log gets what needs attention; none by default.
-	Log logr.Logger
+	// Log gets what needs attention, with keys and values; nil for no log.
+	Log func(err error, message string, keysAndValues ...any)
 	// ConnectTimeout bounds a connect to an endpoint: 2 s if 0.
 	ConnectTimeout time.Duration
 	// BackendIdle is how long connections to backends are kept without use: 55 s if 0.
@@ -110,6 +109,9 @@ func New(o *Options) *Server {
 	s.options.PassIdle = cmp.Or(o.PassIdle, 24*time.Hour)
 	if s.options.Registry == nil {
 		s.options.Registry = prometheus.NewRegistry()
+	}
+	if s.options.Log == nil {
+		s.options.Log = func(error, string, ...any) {}
 	}
 	limits := &s.options.Limits
 	s.slots = &slots{free: make(chan struct{}, s.options.Connections)}
