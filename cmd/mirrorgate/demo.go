@@ -43,7 +43,7 @@ The exit code is 0 only if every step led to the expected route.`,
 	f := cmd.Flags()
 	f.SortFlags = false
 	bindCluster(f, &kubeconfig, &kubecontext)
-	f.StringVar(&opts.Namespace, "namespace", opts.Namespace, "namespace to create, play in and remove; in a cluster only")
+	f.StringVarP(&opts.Namespace, "namespace", "n", opts.Namespace, "namespace to create, play in and remove; in a cluster only")
 	addPlay(cmd, &opts, func(ctx context.Context) (err error) {
 		if kubeconfig == "" && kubecontext == "" {
 			if f.Changed("namespace") {

@@ -3,6 +3,8 @@ package main
 // The flags that several verbs share.
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/spf13/pflag"
@@ -48,11 +50,14 @@ func (c *serveConfig) bindShared(f *pflag.FlagSet) {
 	f.StringVar(&c.file, "config", "", "YAML file with the options of serve: the same keys as its flags, and policy")
 }
 
-// load reads the config file, lets the flags that were given override it, and checks the result.
+// load reads the config file, lets the flags that were given override it, and checks the result. A fault of a
+// value that the file has is reported with its line.
 func (c *serveConfig) load(f *pflag.FlagSet) error {
+	lines := map[string]int{}
 	if c.file != "" {
 		given := givenFlags(f)
-		if err := c.ReadFile(c.file); err != nil {
+		var err error
+		if lines, err = c.ReadFile(c.file); err != nil {
 			return err
 		}
 		for _, set := range given {
@@ -61,7 +66,16 @@ func (c *serveConfig) load(f *pflag.FlagSet) error {
 			}
 		}
 	}
-	return c.Validate().ToAggregate()
+	var faults []error
+	for _, err := range c.Validate() {
+		flag := f.Lookup(err.Field)
+		if line := lines[err.Field]; line > 0 && (flag == nil || !flag.Changed) {
+			faults = append(faults, fmt.Errorf("%s:%d: %w", c.file, line, err))
+			continue
+		}
+		faults = append(faults, err)
+	}
+	return errors.Join(faults...)
 }
 
 // givenFlags returns a function for each flag that was given, which sets it to that value again.

@@ -120,5 +120,6 @@ parked, so that it can neither break the primary nor be forgotten.`,
 	}
 	root.AddCommand(newServe(), newProxy(), newLint(), newExplain(), newStatus(), newWait(), newCheck(), newDemo(), newUninstall(), newVersion())
 	atWork(root)
+	complete(root)
 	return root
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
 
 	"github.com/mirrorgate/mirrorgate/internal/freeport"
 )
@@ -153,4 +154,26 @@ func code(ts *testscript.TestScript, _ bool, args []string) {
 	if want := args[1]; strconv.Itoa(got) != want {
 		ts.Fatalf("exit code %d, want %s", got, want)
 	}
+}
+
+// Every verb shows how it is used, and its flags of one meaning have one name.
+func TestEveryVerbHasExamples(t *testing.T) {
+	var visit func(*cobra.Command)
+	visit = func(cmd *cobra.Command) {
+		if cmd.Example == "" {
+			t.Errorf("%s has no example", cmd.CommandPath())
+		}
+		for name, short := range map[string]string{"namespace": "n", "output": "o", "selector": "l", "all-namespaces": "A", "watch": "w"} {
+			if f := cmd.Flags().Lookup(name); f != nil && f.Shorthand != short {
+				t.Errorf("%s: --%s has the short form %q, not %q", cmd.CommandPath(), name, f.Shorthand, short)
+			}
+		}
+		if cmd.Flags().Lookup("kubeconfig") != nil && cmd.Flags().Lookup("context") == nil {
+			t.Errorf("%s has --kubeconfig and no --context", cmd.CommandPath())
+		}
+		for _, sub := range cmd.Commands() {
+			visit(sub)
+		}
+	}
+	visit(newRoot())
 }

@@ -80,6 +80,7 @@ func newProxy() *cobra.Command {
 	f.StringVar(&opts.Service, "service", "", "Service to stand in front of, instead of --config")
 	f.StringVarP(&opts.Namespace, "namespace", "n", "", "namespace of --service; the kubeconfig's or the pod's by default")
 	f.StringVar(&opts.Kubeconfig, "kubeconfig", "", "kubeconfig of the cluster, with --service; kubectl's or the pod's service account by default")
+	f.StringVar(&opts.Context, "context", "", "context of the kubeconfig, with --service, if not its current one")
 	f.StringVar(&opts.AdminBind, "admin-bind", opts.AdminBind, "address of /metrics, /healthz and /readyz, with --service")
 	f.StringVar(&opts.AccessLog, "access-log", "", "json or common, to standard output, with --service; none by default")
 	f.StringVar(&opts.Zone, "zone", os.Getenv(wellknown.ZoneVariable), "zone of the proxy, for the hints of EndpointSlices, with --service; $"+wellknown.ZoneVariable+" by default, and without it they have no effect")
@@ -96,7 +97,7 @@ func newProxy() *cobra.Command {
 		if opts.Service != "" && check {
 			errs = append(errs, field.Forbidden(field.NewPath("check"), "reads the file of --config"))
 		}
-		for _, name := range []string{"namespace", "kubeconfig", "admin-bind", "access-log", "zone", "metrics-per-rule", "reason-header"} {
+		for _, name := range []string{"namespace", "kubeconfig", "context", "admin-bind", "access-log", "zone", "metrics-per-rule", "reason-header"} {
 			if opts.Service == "" && cmd.Flags().Changed(name) {
 				errs = append(errs, field.Forbidden(field.NewPath(name), "goes with --service; with --config the file sets it"))
 			}

@@ -71,7 +71,7 @@ func bindServe(f *pflag.FlagSet, o *serve.Options) {
 	f.StringVar(&o.CertDir, "cert-dir", o.CertDir, "folder with tls.crt and tls.key, for --certs=files")
 	f.StringSliceVar(&o.CertNames, "cert-names", o.CertNames, "more names and IP addresses at which the API server calls, beside mirrorgate.NAMESPACE.svc")
 	f.DurationVar(&o.CertLife.Duration, "cert-life", o.CertLife.Duration, "how long a certificate is valid; it is renewed at two thirds, and its CA lives four times as long")
-	f.StringVar(&o.Namespace, "namespace", o.Namespace, "namespace of the installation; in a cluster the pod's own by default")
+	f.StringVarP(&o.Namespace, "namespace", "n", o.Namespace, "namespace of the installation; in a cluster the pod's own by default")
 	f.StringVar(&o.ProbeNamespace, "probe-namespace", o.ProbeNamespace, "namespace for the dry runs that show that the validating webhook denies")
 	f.StringVar(&o.FailurePolicy, "failure-policy", o.FailurePolicy, "failure policy of the validating webhook once it is known to work: Fail or Ignore")
 	f.StringVar(&o.MetricsBind, "metrics-bind", o.MetricsBind, "address of the Prometheus metrics; 0 for none")

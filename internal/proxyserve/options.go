@@ -23,6 +23,8 @@ type Options struct {
 	Namespace string
 	// Kubeconfig is the path of a kubeconfig; by default kubectl's files, or the pod's service account.
 	Kubeconfig string
+	// Context is a context of the kubeconfig, by default its current one.
+	Context string
 	// AdminBind is the address of /metrics, /healthz and /readyz for a Service; a file names its own.
 	AdminBind string
 	// AccessLog is the format of the access log for a Service, json or common; empty for none.

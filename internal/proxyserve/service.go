@@ -79,7 +79,7 @@ func Service(ctx context.Context, opts *Options) (err error) {
 
 // connect sets the client of the API server and the objects that it reads.
 func (p *serviceProxy) connect() error {
-	cluster, namespace, err := cli.Kubeconfig(p.opts.Kubeconfig, "")
+	cluster, namespace, err := cli.Kubeconfig(p.opts.Kubeconfig, p.opts.Context)
 	if err != nil {
 		return err
 	}

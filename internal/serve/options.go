@@ -20,7 +20,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/clock"
-	"sigs.k8s.io/yaml"
 
 	"github.com/mirrorgate/mirrorgate/certs"
 	"github.com/mirrorgate/mirrorgate/internal/cli"
@@ -99,16 +98,14 @@ func DefaultOptions() *Options {
 	}
 }
 
-// ReadFile sets the options that the YAML file at path names. A key that is no option is an error.
-func (o *Options) ReadFile(path string) error {
+// ReadFile sets the options that the YAML file at path names, and returns the line of each. Every key that is no
+// option and every value that is none for its key is reported, with its line.
+func (o *Options) ReadFile(path string) (lines map[string]int, err error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
-		return fmt.Errorf("--config: %w", err)
+		return nil, fmt.Errorf("--config: %w", err)
 	}
-	if err := yaml.UnmarshalStrict(raw, o); err != nil {
-		return fmt.Errorf("--config %s: %w", path, err)
-	}
-	return nil
+	return cli.Unmarshal(path, raw, o)
 }
 
 // Validate checks all options at once. The paths of the errors are the flags' names, in the same order each

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -15,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -57,7 +59,7 @@ type Process struct {
 // New connects to the API server, gets a certificate and assembles all parts. opts must be valid.
 func New(ctx context.Context, opts *Options) (*Process, error) {
 	p := &Process{opts: opts, log: opts.Logger(), clock: certs.NewServerClock(opts.Clock)}
-	ctrl.SetLogger(p.log)
+	ctrl.SetLogger(ofLibrary(p.log))
 	if err := p.connect(); err != nil {
 		return nil, err
 	}
@@ -70,10 +72,10 @@ func New(ctx context.Context, opts *Options) (*Process, error) {
 // connect sets the client of the API server: the kubeconfig's, or that of the cluster that the process runs
 // in.
 func (p *Process) connect() (err error) {
-	if p.opts.Kubeconfig == "" && p.opts.WebhookURL == "" {
+	if p.opts.Kubeconfig == "" && p.opts.Context == "" && p.opts.WebhookURL == "" && os.Getenv(clientcmd.RecommendedConfigPathEnvVar) == "" {
 		p.config, err = rest.InClusterConfig()
 		if err != nil {
-			return fmt.Errorf("no --kubeconfig, and not in a cluster: %w", err)
+			return fmt.Errorf("no --kubeconfig, no $KUBECONFIG, and not in a cluster: %w", err)
 		}
 	} else if p.config, _, err = cli.Kubeconfig(p.opts.Kubeconfig, p.opts.Context); err != nil {
 		return err
@@ -90,7 +92,7 @@ func (p *Process) assemble() (err error) {
 	hooks := p.webhookServer()
 	p.manager, err = ctrl.NewManager(p.config, ctrl.Options{
 		Scheme:                 runtime.NewScheme(),
-		Logger:                 p.log,
+		Logger:                 ofLibrary(p.log),
 		Metrics:                server.Options{BindAddress: p.opts.MetricsBind},
 		HealthProbeBindAddress: p.opts.HealthBind,
 		WebhookServer:          hooks,
@@ -102,7 +104,7 @@ func (p *Process) assemble() (err error) {
 		ClusterDomain: p.opts.ClusterDomain, RootNamespace: p.opts.RootNamespace,
 		Grace: p.opts.indexGrace(), Without: p.opts.ignoredGroups(),
 	})
-	if p.cluster, err = variant.NewCluster(p.config, p.index, p.log.WithName("cluster")); err != nil {
+	if p.cluster, err = variant.NewCluster(p.config, p.index, withoutRepeats(p.log.WithName("cluster"))); err != nil {
 		return err
 	}
 	metrics.Registry.MustRegister(clusterMetrics{p.index, p.cluster}, p.drain.lastCallMetric())
@@ -130,6 +132,7 @@ func (p *Process) assemble() (err error) {
 		p.manager.Add(everyReplica(p.source.Start)),
 		p.manager.Add(everyReplica(p.cluster.Start)),
 		p.manager.Add(everyReplica(p.relaxHeap)),
+		p.manager.Add(everyReplica(p.reportMissing)),
 		p.manager.Add(everyReplica(controllers)),
 		p.manager.AddHealthzCheck("ping", func(*http.Request) error { return nil }),
 		p.manager.AddReadyzCheck("certificate", func(*http.Request) error { return p.source.Ready() }),

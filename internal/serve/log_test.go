@@ -1,0 +1,43 @@
+package serve
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/go-logr/logr/funcr"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// A dozen reflectors that retry have one line for one outage, and their other errors all pass.
+func TestAnOutageHasOneLine(t *testing.T) {
+	var lines []string
+	log := withoutRepeats(funcr.New(func(_, args string) { lines = append(lines, args) }, funcr.Options{}))
+	refused := errors.New("dial tcp 192.0.2.1:443: connect: connection refused")
+	for range 3 {
+		for _, resource := range []string{"pods", "services"} {
+			err := fmt.Errorf("failed to list %s: %w", resource, &url.Error{Op: "Get", URL: "https://192.0.2.1/" + resource, Err: refused})
+			log.WithName(resource).WithValues("a", "b").Error(err, "Failed to watch")
+		}
+	}
+	require.Len(t, lines, 1)
+	assert.Contains(t, lines[0], "The API server does not answer")
+	assert.Contains(t, lines[0], "connection refused")
+	log.Error(errors.New("pods is forbidden"), "Failed to watch")
+	log.Error(errors.New("pods is forbidden"), "Failed to watch")
+	require.Len(t, lines, 3)
+	assert.Contains(t, strings.Join(lines[1:], "\n"), "forbidden")
+}
+
+func TestTheLibraryIsHeardByDebuggersAlone(t *testing.T) {
+	for verbosity, want := range map[int]int{0: 1, 1: 2} {
+		var lines []string
+		log := ofLibrary(funcr.New(func(_, args string) { lines = append(lines, args) }, funcr.Options{Verbosity: verbosity}))
+		log.WithName("webhook").WithValues("a", "b").Info("Starting webhook server")
+		log.Error(errors.New("x"), "A fault")
+		assert.Len(t, lines, want, "%q", lines)
+	}
+}
