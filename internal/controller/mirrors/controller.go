@@ -60,6 +60,8 @@ type Controller struct {
 	events     events.Reporter
 	opts       Options
 	pending    pendingFlips
+	// parked holds the parked mirrors of each route that Events have reported.
+	parked events.News[route.Key]
 }
 
 // New returns a controller over an index.
@@ -80,6 +82,7 @@ func New(index Index, toucher Toucher, namespaces Namespaces, recorder k8sevents
 // Start runs the controller until ctx ends; it may be started again then.
 func (c *Controller) Start(ctx context.Context) error {
 	c.pending.clear() // the flips of an earlier run are of no interest
+	c.parked.Clear()
 	return c.loop.Start(ctx)
 }
 
@@ -100,6 +103,7 @@ func (c *Controller) Reconcile(ctx context.Context, key route.Key) (reconcile.Re
 	rt := c.index.Route(key)
 	if rt == nil {
 		c.pending.remove(key)
+		c.parked.Forget(key)
 		return reconcile.Result{}, nil
 	}
 	snap := c.index.Snapshot(rt)
@@ -109,7 +113,9 @@ func (c *Controller) Reconcile(ctx context.Context, key route.Key) (reconcile.Re
 	}
 	recheck := reconcile.Result{RequeueAfter: snap.Recheck}
 	if len(decision.Plan.Operations) == 0 || c.optedOut(ctx, rt) {
-		c.pending.remove(key)
+		if c.pending.remove(key) != nil {
+			c.announceStored(rt, decision)
+		}
 		if snap.Recheck > 0 {
 			c.pending.noticeAfter(key, snap.Recheck)
 		}

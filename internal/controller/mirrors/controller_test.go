@@ -234,6 +234,33 @@ func TestFlipsThereAndBack(t *testing.T) {
 	require.Empty(t, s.pending.routes)
 }
 
+// A mirror that was parked in its author's own write has an Event with the reason, once, and none after the
+// controller's own flip or without an event of the route.
+func TestAMirrorThatWasParkedInTheWriteHasAnEvent(t *testing.T) {
+	s := newScene(t, fakeNamespaces{gated: true}, Options{})
+	_, err := s.cluster.Touch(t.Context(), s.cluster.Route(webKey), "v2=Absent") // admission parks it, as in the author's write
+	require.NoError(t, err)
+	require.True(t, s.parked(t))
+	reconcile := func(event bool) []string {
+		if event {
+			s.pending.notice(webKey)
+		}
+		_, err := s.Reconcile(t.Context(), webKey)
+		require.NoError(t, err)
+		return s.events()
+	}
+	require.Empty(t, reconcile(false), "a resync reports nothing")
+	want := []string{`Normal MirrorParked parked: spec.rules[0].filters[0].requestMirror (ScaledToZero: Deployment "v2" is scaled to 0)`}
+	require.Equal(t, want, reconcile(true))
+	require.Empty(t, reconcile(true), "once")
+
+	s.cluster.set(func() { s.cluster.state = policy.Ready })
+	require.Len(t, reconcile(true), 1, "restored")
+	s.cluster.set(func() { s.cluster.state = policy.Absent })
+	require.Equal(t, want, reconcile(true), "by a flip")
+	require.Empty(t, reconcile(true), "which is not reported again")
+}
+
 // It does so whether it touched the route or not, since another mirror of the route may be in its grace.
 func TestRouteIsReconciledAgainAfterTheGrace(t *testing.T) {
 	s := newScene(t, fakeNamespaces{gated: true}, Options{})

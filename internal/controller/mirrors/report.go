@@ -42,6 +42,54 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
+// announceStored writes an Event for mirrors that were parked in the author's own write, which leaves no other
+// trace of the reason. Each set of parked mirrors is reported once.
+func (c *Controller) announceStored(rt *route.Route, d policy.Decision) {
+	var ids []string
+	for _, v := range d.Verdicts {
+		if v.Mirror.Parked && v.Park {
+			ids = append(ids, v.Mirror.ID)
+		}
+	}
+	switch {
+	case len(ids) == 0:
+		c.parked.Forget(rt.Key)
+	case c.opts.Managed != nil && c.opts.Managed(rt):
+	case c.parked.Is(rt.Key, strings.Join(ids, " ")):
+		c.report(rt, corev1.EventTypeNormal, "MirrorParked", "parked: %s", strings.Join(named(d, ids), ", "))
+	}
+}
+
+// named returns the paths of mirrors with the reasons for their places.
+func named(d policy.Decision, ids []string) (names []string) {
+	for _, v := range d.Verdicts {
+		if !slices.Contains(ids, v.Mirror.ID) {
+			continue
+		}
+		name := v.Mirror.Path + " (" + string(v.Reason)
+		if v.Detail != "" {
+			name += ": " + v.Detail
+		}
+		names = append(names, name+")")
+	}
+	return names
+}
+
+// noteParked notes the mirrors that are parked after a flip, whose Event has been written.
+func (c *Controller) noteParked(rt *route.Route, d policy.Decision) {
+	var ids []string
+	for _, v := range d.Verdicts {
+		if _, misfit := d.Plan.Misfits[v.Mirror.ID]; v.Park && !misfit {
+			ids = append(ids, v.Mirror.ID)
+		}
+	}
+	if len(ids) == 0 {
+		c.parked.Forget(rt.Key)
+		return
+	}
+	c.parked.Is(rt.Key, strings.Join(ids, " "))
+}
+
 // announce writes an Event for the mirrors that were parked, and one for those that were restored.
 func (c *Controller) announce(rt *route.Route, d policy.Decision) {
 	for _, move := range []struct {
@@ -54,20 +102,11 @@ func (c *Controller) announce(rt *route.Route, d policy.Decision) {
 		if len(move.ids) == 0 {
 			continue
 		}
-		var names []string
-		for _, v := range d.Verdicts {
-			if !slices.Contains(move.ids, v.Mirror.ID) {
-				continue
-			}
-			name := v.Mirror.Path + " (" + string(v.Reason)
-			if v.Detail != "" {
-				name += ": " + v.Detail
-			}
-			names = append(names, name+")")
-		}
+		names := named(d, move.ids)
 		c.report(rt, corev1.EventTypeNormal, move.reason, move.format, strings.Join(names, ", "))
 		c.opts.Log.Info("Mirrors moved", "route", rt.String(), "event", move.reason, "mirrors", names)
 	}
+	c.noteParked(rt, d)
 }
 
 // report writes an Event about a route.
