@@ -8,17 +8,36 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 )
 
-// version is stamped by the build.
-var version = "devel"
+// version is stamped by the build of a release, which can set a constant only.
+var version = unstamped
+
+const unstamped = "devel"
+
+// release matches the version of a release, and none that Go makes up for a commit.
+var release = regexp.MustCompile(`^v\d+\.\d+\.\d+$`)
+
+// installed returns the version at which `go install …@version` fetched this module, else or.
+func installed(or string) string {
+	info, known := debug.ReadBuildInfo()
+	if !known || !release.MatchString(info.Main.Version) {
+		return or
+	}
+	return strings.TrimPrefix(info.Main.Version, "v")
+}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	if version == unstamped {
+		version = installed(version)
+	}
 	err := newRoot().ExecuteContext(ctx)
 	stop()
 	os.Exit(exitCode(err))

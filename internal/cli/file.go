@@ -57,7 +57,7 @@ func (r *reader) value(n *yaml.Node, t reflect.Type, at string) {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	_, decodesItself := reflect.New(t).Interface().(json.Unmarshaler)
+	_, decodesItself := reflect.TypeAssert[json.Unmarshaler](reflect.New(t))
 	isMapping := !decodesItself && (t.Kind() == reflect.Struct || t.Kind() == reflect.Map)
 	switch {
 	case n.Tag == "!!null":

@@ -40,7 +40,7 @@ func (s outageSink) Error(err error, msg string, keysAndValues ...any) {
 		return
 	}
 	if s.outage.Log(unanswered.Err) {
-		s.LogSink.Info(0, "The API server does not answer; trying again until it does", "reason", unanswered.Err.Error())
+		s.Info(0, "The API server does not answer; trying again until it does", "reason", unanswered.Err.Error())
 	}
 }
 

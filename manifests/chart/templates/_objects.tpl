@@ -39,6 +39,10 @@ release's namespace stands for base's.
 {{- /* Edits one object; called with a dict of it and the root. */}}
 {{- define "mirrorgate.edit" -}}
 {{- $_ := set .object.metadata.labels "app.kubernetes.io/part-of" "mirrorgate" }}
+{{- range $name, $value := .root.Values.extraLabels }}{{ $_ := set $.object.metadata.labels $name $value }}{{ end }}
+{{- if and (eq .object.kind "ServiceAccount") .root.Values.serviceAccount.annotations }}
+{{- $_ := set .object.metadata "annotations" .root.Values.serviceAccount.annotations }}
+{{- end }}
 {{- if eq .object.kind "Deployment" }}
 {{- include "mirrorgate.deployment" . }}
 {{- else if hasSuffix "WebhookConfiguration" .object.kind }}
@@ -64,6 +68,9 @@ release's namespace stands for base's.
 {{- with $values.imagePullSecrets }}{{ $_ := set $pod "imagePullSecrets" . }}{{ end }}
 {{- with $values.nodeSelector }}{{ $_ := set $pod "nodeSelector" . }}{{ end }}
 {{- with $values.tolerations }}{{ $_ := set $pod "tolerations" . }}{{ end }}
+{{- with $values.affinity }}{{ $_ := set $pod "affinity" . }}{{ end }}
+{{- with $values.priorityClassName }}{{ $_ := set $pod "priorityClassName" . }}{{ end }}
+{{- range $name, $value := $values.extraLabels }}{{ $_ := set $.object.spec.template.metadata.labels $name $value }}{{ end }}
 {{- end }}
 
 {{- define "mirrorgate.serve" -}}

@@ -126,6 +126,12 @@ var elsewhere = map[string]struct{ file, line string }{
 	"make e2e-kind":    {"test/integration/install/kind_test.go", `"make", "e2e-kind")`},
 	"test/e2e/kind.sh": {"Makefile", "\ttest/e2e/kind.sh\n"},
 	"go -C test/e2e test . -kubeconfig … -on-node …": {"test/e2e/kind.sh", "go -C test/e2e test -count=1 -timeout 40m -v \"$@\" . \\\n\t-kubeconfig "},
+	// It needs a version that the module proxy has; a test holds that nothing in go.mod is in its way.
+	"go install github.com/mirrorgate/mirrorgate/cmd/mirrorgate@v1.2.3": {
+		"test/house/install_test.go", "go install github.com/mirrorgate/mirrorgate/cmd/mirrorgate@v1.2.3",
+	},
+	// It needs replicas that run: other tests have them.
+	"mirrorgate check --wait 2m": {"test/integration/verbs/check_test.go", `check(t, env.Kubeconfig, "--wait", "1m", "--fail-on", "warning")`},
 	// The command runs a Go function whose own tests make two releases and compare them.
 	"make release": {"Makefile", "\tgo -C release run . -version $(VERSION)\n"},
 }

@@ -61,7 +61,7 @@ var tour = []struct {
 	document string
 	sections []string // all sections if empty
 }{
-	{"install.md", []string{"With kustomize", "What happens then"}},
+	{"install.md", []string{"The program and the image", "With kustomize", "What happens then"}},
 	{"operations.md", nil},
 	{"security.md", nil},
 	{"failure.md", nil},
@@ -161,7 +161,7 @@ func take(t *testing.T, document, block string) {
 	require.NoError(t, yaml.Unmarshal([]byte(block), &is))
 	switch {
 	case is.Kind == "Kustomization":
-		accept(t, build(t, strings.ReplaceAll(block, "github.com/mirrorgate/mirrorgate/manifests", source)))
+		accept(t, build(t, strings.NewReplacer("github.com/mirrorgate/mirrorgate/manifests", source, "?ref=v1.2.3", "").Replace(block)))
 	case is.Kind != "":
 		accept(t, block)
 	case document == "proxy.md":
