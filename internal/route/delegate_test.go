@@ -180,6 +180,31 @@ func TestForgedPlaceholdersOfADelegate(t *testing.T) {
 	}
 }
 
+// Mirrors and entries of route multiply: a rule with many of both is left alone.
+func TestADelegatesPlaceholdersAreBounded(t *testing.T) {
+	routes := func(n int) []any {
+		return times(n, func(int) any { return fields{"destination": fields{"host": "v1"}} })
+	}
+	r := virtualService(fields{"mirrors": times(100, elementTo), "route": routes(50)})
+	delete(objectOf(r["spec"]), "hosts")
+	raw := encode(t, r)
+	out, a := applyPlan(t, raw, all)
+	sameJSON(t, raw, out, "it must stay")
+	assert.Len(t, a.Misfits, 100)
+
+	rule := fields{"mirrors": times(100, elementTo), "route": routes(40)}
+	objectOf(r["spec"])["http"] = []any{rule}
+	stored, a := applyPlan(t, encode(t, r), all)
+	require.Empty(t, a.Misfits)
+	edited := tree(t, stored)
+	rules, _ := rulesOf(edited)
+	objectOf(rules[0])["route"] = append(list(objectOf(rules[0])["route"]), routes(10)...)
+	out, _ = applyPlan(t, encode(t, edited), all)
+	sameJSON(t, encode(t, edited), out, "its placeholders stay as they are")
+	_, a = applyPlan(t, encode(t, edited), none)
+	assert.Empty(t, a.Misfits)
+}
+
 // What a placeholder cannot hold is not parked.
 func TestAPercentageThatDoesNotFitAPlaceholder(t *testing.T) {
 	for _, percentage := range []string{`{"value":5,"unknown":1}`, `{"unknown":1}`, `{"value":0.` + strings.Repeat("1", 30) + `}`} {

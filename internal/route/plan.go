@@ -18,6 +18,7 @@ const (
 	misfitFilters  = "the list of filters would exceed 16"
 	misfitBackend  = "its backendRef is gone"
 	misfitBare     = "a delegate's rule without a route copies nothing"
+	misfitRoutes   = "its route has too many entries for placeholders"
 	misfitShare    = "a placeholder cannot hold its percentage"
 	misfitForms    = "the rule would have both mirror and mirrors"
 	misfitOccupied = "the rule has another mirror or percentage"

@@ -11,6 +11,9 @@ import (
 	"github.com/mirrorgate/mirrorgate/patch"
 )
 
+// maxSilencers bounds the placeholders in one rule of a delegate.
+const maxSilencers = 4096
+
 // holdMisfits keeps a parked mirror parked while Istio would refuse it in the spec.
 func (l *istioLayout) holdMisfits(p *rulePlan) {
 	if l.placeholders.broken || slices.ContainsFunc(l.routes, func(ph placeholders) bool { return ph.broken }) {
@@ -24,12 +27,26 @@ func (l *istioLayout) holdMisfits(p *rulePlan) {
 	if l.bare {
 		p.holdAll(p.parks, misfitBare)
 	}
+	if l.overfull(p) {
+		p.holdAll(p.moves, misfitRoutes)
+		for i := range p.rule.Mirrors {
+			if p.silences(i) && p.enters(i) {
+				p.keepOut(i, misfitRoutes)
+			}
+		}
+	}
 	for i := range p.rule.Mirrors {
 		if p.parks(i) && p.silences(i) && p.rule.Mirrors[i].share() == "" {
 			p.hold(i, misfitShare)
 		}
 	}
 	l.holdForms(p)
+}
+
+// overfull reports whether the silenced mirrors of a rule would have too many placeholders, of which every entry
+// of its route gets one for each.
+func (l *istioLayout) overfull(p *rulePlan) bool {
+	return len(l.routes)*p.count(p.silences) > maxSilencers
 }
 
 // holdForms keeps mirrors out of the spec for which it has no place: a rule has one single mirror, and none
@@ -103,6 +120,9 @@ func (l *istioLayout) edits(base patch.Pointer, p *rulePlan) []patch.Operation {
 	}
 	ops = append(ops, l.list.edits(base.Key("mirrors"), l.list.planned(p), false)...)
 	ops = append(ops, l.placeholders.edits(headerLevels(base), p.placeholders())...)
+	if l.overfull(p) {
+		return ops // they stay as they are
+	}
 	silencers := p.silencers()
 	for i := range l.routes {
 		ph := &l.routes[i]
