@@ -73,6 +73,9 @@ type spec struct {
 // Decode reads one route. It returns an error for JSON that does not have the form of a route; it does not
 // judge values.
 func Decode(raw []byte, opts Options) (*Route, error) {
+	if err := checkLists(raw); err != nil {
+		return nil, err
+	}
 	var o object[spec]
 	if err := unmarshal(raw, &o); err != nil {
 		return nil, unusable("decode route", err)
