@@ -110,10 +110,11 @@ func refused(o clusters.Object) bool {
 	return strings.HasPrefix(version, "networking.istio.io/") && oracle.Check(clusters.JSON(o)) != nil
 }
 
-// The names of the route configurations of sidecars, which are the ports of Services, and of gateways.
+// The names of the route configurations of sidecars, which are the ports of Services, and of gateways: the port of
+// the server, or the one to which the Service of the gateway leads.
 var (
 	sidecarPorts = []string{"80", "7070", "8081"}
-	gatewayPorts = []string{"http.80"}
+	gatewayPorts = []string{"http.80", "http.8080"}
 )
 
 func ports(p oracle.Proxy) []string {

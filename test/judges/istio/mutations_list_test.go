@@ -10,7 +10,6 @@ const (
 
 // mutations switch off the rules of the resolver, in the order of the table in docs/design/admission.md.
 var mutations = []mutation{
-	{"a subset needs a ready pod with its labels", stateFile, `known && have.contain(subsetLabels)`, `known`},
 	{"an EndpointSlice counts for the ports that it has", stateFile, `if !ports.overlaps(sl.ports) {`, `if false {`},
 	{"without a port, a mirror goes to the port that the client called", clientsFile,
 		`if c.anyPort || c.ports[p.Number] || (c.gateway && len(ports) == 1) {`, `if true {`},
