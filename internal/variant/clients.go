@@ -125,12 +125,13 @@ func exported(exportTo []string, client string) bool {
 	return len(exportTo) == 0 || slices.Contains(exportTo, "*") || slices.Contains(exportTo, client)
 }
 
-// sees reports whether any of the clients sees an object with this exportTo.
-func (c *clients) sees(exportTo []string) bool {
-	if c.everywhere {
-		return !slices.Equal(exportTo, []string{"~"})
+// sees reports whether any of the clients finds a ServiceEntry. From a sidecar of its own namespace a destination
+// finds it whatever its exportTo is, unless that is nobody.
+func (c *clients) sees(e *serviceEntry) bool {
+	if c.everywhere || slices.Equal(e.exportTo, []string{"~"}) {
+		return !slices.Equal(e.exportTo, []string{"~"})
 	}
-	return slices.ContainsFunc(c.namespaces, func(ns string) bool { return exported(exportTo, ns) })
+	return slices.ContainsFunc(c.namespaces, func(ns string) bool { return (ns == e.Namespace && !c.gateway) || exported(e.exportTo, ns) })
 }
 
 // reach returns the names of the Service's ports that a mirror without a port goes to from these clients. A
@@ -202,7 +203,7 @@ func (v *view) rules() hosts.Lookup[labels] {
 
 // clientNamespaces returns the namespaces of clients that may find a subset in different ways. For sidecars
 // everywhere these are the namespaces of the route, the Service and the root, one without rules of its own, and
-// those with workloads in which rules have the subset or to which they are exported.
+// those in which rules have the subset or to which they are exported.
 func (v *view) clientNamespaces(cs []clients, own, service, host, subset string) []string {
 	seen := map[string]bool{}
 	var out []string
@@ -228,11 +229,8 @@ func (v *view) clientNamespaces(cs []clients, own, service, host, subset string)
 				if _, has := r.Subset(subset); !has {
 					continue
 				}
-				for _, ns := range append([]string{r.Namespace}, r.ExportTo...) {
-					if v.base.workloadsIn[ns] > 0 {
-						add(ns)
-					}
-				}
+				add(r.Namespace)
+				add(r.ExportTo...)
 			}
 		}
 	}

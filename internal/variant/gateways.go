@@ -97,30 +97,11 @@ func (i *Index) countPods(w *workload, by int, a *affected) {
 	}
 }
 
-// countClients counts a workload as the client of routes: by is 1 when it comes, -1 when it goes. It affects the
-// routes to which DestinationRules for it apply, and with the first workload of a namespace all rules there.
-func (i *Index) countClients(w *workload, by int, a *affected) {
-	before := i.workloadsIn[w.Namespace]
-	if i.workloadsIn[w.Namespace] += by; i.workloadsIn[w.Namespace] == 0 {
-		delete(i.workloadsIn, w.Namespace)
-	}
-	for _, r := range i.rulesByNamespace[w.Namespace] {
-		if before == 0 || before+by == 0 || (r.Selects && w.labels.contain(r.Selector)) {
+// affectSelected adds the routes to which DestinationRules for the clients on a workload apply.
+func (i *Index) affectSelected(w *workload, a *affected) {
+	for _, r := range i.selectingRules[w.Namespace] {
+		if w.labels.contain(r.Selector) {
 			i.affectPattern(r.Pattern, a)
-		}
-	}
-	if before == 0 || before+by == 0 {
-		i.affectExportedTo(w.Namespace, a)
-	}
-}
-
-// affectExportedTo adds the routes to which DestinationRules apply that are exported to a namespace by name.
-func (i *Index) affectExportedTo(namespace string, a *affected) {
-	for _, rules := range i.rulesByPattern {
-		for _, r := range rules {
-			if slices.Contains(r.ExportTo, namespace) {
-				i.affectPattern(r.Pattern, a)
-			}
 		}
 	}
 }

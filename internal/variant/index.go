@@ -84,7 +84,6 @@ type Index struct {
 	namespaces map[string]string
 
 	workloadsByLabel map[namespacedLabel][]*workload // by each label of their pods
-	workloadsIn      map[string]int                  // the number of workloads in a namespace
 	servicesByLabel  map[namespacedLabel][]*service  // by one label of their selector
 	rolloutsByRef    map[id][]*workload              // by the workload that a Rollout refers to
 	endpoints        map[types.NamespacedName]*endpoints
@@ -92,7 +91,7 @@ type Index struct {
 	losses           []serviceLoss                         // in the order in which they were seen
 	destinationRules map[namespacedHost][]*destinationRule // in the order of hosts.Compare
 	rulesByPattern   map[hosts.Pattern][]*destinationRule  // those with subsets, of all namespaces
-	rulesByNamespace map[string][]*destinationRule         // by their own namespace
+	selectingRules   map[string][]*destinationRule         // those with a workloadSelector, by their namespace
 	serviceEntries   map[string][]*serviceEntry
 	aliases          map[types.NamespacedName][]*service // ExternalName Services by the Service that they stand for
 	gateways         []*istioGateway
@@ -118,14 +117,13 @@ func NewIndex(opts Options) *Index {
 		opts:             opts.withDefaults(),
 		namespaces:       map[string]string{},
 		workloadsByLabel: map[namespacedLabel][]*workload{},
-		workloadsIn:      map[string]int{},
 		servicesByLabel:  map[namespacedLabel][]*service{},
 		rolloutsByRef:    map[id][]*workload{},
 		endpoints:        map[types.NamespacedName]*endpoints{},
 		slicesByPod:      map[types.NamespacedName][]*slice{},
 		destinationRules: map[namespacedHost][]*destinationRule{},
 		rulesByPattern:   map[hosts.Pattern][]*destinationRule{},
-		rulesByNamespace: map[string][]*destinationRule{},
+		selectingRules:   map[string][]*destinationRule{},
 		aliases:          map[types.NamespacedName][]*service{},
 		serviceEntries:   map[string][]*serviceEntry{},
 		referenceGrants:  map[string][]*referenceGrant{},

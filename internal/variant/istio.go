@@ -38,9 +38,7 @@ func (i *Index) qualify(host, namespace string) string {
 func (i *Index) visibleServiceEntry(host string, cs []clients) *serviceEntry {
 	var best *serviceEntry
 	for _, e := range i.serviceEntries[host] {
-		sees := slices.ContainsFunc(cs, func(c clients) bool {
-			return c.sees(e.exportTo) || !c.gateway && slices.Contains(c.namespaces, e.Namespace)
-		})
+		sees := slices.ContainsFunc(cs, func(c clients) bool { return c.sees(e) })
 		if sees && (best == nil || e.String() < best.String()) {
 			best = e
 		}
@@ -54,7 +52,9 @@ func (i *Index) changeDestinationRule(old, r *destinationRule, a *affected) {
 		if len(old.Subsets) > 0 {
 			removeFrom(i.rulesByPattern, old.Pattern, old)
 		}
-		removeFrom(i.rulesByNamespace, old.Namespace, old)
+		if old.Selects {
+			removeFrom(i.selectingRules, old.Namespace, old)
+		}
 		i.affectPattern(old.Pattern, a)
 	}
 	if r != nil {
@@ -65,7 +65,9 @@ func (i *Index) changeDestinationRule(old, r *destinationRule, a *affected) {
 		if len(r.Subsets) > 0 {
 			addTo(i.rulesByPattern, r.Pattern, r)
 		}
-		addTo(i.rulesByNamespace, r.Namespace, r)
+		if r.Selects {
+			addTo(i.selectingRules, r.Namespace, r)
+		}
 		i.affectPattern(r.Pattern, a)
 	}
 }

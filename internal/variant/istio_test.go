@@ -47,7 +47,6 @@ func TestSubsetsThatClientsFind(t *testing.T) {
 		"exported to the client":          {".", []any{rule("shop/r", "b", "web", "s")}, ""},
 		"exported to another client":      {"third", []any{rule("shop/r", "b", "third", "s")}, ""},
 		"a third namespace's own":         {"", []any{rule("third/r", host, "", "s")}, ""},
-		"of a namespace without clients":  {"", []any{rule("fourth/r", host, "", "s")}, policy.DestinationRuleNotFound},
 		"a third namespace's, not asked":  {".", []any{rule("third/r", host, "", "s")}, policy.DestinationRuleNotFound},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -84,7 +84,8 @@ func (v *view) evaluate(rt *route.Route, failed map[Query]error) (snap policy.Sn
 		}
 	}
 	v.confirmOwner(rt, &snap, failed, need)
-	for _, m := range activeFirst(rt) {
+	for n, m := range activeFirst(rt) {
+		v.letOthers(n)
 		for _, q := range v.confirming(rt, m, snap.Variants[m.Target]) {
 			if err, ok := failed[q]; ok {
 				// All other fields are empty: an unconfirmed fact must not deny the write.

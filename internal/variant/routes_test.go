@@ -49,8 +49,7 @@ func assertEmpty(t *testing.T, i *Index) {
 	assert.Empty(t, i.roots)
 	assert.Empty(t, i.rulesByPattern)
 	assert.Empty(t, i.aliases)
-	assert.Empty(t, i.workloadsIn)
-	assert.Empty(t, i.rulesByNamespace)
+	assert.Empty(t, i.selectingRules)
 	assert.Empty(t, i.gateways)
 	for _, e := range i.endpoints {
 		assert.Empty(t, e.slices)

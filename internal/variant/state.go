@@ -21,13 +21,28 @@ func (v *view) snapshot(rt *route.Route) policy.Snapshot {
 	v.begin(rt)
 	snap := policy.Snapshot{Variants: map[route.Target]policy.Variant{}, ManagedBy: v.managedBy(rt)}
 	v.noteSupport(rt, &snap)
+	n := 0
 	for m := range mirrors(rt) {
 		if _, done := snap.Variants[m.Target]; !done {
 			snap.Variants[m.Target] = v.variant(rt, m)
+			v.letOthers(n)
+			n++
 		}
 	}
 	snap.Recheck = v.recheck
 	return snap
+}
+
+// maxHeld is the number of mirrors for which the Index is locked at a time.
+const maxHeld = 128
+
+// letOthers unlocks the Index for a moment after each maxHeld mirrors: a tenant decides how many mirrors a route
+// has, and must not decide how long others wait. A change in between leads to another decision, as any later one.
+func (v *view) letOthers(mirror int) {
+	if mirror%maxHeld == maxHeld-1 {
+		v.base.mu.RUnlock()
+		v.base.mu.RLock()
+	}
 }
 
 // begin starts a snapshot of a route.

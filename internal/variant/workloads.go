@@ -26,7 +26,7 @@ func (i *Index) list(w *workload, a *affected) {
 		addTo(i.workloadsByLabel, key, w)
 	}
 	i.countPods(w, 1, a)
-	i.countClients(w, 1, a)
+	i.affectSelected(w, a)
 	i.affectSelecting(w, a)
 }
 
@@ -50,7 +50,7 @@ func (i *Index) unlist(w *workload, a *affected) {
 	}
 	w.places = nil
 	i.countPods(w, -1, a)
-	i.countClients(w, -1, a)
+	i.affectSelected(w, a)
 	i.affectSelecting(w, a)
 }
 
