@@ -73,6 +73,9 @@ func (v *view) attached(a *route.Attachment) []clients {
 		own, short, _ := strings.Cut(name, "/")
 		c := clients{gateway: true}
 		g := as[*istioGateway](v.base.objects[KindIstioGateway][types.NamespacedName{Namespace: own, Name: short}])
+		if g == nil && slices.Contains(a.Gateways, route.Mesh) {
+			continue // it has no clients yet, and the route has others
+		}
 		if g == nil || len(g.pods) == 0 { // nothing is known of its pods
 			c.namespaces, c.anyPort = []string{own}, true
 		} else {
