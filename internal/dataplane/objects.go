@@ -170,11 +170,11 @@ func zonesOf(hints *discoveryv1.EndpointHints) string {
 	if hints == nil || len(hints.ForZones) == 0 {
 		return ""
 	}
-	out := ","
+	names := make([]string, len(hints.ForZones))
 	for i := range hints.ForZones {
-		out += hints.ForZones[i].Name + ","
+		names[i] = hints.ForZones[i].Name
 	}
-	return out
+	return "," + strings.Join(names, ",") + ","
 }
 
 func stateOf(c *discoveryv1.EndpointConditions) state {

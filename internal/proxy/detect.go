@@ -171,6 +171,9 @@ const (
 	isOther
 )
 
+// methods are those of HTTP, and the beginning of HTTP/2's preface.
+const methods = " GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT PRI "
+
 // judge looks at the bytes that a client has sent; last is set if no more follow in time. It takes for HTTP also
 // lines that the parser of HTTP will refuse: a lenient backend must not get past the rules a request that is almost
 // HTTP.
@@ -197,7 +200,7 @@ func judge(line []byte, last bool) verdict {
 		return isHTTP
 	case end >= 0 || full:
 		return isOther
-	case strings.Contains(" GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT PRI ", " "+method):
+	case strings.Contains(methods, " "+method):
 		return otherwise(last, isHTTP)
 	}
 	return otherwise(last, isOther)

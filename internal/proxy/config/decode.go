@@ -191,6 +191,11 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, at string) {
 		want = "true or false"
 	default:
 	}
+	d.mistyped(n, at, want)
+}
+
+// mistyped reports a value of another type than the field wants.
+func (d *decoder) mistyped(n *yaml.Node, at, want string) {
 	var plain yaml.Node
 	switch {
 	case n.Kind != yaml.ScalarNode:
