@@ -19,14 +19,14 @@ func TestBackendsThatReceive(t *testing.T) {
 		raw  []byte
 		want []bool
 	}{
-		"an only destination":          {istio(`{"route":[{"destination":{"host":"a"}}]}`), []bool{true}},
-		"an only destination, 0":       {istio(`{"route":[{"destination":{"host":"a"},"weight":0}]}`), []bool{true}},
-		"several":                      {istio(`{"route":[{"destination":{"host":"a"},"weight":100},{"destination":{"host":"b"},"weight":0},{"destination":{"host":"c"}}]}`), []bool{true, false, false}},
+		"an only destination":          {istio(`{"mirror":{"host":"m"},"route":[{"destination":{"host":"a"}}]}`), []bool{true}},
+		"an only destination, 0":       {istio(`{"mirror":{"host":"m"},"route":[{"destination":{"host":"a"},"weight":0}]}`), []bool{true}},
+		"several":                      {istio(`{"mirror":{"host":"m"},"route":[{"destination":{"host":"a"},"weight":100},{"destination":{"host":"b"},"weight":0},{"destination":{"host":"c"}}]}`), []bool{true, false, false}},
 		"a backendRef":                 {gateway(`{"name":"a"},{"name":"b","weight":0},{"name":"c","weight":1}`), []bool{true, false, true}},
 		"an only backendRef, 0":        {gateway(`{"name":"a","weight":0}`), []bool{false}},
 		"a weight that is no number":   {gateway(`{"name":"a","weight":"many"}`), []bool{true}},
 		"a weight that is null":        {gateway(`{"name":"a","weight":null}`), []bool{true}},
-		"no weight at all, as in CRDs": {istio(`{"route":[{"destination":{"host":"a"},"weight":null},{"destination":{"host":"b"},"weight":1}]}`), []bool{false, true}},
+		"no weight at all, as in CRDs": {istio(`{"mirror":{"host":"m"},"route":[{"destination":{"host":"a"},"weight":null},{"destination":{"host":"b"},"weight":1}]}`), []bool{false, true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got []bool

@@ -67,7 +67,7 @@ type spec struct {
 	Hosts      []string      `json:"hosts"`
 	Gateways   []string      `json:"gateways"`
 	ExportTo   []string      `json:"exportTo"`
-	HTTP       []istioRule   `json:"http"`
+	HTTP       istioRules    `json:"http"`
 }
 
 // Decode reads one route. It returns an error for JSON that does not have the form of a route; it does not

@@ -77,7 +77,9 @@ func (l *gatewayLayout) usersModifier() bool { return l.modifier >= 0 && !l.owns
 func (rt *Route) readGateway(s *spec) {
 	rt.readParents(s)
 	for i := range s.Rules {
-		rt.Rules = append(rt.Rules, rt.readGatewayRule(&s.Rules[i], "spec.rules["+strconv.Itoa(i)+"]"))
+		rule := rt.readGatewayRule(&s.Rules[i], "spec.rules["+strconv.Itoa(i)+"]")
+		rule.index = i
+		rt.Rules = append(rt.Rules, rule)
 	}
 }
 

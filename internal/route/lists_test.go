@@ -27,3 +27,15 @@ func TestListsThatNoCRDAllowsAreNotRead(t *testing.T) {
 	_, err = Decode(encode(t, virtualService(empty(2*maxList)...)), Options{})
 	require.NoError(t, err, "VirtualServices have no such limit")
 }
+
+// A rule of a VirtualService without a mirror takes no memory, and the others keep their places.
+func TestRulesWithoutAMirrorAreNotKept(t *testing.T) {
+	r := virtualService(fields{}, fields{"mirror": fields{"host": "v2"}}, nil, fields{"route": []any{}}, fields{"mirrors": []any{elementTo(3)}})
+	rt := decode(t, encode(t, r), nil)
+	require.Len(t, rt.Rules, 2)
+	assert.Equal(t, "spec.http[1]", rt.Rules[0].Path)
+	assert.Equal(t, "spec.http[4]", rt.Rules[1].Path)
+	out, _ := applyPlan(t, encode(t, r), all)
+	back, _ := applyPlan(t, out, none)
+	same(t, clone(r), clone(tree(t, back)), "the author's route must come back")
+}

@@ -64,11 +64,11 @@ func (rt *Route) Plan(park func(*Mirror) bool) (Plan, error) {
 		frozen = misfitSize
 	}
 	plan := Plan{Misfits: map[string]string{}}
-	for i, p := range plans {
+	for _, p := range plans {
 		if frozen != "" {
 			p.holdAll(p.moves, frozen)
 		} else {
-			plan.Operations = append(plan.Operations, p.rule.layout.edits(rt.rules().Index(i), p)...)
+			plan.Operations = append(plan.Operations, p.rule.layout.edits(rt.rules().Index(p.rule.index), p)...)
 		}
 		plan.add(p)
 	}

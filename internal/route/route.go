@@ -116,7 +116,7 @@ type Route struct {
 	// ParkedError is the reason why Parked cannot be read, nil when it can.
 	ParkedError error
 	Attachment
-	// Rules are spec.rules, or spec.http of a VirtualService.
+	// Rules are spec.rules, or those of a VirtualService's spec.http that can hold a mirror or a placeholder.
 	Rules []Rule
 
 	annotations struct {
@@ -168,6 +168,8 @@ type Rule struct {
 	// percentage.
 	Replaced []Mirror
 
+	// index is the rule's place in the spec.
+	index int
 	// silences is set for a rule of a delegate: its parked mirrors stay in the spec with percentage 0.
 	silences bool
 

@@ -4,12 +4,17 @@ package route
 // stanza), or a list of mirrors.
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
+
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 type istioRule struct {
@@ -36,6 +41,52 @@ type istioRule struct {
 	MirrorPercentage json.RawMessage   `json:"mirrorPercentage"`
 	MirrorPercent    json.RawMessage   `json:"mirrorPercent"`
 	MirrorPercentOld json.RawMessage   `json:"mirror_percent"`
+}
+
+// istioRules are the rules of a VirtualService that can hold a mirror or a placeholder, tell copies apart or
+// delegate. The others are not kept:
+// a rule of two bytes takes hundreds in memory, and a VirtualService may have a million.
+type istioRules []struct {
+	istioRule
+	index int
+}
+
+// UnmarshalJSONFrom reads a list of rules.
+func (rules *istioRules) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	if dec.PeekKind() != '[' {
+		var list []istioRule // null, or the error of another type
+		return jsonv2.UnmarshalDecode(dec, &list)
+	}
+	if _, err := dec.ReadToken(); err != nil {
+		return err
+	}
+	*rules = nil
+	for index := 0; dec.PeekKind() != ']'; index++ {
+		if dec.PeekKind() != '{' {
+			var rule istioRule
+			if err := jsonv2.UnmarshalDecode(dec, &rule); err != nil {
+				return err
+			}
+			continue
+		}
+		raw, err := dec.ReadValue()
+		if err != nil {
+			return err
+		}
+		if !MayMirror(raw) && !bytes.Contains(raw, []byte(shadowSuffix)) && !bytes.Contains(raw, []byte("delegate")) {
+			continue
+		}
+		*rules = append(*rules, istioRules{{index: index}}...)
+		if err := unmarshal(raw, &(*rules)[len(*rules)-1].istioRule); err != nil {
+			var mismatch *jsonv2.SemanticError
+			if errors.As(err, &mismatch) {
+				mismatch.JSONPointer = dec.StackPointer() + mismatch.JSONPointer
+			}
+			return err
+		}
+	}
+	_, err := dec.ReadToken()
+	return err
 }
 
 type istioDestination struct {
@@ -79,7 +130,10 @@ func (rt *Route) readVirtualService(s *spec, domain string) {
 	rt.readIstioAttachment(s, domain)
 	ofDelegate := rt.IsDelegate()
 	for i := range s.HTTP {
-		rt.Rules = append(rt.Rules, rt.readIstioRule(&s.HTTP[i], "spec.http["+strconv.Itoa(i)+"]", domain, ofDelegate))
+		in := &s.HTTP[i]
+		rule := rt.readIstioRule(&in.istioRule, "spec.http["+strconv.Itoa(in.index)+"]", domain, ofDelegate)
+		rule.index = in.index
+		rt.Rules = append(rt.Rules, rule)
 	}
 }
 
