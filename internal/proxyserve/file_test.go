@@ -173,7 +173,7 @@ services: {v1: {80: [%q]}}`, address, webserver(t, "v1")), 0o600))
 	go func() { ended <- serveFile(ctx, file, time.Minute) }()
 
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		client := &tls.Config{InsecureSkipVerify: true, MaxVersion: version, ClientSessionCache: tls.NewLRUClientSessionCache(1)} //nolint:gosec // the certificate is the test's
+		client := &tls.Config{InsecureSkipVerify: true, MaxVersion: version, ClientSessionCache: tls.NewLRUClientSessionCache(1)} // the certificate is the test's
 		resumed := func() (bool, error) {
 			conn, err := (&tls.Dialer{Config: client}).DialContext(ctx, "tcp", address)
 			if err != nil {

@@ -148,7 +148,8 @@ func isIstioDomain(domain string) bool {
 	if _, err := strconv.Atoi(last); err == nil || last != "" && !isIstioLabel(last) {
 		return false
 	}
-	for label, rest := "", strings.TrimSuffix(domain, last); rest != ""; {
+	for rest := strings.TrimSuffix(domain, last); rest != ""; {
+		var label string
 		if label, rest, _ = strings.Cut(rest, "."); !isIstioLabel(label) {
 			return false
 		}

@@ -25,12 +25,12 @@ func checkLists(raw []byte) error {
 		APIVersion string `json:"apiVersion"`
 	}
 	if unmarshal(raw, &head) != nil || !strings.HasPrefix(head.APIVersion, GatewayGroup+"/") {
-		return nil // another kind, or an error that Decode reports
+		return nil //nolint:nilerr // another kind, or an error that Decode reports
 	}
 	dec := jsontext.NewDecoder(bytes.NewBuffer(raw), lenient)
 	for {
 		if _, err := dec.ReadToken(); err != nil {
-			return nil // the end, or an error that Decode reports
+			return nil //nolint:nilerr // the end, or an error that Decode reports
 		}
 		kind, length := dec.StackIndex(dec.StackDepth())
 		if kind != '[' || length <= maxList {

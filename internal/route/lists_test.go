@@ -18,7 +18,7 @@ func TestListsThatNoCRDAllowsAreNotRead(t *testing.T) {
 		"spec.rules.0.backendRefs.0.filters": gatewayRoute(fields{"backendRefs": []any{fields{"filters": empty(maxList + 1)}}}),
 	} {
 		_, err := Decode(encode(t, r), Options{})
-		assert.EqualError(t, err, "decode route: "+path+" has more than 1024 elements")
+		require.EqualError(t, err, "decode route: "+path+" has more than 1024 elements")
 	}
 	r := gatewayRoute(fields{"filters": []any{mirrorTo(1)}, "backendRefs": empty(maxList)})
 	objectOf(r["metadata"])["finalizers"] = times(2*maxList, func(int) any { return "a" })

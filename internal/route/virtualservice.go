@@ -78,8 +78,7 @@ func (rules *istioRules) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 		}
 		*rules = append(*rules, istioRules{{index: index}}...)
 		if err := unmarshal(raw, &(*rules)[len(*rules)-1].istioRule); err != nil {
-			var mismatch *jsonv2.SemanticError
-			if errors.As(err, &mismatch) {
+			if mismatch, ok := errors.AsType[*jsonv2.SemanticError](err); ok {
 				mismatch.JSONPointer = dec.StackPointer() + mismatch.JSONPointer
 			}
 			return err

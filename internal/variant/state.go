@@ -150,7 +150,7 @@ func (v *view) withoutSubset(subset, of, own string, sub subsetView) policy.Vari
 	}
 	names := subsetNames(sub.lacking)
 	variant := absent(policy.SubsetNotFound, "DestinationRule %q has no subset %q (it has %s)",
-		sub.lacking[0].Rule.Namespace+"/"+sub.lacking[0].Name, subset, cmp.Or(strings.Join(names, ", "), "none"))
+		sub.lacking[0].Namespace+"/"+sub.lacking[0].Name, subset, cmp.Or(strings.Join(names, ", "), "none"))
 	variant.LacksSubset, variant.Subsets = true, names
 	return variant
 }

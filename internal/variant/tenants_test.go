@@ -1,7 +1,6 @@
 package variant
 
 import (
-	"context"
 	"fmt"
 	"testing"
 
@@ -90,13 +89,13 @@ func TestAForgedOwnerChangesNothing(t *testing.T) {
 	rt.Owners = []route.Owner{{Group: "flagger.app", Kind: "Canary", Name: "x", UID: "u-1", Controller: true}}
 	c := newCluster(t, shop()...)
 	reader := &fakeReader{index: newCluster(t).Index}
-	snap, err := NewResolver(c.Index, reader, func() bool { return true }).Resolve(context.Background(), rt)
+	snap, err := NewResolver(c.Index, reader, func() bool { return true }).Resolve(t.Context(), rt)
 	require.NoError(t, err)
 	assert.Empty(t, snap.ManagedBy)
 	assert.Equal(t, []Query{{Kind: KindCanary, Namespace: "shop", Name: "x"}}, reader.queries, "the API server is asked")
 
 	reader = &fakeReader{index: newCluster(t).Index, fail: map[Kind]error{KindCanary: fmt.Errorf("connection refused")}}
-	snap, err = NewResolver(c.Index, reader, func() bool { return true }).Resolve(context.Background(), rt)
+	snap, err = NewResolver(c.Index, reader, func() bool { return true }).Resolve(t.Context(), rt)
 	require.NoError(t, err)
 	assert.Equal(t, "Flagger", snap.ManagedBy, "a claim that cannot be checked holds")
 	limit := 10.0

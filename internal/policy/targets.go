@@ -1,0 +1,83 @@
+package policy
+
+// Targets: what a mirror may point at, whether a backend is the same target, and how its author would name it.
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/mirrorgate/mirrorgate/internal/route"
+)
+
+// gateNever is the value of the gate annotation with which mirrors are active whatever the state of their
+// variants is, for targets that only the mesh knows.
+const gateNever = "Never"
+
+// unsupported returns the reason why a mirror cannot have the target, "" when it can.
+func unsupported(rt *route.Route, m *route.Mirror) string {
+	if t := m.Target; rt.Kind == route.VirtualService && (t.Name == "" || strings.HasPrefix(t.Name, "*")) {
+		return "a mirror needs one host; name a Service"
+	}
+	return ""
+}
+
+// external reports whether a mirror's target is not judged: nothing is known about targets of other kinds than
+// Service.
+func external(rt *route.Route, m *route.Mirror, v Variant) bool {
+	return v.External || (rt.Kind != route.VirtualService && !m.Target.IsService())
+}
+
+// portProblem returns the reason why a mirror's port is not a port of its Service, "" when it is one. A
+// mirror that names no port has none that could be wrong.
+func portProblem(m *route.Mirror, v Variant) string {
+	if !v.Exists || v.External || !m.Target.IsService() || m.Target.Port == 0 {
+		return ""
+	}
+	var ports []string
+	for _, p := range v.Ports {
+		if p.Number == m.Target.Port {
+			return ""
+		}
+		text := strconv.Itoa(int(p.Number))
+		if p.Name != "" {
+			text += " (" + p.Name + ")"
+		}
+		ports = append(ports, text)
+	}
+	return fmt.Sprintf("Service %q has no such port; %s", m.Target.Service(), offer("port", ports))
+}
+
+// sameTarget reports whether a backend is a mirror's target; a missing port stands for the Service's only
+// one.
+func sameTarget(b, t route.Target, v Variant) bool {
+	if b.WithoutPort() != t.WithoutPort() {
+		return false
+	}
+	return b.Port == t.Port || (len(v.Ports) == 1 && (b.Port == 0 || t.Port == 0))
+}
+
+// offer lists the values that the author can choose from.
+func offer(what string, have []string) string {
+	if len(have) == 0 {
+		return "it has no " + what
+	}
+	if len(have) > 5 {
+		have = append(slices.Clone(have[:5]), "...")
+	}
+	return what + "s: " + strings.Join(have, ", ")
+}
+
+// TargetName returns the name of a mirror's target as its author would write it: "httpbin-v2:80".
+func TargetName(m *route.Mirror) string {
+	name := cmp.Or(m.Host, m.Target.Name)
+	if m.Target.Subset != "" {
+		name += "/" + m.Target.Subset
+	}
+	if m.Target.Port != 0 {
+		name += ":" + strconv.Itoa(int(m.Target.Port))
+	}
+	return name
+}
