@@ -26,10 +26,6 @@ var mutations = []mutation{
 	{"exportTo hides a rule from other namespaces", hostsFile, `return len(m.exportTo) > 0 && !slices.Contains(m.exportTo, "*") && !slices.Contains(m.exportTo, client)`, `return false`},
 	{"exportTo with another namespace does not include one's own", hostsFile, `return len(to) == 0 || slices.Contains(to, "*") || slices.Contains(to, r.Namespace)`, `return len(to) >= 0`},
 	{"rules for one host merge", hostsFile, `m.Rules = append(m.Rules, r)`, `_ = m`},
-	{"rules whose exportTo differs do not merge", hostsFile, `case !equal && (len(m.exportTo) == 0 || !containsAll(to, m.exportTo)),`, `case false,`},
-	{"a rule with a workloadSelector is private", hostsFile, `if r.Selects {
-		return []string{r.Namespace}`, `if false {
-		return []string{r.Namespace}`},
 	{"a workloadSelector must match a client", hostsFile, `case first.Namespace == client && matches(first.Selector):`, `case first.Namespace == client:`},
 	{"a workloadSelector that does not match ends the search", hostsFile, `if found := l.mostSpecific(client, host, own); len(found) > 0 {`,
 		`if found := l.mostSpecific(client, host, own); len(found) > 0 && !found[len(found)-1].Rules[0].Selects {`},
