@@ -3,7 +3,8 @@ package istio
 const (
 	stateFile   = "internal/variant/state.go"
 	clientsFile = "internal/variant/clients.go"
-	istioFile   = "internal/variant/istio.go"
+	istioFile   = "internal/variant/istio_hosts.go"
+	portsFile   = "internal/variant/ports.go"
 	hostsFile   = "internal/variant/hosts/hosts.go"
 	routeFile   = "internal/route/virtualservice.go"
 )
@@ -11,9 +12,9 @@ const (
 // mutations switch off the rules of the resolver, in the order of the table in docs/design/admission.md.
 var mutations = []mutation{
 	{"an EndpointSlice counts for the ports that it has", stateFile, `if !ports.overlaps(sl.ports) {`, `if false {`},
-	{"without a port, a mirror goes to the port that the client called", clientsFile,
+	{"without a port, a mirror goes to the port that the client called", portsFile,
 		`if c.anyPort || c.ports[p.Number] || (c.gateway && len(ports) == 1) {`, `if true {`},
-	{"a gateway takes the only port of a Service", clientsFile, ` || (c.gateway && len(ports) == 1) {`, ` {`},
+	{"a gateway takes the only port of a Service", portsFile, ` || (c.gateway && len(ports) == 1) {`, ` {`},
 	{"the client's namespace comes first", hostsFile, `if found := l.mostSpecific(client, host, own); len(found) > 0 {`, `if found := l.mostSpecific(client, host, own); false {`},
 	{"the Service's namespace comes before the root", hostsFile, `[]string{service, l.Root}`, `[]string{l.Root, service}`},
 	{"the root's rules apply everywhere", hostsFile, `[]string{service, l.Root}`, `[]string{service}`},
