@@ -5,6 +5,7 @@ package webhook
 import (
 	"context"
 	"encoding/json"
+	"errors"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
@@ -32,6 +33,7 @@ func (g *Gate) read(req *admission.Request, previous func() *route.Route) (*rout
 	case err != nil:
 		// The schema refuses an object that is no route, after the webhooks and with a better message.
 		out := allow(policy.None, policy.Unreadable, policy.Warning("mirrorgate cannot read this route, its mirrors are not checked: %v", err))
+		out.tooLong, _ = errors.AsType[*route.TooLongError](err)
 		return nil, &out
 	case rt.Deleting:
 		return done(policy.Deleting)

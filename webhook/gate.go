@@ -106,6 +106,8 @@ type outcome struct {
 	decision policy.Decision
 	// notices are the warnings of the answer, whole.
 	notices []policy.Notice
+	// tooLong is set where a list of the route is too long to be read.
+	tooLong *route.TooLongError
 }
 
 func allow(action policy.Action, reason policy.Reason, warnings ...string) outcome {

@@ -4,14 +4,17 @@ package webhook
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 
+	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/mirrorgate/mirrorgate/internal/policy"
+	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
 // validate judges the object that would be stored. It denies only contradictions that this write made;
@@ -19,6 +22,9 @@ import (
 func (g *Gate) validate(ctx context.Context, req *admission.Request) (outcome, error) {
 	rt, done := g.read(req, nil)
 	if done != nil {
+		if done.tooLong != nil && !g.wasTooLong(req) {
+			deny(done, req, []policy.Finding{policy.TooLong(done.tooLong)})
+		}
 		return *done, nil
 	}
 	d, err := g.decide(ctx, stageValidate, req, rt)
@@ -41,6 +47,16 @@ func (g *Gate) validate(ctx context.Context, req *admission.Request) (outcome, e
 		out.reason = stale[0].Reason
 	}
 	return out, nil
+}
+
+// wasTooLong reports whether the stored route could not be read either. A write of another change passes then.
+func (g *Gate) wasTooLong(req *admission.Request) bool {
+	if req.Operation != admissionv1.Update {
+		return false
+	}
+	_, err := route.Decode(req.OldObject.Raw, route.Options{ClusterDomain: g.opts.ClusterDomain, Namespace: req.Namespace})
+	_, long := errors.AsType[*route.TooLongError](err)
+	return long
 }
 
 // introduced returns the findings that a write introduced, and those that the stored route had before it.

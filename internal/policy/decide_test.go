@@ -57,9 +57,9 @@ func TestVariantsValue(t *testing.T) {
 func TestVariantsValueOfManyVariants(t *testing.T) {
 	var mirrors []string
 	for i := range 3000 {
-		mirrors = append(mirrors, fmt.Sprintf(`{"destination":{"host":"v%04d"}}`, i))
+		mirrors = append(mirrors, fmt.Sprintf(`{"mirror":{"host":"v%04d"}}`, i))
 	}
-	rt := virtualService(t, `{"mirrors":[`+strings.Join(mirrors, ",")+`]}`)
+	rt := virtualService(t, strings.Join(mirrors, ","))
 	variants := map[route.Target]Variant{}
 	before := VariantsValue(rt, Snapshot{Variants: variants})
 	assert.Less(t, len(before), 5000)

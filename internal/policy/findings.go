@@ -53,6 +53,12 @@ func finding(reason Reason, m *route.Mirror, field, value, message string) Findi
 	return f
 }
 
+// TooLong returns the finding about a list that is too long to be judged: if it passed, it would escape every limit.
+func TooLong(err *route.TooLongError) Finding {
+	return finding(PolicyExceeded, nil, err.Field, "[…]",
+		fmt.Sprintf("mirrorgate judges at most %d elements of this list; split the rule", err.Max))
+}
+
 // judge judges the mirrors of one rule.
 type judge struct {
 	rt   *route.Route
