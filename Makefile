@@ -40,7 +40,7 @@ exit $$failed
 endef
 
 .PHONY: test
-test: bin/tools/gotestsum ## The tests for every change: about twenty minutes on two cores, once the control plane is built
+test: bin/tools/gotestsum ## The tests for every change: ten minutes on two cores, once the control plane is built
 	$(call steps,unit test/proxy integration)
 
 .PHONY: test-long
@@ -64,7 +64,7 @@ unit: bin/tools/gotestsum ## Unit tests with the race detector, and without it t
 SHARING := ./intercept ./iter8 ./verbs
 ALONE   := ./crds ./dataplane ./gate ./schema
 # LONG are the tests of these packages that take longest: outages that must end, processes that are killed and come back,
-# a megabyte of route, many authors and modes. CI runs them; `make test`, which one waits for, leaves them out.
+# a megabyte of route, many authors and modes. `make test`, which one waits for, leaves them to `make test-long`.
 LONG    := TestAuthorsAndModes \
 	TestControllerWorksAloneWhileTheWebhookIsDown \
 	TestUninstallAtAnyMoment \
