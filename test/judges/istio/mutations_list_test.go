@@ -6,6 +6,7 @@ const (
 	istioFile   = "internal/variant/istio_hosts.go"
 	portsFile   = "internal/variant/ports.go"
 	hostsFile   = "internal/variant/hosts/hosts.go"
+	rulesFile   = "internal/variant/hosts/destination_rules.go"
 	routeFile   = "internal/route/virtualservice.go"
 )
 
@@ -15,20 +16,20 @@ var mutations = []mutation{
 	{"without a port, a mirror goes to the port that the client called", portsFile,
 		`if c.anyPort || c.ports[p.Number] || (c.gateway && len(ports) == 1) {`, `if true {`},
 	{"a gateway takes the only port of a Service", portsFile, ` || (c.gateway && len(ports) == 1) {`, ` {`},
-	{"the client's namespace comes first", hostsFile, `if found := l.mostSpecific(client, host, own); len(found) > 0 {`, `if found := l.mostSpecific(client, host, own); false {`},
-	{"the Service's namespace comes before the root", hostsFile, `[]string{service, l.Root}`, `[]string{l.Root, service}`},
-	{"the root's rules apply everywhere", hostsFile, `[]string{service, l.Root}`, `[]string{service}`},
-	{"clients in the root namespace look in the Service's first", hostsFile, `(client != l.Root || r.private())`, `true`},
+	{"the client's namespace comes first", rulesFile, `if found := l.mostSpecific(client, host, own); len(found) > 0 {`, `if found := l.mostSpecific(client, host, own); false {`},
+	{"the Service's namespace comes before the root", rulesFile, `[]string{service, l.Root}`, `[]string{l.Root, service}`},
+	{"the root's rules apply everywhere", rulesFile, `[]string{service, l.Root}`, `[]string{service}`},
+	{"clients in the root namespace look in the Service's first", rulesFile, `(client != l.Root || r.private())`, `true`},
 	{"wildcards apply", hostsFile, `if (rest[i] == '.' || rest[i] == '-') && !yield(`, `if false && !yield(`},
 	{"the longer wildcard wins", hostsFile, `for i := 1; i < len(rest); i++ {`, `for i := len(rest) - 1; i > 0; i-- {`},
-	{"a rule without subsets hides those behind it", hostsFile, `if counts(r) {`, `if counts(r) && len(r.Subsets) > 0 {`},
-	{"the most specific host is chosen before exportTo is looked at", hostsFile, `func(r *Rule[L]) bool { return !r.private() })`,
+	{"a rule without subsets hides those behind it", rulesFile, `if counts(r) {`, `if counts(r) && len(r.Subsets) > 0 {`},
+	{"the most specific host is chosen before exportTo is looked at", rulesFile, `func(r *Rule[L]) bool { return !r.private() })`,
 		`func(r *Rule[L]) bool { return !r.private() && (len(r.ExportTo) == 0 || slices.Contains(r.ExportTo, "*") || slices.Contains(r.ExportTo, client)) })`},
-	{"exportTo hides a rule from other namespaces", hostsFile, `return len(m.exportTo) > 0 && !slices.Contains(m.exportTo, "*") && !slices.Contains(m.exportTo, client)`, `return false`},
-	{"exportTo with another namespace does not include one's own", hostsFile, `return len(to) == 0 || slices.Contains(to, "*") || slices.Contains(to, r.Namespace)`, `return len(to) >= 0`},
-	{"rules for one host merge", hostsFile, `m.Rules = append(m.Rules, r)`, `_ = m`},
-	{"a workloadSelector must match a client", hostsFile, `case first.Namespace == client && matches(first.Selector):`, `case first.Namespace == client:`},
-	{"a workloadSelector that does not match ends the search", hostsFile, `if found := l.mostSpecific(client, host, own); len(found) > 0 {`,
+	{"exportTo hides a rule from other namespaces", rulesFile, `return len(m.exportTo) > 0 && !slices.Contains(m.exportTo, "*") && !slices.Contains(m.exportTo, client)`, `return false`},
+	{"exportTo with another namespace does not include one's own", rulesFile, `return len(to) == 0 || slices.Contains(to, "*") || slices.Contains(to, r.Namespace)`, `return len(to) >= 0`},
+	{"rules for one host merge", rulesFile, `m.Rules = append(m.Rules, r)`, `_ = m`},
+	{"a workloadSelector must match a client", rulesFile, `case first.Namespace == client && matches(first.Selector):`, `case first.Namespace == client:`},
+	{"a workloadSelector that does not match ends the search", rulesFile, `if found := l.mostSpecific(client, host, own); len(found) > 0 {`,
 		`if found := l.mostSpecific(client, host, own); len(found) > 0 && !found[len(found)-1].Rules[0].Selects {`},
 	{"only clients that see the route count", clientsFile, `	everywhere := len(a.ExportTo) == 0 || slices.Contains(a.ExportTo, "*")
 `, `	everywhere := true
