@@ -93,3 +93,15 @@ func unserved(s *Service, original map[string]string, proxies []Proxy) string {
 	}
 	return ""
 }
+
+// Wants reports whether proxies belong in front of a Service: it is enabled, a route is attached to it, and
+// it is not refused.
+func Wants(s *Service, namespaceEnabled, routed bool) bool {
+	return Enabled(s.Labels[wellknown.Label], namespaceEnabled) && routed && Refused(s) == ""
+}
+
+// Enabled reports whether a Service with this value of wellknown.Label, "" for none, requests proxies. The
+// label of its namespace counts where it has none.
+func Enabled(label string, namespaceEnabled bool) bool {
+	return label == wellknown.Enabled || label == "" && namespaceEnabled
+}

@@ -1,6 +1,6 @@
 package intercept
 
-// Services that want proxies, and Services that no proxy can stand in front of.
+// Services that no proxy can stand in front of.
 
 import (
 	"fmt"
@@ -10,18 +10,6 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
-
-// Wants reports whether proxies belong in front of a Service: it is enabled, a route is attached to it, and
-// it is not refused.
-func Wants(s *Service, namespaceEnabled, routed bool) bool {
-	return Enabled(s.Labels[wellknown.Label], namespaceEnabled) && routed && Refused(s) == ""
-}
-
-// Enabled reports whether a Service with this value of wellknown.Label, "" for none, requests proxies. The
-// label of its namespace counts where it has none.
-func Enabled(label string, namespaceEnabled bool) bool {
-	return label == wellknown.Enabled || label == "" && namespaceEnabled
-}
 
 // podTemplateHash is the label by which a Deployment tells the pods of its ReplicaSets apart.
 const podTemplateHash = "pod-template-hash"

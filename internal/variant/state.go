@@ -118,31 +118,6 @@ func (v *view) ofService(rt *route.Route, m *route.Mirror) policy.Variant {
 	return variant
 }
 
-// ofAlias returns the variant of a mirror to an ExternalName Service. For Istio one with ports stands for
-// another host, which the mesh must know; nothing is known about others.
-func (v *view) ofAlias(rt *route.Route, m *route.Mirror, s *service) policy.Variant {
-	external := policy.Variant{
-		State: policy.Ready, Exists: true, External: true,
-		Detail: fmt.Sprintf("Service %q is an ExternalName; the mirror is left alone", s.NamespacedName),
-	}
-	if rt.Kind != route.VirtualService || len(s.ports) == 0 {
-		return external
-	}
-	if v.serviceEntry(s.alias, v.clients) != nil {
-		return external
-	}
-	to, ok := v.base.aliasOf(s)
-	target := v.service(to)
-	if !ok || target == nil || target.externalName {
-		return absent(policy.HostNotFound, "Service %q stands for host %q, which no Service or ServiceEntry defines", s.NamespacedName, s.alias)
-	}
-	of := *m
-	of.Target.Namespace, of.Target.Name = to.Namespace, to.Name
-	variant := v.serviceState(target, rt, &of)
-	variant.Exists, variant.Ports = true, slices.Clone(target.ports) // Istio asks for no port of the alias
-	return variant
-}
-
 // withoutSubset returns the variant of a mirror whose subset no client finds.
 func (v *view) withoutSubset(subset, of, own string, sub subsetView) policy.Variant {
 	if len(sub.lacking) == 0 {

@@ -6,7 +6,6 @@ package variant
 import (
 	"cmp"
 	"slices"
-	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -132,13 +131,6 @@ func (i *Index) changeService(old, s *service, a *affected) {
 	if old == nil || s == nil || !slices.Equal(old.ports, s.ports) {
 		i.affectClients(cmp.Or(s, old).NamespacedName, a)
 	}
-}
-
-// aliasOf returns the Service of the cluster that an ExternalName Service stands for.
-func (i *Index) aliasOf(s *service) (types.NamespacedName, bool) {
-	name, ok := strings.CutSuffix(s.alias, ".svc."+i.opts.ClusterDomain)
-	short, namespace, dotted := strings.Cut(name, ".")
-	return types.NamespacedName{Namespace: namespace, Name: short}, s.externalName && ok && dotted && !strings.Contains(namespace, ".")
 }
 
 // aliveSince returns when the workload was last deployed, or scaled up from 0. For a workload that is seen

@@ -2,6 +2,7 @@ package istio
 
 const (
 	stateFile   = "internal/variant/state.go"
+	aliasesFile = "internal/variant/aliases.go"
 	clientsFile = "internal/variant/clients.go"
 	istioFile   = "internal/variant/istio_hosts.go"
 	portsFile   = "internal/variant/ports.go"
@@ -42,5 +43,5 @@ var mutations = []mutation{
 	if host == "*" || strings.Contains(host, ".") {`},
 	{"exportTo hides a ServiceEntry", clientsFile, `return slices.ContainsFunc(c.namespaces, func(ns string) bool { return exported(exportTo, ns) })`, `return true`},
 	{"a ServiceEntry in the client's namespace is found whatever its exportTo", istioFile, ` || !c.gateway && slices.Contains(c.namespaces, e.Namespace)`, ``},
-	{"an ExternalName Service stands for its target", stateFile, `if !ok || target == nil || target.externalName {`, `if ok || !ok {`},
+	{"an ExternalName Service stands for its target", aliasesFile, `if !ok || target == nil || target.externalName {`, `if ok || !ok {`},
 }
