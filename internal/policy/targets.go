@@ -4,7 +4,6 @@ package policy
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,42 +11,12 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// gateNever is the value of the gate annotation with which mirrors are active whatever the state of their
-// variants is, for targets that only the mesh knows.
-const gateNever = "Never"
-
 // unsupported returns the reason why a mirror cannot have the target, "" when it can.
 func unsupported(rt *route.Route, m *route.Mirror) string {
 	if t := m.Target; rt.Kind == route.VirtualService && (t.Name == "" || strings.HasPrefix(t.Name, "*")) {
 		return "a mirror needs one host; name a Service"
 	}
 	return ""
-}
-
-// external reports whether a mirror's target is not judged: nothing is known about targets of other kinds than
-// Service.
-func external(rt *route.Route, m *route.Mirror, v Variant) bool {
-	return v.External || (rt.Kind != route.VirtualService && !m.Target.IsService())
-}
-
-// portProblem returns the reason why a mirror's port is not a port of its Service, "" when it is one. A
-// mirror that names no port has none that could be wrong.
-func portProblem(m *route.Mirror, v Variant) string {
-	if !v.Exists || v.External || !m.Target.IsService() || m.Target.Port == 0 {
-		return ""
-	}
-	var ports []string
-	for _, p := range v.Ports {
-		if p.Number == m.Target.Port {
-			return ""
-		}
-		text := strconv.Itoa(int(p.Number))
-		if p.Name != "" {
-			text += " (" + p.Name + ")"
-		}
-		ports = append(ports, text)
-	}
-	return fmt.Sprintf("Service %q has no such port; %s", m.Target.Service(), offer("port", ports))
 }
 
 // sameTarget reports whether a backend is a mirror's target; a missing port stands for the Service's only

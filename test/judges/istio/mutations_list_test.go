@@ -5,7 +5,7 @@ const (
 	aliasesFile = "internal/variant/aliases.go"
 	clientsFile = "internal/variant/clients.go"
 	istioFile   = "internal/variant/istio_hosts.go"
-	portsFile   = "internal/variant/ports.go"
+	portsFile   = "internal/variant/called_ports.go"
 	hostsFile   = "internal/variant/hosts/hosts.go"
 	rulesFile   = "internal/variant/hosts/destination_rules.go"
 	routeFile   = "internal/route/virtualservice.go"

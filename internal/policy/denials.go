@@ -270,3 +270,23 @@ func judgeAnnotations(rt *route.Route) []Finding {
 	}
 	return out
 }
+
+// portProblem returns the reason why a mirror's port is not a port of its Service, "" when it is one. A
+// mirror that names no port has none that could be wrong.
+func portProblem(m *route.Mirror, v Variant) string {
+	if !v.Exists || v.External || !m.Target.IsService() || m.Target.Port == 0 {
+		return ""
+	}
+	var ports []string
+	for _, p := range v.Ports {
+		if p.Number == m.Target.Port {
+			return ""
+		}
+		text := strconv.Itoa(int(p.Number))
+		if p.Name != "" {
+			text += " (" + p.Name + ")"
+		}
+		ports = append(ports, text)
+	}
+	return fmt.Sprintf("Service %q has no such port; %s", m.Target.Service(), offer("port", ports))
+}
