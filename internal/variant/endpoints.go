@@ -212,3 +212,49 @@ func (i *Index) dropIfEmpty(service types.NamespacedName) {
 		delete(i.endpoints, service)
 	}
 }
+
+// ready reports whether the Service has a ready endpoint at one of the ports, and for a subset one whose pod has
+// its labels.
+func (v *view) ready(s *service, subsetLabels labels, ports *portSet) bool {
+	e := v.endpoints(s.NamespacedName)
+	if v.base.opts.AssumeReady && (e == nil || len(e.slices) == 0) {
+		return len(s.selector) > 0
+	}
+	if e == nil {
+		return false
+	}
+	for _, sl := range e.slices {
+		if !ports.overlaps(sl.ports) {
+			continue
+		}
+		if len(subsetLabels) == 0 && (sl.anonymous > 0 || len(sl.ready) > 0) {
+			return true
+		}
+		for _, pod := range sl.ready {
+			have, known := v.podLabels(types.NamespacedName{Namespace: s.Namespace, Name: pod})
+			if known && have.contain(subsetLabels) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// inGrace reports whether the Service lost an endpoint at one of the ports less than the grace ago, and not
+// before since, and notes in recheck for how long the grace lasts. The endpoint's pod must have the labels
+// want: a pod that the selector matched only before an edit is no part of the variant. An endpoint whose pod's
+// labels are not known counts, except for a subset.
+func (v *view) inGrace(s *service, subsetLabels, want labels, ports *portSet, since time.Time) bool {
+	now := v.base.opts.Clock.Now()
+	for _, l := range slices.Backward(v.lost(s.NamespacedName)) {
+		matches := ports.overlaps(l.ports) && (l.labels.contain(want) || (l.labels == nil && len(subsetLabels) == 0))
+		if v.base.withinGrace(l.at, now) && !l.at.Before(since) && matches {
+			left := v.base.opts.Grace - now.Sub(l.at)
+			if v.recheck == 0 || left < v.recheck {
+				v.recheck = left
+			}
+			return true
+		}
+	}
+	return false
+}

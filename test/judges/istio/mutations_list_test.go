@@ -1,19 +1,19 @@
 package istio
 
 const (
-	stateFile   = "internal/variant/state.go"
-	aliasesFile = "internal/variant/aliases.go"
-	clientsFile = "internal/variant/clients.go"
-	istioFile   = "internal/variant/istio_hosts.go"
-	portsFile   = "internal/variant/called_ports.go"
-	hostsFile   = "internal/variant/hosts/hosts.go"
-	rulesFile   = "internal/variant/hosts/destination_rules.go"
-	routeFile   = "internal/route/virtualservice.go"
+	aliasesFile   = "internal/variant/aliases.go"
+	endpointsFile = "internal/variant/endpoints.go"
+	clientsFile   = "internal/variant/clients.go"
+	istioFile     = "internal/variant/istio_hosts.go"
+	portsFile     = "internal/variant/called_ports.go"
+	hostsFile     = "internal/variant/hosts/hosts.go"
+	rulesFile     = "internal/variant/hosts/destination_rules.go"
+	routeFile     = "internal/route/virtualservice.go"
 )
 
 // mutations switch off the rules of the resolver, in the order of the table in docs/design/admission.md.
 var mutations = []mutation{
-	{"an EndpointSlice counts for the ports that it has", stateFile, `if !ports.overlaps(sl.ports) {`, `if false {`},
+	{"an EndpointSlice counts for the ports that it has", endpointsFile, `if !ports.overlaps(sl.ports) {`, `if false {`},
 	{"without a port, a mirror goes to the port that the client called", portsFile,
 		`if c.anyPort || c.ports[p.Number] || (c.gateway && len(ports) == 1) {`, `if true {`},
 	{"a gateway takes the only port of a Service", portsFile, ` || (c.gateway && len(ports) == 1) {`, ` {`},
