@@ -64,8 +64,9 @@ unit: bin/tools/gotestsum ## Unit tests with the race detector, and without it t
 SHARING := ./intercept ./iter8 ./verbs
 ALONE   := ./crds ./dataplane ./gate ./schema
 # LONG are the tests of these packages that take longest: outages that must end, processes that are killed and come back,
-# a megabyte of route, many authors and modes. `make test`, which one waits for, leaves them to `make test-long`.
-LONG    := TestAuthorsAndModes \
+# a megabyte of route, a thousand writes, many authors and modes. `make test`, which one waits for, leaves them to `make test-long`.
+LONG    := TestAURLThatIsNotReachedRefusesNoWrite \
+	TestAuthorsAndModes \
 	TestControllerWorksAloneWhileTheWebhookIsDown \
 	TestUninstallAtAnyMoment \
 	TestTwoReplicas \
