@@ -72,7 +72,7 @@ func TestUninstallLeavesNothingBehind(t *testing.T) {
 	require.NotEmpty(t, env.MustKubectl(t, "", "get", "validatingwebhookconfiguration", "mirrorgate", "-o", "name"))
 
 	said := uninstall(t)
-	require.Contains(t, said, "webhook configurations mirrorgate: deleted\n")
+	require.Contains(t, said, "webhook configurations mirrorgate: deleted; they were registered by `mirrorgate serve --webhook-url ")
 	for _, kind := range []string{"HTTPRoute", "GRPCRoute", "VirtualService"} {
 		require.Contains(t, said, kind+" "+ns+"/r: keeps parked absent\n")
 	}
