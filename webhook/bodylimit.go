@@ -33,7 +33,7 @@ var errCrowded = errors.New("too many large reviews at a time")
 // errTooLarge is the error of a review of more than maxReview bytes.
 var errTooLarge = errors.New("the review is too large")
 
-// bodyLimit is shared by the handlers of a server.
+// bodyLimit bounds the bodies of the handlers that share it.
 type bodyLimit struct {
 	timeout time.Duration
 
@@ -43,6 +43,9 @@ type bodyLimit struct {
 	bodies  map[*body]bool // those that are still arriving
 	freed   chan struct{}  // closed when bytes are released
 }
+
+// processLimit is that of the handlers of a process, whose callers share its memory.
+var processLimit = newBodyLimit()
 
 func newBodyLimit() *bodyLimit {
 	return &bodyLimit{

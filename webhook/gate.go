@@ -71,9 +71,8 @@ func (g *Gate) Validator() admission.Handler { return g.handler(stageValidate, g
 
 // Register mounts both handlers on a webhook server.
 func (g *Gate) Register(server interface{ Register(string, http.Handler) }) {
-	limit := newBodyLimit()
-	server.Register(MutatePath, newReviews(g.Mutator(), limit))
-	server.Register(ValidatePath, newReviews(g.Validator(), limit))
+	server.Register(MutatePath, newReviews(g.Mutator(), processLimit))
+	server.Register(ValidatePath, newReviews(g.Validator(), processLimit))
 }
 
 // handler makes a handler of a stage that fails open, counts its outcomes, and notes them for the audit log.

@@ -22,9 +22,9 @@ import (
 const (
 	// ReachPath is the path of the handler of the proof.
 	ReachPath = "/reach"
-	// reachWebhook is the name of the webhook of the proof. Unlike the others it has failure policy Fail, since
+	// ReachWebhook is the name of the webhook of the proof. Unlike the others it has failure policy Fail, since
 	// the API server gives the reason of a failed call only then.
-	reachWebhook = "reach.mirrorgate.dev"
+	ReachWebhook = "reach.mirrorgate.dev"
 	// reachLabel is on the ConfigMap that the webhook of the proof is called for; its value is the registration's
 	// name.
 	reachLabel = wellknown.Prefix + "reach"
@@ -34,7 +34,7 @@ const (
 func RegisterReach(server interface{ Register(string, http.Handler) }) {
 	server.Register(ReachPath, newReviews(admission.HandlerFunc(func(context.Context, admission.Request) admission.Response {
 		return admission.Denied("the API server reaches mirrorgate")
-	}), newBodyLimit()))
+	}), processLimit))
 }
 
 // NotReachedError reports that the API server does not reach a URL, in the API server's own words.
@@ -44,15 +44,15 @@ func (e *NotReachedError) Error() string {
 	return fmt.Sprintf("The API server does not reach %s: %s", e.URL, e.Words)
 }
 
-// PrepareProof registers the webhook of the proof alone. It is called for nothing but dry runs of ConfigMaps with
-// a label of the registration's.
+// PrepareProof registers the webhook of the proof alone, in place of all that an earlier process with the same URL
+// has left. It is called for nothing but dry runs of ConfigMaps with a label of the registration's.
 func (r Registration) PrepareProof(ctx context.Context, client kubernetes.Interface, namespace string) error {
 	_, v, err := r.configurations() // for the labels
 	if err != nil {
 		return err
 	}
 	v.Webhooks = []admissionregistrationv1.ValidatingWebhook{{
-		Name: reachWebhook, ClientConfig: r.client(ReachPath), AdmissionReviewVersions: []string{"v1"},
+		Name: ReachWebhook, ClientConfig: r.client(ReachPath), AdmissionReviewVersions: []string{"v1"},
 		SideEffects: new(admissionregistrationv1.SideEffectClassNone), FailurePolicy: new(admissionregistrationv1.Fail),
 		TimeoutSeconds:    new(int32(3)),
 		NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: namespace}},
@@ -65,8 +65,12 @@ func (r Registration) PrepareProof(ctx context.Context, client kubernetes.Interf
 			Name: "dry-run", Expression: "has(request.dryRun) && request.dryRun",
 		}},
 	}}
+	mutating := client.AdmissionregistrationV1().MutatingWebhookConfigurations()
+	if err := mutating.Delete(ctx, r.Name(), metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("remove what an earlier process registered: %w", err)
+	}
 	if err := store(ctx, client.AdmissionregistrationV1().ValidatingWebhookConfigurations(), v); err != nil {
-		return fmt.Errorf("register the webhook %s: %w", reachWebhook, err)
+		return fmt.Errorf("register the webhook %s: %w", ReachWebhook, err)
 	}
 	return nil
 }
@@ -81,10 +85,10 @@ func (r Registration) Prove(ctx context.Context, client kubernetes.Interface, na
 	if err == nil {
 		return false, nil
 	}
-	if strings.Contains(err.Error(), fmt.Sprintf("admission webhook %q denied the request", reachWebhook)) {
+	if strings.Contains(err.Error(), fmt.Sprintf("admission webhook %q denied the request", ReachWebhook)) {
 		return true, nil
 	}
-	if _, words, failed := strings.Cut(err.Error(), fmt.Sprintf("failed calling webhook %q: ", reachWebhook)); failed {
+	if _, words, failed := strings.Cut(err.Error(), fmt.Sprintf("failed calling webhook %q: ", ReachWebhook)); failed {
 		return false, &NotReachedError{r.URL.String(), strings.TrimPrefix(words, "failed to call webhook: ")}
 	}
 	return false, fmt.Errorf("try whether the API server reaches %s: %w", r.URL, err)

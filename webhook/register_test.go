@@ -59,10 +59,14 @@ func TestTheProofIsCalledForNothingElse(t *testing.T) {
 	require.NoError(t, err)
 	client := fake.NewClientset()
 	r := Registration{URL: u, CABundle: []byte("ca")}
+	require.NoError(t, r.Apply(t.Context(), client)) // by a process that crashed
 	require.NoError(t, r.PrepareProof(t.Context(), client, "mirrorgate-probe"))
 	v, err := client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), r.Name(), metav1.GetOptions{})
 	require.NoError(t, err)
 	require.Len(t, v.Webhooks, 1)
+	leftover, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().List(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+	require.Empty(t, leftover.Items)
 	w := v.Webhooks[0]
 	require.Equal(t, []string{"configmaps"}, w.Rules[0].Resources)
 	require.Equal(t, "mirrorgate-probe", w.NamespaceSelector.MatchLabels["kubernetes.io/metadata.name"])

@@ -31,10 +31,9 @@ type Registered struct {
 
 // Hook is one webhook of a configuration.
 type Hook struct {
-	Name              string
-	Client            admissionregistrationv1.WebhookClientConfig
-	FailurePolicy     admissionregistrationv1.FailurePolicyType
-	NamespaceSelector *metav1.LabelSelector
+	Name          string
+	Client        admissionregistrationv1.WebhookClientConfig
+	FailurePolicy admissionregistrationv1.FailurePolicyType
 	// Groups are the API groups whose objects it is called for.
 	Groups []string
 }
@@ -46,9 +45,6 @@ func (r Registered) Kind() string {
 	}
 	return "MutatingWebhookConfiguration"
 }
-
-// Annotations are those of the configuration.
-func (r Registered) Annotations() map[string]string { return r.meta.Annotations }
 
 // URL is the base of the URL that the webhooks are called at, "" when they are called by a Service.
 func (r Registered) URL() string {
@@ -86,7 +82,7 @@ func Configurations(ctx context.Context, client kubernetes.Interface) (found []R
 func validatingOf(c admissionregistrationv1.ValidatingWebhookConfiguration) Registered {
 	r := Registered{Name: c.Name, Validating: true, meta: c.ObjectMeta}
 	for _, w := range c.Webhooks {
-		r.Hooks = append(r.Hooks, hookOf(w.Name, w.ClientConfig, w.FailurePolicy, w.NamespaceSelector, w.Rules))
+		r.Hooks = append(r.Hooks, hookOf(w.Name, w.ClientConfig, w.FailurePolicy, w.Rules))
 	}
 	return r
 }
@@ -94,15 +90,15 @@ func validatingOf(c admissionregistrationv1.ValidatingWebhookConfiguration) Regi
 func mutatingOf(c admissionregistrationv1.MutatingWebhookConfiguration) Registered {
 	r := Registered{Name: c.Name, meta: c.ObjectMeta}
 	for _, w := range c.Webhooks {
-		r.Hooks = append(r.Hooks, hookOf(w.Name, w.ClientConfig, w.FailurePolicy, w.NamespaceSelector, w.Rules))
+		r.Hooks = append(r.Hooks, hookOf(w.Name, w.ClientConfig, w.FailurePolicy, w.Rules))
 	}
 	return r
 }
 
 func hookOf(name string, client admissionregistrationv1.WebhookClientConfig, policy *admissionregistrationv1.FailurePolicyType,
-	namespaces *metav1.LabelSelector, rules []admissionregistrationv1.RuleWithOperations,
+	rules []admissionregistrationv1.RuleWithOperations,
 ) Hook {
-	h := Hook{Name: name, Client: client, FailurePolicy: admissionregistrationv1.Fail, NamespaceSelector: namespaces}
+	h := Hook{Name: name, Client: client, FailurePolicy: admissionregistrationv1.Fail}
 	if policy != nil {
 		h.FailurePolicy = *policy
 	}

@@ -48,7 +48,7 @@ func NewServices(parents Parents, metrics *Metrics) *Services {
 
 // Register mounts the handler on a webhook server.
 func (s *Services) Register(server interface{ Register(string, http.Handler) }) {
-	server.Register(ServicesPath, newReviews(s.Mutator(), newBodyLimit()))
+	server.Register(ServicesPath, newReviews(s.Mutator(), processLimit))
 }
 
 // Mutator returns the handler of the mutating webhook. It fails open: after an error or a panic the Service

@@ -50,7 +50,7 @@ func newCheck() *cobra.Command {
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.BoolVar(&pre, "pre", false, "check a cluster in which mirrorgate is not installed yet")
-	f.DurationVar(&wait, "wait", 0, "check again until there is no fault, for so long at most")
+	f.DurationVar(&wait, "wait", 0, "check again until no finding has the level of --fail-on, for so long at most")
 	f.StringVarP(&output, "output", "o", "text", "text or json")
 	f.StringVar(&failOn, "fail-on", "error", "the level that makes the exit code 1: error or warning")
 	bindCluster(f, &q.opts.Kubeconfig, &q.opts.Context)

@@ -26,13 +26,16 @@ const completionTimeout = 2 * time.Second
 var values = map[string][]string{
 	"log-level": {"debug", "info", "warn", "error"}, "log-format": {"text", "json"}, "access-log": {"json", "common"},
 	"certs": {"auto", "cert-manager", "self", "files"}, "failure-policy": {"Fail", "Ignore"}, "routes": manifests.Routes(),
-	"for": {"active", "parked", "synced"}, "fail-on": {"error", "warning"},
+	"for": {"active", "parked", "synced"},
 }
 
 // outputs are the values of --output by verb.
 var outputs = map[string][]string{
-	"status": {"wide", "json", "yaml", "name", "jsonpath="}, "check": {"text", "json"}, "version": {"text", "json"}, "lint": {"text", "json"},
+	"status": {"wide", "json", "yaml", "name", "jsonpath="}, "check": {"text", "json"}, "version": {"text", "json"}, "lint": {"text", "json", "sarif", "github"},
 }
+
+// failLevels are the values of --fail-on by verb.
+var failLevels = map[string][]string{"check": {"error", "warning"}, "lint": {"error", "warning", "parked"}}
 
 // complete adds completion to a verb and those below it.
 func complete(cmd *cobra.Command) {
@@ -40,6 +43,7 @@ func complete(cmd *cobra.Command) {
 		completeFlag(cmd, name, cobra.FixedCompletions(list, cobra.ShellCompDirectiveNoFileComp))
 	}
 	completeFlag(cmd, "output", cobra.FixedCompletions(outputs[cmd.Name()], cobra.ShellCompDirectiveNoFileComp))
+	completeFlag(cmd, "fail-on", cobra.FixedCompletions(failLevels[cmd.Name()], cobra.ShellCompDirectiveNoFileComp))
 	completeFlag(cmd, "context", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return contexts(), cobra.ShellCompDirectiveNoFileComp
 	})

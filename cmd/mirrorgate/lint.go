@@ -37,9 +37,10 @@ A comment ignores a finding on its own line, or in the field below it:
 
   # mirrorgate:ignore PortNotFound because the variant's chart adds port 8080
 
-The exit code is 0 when nothing would be denied, 1 when something would be or a
-finding has a level of --fail-on, and 2 when some input could not be read; the rest
-is judged nevertheless. "mirrorgate explain REASON" says more about a finding.`
+The exit code is 0 when nothing would be denied, or a comment ignores it, 1 when
+something would be or a finding has a level of --fail-on, and 2 when some input could
+not be read; the rest is judged nevertheless. "mirrorgate explain REASON" says more
+about a finding.`
 
 const lintExamples = `  kustomize build overlays/prod | mirrorgate lint -
   helm template . | mirrorgate lint -
@@ -54,9 +55,12 @@ const lintExamples = `  kustomize build overlays/prod | mirrorgate lint -
 type lintOptions struct {
 	*serveConfig
 	output, namespace string
-	failOn            []string
-	assumeApplied     bool
-	fix, diff         bool
+	// kubeconfig and context are those of the flags alone: a file of serve's that is read for its policy names no
+	// cluster for lint.
+	kubeconfig, context string
+	failOn              []string
+	assumeApplied       bool
+	fix, diff           bool
 }
 
 func newLint() *cobra.Command {
@@ -77,7 +81,7 @@ func newLint() *cobra.Command {
 	f.StringSliceVar(&o.failOn, "fail-on", nil, "levels that end in exit code 1, besides error: warning, parked")
 	f.BoolVar(&o.fix, "fix", false, "correct in the files what has one right answer")
 	f.BoolVar(&o.diff, "diff", false, "print the corrections of --fix; without --fix the files stay as they are")
-	bindCluster(f, &o.Kubeconfig, &o.Context)
+	bindCluster(f, &o.kubeconfig, &o.context)
 	f.Lookup("kubeconfig").Usage = "kubeconfig of a cluster whose objects count besides those of the files"
 	f.Lookup("context").Usage = "context of such a cluster"
 	o.bindShared(f)
@@ -139,13 +143,13 @@ func (o *lintOptions) check(ctx context.Context, sources []lint.Source) (*lint.R
 		Policy: o.Policy, ClusterDomain: o.ClusterDomain, RootNamespace: o.RootNamespace,
 		Namespace: o.namespace, AssumeApplied: o.assumeApplied,
 	}
-	if o.Kubeconfig == "" && o.Context == "" {
+	if o.kubeconfig == "" && o.context == "" {
 		progress, done := showProgress(os.Stderr)
 		defer done()
 		opts.Progress = progress
 		return lint.Check(ctx, opts, sources...)
 	}
-	config, own, err := connect("lint", o.Kubeconfig, o.Context)
+	config, own, err := connect("lint", o.kubeconfig, o.context)
 	if err != nil {
 		return nil, err
 	}

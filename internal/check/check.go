@@ -55,6 +55,7 @@ type View struct {
 	Version string
 	Now     func() time.Time
 
+	versions     map[kind][]string // those that were asked for in this run
 	registered   []webhook.Registered
 	registeredAt error
 }
@@ -116,6 +117,7 @@ func checks() []check {
 
 // Run asks all checks: those of a cluster without mirrorgate if pre is set, else those of one with it.
 func Run(ctx context.Context, v *View, pre bool) []Result {
+	v.versions = map[kind][]string{}
 	v.registered, v.registeredAt = webhook.Configurations(ctx, v.Client)
 	var results []Result
 	for _, c := range checks() {

@@ -32,6 +32,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/util/cert"
 
+	"github.com/mirrorgate/mirrorgate/certs"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 	"github.com/mirrorgate/mirrorgate/internal/status"
 	"github.com/mirrorgate/mirrorgate/manifests"
@@ -268,8 +269,9 @@ var faults = map[string]struct {
 	"a webhook that is not reached":  {func(w *world) { w.deniesErr = errors.New("failed calling webhook: i/o timeout") }, "webhooks-answer", Error, "i/o timeout", false},
 	"a dry run that another refuses": {func(w *world) { w.deniesErr = refusal() }, "webhooks-answer", Error, `admission webhook "other" denied`, false},
 	"a webhook that fails open":      {func(w *world) { w.validating.Webhooks[0].FailurePolicy = new(admissionregistrationv1.Ignore) }, "webhooks-fail-closed", Warning, "failure policy Ignore", false},
+	"one of two fails open":          {openSecond, "webhooks-fail-closed", Warning, "failure policy Ignore", false},
 	"no CA":                          {func(w *world) { w.mutating.Webhooks[0].ClientConfig.CABundle = nil }, "ca-bundle", Error, "has no CA bundle", false},
-	"a CA that is no PEM":            {func(w *world) { w.mutating.Webhooks[0].ClientConfig.CABundle = []byte("x") }, "ca-bundle", Error, "it is no PEM", false},
+	"a CA that is no PEM":            {func(w *world) { w.mutating.Webhooks[0].ClientConfig.CABundle = []byte("x") }, "ca-bundle", Error, "does not contain any valid", false},
 	"a CA that has expired":          {func(w *world) { later(w, 11*365*24*time.Hour) }, "ca-bundle", Error, "expired at", false},
 	"no namespace for dry runs":      {func(w *world) { w.probe = nil }, "probe-namespace", Error, "does not exist", false},
 	"dry runs that opted out":        {func(w *world) { w.probe.Labels = map[string]string{"mirrorgate.dev/admission": "disabled"} }, "probe-namespace", Error, "has opted out", false},
@@ -323,6 +325,28 @@ func second(w *world) {
 		m.Webhooks[i].ClientConfig.Service, m.Webhooks[i].ClientConfig.URL = nil, new("https://192.0.2.7:9443/mutate")
 	}
 	w.others = append(w.others, m)
+}
+
+// openSecond adds the validating webhooks of such a process, which fail open.
+func openSecond(w *world) {
+	v := w.validating.DeepCopy()
+	v.Name = "mirrorgate-0123abcd"
+	for i := range v.Webhooks {
+		v.Webhooks[i].FailurePolicy = new(admissionregistrationv1.Ignore)
+	}
+	w.others = append(w.others, v)
+}
+
+// A Secret that an earlier source of certificates left is no fault, since the API server trusts the other one.
+func TestALeftoverCertificateIsNoFault(t *testing.T) {
+	w := healthy(t)
+	left := w.secret.DeepCopy()
+	left.Data = map[string][]byte{corev1.TLSCertKey: newCA()}
+	w.others = append(w.others, left)
+	w.secret.Name = certs.IssuedSecret
+	for _, r := range Run(t.Context(), w.view(), false) {
+		assert.Equal(t, OK, r.Level, "%+v", r)
+	}
 }
 
 func TestEachFaultIsFound(t *testing.T) {

@@ -49,6 +49,10 @@ var kinds = []kind{
 
 // served returns the versions in which a resource is served.
 func (v *View) served(group, resource string) (versions []string, err error) {
+	key := kind{group: group, resource: resource}
+	if versions, known := v.versions[key]; known {
+		return versions, nil
+	}
 	groups, err := v.Client.Discovery().ServerGroups()
 	if err != nil {
 		return nil, err
@@ -70,6 +74,7 @@ func (v *View) served(group, resource string) (versions []string, err error) {
 			}
 		}
 	}
+	v.versions[key] = versions
 	return versions, nil
 }
 

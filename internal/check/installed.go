@@ -3,9 +3,9 @@ package check
 // The checks of an installation: its webhooks, certificate and replicas.
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,7 +18,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/util/cert"
+	"k8s.io/utils/ptr"
 
+	"github.com/mirrorgate/mirrorgate/certs"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 	"github.com/mirrorgate/mirrorgate/webhook"
@@ -29,7 +32,8 @@ const (
 	installation = "mirrorgate"
 	// probeNamespace is that of the dry runs of an installation.
 	probeNamespace = "mirrorgate-probe"
-	// soon is how long before its end a certificate is a fault: it is renewed much earlier.
+	// soon is how long before its end a certificate is a fault, and a sixth of its life if that is less: it is
+	// renewed when a third of it is left.
 	soon = 5 * 24 * time.Hour
 	// silence is how long a leader may not have renewed its lease.
 	silence = 30 * time.Second
@@ -77,7 +81,7 @@ func (v *View) webhooksRegistered(context.Context) (found findings, err error) {
 		}
 	}
 	for _, c := range v.registered {
-		if c.URL() != "" && c.Validating && len(c.Hooks) == 1 && len(v.names(false, route.GatewayGroup))+len(v.names(false, route.IstioGroup)) == 0 {
+		if c.URL() != "" && c.Hooks[0].Name == webhook.ReachWebhook {
 			found.add(Error, "the API server does not reach "+c.URL()+", so mirrorgate serve registers nothing there",
 				"the log of mirrorgate serve has the API server's own words")
 			return found, nil
@@ -99,25 +103,37 @@ func (v *View) oneMirrorgate(context.Context) (found findings, err error) {
 	return found, nil
 }
 
-// hooks yields the validating webhooks that are called for routes that the cluster serves.
+// validating returns the validating webhooks of all configurations that are called for routes that the cluster
+// serves.
 func (v *View) validating() (hooks []webhook.Hook, err error) {
 	for _, c := range v.registered {
+		if !c.Validating {
+			continue
+		}
 		for _, h := range c.Hooks {
-			for _, k := range kinds[:3] {
-				if !c.Validating || !slices.Contains(h.Groups, k.group) || slices.ContainsFunc(hooks, func(o webhook.Hook) bool { return o.Name == h.Name }) {
-					continue
-				}
-				versions, err := v.served(k.group, k.resource)
-				if err != nil {
-					return nil, err
-				}
-				if len(versions) > 0 {
-					hooks = append(hooks, h)
-				}
+			served, err := v.servesAny(h.Groups)
+			if err != nil {
+				return nil, err
+			}
+			if served {
+				hooks = append(hooks, h)
 			}
 		}
 	}
 	return hooks, nil
+}
+
+// servesAny reports whether the cluster serves a kind of route of one of the groups.
+func (v *View) servesAny(groups []string) (bool, error) {
+	for _, k := range kinds[:3] {
+		if !slices.Contains(groups, k.group) {
+			continue
+		}
+		if versions, err := v.served(k.group, k.resource); err != nil || len(versions) > 0 {
+			return err == nil, err
+		}
+	}
+	return false, nil
 }
 
 func (v *View) webhooksAnswer(ctx context.Context) (found findings, err error) {
@@ -129,6 +145,8 @@ func (v *View) webhooksAnswer(ctx context.Context) (found findings, err error) {
 	if err != nil {
 		return nil, err
 	}
+	// Webhooks of one name in two configurations cannot be told apart by a dry run.
+	hooks = slices.CompactFunc(hooks, func(a, b webhook.Hook) bool { return a.Name == b.Name })
 	for _, h := range hooks {
 		denied, err := v.Denies(ctx, namespace, h.Name)
 		switch {
@@ -180,25 +198,17 @@ func (f *findings) expiry(name string, c *x509.Certificate, now time.Time) {
 	switch end := c.NotAfter.UTC().Format(time.RFC3339); {
 	case now.After(c.NotAfter):
 		f.add(Error, fmt.Sprintf("%s expired at %s", name, end), "see the log of the leader: Cannot use or make the certificate")
-	case now.Add(soon).After(c.NotAfter):
+	case now.Add(min(soon, c.NotAfter.Sub(c.NotBefore)/6)).After(c.NotAfter):
 		f.add(Warning, fmt.Sprintf("%s expires at %s, and should have been renewed long before", name, end), "see the log of the leader: Cannot use or make the certificate")
 	}
 }
 
-// certificates reads a PEM bundle.
-func certificates(bundle []byte) (list []*x509.Certificate, err error) {
-	for rest := bundle; len(strings.TrimSpace(string(rest))) > 0; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			return nil, fmt.Errorf("it is no PEM")
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, c)
+// certificates reads a PEM bundle, which may be empty.
+func certificates(bundle []byte) ([]*x509.Certificate, error) {
+	if len(bytes.TrimSpace(bundle)) == 0 {
+		return nil, nil
 	}
-	return list, nil
+	return cert.ParseCertsPEM(bundle)
 }
 
 func (v *View) probeNamespace(ctx context.Context) (found findings, err error) {
@@ -249,10 +259,7 @@ func (v *View) replicas(ctx context.Context) (found findings, err error) {
 	if err != nil {
 		return nil, err
 	}
-	want, ready := int32(1), d.Status.ReadyReplicas
-	if d.Spec.Replicas != nil {
-		want = *d.Spec.Replicas
-	}
+	want, ready := ptr.Deref(d.Spec.Replicas, 1), d.Status.ReadyReplicas
 	text := fmt.Sprintf("%d of %d replicas are ready", ready, want)
 	switch {
 	case ready == 0:
@@ -290,10 +297,11 @@ func (v *View) unready(ctx context.Context, d *appsv1.Deployment) string {
 	return "; not ready: " + strings.Join(faults, ", ")
 }
 
-// certificate reads the Secret of mirrorgate's own certificate, or of cert-manager's; with files there is none.
+// certificate reads the Secret of mirrorgate's own certificate, or of cert-manager's; with files there is none. A
+// Secret of a source that is no longer used may be there beside the one that the API server trusts.
 func (v *View) certificate(ctx context.Context) (found findings, err error) {
 	s := v.installation()
-	for _, name := range []string{"mirrorgate-self-tls", "mirrorgate-tls"} {
+	for _, name := range []string{certs.SelfSecret, certs.IssuedSecret} {
 		secret, err := v.Client.CoreV1().Secrets(s.Namespace).Get(ctx, name, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			continue
@@ -306,11 +314,13 @@ func (v *View) certificate(ctx context.Context) (found findings, err error) {
 			found.add(Error, fmt.Sprintf("the Secret %s/%s has no certificate that can be read", s.Namespace, name), "delete the Secret: a new one is made")
 			continue
 		}
-		found.expiry(fmt.Sprintf("the certificate in Secret %s/%s", s.Namespace, name), chain[0], v.Now())
-		if !v.trusted(chain[0], s.Name+"."+s.Namespace+".svc") {
-			found.add(Error, fmt.Sprintf("the API server does not trust the certificate in Secret %s/%s: it is by another CA, or for another name", s.Namespace, name),
-				"restart the leader, which writes the CA bundle; with cert-manager, see the log of its cainjector")
+		if v.trusted(chain[0], s.Name+"."+s.Namespace+".svc") {
+			found = nil
+			found.expiry(fmt.Sprintf("the certificate in Secret %s/%s", s.Namespace, name), chain[0], v.Now())
+			return found, nil
 		}
+		found.add(Error, fmt.Sprintf("the API server does not trust the certificate in Secret %s/%s: it is by another CA, or for another name", s.Namespace, name),
+			"restart the leader, which writes the CA bundle; with cert-manager, see the log of its cainjector")
 	}
 	return found, nil
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/mirrorgate/mirrorgate/internal/intercept"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
@@ -58,10 +59,7 @@ func (v *View) proxies(ctx context.Context) (found findings, err error) {
 		return nil, err
 	}
 	for _, d := range list.Items {
-		want := int32(1)
-		if d.Spec.Replicas != nil {
-			want = *d.Spec.Replicas
-		}
+		want := ptr.Deref(d.Spec.Replicas, 1)
 		if d.Status.ReadyReplicas < want {
 			found.add(Warning, fmt.Sprintf("%d of %d proxies of Service %s/%s are ready", d.Status.ReadyReplicas, want, d.Namespace, d.Labels[wellknown.ParentLabel]),
 				"the Events of the Service, its pods and their ReplicaSet have the reason")

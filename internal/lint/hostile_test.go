@@ -17,13 +17,21 @@ func TestHostileTexts(t *testing.T) {
 		return "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: a}\nspec: {rules: [{filters: [" + filters + "]}]}\n"
 	}
 	mirror := "{type: RequestMirror, requestMirror: {backendRef: {name: v2, port: 80}, percent: 101}},"
+	const head = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"
 	var bomb strings.Builder
-	bomb.WriteString("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\na0: &a0 [x]\n")
+	bomb.WriteString(head + "a0: &a0 [x]\n")
 	for i := range 30 {
 		fmt.Fprintf(&bomb, "a%d: &a%d [%s]\n", i+1, i+1, strings.Repeat(fmt.Sprintf("*a%d,", i), 9)+fmt.Sprintf("*a%d", i))
 	}
 	for name, tc := range map[string]struct{ text, want string }{
 		"alias bomb":     {bomb.String(), "the aliases of the document stand for more than 100000 values"},
+		"long alias":     {head + "a: &a " + strings.Repeat("x", 20_000) + "\nb: [" + strings.Repeat("*a ,", 10_000) + "]\n", "the aliases of the document stand for more than"},
+		"merged list":    {head + "a: &a {k: [" + strings.Repeat("1,", 20_000) + "]}\nb: [" + strings.Repeat("{<<: *a},", 5_000) + "]\n", "the aliases of the document stand for more than"},
+		"merged nothing": {head + "a: &a [" + strings.Repeat("{},", 2_000) + "]\nb: [" + strings.Repeat("{<<: *a},", 2_000) + "]\n", "the aliases of the document stand for more than 100000 values"},
+		"mirrors of a VirtualService": {
+			"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec: {hosts: [a], http: [{mirrors: [" +
+				strings.Repeat("{destination: {host: v2}},", 1025) + "]}]}\n", "PolicyExceeded",
+		},
 		"deep list":      {strings.Repeat("[", 1<<20), "exceeded max depth of 10000"},
 		"deep mapping":   {strings.Repeat(`{"a":`, 1<<20), "exceeded max depth"},
 		"deep blocks":    {deepBlocks(3000), "is no Kubernetes object"},

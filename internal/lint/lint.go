@@ -6,6 +6,7 @@ package lint
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"runtime"
 	"slices"
@@ -279,6 +280,13 @@ func (c *checker) namespaces(files []file) []string {
 // read.
 func (c *checker) load(o *object) bool {
 	if err := c.model.Load(o.raw); err != nil {
+		if long, ok := errors.AsType[*route.TooLongError](err); ok {
+			f := policy.TooLong(long)
+			c.add(o, Finding{Level: Error, Field: f.Field, Value: f.Value, Reason: f.Reason, Message: f.Message})
+			c.report.Routes++
+			c.report.RoutesDenied++
+			return false
+		}
 		field, message := misread(err)
 		if whole, found := strings.CutPrefix(message, o.head.Kind+` "`); found {
 			_, message, _ = strings.Cut(whole, `": `) // the object is named already

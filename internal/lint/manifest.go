@@ -104,10 +104,13 @@ func split(source Source) (objects []*object, failures []Finding) {
 		if d.Raw == nil { // only comments
 			continue
 		}
-		found, err := flatten(&object{file: source.Name, document: d.Number, raw: d.Raw, node: d.Node}, "")
+		found, errs := flatten(&object{file: source.Name, document: d.Number, raw: d.Raw, node: d.Node}, "")
 		objects = append(objects, found...)
-		if err != nil && (!source.Found || !errors.Is(err, errNoObject)) {
-			failures = append(failures, unreadable(source, d, err))
+		for _, err := range errs {
+			// A folder may hold other documents, such as Helm's values; an item of a list is meant as an object.
+			if !source.Found || err.field != "" || !errors.Is(err, errNoObject) {
+				failures = append(failures, unreadable(source, d, err))
+			}
 		}
 	}
 	return objects, failures
@@ -125,37 +128,35 @@ type itemError struct {
 func (e *itemError) Error() string { return strings.TrimPrefix(e.field+": "+e.err.Error(), ": ") }
 func (e *itemError) Unwrap() error { return e.err }
 
-// flatten reads the head of an object and returns the object, or the items of a list. The error is about the
-// first part that is no object.
-func flatten(o *object, path string) ([]*object, error) {
+// flatten reads the head of an object and returns the object, or the items of a list, with an error for each part
+// that is no object.
+func flatten(o *object, path string) ([]*object, []*itemError) {
 	if err := o.readHead(); err != nil {
 		field, message := misread(err)
 		if field == "" {
-			return nil, &itemError{o.node, path, errNoObject}
+			return nil, []*itemError{{o.node, path, errNoObject}}
 		}
 		_, at := deepest(o.node, field)
-		return nil, &itemError{at, strings.TrimPrefix(path+"."+field, "."), errors.New(message)}
+		return nil, []*itemError{{at, strings.TrimPrefix(path+"."+field, "."), errors.New(message)}}
 	}
 	if o.head.Kind == "" || o.head.APIVersion == "" {
-		return nil, &itemError{o.node, path, errNoObject}
+		return nil, []*itemError{{o.node, path, errNoObject}}
 	}
 	if !strings.HasSuffix(o.head.Kind, "List") || o.head.Items == nil {
 		return []*object{o}, nil
 	}
 	_, nodes := manifest.Field(o.node, "items")
 	var all []*object
+	var failures []*itemError
 	for n, raw := range o.head.Items {
 		item := &object{file: o.file, document: o.document, raw: raw, node: o.node}
 		if nodes != nil && n < len(nodes.Content) {
 			item.node = manifest.Resolve(nodes.Content[n])
 		}
-		found, err := flatten(item, strings.TrimPrefix(fmt.Sprintf("%s.items[%d]", path, n), "."))
-		all = append(all, found...)
-		if err != nil {
-			return all, err
-		}
+		found, errs := flatten(item, strings.TrimPrefix(fmt.Sprintf("%s.items[%d]", path, n), "."))
+		all, failures = append(all, found...), append(failures, errs...)
 	}
-	return all, nil
+	return all, failures
 }
 
 func (o *object) readHead() error {

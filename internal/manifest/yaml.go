@@ -16,9 +16,14 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// maxAliased is how many values the aliases of a document may stand for. A few lines of aliases to aliases
-// could stand for billions.
-const maxAliased = 100_000
+// maxAliased is how many values the aliases and merges of a document may stand for, and maxGrowth how many times its
+// length they may come to, above maxWritten. A few lines of aliases to aliases could stand for billions, and aliases of
+// a long text for gigabytes.
+const (
+	maxAliased = 100_000
+	maxGrowth  = 16
+	maxWritten = 1 << 20
+)
 
 // mergeKey is the key of YAML 1.1 that merges another mapping.
 const mergeKey = "<<"
@@ -33,7 +38,7 @@ func parseYAML(c chunk) (Document, *fault) {
 		return Document{}, nil
 	}
 	shift(root, c.above)
-	w := jsonWriter{}
+	w := jsonWriter{most: maxGrowth*len(c.text) + maxWritten}
 	if err := w.write(root.Content[0]); err != nil {
 		return Document{}, &fault{Error: *err, located: true}
 	}
@@ -56,7 +61,9 @@ func tree(text []byte) (*yamlv3.Node, error) {
 
 // jsonWriter writes nodes as JSON.
 type jsonWriter struct {
-	out json.RawMessage
+	// out may become as long as most.
+	out  json.RawMessage
+	most int
 	// inside are the aliases around the value that is written, aliased the number of values written in them.
 	inside  []*yamlv3.Node
 	aliased int
@@ -67,6 +74,9 @@ func errorAt(n *yamlv3.Node, format string, args ...any) *Error {
 }
 
 func (w *jsonWriter) write(n *yamlv3.Node) *Error {
+	if len(w.out) > w.most {
+		return errorAt(n, "the aliases of the document stand for more than %d bytes", w.most)
+	}
 	if len(w.inside) > 0 {
 		if w.aliased++; w.aliased > maxAliased {
 			return errorAt(w.inside[0], "the aliases of the document stand for more than %d values", maxAliased)
@@ -168,7 +178,7 @@ func (w *jsonWriter) merge(at, source *yamlv3.Node) ([]*yamlv3.Node, *Error) {
 	case slices.Contains(w.inside, mapping):
 		return nil, errorAt(at, "a mapping cannot be merged into itself")
 	}
-	if w.aliased += len(mapping.Content); w.aliased > maxAliased {
+	if w.aliased += 1 + len(mapping.Content); w.aliased > maxAliased {
 		return nil, errorAt(at, "the aliases of the document stand for more than %d values", maxAliased)
 	}
 	w.inside = append(w.inside, mapping)

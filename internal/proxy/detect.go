@@ -146,7 +146,6 @@ func waitFor(conn *net.TCPConn, seen int) (n int, err error) {
 	}
 	p := buffer.Small()
 	defer buffer.Recycle(p)
-	waited := false
 	var failed error
 	err = raw.Read(func(fd uintptr) bool {
 		n, _, failed = syscall.Recvfrom(int(fd), p, syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
@@ -154,10 +153,9 @@ func waitFor(conn *net.TCPConn, seen int) (n int, err error) {
 			n, failed = 0, nil
 			return false
 		}
-		// Bytes that were there before are no news; a second event without more of them is the end.
-		done := failed != nil || n == 0 || n > seen || waited
-		waited = true
-		return done
+		// Bytes that were there before are no news, and an event may be late: an end behind them shows when the time
+		// for the line is over.
+		return failed != nil || n == 0 || n > seen || n == len(p)
 	})
 	return max(n, 0), errors.Join(err, failed)
 }
@@ -181,7 +179,7 @@ func judge(line []byte, last bool) verdict {
 	full := len(line) == buffer.SmallSize
 	line = bytes.TrimLeft(line, "\r\n")
 	if len(line) == 0 {
-		return otherwise(last, isOther)
+		return otherwise(last, isHTTP) // servers skip empty lines in front of a request
 	}
 	if c := line[0]; c < ' ' && c != '\t' || c >= 0x7f {
 		return isOther

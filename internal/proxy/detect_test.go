@@ -65,6 +65,17 @@ func TestDetectHTTP(t *testing.T) {
 		require.NoError(t, resp.Body.Close())
 		assert.Equal(t, "GET /x", string(body), "%q", pieces)
 	}
+	for range 10 { // the rest of a line comes soon after its beginning, which comes with the connection
+		conn := dial(t, s.addr)
+		_, err := io.WriteString(conn, "BREW")
+		require.NoError(t, err)
+		<-time.After(20 * time.Millisecond)
+		_, err = io.WriteString(conn, " /x HTTP/1.1\r\nHost: a\r\n\r\n")
+		require.NoError(t, err)
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+	}
 	status, body := ask(t, clientH2C(t, 1<<20), http.MethodPost, "http://"+s.addr+"/y", "x")
 	assert.Equal(t, http.StatusOK, status)
 	assert.Equal(t, "POST /y", body)
@@ -79,6 +90,7 @@ func TestDetectAlmostHTTP(t *testing.T) {
 	for _, raw := range []string{
 		" GET /x HTTP/1.1\r\nHost: a\r\n\r\n", "GET\t/x HTTP/1.1\r\nHost: a\r\n\r\n", "GET  /x HTTP/1.1\r\nHost: a\r\n\r\n",
 		"GET /x\r\n\r\n", "GET /x HTTP/1.1\nHost: a\n\n", "get /x HTTP/1.1\r\nHost: a\r\nX: \x00\r\n\r\n", "GET /x HTTP/9.9\r\nHost: a\r\n\r\n",
+		strings.Repeat("\r\n", 2048) + "GET /x HTTP/1.1\r\nHost: a\r\n\r\n",
 	} {
 		assert.Contains(t, talk(t, s.addr, raw), "HTTP/1.1 ", "%q", raw)
 		assert.NotContains(t, talk(t, s.addr, raw), "HTTP/1.1 200", "%q", raw)

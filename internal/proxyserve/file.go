@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mirrorgate/mirrorgate/internal/logging"
 	"github.com/mirrorgate/mirrorgate/internal/proxy"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/config"
 )
@@ -24,8 +25,8 @@ type fileProxy struct {
 	appliedAt prometheus.Gauge
 	watcher   *config.Watcher
 	current   *config.Config
-	// refused is the text of the problems for which the file was refused last, empty while it is served.
-	refused string
+	// refusals keeps from logging the same problems at every change of the folder.
+	refusals logging.OnChange
 }
 
 // File serves c, which was read from opts.Config, and each later version of that file, until ctx ends and the
@@ -123,7 +124,7 @@ func (p *fileProxy) reload() {
 	next, err := config.Load(p.opts.Config)
 	if err == nil {
 		if next.Same(p.current) {
-			p.refused = ""
+			p.refusals.Log(nil)
 			p.metrics.unchanged()
 			return
 		}
@@ -133,15 +134,14 @@ func (p *fileProxy) reload() {
 		err = p.apply(next)
 	}
 	if err == nil {
-		p.refused = ""
+		p.refusals.Log(nil)
 		p.log.Info("Reloaded", "file", p.opts.Config, "rules", len(next.Table.Rules), "mirrors", len(next.Table.Mirrors))
 		return
 	}
 	p.metrics.refused()
-	if err.Error() == p.refused {
-		return // nothing new to log
+	if !p.refusals.Log(err) {
+		return
 	}
-	p.refused = err.Error()
 	var problems *config.Problems
 	if !errors.As(err, &problems) {
 		p.log.Error(err, "The file is refused, the last good one stays", "file", p.opts.Config)

@@ -16,7 +16,12 @@ import (
 // it does not know at port 80 alone; a Service that is not there may come with any port.
 func (v *view) calledPorts(a *route.Attachment) (ports map[int32]bool, anyPort bool) {
 	ports = map[int32]bool{}
+	done := map[route.Target]bool{}
 	for _, t := range a.Hosts {
+		if done[t] {
+			continue
+		}
+		done[t] = true
 		var s *service
 		if t.IsService() {
 			s = v.service(types.NamespacedName(t.Service()))
@@ -31,6 +36,9 @@ func (v *view) calledPorts(a *route.Attachment) (ports map[int32]bool, anyPort b
 		default:
 			ports[80] = true
 			for _, e := range v.source(serviceEntriesQuery()).serviceEntries[t.Name] {
+				if v.visits += 1 + len(e.ports); v.visits > maxRules {
+					return nil, true
+				}
 				for _, p := range e.ports {
 					ports[p] = true
 				}

@@ -40,13 +40,12 @@ func (v *view) clientsOf(rt *route.Route) []clients {
 	if !rt.IsDelegate() {
 		return v.attached(&rt.Attachment)
 	}
+	roots := v.base.roots[types.NamespacedName{Namespace: rt.Namespace, Name: rt.Name}]
+	if len(roots) > maxRoots {
+		return []clients{{everywhere: true, anyPort: true}}
+	}
 	var all []clients
-	roots := slices.SortedFunc(maps.Keys(v.base.roots[types.NamespacedName{Namespace: rt.Namespace, Name: rt.Name}]),
-		func(a, b *storedRoute) int { return compareNames(a.NamespacedName, b.NamespacedName) })
-	for n, s := range roots {
-		if n == maxRoots {
-			return append(all, clients{everywhere: true, anyPort: true})
-		}
+	for _, s := range slices.SortedFunc(maps.Keys(roots), func(a, b *storedRoute) int { return compareNames(a.NamespacedName, b.NamespacedName) }) {
 		if exported(rt.ExportTo, s.Namespace) {
 			all = append(all, v.attached(&s.root.attachment)...)
 		}

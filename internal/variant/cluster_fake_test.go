@@ -6,6 +6,7 @@ package variant
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -131,7 +132,15 @@ func (f *fakeAPI) fail(w http.ResponseWriter, err *apierrors.StatusError) {
 }
 
 // send changes a resource and sends an event to its watches.
-func (f *fakeAPI) send(path, event string, obj any) {
+// send changes an object and tells those who watch. A client that has listed and does not watch yet would miss it, so
+// send waits for one.
+func (f *fakeAPI) send(t *testing.T, path, event string, obj any) {
+	t.Helper()
+	eventually(t, "watched: "+path, func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return len(f.watchers[path]) > 0
+	})
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if event == "DELETED" {
@@ -220,13 +229,12 @@ func TestFakeClusterFollowsACRD(t *testing.T) {
 	broken["spec"] = map[string]any{"rules": "irror"}
 	api.serve(fakeHTTP, broken, fakeRoute("shop/one"), fakeRoute("shop/two"))
 	crd := object("apiextensions.k8s.io/v1", "CustomResourceDefinition", "/httproutes.gateway.networking.k8s.io", nil)
-	api.send(fakeCRDs, "ADDED", crd)
+	api.send(t, fakeCRDs, "ADDED", crd)
 	key := func(name string) route.Key { return route.Key{Kind: route.HTTPRoute, Namespace: "shop", Name: name} }
-	_, err := c.Read(t.Context(), Query{Kind: KindHTTPRoute})
-	for err == nil { // until the event has arrived
-		_, err = c.Read(t.Context(), Query{Kind: KindHTTPRoute})
-	}
-	require.ErrorIs(t, err, errNotServed)
+	eventually(t, "the event has arrived", func() bool {
+		_, err := c.Read(t.Context(), Query{Kind: KindHTTPRoute})
+		return errors.Is(err, errNotServed)
+	})
 	assert.True(t, c.HasSynced(), "a CRD that arrives later does not stop admission")
 
 	api.serve("/apis/gateway.networking.k8s.io/v1", map[string]any{"name": "httproutes"})
@@ -235,21 +243,16 @@ func TestFakeClusterFollowsACRD(t *testing.T) {
 	assert.NotNil(t, index.Route(key("two")), "pages are followed")
 	assert.Nil(t, index.Route(key("broken")))
 
-	eventually(t, "watching", func() bool {
-		api.mu.Lock()
-		defer api.mu.Unlock()
-		return len(api.watchers[fakeHTTP]) > 0
-	})
-	api.send(fakeHTTP, "ADDED", fakeRoute("shop/three"))
+	api.send(t, fakeHTTP, "ADDED", fakeRoute("shop/three"))
 	eventually(t, "an event", func() bool { return index.Route(key("three")) != nil })
 	three := fakeRoute("shop/three")
 	three["spec"] = map[string]any{"rules": "mirror"}
-	api.send(fakeHTTP, "MODIFIED", three)
+	api.send(t, fakeHTTP, "MODIFIED", three)
 	eventually(t, "a route that became unreadable is dropped", func() bool { return index.Route(key("three")) == nil })
 
 	api.drop(fakeHTTP)
 	api.drop("/apis/gateway.networking.k8s.io/v1")
-	api.send(fakeCRDs, "DELETED", crd)
+	api.send(t, fakeCRDs, "DELETED", crd)
 	eventually(t, "the records of the kind are dropped", func() bool { return index.Route(key("one")) == nil })
 	assert.NotContains(t, c.Resources(), "httproutes")
 	found, err := c.Read(t.Context(), Query{Kind: KindHTTPRoute})
@@ -276,9 +279,9 @@ func TestFakeClusterReportsUnsupportedVersions(t *testing.T) {
 	api.serve("/apis/gateway.networking.k8s.io", map[string]any{"version": "v1beta1"})
 	api.serve("/apis/gateway.networking.k8s.io/v1beta1", map[string]any{"name": "httproutes"})
 	crd := object("apiextensions.k8s.io/v1", "CustomResourceDefinition", "/httproutes.gateway.networking.k8s.io", nil)
-	api.send(fakeCRDs, "ADDED", crd)
+	api.send(t, fakeCRDs, "ADDED", crd)
 	eventually(t, "it is unsupported", func() bool { return c.Unsupported()["HTTPRoute"] })
-	api.send(fakeCRDs, "MODIFIED", crd)
+	api.send(t, fakeCRDs, "MODIFIED", crd)
 	require.Never(t, func() bool { return !c.Unsupported()["HTTPRoute"] }, time.Second, 10*time.Millisecond)
 	mu.Lock()
 	require.Len(t, lines, 1)
@@ -288,10 +291,10 @@ func TestFakeClusterReportsUnsupportedVersions(t *testing.T) {
 	api.serve("/apis/gateway.networking.k8s.io", map[string]any{"version": "v1"}, map[string]any{"version": "v1beta1"})
 	api.serve("/apis/gateway.networking.k8s.io/v1", map[string]any{"name": "httproutes"})
 	api.serve(fakeHTTP)
-	api.send(fakeCRDs, "MODIFIED", crd)
+	api.send(t, fakeCRDs, "MODIFIED", crd)
 	eventually(t, "it is read", func() bool { return c.Resources()["httproutes"] })
 	assert.Equal(t, map[string]bool{"HTTPRoute": false}, c.Unsupported())
-	api.send(fakeCRDs, "DELETED", crd)
+	api.send(t, fakeCRDs, "DELETED", crd)
 	eventually(t, "it is gone", func() bool { return len(c.Unsupported()) == 0 })
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
+	"github.com/mirrorgate/mirrorgate/internal/variant/hosts"
 )
 
 // gatewayKey identifies a gateway of Istio or of the Gateway API.
@@ -72,9 +73,11 @@ func (i *Index) changeIstioGateway(old, g *istioGateway, a *affected) {
 	if g != nil {
 		i.gateways = append(i.gateways, g)
 		g.pods = map[string]int{}
-		for namespace := range i.namespaces {
-			if n := len(i.workloads(namespace, g.selector)); n > 0 && len(g.selector) > 0 {
-				g.pods[namespace] = n
+		if declared := g.selector.declared(); len(declared) > 0 {
+			for namespace := range i.namespacesOf[declared[0]] {
+				if n := len(i.workloads(namespace, g.selector)); n > 0 {
+					g.pods[namespace] = n
+				}
 			}
 		}
 	}
@@ -98,8 +101,11 @@ func (i *Index) countPods(w *workload, by int, a *affected) {
 
 // affectSelected adds the routes to which DestinationRules for the clients on a workload apply.
 func (i *Index) affectSelected(w *workload, a *affected) {
+	seen := map[hosts.Pattern]bool{}
 	for _, r := range i.selectingRules[w.Namespace] {
-		if w.labels.contain(r.Selector) {
+		// It matters whether any workload matches: only the first that comes and the last that goes change that.
+		if w.labels.contain(r.Selector) && !seen[r.Pattern] && len(i.workloads(w.Namespace, r.Selector)) <= 1 {
+			seen[r.Pattern] = true
 			i.affectPattern(r.Pattern, a)
 		}
 	}

@@ -11,9 +11,9 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
+	"unique"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -80,8 +80,8 @@ type Index struct {
 
 	mu      sync.RWMutex
 	objects [kindCount]map[types.NamespacedName]record
-	// namespaces makes all records of a namespace share one string.
-	namespaces map[string]string
+	// namespacesOf holds the namespaces that have workloads with a label.
+	namespacesOf map[label]map[string]bool
 
 	workloadsByLabel map[namespacedLabel][]*workload // by each label of their pods
 	servicesByLabel  map[namespacedLabel][]*service  // by one label of their selector
@@ -115,7 +115,7 @@ type Index struct {
 func NewIndex(opts Options) *Index {
 	i := &Index{
 		opts:             opts.withDefaults(),
-		namespaces:       map[string]string{},
+		namespacesOf:     map[label]map[string]bool{},
 		workloadsByLabel: map[namespacedLabel][]*workload{},
 		servicesByLabel:  map[namespacedLabel][]*service{},
 		rolloutsByRef:    map[id][]*workload{},
@@ -205,7 +205,7 @@ func (i *Index) put(rec record, a *affected) {
 		i.remove(key.kind, key.NamespacedName, a)
 		return
 	}
-	key.Namespace = i.intern(key.Namespace)
+	key.Namespace = intern(key.Namespace)
 	old := i.objects[key.kind][key.NamespacedName]
 	if old != nil && old.equal(rec) {
 		if s, ok := old.(*storedRoute); ok {
@@ -214,7 +214,7 @@ func (i *Index) put(rec record, a *affected) {
 		return
 	}
 	if s, ok := rec.(*storedRoute); ok {
-		s.shareNames(i.intern)
+		s.shareNames()
 	}
 	// Deleted first, so that the key shares its strings with the record that is kept.
 	delete(i.objects[key.kind], key.NamespacedName)
@@ -268,14 +268,8 @@ func as[T record](rec record) T {
 	return typed
 }
 
-func (i *Index) intern(namespace string) string {
-	if shared, ok := i.namespaces[namespace]; ok {
-		return shared
-	}
-	namespace = strings.Clone(namespace)
-	i.namespaces[namespace] = namespace
-	return namespace
-}
+// intern makes all records of a namespace share one string.
+func intern(namespace string) string { return unique.Make(namespace).Value() }
 
 // Snapshot returns the state of everything that a decision about a route depends on, from the Index alone.
 func (i *Index) Snapshot(rt *route.Route) policy.Snapshot {

@@ -91,7 +91,7 @@ func (i *Index) changeServiceEntry(old, e *serviceEntry, a *affected) {
 const maxNamed = 6
 
 // subsetNames returns some names of subsets of DestinationRules, sorted.
-func subsetNames(rules []*destinationRule) []string {
+func subsetNames(rules []*hosts.Rule[labels]) []string {
 	seen := map[string]bool{}
 	for _, r := range rules {
 		for _, s := range r.Subsets {

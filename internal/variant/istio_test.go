@@ -258,6 +258,9 @@ func TestShortHosts(t *testing.T) {
 	assert.Equal(t, policy.ServiceNotFound, c.variant(full).Reason)
 	c.apply(entryOf("shop/f", "c.shop.svc.cluster.local", ""))
 	assert.True(t, c.variant(full).External, "the ServiceEntry is for a Service of another cluster")
+
+	_, findings := of(t, c, istioRoute("web/v", `{"hosts": ["v"], "http": [{"mirror": {"host": "c.shop.svc.cluster.local", "port": {"number": 80}, "subset": "s"}}]}`))
+	assert.Empty(t, findings, "its DestinationRule may come, and nothing is known of its ports")
 }
 
 func TestClusterDomain(t *testing.T) {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
@@ -31,18 +33,15 @@ func (v *view) noteGateway(rt *route.Route, s *service, variant *policy.Variant)
 	if rt.Kind != route.VirtualService || len(s.selector) == 0 {
 		return
 	}
-	for _, g := range v.base.gateways {
-		if g.pods[s.Namespace] == 0 || !v.serves(g, s) {
-			continue
-		}
-		variant.Gateway = true
-		if slices.Contains(rt.Gateways, g.String()) {
-			variant.Loop = fmt.Sprintf("Gateway %q", g)
+	pods := v.workloads(s.Namespace, s.selector)
+	serves := func(g *istioGateway) bool {
+		return g != nil && g.pods[s.Namespace] > 0 && slices.ContainsFunc(pods, func(w *workload) bool { return g.selects(w.labels) })
+	}
+	for _, name := range rt.Gateways {
+		namespace, short, _ := strings.Cut(name, "/")
+		if g := as[*istioGateway](v.base.objects[KindIstioGateway][types.NamespacedName{Namespace: namespace, Name: short}]); serves(g) {
+			variant.Gateway, variant.Loop = true, fmt.Sprintf("Gateway %q", g)
 		}
 	}
-}
-
-// serves reports whether a Service selects pods of a gateway.
-func (v *view) serves(g *istioGateway, s *service) bool {
-	return slices.ContainsFunc(v.workloads(s.Namespace, s.selector), func(w *workload) bool { return g.selects(w.labels) })
+	variant.Gateway = variant.Gateway || slices.ContainsFunc(v.base.gateways, serves)
 }

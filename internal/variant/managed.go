@@ -28,6 +28,9 @@ func (i *Index) changeCanary(old, c *canary, a *affected) {
 
 // affectOwned adds the routes that name an owner.
 func (i *Index) affectOwned(uid string, a *affected) {
+	if uid == "" {
+		return
+	}
 	for s := range i.routesByOwner[uid] {
 		a.addRoute(s.key())
 	}

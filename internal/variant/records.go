@@ -247,7 +247,7 @@ func (s *storedRoute) unpack(opts Options) *route.Route {
 }
 
 // shareNames makes the names of namespaces share their bytes with other records.
-func (s *storedRoute) shareNames(intern func(string) string) {
+func (s *storedRoute) shareNames() {
 	for n := range s.mirrors {
 		if s.mirrors[n].Namespace != "" {
 			s.mirrors[n].Namespace = intern(s.mirrors[n].Namespace)

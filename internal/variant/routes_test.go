@@ -33,6 +33,7 @@ func TestOnlyRoutesWithMirrorsAreKept(t *testing.T) {
 func assertEmpty(t *testing.T, i *Index) {
 	t.Helper()
 	assert.Empty(t, i.workloadsByLabel)
+	assert.Empty(t, i.namespacesOf)
 	assert.Empty(t, i.servicesByLabel)
 	assert.Empty(t, i.rolloutsByRef)
 	assert.Empty(t, i.slicesByPod)

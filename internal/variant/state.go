@@ -88,9 +88,7 @@ func (v *view) ofEntry(rt *route.Route, m *route.Mirror, e *serviceEntry, host s
 	if len(sub.found) > 0 {
 		return variant
 	}
-	variant = v.withoutSubset(m.Target.Subset, fmt.Sprintf("host %q", host), rt.Namespace, sub)
-	variant.Exists = true
-	return variant
+	return v.withoutSubset(m.Target.Subset, fmt.Sprintf("host %q", host), rt.Namespace, sub)
 }
 
 // ofService returns the variant of a mirror to a Service.
@@ -120,6 +118,9 @@ func (v *view) ofService(rt *route.Route, m *route.Mirror) policy.Variant {
 
 // withoutSubset returns the variant of a mirror whose subset no client finds.
 func (v *view) withoutSubset(subset, of, own string, sub subsetView) policy.Variant {
+	if sub.partial {
+		return policy.Variant{Reason: policy.VariantUnknown, Detail: tooManyRules}
+	}
 	if len(sub.lacking) == 0 {
 		return absent(policy.DestinationRuleNotFound, "no DestinationRule with subset %q for %s is visible from namespace %q", subset, of, own)
 	}
@@ -146,10 +147,7 @@ func (v *view) serviceState(s *service, rt *route.Route, m *route.Mirror) policy
 	subsets := []labels{nil}
 	if m.Target.Subset != "" {
 		sub := v.subset(v.clients, rt.Namespace, s.Namespace, v.base.fqdn(route.ServiceName(s.NamespacedName)), m.Target.Subset)
-		switch {
-		case v.visits > maxRules && len(sub.found) == 0:
-			return policy.Variant{Reason: policy.VariantUnknown, Detail: tooManyRules}
-		case len(sub.found) == 0:
+		if len(sub.found) == 0 {
 			return v.withoutSubset(m.Target.Subset, fmt.Sprintf("Service %q", s.NamespacedName), rt.Namespace, sub)
 		}
 		subsets = sub.found
@@ -172,7 +170,7 @@ func (v *view) missingService(rt *route.Route, m *route.Mirror) policy.Variant {
 	variant := absent(policy.ServiceNotFound, "Service %q not found", m.Target.Service())
 	if m.Target.Subset != "" {
 		sub := v.subset(v.clients, rt.Namespace, m.Target.Namespace, v.base.fqdn(m.Target.Service()), m.Target.Subset)
-		if len(sub.found) == 0 && len(sub.lacking) > 0 {
+		if len(sub.found) == 0 && len(sub.lacking) > 0 && !sub.partial {
 			variant.LacksSubset, variant.Subsets = true, subsetNames(sub.lacking)
 		}
 	}

@@ -13,14 +13,17 @@ type subsetView struct {
 	// found holds the labels of the subset, each once, as single clients find them.
 	found []labels
 	// lacking are the rules for exactly the host that a client found without the subset.
-	lacking []*destinationRule
+	lacking []*hosts.Rule[labels]
+	// partial is set where not all rules were looked at, so that others may have the subset.
+	partial bool
 }
 
 // subset returns what clients find of a subset of a host, whose Service or ServiceEntry is in a namespace. A
 // rule counts as lacking only in the namespaces of the route and the Service and in the root: others are not
 // asked.
-func (v *view) subset(cs []clients, own, service, host, name string) subsetView {
-	var out subsetView
+func (v *view) subset(cs []clients, own, service, host, name string) (out subsetView) {
+	v.cut = false
+	defer func() { out.partial = v.cut || v.visits > maxRules }()
 	for _, client := range v.clientNamespaces(cs, own, service, host, name) {
 		if v.visits > maxRules {
 			return out
@@ -42,10 +45,10 @@ func (v *view) subset(cs []clients, own, service, host, name string) subsetView 
 }
 
 // exactRules returns the rules that are for exactly the host and in one of the namespaces that count.
-func (v *view) exactRules(m *hosts.Merged[labels], own, service, host string) (exact []*destinationRule) {
+func (v *view) exactRules(m *hosts.Merged[labels], own, service, host string) (exact []*hosts.Rule[labels]) {
 	for _, r := range m.Rules {
 		if r.Pattern == hosts.Parse(host) && (r.Namespace == own || r.Namespace == service || r.Namespace == v.base.opts.RootNamespace) {
-			exact = append(exact, &destinationRule{Rule: *r})
+			exact = append(exact, r)
 		}
 	}
 	return exact
@@ -54,10 +57,12 @@ func (v *view) exactRules(m *hosts.Merged[labels], own, service, host string) (e
 func (v *view) rules() hosts.Lookup[labels] {
 	return hosts.Lookup[labels]{Root: v.base.opts.RootNamespace, At: func(namespace string, p hosts.Pattern) []*hosts.Rule[labels] {
 		found := v.source(destinationRulesQuery(namespace)).destinationRules[namespacedHost{namespace, p}]
-		found = found[:min(len(found), maxForHost)]
-		v.visits += 1 + len(found)
+		if v.visits++; len(found) > maxForHost {
+			found, v.cut = found[:maxForHost], true
+		}
 		out := make([]*hosts.Rule[labels], len(found))
 		for i, r := range found {
+			v.visits += len(found) * (1 + len(r.ExportTo)) // each is compared with all others when they are merged
 			out[i] = &r.Rule
 		}
 		return out
@@ -86,7 +91,7 @@ func (v *view) clientNamespaces(cs []clients, own, service, host, subset string)
 		add(own, service, v.base.opts.RootNamespace, "")
 		for p := range hosts.Covering(host) {
 			for _, r := range v.base.rulesByPattern[p] {
-				if v.visits++; v.visits > maxRules {
+				if v.visits += 1 + len(r.ExportTo); v.visits > maxRules {
 					return out
 				}
 				if _, has := r.Subset(subset); !has {

@@ -2,6 +2,7 @@ package variant
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -103,4 +104,32 @@ func TestAForgedOwnerChangesNothing(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, d.Findings, 1)
 	assert.Equal(t, policy.PolicyExceeded, d.Findings[0].Reason)
+}
+
+// Where a search for a subset is given up, nothing is parked or denied for want of it.
+func TestRulesWithoutEnd(t *testing.T) {
+	rules := func(n int, exportTo string) (all []any) {
+		for i := range n {
+			all = append(all, ruleOf(fmt.Sprintf("shop/r%03d", i), hostOfB, exportTo, "none", ""))
+		}
+		return all
+	}
+	for name, more := range map[string][]any{
+		"more than are looked at for one host": append(rules(maxForHost, ""), ruleOf("shop/s", hostOfB, "", "v9", "app=b")),
+		"more namespaces than are looked at": rules(maxForHost, func() string {
+			names := make([]string, 300)
+			for i := range names {
+				names[i] = fmt.Sprintf("n%03d", i)
+			}
+			return strings.Join(names, ",")
+		}()),
+	} {
+		t.Run(name, func(t *testing.T) {
+			rt := virtualService("shop/v", "a", "b#v9")
+			v, findings := of(t, newCluster(t, append(shop(), more...)...), rt)
+			assert.Equal(t, policy.VariantUnknown, v.Reason, v.Detail)
+			assert.False(t, v.Park)
+			assert.Empty(t, findings)
+		})
+	}
 }

@@ -15,9 +15,12 @@ type view struct {
 	// live holds the objects that answer the covered queries, nil before the first live read.
 	live    *Index
 	covered map[Query]bool
-	// recheck is that of the latest Snapshot, and visits the number of DestinationRules that it looked at.
+	// recheck is that of the latest Snapshot, and visits the work on DestinationRules and
+	// ServiceEntries that it took: rules, namespaces in their exportTo, and ports.
 	recheck time.Duration
 	visits  int
+	// cut is set where a host has more rules than are looked at.
+	cut bool
 	// clients are those of the route of the latest Snapshot.
 	clients []clients
 }

@@ -21,6 +21,12 @@ func (i *Index) list(w *workload, a *affected) {
 	w.places = make([]int32, len(w.labels))
 	for n, l := range w.labels {
 		key := namespacedLabel{w.Namespace, l}
+		if len(i.workloadsByLabel[key]) == 0 {
+			if i.namespacesOf[l] == nil {
+				i.namespacesOf[l] = map[string]bool{}
+			}
+			i.namespacesOf[l][w.Namespace] = true
+		}
 		w.places[n] = int32(len(i.workloadsByLabel[key])) //nolint:gosec // No namespace holds 2^31 workloads.
 		addTo(i.workloadsByLabel, key, w)
 	}
@@ -43,6 +49,9 @@ func (i *Index) unlist(w *workload, a *affected) {
 		list[len(list)-1] = nil
 		if len(list) == 1 {
 			delete(i.workloadsByLabel, key)
+			if delete(i.namespacesOf[l], w.Namespace); len(i.namespacesOf[l]) == 0 {
+				delete(i.namespacesOf, l)
+			}
 			continue
 		}
 		i.workloadsByLabel[key] = list[:len(list)-1]
@@ -152,8 +161,10 @@ func (i *Index) changeWorkload(old, w *workload, a *affected) {
 	if old != nil {
 		i.unlist(old, a)
 		i.changeRollout(old, -1, a)
+		i.affectOwned(old.uid, a)
 	}
 	if w != nil {
+		i.affectOwned(w.uid, a)
 		w.since = i.aliveSince(old, w)
 		i.changeRollout(w, 1, a)
 		i.list(w, a)

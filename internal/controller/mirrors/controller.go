@@ -115,6 +115,8 @@ func (c *Controller) Reconcile(ctx context.Context, key route.Key) (reconcile.Re
 	if len(decision.Plan.Operations) == 0 || c.optedOut(ctx, rt) {
 		if c.pending.remove(key) != nil {
 			c.announceStored(rt, decision)
+		} else {
+			c.noteParked(rt, decision) // a new leader says nothing of mirrors that were parked before it led
 		}
 		if snap.Recheck > 0 {
 			c.pending.noticeAfter(key, snap.Recheck)

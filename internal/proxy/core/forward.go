@@ -159,7 +159,7 @@ func (c *Core) attempts(x *Exchange, set upstream.Set) (Answer, error) {
 	for last, refused := upstream.ErrConnect, 0; ; {
 		endpoint := choose(set, x.affine, x.Remote, x.tried, x.start)
 		if endpoint == nil && refused > 0 {
-			endpoint = again(set, refused)
+			endpoint = x.again(set, refused)
 		}
 		if endpoint == nil {
 			return nil, last
@@ -200,11 +200,11 @@ func (c *Core) attempts(x *Exchange, set upstream.Set) (Answer, error) {
 const refusalPause = 25 * time.Millisecond
 
 // again returns an endpoint for a request that every endpoint was tried for and some refused.
-func again(set upstream.Set, refused int) *upstream.Endpoint {
+func (x *Exchange) again(set upstream.Set, refused int) *upstream.Endpoint {
 	if refused > 1 {
 		time.Sleep(refusalPause)
 	}
-	return set.Pick(nil, time.Now())
+	return choose(set, x.affine, x.Remote, nil, time.Now())
 }
 
 // broken reports whether the client's side has failed. While a Transport still reads the request's body, that

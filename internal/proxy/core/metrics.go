@@ -152,6 +152,7 @@ type codes struct {
 }
 
 func (c *codes) count(status int) {
+	status = min(max(status, 0), 999) // a backend of HTTP/2 can answer any number
 	if seen := c.seen.Load(); seen != nil {
 		if counter, ok := (*seen)[status]; ok {
 			counter.Inc()
@@ -170,7 +171,7 @@ func (c *codes) add(status int) prometheus.Counter {
 		maps.Copy(seen, *old)
 	}
 	if seen[status] == nil {
-		seen[status] = c.lookup(strconv.Itoa(min(max(status, 0), 999)))
+		seen[status] = c.lookup(strconv.Itoa(status))
 	}
 	c.seen.Store(&seen)
 	return seen[status]

@@ -71,7 +71,7 @@ func (u *upload) Release() (sent bool) {
 	for u.pulling {
 		u.changed.Wait()
 	}
-	u.send = nil
+	u.send, u.kept, u.rest = nil, nil, nil // an idle connection keeps the upload
 	u.changed.Broadcast()
 	return u.sent
 }

@@ -117,9 +117,10 @@ func merge[L any](rules []*Rule[L]) []*Merged[L] {
 	return all
 }
 
+// containsAll reports whether a sorted list has all elements of another one.
 func containsAll(set, of []string) bool {
 	for _, v := range of {
-		if !slices.Contains(set, v) {
+		if _, found := slices.BinarySearch(set, v); !found {
 			return false
 		}
 	}

@@ -131,8 +131,8 @@ var elsewhere = map[string]struct{ file, line string }{
 		"test/house/install_test.go", "go install github.com/mirrorgate/mirrorgate/cmd/mirrorgate@v1.2.3",
 	},
 	// They need replicas that run: other tests have them.
-	"mirrorgate check":           {"test/integration/verbs/check_test.go", "findings, code = check(t, env.Kubeconfig)\n"},
-	"mirrorgate check --wait 2m": {"test/integration/verbs/check_test.go", `check(t, env.Kubeconfig, "--wait", "1m", "--fail-on", "warning")`},
+	"mirrorgate check": {"test/integration/verbs/check_test.go", "findings, code = check(t, env.Kubeconfig)\n"},
+	"mirrorgate check --wait 2m --fail-on warning": {"test/integration/verbs/check_test.go", `check(t, env.Kubeconfig, "--wait", "1m", "--fail-on", "warning")`},
 	// The command runs a Go function whose own tests make two releases and compare them.
 	"make release": {"Makefile", "\tgo -C release run . -version $(VERSION)\n"},
 }

@@ -41,7 +41,7 @@ var mutations = []mutation{
 		return host + ".svc." + i.opts.ClusterDomain
 	}
 	if host == "*" || strings.Contains(host, ".") {`},
-	{"exportTo hides a ServiceEntry", clientsFile, `return slices.ContainsFunc(c.namespaces, func(ns string) bool { return exported(exportTo, ns) })`, `return true`},
-	{"a ServiceEntry in the client's namespace is found whatever its exportTo", istioFile, ` || !c.gateway && slices.Contains(c.namespaces, e.Namespace)`, ``},
+	{"exportTo hides a ServiceEntry", clientsFile, `|| exported(e.exportTo, ns)`, `|| true`},
+	{"a ServiceEntry in the client's namespace is found whatever its exportTo", clientsFile, `(ns == e.Namespace && !c.gateway) || `, ``},
 	{"an ExternalName Service stands for its target", aliasesFile, `if !ok || target == nil || target.externalName {`, `if ok || !ok {`},
 }
