@@ -142,8 +142,24 @@ e2e: ## The installation on a real node: pods, Services, traffic; needs root and
 e2e-kind: ## The same on a kind cluster, with Docker; no root
 	test/e2e/kind.sh
 
+# What controller-gen makes of api/v1alpha1: deep copies into the folder $(1), CustomResourceDefinitions into $(2).
+controller-gen = bin/tools/controller-gen object paths=./api/... output:object:dir=$(1) \
+	crd:allowDangerousTypes=true,maxDescLen=2000 output:crd:dir=$(2)
+CRDS := manifests/components/policy
+
+.PHONY: generate generated
+generate: bin/tools/controller-gen ## Deep copies, CRDs and docs/reference/api.md from the types in api/
+	$(call controller-gen,api/v1alpha1,$(CRDS))
+	go test ./api/... -run TestReference -update
+generated: bin/tools/controller-gen
+	@work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; $(call controller-gen,$$work,$$work); \
+	for file in "$$work"/*; do \
+		cmp -s api/v1alpha1/"$$(basename "$$file")" "$$file" || cmp -s $(CRDS)/"$$(basename "$$file")" "$$file" || \
+		{ echo "$$(basename "$$file") is not what make generate makes of api/v1alpha1"; exit 1; }; \
+	done
+
 .PHONY: lint
-lint: bin/tools/golangci-lint ## Linters and layer fences, in every module
+lint: bin/tools/golangci-lint generated ## Linters and layer fences, in every module; files that are generated
 	@failed=0; \
 	for module in $(MODULES); do echo "golangci-lint $$module"; (cd $$module && $(CURDIR)/$< run ./...) || failed=1; done; \
 	exit $$failed
@@ -204,6 +220,7 @@ bin/tools/golangci-lint: TOOL := github.com/golangci/golangci-lint/v2/cmd/golang
 bin/tools/benchstat:     TOOL := golang.org/x/perf/cmd/benchstat
 bin/tools/gotestsum:     TOOL := gotest.tools/gotestsum
 bin/tools/deadcode:      TOOL := golang.org/x/tools/cmd/deadcode
-bin/tools/golangci-lint bin/tools/benchstat bin/tools/gotestsum bin/tools/deadcode: tools/go.mod
+bin/tools/controller-gen: TOOL := sigs.k8s.io/controller-tools/cmd/controller-gen
+bin/tools/golangci-lint bin/tools/benchstat bin/tools/gotestsum bin/tools/deadcode bin/tools/controller-gen: tools/go.mod
 	nice -n 10 go -C tools build -p 2 -o $(CURDIR)/$@ $(TOOL)
 	@touch $@
