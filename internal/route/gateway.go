@@ -14,6 +14,7 @@ import (
 )
 
 type gatewayRule struct {
+	Name    json.RawMessage `json:"name"`
 	Matches []struct {
 		Method json.RawMessage `json:"method"`
 	} `json:"matches"`
@@ -84,13 +85,10 @@ func (rt *Route) readGateway(s *spec) {
 }
 
 func (rt *Route) readGatewayRule(in *gatewayRule, path string) Rule {
-	rule := Rule{Path: path}
+	rule := Rule{Path: path, Name: textOf(in.Name), AnyMethod: len(in.Matches) == 0}
 	if rt.Kind == HTTPRoute {
 		for _, m := range in.Matches {
-			var method string
-			if unmarshal(m.Method, &method) == nil && method != "" {
-				rule.Methods = append(rule.Methods, method)
-			}
+			rule.addMethod(textOf(m.Method))
 		}
 	}
 	l := &gatewayLayout{modifier: -1, own: mirrorList{stored: in.Filters}}
@@ -122,6 +120,23 @@ func (rt *Route) readGatewayRule(in *gatewayRule, path string) Rule {
 	}
 	rule.Mirrors = append(rule.Mirrors, parked[backendGone]...)
 	return rule
+}
+
+// addMethod notes the method of one of the rule's matches, "" for one that lets every method in.
+func (r *Rule) addMethod(method string) {
+	if method == "" {
+		r.AnyMethod = true
+		return
+	}
+	r.Methods = append(r.Methods, method)
+}
+
+// textOf returns a string, "" for anything else.
+func textOf(raw json.RawMessage) (text string) {
+	if isNull(raw) || unmarshal(raw, &text) != nil {
+		return ""
+	}
+	return text
 }
 
 // readPlaceholders finds the rule's modifier filter and reads its remove list.

@@ -145,13 +145,17 @@ func (rt *Route) FromConfigMap() bool {
 type Rule struct {
 	// Path is the field path of the rule: spec.rules[0], spec.http[2].
 	Path string
+	// Name is the name that its author gave the rule, "" for none.
+	Name string
 	// Backends are the targets whose answers the client gets.
 	Backends []Backend
 	// Delegates is set where the rule hands its requests to another VirtualService, which inherits its
 	// percentage.
 	Delegates bool
-	// Methods are the methods that the rule's matches name, if they name any.
-	Methods []string
+	// Methods are the methods that the rule's matches name, if they name any. AnyMethod is set where one of them, or the
+	// lack of matches, lets requests of every method in.
+	Methods   []string
+	AnyMethod bool
 	// Mirrors are the rule's mirrors in declared order.
 	Mirrors []Mirror
 	// Answers is "redirect" or "directResponse" where the rule of a VirtualService answers by itself, else

@@ -18,6 +18,7 @@ import (
 )
 
 type istioRule struct {
+	Name  json.RawMessage `json:"name"`
 	Match []struct {
 		Method struct {
 			Exact string `json:"exact"`
@@ -139,10 +140,9 @@ func (rt *Route) readVirtualService(s *spec, domain string) {
 // readIstioRule reads one rule. ofDelegate is set for a VirtualService without hosts.
 func (rt *Route) readIstioRule(in *istioRule, path, domain string, ofDelegate bool) Rule {
 	rule := Rule{Path: path, BothForms: !isNull(in.Mirror) && len(in.Mirrors) > 0, Delegates: !isNull(in.Delegate)}
+	rule.Name, rule.AnyMethod = textOf(in.Name), len(in.Match) == 0
 	for _, m := range in.Match {
-		if m.Method.Exact != "" {
-			rule.Methods = append(rule.Methods, m.Method.Exact)
-		}
+		rule.addMethod(m.Method.Exact)
 	}
 	for _, r := range in.Route {
 		var dst istioDestination

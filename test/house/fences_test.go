@@ -18,6 +18,7 @@ var (
 		"patch":              clients,
 		"internal/route":     clients,
 		"internal/policy":    clients,
+		"internal/limits":    clients,
 		"internal/intercept": clients,
 		"internal/wellknown": clients,
 		"internal/iter8":     clients,

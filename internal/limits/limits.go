@@ -1,0 +1,292 @@
+// Package limits works out how much a mirror may copy: what the cluster's operator limits (MirrorLimit) and what the
+// application's owner asks for (MirrorPolicy), never more than the route declares.
+//
+// It is pure: which objects there are, and which step of a ramp is the current one, comes in as plain values.
+package limits
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/mirrorgate/mirrorgate/internal/route"
+)
+
+// Action is the effect of a limit on a mirror that breaks it.
+type Action string
+
+// The actions; they are those of api/v1alpha1.
+const (
+	Lower Action = "Limit"
+	Deny  Action = "Deny"
+	Warn  Action = "Warn"
+)
+
+// SameNamespace stands in Limit.Namespaces for the namespace of the route.
+const SameNamespace = "same"
+
+// Limit is a MirrorLimit that selects the namespace of a route.
+type Limit struct {
+	Name string
+	// MaxPercent, MaxMirrors, Namespaces and Methods bound nothing where they are nil.
+	MaxPercent *float64
+	MaxMirrors *int
+	Namespaces []string
+	Methods    []string
+	Action     Action
+}
+
+// Policy is the state of a MirrorPolicy for one of its targets.
+type Policy struct {
+	Name string
+	// Section is the name of the rule that it is about, "" for all rules of the route.
+	Section string
+	// Percent is the percentage of the current step, nil where there is no ramp.
+	Percent *float64
+	// Step and Steps are the number of the current step, from 1, and the number of all.
+	Step, Steps int
+	// Expired is set once the mirrors are parked for good.
+	Expired bool
+}
+
+// Scope holds everything beside a route that its shares depend on.
+type Scope struct {
+	Limits []Limit
+	// Policies are those for the route, the one that holds against the others first.
+	Policies []Policy
+}
+
+// Reason names why a mirror may copy less than it declares.
+type Reason string
+
+// The reasons.
+const (
+	Expired   Reason = "Expired"
+	RampStep  Reason = "RampStep"
+	OverLimit Reason = "OverLimit"
+)
+
+// Verdict is the result for one mirror.
+type Verdict struct {
+	// Share is the share to store. Lowered is set where it is smaller than the declared one, and a share of 0 means that
+	// the mirror belongs parked.
+	Share   route.Share
+	Lowered bool
+	// Reason and Detail say why, for a lowered one.
+	Reason Reason
+	Detail string
+}
+
+// Bound is one of the bounds of a limit.
+type Bound string
+
+// The bounds, by the names of their fields.
+const (
+	MaxPercent Bound = "maxPercent"
+	MaxMirrors Bound = "maxMirrors"
+	Targets    Bound = "targets"
+	Methods    Bound = "methods"
+)
+
+// Breach is a bound of a limit with action Deny or Warn that a rule breaks.
+type Breach struct {
+	Limit  string
+	Action Action
+	Bound  Bound
+	// Mirror is the index of the mirror in the rule; for MaxPercent the last one, since all mirrors break it together.
+	Mirror int
+	// Percent is the sum of the rule's mirrors, for MaxPercent.
+	Percent float64
+	Message string
+}
+
+// Of returns the verdicts about the mirrors of a rule, in their order, and the bounds that it breaks.
+func Of(rt *route.Route, rule *route.Rule, scope Scope) ([]Verdict, []Breach) {
+	r := ruleLimits{rt: rt, rule: rule, verdicts: make([]Verdict, len(rule.Mirrors))}
+	for i := range r.verdicts {
+		r.verdicts[i].Share = route.All
+	}
+	if len(rule.Mirrors) == 0 {
+		return r.verdicts, nil
+	}
+	if p := policyOf(rule, scope.Policies); p != nil {
+		r.follow(p)
+	}
+	ordered := slices.Clone(scope.Limits)
+	slices.SortFunc(ordered, func(a, b Limit) int { return cmp.Compare(a.Name, b.Name) })
+	for i := range ordered {
+		r.judge(&ordered[i])
+	}
+	r.scale(ordered)
+	for i := range r.verdicts {
+		r.conclude(i)
+	}
+	return r.verdicts, r.breaches
+}
+
+// policyOf returns the policy for a rule, nil for none: one that names the rule holds against one for the whole route.
+func policyOf(rule *route.Rule, policies []Policy) *Policy {
+	var whole *Policy
+	for i := range policies {
+		switch p := &policies[i]; {
+		case p.Section != "" && p.Section == rule.Name:
+			return p
+		case p.Section == "" && whole == nil:
+			whole = p
+		}
+	}
+	return whole
+}
+
+// ruleLimits collects the verdicts about one rule.
+type ruleLimits struct {
+	rt       *route.Route
+	rule     *route.Rule
+	verdicts []Verdict
+	breaches []Breach
+}
+
+// lower lowers the share of a mirror.
+func (r *ruleLimits) lower(i int, share route.Share, reason Reason, detail string) {
+	if v := &r.verdicts[i]; share < v.Share {
+		*v = Verdict{Share: share, Reason: reason, Detail: detail}
+	}
+}
+
+// follow applies the owner's policy.
+func (r *ruleLimits) follow(p *Policy) {
+	share, reason, detail := route.All, RampStep, ""
+	switch {
+	case p.Expired:
+		share, reason, detail = 0, Expired, fmt.Sprintf("MirrorPolicy %q has expired", p.Name)
+	case p.Percent != nil:
+		share = route.ShareOf(*p.Percent)
+		detail = fmt.Sprintf("step %d of %d of MirrorPolicy %q copies %s %%", p.Step, p.Steps, p.Name, share)
+	}
+	for i := range r.verdicts {
+		r.lower(i, share, reason, detail)
+	}
+}
+
+// judge applies the bounds of a limit that concern single mirrors.
+func (r *ruleLimits) judge(l *Limit) {
+	// These texts are made once: a rule may have a thousand mirrors.
+	wrongMethod := ""
+	if l.Methods != nil && r.rt.Kind != route.GRPCRoute {
+		if method := r.wrongMethod(l.Methods); method != "" {
+			wrongMethod = fmt.Sprintf("MirrorLimit %q allows to copy %s, and the rule matches %s", l.Name, strings.Join(l.Methods, ", "), method)
+		}
+	}
+	wrongTarget := fmt.Sprintf("MirrorLimit %q allows targets in these namespaces alone: %s", l.Name, strings.Join(l.Namespaces, ", "))
+	on := 0
+	for i := range r.rule.Mirrors {
+		m := &r.rule.Mirrors[i]
+		if m.Percentage.Percent() == 0 {
+			continue // it copies nothing
+		}
+		on++
+		if l.Namespaces != nil && !r.mayTarget(m.Target, l.Namespaces) {
+			r.forbid(l, Targets, i, wrongTarget)
+		}
+		if wrongMethod != "" {
+			r.forbid(l, Methods, i, wrongMethod)
+		}
+		if l.MaxMirrors != nil && on > *l.MaxMirrors {
+			r.forbid(l, MaxMirrors, i, fmt.Sprintf("MirrorLimit %q allows %d mirrors in a rule, and this is number %d", l.Name, *l.MaxMirrors, on))
+		}
+	}
+	if sum := r.sum(func(i int) float64 { return r.rule.Mirrors[i].Percentage.Percent() }); l.Action != Lower && l.MaxPercent != nil && sum > *l.MaxPercent {
+		r.breaches = append(r.breaches, Breach{
+			Limit: l.Name, Action: l.Action, Bound: MaxPercent, Mirror: len(r.rule.Mirrors) - 1, Percent: sum,
+			Message: fmt.Sprintf("MirrorLimit %q allows %v %% of a rule's requests, and its mirrors together copy %.6g %%", l.Name, *l.MaxPercent, sum),
+		})
+	}
+}
+
+// forbid parks a mirror, or notes the breach, as the limit's action says.
+func (r *ruleLimits) forbid(l *Limit, bound Bound, i int, message string) {
+	if l.Action == Lower {
+		r.lower(i, 0, OverLimit, message)
+		return
+	}
+	r.breaches = append(r.breaches, Breach{Limit: l.Name, Action: l.Action, Bound: bound, Mirror: i, Message: message})
+}
+
+func (r *ruleLimits) mayTarget(t route.Target, namespaces []string) bool {
+	return t.Namespace != "" && (slices.Contains(namespaces, t.Namespace) ||
+		t.Namespace == r.rt.Namespace && slices.Contains(namespaces, SameNamespace))
+}
+
+// wrongMethod returns a method that the rule matches and that may not be copied, "" for none.
+func (r *ruleLimits) wrongMethod(allowed []string) string {
+	for _, method := range r.rule.Methods {
+		if !slices.Contains(allowed, method) {
+			return method
+		}
+	}
+	if r.rule.AnyMethod {
+		return "every method"
+	}
+	return ""
+}
+
+// share returns the percentage of a mirror as far as it is worked out.
+func (r *ruleLimits) share(i int) float64 {
+	return min(r.rule.Mirrors[i].Percentage.Percent(), r.verdicts[i].Share.Percent())
+}
+
+// sum returns the percentage of the rule's requests that its mirrors copy together. A request goes to one backendRef, so
+// of the mirrors below those the largest sum counts.
+func (r *ruleLimits) sum(percent func(int) float64) float64 {
+	sum, most, below := 0.0, 0.0, map[int]float64{}
+	for i := range r.rule.Mirrors {
+		if b := r.rule.Mirrors[i].Backend(); b < 0 {
+			sum += percent(i)
+		} else {
+			below[b] += percent(i)
+			most = max(most, below[b])
+		}
+	}
+	return sum + most
+}
+
+// rounding makes up for the binary form of numbers: 3 % times 0.7/3 are 0.7 %. It is far below a millionth, also for
+// all mirrors of a rule together.
+const rounding = 1e-9
+
+// scale lowers all mirrors of the rule alike until their sum is within the strictest limit.
+func (r *ruleLimits) scale(ordered []Limit) {
+	var strictest *Limit
+	for i := range ordered {
+		l := &ordered[i]
+		if l.Action == Lower && l.MaxPercent != nil && (strictest == nil || *l.MaxPercent < *strictest.MaxPercent) {
+			strictest = l
+		}
+	}
+	if strictest == nil {
+		return
+	}
+	sum := r.sum(r.share)
+	if sum <= *strictest.MaxPercent {
+		return
+	}
+	detail := fmt.Sprintf("MirrorLimit %q allows %v %% of a rule's requests", strictest.Name, *strictest.MaxPercent)
+	if len(r.verdicts) > 1 {
+		detail += fmt.Sprintf(", and its %d mirrors declare more together", len(r.verdicts))
+	}
+	for i := range r.verdicts {
+		r.lower(i, route.ShareOf(r.share(i)**strictest.MaxPercent/sum+rounding), OverLimit, detail)
+	}
+}
+
+// conclude compares a verdict with what is declared.
+func (r *ruleLimits) conclude(i int) {
+	v := &r.verdicts[i]
+	declared := r.rule.Mirrors[i].Percentage.Percent()
+	if v.Share.Percent() < declared {
+		v.Lowered = true
+		return
+	}
+	*v = Verdict{Share: route.ShareOf(declared)}
+}
