@@ -1,6 +1,8 @@
 package house
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -22,6 +24,7 @@ var (
 		"internal/intercept": clients,
 		"internal/wellknown": clients,
 		"internal/iter8":     clients,
+		"internal/compare":   append([]string{"net", "os/exec", "os/signal"}, clients...),
 		"internal/proxy/...": {"k8s.io/", "sigs.k8s.io/"},
 		"webhook":            {module + "/internal/dataplane", module + "/internal/proxy"},
 	}
@@ -36,6 +39,18 @@ func TestFencesHoldForEverythingThatAPackageReaches(t *testing.T) {
 				assert.False(t, beyond(path, forbidden), "%s reaches %s; `go list -deps -f '{{.ImportPath}} {{.Imports}}' ./%s` shows the way", pattern, path, pattern)
 			}
 		})
+	}
+}
+
+// A comparison is told the time, so that a simulation can run days of it.
+func TestComparisonsReadNoClock(t *testing.T) {
+	for _, name := range productFiles(t) {
+		if filepath.Dir(name) != "internal/compare" {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(root(t), name))
+		require.NoError(t, err)
+		assert.NotRegexp(t, `\btime\.(Now|Since|Until|After|AfterFunc|Tick|NewTimer|NewTicker|Sleep)\b`, string(text), name)
 	}
 }
 
