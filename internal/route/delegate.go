@@ -136,7 +136,7 @@ func (l *istioLayout) readRoutes(in *istioRule) []mark {
 				silencers = append(silencers, m)
 			}
 		}
-		ph.setKeep([]entry{{Keep: keep}})
+		ph.setKeep([]entry{{Keep: max(keep, ph.linkMarks())}})
 	}
 	return silencers
 }
@@ -243,9 +243,9 @@ func (m *Mirror) silentText() json.RawMessage {
 	return withMember(m.text, "percentage", silent)
 }
 
-// declaredPercentage returns the percentage in an element of mirrors, nil for none.
-func declaredPercentage(text json.RawMessage) any {
-	if raw := memberOf(text, "percentage"); raw != nil {
+// valueOf returns a member of a JSON object as the value of an operation, nil when it has none.
+func valueOf(text json.RawMessage, member string) any {
+	if raw := memberOf(text, member); raw != nil {
 		return raw
 	}
 	return nil

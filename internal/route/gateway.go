@@ -114,6 +114,7 @@ func (rt *Route) readGatewayRule(in *gatewayRule, path string) Rule {
 		}
 	}
 	l.readPlaceholders(heads[0], in.Filters)
+	l.readLimited(heads, lists, rt.Namespace)
 	parked := rt.linkGateway(&rule, l, heads)
 	for i := range lists {
 		l.appendMirrors(&rule, i-1, heads[i], parked[i-1], rt.Namespace)
@@ -166,6 +167,36 @@ func (l *gatewayLayout) readPlaceholders(heads []filterHead, raws []json.RawMess
 		ph.shared[2] = len(outer) > 2 || len(inner) > 1 || (len(inner) == 1 && !has)
 	}
 	ph.shared[1] = others > 0
+}
+
+// readLimited finds the mirrors to which a mark belongs, and gives their heads the share that their author declared.
+func (l *gatewayLayout) readLimited(heads [][]filterHead, lists [][]json.RawMessage, namespace string) {
+	if len(l.placeholders.marks) == 0 {
+		return
+	}
+	var mirrors []Mirror
+	var at [][2]int
+	for i, list := range heads {
+		for j, h := range list {
+			if h.isMirror() {
+				mirrors, at = append(mirrors, gatewayMirror(h, lists[i][j], namespace)), append(at, [2]int{i, j})
+			}
+		}
+	}
+	for n, k := range matchMarks(l.placeholders.marks, mirrors) {
+		i, j := at[n][0], at[n][1]
+		list := &l.own
+		if i > 0 {
+			list = &l.backends[i-1]
+		}
+		if list.declared == nil {
+			list.declared = map[int]declaredMirror{}
+		}
+		d := k.text(&mirrors[n])
+		heads[i][j] = filterHead{}
+		_ = unmarshal(d.text, &heads[i][j]) // it was read before with another share
+		list.declared[j] = d
+	}
 }
 
 // linkGateway returns the rule's parked mirrors by the list that they return to: a backend's index, onRule or
@@ -245,6 +276,7 @@ func gatewayMirror(head filterHead, raw json.RawMessage, namespace string) Mirro
 		Target:     head.RequestMirror.BackendRef.target(namespace),
 		Percentage: gatewayPercentage(head.RequestMirror.Percent, head.RequestMirror.Fraction),
 		text:       raw,
+		filter:     true,
 	}
 	m.fault = gatewayFault(head.RequestMirror.BackendRef, m.Percentage, raw)
 	return m
@@ -277,6 +309,10 @@ func (l *gatewayLayout) appendMirrors(rule *Rule, backend int, heads []filterHea
 			m = parked[s.mirror]
 		case heads[s.stored].isMirror():
 			m = gatewayMirror(heads[s.stored], list.stored[s.stored], namespace)
+			if d, ok := list.declared[s.stored]; ok {
+				m = gatewayMirror(heads[s.stored], d.text, namespace)
+				m.limit, m.stale = d.limit, d.stale
+			}
 		default:
 			continue
 		}

@@ -44,8 +44,8 @@ func (l *gatewayLayout) refused() bool {
 }
 
 func (l *gatewayLayout) limitRemoveList(p *rulePlan) bool {
-	size := len(l.placeholders.others()) + p.count(p.isParked)
-	return p.holdLast(size-maxRemove, p.parks, misfitRemove)
+	size := len(l.placeholders.others()) + p.count(p.isNamed)
+	return p.holdLast(size-maxRemove, p.isNewlyNamed, misfitRemove)
 }
 
 func (l *gatewayLayout) limitBackendFilters(p *rulePlan) bool {
@@ -78,15 +78,22 @@ func (l *gatewayLayout) limitRuleFilters(p *rulePlan) bool {
 	if l.ownsModifier() {
 		size--
 	}
-	if !l.usersModifier() && p.count(p.isParked) > 0 {
+	if !l.usersModifier() && p.count(p.isNamed) > 0 {
 		size++
 	}
 	over := size - maxFilters
 	if over <= 0 {
 		return false
 	}
+	// A limited mirror that is parked instead gives its own place to the modifier.
+	for i := range slices.Backward(p.rule.Mirrors) {
+		if own(i) && p.limit[i] > 0 {
+			p.parkInstead(i, misfitFilters)
+			return true
+		}
+	}
 	// If no mirror of the rule returns, the modifier has no room, and mirrors of the backends need it.
-	return p.holdLast(over, back, misfitFilters) || p.holdLast(len(p.parked), p.parks, misfitFilters)
+	return p.holdLast(over, back, misfitFilters) || p.holdLast(len(p.parked), p.isNewlyNamed, misfitFilters)
 }
 
 func (l *gatewayLayout) entry(r *Rule, i int) entry {
@@ -104,7 +111,7 @@ func (l *gatewayLayout) edits(base patch.Pointer, p *rulePlan) []patch.Operation
 	if l.usersModifier() {
 		filter := filters.Index(l.modifier)
 		remove := filter.Key("requestHeaderModifier").Key("remove")
-		ops = l.placeholders.edits(levels{{filters, ""}, {filter, ""}, {remove, "remove"}}, p.placeholders())
+		ops = l.placeholders.edits(levels{{filters, ""}, {filter, ""}, {remove, "remove"}}, l.names(p))
 	}
 	ops = append(ops, l.own.edits(filters, l.plannedFilters(p), l.placeholders.keep > 0)...)
 	for b, list := range l.backends {
@@ -113,11 +120,16 @@ func (l *gatewayLayout) edits(base patch.Pointer, p *rulePlan) []patch.Operation
 	return ops
 }
 
+// names returns the placeholders and marks of a rule.
+func (l *gatewayLayout) names(p *rulePlan) []string {
+	return append(p.placeholders(), p.limitMarks(l.placeholders.keep)...)
+}
+
 // plannedFilters returns the rule's own filters as the plan wants them: an int for a stored one, added for
 // another one. A modifier for placeholders has the place of the first parked mirror, so that the result does
-// not depend on which mirror was parked first.
+// not depend on which mirror was parked first; one for marks alone stands at the end, so that no index changes.
 func (l *gatewayLayout) plannedFilters(p *rulePlan) []any {
-	placeholders := p.placeholders()
+	placeholders := l.names(p)
 	var modifier any
 	if len(placeholders) > 0 && !l.usersModifier() {
 		names := l.placeholders.namesWith(placeholders)

@@ -57,16 +57,22 @@ func applyPlan(t testing.TB, raw []byte, park func(*Mirror) bool) ([]byte, Plan)
 // applyPlanAfter is applyPlan for a write on top of a previous version.
 func applyPlanAfter(t testing.TB, raw []byte, previous *Route, park func(*Mirror) bool) ([]byte, Plan) {
 	t.Helper()
+	return applyPlaced(t, raw, previous, func(m *Mirror) Placement { return Placement{Parked: park(m)} })
+}
+
+// applyPlaced is applyPlanAfter for mirrors that may be limited.
+func applyPlaced(t testing.TB, raw []byte, previous *Route, place func(*Mirror) Placement) ([]byte, Plan) {
+	t.Helper()
 	rt := decode(t, raw, previous)
-	a, err := rt.Plan(park)
+	a, err := rt.PlanShares(place)
 	require.NoError(t, err)
-	repeat, err := rt.Plan(park)
+	repeat, err := rt.PlanShares(place)
 	require.NoError(t, err)
 	require.Equal(t, a, repeat, "the same route must give the same plan")
 
 	out, err := patch.Apply(raw, a.Operations)
 	require.NoError(t, err, "operations must apply to %s", raw)
-	second, err := decode(t, out, nil).Plan(park)
+	second, err := decode(t, out, nil).PlanShares(place)
 	require.NoError(t, err)
 	require.Empty(t, second.Operations, "a second plan must be empty\nfirst:  %v\nbefore: %s\nafter:  %s", a.Operations, raw, out)
 
@@ -164,7 +170,7 @@ func rulesOf(route map[string]any) ([]any, string) {
 
 func isPlaceholder(v any) bool {
 	name, _ := v.(string)
-	return strings.HasPrefix(name, "x-mirrorgate-parked-")
+	return strings.HasPrefix(name, "x-mirrorgate-parked-") || strings.HasPrefix(name, "x-mirrorgate-limited-")
 }
 
 func isMirrorFilter(v any) bool {

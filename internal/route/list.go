@@ -18,6 +18,8 @@ const maxEdits = 64
 type mirrorList struct {
 	stored []json.RawMessage
 	order  []slot
+	// declared holds the stored mirrors to which a mark belongs, by their index.
+	declared map[int]declaredMirror
 }
 
 // slot is an element of a list's order: the index of the element in the stored list and that of the mirror in
@@ -71,20 +73,37 @@ func (p *rulePlan) appendSlot(want []any, s slot) []any {
 	if s.mirror < 0 {
 		return append(want, s.stored)
 	}
-	switch m := &p.rule.Mirrors[s.mirror]; {
+	switch {
 	case p.inAnnotation(s.mirror):
 		return want
-	case s.stored < 0 && p.silences(s.mirror):
-		return append(want, added{m.silentText()})
 	case s.stored < 0:
-		return append(want, added{m.text})
-	case p.silences(s.mirror) == m.silenced || m.isOff():
+		return append(want, added{p.text(s.mirror)})
+	case p.stands(s.mirror):
 		return append(want, s.stored)
-	case m.silenced:
-		return append(want, changed{s.stored, "percentage", declaredPercentage(m.text), m.text})
-	default:
-		return append(want, changed{s.stored, "percentage", silent, m.silentText()})
 	}
+	member, text := "percentage", p.text(s.mirror)
+	if p.rule.Mirrors[s.mirror].filter {
+		member = "requestMirror"
+	}
+	return append(want, changed{s.stored, member, valueOf(text, member), text})
+}
+
+// text returns the text of a mirror in a list as the plan wants it in the spec.
+func (p *rulePlan) text(i int) json.RawMessage {
+	switch m := &p.rule.Mirrors[i]; {
+	case p.silences(i):
+		return m.silentText()
+	case p.limit[i] > 0:
+		return m.limitedText(p.limit[i])
+	default:
+		return m.text
+	}
+}
+
+// stands reports whether a mirror of the spec has the share there that the plan wants.
+func (p *rulePlan) stands(i int) bool {
+	m := &p.rule.Mirrors[i]
+	return (p.silences(i) == m.silenced || m.isOff()) && p.limit[i] == m.limit && !m.stale
 }
 
 // edits turns the stored list into the wanted one, whose stored elements are in stored order. A list that

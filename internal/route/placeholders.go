@@ -73,6 +73,8 @@ type placeholders struct {
 	linked map[string]bool
 	// keep is the number of levels that stood there empty before the first placeholder.
 	keep int
+	// marks are those of limited mirrors in the list.
+	marks []limitMark
 	// broken is set when the list cannot be read: no placeholder is added or removed.
 	broken bool
 }
@@ -155,6 +157,7 @@ func (ph *placeholders) edits(levels levels, placeholders []string) []patch.Oper
 // are still found.
 func (ph *placeholders) readNames(list json.RawMessage) {
 	ph.depth = 3
+	defer ph.readMarks()
 	if unmarshal(list, &ph.names) == nil {
 		return
 	}
@@ -168,6 +171,27 @@ func (ph *placeholders) readNames(list json.RawMessage) {
 	for i, item := range items {
 		_ = unmarshal(item, &ph.names[i])
 	}
+}
+
+// readMarks finds the marks of limited mirrors in the list.
+func (ph *placeholders) readMarks() {
+	seen := map[string]bool{}
+	for _, name := range ph.names {
+		if k, ok := readLimitMark(name); ok && !seen[name] {
+			seen[name] = true
+			ph.marks = append(ph.marks, k)
+		}
+	}
+}
+
+// linkMarks notes the marks among the names that mirrorgate may take out, and returns the largest number of empty levels
+// in them.
+func (ph *placeholders) linkMarks() (keep int) {
+	for _, k := range ph.marks {
+		ph.linked[k.name()] = true
+		keep = max(keep, k.keep)
+	}
+	return keep
 }
 
 // members reads an object's members; null ones count as absent. ok is false when raw is no object.
@@ -185,7 +209,7 @@ func members(raw json.RawMessage) (m map[string]json.RawMessage, ok bool) {
 func (rt *Route) link(rule *Rule, ph *placeholders, inline inlineMirrors, read func(entry) Mirror) []Mirror {
 	ph.linked = map[string]bool{}
 	var mirrors []Mirror
-	var entries []entry
+	entries := []entry{{Keep: ph.linkMarks()}}
 	seen := map[string]bool{}
 	for _, name := range ph.names {
 		id := idOf(name)
@@ -213,7 +237,7 @@ func (rt *Route) link(rule *Rule, ph *placeholders, inline inlineMirrors, read f
 		}
 	}
 	ph.setKeep(entries)
-	if ph.broken && len(seen) > 0 {
+	if ph.broken && len(seen)+len(ph.marks) > 0 {
 		rt.frozen = misfitBroken
 	}
 	return mirrors

@@ -201,11 +201,33 @@ type Mirror struct {
 	// text is the filter or the element of mirrors verbatim, stanza the fields of a single mirror.
 	text   json.RawMessage
 	stanza map[string]json.RawMessage
+	// filter is set for a mirror of an HTTPRoute or a GRPCRoute.
+	filter bool
 	// silenced is set for a parked mirror of a delegate, which stands in the spec with percentage 0.
 	silenced bool
+	// limit is the share with which a limited mirror stands in the spec, 0 for any other. stale is set for one whose
+	// author wrote another share beside that of mirrorgate.
+	limit Share
+	stale bool
 	// fault is the reason why the API refuses the mirror, "" for one whose form is valid.
 	fault    string
 	position position
+}
+
+// Limit returns the share with which a limited mirror stands in the spec, 0 for one that stands there as declared and for
+// a parked one.
+func (m *Mirror) Limit() Share { return m.limit }
+
+// Copies returns the percentage that takes effect in the stored spec.
+func (m *Mirror) Copies() float64 {
+	switch {
+	case m.Parked:
+		return 0
+	case m.limit > 0:
+		return m.limit.Percent()
+	default:
+		return m.Percentage.Percent()
+	}
 }
 
 // inSpec reports whether the mirror stands in the stored spec, active or silenced.

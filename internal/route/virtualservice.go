@@ -176,6 +176,7 @@ func (rt *Route) readIstioRule(in *istioRule, path, domain string, ofDelegate bo
 		m.position.index = i
 		inline = append(inline, m)
 	}
+	l.readLimited(inline, rt.Namespace, domain)
 	rule.Replaced = l.silence(inline, silencers, rt.Namespace, domain)
 	groups := inlineMirrors{}
 	for i := range inline {
@@ -187,6 +188,30 @@ func (rt *Route) readIstioRule(in *istioRule, path, domain string, ofDelegate bo
 		rule.LoosePercent = loosePercent(l.stanza, path)
 	}
 	return rule
+}
+
+// readLimited gives the inline mirrors to which a mark belongs the share that their author declared.
+func (l *istioLayout) readLimited(inline []Mirror, namespace, domain string) {
+	marks := slices.Clone(l.placeholders.marks)
+	seen := map[limitMark]bool{} // each entry of route has the marks of a delegate's rule
+	for i := range l.routes {
+		for _, k := range l.routes[i].marks {
+			k.keep = 0
+			if !seen[k] {
+				seen[k] = true
+				marks = append(marks, k)
+			}
+		}
+	}
+	for i, k := range matchMarks(marks, inline) {
+		d, position := k.text(&inline[i]), inline[i].position
+		if position.single {
+			inline[i] = stanzaMirror(d.stanza, namespace, domain)
+		} else {
+			inline[i] = elementMirror(d.text, namespace, domain)
+		}
+		inline[i].position, inline[i].limit, inline[i].stale = position, d.limit, d.stale
+	}
 }
 
 // appendMirrors appends the rule's mirrors in declared order: the single ones, then the list with the parked

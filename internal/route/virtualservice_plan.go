@@ -25,7 +25,12 @@ func (l *istioLayout) holdMisfits(p *rulePlan) {
 		return
 	}
 	if l.bare {
-		p.holdAll(p.parks, misfitBare)
+		p.holdAll(p.isNewlyNamed, misfitBare)
+	}
+	for i := range p.rule.Mirrors {
+		if l.delegates && p.limit[i] > 0 {
+			p.parkInstead(i, misfitInherited)
+		}
 	}
 	if l.overfull(p) {
 		p.holdAll(p.moves, misfitRoutes)
@@ -46,7 +51,7 @@ func (l *istioLayout) holdMisfits(p *rulePlan) {
 // overfull reports whether the silenced mirrors of a rule would have too many placeholders, of which every entry
 // of its route gets one for each.
 func (l *istioLayout) overfull(p *rulePlan) bool {
-	return len(l.routes)*p.count(p.silences) > maxSilencers
+	return p.rule.silences && len(l.routes)*p.count(p.isNamed) > maxSilencers
 }
 
 // holdForms keeps mirrors out of the spec for which it has no place: a rule has one single mirror, and none
@@ -119,14 +124,18 @@ func (l *istioLayout) edits(base patch.Pointer, p *rulePlan) []patch.Operation {
 		}
 	}
 	ops = append(ops, l.list.edits(base.Key("mirrors"), l.list.planned(p), false)...)
-	ops = append(ops, l.placeholders.edits(headerLevels(base), p.placeholders())...)
+	names, marks := p.placeholders(), func(keep int) []string { return p.limitMarks(keep) }
+	if !p.rule.silences {
+		names, marks = append(names, marks(l.placeholders.keep)...), func(int) []string { return nil }
+	}
+	ops = append(ops, l.placeholders.edits(headerLevels(base), names)...)
 	if l.overfull(p) {
 		return ops // they stay as they are
 	}
 	silencers := p.silencers()
 	for i := range l.routes {
 		ph := &l.routes[i]
-		ops = append(ops, ph.edits(headerLevels(base.Key("route").Index(i)), withKeep(silencers, ph.keep))...)
+		ops = append(ops, ph.edits(headerLevels(base.Key("route").Index(i)), append(withKeep(silencers, ph.keep), marks(ph.keep)...))...)
 	}
 	return ops
 }
@@ -141,6 +150,10 @@ func (l *istioLayout) stanzaEdits(base patch.Pointer, p *rulePlan, i int) []patc
 	switch {
 	case p.silences(i):
 		want = m.silentStanza()
+	case p.limit[i] > 0 && p.limit[i] == m.limit && !m.stale:
+		want = l.stanza // it stands there, whatever the order of its members is
+	case p.limit[i] > 0:
+		_, want = m.withFields(m.storedFields(p.limit[i]))
 	case !p.inAnnotation(i):
 		want = m.stanza
 	}
