@@ -29,6 +29,8 @@ const (
 	// KindLabel is KindRoutemap on routemaps.
 	KindLabel    = "iter8.tools/kind"
 	KindRoutemap = "routemap"
+	// oldKindRoutemap is the value that routemaps had first.
+	oldKindRoutemap = "subject"
 )
 
 // WeightAnnotation overrides the weight of a version, on the first of its resources.
@@ -71,6 +73,10 @@ func (r Resource) String() string { return r.Type + "/" + r.Name }
 // API server accepts in the value of a label.
 func Read(from Source) (doc Document, errs field.ErrorList) {
 	routemap := from.Labels[KindLabel] == KindRoutemap
+	if kind := from.Labels[KindLabel]; kind == oldKindRoutemap && from.Data["strSpec"] != "" {
+		return doc, field.ErrorList{field.Invalid(field.NewPath("metadata", "labels").Key(KindLabel), kind,
+			"is the name that a routemap had before Iter8 0.14: write "+KindRoutemap+", and in data.strSpec versions for variants and routingTemplates for ssas")}
+	}
 	key := "spec"
 	if routemap {
 		key = "strSpec"
@@ -176,13 +182,18 @@ func (n node) object(known ...string) map[string]node {
 		fields[name] = node{n.path.Child(name), value, n.errs}
 	}
 	if len(known) > 0 {
-		for _, name := range slices.Sorted(maps.Keys(values)) {
-			if !slices.Contains(known, name) {
-				n.add(field.Invalid(n.path.Child(name), shorten(fmt.Sprint(values[name])), "unknown field, must be one of "+strings.Join(known, ", ")))
-			}
-		}
+		n.unknown(fields, known...)
 	}
 	return fields
+}
+
+// unknown adds an error for each field that is not known.
+func (n node) unknown(fields map[string]node, known ...string) {
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		if !slices.Contains(known, name) {
+			n.add(field.Invalid(n.path.Child(name), shorten(fmt.Sprint(fields[name].value)), "unknown field, must be one of "+strings.Join(known, ", ")))
+		}
+	}
 }
 
 // need returns a field. If it is missing, it adds an error with a description.

@@ -124,6 +124,22 @@ func TestSubjectWithoutComponentHasTheNameOfItsConfigMap(t *testing.T) {
 	require.Equal(t, "a", doc.Subject.Owner)
 }
 
+func TestVersionWithoutResourcesIsOneThatIsAlwaysReady(t *testing.T) {
+	read := func(text string) *Routemap {
+		doc, errs := Read(Source{Namespace: "shop", Name: "a", Labels: map[string]string{KindLabel: KindRoutemap}, Data: map[string]string{"strSpec": text}})
+		require.Empty(t, errs, text)
+		return doc.Routemap
+	}
+	deploy := []Resource{{"deploy", "web-1", "spec.versions[1].resources[0]"}}
+	for _, first := range []string{"", "{}", "{resources: []}", "{resources: }", "{weight: 1, resources: []}"} {
+		m := read("versions:\n- " + first + "\n- resources: [{gvrShort: deploy, name: web-1}]\n  weight: 7\n")
+		require.Equal(t, []Version{{Weight: 1}, {Weight: 7, Resources: deploy}}, m.Versions, first)
+		require.Empty(t, m.Templates, "routingTemplates may be missing")
+	}
+	require.Empty(t, read("versions: [{}]\nroutingTemplates:\n").Templates)
+	require.Empty(t, read("versions: [{}]\nroutingTemplates: {}\n").Templates)
+}
+
 func TestMirrorsAreRemovedFromEveryField(t *testing.T) {
 	object := func() map[string]any {
 		var o map[string]any

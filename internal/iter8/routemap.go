@@ -26,7 +26,7 @@ type Routemap struct {
 	Templates []Template
 }
 
-// Version is one version of an app.
+// Version is one version of an app. One without resources is always ready.
 type Version struct {
 	// Weight is its weight while it is ready; 1 by default.
 	Weight    uint32
@@ -53,11 +53,14 @@ var types = map[string]route.Kind{
 
 func readRoutemap(spec node, from Source) *Routemap {
 	m := &Routemap{Namespace: from.Namespace, Name: from.Name}
-	fields := spec.object("versions", "routingTemplates")
+	fields := spec.withoutOldNames(spec.object(), "versions", "routingTemplates")
 	for _, v := range spec.need(fields, "versions", "the versions of the app, the primary first").list() {
 		m.Versions = append(m.Versions, readVersion(v, from.Namespace))
 	}
-	templates := spec.need(fields, "routingTemplates", "the routes, by a name for each")
+	templates := optional(fields, "routingTemplates")
+	if templates.value == nil { // Iter8's strategy "none" only lists versions
+		return m
+	}
 	texts := templates.object()
 	if len(texts) > maxTemplates {
 		templates.add(field.TooMany(templates.path, len(texts), maxTemplates))
@@ -71,8 +74,29 @@ func readRoutemap(spec node, from Source) *Routemap {
 	return m
 }
 
+// oldNames are the fields of a routemap before Iter8 0.14, by their later names.
+var oldNames = map[string]string{"versions": "variants", "routingTemplates": "ssas"}
+
+// withoutOldNames adds an error for each field that is unknown or has its old name. It returns the fields by their
+// later names.
+func (n node) withoutOldNames(fields map[string]node, known ...string) map[string]node {
+	for _, name := range known {
+		old, later := oldNames[name], fields[name]
+		if f, ok := fields[old]; ok && later.value == nil {
+			f.invalid(fmt.Sprintf("is the name that %s had before Iter8 0.14: rename it", name))
+			fields[name] = f
+			delete(fields, old)
+		}
+	}
+	n.unknown(fields, known...)
+	return fields
+}
+
 func readVersion(n node, namespace string) Version {
 	v := Version{Weight: 1}
+	if n.value == nil { // a version that plays no part in routing: "- " in the list
+		return v
+	}
 	fields := n.object("weight", "resources", "signature")
 	weight := optional(fields, "weight")
 	if w, ok := weight.value.(int64); ok && w >= 0 && w <= math.MaxUint32 {
@@ -80,7 +104,11 @@ func readVersion(n node, namespace string) Version {
 	} else {
 		weight.invalid("must be a whole number from 0")
 	}
-	for _, r := range optional(fields, "resources").list() { // a version without any is always ready
+	resources := optional(fields, "resources")
+	if none, ok := resources.value.([]any); ok && len(none) == 0 {
+		return v
+	}
+	for _, r := range resources.list() {
 		fields := r.object("gvrShort", "name", "namespace")
 		v.Resources = append(v.Resources, Resource{
 			Type: r.need(fields, "gvrShort", "names the resource: svc").resourceType(),

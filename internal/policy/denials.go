@@ -161,8 +161,11 @@ func (j *judge) itself(m *route.Mirror, v Variant) bool {
 }
 
 // distinguishes reports whether a target that gets requests and their copies can tell them apart: a gateway does
-// by the host, which Envoy may end in -shadow, and so may a route that names such a host.
-func (j *judge) distinguishes(v Variant) bool { return v.Gateway || j.rt.TellsCopies }
+// by the host, which Envoy may end in -shadow, and so may a route that names such a host, or a rule that sets a
+// header for copies.
+func (j *judge) distinguishes(v Variant) bool {
+	return v.Gateway || j.rt.TellsCopies || j.rule.TellsCopies
+}
 
 // support returns the reason why a mirror does not do what it says at the gateways that serve the route, ""
 // when nothing is known against it.

@@ -120,7 +120,7 @@ func (rt *Route) readMetadata(o *object[spec]) {
 	}
 	annotations := o.Metadata.Annotations
 	rt.annotations.count, rt.annotations.bytes = sizes(annotations)
-	rt.Gate = annotations[GateAnnotation]
+	rt.Gate, rt.Document = annotations[GateAnnotation], annotations[DocumentAnnotation]
 	rt.Variants = annotations[VariantsAnnotation]
 	rt.Parked, rt.annotations.hasParked = annotations[ParkedAnnotation]
 }

@@ -44,7 +44,7 @@ func Pack(raw []byte) (Packed, error) {
 	var p Packed
 	p.count, p.bytes = sizes(o.Metadata.Annotations)
 	maps.DeleteFunc(o.Metadata.Annotations, func(key, _ string) bool {
-		return key != GateAnnotation && key != VariantsAnnotation && key != ParkedAnnotation
+		return key != GateAnnotation && key != VariantsAnnotation && key != ParkedAnnotation && key != DocumentAnnotation
 	})
 	if len(o.Metadata.Annotations) == 0 {
 		o.Metadata.Annotations = nil

@@ -14,12 +14,14 @@ import (
 )
 
 // Annotations that mirrorgate owns on a route. The controller's touch writes VariantsAnnotation, admission
-// writes ParkedAnnotation, and the user writes GateAnnotation.
+// writes ParkedAnnotation, and the user writes GateAnnotation and DocumentAnnotation.
 const (
 	AnnotationPrefix   = "mirrorgate.dev/"
 	ParkedAnnotation   = AnnotationPrefix + "parked"
 	GateAnnotation     = AnnotationPrefix + "gate"
 	VariantsAnnotation = AnnotationPrefix + "variants"
+	// DocumentAnnotation names the ConfigMap of Iter8's that may set fields of a route which it did not make.
+	DocumentAnnotation = AnnotationPrefix + "iter8"
 )
 
 // Kind is a kind of route.
@@ -111,6 +113,8 @@ type Route struct {
 	// Owners are the owner references, which show whether another progressive delivery tool manages the
 	// route.
 	Owners []Owner
+	// Document is the name of the ConfigMap that may set fields of the route, "" for none.
+	Document string
 	// Gate, Variants and Parked are the values of mirrorgate's annotations, "" when absent.
 	Gate, Variants, Parked string
 	// ParkedError is the reason why Parked cannot be read, nil when it can.
@@ -134,11 +138,12 @@ type Route struct {
 	frozen string
 }
 
-// FromConfigMap reports whether a ConfigMap owns the route and no touch has decided on the route since. Such
-// a route is made from Iter8's documents: its mirrors are declared there and not in the route, so there is
-// nothing to park.
+// FromConfigMap reports whether a ConfigMap owns the route, or may set its fields, and no touch has decided on
+// the route since. The rules of such a route are made from Iter8's documents: its mirrors are declared there and
+// not in the route, so there is nothing to park.
 func (rt *Route) FromConfigMap() bool {
-	return rt.Variants == "" && slices.ContainsFunc(rt.Owners, func(o Owner) bool { return o.Group == "v1" && o.Kind == "ConfigMap" })
+	return rt.Variants == "" && (rt.Document != "" ||
+		slices.ContainsFunc(rt.Owners, func(o Owner) bool { return o.Group == "v1" && o.Kind == "ConfigMap" }))
 }
 
 // Rule is one rule of a route, with its mirrors in declared order, active and parked alike.
@@ -156,6 +161,9 @@ type Rule struct {
 	// lack of matches, lets requests of every method in.
 	Methods   []string
 	AnyMethod bool
+	// TellsCopies reports whether the rule tells copies apart by a header: it sets one that a destination of its
+	// sets to another value (VirtualService only).
+	TellsCopies bool
 	// Mirrors are the rule's mirrors in declared order.
 	Mirrors []Mirror
 	// Answers is "redirect" or "directResponse" where the rule of a VirtualService answers by itself, else

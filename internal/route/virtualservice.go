@@ -89,6 +89,46 @@ func (rules *istioRules) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	return err
 }
 
+// setHeaders returns the request headers that a level of headers sets or adds, by their names in lower case.
+func setHeaders(raw json.RawMessage) map[string]string {
+	var headers struct {
+		Request struct {
+			Set map[string]string `json:"set"`
+			Add map[string]string `json:"add"`
+		} `json:"request"`
+	}
+	if isNull(raw) || unmarshal(raw, &headers) != nil { // the schema refuses what cannot be read
+		return nil
+	}
+	values := map[string]string{}
+	for _, level := range []map[string]string{headers.Request.Add, headers.Request.Set} {
+		for name, value := range level {
+			values[strings.ToLower(name)] = value
+		}
+	}
+	return values
+}
+
+// tellsCopies reports whether a header that the rule sets has another value in one of its destinations, as
+// ModelMesh tells models apart that are served at one host.
+func (r *istioRule) tellsCopies() bool {
+	ofRule := setHeaders(r.Headers)
+	if len(ofRule) == 0 {
+		return false
+	}
+	for _, to := range r.Route {
+		if to == nil {
+			continue
+		}
+		for name, value := range setHeaders(to.Headers) {
+			if other, ok := ofRule[name]; ok && other != value {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 type istioDestination struct {
 	Host   string `json:"host"`
 	Subset string `json:"subset"`
@@ -155,6 +195,7 @@ func (rt *Route) readIstioRule(in *istioRule, path, domain string, ofDelegate bo
 		t, _ := dst.target(rt.Namespace, domain)
 		rule.Backends = append(rule.Backends, Backend{t, receives(weight, false, len(in.Route) == 1)})
 	}
+	rule.TellsCopies = in.tellsCopies()
 	if !isNull(in.Redirect) {
 		rule.Answers = "redirect"
 	} else if !isNull(in.DirectResponse) {

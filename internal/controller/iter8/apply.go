@@ -6,8 +6,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -19,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mirrorgate/mirrorgate/internal/controller/loop"
-	documents "github.com/mirrorgate/mirrorgate/internal/iter8"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
@@ -32,6 +29,12 @@ type desired struct {
 	noMirrors string
 	// updateOnly is set when the route is not created, only kept up to date.
 	updateOnly bool
+	// rendered is the result of a template that object is, nil for the route of a policy.
+	rendered *rendered
+	// away says which versions of a routemap are not there, and why.
+	away string
+	// shared is set where somebody else made the route, and has given its fields to the document.
+	shared bool
 }
 
 func (d *desired) key() route.Key {
@@ -39,15 +42,18 @@ func (d *desired) key() route.Key {
 	return route.Key{Kind: route.Kind(u.GetKind()), Namespace: u.GetNamespace(), Name: u.GetName()}
 }
 
-// body returns the request that applies the route: to the object with a uid, or to any if it is "".
+// body returns the request that applies the route: to the object with a uid, or to any if it is "". A route of
+// somebody else gets no owner reference, so that it outlives the document.
 func (d *desired) body(uid types.UID) []byte {
 	metadata, _ := d.object["metadata"].(map[string]any)
 	if uid != "" {
 		metadata["uid"] = string(uid)
 	}
-	metadata["ownerReferences"] = []any{map[string]any{
-		"apiVersion": "v1", "kind": "ConfigMap", "name": d.cm.Name, "uid": string(d.cm.UID), "controller": true,
-	}}
+	if !d.shared {
+		metadata["ownerReferences"] = []any{map[string]any{
+			"apiVersion": "v1", "kind": "ConfigMap", "name": d.cm.Name, "uid": string(d.cm.UID), "controller": true,
+		}}
+	}
 	return encode(d.object)
 }
 
@@ -63,8 +69,12 @@ type applied struct {
 	hash       [sha256.Size]byte
 	uid        types.UID
 	generation int64
-	// out are the mirrors that were left out, nil before the first application.
-	out map[string]bool
+	// created is set if this application made the route, wrote if it changed it.
+	created, wrote bool
+	// out are the mirrors that were left out, by their ids, and mirrors those that the route has; both are nil
+	// before the first application.
+	out     map[string]string
+	mirrors []mirror
 	// failed is the latest attempt if it failed, else nil.
 	failed *attempt
 }
@@ -75,6 +85,8 @@ type attempt struct {
 	stored *watched // the route before it, nil if there was none
 	hash   [sha256.Size]byte
 	out    leftOut
+	// mirrors are those that are left in the route.
+	mirrors []mirror
 	// If it failed: the result, the number of attempts in vain up to this one, and when to make the next.
 	result   string
 	failures int
@@ -91,7 +103,7 @@ func (at *attempt) observed() string {
 	if at.stored == nil {
 		return ""
 	}
-	return fmt.Sprint(at.stored.UID, at.stored.Generation, at.stored.OwnerReferences, at.stored.DeletionTimestamp)
+	return fmt.Sprint(at.stored.UID, at.stored.Generation, at.stored.OwnerReferences, at.stored.DeletionTimestamp, at.stored.Annotations)
 }
 
 // reference names the route as it is stored.
@@ -127,12 +139,14 @@ func (s *namespaceState) bring(ctx context.Context, d *desired) {
 	if d.updateOnly && at.stored == nil {
 		return
 	}
-	at.out = s.gate(d, a.out)
-	documents.WithoutMirrors(d.object, func(path string) bool { return at.out.paths[path] })
+	d.shared = at.stored.givenTo(d.cm.Name)
+	at.out, at.mirrors = s.gate(d, at.stored, a.out)
 	at.hash = sha256.Sum256(d.body(""))
 	if a.failed == nil && a.hash == at.hash && at.stored != nil && at.stored.UID == a.uid && at.stored.Generation <= a.generation {
 		s.held[key] = true
 		s.run.managed.Store(key, a.uid)
+		a.created, a.wrote = false, false
+		s.announce(d, a, &at)
 		return
 	}
 	if at.repeats(a.failed) && time.Now().Before(a.failed.retry) {
@@ -170,7 +184,7 @@ func (s *namespaceState) record(d *desired, a *applied, f *failure, at attempt) 
 	s.held[at.key] = f == nil || f.result != taken
 	if f == nil {
 		s.announce(d, a, &at)
-		a.hash, a.out, a.failed = at.hash, at.out.paths, nil
+		a.hash, a.failed = at.hash, nil
 		s.run.managed.Store(at.key, a.uid)
 		s.run.opts.Metrics.applies.WithLabelValues("applied").Inc()
 		d.reported.Forget("RouteTaken", "RouteConflict", "RouteRefused", "RouteDelayed")
@@ -202,20 +216,6 @@ func (s *namespaceState) record(d *desired, a *applied, f *failure, at attempt) 
 // about two seconds after the first.
 const delayed = 6
 
-// announce reports a route that is new, and mirrors that were added or left out.
-func (s *namespaceState) announce(d *desired, a *applied, at *attempt) {
-	created := a.generation == 1
-	if a.out != nil && maps.Equal(a.out, at.out.paths) || a.out == nil && a.uid != "" && !created {
-		return // nothing has changed, or another replica applied the route before
-	}
-	state := "with all of its mirrors"
-	if len(at.out.paths) > 0 {
-		state = "without " + strings.Join(slices.Sorted(maps.Keys(at.out.paths)), ", ") + ": " + at.out.why
-	}
-	s.report(d.document, at.reference(), corev1.EventTypeNormal, "RouteApplied", fmt.Sprintf("%s is applied %s", at.key, state))
-	s.run.opts.Log.Info("Route applied", "route", at.key.String(), "document", d.cm.Name, "state", state)
-}
-
 // apply applies the route unless it belongs to somebody else.
 func (s *namespaceState) apply(ctx context.Context, d *desired, a *applied) *failure {
 	key, routes := d.key(), s.run.routes
@@ -233,9 +233,9 @@ func (s *namespaceState) apply(ctx context.Context, d *desired, a *applied) *fai
 	if live != nil { // this very object, and no other one that takes its name meanwhile
 		uid = live.GetUID()
 	}
-	stored, err := routes.apply(ctx, key, d.body(uid))
+	stored, err := routes.apply(ctx, key, d.body(uid), d.shared)
 	if err != nil {
-		return applyFailed(key, err)
+		return applyFailed(d, err)
 	}
 	if live == nil {
 		if others := managersOf(stored); len(others) > 0 { // somebody created it meanwhile
@@ -251,31 +251,8 @@ func (s *namespaceState) apply(ctx context.Context, d *desired, a *applied) *fai
 			return transient("%s: %v", key, err)
 		}
 	}
+	a.created = live == nil
+	a.wrote = live == nil || stored.GetGeneration() != live.GetGeneration()
 	a.uid, a.generation = stored.GetUID(), stored.GetGeneration()
 	return nil
-}
-
-// checkOwner fails if a stored route belongs to somebody else; live is nil if there is none.
-func (s *namespaceState) checkOwner(d *desired, live *unstructured.Unstructured) *failure {
-	if live == nil {
-		return nil
-	}
-	key := d.key()
-	if live.GetDeletionTimestamp() != nil {
-		return transient("%s is being deleted", key)
-	}
-	for _, owner := range live.GetOwnerReferences() {
-		if owner.Kind != "ConfigMap" || owner.APIVersion != "v1" {
-			continue
-		}
-		if owner.UID == d.cm.UID || owner.Name == d.cm.Name && appliedByMirrorgate(live) { // an immutable ConfigMap that was replaced
-			return nil
-		}
-		if s.documents[owner.UID] == nil && appliedByMirrorgate(live) { // the garbage collector has not deleted it yet
-			return transient("%s belongs to ConfigMap %q, which is gone", key, owner.Name)
-		}
-		return failed(taken, "RouteTaken", "%s belongs to ConfigMap %q: two documents cannot have the same route", key, owner.Name)
-	}
-	return failed(taken, "RouteTaken", "%s exists and belongs to none of Iter8's documents; field managers: %s. "+
-		"Delete it, and this document creates its own", key, strings.Join(managersOf(live), ", "))
 }

@@ -2,6 +2,8 @@ package iter8
 
 import (
 	"crypto/sha256"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,26 +33,48 @@ func TestOnlyRoutesOfTheDocumentAreApplied(t *testing.T) {
 	forged.SetManagedFields([]metav1.ManagedFieldsEntry{{Manager: "kubectl", FieldsV1: metav1.NewFieldsV1(`{"f:spec":{}}`)}})
 	deleted := ours("p-uid", "p")
 	deleted.SetDeletionTimestamp(&metav1.Time{Time: time.Unix(1, 0)})
+	const virtualService = `{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: web, namespace: shop}, spec: %s}`
+	given := func(to string) *unstructured.Unstructured {
+		u := object(t, mirrored)
+		u.SetAnnotations(map[string]string{"mirrorgate.dev/iter8": to})
+		return u
+	}
 	bare := object(t, mirrored)
 	bare.SetManagedFields(forged.GetManagedFields())
 	for name, c := range map[string]struct {
 		live   *unstructured.Unstructured
 		result string
 		note   string
+		// spec is that of the document's VirtualService, "" for the whole HTTPRoute; shared says that it is given to it.
+		spec   string
+		shared bool
 	}{
-		"no route":                            {nil, "", ""},
-		"of the document":                     {ours("p-uid", "p"), "", ""},
-		"of an earlier ConfigMap of its name": {ours("old-uid", "p"), "", ""},
-		"of another document":                 {ours("q-uid", "q"), "taken", `belongs to ConfigMap "q"`},
-		"of a deleted document":               {ours("gone", "gone"), "error", `"gone", which is gone`},
-		"of its name, by another manager":     {forged, "taken", `belongs to ConfigMap "p"`},
-		"of no document":                      {bare, "taken", "field managers: kubectl. Delete it"},
-		"of the document, being deleted":      {deleted, "error", "is being deleted"},
+		"no route":                                     {nil, "", "", "", false},
+		"of the document":                              {ours("p-uid", "p"), "", "", "", false},
+		"of an earlier ConfigMap of its name":          {ours("old-uid", "p"), "", "", "", false},
+		"of another document":                          {ours("q-uid", "q"), "taken", `belongs to ConfigMap "q"`, "", false},
+		"of a deleted document":                        {ours("gone", "gone"), "error", `"gone", which is gone`, "", false},
+		"of its name, by another manager":              {forged, "taken", `belongs to ConfigMap "p"`, "", false},
+		"of no document":                               {bare, "taken", "field managers: kubectl. To let this document set its rules, annotate it: kubectl -n shop annotate httproute web mirrorgate.dev/iter8=p. Or delete it", "", false},
+		"of the document, being deleted":               {deleted, "error", "is being deleted", "", false},
+		"of no document, for a template without hosts": {bare, "taken", "annotate virtualservice web mirrorgate.dev/iter8=p", `{http: [{}]}`, false},
+		"given to the document":                        {given("p"), "", "", `{http: [{}]}`, true},
+		"given to it, which sets no rules":             {given("p"), "refused", "must set spec.http", `{tls: [{}]}`, true},
+		"given to it meanwhile":                        {given("p"), "error", "mirrorgate.dev/iter8", `{http: [{}]}`, false},
+		"taken from it meanwhile":                      {bare, "error", "mirrorgate.dev/iter8", `{http: [{}]}`, true},
+		"given to it, and deleted":                     {nil, "error", "is deleted", `{http: [{}]}`, true},
+		"given to another document":                    {given("q"), "taken", `is given to ConfigMap "q"`, "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, _ := newTestState(t, fakeIndex{}, policy.Config{})
 			s.documents["q-uid"] = &document{}
-			f := s.checkOwner(desiredOf(t, mirrored), c.live)
+			text := mirrored
+			if c.spec != "" {
+				text = fmt.Sprintf(virtualService, c.spec)
+			}
+			d := desiredOf(t, text)
+			d.shared = c.shared
+			f := s.checkOwner(d, c.live)
 			if c.result == "" {
 				require.Nil(t, f)
 				return
@@ -59,6 +83,7 @@ func TestOnlyRoutesOfTheDocumentAreApplied(t *testing.T) {
 			assert.Equal(t, c.result, f.result)
 			assert.Contains(t, f.note, c.note)
 			assert.Equal(t, c.result == "error", f.transient)
+			assert.Equal(t, c.spec == "" && c.live == bare, strings.Contains(f.note, "delete it"), "a template without hosts cannot replace the route")
 		})
 	}
 }
@@ -90,7 +115,7 @@ func TestRetriesSlowDownAndAreReportedOnce(t *testing.T) {
 	require.False(t, s.run.manages(at.key, ""))
 	require.False(t, s.held[at.key], "another document may have it")
 
-	a.uid, a.generation = "r", 1
+	a.uid, a.created, a.wrote = "r", true, true
 	s.record(d, a, nil, at)
 	require.True(t, s.run.manages(at.key, "r"))
 	require.Nil(t, a.failed)

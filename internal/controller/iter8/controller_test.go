@@ -36,4 +36,15 @@ func TestManagesOnlyRoutesOfConfigMaps(t *testing.T) {
 	require.True(t, c.Manages(doc))
 	owned.SetUID("another")
 	require.False(t, c.Manages(decode(owned)))
+
+	given := object(t, mirrored)
+	given.SetUID("r")
+	given.SetAnnotations(map[string]string{route.DocumentAnnotation: "p"})
+	raw, err := given.MarshalJSON()
+	require.NoError(t, err)
+	packed, err := route.Pack(raw)
+	require.NoError(t, err)
+	rt, err := packed.Route(route.Options{})
+	require.NoError(t, err)
+	require.True(t, c.Manages(rt), "one controller decides on a route that is given to a document")
 }

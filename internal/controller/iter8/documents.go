@@ -88,9 +88,18 @@ func (s *namespaceState) subjects(docs []*document) map[string]*document {
 // rendering is the result of a routemap's templates for some weights.
 type rendering struct {
 	weights []uint32
-	objects []map[string]any
+	routes  []*rendered
 	errors  []string
 	at      time.Time
+}
+
+// rendered is the result of one template.
+type rendered struct {
+	template *documents.Template
+	weights  []uint32
+	object   map[string]any
+	// reduced is the latest result without some of its mirrors.
+	reduced *reduced
 }
 
 // render executes the templates if the weights have changed, since the templates of strangers may take a long
@@ -102,12 +111,13 @@ func (d *document) render(weights []uint32, now time.Time) *rendering {
 	}
 	d.rendered = &rendering{weights: weights, at: now}
 	for i := range d.Routemap.Templates {
-		object, err := d.Routemap.Render(&d.Routemap.Templates[i], weights)
+		template := &d.Routemap.Templates[i]
+		object, err := d.Routemap.Render(template, weights)
 		switch {
 		case err != nil:
 			d.rendered.errors = append(d.rendered.errors, err.Error())
 		case object != nil:
-			d.rendered.objects = append(d.rendered.objects, object)
+			d.rendered.routes = append(d.rendered.routes, &rendered{template: template, weights: weights, object: object})
 		}
 	}
 	return d.rendered

@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/mirrorgate/mirrorgate/internal/controller/loop"
-	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
 // problem keeps a document from being served. An Event reports it, unless the reason is "": then it passes by
@@ -60,13 +59,14 @@ func transient(format string, args ...any) *failure {
 }
 
 // applyFailed classifies an error of the API server.
-func applyFailed(key route.Key, err error) *failure {
+func applyFailed(d *desired, err error) *failure {
+	key := d.key()
 	var status apierrors.APIStatus
 	ofManagers := apierrors.IsConflict(err) && errors.As(err, &status) && status.Status().Details != nil &&
 		slices.ContainsFunc(status.Status().Details.Causes, func(c metav1.StatusCause) bool { return c.Type == metav1.CauseTypeFieldManagerConflict })
 	switch {
 	case ofManagers:
-		return failed(conflict, "RouteConflict", "%s: somebody else set a field that this document sets, and is not overruled: %v", key, err)
+		return failed(conflict, "RouteConflict", "%s: somebody else set a field that this document sets, and is not overruled: %v. %s", key, err, d.offer())
 	case apierrors.HasStatusCause(err, "NamespaceTerminating"):
 		return failed(refused, "", "%s: %v", key, err)
 	case loop.Refused(err), strings.Contains(err.Error(), "field not declared in schema"):

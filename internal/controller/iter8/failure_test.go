@@ -34,7 +34,7 @@ func TestFailedApplicationsAreClassified(t *testing.T) {
 		"no answer":                    {errors.New("connection refused"), "error", "RouteDelayed", true},
 		"a server error":               {apierrors.NewInternalError(errors.New("etcd")), "error", "RouteDelayed", true},
 	} {
-		f := applyFailed(route.Key{Kind: route.HTTPRoute, Namespace: "shop", Name: "web"}, c.err)
+		f := applyFailed(desiredOf(t, mirrored), c.err)
 		assert.Equal(t, []any{c.result, c.reason, c.transient}, []any{f.result, f.reason, f.transient}, name)
 	}
 }

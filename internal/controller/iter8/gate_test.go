@@ -4,9 +4,23 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/mirrorgate/mirrorgate/internal/policy"
+	"github.com/mirrorgate/mirrorgate/internal/route"
 )
+
+// all returns the mirrors of an object.
+func all(t *testing.T, s *namespaceState, object map[string]any) []*route.Mirror {
+	t.Helper()
+	rt, err := s.decode(object)
+	require.NoError(t, err)
+	var found []*route.Mirror
+	for _, m := range rt.Every {
+		found = append(found, m)
+	}
+	return found
+}
 
 func TestGateLeavesOutMirrorsThatPolicyParksOrDenies(t *testing.T) {
 	const first, second = "spec.rules[0].filters[0].requestMirror", "spec.rules[1].filters[0].requestMirror"
@@ -36,12 +50,41 @@ func TestGateLeavesOutMirrorsThatPolicyParksOrDenies(t *testing.T) {
 			s, recorder := newTestState(t, c.index, c.cfg)
 			d := desiredOf(t, c.text)
 			d.noMirrors = c.noMirrors
-			out := s.gate(d, c.was)
-			assert.Equal(t, c.out, out.paths)
-			assert.Equal(t, len(out.paths) > 0, out.why != "", out.why)
+			was := map[string]string{}
+			for _, m := range all(t, s, d.object) {
+				if c.was[m.Path] {
+					was[m.ID] = "it was"
+				}
+			}
+			out, left := s.gate(d, nil, was)
+			paths := map[string]bool{}
+			for _, m := range out.mirrors {
+				paths[m.Path] = true
+				assert.NotEmpty(t, out.why[m.ID])
+			}
+			assert.Equal(t, c.out, paths)
+			assert.Len(t, left, 2-len(c.out))
+			assert.Len(t, all(t, s, d.object), 2-len(c.out))
 			assert.Equal(t, c.event, len(recorder.Events) > 0)
-			s.gate(d, c.was)
+			s.gate(d, nil, was)
 			assert.LessOrEqual(t, len(recorder.Events), 1, "it is reported once")
 		})
 	}
+}
+
+// A route of somebody else is judged with the hosts that it has: without them, its rules are those of a delegate.
+func TestSharedRouteIsJudgedAsItWillBe(t *testing.T) {
+	added := object(t, `{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: web}, spec: {http: [{route: [{destination: {host: v1}}]}]}}`).Object
+	s, _ := newTestState(t, fakeIndex{}, policy.Config{})
+	reduced, err := reduce(object(t, `{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: web, annotations: {mirrorgate.dev/iter8: m}},`+
+		` spec: {hosts: [web], gateways: [mesh, public], http: [{mirror: {host: old}}]}}`))
+	require.NoError(t, err)
+	rt, err := s.decode(attached(added, reduced.(*watched)))
+	require.NoError(t, err)
+	require.Len(t, rt.Hosts, 1)
+	require.Len(t, rt.Gateways, 2)
+	require.Empty(t, all(t, s, attached(added, reduced.(*watched))), "the rules are the document's")
+	rt, err = s.decode(added)
+	require.NoError(t, err)
+	require.Empty(t, rt.Hosts, "the document itself does not change")
 }

@@ -62,6 +62,7 @@ apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: web, namespace: shop}
 spec:
+  parentRefs: [{name: public}]
   rules:
   - filters: [{type: RequestMirror, requestMirror: {backendRef: {name: v2, port: 80}}}]
     backendRefs: [{name: v1, port: 80}]

@@ -126,21 +126,24 @@ func (s *namespaceState) serveRoutemap(ctx context.Context, p *plan) {
 	}
 	now := time.Now()
 	ready, annotated := make([]bool, len(p.resources)), make([]*uint32, len(p.resources))
-	var invalid []string
+	var invalid, away []string
 	for i, resources := range p.resources {
-		ready[i], _ = s.ready(resources, p.kinds[i], now)
+		var why string
+		if ready[i], why = s.ready(resources, p.kinds[i], now); !ready[i] {
+			away = append(away, fmt.Sprintf("version %d is not there: %s", i+1, why))
+		}
 		var err error
 		if annotated[i], err = s.annotatedWeight(resources, p.kinds[i]); err != nil {
 			invalid = append(invalid, err.Error())
 		}
 	}
 	s.warnAll(p.document, "WeightInvalid", invalid)
-	rendered := p.render(p.Routemap.Weights(ready, annotated), now)
-	for _, object := range rendered.objects {
-		s.bring(ctx, &desired{document: p.document, object: runtime.DeepCopyJSON(object)})
+	result := p.render(p.Routemap.Weights(ready, annotated), now)
+	for _, r := range result.routes {
+		s.bring(ctx, &desired{document: p.document, object: runtime.DeepCopyJSON(r.object), rendered: r, away: strings.Join(away, "; ")})
 	}
-	s.warnAll(p.document, "TemplateFailed", rendered.errors)
-	if len(rendered.errors) > 0 {
+	s.warnAll(p.document, "TemplateFailed", result.errors)
+	if len(result.errors) > 0 {
 		s.abandonRoutes(p)
 		s.recheckIn(slowRetry)
 	}

@@ -126,10 +126,14 @@ func (s *namespaceState) annotatedWeight(resources []documents.Resource, kinds [
 		return nil, nil
 	}
 	o := s.watches.get(kinds[0], resources[0].Name)
-	if o == nil || o.Annotations == nil { // no other annotation is kept
+	if o == nil {
 		return nil, nil
 	}
-	w, err := documents.ParseWeight(o.Annotations[documents.WeightAnnotation])
+	text, ok := o.Annotations[documents.WeightAnnotation]
+	if !ok {
+		return nil, nil
+	}
+	w, err := documents.ParseWeight(text)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", resources[0], err)
 	}

@@ -38,8 +38,9 @@ func (r routes) get(ctx context.Context, key route.Key) (*unstructured.Unstructu
 	return r.client(key).Get(ctx, key.Name, metav1.GetOptions{})
 }
 
-func (r routes) apply(ctx context.Context, key route.Key, body []byte) (*unstructured.Unstructured, error) {
-	return r.client(key).Patch(ctx, key.Name, types.ApplyPatchType, body, metav1.PatchOptions{FieldManager: wellknown.FieldManager})
+// apply applies a body. With force it takes the fields that somebody else set.
+func (r routes) apply(ctx context.Context, key route.Key, body []byte, force bool) (*unstructured.Unstructured, error) {
+	return r.client(key).Patch(ctx, key.Name, types.ApplyPatchType, body, metav1.PatchOptions{FieldManager: wellknown.FieldManager, Force: &force})
 }
 
 // release gives up all fields that were applied to a route.
@@ -47,7 +48,7 @@ func (r routes) release(ctx context.Context, key route.Key, uid types.UID) error
 	_, err := r.apply(ctx, key, encode(map[string]any{
 		"apiVersion": key.Kind.Group() + "/v1", "kind": string(key.Kind),
 		"metadata": map[string]any{"name": key.Name, "namespace": key.Namespace, "uid": uid},
-	}))
+	}), false)
 	return err
 }
 

@@ -5,8 +5,10 @@ package iter8
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	documents "github.com/mirrorgate/mirrorgate/internal/iter8"
+	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
 // watched is the part of an object that is kept.
@@ -16,6 +18,8 @@ type watched struct {
 	scales, scaledToZero bool
 	readyReplicas        int64
 	conditions           []condition
+	// attachment are the fields of a route that say which clients see it.
+	attachment map[string]any
 }
 
 type condition struct {
@@ -33,8 +37,18 @@ func reduce(object any) (any, error) {
 		Name: u.GetName(), Namespace: u.GetNamespace(), UID: u.GetUID(), ResourceVersion: u.GetResourceVersion(),
 		Generation: u.GetGeneration(), DeletionTimestamp: u.GetDeletionTimestamp(), OwnerReferences: u.GetOwnerReferences(),
 	}}
-	if weight, ok := u.GetAnnotations()[documents.WeightAnnotation]; ok {
-		o.Annotations = map[string]string{documents.WeightAnnotation: weight}
+	for _, name := range []string{documents.WeightAnnotation, route.DocumentAnnotation} {
+		if value, ok := u.GetAnnotations()[name]; ok {
+			metav1.SetMetaDataAnnotation(&o.ObjectMeta, name, value)
+		}
+	}
+	if spec, _ := u.Object["spec"].(map[string]any); o.Annotations[route.DocumentAnnotation] != "" {
+		o.attachment = map[string]any{}
+		for _, name := range attachmentFields {
+			if value, ok := spec[name]; ok {
+				o.attachment[name] = runtime.DeepCopyJSONValue(value)
+			}
+		}
 	}
 	replicas, found, _ := unstructured.NestedInt64(u.Object, "spec", "replicas")
 	o.scales, o.scaledToZero = found, found && replicas == 0

@@ -145,15 +145,21 @@ func bare(t *testing.T, u *unstructured.Unstructured) bool {
 	return !strings.Contains(string(text), "mirrorgate.dev/") && !strings.Contains(string(text), "x-mirrorgate-parked") && len(u.GetOwnerReferences()) == 1
 }
 
-// still requires that a route does not change for a while.
+// still requires that an HTTPRoute does not change for a while.
 func still(t *testing.T, ns, name string, d time.Duration) {
 	t.Helper()
-	before := env.Get(t, ns, "httproute", name)
+	stillOf(t, ns, "httproute", name, d)
+}
+
+// stillOf requires that a route does not change for a while.
+func stillOf(t *testing.T, ns, kind, name string, d time.Duration) {
+	t.Helper()
+	before := env.Get(t, ns, kind, name)
 	require.NotNil(t, before)
 	end, tick := time.NewTimer(d), time.NewTicker(200*time.Millisecond)
 	defer tick.Stop()
 	for {
-		now := env.Get(t, ns, "httproute", name)
+		now := env.Get(t, ns, kind, name)
 		require.NotNil(t, now)
 		require.Equal(t, before.GetResourceVersion(), now.GetResourceVersion(), "%s changed: %v", name, now.Object)
 		select {

@@ -61,7 +61,7 @@ func TestTutorialWordForWord(t *testing.T) {
 	waitFor(t, ns, "httproute", "httpbin", "httpbin-v2=active")
 	t.Logf("mirrored %s after the Service was created", time.Since(begin))
 	printed(t, ns, "route")
-	waitTold(t, ns, "httpbin-route", "RouteApplied", "HTTPRoute "+ns+"/httpbin is applied with all of its mirrors")
+	waitTold(t, ns, "httpbin-route", "RouteApplied", "HTTPRoute "+ns+"/httpbin is applied: it mirrors to httpbin-v2:80")
 
 	kubectl(t, ns, "delete", "deploy/httpbin-v2", "svc/httpbin-v2", "--wait=false")
 	begin = time.Now()
