@@ -90,7 +90,7 @@ spec:
 	fmt.Print(string(stored))
 
 	// Output:
-	// spec.http[0].mirror: mirror to shop-v2 is parked: Service "default/shop-v2" not found
+	// ServiceNotFound: mirror to shop-v2 is parked: Service "default/shop-v2" not found (spec.http[0].mirror)
 	// apiVersion: networking.istio.io/v1
 	// kind: VirtualService
 	// metadata:

@@ -270,7 +270,7 @@ func TestParkThenRestoreThroughTheHandlers(t *testing.T) {
 	resp := gate.Mutator().Handle(t.Context(), req)
 	require.True(t, resp.Allowed)
 	assert.Equal(t, map[string]string{"decision": "park", "reason": "ScaledToZero"}, resp.AuditAnnotations)
-	assert.Equal(t, []string{`spec.rules[0].filters[0].requestMirror: mirror to v2:80 is parked: Deployment "v2" is scaled to 0`}, resp.Warnings)
+	assert.Equal(t, []string{`ScaledToZero: mirror to v2:80 is parked: Deployment "v2" is scaled to 0 (spec.rules[0].filters[0].requestMirror)`}, resp.Warnings)
 	assert.InDelta(t, 1, testutil.ToFloat64(gate.opts.Metrics.decisions.WithLabelValues("HTTPRoute", "create", "park", "ScaledToZero", "true")), 0)
 	parked, err := patch.Apply(req.Object.Raw, resp.Patches)
 	require.NoError(t, err)

@@ -69,7 +69,7 @@ func TestAMirrorThatReplacesAParkedOneIsTold(t *testing.T) {
 
 	resp := lenient.Mutator().Handle(t.Context(), updated(t, write, stored))
 	require.True(t, resp.Allowed)
-	assert.Contains(t, resp.Warnings, "spec.rules[0]: MirrorReplaced: the parked mirror to v2:80 (50 %) gives way to the one in the rule")
+	assert.Contains(t, resp.Warnings, "MirrorReplaced: the parked mirror to v2:80 (50 %) gives way to the one in the rule (spec.rules[0])")
 	resp = strict.Mutator().Handle(t.Context(), updated(t, write, stored))
 	require.False(t, resp.Allowed)
 	assert.Contains(t, resp.Result.Message, "MirrorReplaced")

@@ -428,12 +428,10 @@ func collect(d policy.Decision, schema []Finding) (found []Finding) {
 		}
 	}
 	for _, n := range d.Notices {
-		denied := func(f policy.Finding) bool { return f.Reason == n.Reason && within(f.Field, n.Field) }
 		// The state of a host explains its spelling.
 		parked := func(p policy.Notice) bool { return p.Parked && p.Field == n.Field }
 		switch {
 		case n.Reason == policy.ShortHost && !n.Parked && slices.ContainsFunc(d.Notices, parked):
-		case n.Parked && slices.ContainsFunc(d.Findings, denied):
 		case n.Reason == policy.MirrorInvalid && !explained(n, d, schema):
 			found = append(found, Finding{Level: Error, Field: n.Field, Reason: n.Reason, Message: n.Message})
 		case n.Reason == policy.MirrorInvalid:

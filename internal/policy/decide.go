@@ -68,8 +68,8 @@ type Decision struct {
 	Plan route.Plan
 	// Findings are contradictions. A finding denies a write only if that write introduced it: see Introduced.
 	Findings []Finding
-	// Notices are for the author of the route; Warnings are the same for the author of a write, cut to at
-	// most 120 characters each.
+	// Notices are for the author of the route; Warnings are the same for the author of a write, cut so that the
+	// API server passes all of them on.
 	Notices  []Notice
 	Warnings []string
 }

@@ -23,13 +23,52 @@ func virtualService(t *testing.T, http string) *route.Route {
 func TestWarningIsShortAndClean(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                   "",
-		strings.Repeat("x", 120):             strings.Repeat("x", 120),
-		strings.Repeat("x", 121):             strings.Repeat("x", 117) + "...",
-		strings.Repeat("é", 100):             strings.Repeat("é", 58) + "...",
+		strings.Repeat("x", 256):             strings.Repeat("x", 256),
+		strings.Repeat("x", 257):             strings.Repeat("x", 253) + "...",
+		strings.Repeat("é", 200):             strings.Repeat("é", 126) + "...",
 		"a\nb\tc\x00d\x1b[31me\u0085f\u009b": "a b c d [31me f ",
 		"\xff\xfea":                          "a",
 	} {
 		assert.Equal(t, want, Warning("%s", text))
+	}
+}
+
+// The API server passes on 4 KiB of warnings; a cut warning still has its reason.
+func TestWarningsFitIntoOneResponse(t *testing.T) {
+	for n, most := range map[int]int{1: 256, 7: 256, 8: 120, 100: 120} {
+		var notices []Notice
+		for range n {
+			notices = append(notices, Notice{Reason: NoReadyEndpoints, Field: "spec." + strings.Repeat("x", 300), Message: "mirror to v2 is parked"})
+		}
+		warnings, sum := Warnings(notices), 0
+		require.Len(t, warnings, min(n, 32))
+		for _, w := range warnings[:min(n, 31)] {
+			assert.True(t, strings.HasPrefix(w, "NoReadyEndpoints: mirror to v2 is parked (spec."), w)
+			assert.Len(t, w, most)
+			sum += len(w)
+		}
+		assert.LessOrEqual(t, sum, 4096)
+	}
+}
+
+// A mirror that is parked and denied for one reason has one message; one that is denied no more has it as well.
+func TestOneMessageForAMirrorThatIsParkedAndDenied(t *testing.T) {
+	rt := virtualService(t, `{"mirror":{"host":"v2","port":{"number":81}}},{"mirror":{"host":"v2","port":{"number":81}}},{"mirror":{"host":"v3"}}`)
+	snap := Snapshot{Variants: map[route.Target]Variant{}}
+	for _, m := range rt.Every {
+		snap.Variants[m.Target] = Variant{State: Ready, Exists: true, Ports: []Port{{Number: 80}}}
+		if m.Target.Name == "v3" {
+			snap.Variants[m.Target] = Variant{State: Absent, Reason: ServiceNotFound, Detail: `Service "shop/v3" not found`}
+		}
+	}
+	d := decide(t, rt, snap, Config{})
+	require.Len(t, d.Findings, 2)
+	require.Equal(t, []string{`ServiceNotFound: mirror to v3 is parked: Service "shop/v3" not found (spec.http[2].mirror)`}, d.Warnings)
+	known := Warnings(KnownNotices(d.Findings))
+	require.Len(t, known, 2)
+	for i, w := range known {
+		require.Equal(t, fmt.Sprintf("PortNotFound: mirror to v2:81 is parked: the Service has no such port; ports: 80 (spec.http[%d].mirror.port.number)", i),
+			strings.Replace(w, `Service "shop/v2"`, "the Service", 1))
 	}
 }
 

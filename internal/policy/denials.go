@@ -20,6 +20,8 @@ type Finding struct {
 	Message string
 
 	identity identity
+	// parks is "mirror to … is parked: " where the mirror is parked for this reason, else "".
+	parks string
 	// percent is the share of the mirror that the finding is about, as far as it is known.
 	percent float64
 }

@@ -241,7 +241,7 @@ func checkDecision(t *testing.T, d *Decision) {
 	t.Helper()
 	assert.LessOrEqual(t, len(d.Warnings), 32)
 	for _, w := range d.Warnings {
-		assert.LessOrEqual(t, len(w), 120, w)
+		assert.LessOrEqual(t, len(w), 256, w)
 		assert.NotRegexp(t, `[[:cntrl:]]`, w)
 	}
 	for _, f := range d.Findings {

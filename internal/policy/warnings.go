@@ -12,25 +12,32 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// maxWarning is the largest length of a warning that the admission API recommends (k8s.io/api admission/v1);
-// clients may cut longer ones.
-const maxWarning = 120
+// The API server passes on 4 KiB of warnings in all, and cuts each to longWarning once there are more. The
+// admission API recommends shortWarning (k8s.io/api admission/v1).
+const (
+	shortWarning = 120
+	longWarning  = 256
+	// fewWarnings of the mutating and as many of the validating webhook fit when they are long.
+	fewWarnings = 7
+	// maxWarnings fit when they are short.
+	maxWarnings = 32
+)
 
-// maxWarnings keeps the warnings of a route within the 4 KiB that the API server passes on in all.
-const maxWarnings = 32
-
-// Warning formats a warning and cuts it to the length that clients show. Control characters become spaces,
-// because the API server drops a warning that has one.
+// Warning formats a warning and cuts it to the length that the API server passes on. Control characters become
+// spaces, because the API server drops a warning that has one.
 func Warning(format string, args ...any) string {
-	text := printing.Shorten(fmt.Sprintf(format, args...), maxWarning)
-	return printing.Plain(strings.ToValidUTF8(text, ""))
+	return warning(fmt.Sprintf(format, args...), longWarning)
+}
+
+func warning(text string, most int) string {
+	return printing.Plain(strings.ToValidUTF8(printing.Shorten(text, most), ""))
 }
 
 // KnownNotices returns notices about findings that the route had before the write.
 func KnownNotices(findings []Finding) []Notice {
 	notices := make([]Notice, len(findings))
 	for i, f := range findings {
-		notices[i] = Notice{Reason: f.Reason, Field: f.Field, Message: f.Message}
+		notices[i] = Notice{Reason: f.Reason, Field: f.Field, Message: f.parks + f.Message}
 	}
 	return notices
 }
@@ -46,31 +53,29 @@ type Notice struct {
 	Parked bool
 }
 
-// String returns the notice as a warning, cut to the length that clients show.
-func (n Notice) String() string { return Warning("%s", n.Text()) }
-
-// Text returns the notice as a warning of any length. Where the message explains the reason by itself, the
-// constant is left out to save room.
+// Text returns the notice as a warning of any length: the reason first and the field last, because a cut warning
+// without its field still helps its reader.
 func (n Notice) Text() string {
-	switch {
-	case n.Parked, n.Reason == VariantUnknown:
-		return fmt.Sprintf("%s: %s", n.Field, n.Message)
-	case n.Field == "":
-		return fmt.Sprintf("%s: %s", n.Reason, n.Message)
-	default:
-		return fmt.Sprintf("%s: %s: %s", n.Field, n.Reason, n.Message)
+	text := fmt.Sprintf("%s: %s", n.Reason, n.Message)
+	if n.Field != "" {
+		text += " (" + n.Field + ")"
 	}
+	return text
 }
 
-// Warnings returns the notices as warnings for the author of a write: at most maxWarnings, each cut to the
-// length that clients show.
+// Warnings returns the notices as warnings for the author of a write: at most maxWarnings, and cut further where
+// there are many.
 func Warnings(notices []Notice) []string {
+	most := longWarning
+	if len(notices) > fewWarnings {
+		most = shortWarning
+	}
 	var out []string
 	for _, n := range notices {
 		if more := len(notices) - len(out); len(out) == maxWarnings-1 && more > 1 {
 			return append(out, Warning("and %d more warnings", more))
 		}
-		out = append(out, n.String())
+		out = append(out, warning(n.Text(), most))
 	}
 	return out
 }
@@ -79,6 +84,36 @@ type noticeList []Notice
 
 func (l *noticeList) add(field string, reason Reason, format string, args ...any) {
 	*l = append(*l, Notice{Field: field, Reason: reason, Message: fmt.Sprintf(format, args...)})
+}
+
+// explainParked returns the mirrors that are parked for the reason of a finding, so that one message is enough, and
+// notes in the findings that they park them.
+func (d *Decision) explainParked() map[*route.Mirror]bool {
+	if len(d.Findings) == 0 {
+		return nil
+	}
+	findings := map[identity][]int{}
+	for i, f := range d.Findings {
+		key := identity{reason: f.identity.reason, target: f.identity.target}
+		findings[key] = append(findings[key], i)
+	}
+	explained := map[*route.Mirror]bool{}
+	for _, v := range d.Verdicts {
+		if !v.Park {
+			continue
+		}
+		key := identity{reason: v.Reason, target: v.Mirror.Target}
+		about, found := findings[key]
+		for _, i := range about {
+			d.Findings[i].parks = fmt.Sprintf("mirror to %s is parked: ", TargetName(v.Mirror))
+		}
+		explained[v.Mirror] = found
+		findings[key] = nil // the other mirrors to this target are named alike
+		if !found {
+			delete(findings, key)
+		}
+	}
+	return explained
 }
 
 // notices returns the notices about a whole route.
@@ -91,6 +126,7 @@ func notices(rt *route.Route, d *Decision, snap Snapshot, cfg Config) []Notice {
 	if rt.ParkedError != nil && len(d.Plan.Operations) > 0 {
 		out.add("", ParkedInvalid, "%s is replaced because no placeholder needs it: %v", route.ParkedAnnotation, rt.ParkedError)
 	}
+	explained := d.explainParked()
 	for _, v := range d.Verdicts {
 		switch why := d.Plan.Misfits[v.Mirror.ID]; {
 		case why != "" && v.Mirror.Fault() != "":
@@ -99,7 +135,7 @@ func notices(rt *route.Route, d *Decision, snap Snapshot, cfg Config) []Notice {
 			out.add(v.Mirror.Path, WouldNotFit, "stays parked: %s", why)
 		case why != "":
 			out.add(v.Mirror.Path, WouldNotFit, "stays active: %s", why)
-		case managed == "" && v.Park && v.Reason != VariantUnknown && v.Reason != UnsupportedTarget:
+		case managed == "" && v.Park && v.Reason != VariantUnknown && v.Reason != UnsupportedTarget && !explained[v.Mirror]:
 			out.add(v.Mirror.Path, v.Reason, "mirror to %s is parked: %s", TargetName(v.Mirror), v.Detail)
 			out[len(out)-1].Parked = true
 		case v.Reason == ExternalTarget && v.Detail != "":

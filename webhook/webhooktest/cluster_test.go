@@ -89,7 +89,7 @@ func TestRouteFollowsItsVariant(t *testing.T) {
 		Path: "spec.rules[0].filters[0].requestMirror", Target: "shop-v2:80", State: Parked,
 		Reason: ServiceNotFound, Detail: `Service "prod/shop-v2" not found`,
 	}}, r.Mirrors)
-	assert.Equal(t, []string{`spec.rules[0].filters[0].requestMirror: mirror to shop-v2:80 is parked: Service "prod/shop-v2" not found`}, r.Warnings)
+	assert.Equal(t, []string{`ServiceNotFound: mirror to shop-v2:80 is parked: Service "prod/shop-v2" not found (spec.rules[0].filters[0].requestMirror)`}, r.Warnings)
 	assert.Contains(t, string(r.Stored), "x-mirrorgate-parked-")
 	assert.Equal(t, r.Stored, c.Route("HTTPRoute", "prod", "shop"))
 
@@ -173,7 +173,7 @@ func TestWarningsAreWhole(t *testing.T) {
 	c := newCluster(t, Options{}, strings.ReplaceAll(strings.Replace(mirroring(10), "prod", "default", 1), "shop-v2", long))
 	r := touch(t, c)[0]
 	require.Len(t, r.Warnings, 1)
-	assert.Equal(t, fmt.Sprintf(`spec.rules[0].filters[0].requestMirror: mirror to %s:80 is parked: Service "default/%s" not found`, long, long), r.Warnings[0])
+	assert.Equal(t, fmt.Sprintf(`ServiceNotFound: mirror to %s:80 is parked: Service "default/%s" not found (spec.rules[0].filters[0].requestMirror)`, long, long), r.Warnings[0])
 }
 
 func TestWarningsOfBothWebhooksAreKept(t *testing.T) {

@@ -28,7 +28,7 @@ type Result struct {
 	Stored []byte
 	// Mirrors are the mirrors of the route that was written, in the order of its author.
 	Mirrors []Mirror
-	// Warnings are for the author of the write, whole. Clients show 120 characters of each.
+	// Warnings are for the author of the write, whole. The API server passes on 256 characters of each at most.
 	Warnings []string
 	// Denied is why the write is refused, nil when it is not. It is a *errors.StatusError of
 	// k8s.io/apimachinery/pkg/api/errors, with one cause for each contradiction.

@@ -217,7 +217,8 @@ func TestFlipsThereAndBack(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, s.parked(t))
 	require.Equal(t, []string{
-		`Normal MirrorParked parked: spec.rules[0].filters[0].requestMirror (ScaledToZero: Deployment "v2" is scaled to 0)`,
+		`Normal MirrorParked mirror to v2:80 is parked: ScaledToZero: Deployment "v2" is scaled to 0 (spec.rules[0].filters[0].requestMirror).` +
+			` It comes back by itself once that has changed; more: mirrorgate explain ScaledToZero`,
 	}, s.events())
 
 	_, err = s.Reconcile(t.Context(), webKey)
@@ -229,7 +230,7 @@ func TestFlipsThereAndBack(t *testing.T) {
 	_, err = s.Reconcile(t.Context(), webKey)
 	require.NoError(t, err)
 	require.False(t, s.parked(t))
-	require.Equal(t, []string{`Normal MirrorRestored restored: spec.rules[0].filters[0].requestMirror (VariantReady)`}, s.events())
+	require.Equal(t, []string{`Normal MirrorRestored mirror to v2:80 is back: VariantReady (spec.rules[0].filters[0].requestMirror)`}, s.events())
 	require.InDelta(t, 2, s.counted("flipped"), 0)
 	require.Empty(t, s.pending.routes)
 }
@@ -249,7 +250,8 @@ func TestAMirrorThatWasParkedInTheWriteHasAnEvent(t *testing.T) {
 		require.NoError(t, err)
 		return s.events()
 	}
-	want := []string{`Normal MirrorParked parked: spec.rules[0].filters[0].requestMirror (ScaledToZero: Deployment "v2" is scaled to 0)`}
+	want := []string{`Normal MirrorParked mirror to v2:80 is parked: ScaledToZero: Deployment "v2" is scaled to 0 (spec.rules[0].filters[0].requestMirror).` +
+		` It comes back by itself once that has changed; more: mirrorgate explain ScaledToZero`}
 	require.Equal(t, want, reconcile(true))
 	require.Empty(t, reconcile(true), "once")
 

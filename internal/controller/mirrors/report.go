@@ -3,6 +3,7 @@ package mirrors
 // Events and metrics about flips.
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -56,23 +57,38 @@ func (c *Controller) announceStored(rt *route.Route, d policy.Decision) {
 		c.parked.Forget(rt.Key)
 	case c.opts.Managed != nil && c.opts.Managed(rt):
 	case c.parked.Is(rt.Key, strings.Join(ids, " ")):
-		c.report(rt, corev1.EventTypeNormal, "MirrorParked", "parked: %s", strings.Join(named(d, ids), ", "))
+		c.report(rt, corev1.EventTypeNormal, "MirrorParked", "%s", parkedText(d, ids))
 	}
 }
 
-// named returns the paths of mirrors with the reasons for their places.
-func named(d policy.Decision, ids []string) (names []string) {
+// parkedText explains mirrors that are parked: which, why, and what brings them back.
+func parkedText(d policy.Decision, ids []string) string {
+	var texts, reasons []string
 	for _, v := range d.Verdicts {
 		if !slices.Contains(ids, v.Mirror.ID) {
 			continue
 		}
-		name := v.Mirror.Path + " (" + string(v.Reason)
+		text := fmt.Sprintf("mirror to %s is parked: %s", policy.TargetName(v.Mirror), v.Reason)
 		if v.Detail != "" {
-			name += ": " + v.Detail
+			text += ": " + v.Detail
 		}
-		names = append(names, name+")")
+		texts = append(texts, text+" ("+v.Mirror.Path+")")
+		if reason := "mirrorgate explain " + string(v.Reason); !slices.Contains(reasons, reason) {
+			reasons = append(reasons, reason)
+		}
 	}
-	return names
+	return strings.Join(texts, "; ") + ". It comes back by itself once that has changed; more: " + strings.Join(reasons, ", ")
+}
+
+// restoredText names mirrors that came back.
+func restoredText(d policy.Decision, ids []string) string {
+	var texts []string
+	for _, v := range d.Verdicts {
+		if slices.Contains(ids, v.Mirror.ID) {
+			texts = append(texts, fmt.Sprintf("mirror to %s is back: %s (%s)", policy.TargetName(v.Mirror), v.Reason, v.Mirror.Path))
+		}
+	}
+	return strings.Join(texts, "; ")
 }
 
 // noteParked notes the mirrors that are parked after a flip, whose Event has been written.
@@ -93,18 +109,19 @@ func (c *Controller) noteParked(rt *route.Route, d policy.Decision) {
 // announce writes an Event for the mirrors that were parked, and one for those that were restored.
 func (c *Controller) announce(rt *route.Route, d policy.Decision) {
 	for _, move := range []struct {
-		reason, format string
-		ids            []string
+		reason string
+		text   func(policy.Decision, []string) string
+		ids    []string
 	}{
-		{"MirrorParked", "parked: %s", d.Plan.Parked},
-		{"MirrorRestored", "restored: %s", d.Plan.Restored},
+		{"MirrorParked", parkedText, d.Plan.Parked},
+		{"MirrorRestored", restoredText, d.Plan.Restored},
 	} {
 		if len(move.ids) == 0 {
 			continue
 		}
-		names := named(d, move.ids)
-		c.report(rt, corev1.EventTypeNormal, move.reason, move.format, strings.Join(names, ", "))
-		c.opts.Log.Info("Mirrors moved", "route", rt.String(), "event", move.reason, "mirrors", names)
+		text := move.text(d, move.ids)
+		c.report(rt, corev1.EventTypeNormal, move.reason, "%s", text)
+		c.opts.Log.Info("Mirrors moved", "route", rt.String(), "event", move.reason, "mirrors", text)
 	}
 	c.noteParked(rt, d)
 }

@@ -134,7 +134,7 @@ func testDenialNamesFieldValueReasonAndRemedyOfAllFaults(t *testing.T, _ *harnes
 		for _, good := range []string{"0", "100", "0.0001", "1e2"} {
 			said := warned(t, ns, share(good))
 			assert.Len(t, said, 1, good)
-			assert.Contains(t, said[0], `spec.http[0].mirror: mirror to httpbin-v2 is parked: no workload in namespace "NAMESPACE" has pods with app=`, good)
+			assert.Contains(t, said[0], `WorkloadNotFound: mirror to httpbin-v2 is parked: no workload in namespace "NAMESPACE" has pods with app=`, good)
 		}
 		old := strings.Replace(virtualService("share", "httpbin-v2", ""), "mirrorPercentage: {value: 25}", "mirrorPercent: 101", 1)
 		assert.Contains(t, refusal(t, ns, old), "spec.http[0].mirrorPercent: Invalid value: 101: PercentOutOfRange: must be a whole number from 0 to 100")
@@ -156,7 +156,7 @@ func TestMirrorThatWasAlreadyBadOnlyWarns(t *testing.T) {
 	apply(t, ns, targets, harness.Service("httpbin-v1"), badVirtualServiceWith(150))
 	env.Serve(t)
 	kubectl(t, ns, "label", "virtualservice", "bad", "a=b")
-	const stale = "spec.http[0].mirrorPercentage.value: PercentOutOfRange: must be a number from 0 to 100"
+	const stale = "PercentOutOfRange: must be a number from 0 to 100 (spec.http[0].mirrorPercentage.value)"
 	require.Contains(t, warned(t, ns, strings.Replace(badVirtualServiceWith(150), "bad.example.com", "other.example.com", 1)), stale)
 	require.Equal(t, `The VirtualService "bad" is invalid: spec.http[0].mirrorPercentage.value: Invalid value: 160: PercentOutOfRange: must be a number from 0 to 100`,
 		refusal(t, ns, badVirtualServiceWith(160)), "another bad value is a new finding")

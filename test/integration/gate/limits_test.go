@@ -40,7 +40,7 @@ func testMirrorWhosePlaceholderDoesNotFitStaysActive(t *testing.T, server *harne
 			"  - filters:\n    - {type: RequestHeaderModifier, requestHeaderModifier: {remove: ["+list+"]}}\n", 1)
 	}
 	routes := []ref{httpRoute, grpcRoute}
-	const wouldNotFit = "spec.rules[0].filters[1].requestMirror: WouldNotFit: stays active: the list of headers to remove would exceed 16"
+	const wouldNotFit = "WouldNotFit: stays active: the list of headers to remove would exceed 16 (spec.rules[0].filters[1].requestMirror)"
 	for _, r := range routes {
 		require.Equal(t, []string{wouldNotFit}, warned(t, ns, with(r, 16)))
 		kubectl(t, ns, "label", r.kind, r.name, "a=b")

@@ -48,7 +48,7 @@ func play(t *testing.T, ns string, transitions []transition) {
 			if tr.reason != "" {
 				harness.Eventually(t, func() bool {
 					notes := told(t, ns, routes[0], "MirrorParked")
-					return len(notes) > 0 && strings.Contains(notes[len(notes)-1], "("+tr.reason+":")
+					return len(notes) > 0 && strings.Contains(notes[len(notes)-1], ": "+tr.reason+": ")
 				}, "no Event says %s: %q", tr.reason, told(t, ns, routes[0], "MirrorParked"))
 			}
 		})
