@@ -37,12 +37,17 @@ func (i *Index) affectService(name types.NamespacedName, a *affected, selects fu
 		}
 		a.services[name] = struct{}{}
 	}
-	for _, alias := range i.aliases[name] {
-		if alias.NamespacedName != name {
-			i.affectTargets(alias.NamespacedName, a, selects)
-		}
-	}
 	i.affectTargets(name, a, selects)
+	if len(i.aliases) > 0 {
+		i.affectAliases(i.fqdn(route.ServiceName(name)), a, selects)
+	}
+}
+
+// affectAliases adds the routes that have a selected mirror to a Service that stands for a host.
+func (i *Index) affectAliases(host string, a *affected, selects func(storedMirror) bool) {
+	for _, alias := range i.aliases[host] {
+		i.affectTargets(alias.NamespacedName, a, selects)
+	}
 }
 
 // affectTargets adds the routes that have a selected mirror to a Service.
@@ -57,11 +62,12 @@ func (i *Index) affectTargets(name types.NamespacedName, a *affected, selects fu
 	}
 }
 
-// affectHost adds the routes with a mirror to a host.
+// affectHost adds the routes with a mirror to a host, or to a Service that stands for it.
 func (i *Index) affectHost(host string, a *affected) {
 	for s := range i.routesByHost[host] {
 		a.addRoute(s.key())
 	}
+	i.affectAliases(host, a, anyMirror)
 }
 
 // affectPattern adds the routes with a mirror to a host that a pattern covers.
@@ -73,6 +79,11 @@ func (i *Index) affectPattern(p hosts.Pattern, a *affected) {
 	for host := range i.routesByHost {
 		if p.Covers(host) {
 			i.affectHost(host, a)
+		}
+	}
+	for host := range i.aliases {
+		if p.Covers(host) {
+			i.affectAliases(host, a, anyMirror)
 		}
 	}
 }
@@ -87,9 +98,11 @@ func (i *Index) affectWithDelegates(s *storedRoute, a *affected) {
 	}
 }
 
-// affectClients adds the routes that serve the clients of a Service whose ports changed.
-func (i *Index) affectClients(name types.NamespacedName, a *affected) {
-	for s := range i.routesByClients[name] {
-		i.affectWithDelegates(s, a)
+// affectClients adds the routes that serve the clients of a host whose ports changed.
+func (i *Index) affectClients(host string, a *affected) {
+	for p := range hosts.Covering(host) {
+		for s := range i.routesByClients[p] {
+			i.affectWithDelegates(s, a)
+		}
 	}
 }

@@ -13,10 +13,12 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// Bounds on the work of one decision: the roots of a delegate that are looked at, the DestinationRules of one
-// namespace for one host, and all DestinationRules. A mirror that would need more stays as it is.
+// Bounds on the work of one decision: the roots of a delegate and the hosts of a VirtualService that are looked
+// at, the DestinationRules of one namespace for one host, and all DestinationRules. A mirror that would need more
+// stays as it is.
 const (
 	maxRoots   = 64
+	maxHosts   = 64
 	maxForHost = 64
 	maxRules   = 500_000
 )
@@ -26,7 +28,9 @@ type clients struct {
 	// everywhere is set for the sidecars of all namespaces, else namespaces names theirs.
 	everywhere bool
 	namespaces []string
-	// ports are the ports that sidecars call, or that a gateway listens on; anyPort stands for all.
+	// ports are the ports that sidecars call, or that a gateway listens on; anyPort stands for all. Those of
+	// sidecars follow from the hosts, and are worked out when they are needed.
+	hosts   []route.Target
 	ports   map[int32]bool
 	anyPort bool
 	gateway bool
@@ -62,9 +66,7 @@ func (v *view) attached(a *route.Attachment) []clients {
 	everywhere := len(a.ExportTo) == 0 || slices.Contains(a.ExportTo, "*")
 	for _, name := range a.Gateways {
 		if name == route.Mesh {
-			c := clients{everywhere: everywhere, namespaces: a.ExportTo}
-			c.ports, c.anyPort = v.calledPorts(a)
-			all = append(all, c)
+			all = append(all, clients{everywhere: everywhere, namespaces: a.ExportTo, hosts: a.Hosts})
 			continue
 		}
 		own, short, _ := strings.Cut(name, "/")
@@ -88,6 +90,10 @@ func (v *view) attached(a *route.Attachment) []clients {
 			c.namespaces = slices.DeleteFunc(c.namespaces, func(ns string) bool { return !slices.Contains(a.ExportTo, ns) })
 		}
 		all = append(all, c)
+	}
+	nobody := func(c clients) bool { return !c.everywhere && len(c.namespaces) == 0 }
+	if slices.ContainsFunc(all, func(c clients) bool { return !nobody(c) }) {
+		all = slices.DeleteFunc(all, nobody)
 	}
 	return all
 }

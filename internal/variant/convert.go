@@ -81,7 +81,7 @@ func fromService(o *corev1.Service) *service {
 		deleting:     o.DeletionTimestamp != nil,
 	}
 	if s.externalName {
-		s.alias = strings.ToLower(strings.TrimSuffix(o.Spec.ExternalName, "."))
+		s.alias = strings.Clone(o.Spec.ExternalName) // Istio takes it as it is, also with a dot at the end
 	}
 	for _, p := range o.Spec.Ports {
 		s.ports = append(s.ports, policy.Port{Name: unique.Make(p.Name).Value(), Number: p.Port})

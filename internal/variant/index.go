@@ -93,7 +93,7 @@ type Index struct {
 	rulesByPattern   map[hosts.Pattern][]*destinationRule  // those with subsets, of all namespaces
 	selectingRules   map[string][]*destinationRule         // those with a workloadSelector, by their namespace
 	serviceEntries   map[string][]*serviceEntry
-	aliases          map[types.NamespacedName][]*service // ExternalName Services by the Service that they stand for
+	aliases          map[string][]*service // ExternalName Services by the host that they stand for
 	gateways         []*istioGateway
 	prunes           string                       // the CustomResourceDefinition of HTTPRoutes, if it has no share of a mirror
 	referenceGrants  map[string][]*referenceGrant // by their namespace
@@ -102,7 +102,7 @@ type Index struct {
 	routesByTarget   map[types.NamespacedName]routeSet // by the Services to which they mirror
 	routesByHost     map[string]routeSet               // by the hosts to which they mirror
 	routesByCrossing map[crossing]routeSet             // by the ReferenceGrants that they need
-	routesByClients  map[types.NamespacedName]routeSet // by the Services whose clients they serve, where the ports of these matter
+	routesByClients  map[hosts.Pattern]routeSet        // by the hosts whose clients they serve: the ports of these matter
 	routesByGateway  map[gatewayKey]routeSet           // by the gateways that serve them
 	routesByOwner    map[string]routeSet               // by the uid of the owner that manages them
 	roots            map[types.NamespacedName]routeSet // VirtualServices by those to which they delegate
@@ -124,14 +124,14 @@ func NewIndex(opts Options) *Index {
 		destinationRules: map[namespacedHost][]*destinationRule{},
 		rulesByPattern:   map[hosts.Pattern][]*destinationRule{},
 		selectingRules:   map[string][]*destinationRule{},
-		aliases:          map[types.NamespacedName][]*service{},
+		aliases:          map[string][]*service{},
 		serviceEntries:   map[string][]*serviceEntry{},
 		referenceGrants:  map[string][]*referenceGrant{},
 		managedRoutes:    map[route.Key]int{},
 		routesByTarget:   map[types.NamespacedName]routeSet{},
 		routesByHost:     map[string]routeSet{},
 		routesByCrossing: map[crossing]routeSet{},
-		routesByClients:  map[types.NamespacedName]routeSet{},
+		routesByClients:  map[hosts.Pattern]routeSet{},
 		routesByGateway:  map[gatewayKey]routeSet{},
 		routesByOwner:    map[string]routeSet{},
 		roots:            map[types.NamespacedName]routeSet{},

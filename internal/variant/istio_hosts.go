@@ -77,12 +77,14 @@ func (i *Index) changeServiceEntry(old, e *serviceEntry, a *affected) {
 		for _, host := range old.hosts {
 			removeFrom(i.serviceEntries, host, old)
 			i.affectHost(host, a)
+			i.affectClients(host, a)
 		}
 	}
 	if e != nil {
 		for _, host := range e.hosts {
 			addTo(i.serviceEntries, host, e)
 			i.affectHost(host, a)
+			i.affectClients(host, a)
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	kjson "sigs.k8s.io/json"
 
 	grants "github.com/mirrorgate/mirrorgate/internal/grant"
+	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 	"github.com/mirrorgate/mirrorgate/internal/variant/hosts"
 )
@@ -118,14 +119,7 @@ func (i *Index) parseRoute(kind Kind, h *header, raw []byte) (record, error) {
 		}
 	}
 	if s.kept() {
-		s.gateways = gatewaysOf(rt)
-	}
-	if rt.Kind == route.VirtualService && (s.root != nil || slices.ContainsFunc(s.mirrors, func(m storedMirror) bool { return m.Port == 0 })) {
-		for _, t := range rt.Hosts {
-			if t.IsService() {
-				s.hosts = append(s.hosts, t.Service())
-			}
-		}
+		s.gateways, s.hosts = gatewaysOf(rt), i.patternsOf(rt)
 	}
 	return s, nil
 }
@@ -231,7 +225,7 @@ func parseServiceEntry(h *header, raw []byte) (record, error) {
 		}
 	}
 	for _, p := range o.Spec.Ports {
-		e.ports = append(e.ports, p.Number)
+		e.ports = append(e.ports, policy.Port{Number: p.Number})
 	}
 	slices.Sort(e.hosts)
 	e.hosts = slices.Compact(e.hosts)

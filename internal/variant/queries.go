@@ -51,47 +51,73 @@ func referenceGrantsQuery(namespace string) Query {
 // being parked or denied.
 func (v *view) confirming(rt *route.Route, m *route.Mirror, variant policy.Variant) []Query {
 	var queries []Query
-	name := types.NamespacedName(m.Target.Service())
+	own := types.NamespacedName(m.Target.Service())
+	name := v.behind(own)
 	switch variant.Reason {
 	case policy.ServiceNotFound:
 		queries = append(queries, serviceQuery(name))
+		if rt.Kind == route.VirtualService { // it may be a Service of another cluster
+			queries = append(queries, serviceEntriesQuery())
+		}
 		if variant.LacksSubset {
-			queries = append(queries, v.destinationRulesQueries(rt, m)...)
+			queries = append(queries, v.destinationRulesQueries(rt, m, name)...)
 		}
 	case policy.DestinationRuleNotFound, policy.SubsetNotFound:
-		queries = append(queries, v.destinationRulesQueries(rt, m)...)
+		queries = append(queries, v.destinationRulesQueries(rt, m, name)...)
 	case policy.WorkloadNotFound:
-		queries = append(queries, v.workloadQueries(rt, m)...)
+		queries = append(queries, v.workloadQueries(rt, m, name)...)
 	case policy.HostNotFound, policy.ShortHost:
 		queries = append(queries, serviceEntriesQuery())
+		if m.Target.IsService() && name != own { // an alias
+			queries = append(queries, serviceQuery(name))
+		}
 	case policy.PortNotFound:
-		queries = append(queries, v.portQueries(rt, name)...)
+		queries = append(queries, v.portQueries(m, name)...)
 	}
 	if lacksPort(variant, m.Target.Port) {
 		queries = append(queries, serviceQuery(name))
 	}
 	if variant.Ungranted {
-		queries = append(queries, referenceGrantsQuery(name.Namespace))
+		queries = append(queries, referenceGrantsQuery(own.Namespace))
 	}
 	return queries
 }
 
-// portQueries returns the queries for the Services whose ports decide where a mirror without a port goes.
-func (v *view) portQueries(rt *route.Route, name types.NamespacedName) []Query {
-	queries := []Query{serviceQuery(name)}
-	for _, t := range rt.Hosts {
+// portQueries returns the queries for the objects whose ports decide where a mirror arrives: the Service behind it,
+// the one that it names, and those whose ports the clients call.
+func (v *view) portQueries(m *route.Mirror, behind types.NamespacedName) (queries []Query) {
+	entries := false
+	add := func(t route.Target) {
 		if t.IsService() {
 			queries = append(queries, serviceQuery(types.NamespacedName(t.Service())))
+		} else {
+			entries = true
 		}
+	}
+	add(m.Target)
+	if m.Target.IsService() && behind != types.NamespacedName(m.Target.Service()) {
+		queries, entries = append(queries, serviceQuery(behind)), true
+	}
+	for _, c := range v.clients {
+		for _, t := range c.hosts[:min(len(c.hosts), maxHosts)] {
+			add(t)
+		}
+	}
+	if entries {
+		queries = append(queries, serviceEntriesQuery())
 	}
 	return queries
 }
 
-// destinationRulesQueries returns the queries for the DestinationRules that apply to a mirror.
-func (v *view) destinationRulesQueries(rt *route.Route, m *route.Mirror) []Query {
-	namespace := m.Target.Namespace
-	if !m.Target.IsService() {
-		if e := v.serviceEntry(m.Target.Name, v.clients); e != nil {
+// destinationRulesQueries returns the queries for the DestinationRules that apply to a mirror with this Service
+// behind it.
+func (v *view) destinationRulesQueries(rt *route.Route, m *route.Mirror, behind types.NamespacedName) []Query {
+	namespace, host := behind.Namespace, v.base.hostOf(m.Target)
+	if s := v.service(types.NamespacedName(m.Target.Service())); s.isAlias() {
+		host = s.alias
+	}
+	if v.service(behind) == nil {
+		if e := v.serviceEntry(host, v.clients); e != nil {
 			namespace = e.Namespace
 		}
 	}
@@ -108,17 +134,16 @@ func lacksPort(variant policy.Variant, port int32) bool {
 		!slices.ContainsFunc(variant.Ports, func(p policy.Port) bool { return p.Number == port })
 }
 
-// workloadQueries returns the queries for the workloads behind a mirror. Pods stand for workloads: they can
-// be selected by label, and a workload without pods has nothing ready anyway.
-func (v *view) workloadQueries(rt *route.Route, m *route.Mirror) []Query {
-	name := types.NamespacedName(m.Target.Service())
+// workloadQueries returns the queries for the workloads of the Service behind a mirror. Pods stand for workloads:
+// they can be selected by label, and a workload without pods has nothing ready anyway.
+func (v *view) workloadQueries(rt *route.Route, m *route.Mirror, name types.NamespacedName) []Query {
 	s := v.service(name)
 	if s == nil {
 		return nil
 	}
 	var subsetLabels labels
 	if m.Target.Subset != "" {
-		sub := v.subset(v.clients, rt.Namespace, name.Namespace, v.base.fqdn(m.Target.Service()), m.Target.Subset)
+		sub := v.subset(v.clients, rt.Namespace, name.Namespace, v.base.fqdn(route.ServiceName(name)), m.Target.Subset)
 		if len(sub.found) > 0 {
 			subsetLabels = sub.found[0]
 		}

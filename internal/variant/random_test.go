@@ -4,11 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mirrorgate/mirrorgate/internal/policy"
@@ -36,6 +38,10 @@ func newRandomObject(r *rand.Rand) randomObject {
 		if r.IntN(8) == 0 {
 			s = deleting(s)
 		}
+		if r.IntN(3) == 0 {
+			s = aliasOf(full, pick(r, "a.n1.svc.cluster.local", "b.n2.svc.cluster.local", "api.x.io", "b.n2"), 8000)
+		}
+		s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: "more", Port: pick[int32](r, 80, 81)})
 		o.obj = s
 	case KindDeployment:
 		o.obj = deployment(full, podLabels, r.Int32N(3))
@@ -60,7 +66,7 @@ selector: {matchLabels: {app: a}}, %s, strategy: {canary: {trafficRouting: {isti
 		o.obj = strings.Replace(ruleOf(full, pick(r, "a", "b", "*.n1.svc.cluster.local", "*.local", "*.x.io"), pick(r, "", `"."`, "n1", `"~"`),
 			pick(r, "s1", "s2"), pick(r, "", "version: v1", "app: b")), "spec: {", "spec: {"+pick(r, "", "", "workloadSelector: {matchLabels: {app: a}}, "), 1)
 	case KindServiceEntry:
-		o.obj = entryOf(full, pick(r, "api.x.io", "*.x.io", "b.n2", "c.n1.svc.cluster.local"), pick(r, "", `"."`))
+		o.obj = strings.Replace(entryOf(full, pick(r, "api.x.io", "*.x.io", "b.n2", "c.n1.svc.cluster.local"), pick(r, "", `"."`)), "8000", pick(r, "8000", "81"), 1)
 	case KindReferenceGrant:
 		o.obj = grantOf(full, route.GatewayGroup, pick(r, "HTTPRoute", "GRPCRoute"), pick(r, "n1", "n2"),
 			pick(r, `{group: "", kind: Service}`, `{group: "", kind: Service, name: a}`))
@@ -88,11 +94,11 @@ spec: {selector: {app: %s}, servers: [{port: {number: %d}}]}}`, ns, name, pick(r
 // randomVirtualService returns a VirtualService, a root or a delegate, of Flagger's or not.
 func randomVirtualService(r *rand.Rand, name types.NamespacedName) string {
 	host, subset, _ := strings.Cut(pick(r, "a", "b#s1", "c#s2", "b.n2", "api.x.io#s1", "a.n1.svc.cluster.local#s1"), "#")
-	mirror := fmt.Sprintf(`{mirror: {host: %s, subset: %q}}`, host, subset)
+	mirror := fmt.Sprintf(`{mirror: {host: %s, subset: %q%s}}`, host, subset, pick(r, "", "", ", port: {number: 8000}", ", port: {number: 81}"))
 	return fmt.Sprintf(`{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {namespace: %s, name: %s,
 ownerReferences: [{apiVersion: flagger.app/v1beta1, kind: Canary, name: a, uid: %s, controller: true}]},
 spec: {hosts: [%s], gateways: [%s], exportTo: [%s], http: [%s]}}`, name.Namespace, name.Name, pick(r, "u-0", "other"),
-		pick(r, "a", "", "x.io"), pick(r, "", "mesh", "n1/a", "n2/b, mesh"), pick(r, "", "., n2", "'*'", "'~'"),
+		pick(r, "a", "", "x.io", "api.x.io", `"*.x.io"`, `"*.n1.svc.cluster.local", a`), pick(r, "", "mesh", "n1/a", "n2/b, mesh"), pick(r, "", "., n2", "'*'", "'~'"),
 		pick(r, mirror, mirror, `{delegate: {name: b}}, `+mirror, `{delegate: {name: c, namespace: n1}}`))
 }
 
@@ -132,6 +138,52 @@ func TestRandomHistories(t *testing.T) {
 		}
 		assertEmpty(t, c.Index)
 	}
+}
+
+// TestLaggingCaches checks that Resolver answers as an Index with all objects, while the caches lack some of those
+// whose absence it confirms.
+func TestLaggingCaches(t *testing.T) {
+	lags := func(o randomObject) bool {
+		switch o.kind {
+		case KindDestinationRule: // of the Service's namespace: those of other clients are not read
+			return !strings.Contains(o.obj.(string), "*")
+		default:
+			return slices.Contains([]Kind{KindService, KindServiceEntry, KindReferenceGrant}, o.kind)
+		}
+	}
+	reads, differ := 0, 0
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		full, caches := newCluster(t), newCluster(t)
+		for range 80 {
+			o := newRandomObject(r)
+			full.apply(o.obj)
+			if !lags(o) || r.IntN(2) == 0 {
+				caches.apply(o.obj)
+			} else {
+				caches.Delete(o.kind, o.name.Namespace, o.name.Name)
+			}
+		}
+		reader := &fakeReader{index: full.Index}
+		resolver := NewResolver(caches.Index, reader, func() bool { return true })
+		for rt := range full.Routes() {
+			got, err := resolver.Resolve(t.Context(), rt)
+			require.NoError(t, err)
+			want, lagging := full.Snapshot(rt), caches.Snapshot(rt)
+			for target, v := range want.Variants {
+				if lagging.Variants[target].State != v.State {
+					differ++
+				}
+				if v.State == policy.Ready {
+					require.Equal(t, policy.Ready, got.Variants[target].State, "seed %d, %s to %v: %s", seed, rt.Key, target, got.Variants[target].Detail)
+				}
+			}
+		}
+		reads += len(reader.queries)
+	}
+	require.NotZero(t, reads)
+	require.NotZero(t, differ, "the caches never lag")
+	t.Logf("%d live reads, %d states differ in the caches", reads, differ)
 }
 
 // checkNotified requires that the routes whose snapshots changed were notified, and returns the snapshots of

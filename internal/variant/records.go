@@ -149,7 +149,7 @@ type serviceEntry struct {
 	id
 	hosts    []string
 	exportTo []string
-	ports    []int32
+	ports    []policy.Port
 }
 
 func (e *serviceEntry) equal(other record) bool {
@@ -173,9 +173,8 @@ type storedRoute struct {
 	// version is the resourceVersion. It changes while the record is in the Index.
 	version string
 	mirrors []storedMirror
-	// hosts are the Services whose clients a VirtualService serves, by whose ports its mirrors go. They are
-	// kept where a mirror names no port, and for roots.
-	hosts []route.ServiceName
+	// hosts are those whose clients a VirtualService serves, by whose ports its mirrors go.
+	hosts []hosts.Pattern
 	// gateways are those that serve the route.
 	gateways []gatewayKey
 	// root is set for a VirtualService that delegates.

@@ -40,8 +40,8 @@ func (i *Index) fileRoute(s *storedRoute, enter bool) {
 			}
 		}
 	}
-	for _, name := range s.hosts {
-		fileIn(i.routesByClients, types.NamespacedName(name), s, enter)
+	for _, p := range s.hosts {
+		fileIn(i.routesByClients, p, s, enter)
 	}
 	for _, key := range s.gateways {
 		fileIn(i.routesByGateway, key, s, enter)

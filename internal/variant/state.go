@@ -68,7 +68,7 @@ func (v *view) variant(rt *route.Route, m *route.Mirror) policy.Variant {
 func (v *view) ofHost(rt *route.Route, m *route.Mirror) policy.Variant {
 	host := m.Target.Name
 	if e := v.serviceEntry(host, v.clients); e != nil {
-		return v.ofEntry(rt, m, e, host)
+		return v.ofEntry(rt, m, nil, e, host)
 	}
 	if m.ShortHost {
 		if name := shortService(host); v.service(name) != nil {
@@ -78,9 +78,13 @@ func (v *view) ofHost(rt *route.Route, m *route.Mirror) policy.Variant {
 	return absent(policy.HostNotFound, "no ServiceEntry defines host %q", host)
 }
 
-// ofEntry returns the variant of a mirror to the host of a ServiceEntry, whose endpoints are not judged.
-func (v *view) ofEntry(rt *route.Route, m *route.Mirror, e *serviceEntry, host string) policy.Variant {
+// ofEntry returns the variant of a mirror to the host of a ServiceEntry, or to the Service alias, nil for none,
+// that stands for this host. Its endpoints are not judged.
+func (v *view) ofEntry(rt *route.Route, m *route.Mirror, alias *service, e *serviceEntry, host string) policy.Variant {
 	variant := policy.Variant{State: policy.Ready, Exists: true, External: true}
+	if !v.reachesEntry(host, alias, m.Target.Port) {
+		return absent(policy.PortNotFound, "no client of the route reaches a port of host %q; ServiceEntry %q has %s", host, e, portList(e.ports))
+	}
 	if m.Target.Subset == "" {
 		return variant
 	}
@@ -99,13 +103,13 @@ func (v *view) ofService(rt *route.Route, m *route.Mirror) policy.Variant {
 	if s == nil && rt.Kind == route.VirtualService {
 		// A Service of another cluster, which a ServiceEntry defines.
 		if e := v.serviceEntry(v.base.fqdn(service), v.clients); e != nil {
-			return v.ofEntry(rt, m, e, v.base.fqdn(service))
+			return v.ofEntry(rt, m, nil, e, v.base.fqdn(service))
 		}
 	}
 	if s != nil && s.externalName {
 		return v.ofAlias(rt, m, s)
 	}
-	variant := v.serviceState(s, rt, m)
+	variant := v.serviceState(s, nil, rt, m)
 	if s != nil {
 		variant.Exists = true
 		variant.Ports = slices.Clone(s.ports)
@@ -135,15 +139,15 @@ func (v *view) withoutSubset(subset, of, own string, sub subsetView) policy.Vari
 const tooManyRules = "too many DestinationRules to look at"
 
 // serviceState returns the state of the Service of a mirror, nil for one that is missing: the best for any
-// client.
-func (v *view) serviceState(s *service, rt *route.Route, m *route.Mirror) policy.Variant {
+// client. alias is the Service that stands for it in the mirror, nil for none.
+func (v *view) serviceState(s, alias *service, rt *route.Route, m *route.Mirror) policy.Variant {
 	switch {
 	case s == nil:
 		return v.missingService(rt, m)
 	case s.deleting:
 		return absent(policy.ServiceDeleting, "Service %q is being deleted", s.NamespacedName)
 	}
-	ports := v.portsOf(s, m.Target.Port)
+	ports := v.portsOf(s, alias, m.Target.Port)
 	subsets := []labels{nil}
 	if m.Target.Subset != "" {
 		sub := v.subset(v.clients, rt.Namespace, s.Namespace, v.base.fqdn(route.ServiceName(s.NamespacedName)), m.Target.Subset)
@@ -153,7 +157,8 @@ func (v *view) serviceState(s *service, rt *route.Route, m *route.Mirror) policy
 		subsets = sub.found
 	}
 	if ports != nil && len(ports.names) == 0 {
-		return absent(policy.PortNotFound, "no client of the route calls a port of Service %q, and the mirror names none; %s", s.NamespacedName, portList(s))
+		of := cmp.Or(alias, s)
+		return absent(policy.PortNotFound, "no client of the route calls a port of Service %q that leads anywhere; it has %s", of.NamespacedName, portList(of.ports))
 	}
 	var best policy.Variant
 	for n, subsetLabels := range subsets {
@@ -184,32 +189,62 @@ func (p *portSet) overlaps(names []string) bool {
 	return p == nil || slices.ContainsFunc(p.names, func(name string) bool { return slices.Contains(names, name) })
 }
 
-// portsOf returns the ports of a Service that a mirror with a port, or 0, may go to.
-func (v *view) portsOf(s *service, port int32) *portSet {
-	if port != 0 {
-		for _, p := range s.ports {
-			if p.Number == port {
-				return &portSet{[]string{p.Name}}
-			}
-		}
-		return nil // policy refuses the port
-	}
-	if v.clients == nil {
+// portsOf returns the ports of a Service at which a mirror with a port, or 0, arrives through an alias or, with nil,
+// as itself.
+func (v *view) portsOf(s, alias *service, port int32) *portSet {
+	if v.clients == nil && port == 0 {
 		return nil // the schema of the Gateway API refuses a Service without a port
 	}
 	set := &portSet{}
-	for _, c := range v.clients {
-		set.names = append(set.names, c.reach(s.ports)...)
+	for _, p := range s.ports {
+		if v.clients == nil && p.Number == port || v.reaches(cmp.Or(alias, s).ports, alias != nil, port, p.Number, nil) {
+			set.names = append(set.names, p.Name)
+		}
+	}
+	if len(set.names) == 0 && port != 0 && alias == nil {
+		return nil // policy refuses the port
 	}
 	return set
 }
 
-func portList(s *service) string {
+// reaches reports whether a mirror of any client arrives at a port. For the port of a ServiceEntry, nil for none, the
+// client must see that.
+func (v *view) reaches(through []policy.Port, alias bool, named, at int32, e *serviceEntry) bool {
+	for n := range v.clients {
+		c := &v.clients[n]
+		if (e == nil || c.sees(e)) && v.arrives(c, named, through, alias, at) {
+			return true
+		}
+	}
+	return false
+}
+
+// reachesEntry reports whether a mirror arrives at a ServiceEntry for its host, or for the host that an alias, nil
+// for none, stands for.
+func (v *view) reachesEntry(host string, alias *service, named int32) bool {
+	for _, e := range v.source(serviceEntriesQuery()).serviceEntries[host] {
+		through := e.ports
+		if alias != nil {
+			through = alias.ports
+		}
+		for _, p := range e.ports {
+			if v.visits += len(v.clients); v.visits > maxRules || v.reaches(through, alias != nil, named, p.Number, e) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func portList(ports []policy.Port) string {
 	var numbers []string
-	for _, p := range s.ports[:min(len(s.ports), maxNamed)] {
+	for _, p := range ports[:min(len(ports), maxNamed)] {
 		numbers = append(numbers, strconv.Itoa(int(p.Number)))
 	}
-	return "ports: " + cmp.Or(strings.Join(numbers, ", "), "none")
+	if len(numbers) == 0 {
+		return "no ports"
+	}
+	return "ports " + strings.Join(numbers, ", ")
 }
 
 // subsetState returns the state of a Service, or of a subset of it, at these ports.

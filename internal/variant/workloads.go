@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
 // list enters a workload in the list of each of its labels, with its position there, so that unlist need not
@@ -123,22 +125,18 @@ func (i *Index) changeService(old, s *service, a *affected) {
 		for _, l := range old.selector {
 			removeFrom(i.servicesByLabel, namespacedLabel{old.Namespace, l}, old)
 		}
-		if to, ok := i.aliasOf(old); ok {
-			removeFrom(i.aliases, to, old)
-		}
+		i.fileAlias(old, false)
 		i.affectService(old.NamespacedName, a, anyMirror)
 	}
 	if s != nil {
-		if to, ok := i.aliasOf(s); ok {
-			addTo(i.aliases, to, s)
-		}
+		i.fileAlias(s, true)
 		if key, ok := i.indexLabel(s); ok {
 			addTo(i.servicesByLabel, key, s)
 		}
 		i.affectService(s.NamespacedName, a, anyMirror)
 	}
 	if old == nil || s == nil || !slices.Equal(old.ports, s.ports) {
-		i.affectClients(cmp.Or(s, old).NamespacedName, a)
+		i.affectClients(i.fqdn(route.ServiceName(cmp.Or(s, old).NamespacedName)), a)
 	}
 }
 
