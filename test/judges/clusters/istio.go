@@ -66,7 +66,7 @@ func (m Maker) Mesh() Cluster {
 	for range m.IntN(5) {
 		b.destinationRule()
 	}
-	for range m.IntN(3) - 1 {
+	for range m.IntN(4) - 1 {
 		b.serviceEntry()
 	}
 	b.gateways()
@@ -96,9 +96,10 @@ func (b *mesh) service(namespace, name string) {
 	b.addresses++
 	spec := Object{"clusterIP": fmt.Sprint("10.0.0.", b.addresses), "ports": s.portList("targetPort")}
 	switch {
-	case name != "shop" && b.OneIn(25):
-		spec = Object{"type": "ExternalName", "externalName": Pick(b.Maker, "real.example.com", "shop-v1.prod"+domain), "ports": s.portList("targetPort")}
-		if b.OneIn(4) {
+	case name != "shop" && b.OneIn(12):
+		spec = Object{"type": "ExternalName", "ports": s.portList("targetPort"), "externalName": Pick(b.Maker, "shop-v1.prod"+domain,
+			"shop-v1.prod"+domain, "shop-v3.prod"+domain, "api.example.com", "real.example.com", "shop-v1.prod"+domain+".")}
+		if b.OneIn(6) {
 			delete(spec, "ports")
 		}
 		b.add(object("v1", "Service", namespace, name, spec))
@@ -199,12 +200,21 @@ func (b *mesh) destinationRule() {
 	b.add(object("networking.istio.io/v1", "DestinationRule", namespace, fmt.Sprint("rule-", len(b.cluster.Objects)), spec))
 }
 
-// serviceEntry adds a ServiceEntry for a host outside the cluster, or for one that looks like a Service's.
+// serviceEntry adds a ServiceEntry for a host outside the cluster, or for that of a Service that is absent.
 func (b *mesh) serviceEntry() {
+	host := Pick(b.Maker, "api.example.com", "api.example.com", "*.example.com", "shop-v3.prod", "")
+	if host == "" {
+		host = "api.example.com"
+		if i := slices.IndexFunc(b.services, func(s service) bool { return s.ports == nil }); i >= 0 {
+			host = b.services[i].host()
+		}
+	}
 	spec := Object{
-		"hosts":    []any{Pick(b.Maker, "api.example.com", "api.example.com", "*.example.com", "shop-v3.prod", "shop-v4.prod"+domain)},
+		"hosts":    []any{host},
 		"location": Pick(b.Maker, "MESH_EXTERNAL", "MESH_INTERNAL"), "resolution": "STATIC",
-		"ports": []any{Object{"number": Pick(b.Maker, 80, 7070), "name": "http", "protocol": "HTTP"}},
+	}
+	for i, number := range Pick(b.Maker, []int{80}, []int{80}, []int{7070}, []int{80, 8081}, []int{7070, 8081}) {
+		spec["ports"] = append(List(spec, "ports"), Object{"number": number, "name": fmt.Sprint("http-", i), "protocol": "HTTP"})
 	}
 	if b.OneIn(2) {
 		spec["exportTo"] = Pick(b.Maker, []any{"."}, []any{"*"}, []any{Client}, []any{Prod})
@@ -217,7 +227,7 @@ func (b *mesh) serviceEntry() {
 	default:
 		spec["resolution"] = "NONE"
 	}
-	if strings.HasPrefix(spec["hosts"].([]any)[0].(string), "*") {
+	if strings.HasPrefix(host, "*") {
 		spec["resolution"] = "NONE"
 		delete(spec, "endpoints")
 	}

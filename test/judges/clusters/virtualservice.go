@@ -38,7 +38,7 @@ func (b *mesh) routes() {
 func (b *mesh) root(tree bool) {
 	namespace := Pick(b.Maker, Prod, Prod, Prod, Prod, Team, Client, Root)
 	spec := Object{"hosts": Pick(b.Maker, []any{"shop.prod" + domain}, []any{"shop.prod" + domain, "shop.example.com"}, []any{"shop.example.com"},
-		[]any{"*.prod" + domain}, []any{"shop.prod" + domain, "shop-v1.prod" + domain})}
+		[]any{"*.prod" + domain}, []any{"shop.prod" + domain, "shop-v1.prod" + domain}, []any{"api.example.com"}, []any{"*.example.com"})}
 	if namespace == Prod && b.OneIn(2) {
 		spec["hosts"] = Pick(b.Maker, []any{"shop"}, []any{"shop", "shop.example.com"}, []any{"shop", "shop-v1"})
 	}
@@ -233,8 +233,12 @@ func (b *mesh) destination(namespace string, mirror bool, taken map[string]bool)
 		s = Pick(b.Maker, b.services...)
 	}
 	taken[s.host()] = true
-	if mirror && b.OneIn(10) {
-		return Object{"host": Pick(b.Maker, "api.example.com", "www.example.com", "other.example.org", "shop-v3.prod", "shop-v2.prod.svc", "gw.ingress"+domain)}
+	if mirror && b.OneIn(8) {
+		d := Object{"host": Pick(b.Maker, "api.example.com", "api.example.com", "www.example.com", "other.example.org", "shop-v3.prod", "shop-v2.prod.svc", "gw.ingress"+domain)}
+		if b.OneIn(4) {
+			d["port"] = Object{"number": Pick(b.Maker, 80, 7070, 8081)}
+		}
+		return d
 	}
 	d := Object{"host": s.host()}
 	if s.namespace == namespace && !b.OneIn(4) {

@@ -19,6 +19,8 @@ var (
 	seed  = flag.Uint64("seed", 1, "the seed of the first cluster; with -cases 1 it is judged again alone")
 	tries = flag.Int("shrink", 1000, "how many smaller clusters are tried after a failure")
 	most  = flag.Int("failures", 3, "after how many failures a question ends")
+
+	update = flag.Bool("update", false, "write Istio's answers into the known clusters")
 )
 
 func TestMain(m *testing.M) {

@@ -8,15 +8,26 @@ const (
 	portsFile     = "internal/variant/called_ports.go"
 	hostsFile     = "internal/variant/hosts/hosts.go"
 	rulesFile     = "internal/variant/hosts/destination_rules.go"
-	routeFile     = "internal/route/virtualservice.go"
+	stateFile     = "internal/variant/state.go"
 )
 
 // mutations switch off the rules of the resolver, in the order of the table in docs/design/admission.md.
 var mutations = []mutation{
 	{"an EndpointSlice counts for the ports that it has", endpointsFile, `if !ports.overlaps(sl.ports) {`, `if false {`},
 	{"without a port, a mirror goes to the port that the client called", portsFile,
-		`if c.anyPort || c.ports[p.Number] || (c.gateway && len(ports) == 1) {`, `if true {`},
-	{"a gateway takes the only port of a Service", portsFile, ` || (c.gateway && len(ports) == 1) {`, ` {`},
+		`		return v.calls(c, at) && `, `		return true && `},
+	{"a gateway takes the only port of a Service", portsFile, `case c.gateway && len(through) == 1:`, `case false:`},
+	{"a sidecar knows an alias only at the ports that its client calls", portsFile, `return !alias || c.gateway || slices.ContainsFunc(through, called)`, `return called(policy.Port{}) || true`},
+	{"an alias leads to the port of the same number", portsFile, `(c.gateway || slices.ContainsFunc(through, func(p policy.Port) bool { return p.Number == at }))`, `true`},
+	{"clients call the ports of a ServiceEntry for their host", portsFile, `		add(entries[p.Text])
+`, ``},
+	{"a wildcard stands for the ports that it covers", portsFile, `known := v.addCovered(ports, c, hosts.Parse(v.base.hostOf(t)))`,
+		`if strings.HasPrefix(t.Name, "*") {
+			return nil, true
+		}
+		known := v.addCovered(ports, c, hosts.Parse(v.base.hostOf(t)))`},
+	{"a mirror must reach a port of a ServiceEntry", stateFile, `if !v.reachesEntry(host, alias, m.Target.Port) {`, `if false {`},
+	{"a gateway whose pods do not see the route is no client", clientsFile, `all = slices.DeleteFunc(all, nobody)`, `_ = nobody`},
 	{"the client's namespace comes first", rulesFile, `if found := l.mostSpecific(client, host, own); len(found) > 0 {`, `if found := l.mostSpecific(client, host, own); false {`},
 	{"the Service's namespace comes before the root", rulesFile, `[]string{service, l.Root}`, `[]string{l.Root, service}`},
 	{"the root's rules apply everywhere", rulesFile, `[]string{service, l.Root}`, `[]string{service}`},
@@ -43,5 +54,9 @@ var mutations = []mutation{
 	if host == "*" || strings.Contains(host, ".") {`},
 	{"exportTo hides a ServiceEntry", clientsFile, `|| exported(e.exportTo, ns)`, `|| true`},
 	{"a ServiceEntry in the client's namespace is found whatever its exportTo", clientsFile, `(ns == e.Namespace && !c.gateway) || `, ``},
-	{"an ExternalName Service stands for its target", aliasesFile, `if !ok || target == nil || target.externalName {`, `if ok || !ok {`},
+	{"an ExternalName Service stands for its target", aliasesFile, `if target == nil || target.externalName {`, `if true {`},
+	{"an alias of an alias leads nowhere", aliasesFile, `if target == nil || target.externalName {`, `if target != nil && target.externalName {
+		return policy.Variant{State: policy.Ready, Exists: true}
+	}
+	if target == nil {`},
 }

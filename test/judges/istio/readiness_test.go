@@ -63,7 +63,13 @@ func answersOf(t *testing.T, c clusters.Cluster) gate.Answers {
 			if key == "" {
 				panic(fmt.Sprintf("Istio has a mirror that no route has: %+v", copied))
 			}
-			answers[key] = answers[key] || copied.Ready
+			answer := gate.NoCluster
+			if copied.Ready {
+				answer = gate.Ready
+			} else if copied.Known {
+				answer = gate.NotReady
+			}
+			answers[key] = max(answers[key], answer)
 		}
 	}
 	return answers

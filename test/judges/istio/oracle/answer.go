@@ -99,8 +99,8 @@ type Copy struct {
 	Share uint32
 	// Cluster is the name of the Envoy cluster that gets the copies.
 	Cluster string
-	// Ready reports whether that cluster exists and has a ready endpoint.
-	Ready bool
+	// Known reports whether that cluster exists, and Ready whether it has a ready endpoint as well.
+	Known, Ready bool
 }
 
 // Copies returns the mirrors of all routes that a proxy gets. Route configurations have these names.
@@ -121,7 +121,8 @@ func (w *World) Copies(p Proxy, names []string) []Copy {
 	}
 	known := w.clusters(node)
 	for i := range copies {
-		copies[i].Ready = w.ready(node, known[copies[i].Cluster])
+		cluster := known[copies[i].Cluster]
+		copies[i].Known, copies[i].Ready = cluster != nil, w.ready(node, cluster)
 	}
 	return copies
 }
