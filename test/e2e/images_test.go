@@ -1,7 +1,6 @@
 package e2e
 
-// The images, made without a container engine or a registry: mirrorgate's own, and one with httpbin and curl
-// from Debian's packages.
+// The image with httpbin and curl, made from Debian's packages without a container engine or a registry.
 
 import (
 	"archive/tar"
@@ -20,43 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mirrorgate/mirrorgate/test/cluster"
+	"github.com/mirrorgate/mirrorgate/test/cluster/nodetest"
 )
-
-// install installs Debian packages.
-func install(ctx context.Context, packages ...string) error {
-	if len(packages) == 0 {
-		return nil
-	}
-	progress("installing %s", strings.Join(packages, " "))
-	if err := aptGet(ctx, "update", "-q"); err != nil {
-		return err
-	}
-	return aptGet(ctx, append([]string{"install", "-qy", "--no-install-recommends"}, packages...)...)
-}
-
-// build builds a program of the module in dir as the Dockerfile does.
-func build(ctx context.Context, dir, pkg, binary string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.version=e2e", "-o", binary, pkg)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build %s: %w\n%s", pkg, err, out)
-	}
-	return nil
-}
-
-// buildMirrorgate builds the image that the Dockerfile describes.
-func buildMirrorgate(ctx context.Context, dir string) error {
-	binary := filepath.Join(dir, "mirrorgate")
-	if err := build(ctx, filepath.Join("..", ".."), "./cmd/mirrorgate", binary); err != nil {
-		return err
-	}
-	image := cluster.Image{
-		Name: mirrorgateImage, User: "65532:65532", Entrypoint: []string{"/mirrorgate"},
-		Fill: cluster.Program("mirrorgate", binary),
-	}
-	return image.Write(filepath.Join(dir, "mirrorgate.tar"))
-}
 
 var (
 	httpbinPackages = []string{"python3-httpbin", "gunicorn", "curl", "coreutils"}
@@ -106,14 +70,14 @@ func download(ctx context.Context, dir string, packages ...string) ([]string, er
 		return nil, err
 	}
 	get := func() error {
-		return aptGet(ctx, append([]string{
+		return nodetest.AptGet(ctx, append([]string{
 			"-qy", "-o", "Dir::State::status=" + status, "-o", "Dir::Cache::archives=" + archives,
 			"-o", "APT::Sandbox::User=root", "--no-install-recommends", "--download-only", "install",
 		}, packages...)...)
 	}
 	if err := get(); err != nil {
 		// The package lists may be older than the archive.
-		if err := errors.Join(aptGet(ctx, "update", "-q"), get()); err != nil {
+		if err := errors.Join(nodetest.AptGet(ctx, "update", "-q"), get()); err != nil {
 			return nil, err
 		}
 	}
@@ -154,15 +118,3 @@ func unpack(ctx context.Context, layer *tar.Writer, pkg string) error {
 	}
 	return cmd.Wait()
 }
-
-// aptGet runs apt-get; its output is part of the error.
-func aptGet(ctx context.Context, args ...string) error {
-	cmd := exec.CommandContext(ctx, "apt-get", args...)
-	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("apt-get %s: %w\n%s", strings.Join(args, " "), err, out)
-	}
-	return nil
-}
-
-const mirrorgateImage = "mirrorgate/mirrorgate:e2e"

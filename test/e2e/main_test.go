@@ -8,12 +8,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"testing"
 
 	"github.com/mirrorgate/mirrorgate/test/cluster"
+	"github.com/mirrorgate/mirrorgate/test/cluster/nodetest"
 )
 
 func TestMain(m *testing.M) {
@@ -24,7 +23,12 @@ func TestMain(m *testing.M) {
 	if *kubeconfig != "" {
 		code, err = runThere(ctx, m)
 	} else {
-		code, err = run(ctx, m)
+		suite.Prepare = prepare
+		suite.Run = func(ours *cluster.Cluster, dir string) int {
+			node = site{kubeconfig: ours.Kubeconfig, kubectl: ours.KubectlPath, work: dir}
+			return m.Run()
+		}
+		code, err = suite.Main(ctx)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
@@ -49,60 +53,12 @@ func runThere(ctx context.Context, m *testing.M) (code int, err error) {
 	return m.Run(), nil
 }
 
-// run gets everything that has to come from outside, and then runs the tests in a sandbox, which has no way
-// out.
-func run(ctx context.Context, m *testing.M) (code int, err error) {
-	options := cluster.Options{CRDs: []string{"gateway-api"}, RealNode: true, Progress: os.Stderr}
-	if cluster.InSandbox() {
-		return play(ctx, m, options)
-	}
-	if os.Geteuid() != 0 {
-		return 1, errors.New("needs root: it makes namespaces, mounts and control groups of its own")
-	}
-	// A signal ends the downloads, and their files are removed.
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
-	images, err := os.MkdirTemp("", "mirrorgate-e2e-")
-	if err != nil {
-		return 1, err
-	}
-	defer os.RemoveAll(images)
-	err = errors.Join(install(ctx, cluster.NodePackages()...), cluster.BuildNode(ctx, options))
-	if err != nil {
-		return 1, err
-	}
-	progress("building mirrorgate and the images")
-	err = errors.Join(
-		build(ctx, filepath.Join("..", "cluster"), "./cmd/cluster", filepath.Join(images, clusterProgram)),
-		buildMirrorgate(ctx, images), buildBefore(ctx, images), buildHttpbin(ctx, images), os.Setenv(imagesEnv, images))
-	if err != nil {
-		return 1, err
-	}
-	return cluster.Sandbox()
-}
+// suite runs the tests on a node of their own.
+var suite = nodetest.Suite{Name: "e2e", CRDs: []string{"gateway-api"}}
 
-// imagesEnv names the folder of the images for the program in the sandbox.
-const imagesEnv = "MIRRORGATE_E2E_IMAGES"
-
-// play runs the tests in the sandbox.
-func play(ctx context.Context, m *testing.M, options cluster.Options) (code int, err error) {
-	ours, err := cluster.Start(ctx, options)
-	if err != nil {
-		return 1, err
-	}
-	defer func() { err = errors.Join(err, ours.Stop()) }()
-	node = site{kubeconfig: ours.Kubeconfig, kubectl: ours.KubectlPath, work: os.Getenv(imagesEnv)}
-	images, err := filepath.Glob(filepath.Join(node.work, "*.tar"))
-	for _, image := range images {
-		progress("loading %s", filepath.Base(image))
-		err = errors.Join(err, ours.LoadImage(ctx, image))
-	}
-	if err != nil {
-		return 1, err
-	}
-	return m.Run(), nil
-}
-
-func progress(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "e2e: "+format+"\n", args...)
+// prepare makes what the tests need from outside of their sandbox.
+func prepare(ctx context.Context, dir string) error {
+	return errors.Join(
+		nodetest.Build(ctx, filepath.Join("..", "cluster"), "./cmd/cluster", filepath.Join(dir, clusterProgram)),
+		nodetest.BuildMirrorgate(ctx, filepath.Join("..", ".."), dir), buildBefore(ctx, dir), buildHttpbin(ctx, dir))
 }

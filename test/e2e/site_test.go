@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/mirrorgate/mirrorgate/test/cluster"
+	"github.com/mirrorgate/mirrorgate/test/cluster/nodetest"
 )
 
 var (
@@ -43,8 +44,8 @@ func visit(ctx context.Context, kubeconfig, onNode string) (s site, err error) {
 	if s.work, err = os.MkdirTemp("", "mirrorgate-e2e-"); err != nil {
 		return s, err
 	}
-	progress("building mirrorgate")
-	if err := build(ctx, filepath.Join("..", ".."), "./cmd/mirrorgate", s.mirrorgate()); err != nil {
+	suite.Progress("building mirrorgate")
+	if err := nodetest.Build(ctx, filepath.Join("..", ".."), "./cmd/mirrorgate", s.mirrorgate()); err != nil {
 		return s, err
 	}
 	crds, err := cluster.CRDs(ctx, os.Stderr, "gateway-api")

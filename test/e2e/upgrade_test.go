@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mirrorgate/mirrorgate/test/cluster"
+	"github.com/mirrorgate/mirrorgate/test/cluster/nodetest"
 )
 
 const beforeTag = "e2e-before"
@@ -33,7 +34,7 @@ func beforeOverlay(dir string) string {
 func buildBefore(ctx context.Context, dir string) error {
 	source := filepath.Join(dir, "before")
 	if err := checkOut(ctx, source); err != nil {
-		progress("no previous version (%v): this version replaces itself", err)
+		suite.Progress("no previous version (%v): this version replaces itself", err)
 		root := filepath.Join("..", "..")
 		if err := errors.Join(os.RemoveAll(source), os.MkdirAll(source, 0o755)); err != nil {
 			return err
@@ -56,7 +57,7 @@ func buildBefore(ctx context.Context, dir string) error {
 	err = errors.Join(
 		os.MkdirAll(beforeOverlay(dir), 0o755),
 		os.WriteFile(filepath.Join(beforeOverlay(dir), "kustomization.yaml"), []byte(text), 0o600),
-		build(ctx, source, "./cmd/mirrorgate", binary))
+		nodetest.Build(ctx, source, "./cmd/mirrorgate", binary))
 	if err != nil {
 		return err
 	}
@@ -84,7 +85,7 @@ func checkOut(ctx context.Context, dir string) error {
 	if _, err := git("archive", "--format=tar", "--output="+archive, commit); err != nil {
 		return err
 	}
-	progress("the previous version is %s", commit)
+	suite.Progress("the previous version is %s", commit)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
