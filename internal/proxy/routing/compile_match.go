@@ -30,6 +30,12 @@ func (c *compiler) match(e *entry, s *spec.Match, at string) func(**paths) {
 	}
 	e.headers = c.values(s.Headers, at, "headers", true)
 	e.query = c.values(s.QueryParams, at, "queryParams", false)
+	if s.Call != nil {
+		if s.Path != nil || s.Method != "" {
+			c.invalid(at+".call", nil, "must not stand beside path or method: it has both")
+		}
+		return c.call(e, s.Call, at+".call")
+	}
 	kind, value := "PathPrefix", "/"
 	if s.Path != nil {
 		kind = cmp.Or(s.Path.Type, kind)
@@ -51,6 +57,11 @@ func (c *compiler) match(e *entry, s *spec.Match, at string) func(**paths) {
 		c.invalid(at+".type", kind, "must be Exact, PathPrefix or RegularExpression")
 		return nil
 	}
+	return e.under(kind, value)
+}
+
+// under returns a function that adds an entry to an index: to the paths of a kind of match, with its value.
+func (e *entry) under(kind, value string) func(**paths) {
 	return func(at **paths) {
 		if *at == nil {
 			*at = &paths{exact: map[string][]*entry{}, prefix: map[string][]*entry{}}
@@ -63,7 +74,7 @@ func (c *compiler) match(e *entry, s *spec.Match, at string) func(**paths) {
 			prefix := strings.TrimSuffix(value, "/")
 			p.prefix[prefix] = append(p.prefix[prefix], e)
 		default:
-			p.regex = append(p.regex, e)
+			p.others = append(p.others, e)
 		}
 	}
 }
@@ -158,6 +169,8 @@ func solePrefix(matches []spec.Match) *string {
 	}
 	p := matches[0].Path
 	switch {
+	case matches[0].Call != nil:
+		return nil
 	case p == nil:
 		return &slash
 	case p.Type != "" && p.Type != "PathPrefix":
@@ -194,7 +207,7 @@ func (h *hosts) sort() {
 		if p == nil {
 			continue
 		}
-		for _, lists := range []map[string][]*entry{p.exact, p.prefix, {"": p.regex}} {
+		for _, lists := range []map[string][]*entry{p.exact, p.prefix, {"": p.others}} {
 			for _, entries := range lists {
 				slices.SortStableFunc(entries, (*entry).precedes)
 			}

@@ -55,6 +55,9 @@ func TestProblems(t *testing.T) {
 		extra(`"keyed": {}`), extra(`"keyed": {"header": "a b"}`), extra(`"keyed": {"header": "a", "cookie": "b"}`), extra(`"keyed": {"cookie": "a;b"}`),
 		extra(`"headers": {"remove": ["Connection"]}, "methods": ["get"], "maxBody": "1MB", "timeout": "0s", "maxInFlight": 0, "queue": -1, "budget": "lots", "penalty": {"failures": 0, "pause": "1"}`),
 		extra(`"maxBody": "2000Gi", "queue": 5, "penalty": {"pause": "1s"}`),
+		ref(`"matches": [
+		  {"call": {"type": "Prefix"}}, {"call": {"service": "a/b"}}, {"call": {"service": "a", "method": "b/c"}}, {"call": {}, "method": "GET"},
+		  {"call": {}, "path": {"value": "/"}}, {"call": {"type": "RegularExpression", "service": "a)|(b"}}, {"call": {"type": "RegularExpression", "method": "*"}}]`),
 	}
 	s := parse(t, `"rules": [`+strings.Join(rules, ",\n")+`], "routes": [{"name": "r"}, {"hostnames": ["*", "A.b", "a:80", "*.1.2.3.4", "1.2.3.4"], "rules": [{}]}]`)
 	s.Listeners = append(s.Listeners, spec.Listener{Name: "127.0.0.1:8000", Address: "localhost", Port: 70000})

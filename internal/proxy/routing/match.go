@@ -68,7 +68,8 @@ type paths struct {
 	exact map[string][]*entry
 	// prefix is indexed by the prefix without its final slash: "" for "/".
 	prefix map[string][]*entry
-	regex  []*entry
+	// others have a regular expression, or are for calls of gRPC to any service.
+	others []*entry
 }
 
 func (p *paths) match(r *Request) *Rule {
@@ -85,8 +86,8 @@ func (p *paths) match(r *Request) *Rule {
 			return rule
 		}
 	}
-	for _, e := range p.regex {
-		if r.tries(e.path, r.Path, pathTooLong) && e.matches(r) {
+	for _, e := range p.others {
+		if (e.path == nil || r.tries(e.path, r.Path, pathTooLong)) && e.matches(r) {
 			return e.rule
 		}
 	}
@@ -120,8 +121,11 @@ func first(entries []*entry, r *Request) *Rule {
 // entry is one match of a rule, without the host name, and without the path unless that is a regular
 // expression.
 type entry struct {
-	rule    *Rule
-	path    *regex
+	rule *Rule
+	path *regex
+	// service and call are the numbers of characters of the service and the method of a match of calls.
+	service, call int
+
 	method  string
 	headers []valueMatch
 	query   []valueMatch
@@ -164,6 +168,7 @@ func (e *entry) matches(r *Request) bool {
 // precedes compares two entries for the same host and path: it is negative if e has precedence over other.
 func (e *entry) precedes(other *entry) int {
 	return cmp.Or(
+		other.service-e.service, other.call-e.call,
 		min(len(other.method), 1)-min(len(e.method), 1), // whether there is a method, not how long it is
 		len(other.headers)-len(e.headers),
 		len(other.query)-len(e.query),

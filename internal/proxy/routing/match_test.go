@@ -90,6 +90,23 @@ func TestMatch(t *testing.T) {
 			"GET h /r?n=1": 1, "GET h /r?n=1&n=x": 1, "GET h /r?n=x&n=1": -1, "GET h /r?n=1x": -1, "GET h /r?N=1": -1,
 			"GET h /n?Flag": 2, "GET h /n?&&Flag=": 2, "GET h /n?Flag=1": -1, "GET h /n?": -1, "GET h /n?flag": -1,
 		}},
+		{"calls of gRPC: service before method before headers before order", []string{
+			`{"call": {}}`,
+			`{"call": {}, "headers": [{"name": "x", "value": "1"}]}`,
+			`{"call": {"method": "Get"}}`,
+			`{"call": {"service": "a.S"}}`,
+			`{"call": {"service": "a.S", "method": "Get"}}`,
+			`{"call": {"service": "a.S", "method": "Get"}, "headers": [{"name": "x", "value": "1"}]}`,
+			`{"call": {"type": "RegularExpression", "service": "b[.]S|c[.]S", "method": "G.."}}`,
+			`{"call": {"type": "RegularExpression", "service": "b.*"}}`,
+		}, map[string]int{
+			"POST h /a.S/Get": 4, "POST h /a.S/Get | x: 1": 5, "POST h /a.S/Put": 3, "POST h /a.S/Put | x: 1": 3, "POST h /A.S/Put": 0,
+			"POST h /d.S/Get": 2, "POST h /d.S/Get/x": 0, "POST h /d.S/Put": 0, "POST h /d.S/Put | x: 1": 1,
+			"POST h /b.S/Get": 6, "POST h /c.S/Get": 6, "POST h /b.S/Put": 7, "POST h /c.S/Put": 0, "POST h /xb.S/Get": 2,
+		}},
+		{"every call, among others", []string{`{"call": {}}`, `{"call": {}, "headers": [{"name": "x", "value": "1"}]}`, `{"call": {"method": "Get"}}`}, map[string]int{
+			"POST h /d.S/Put": 0, "POST h /d.S/Put | x: 1": 1, "POST h /d.S/Get | x: 1": 2,
+		}},
 		{"several matches of a rule are alternatives", []string{`{"path": {"value": "/a"}}, {"method": "PUT"}`}, map[string]int{
 			"GET h /a": 0, "PUT h /b": 0, "GET h /b": -1,
 		}},

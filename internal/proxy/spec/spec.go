@@ -70,12 +70,21 @@ type Timeouts struct {
 	BackendRequest string `json:"backendRequest"`
 }
 
-// Match is HTTPRouteMatch.
+// Match is HTTPRouteMatch, extended by Call.
 type Match struct {
+	// Call, if set, takes the place of Path: it matches calls of gRPC.
+	Call        *CallMatch   `json:"call"`
 	Path        *PathMatch   `json:"path"`
 	Method      string       `json:"method"`
 	Headers     []ValueMatch `json:"headers"`
 	QueryParams []ValueMatch `json:"queryParams"`
+}
+
+// CallMatch is GRPCMethodMatch: Exact (the default) or RegularExpression. An empty service or method means any.
+type CallMatch struct {
+	Type    string `json:"type"`
+	Service string `json:"service"`
+	Method  string `json:"method"`
 }
 
 // PathMatch is HTTPPathMatch: PathPrefix (the default), Exact or RegularExpression.
