@@ -49,9 +49,9 @@ without dropping a request. A file with problems is refused as a whole: the prob
 are logged, mirrorgate_proxy_config_valid becomes 0, and the last good file stays.
 
 With --service the rules come from the cluster instead: the proxy serves the HTTPRoutes
-whose parentRef is that Service, at all of its target ports, and passes ports without a
-route through as TCP. mirrorgate serve --no-mesh runs such proxies itself for Services
-with the label mirrorgate.dev/proxy: enabled.
+and GRPCRoutes whose parentRef is that Service, at all of its target ports, and passes
+ports without a route through as TCP. mirrorgate serve --no-mesh runs such proxies
+itself for Services with the label mirrorgate.dev/proxy: enabled.
 
 On SIGTERM or Ctrl-C the proxy stops being ready at once. For at least --drain-min it
 goes on serving and asks clients to reconnect; then it accepts nothing more, and

@@ -45,7 +45,7 @@ func TestAttackParent(t *testing.T) {
 		assert.Equal(t, status, w.conditions("victim/api"))
 		for _, c := range w.changes {
 			assert.NotContains(t, c.Tables, name("victim/api"))
-			assert.NotContains(t, c.Routes, name("victim/api"))
+			assert.NotContains(t, c.Routes, routeName("victim/api"))
 		}
 		if strings.HasPrefix(parents, `{group: "", kind: Service, namespace: victim, `) {
 			assert.Equal(t, fmt.Sprintf(refused, "NotAllowedByListeners"), w.conditions("evil/r"), parents)

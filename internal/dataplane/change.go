@@ -15,15 +15,16 @@ import (
 type changes struct {
 	tables    map[Name]bool
 	endpoints map[Backend]bool
-	routes    map[Name]bool
+	routes    map[RouteName]bool
 	parents   map[Name]bool
 }
 
 // update runs fn under the lock and calls the subscribers afterwards.
 func (x *Index) update(fn func(*changes)) {
-	c := &changes{map[Name]bool{}, map[Backend]bool{}, map[Name]bool{}, map[Name]bool{}}
+	c := &changes{map[Name]bool{}, map[Backend]bool{}, map[RouteName]bool{}, map[Name]bool{}}
 	x.mu.Lock()
 	fn(c)
+	x.yield(c)
 	subscribers := x.subscribers
 	x.mu.Unlock()
 	if len(c.tables)+len(c.endpoints)+len(c.routes)+len(c.parents) == 0 {
@@ -33,7 +34,7 @@ func (x *Index) update(fn func(*changes)) {
 	change := &Change{
 		Tables:    slices.SortedFunc(maps.Keys(c.tables), compareNames),
 		Endpoints: slices.Collect(maps.Keys(c.endpoints)),
-		Routes:    slices.SortedFunc(maps.Keys(c.routes), compareNames),
+		Routes:    slices.SortedFunc(maps.Keys(c.routes), RouteName.compare),
 		Parents:   slices.SortedFunc(maps.Keys(c.parents), compareNames),
 	}
 	for _, s := range subscribers {
@@ -47,8 +48,14 @@ func (x *Index) names(kind Kind) []Name {
 		return slices.Collect(maps.Keys(x.services))
 	case KindEndpointSlice:
 		return slices.Collect(maps.Keys(x.slices))
-	case KindHTTPRoute:
-		return slices.Collect(maps.Keys(x.routes))
+	case KindHTTPRoute, KindGRPCRoute:
+		var out []Name
+		for name := range x.routes {
+			if name.Kind == kind {
+				out = append(out, name.Name)
+			}
+		}
+		return out
 	case KindPod:
 		return slices.Collect(maps.Keys(x.pods))
 	}
@@ -67,8 +74,8 @@ func (x *Index) remove(kind Kind, name Name, c *changes) {
 		x.putService(name, nil, c)
 	case KindEndpointSlice:
 		x.putSlice(name, nil, c)
-	case KindHTTPRoute:
-		x.putRoute(name, nil, c)
+	case KindHTTPRoute, KindGRPCRoute:
+		x.putRoute(RouteName{kind, name}, nil, c)
 	case KindReferenceGrant:
 		x.putGrant(name, nil, c)
 	case KindPod:
@@ -143,7 +150,7 @@ func (x *Index) putGrant(name Name, g *grant.Grant, c *changes) {
 	}
 }
 
-func (x *Index) putRoute(name Name, r *route, c *changes) {
+func (x *Index) putRoute(name RouteName, r *route, c *changes) {
 	old := x.routes[name]
 	if r == nil && old == nil {
 		return

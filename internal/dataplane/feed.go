@@ -26,7 +26,7 @@ type FeedOptions struct {
 	WithoutEndpoints bool
 	// WithProxies reads the pods of proxies as well, for those who decide where a Service leads.
 	WithProxies bool
-	// Shared, if set, lists and watches Services, HTTPRoutes and ReferenceGrants of all namespaces in place
+	// Shared, if set, lists and watches Services, routes and ReferenceGrants of all namespaces in place
 	// of the Feed.
 	Shared feed.Shared
 }
@@ -54,8 +54,8 @@ type streamKey struct {
 	resource, namespace string
 }
 
-// NewFeed returns a Feed that feeds index once started. It lists and watches Services, HTTPRoutes and
-// ReferenceGrants, the kinds that opts choose, and where it reads all namespaces those too.
+// NewFeed returns a Feed that feeds index once started. It lists and watches Services, HTTPRoutes,
+// GRPCRoutes and ReferenceGrants, the kinds that opts choose, and where it reads all namespaces those too.
 func NewFeed(config *rest.Config, index *Index, log logr.Logger, opts FeedOptions) (*Feed, error) {
 	client, err := feed.NewClient(config, corev1.AddToScheme, discoveryv1.AddToScheme)
 	if err != nil {
@@ -113,7 +113,7 @@ func (f *Feed) Start(ctx context.Context) error {
 }
 
 // sharedKinds are those that FeedOptions.Shared reads.
-var sharedKinds = []*streamKind{services, httpRoutes, referenceGrants}
+var sharedKinds = []*streamKind{services, httpRoutes, grpcRoutes, referenceGrants}
 
 // kinds returns those of the Feed's own namespace.
 func (f *Feed) kinds() []*streamKind {

@@ -234,7 +234,7 @@ func TestFeedReadsForeignNamespaces(t *testing.T) {
 			})
 			f.Feed.mu.Lock()
 			defer f.Feed.mu.Unlock()
-			assert.Len(t, f.streams, 4)
+			assert.Len(t, f.streams, 5)
 			assert.Empty(t, f.log.with("other"), "quietly")
 		})
 	}

@@ -73,6 +73,14 @@ func name(full string) Name {
 	return Name{Namespace: namespace, Name: name}
 }
 
+// routeName reads the name of an HTTPRoute, or of a GRPCRoute if it begins with "grpc ".
+func routeName(full string) RouteName {
+	if called, ok := strings.CutPrefix(full, "grpc "); ok {
+		return RouteName{KindGRPCRoute, name(called)}
+	}
+	return RouteName{KindHTTPRoute, name(full)}
+}
+
 func meta(full, more string) string {
 	n := name(full)
 	return fmt.Sprintf("metadata: {namespace: %s, name: %s, %s}\n", n.Namespace, n.Name, more)
@@ -157,6 +165,11 @@ func routeOf(full, parents, rules string, more ...string) string {
 		fmt.Sprintf("spec:\n  parentRefs: [%s]\n  rules: [%s]", parents, rules)
 }
 
+// grpcRouteOf is routeOf for a GRPCRoute.
+func grpcRouteOf(full, parents, rules string, more ...string) string {
+	return strings.Replace(routeOf(full, parents, rules, more...), "kind: HTTPRoute", "kind: GRPCRoute", 1)
+}
+
 const parent = `{group: "", kind: Service, name: httpbin, port: 8000}`
 
 func grantOf(full, from, to string) string {
@@ -183,7 +196,7 @@ func attached(x *Index) []Name {
 
 // conditions of a route, one line for each parent.
 func (w *world) conditions(route string) string {
-	parents, generation := w.Status(name(route))
+	parents, generation := w.Status(routeName(route))
 	var lines []string
 	for _, p := range parents {
 		assert.Equal(w.t, wellknown.ControllerName, p.ControllerName)
@@ -205,7 +218,7 @@ const (
 )
 
 func (w *world) message(route, condition string) string {
-	parents, _ := w.Status(name(route))
+	parents, _ := w.Status(routeName(route))
 	for _, p := range parents {
 		for _, c := range p.Conditions {
 			if c.Type == condition {

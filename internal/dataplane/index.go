@@ -1,5 +1,5 @@
-// Package dataplane turns the objects of a cluster into routing tables for proxies: HTTPRoutes, Services,
-// EndpointSlices and ReferenceGrants become, for each Service that has a proxy in front of it, a routing
+// Package dataplane turns the objects of a cluster into routing tables for proxies: HTTPRoutes,
+// GRPCRoutes, Services, EndpointSlices and ReferenceGrants become, for each Service that has a proxy in front of it, a routing
 // table and the conditions of its routes.
 //
 // Index is the model. It is incremental: a change of endpoints costs as much as their Service has of them, a
@@ -8,6 +8,7 @@
 package dataplane
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -33,13 +34,14 @@ const (
 	KindService Kind = iota
 	KindEndpointSlice
 	KindHTTPRoute
+	KindGRPCRoute
 	KindReferenceGrant
 	KindPod // of proxies alone
 )
 
 // String returns the kind as the API spells it.
 func (k Kind) String() string {
-	return [...]string{"Service", "EndpointSlice", "HTTPRoute", "ReferenceGrant", "Pod"}[k]
+	return [...]string{"Service", "EndpointSlice", "HTTPRoute", "GRPCRoute", "ReferenceGrant", "Pod"}[k]
 }
 
 // Options steer an Index. The zero value is valid.
@@ -60,8 +62,8 @@ type Change struct {
 	Tables []Name
 	// Endpoints are backends with other endpoints.
 	Endpoints []Backend
-	// Routes are the HTTPRoutes whose status is another now, or is stale.
-	Routes []Name
+	// Routes are those whose status is another now, or is stale.
+	Routes []RouteName
 	// Parents are the Services, beside those in Tables, whose Parent or View may be another now.
 	Parents []Name
 }
@@ -87,7 +89,7 @@ type Index struct {
 	namespaces map[string]bool // the enabled ones
 	services   map[Name]*service
 	slices     map[Name]*slice
-	routes     map[Name]*route
+	routes     map[RouteName]*route
 	grants     map[string]map[string]*grant.Grant // by namespace and name
 	pods       map[Name]*pod
 
@@ -97,6 +99,8 @@ type Index struct {
 	endpoints map[Name][]*slice              // slices by the Service they belong to
 	uses      map[Name]map[Backend]int       // backends by the Service whose endpoints they have, with how many routes lead there
 	proxies   map[Name]map[*pod]struct{}     // pods by the Service that they are proxies of
+	calls     map[Name]map[int]int           // how many GRPCRoutes a Service has at each of its ports
+	called    map[Name][]int                 // during an update, the ports that had one before it, of Services for which that may change
 
 	subscribers []Subscriber
 }
@@ -108,9 +112,10 @@ func NewIndex(opts Options) *Index {
 	}
 	return &Index{
 		opts: opts, namespaces: map[string]bool{},
-		services: map[Name]*service{}, slices: map[Name]*slice{}, routes: map[Name]*route{}, grants: map[string]map[string]*grant.Grant{},
+		services: map[Name]*service{}, slices: map[Name]*slice{}, routes: map[RouteName]*route{}, grants: map[string]map[string]*grant.Grant{},
 		naming: map[Name]map[*route]struct{}{}, crossing: map[string]map[*route]struct{}{}, attached: map[Name]map[*route]struct{}{},
 		endpoints: map[Name][]*slice{}, uses: map[Name]map[Backend]int{}, pods: map[Name]*pod{}, proxies: map[Name]map[*pod]struct{}{},
+		calls: map[Name]map[int]int{}, called: map[Name][]int{},
 	}
 }
 
@@ -122,7 +127,7 @@ func (x *Index) Subscribe(s Subscriber) {
 }
 
 // Upsert adds or replaces objects: *corev1.Service, *discoveryv1.EndpointSlice, the *corev1.Pod of a proxy,
-// and HTTPRoutes and ReferenceGrants as JSON (json.RawMessage, []byte or *unstructured.Unstructured). Other
+// and routes and ReferenceGrants as JSON (json.RawMessage, []byte or *unstructured.Unstructured). Other
 // kinds are ignored. A malformed object is an error that names it: its record stays as it was, the objects
 // before it are upserted, and those after it are not.
 func (x *Index) Upsert(objs ...any) error {
@@ -177,10 +182,10 @@ func (x *Index) EnableNamespace(namespace string, enabled bool) {
 	})
 }
 
-// Status returns the entries that mirrorgate should have in an HTTPRoute's status.parents, and the generation
+// Status returns the entries that mirrorgate should have in a route's status.parents, and the generation
 // that they are about. There are none if no parent of the route is enabled; entries in the object must then
 // be removed. They are shared, and must not be changed.
-func (x *Index) Status(name Name) (parents []ParentStatus, generation int64) {
+func (x *Index) Status(name RouteName) (parents []ParentStatus, generation int64) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	if r := x.routes[name]; r != nil {
@@ -190,7 +195,7 @@ func (x *Index) Status(name Name) (parents []ParentStatus, generation int64) {
 }
 
 // Stale returns the routes whose object has other entries of mirrorgate's than Status returns.
-func (x *Index) Stale() (names []Name) {
+func (x *Index) Stale() (names []RouteName) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	for name, r := range x.routes {
@@ -202,7 +207,7 @@ func (x *Index) Stale() (names []Name) {
 }
 
 // IsStale reports whether a route is one of them.
-func (x *Index) IsStale(name Name) bool {
+func (x *Index) IsStale(name RouteName) bool {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	r := x.routes[name]
@@ -227,6 +232,16 @@ func (x *Index) foreignOf(parent Name) []string {
 }
 
 func compareNames(a, b Name) int { return strings.Compare(a.String(), b.String()) }
+
+// RouteName names a route: an HTTPRoute and a GRPCRoute may have one name.
+type RouteName struct {
+	Kind Kind
+	Name
+}
+
+func (r RouteName) compare(other RouteName) int {
+	return cmp.Or(cmp.Compare(r.Kind, other.Kind), compareNames(r.Name, other.Name))
+}
 
 // event is an object that has been read, with the function that puts it into an Index.
 type event struct {
@@ -271,12 +286,12 @@ func readJSON(raw []byte) (event, error) {
 	name := h.name()
 	wrap := func(err error) error { return fmt.Errorf("%s %s: %w", h.Kind, name, err) }
 	switch h.Kind {
-	case KindHTTPRoute.String():
+	case KindHTTPRoute.String(), KindGRPCRoute.String():
 		r, err := parseRoute(&h)
 		if err != nil {
 			return event{}, wrap(err)
 		}
-		return event{KindHTTPRoute, name, func(x *Index, c *changes) { x.putRoute(name, r, c) }}, nil
+		return event{r.name.Kind, name, func(x *Index, c *changes) { x.putRoute(r.name, r, c) }}, nil
 	case KindReferenceGrant.String():
 		g, err := grant.Parse(raw)
 		if err != nil {

@@ -109,7 +109,7 @@ func (x *Index) enabledParents() map[Name]bool {
 }
 
 // ParentsOf returns the Services of its own namespace that a route names as parents.
-func (x *Index) ParentsOf(name Name) []Name {
+func (x *Index) ParentsOf(name RouteName) []Name {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	r := x.routes[name]
@@ -155,8 +155,9 @@ func (x *Index) primary(parent Name, s *service, routes []*route) map[string]str
 // forAll reports whether a rule matches every request.
 func forAll(rule *spec.Rule) bool {
 	return len(rule.Matches) == 0 || slices.ContainsFunc(rule.Matches, func(m spec.Match) bool {
+		anyCall := m.Call == nil || m.Call.Service == "" && m.Call.Method == ""
 		anyPath := m.Path == nil || (m.Path.Type == "" || m.Path.Type == "PathPrefix") && ptr.Deref(m.Path.Value, "/") == "/"
-		return anyPath && m.Method == "" && len(m.Headers)+len(m.QueryParams) == 0
+		return anyCall && anyPath && m.Method == "" && len(m.Headers)+len(m.QueryParams) == 0
 	})
 }
 
@@ -192,7 +193,7 @@ func target(p *corev1.ServicePort) intstr.IntOrString {
 func (x *Index) foreign(parent Name, routes []*route) (found []string) {
 	for _, r := range routes {
 		for ref := range maps.Values(r.refs) {
-			if ref.kind == "" && ref.Namespace != parent.Namespace && x.granted(parent.Namespace, ref.Name) && !slices.Contains(found, ref.Namespace) {
+			if ref.kind == "" && ref.Namespace != parent.Namespace && x.granted(r.name.source(), ref.Name) && !slices.Contains(found, ref.Namespace) {
 				found = append(found, ref.Namespace)
 			}
 		}

@@ -50,7 +50,7 @@ func TestParentFollowsItsParts(t *testing.T) {
 	require.Equal(t, Parent{Exists: true}, state())
 	w.apply(routeOf("r", "{group: '', kind: Service, name: web}", "{backendRefs: [{name: v1, port: 80}, {name: v1, namespace: far, port: 80}]}"))
 	require.Equal(t, Parent{Exists: true, Named: true}, state(), "not enabled")
-	require.Equal(t, []Name{name("web")}, w.ParentsOf(name("r")))
+	require.Equal(t, []Name{name("web")}, w.ParentsOf(routeName("r")))
 	require.Empty(t, w.Parents())
 
 	w.EnableNamespace("shop", true)

@@ -18,7 +18,7 @@ func pick[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
 
 // randomObject is one of a universe small enough for everything to collide with everything.
 func randomObject(r *rand.Rand) (kind Kind, full, manifest string) {
-	kind = pick(r, KindService, KindService, KindHTTPRoute, KindHTTPRoute, KindReferenceGrant,
+	kind = pick(r, KindService, KindService, KindHTTPRoute, KindHTTPRoute, KindGRPCRoute, KindReferenceGrant,
 		KindEndpointSlice, KindEndpointSlice, KindEndpointSlice, KindEndpointSlice, KindEndpointSlice)
 	full = pick(r, "n1", "n2") + "/" + pick(r, "a", "b", "c")
 	service := func() string { return pick(r, "a", "b", "c") }
@@ -29,18 +29,22 @@ func randomObject(r *rand.Rand) (kind Kind, full, manifest string) {
 	case KindService:
 		n := name(full).Name
 		manifest = serviceOf(full, pick(r, wellknown.Enabled, wellknown.Enabled, wellknown.Enabled, wellknown.Enabled, "", "disabled"),
-			pick(r, "80", "80", "web:80 admin:81", "web:80 admin:81", "web:80->x admin:81->x", "web:81/h2c", "80/mysql"),
+			pick(r, "80", "80", "web:80 admin:81", "web:80 admin:81", "web:80->x admin:81->x", "web:81/h2c", "80 web:81/h2c", "80/http", "80/mysql"),
 			pick(r, "type: NodePort", "type: NodePort", "type: NodePort", "type: NodePort", "type: NodePort", "type: NodePort", "type: NodePort", "clusterIP: None", "selector: {app: mirrorgate-"+n+"}", "ipFamilies: [IPv6, IPv4]", "type: ExternalName"))
 	case KindEndpointSlice:
 		manifest = sliceOf(full, service()+pick(r, "", "-mirrorgate-origin"), pick(r, "80", "80", "web:80", "web:80", "admin:81"),
 			pick(r, []string{"10.0.0.1"}, []string{"!10.0.0.1", "10.0.0.2"}, []string{"~10.0.0.1"}, []string{"fd00::1", "!fd00::2"}, nil)...)
 	case KindReferenceGrant:
-		manifest = grantOf(full, "{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: "+pick(r, "n1", "n2")+"}",
+		manifest = grantOf(full, "{group: gateway.networking.k8s.io, kind: "+pick(r, "HTTPRoute", "GRPCRoute")+", namespace: "+pick(r, "n1", "n2")+"}",
 			pick(r, `{group: "", kind: Service}`, `{group: "", kind: Service, name: a}`))
-	case KindHTTPRoute:
-		rule := fmt.Sprintf("{filters: [{type: RequestMirror, requestMirror: {backendRef: {%s}, percent: %d}}], matches: [{path: {value: %s}}], backendRefs: [{%s, weight: %d}]}",
-			ref(), pick(r, 50, 101), pick(r, "/", "/x", "nowhere"), ref(), r.IntN(3))
-		manifest = routeOf(full, pick(r,
+	case KindHTTPRoute, KindGRPCRoute:
+		match, of := pick(r, "{path: {value: /}}", "{path: {value: /x}}", "{path: {value: nowhere}}"), routeOf
+		if kind == KindGRPCRoute {
+			match, of = pick(r, "", "{method: {service: s}}", "{method: {type: RegularExpression, method: '*'}}"), grpcRouteOf
+		}
+		rule := fmt.Sprintf("{filters: [{type: RequestMirror, requestMirror: {backendRef: {%s}, percent: %d}}], matches: [%s], backendRefs: [{%s, weight: %d}]}",
+			ref(), pick(r, 50, 101), match, ref(), r.IntN(3))
+		manifest = of(full, pick(r,
 			`{group: "", kind: Service, name: `+name(full).Name+`}`, `{group: "", kind: Service, name: `+service()+`}`,
 			`{group: "", kind: Service, name: `+service()+`}`,
 			`{group: "", kind: Service, name: `+service()+`, port: 80}`,
@@ -55,16 +59,18 @@ func randomObject(r *rand.Rand) (kind Kind, full, manifest string) {
 // picture has everything that an Index returns.
 type picture struct {
 	tables map[Name]*spec.Table
-	status map[Name][]ParentStatus
+	status map[RouteName][]ParentStatus
 }
 
 func pictureOf(x *Index) picture {
-	p := picture{map[Name]*spec.Table{}, map[Name][]ParentStatus{}}
+	p := picture{map[Name]*spec.Table{}, map[RouteName][]ParentStatus{}}
 	for _, namespace := range []string{"n1", "n2"} {
 		for _, n := range []string{"a", "b", "c"} {
 			full := Name{Namespace: namespace, Name: n}
 			p.tables[full] = x.Table(full)
-			p.status[full], _ = x.Status(full)
+			for _, kind := range []Kind{KindHTTPRoute, KindGRPCRoute} {
+				p.status[RouteName{kind, full}], _ = x.Status(RouteName{kind, full})
+			}
 		}
 	}
 	return p
@@ -120,7 +126,7 @@ func TestRandomHistories(t *testing.T) {
 		for key := range live {
 			w.Delete(key.kind, key.name.Namespace, key.name.Name)
 		}
-		require.Zero(t, len(w.services)+len(w.slices)+len(w.routes)+len(w.grants)+len(w.naming)+len(w.crossing)+len(w.attached)+len(w.endpoints)+len(w.uses), "seed %d", seed)
+		require.Zero(t, len(w.services)+len(w.slices)+len(w.routes)+len(w.grants)+len(w.naming)+len(w.crossing)+len(w.attached)+len(w.endpoints)+len(w.uses)+len(w.calls)+len(w.called), "seed %d", seed)
 	}
 	require.Greater(t, served, 1000, "the universe has tables")
 	require.Greater(t, announced, 50, "and endpoints that change alone")

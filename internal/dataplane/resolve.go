@@ -15,7 +15,6 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/grant"
 	"github.com/mirrorgate/mirrorgate/internal/intercept"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
-	routes "github.com/mirrorgate/mirrorgate/internal/route"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
@@ -34,6 +33,7 @@ const (
 	reasonInvalidKind      = "InvalidKind"
 	reasonBackendNotFound  = "BackendNotFound"
 	reasonUnsupportedProto = "UnsupportedProtocol"
+	reasonConflicted       = "Conflicted"
 )
 
 // resolution is the meaning of a route among the other objects.
@@ -125,16 +125,32 @@ func (x *Index) attach(r *route, p *parentRef) ([]int, fault) {
 	case r.unusable != "":
 		return nil, fault{reasonUnsupportedValue, r.unusable}
 	}
-	var ports []int
+	if r.name.Kind == KindGRPCRoute {
+		ports := s.callPorts(p)
+		if len(ports) == 0 {
+			return nil, faultf(reasonNoMatchingParent, "Service %s has no port for gRPC%s", p.service.Name, p.which())
+		}
+		return ports, fault{}
+	}
+	ports := s.webPorts(p)
+	if len(ports) == 0 {
+		return nil, faultf(reasonNoMatchingParent, "Service %s has no port for HTTP%s", p.service.Name, p.which())
+	}
+	free := x.free(p.service, ports)
+	if len(free) == 0 {
+		return nil, faultf(reasonConflicted, "GRPCRoutes have every port of Service %s that it refers to", p.service.Name)
+	}
+	return free, fault{}
+}
+
+// webPorts returns the ports for HTTP that a reference means.
+func (s *service) webPorts(p *parentRef) (ports []int) {
 	for i := range s.ports {
 		if port := &s.ports[i]; p.wants(port) {
 			ports = append(ports, int(port.Port))
 		}
 	}
-	if len(ports) == 0 {
-		return nil, faultf(reasonNoMatchingParent, "Service %s has no port for HTTP%s", p.service.Name, p.which())
-	}
-	return ports, fault{}
+	return ports
 }
 
 // wants reports whether a reference means a port, and the port may carry HTTP. For a port that the reference names,
@@ -173,7 +189,7 @@ func (s *service) sharing(port *corev1.ServicePort) (out []*corev1.ServicePort) 
 // Services that the rules lead to to backends. A backend that cannot be used stays, and is answered with 500.
 func (x *Index) rules(r *route, backends map[backendPort]Name) (out []spec.Rule, faults []fault) {
 	known := func(to *spec.BackendRef) bool {
-		why := x.lookup(r.name.Namespace, r.refs[to.Name], to.Port)
+		why := x.lookup(r.name, r.refs[to.Name], to.Port)
 		if why != (fault{}) {
 			if !slices.Contains(faults, why) {
 				faults = append(faults, why)
@@ -201,13 +217,13 @@ func (x *Index) rules(r *route, backends map[backendPort]Name) (out []spec.Rule,
 	return out, faults
 }
 
-// lookup returns the fault of a reference from a namespace. If no grant permits the reference, the fault is
+// lookup returns the fault of a reference of a route. If no grant permits the reference, the fault is
 // the same whether the Service exists or not, so that a status does not reveal it.
-func (x *Index) lookup(from string, to ref, port int) fault {
+func (x *Index) lookup(from RouteName, to ref, port int) fault {
 	switch {
 	case to.kind != "":
 		return faultf(reasonInvalidKind, "%s %s cannot get requests; only Services can", to.kind, to.Name)
-	case to.Namespace != from && !x.granted(from, to.Name):
+	case to.Namespace != from.Namespace && !x.granted(from.source(), to.Name):
 		return faultf(reasonRefNotPermitted, "no ReferenceGrant in namespace %s permits to refer to Service %s", to.Namespace, to.Name.Name)
 	}
 	s := x.services[to.Name]
@@ -221,15 +237,19 @@ func (x *Index) lookup(from string, to ref, port int) fault {
 	if p == nil {
 		return faultf(reasonBackendNotFound, "Service %s has no port %d", to.Name, port)
 	}
-	if _, ok := backendProtocol(p); !ok {
+	speaks, ok := backendProtocol(p)
+	if !ok {
 		return faultf(reasonUnsupportedProto, "port %d of Service %s speaks neither HTTP nor h2c without TLS", port, to.Name)
+	}
+	if from.Kind == KindGRPCRoute && speaks == http1 {
+		return faultf(reasonUnsupportedProto, "port %d of Service %s speaks HTTP/1.1, which cannot carry calls of gRPC", port, to.Name)
 	}
 	return fault{}
 }
 
-func (x *Index) granted(from string, to Name) bool {
+func (x *Index) granted(from grant.Source, to Name) bool {
 	for _, g := range x.grants[to.Namespace] {
-		if g.Allows(grant.Source{Kind: routes.HTTPRoute, Namespace: from}, to.Name) {
+		if g.Allows(from, to.Name) {
 			return true
 		}
 	}
@@ -252,7 +272,7 @@ func resolvedRefs(faults []fault) metav1.Condition {
 	}
 }
 
-// ParentStatus is an entry of HTTPRoute.status.parents. Its conditions have no lastTransitionTime, since only
+// ParentStatus is an entry of a route's status.parents. Its conditions have no lastTransitionTime, since only
 // the writer knows the conditions before.
 type ParentStatus struct {
 	// ParentRef is the JSON of the route's parentRef, unchanged.

@@ -1,11 +1,12 @@
 package dataplane
 
-// HTTPRoutes: from raw JSON to the proxy's own rules, with a list of the fields that it does not support.
+// Routes: from raw JSON to the proxy's own rules, with a list of the fields that it does not support.
 
 import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -21,9 +22,9 @@ import (
 	routes "github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// route is an HTTPRoute. Only resolution changes once it is read.
+// route is an HTTPRoute or a GRPCRoute. Only resolution changes once it is read.
 type route struct {
-	name       Name
+	name       RouteName
 	generation int64
 	created    time.Time
 	// digest is that of the spec, so that writes of status and labels are no change.
@@ -60,7 +61,7 @@ type ref struct {
 	kind string
 }
 
-// written is a parentRef or backendRef as an HTTPRoute has it.
+// written is a parentRef or backendRef as a route has it.
 type written struct {
 	Group       *string `json:"group"`
 	Kind        *string `json:"kind"`
@@ -122,8 +123,11 @@ func parseRoute(h *header) (*route, error) {
 		return nil, err
 	}
 	r := &route{
-		name: h.name(), generation: h.Metadata.Generation, created: h.Metadata.CreationTimestamp,
+		name: RouteName{KindHTTPRoute, h.name()}, generation: h.Metadata.Generation, created: h.Metadata.CreationTimestamp,
 		digest: sha256.Sum256(h.Spec), refs: map[string]ref{},
+	}
+	if h.Kind == KindGRPCRoute.String() {
+		r.name.Kind = KindGRPCRoute
 	}
 	for _, raw := range s.ParentRefs {
 		var w written
@@ -139,7 +143,7 @@ func parseRoute(h *header) (*route, error) {
 	if len(r.parents) == 0 {
 		return r, nil
 	}
-	if s.Rules == nil {
+	if s.Rules == nil && r.name.Kind == KindHTTPRoute {
 		s.Rules = []json.RawMessage{[]byte("{}")} // the API's default
 	}
 	return r, r.read(s.Rules)
@@ -150,12 +154,10 @@ func (r *route) read(raw []json.RawMessage) error {
 	names := map[string]bool{}
 	usable := false
 	for i := range raw {
-		var rule spec.Rule
+		rule, err := r.decode(raw[i])
 		var w writtenRule
-		for _, into := range []any{&rule, &w} {
-			if err := kjson.UnmarshalCaseSensitivePreserveInts(raw[i], into); err != nil {
-				return fmt.Errorf("rules[%d]: %w", i, err)
-			}
+		if err = errors.Join(err, kjson.UnmarshalCaseSensitivePreserveInts(raw[i], &w)); err != nil {
+			return fmt.Errorf("rules[%d]: %w", i, err)
 		}
 		// The API permits no # in a name, so this one is free.
 		if rule.Name = cmp.Or(rule.Name, strconv.Itoa(i)); names[rule.Name] {
@@ -171,7 +173,7 @@ func (r *route) read(raw []json.RawMessage) error {
 		slices.Sort(r.ignored)
 		notes, verdict := repair(&rule)
 		for _, note := range notes {
-			r.dropped = append(r.dropped, "rules["+strconv.Itoa(i)+"]"+note)
+			r.dropped = append(r.dropped, "rules["+strconv.Itoa(i)+"]"+r.asWritten(note))
 		}
 		usable = usable || verdict == serves
 		if verdict != unmatched {
@@ -182,6 +184,15 @@ func (r *route) read(raw []json.RawMessage) error {
 		r.unusable = cmp.Or(summary(r.dropped), "it has no rules")
 	}
 	return nil
+}
+
+// decode reads a rule.
+func (r *route) decode(raw []byte) (rule spec.Rule, err error) {
+	if r.name.Kind == KindGRPCRoute {
+		return decodeCalls(raw)
+	}
+	err = kjson.UnmarshalCaseSensitivePreserveInts(raw, &rule)
+	return rule, err
 }
 
 // refer replaces the names in a rule by those of the table, and notes the objects that they stand for.
@@ -201,7 +212,7 @@ func (r *route) refer(rule *spec.Rule, w *writtenRule) {
 	mirrors := func(filters []spec.Filter, w []writtenFilter) {
 		for i := range filters {
 			if m := filters[i].RequestMirror; m != nil {
-				// HTTPRoute has no such field. Settings of a target would be shared with other routes.
+				// Routes have no such field. Settings of a target would be shared with other routes.
 				m.Mirrorgate = spec.Mirror{}
 				name(&m.BackendRef, &w[i].RequestMirror.BackendRef)
 			}
@@ -262,7 +273,7 @@ func dropMirror(rule *spec.Rule, backend, filter string) {
 
 // precedes orders routes whose rules match a request equally well: the first one is used.
 func (r *route) precedes(other *route) int {
-	return cmp.Or(r.created.Compare(other.created), strings.Compare(r.name.String(), other.name.String()))
+	return cmp.Or(r.created.Compare(other.created), compareNames(r.name.Name, other.name.Name), cmp.Compare(r.name.Kind, other.name.Kind))
 }
 
 // same reports whether both are the same but for status and metadata that do not matter.

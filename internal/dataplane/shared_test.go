@@ -27,6 +27,7 @@ func TestClusterFeedsBothModelsWithOneListAndWatch(t *testing.T) {
 		return map[string]any{"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": map[string]any{"name": name}}
 	}
 	api.Put(t, crd("httproutes.gateway.networking.k8s.io"))
+	api.Put(t, crd("grpcroutes.gateway.networking.k8s.io"))
 	api.Put(t, crd("referencegrants.gateway.networking.k8s.io"))
 
 	variants := variant.NewIndex(variant.Options{})
@@ -48,7 +49,7 @@ func TestClusterFeedsBothModelsWithOneListAndWatch(t *testing.T) {
 	key := routes.Key{Kind: routes.HTTPRoute, Namespace: "shop", Name: "httpbin"}
 	assert.NotNil(t, variants.Route(key))
 	assert.Equal(t, []Name{name("httpbin")}, attached(f.Index))
-	assert.Equal(t, map[string]bool{"services": true, "httproutes": true, "referencegrants": true, "namespaces": true, "pods": true}, f.Resources())
+	assert.Equal(t, map[string]bool{"services": true, "httproutes": true, "grpcroutes": true, "referencegrants": true, "namespaces": true, "pods": true}, f.Resources())
 	shared := []string{"/api/v1/services", routesPath, grantsPath}
 	for _, path := range append(shared, "/api/v1/namespaces", "/apis/discovery.k8s.io/v1/endpointslices") {
 		eventually(t, "watched: "+path, func() bool { return api.Watched(path) })

@@ -17,7 +17,7 @@ import (
 // maxParents is the greatest number of entries that the API allows in status.parents.
 const maxParents = 32
 
-// reported is an HTTPRoute's status. Entries are raw, since most belong to other controllers.
+// reported is a route's status. Entries are raw, since most belong to other controllers.
 type reported struct {
 	Parents []json.RawMessage `json:"parents"`
 }

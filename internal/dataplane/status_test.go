@@ -116,12 +116,12 @@ func TestStale(t *testing.T) {
 		require.NoError(t, w.Upsert(raw))
 	}
 	stale := func() bool {
-		is := w.IsStale(name("httpbin"))
+		is := w.IsStale(routeName("httpbin"))
 		assert.Equal(t, is, len(w.Stale()) == 1)
 		return is
 	}
 	assert.True(t, stale(), "nothing is written")
-	right, _ := w.Status(name("httpbin"))
+	right, _ := w.Status(routeName("httpbin"))
 	require.Len(t, right, 2)
 	written := []ParentStatus{right[1], right[0]}
 	for i := range written {
@@ -139,23 +139,23 @@ func TestStale(t *testing.T) {
 		put(parents...)
 		assert.True(t, stale(), what)
 		require.Len(t, w.changes, 1, what)
-		assert.Equal(t, &Change{Routes: []Name{name("httpbin")}}, w.changes[0], what)
+		assert.Equal(t, &Change{Routes: []RouteName{routeName("httpbin")}}, w.changes[0], what)
 	}
 	put(written...)
 	w.Delete(KindService, "shop", "second")
 	assert.True(t, stale())
-	assert.False(t, w.IsStale(name("nowhere")))
+	assert.False(t, w.IsStale(routeName("nowhere")))
 }
 
 // Entries of a route without an enabled parent make it stale, whether the Index saw the parent change or not.
 func TestStaleLeftBehind(t *testing.T) {
 	route := routeOf("httpbin", `{name: gateway}`, mirroring)
 	w := newWorld(t)
-	w.Subscribe(func(c *Change) { assert.Equal(t, []Name{name("httpbin")}, c.Routes) })
+	w.Subscribe(func(c *Change) { assert.Equal(t, []RouteName{routeName("httpbin")}, c.Routes) })
 	raw, err := json.Marshal(withStatus(t, route, wantedFor("httpbin", "True")))
 	require.NoError(t, err)
 	require.NoError(t, w.Upsert(raw))
-	assert.Equal(t, []Name{name("httpbin")}, w.Stale())
+	assert.Equal(t, []RouteName{routeName("httpbin")}, w.Stale())
 	require.Len(t, w.changes, 1)
 }
 

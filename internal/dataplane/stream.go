@@ -30,6 +30,7 @@ var (
 	services        = &streamKind{Kind: feed.Services, kind: KindService}
 	endpointSlices  = &streamKind{Kind: feed.EndpointSlices, kind: KindEndpointSlice}
 	httpRoutes      = &streamKind{Kind: feed.HTTPRoutes, kind: KindHTTPRoute}
+	grpcRoutes      = &streamKind{Kind: feed.GRPCRoutes, kind: KindGRPCRoute}
 	referenceGrants = &streamKind{Kind: feed.ReferenceGrants, kind: KindReferenceGrant}
 	proxyPods       = &streamKind{Kind: feed.ProxyPods, kind: KindPod, labels: wellknown.ParentLabel}
 	// namespaces are no kind of the Index, which only knows the names of those that are enabled.

@@ -187,6 +187,7 @@ func (x *Index) link(r *route) {
 	for parent := range r.ports {
 		in(x.attached, parent)[r] = struct{}{}
 	}
+	x.countCalls(r, 1)
 	for u := range r.uses {
 		in(x.uses, u.source)[u.Backend]++
 	}
@@ -196,6 +197,7 @@ func (x *Index) unlink(r *route) {
 	for parent := range r.ports {
 		drop(x.attached, parent, r)
 	}
+	x.countCalls(r, -1)
 	for u := range r.uses {
 		if x.uses[u.source][u.Backend]--; x.uses[u.source][u.Backend] == 0 {
 			drop(x.uses, u.source, u.Backend)

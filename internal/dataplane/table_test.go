@@ -256,7 +256,7 @@ func TestSliceMoves(t *testing.T) {
 // without use.
 func TestChanges(t *testing.T) {
 	w := newWorld(t, tutorial, serviceOf("idle", "", "80"))
-	all := Change{Tables: []Name{name("httpbin")}, Routes: []Name{name("httpbin")}}
+	all := Change{Tables: []Name{name("httpbin")}, Routes: []RouteName{routeName("httpbin")}}
 	for _, quiet := range []string{
 		tutorial,
 		strings.Replace(routeOf("httpbin", parent, mirroring), "metadata: {", "metadata: {resourceVersion: \"9\", labels: {a: b}, ", 1) + "\nstatus: {parents: []}",

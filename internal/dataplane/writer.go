@@ -1,6 +1,6 @@
 package dataplane
 
-// From the Index to status.parents of HTTPRoutes.
+// From the Index to status.parents of routes.
 
 import (
 	"context"
@@ -24,7 +24,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
-// StatusWriter keeps mirrorgate's entries in status.parents of HTTPRoutes as an Index has them. It patches
+// StatusWriter keeps mirrorgate's entries in status.parents of routes as an Index has them. It patches
 // the status alone, leaves the entries of other controllers as they are, and writes nothing where the entries
 // are right already. Only one may run at a time: the leader's.
 type StatusWriter struct {
@@ -35,23 +35,23 @@ type StatusWriter struct {
 	clock     clock.PassiveClock
 
 	mu    sync.Mutex
-	queue workqueue.TypedRateLimitingInterface[Name] // nil while the writer does not run
-	pace  map[Name]pace
+	queue workqueue.TypedRateLimitingInterface[RouteName] // nil while the writer does not run
+	pace  map[RouteName]pace
 }
 
 // NewStatusWriter returns a writer that begins when hasSynced reports that the Index knows everything. It
-// needs the verbs get on httproutes and patch on httproutes/status.
+// needs the verbs get on httproutes and grpcroutes, and patch on the status of both.
 func NewStatusWriter(config *rest.Config, index *Index, hasSynced func() bool, log logr.Logger) (*StatusWriter, error) {
 	client, err := feed.NewClient(config)
 	if err != nil {
 		return nil, err
 	}
-	w := &StatusWriter{index: index, hasSynced: hasSynced, client: client, log: log, clock: clock.RealClock{}, pace: map[Name]pace{}}
+	w := &StatusWriter{index: index, hasSynced: hasSynced, client: client, log: log, clock: clock.RealClock{}, pace: map[RouteName]pace{}}
 	index.Subscribe(func(c *Change) { w.add(c.Routes...) })
 	return w, nil
 }
 
-func (w *StatusWriter) add(names ...Name) {
+func (w *StatusWriter) add(names ...RouteName) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, name := range names {
@@ -76,7 +76,7 @@ func (w *StatusWriter) Start(ctx context.Context) error {
 			return nil
 		}
 	}
-	queue := workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[Name](200*time.Millisecond, time.Minute))
+	queue := workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[RouteName](200*time.Millisecond, time.Minute))
 	w.mu.Lock()
 	w.queue = queue
 	w.mu.Unlock()
@@ -101,7 +101,7 @@ func (w *StatusWriter) Start(ctx context.Context) error {
 }
 
 // next writes the status of one route.
-func (w *StatusWriter) next(ctx context.Context, queue workqueue.TypedRateLimitingInterface[Name]) bool {
+func (w *StatusWriter) next(ctx context.Context, queue workqueue.TypedRateLimitingInterface[RouteName]) bool {
 	name, over := queue.Get()
 	if over {
 		return false
@@ -123,14 +123,14 @@ func (w *StatusWriter) next(ctx context.Context, queue workqueue.TypedRateLimiti
 	case apierrors.IsConflict(err):
 		queue.AddRateLimited(name) // somebody else wrote meanwhile, which needs no log line
 	default:
-		w.log.Error(err, "Cannot write the status of a route; trying again", "namespace", name.Namespace, "name", name.Name)
+		w.log.Error(err, "Cannot write the status of a route; trying again", "kind", name.Kind.String(), "namespace", name.Namespace, "name", name.Name.Name)
 		queue.AddRateLimited(name)
 	}
 	return true
 }
 
 // write patches the status of a route that exists in the generation that the Index knows.
-func (w *StatusWriter) write(ctx context.Context, name Name) error {
+func (w *StatusWriter) write(ctx context.Context, name RouteName) error {
 	live, err := w.get(ctx, name)
 	if err != nil || live == nil {
 		return err
@@ -139,14 +139,20 @@ func (w *StatusWriter) write(ctx context.Context, name Name) error {
 	if live.Metadata.Generation != generation {
 		// The wanted status is about another spec. The event of the newer spec announces the route again, but
 		// not if its status was right already for the older one.
-		return apierrors.NewConflict(httpRouteResource, name.Name, errors.New("its new spec is not known yet"))
+		return apierrors.NewConflict(name.resource().At("v1").GroupResource(), name.Name.Name, errors.New("its new spec is not known yet"))
 	}
 	return w.patch(ctx, name, live, wanted)
 }
 
-var httpRouteResource = feed.HTTPRoutes.At("v1").GroupResource()
+// resource is the resource of a route.
+func (r RouteName) resource() *feed.Kind {
+	if r.Kind == KindGRPCRoute {
+		return feed.GRPCRoutes
+	}
+	return feed.HTTPRoutes
+}
 
-// liveRoute has the fields of an HTTPRoute beside its spec.
+// liveRoute has the fields of a route beside its spec.
 type liveRoute struct {
 	Metadata struct {
 		Namespace       string    `json:"namespace"`
@@ -158,13 +164,13 @@ type liveRoute struct {
 	Status reported `json:"status"`
 }
 
-func (w *StatusWriter) request(verb string, name Name, subresources ...string) *rest.Request {
+func (w *StatusWriter) request(verb string, name RouteName, subresources ...string) *rest.Request {
 	return w.client.Verb(verb).AbsPath(feed.GroupPath(routes.GatewayGroup, "v1")).SetHeader("Accept", runtime.ContentTypeJSON).
-		Namespace(name.Namespace).Resource(feed.HTTPRoutes.Resource).Name(name.Name).SubResource(subresources...)
+		Namespace(name.Namespace).Resource(name.resource().Resource).Name(name.Name.Name).SubResource(subresources...)
 }
 
 // get returns a route, nil if it is gone.
-func (w *StatusWriter) get(ctx context.Context, name Name) (*liveRoute, error) {
+func (w *StatusWriter) get(ctx context.Context, name RouteName) (*liveRoute, error) {
 	raw, err := w.request("GET", name).Do(ctx).Raw()
 	if apierrors.IsNotFound(err) {
 		return nil, nil
@@ -174,19 +180,19 @@ func (w *StatusWriter) get(ctx context.Context, name Name) (*liveRoute, error) {
 	}
 	live := &liveRoute{}
 	if err := json.Unmarshal(raw, live); err != nil {
-		return nil, fmt.Errorf("HTTPRoute %s: %w", name, err)
+		return nil, fmt.Errorf("%s %s: %w", name.Kind, name.Name, err)
 	}
 	return live, nil
 }
 
 // patch replaces mirrorgate's entries. It fails with a conflict if somebody has written the route meanwhile.
-func (w *StatusWriter) patch(ctx context.Context, name Name, live *liveRoute, wanted []ParentStatus) error {
+func (w *StatusWriter) patch(ctx context.Context, name RouteName, live *liveRoute, wanted []ParentStatus) error {
 	parents, left, err := merge(live.Status.Parents, wanted, metav1.NewTime(w.clock.Now().Truncate(time.Second)))
 	if err != nil {
 		return err
 	}
 	if left > 0 {
-		w.log.Info("Some parents of a route are not in its status, which holds 32", "namespace", name.Namespace, "name", name.Name, "parents", left)
+		w.log.Info("Some parents of a route are not in its status, which holds 32", "kind", name.Kind.String(), "namespace", name.Namespace, "name", name.Name.Name, "parents", left)
 	}
 	before, err := json.Marshal(live.Status.Parents)
 	if err != nil {
@@ -229,7 +235,7 @@ const (
 
 // wait returns how long a route must not be written. Another controller may want another status, and without
 // a delay both would overwrite each other without end.
-func (w *StatusWriter) wait(name Name) time.Duration {
+func (w *StatusWriter) wait(name RouteName) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p := w.pace[name]
@@ -237,7 +243,7 @@ func (w *StatusWriter) wait(name Name) time.Duration {
 	return max(apart-w.clock.Since(p.last), 0)
 }
 
-func (w *StatusWriter) wrote(name Name) {
+func (w *StatusWriter) wrote(name RouteName) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := w.clock.Now()

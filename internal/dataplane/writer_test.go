@@ -114,7 +114,7 @@ func TestStatusWriterTakesOver(t *testing.T) {
 	w.becomes(t, accepted)
 	w.stop()
 	w.put(t, serviceOf("httpbin-v1", "", "http:81"))
-	eventually(t, "seen", func() bool { return w.IsStale(name("httpbin")) })
+	eventually(t, "seen", func() bool { return w.IsStale(routeName("httpbin")) })
 	assert.Len(t, api.Patches(), 1, "it does not run")
 	w.run(t)
 	w.becomes(t, wellknown.ControllerName+" Accepted=True:Accepted ResolvedRefs=False:BackendNotFound")
@@ -150,20 +150,20 @@ func TestStatusWriterConflict(t *testing.T) {
 	api := gatewayAPI(t)
 	w := newWriting(t, api, tutorial)
 	w.becomes(t, accepted)
-	live, err := w.writer.get(t.Context(), name("httpbin"))
+	live, err := w.writer.get(t.Context(), routeName("httpbin"))
 	require.NoError(t, err)
 	w.put(t, strings.Replace(routeOf("httpbin", parent, mirroring), "generation: 7", "generation: 8", 1))
 	other := []ParentStatus{wantedFor("httpbin", "False")}
-	assert.True(t, apierrors.IsConflict(w.writer.patch(t.Context(), name("httpbin"), live, other)))
+	assert.True(t, apierrors.IsConflict(w.writer.patch(t.Context(), routeName("httpbin"), live, other)))
 	w.becomes(t, accepted)
 
 	stopped := newWorld(t, tutorial) // an Index that does not know of generation 8
 	late := &StatusWriter{index: stopped.Index, client: w.writer.client, clock: w.writer.clock}
-	assert.True(t, apierrors.IsConflict(late.write(t.Context(), name("httpbin"))), "of a spec that is not known nothing is said")
+	assert.True(t, apierrors.IsConflict(late.write(t.Context(), routeName("httpbin"))), "of a spec that is not known nothing is said")
 
 	w.api.Delete(t, gatewayV1, "HTTPRoute", "shop", "httpbin")
-	require.NoError(t, late.write(t.Context(), name("httpbin")), "gone")
-	require.NoError(t, late.patch(t.Context(), name("httpbin"), live, nil), "gone meanwhile")
+	require.NoError(t, late.write(t.Context(), routeName("httpbin")), "gone")
+	require.NoError(t, late.patch(t.Context(), routeName("httpbin"), live, nil), "gone meanwhile")
 }
 
 // A write that is refused is tried again, and said.
@@ -180,8 +180,8 @@ func TestStatusWriterRefused(t *testing.T) {
 // The pace of writes: a few at once, then less and less, then at once again.
 func TestStatusWriterPace(t *testing.T) {
 	clock := clocktesting.NewFakeClock(later.Time)
-	w := &StatusWriter{clock: clock, pace: map[Name]pace{}}
-	a, b := name("a"), name("b")
+	w := &StatusWriter{clock: clock, pace: map[RouteName]pace{}}
+	a, b := routeName("a"), routeName("b")
 	for range freeWrites {
 		require.Zero(t, w.wait(a))
 		w.wrote(a)

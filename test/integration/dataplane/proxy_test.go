@@ -33,7 +33,7 @@ metadata: {name: mirrorgate-proxy}
 rules:
 - {apiGroups: [""], resources: [services], verbs: [get, list, watch]}
 - {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch]}
-- {apiGroups: [gateway.networking.k8s.io], resources: [httproutes, referencegrants], verbs: [get, list, watch]}
+- {apiGroups: [gateway.networking.k8s.io], resources: [httproutes, grpcroutes, referencegrants], verbs: [get, list, watch]}
 `
 
 const roleBinding = `

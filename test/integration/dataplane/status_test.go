@@ -108,6 +108,6 @@ func TestStatusWriter(t *testing.T) {
 	require.NoError(t, err)
 	cleared, err := removal.Removal{Routes: routes}.Statuses(t.Context())
 	require.NoError(t, err)
-	require.Contains(t, cleared, ns+"/httpbin")
+	require.Contains(t, cleared, "HTTPRoute "+ns+"/httpbin")
 	assert.Equal(t, []string{"else.where/x Accepted=True:Accepted@0"}, conditions(t, env.Get(t, ns, "httproute", "httpbin")))
 }
