@@ -28,7 +28,7 @@ func newUninstall() *cobra.Command {
 the steps that follow cannot block a write; those that a crash of serve --webhook-url left
 behind are among them. Every Service with proxies in front of it gets
 its own selector back, and the proxies end once no client reaches them any more, so no
-request is lost. mirrorgate's entries in status.parents of HTTPRoutes are removed; a
+request is lost. mirrorgate's entries in status.parents of routes are removed; a
 mirrorgate that still runs writes them again, until the last step below.
 
 Then it lists the parked mirrors. They stay parked in the annotations of their routes;
@@ -93,7 +93,7 @@ func uninstall(ctx context.Context, out io.Writer, r removal.Removal) error {
 	}
 	cleared, uncleared := r.Statuses(ctx)
 	for _, name := range cleared {
-		fmt.Fprintf(out, "HTTPRoute %s: its status has no entry of mirrorgate's any more\n", name)
+		fmt.Fprintf(out, "%s: its status has no entry of mirrorgate's any more\n", name)
 	}
 	found, err := r.Parked(ctx)
 	for _, p := range found {

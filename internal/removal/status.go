@@ -1,6 +1,6 @@
 package removal
 
-// The conditions that mirrorgate has written to HTTPRoutes.
+// The conditions that mirrorgate has written to routes.
 
 import (
 	"context"
@@ -13,16 +13,26 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/util/retry"
 
 	"github.com/mirrorgate/mirrorgate/internal/feed"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
-// Statuses takes mirrorgate's entries out of status.parents of every HTTPRoute, and returns the routes that
-// had one. The entries of other controllers stay as they are. A failure with one does not stop the others.
-func (r Removal) Statuses(ctx context.Context) ([]string, error) {
-	api := r.Routes.Resource(feed.HTTPRoutes.At("v1"))
+// Statuses takes mirrorgate's entries out of status.parents of every HTTPRoute and GRPCRoute, and returns the routes
+// that had one, as KIND NAMESPACE/NAME. The entries of other controllers stay as they are. A failure with one does not
+// stop the others.
+func (r Removal) Statuses(ctx context.Context) (found []string, err error) {
+	for _, kind := range []*feed.Kind{feed.HTTPRoutes, feed.GRPCRoutes} {
+		names, failed := r.statusesOf(ctx, kind)
+		found, err = append(found, names...), errors.Join(err, failed)
+	}
+	return found, err
+}
+
+func (r Removal) statusesOf(ctx context.Context, kind *feed.Kind) ([]string, error) {
+	api := r.Routes.Resource(kind.At("v1"))
 	var found []string
 	var errs []error
 	for opts := (metav1.ListOptions{Limit: feed.PageSize}); ; {
@@ -31,18 +41,19 @@ func (r Removal) Statuses(ctx context.Context) ([]string, error) {
 			return nil, nil // no such kind
 		}
 		if err != nil {
-			return found, errors.Join(append(errs, fmt.Errorf("list HTTPRoutes: %w", err))...)
+			return found, errors.Join(append(errs, fmt.Errorf("list %ss: %w", kind.Name, err))...)
 		}
 		for i := range page.Items {
 			u := &page.Items[i]
 			if _, has := othersParents(u); !has {
 				continue
 			}
-			if err := r.clearStatus(ctx, u); err != nil {
-				errs = append(errs, fmt.Errorf("clear the status of HTTPRoute %s/%s: %w", u.GetNamespace(), u.GetName(), err))
+			name := kind.Name + " " + u.GetNamespace() + "/" + u.GetName()
+			if err := r.clearStatus(ctx, api.Namespace(u.GetNamespace()), u); err != nil {
+				errs = append(errs, fmt.Errorf("clear the status of %s: %w", name, err))
 				continue
 			}
-			found = append(found, u.GetNamespace()+"/"+u.GetName())
+			found = append(found, name)
 		}
 		if opts.Continue = page.GetContinue(); opts.Continue == "" {
 			return found, errors.Join(errs...)
@@ -50,11 +61,10 @@ func (r Removal) Statuses(ctx context.Context) ([]string, error) {
 	}
 }
 
-func (r Removal) clearStatus(ctx context.Context, u *unstructured.Unstructured) error {
+func (r Removal) clearStatus(ctx context.Context, api dynamic.ResourceInterface, u *unstructured.Unstructured) error {
 	if r.DryRun {
 		return nil
 	}
-	api := r.Routes.Resource(feed.HTTPRoutes.At("v1")).Namespace(u.GetNamespace())
 	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		others, has := othersParents(u)
 		if !has {

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/dynamic"
 
+	"github.com/mirrorgate/mirrorgate/internal/feed"
 	"github.com/mirrorgate/mirrorgate/internal/feed/feedtest"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
@@ -21,6 +22,10 @@ const (
 
 // putRoute stores an HTTPRoute with an entry of each controller in its status.
 func putRoute(t *testing.T, api *feedtest.API, namespace, name string, controllers ...string) {
+	putRouteOf(t, api, "HTTPRoute", namespace, name, controllers...)
+}
+
+func putRouteOf(t *testing.T, api *feedtest.API, kind, namespace, name string, controllers ...string) {
 	parents := []any{}
 	for i, c := range controllers {
 		parents = append(parents, map[string]any{
@@ -28,7 +33,7 @@ func putRoute(t *testing.T, api *feedtest.API, namespace, name string, controlle
 		})
 	}
 	api.Put(t, map[string]any{
-		"apiVersion": gatewayV1, "kind": "HTTPRoute", "metadata": map[string]any{"namespace": namespace, "name": name, "uid": namespace + name},
+		"apiVersion": gatewayV1, "kind": kind, "metadata": map[string]any{"namespace": namespace, "name": name, "uid": namespace + name},
 		"spec": map[string]any{"hostnames": []any{"a.example"}}, "status": map[string]any{"parents": parents},
 	})
 }
@@ -48,16 +53,18 @@ func TestStatusesClearsOurEntriesAlone(t *testing.T) {
 		putRoute(t, api, "shop", name, other)
 	}
 	putRoute(t, api, "shop", "none")
+	api.Serve("/apis/gateway.networking.k8s.io/v1/grpcroutes", "GRPCRoute")
+	putRouteOf(t, api, "GRPCRoute", "shop", "both", other, wellknown.ControllerName)
 	before := api.Get(t, gatewayV1, "HTTPRoute", "shop", "both")
 
 	found, err := removalFrom(t, api, true).Statuses(t.Context())
 	require.NoError(t, err)
-	assert.ElementsMatch(t, []string{"shop/both", "bank/ours"}, found)
+	assert.ElementsMatch(t, []string{"HTTPRoute shop/both", "HTTPRoute bank/ours", "GRPCRoute shop/both"}, found)
 	assert.Empty(t, api.Patches(), "a dry run changes nothing")
 
 	found, err = removalFrom(t, api, false).Statuses(t.Context())
 	require.NoError(t, err)
-	assert.ElementsMatch(t, []string{"shop/both", "bank/ours"}, found)
+	assert.ElementsMatch(t, []string{"HTTPRoute shop/both", "HTTPRoute bank/ours", "GRPCRoute shop/both"}, found)
 	parents := func(u *unstructured.Unstructured) []any {
 		list, _, err := unstructured.NestedSlice(u.Object, "status", "parents")
 		require.NoError(t, err)
@@ -67,7 +74,8 @@ func TestStatusesClearsOurEntriesAlone(t *testing.T) {
 	assert.Equal(t, parents(before)[:1], parents(after))
 	assert.Equal(t, before.Object["spec"], after.Object["spec"])
 	assert.Empty(t, parents(api.Get(t, gatewayV1, "HTTPRoute", "bank", "ours")))
-	require.Len(t, api.Patches(), 2)
+	assert.Len(t, parents(api.Get(t, gatewayV1, "GRPCRoute", "shop", "both")), 1)
+	require.Len(t, api.Patches(), 3)
 	for _, p := range api.Patches() {
 		assert.Regexp(t, "/status$", p.Path)
 	}
@@ -90,12 +98,14 @@ func TestClearStatusAfterAConflict(t *testing.T) {
 	putRoute(t, api, "shop", "r", wellknown.ControllerName)
 	stale := api.Get(t, gatewayV1, "HTTPRoute", "shop", "r")
 	putRoute(t, api, "shop", "r", other, wellknown.ControllerName)
-	require.NoError(t, removalFrom(t, api, false).clearStatus(t.Context(), stale))
+	removal := removalFrom(t, api, false)
+	routes := removal.Routes.Resource(feed.HTTPRoutes.At("v1")).Namespace("shop")
+	require.NoError(t, removal.clearStatus(t.Context(), routes, stale))
 	after := api.Get(t, gatewayV1, "HTTPRoute", "shop", "r")
 	left, has := othersParents(after)
 	assert.False(t, has)
 	assert.Len(t, left, 1)
 
 	api.Delete(t, gatewayV1, "HTTPRoute", "shop", "r")
-	require.NoError(t, removalFrom(t, api, false).clearStatus(t.Context(), stale), "a route that is gone")
+	require.NoError(t, removal.clearStatus(t.Context(), routes, stale), "a route that is gone")
 }
