@@ -45,7 +45,7 @@ test: bin/tools/gotestsum ## The tests for every change: ten minutes on two core
 
 .PHONY: test-long
 test-long: bin/tools/gotestsum ## The long tests: installation, rotation for minutes, soaks, the control plane's own
-	$(call steps,integration-long test/cluster test-release intent install rotation soak)
+	$(call steps,integration-long test/cluster test-release intent install rotation soak silence)
 
 .PHONY: vet
 vet: ## go vet in every module
@@ -108,6 +108,10 @@ test/cluster: bin/tools/gotestsum cluster
 test/proxy: bin/tools/gotestsum
 	$(call gotest,$@,proxy,-count=1 ./...)
 
+.PHONY: silence
+silence: bin/tools/gotestsum ## A stream of gRPC on which nobody speaks for three minutes
+	$(call gotest,test/proxy,$@,-count=1 -run TestGRPCSilentStream . -silence 190s)
+
 .PHONY: intent
 intent: bin/tools/gotestsum cluster ## Every client with every form of a route: no author loses a mirror, and nothing drifts
 	$(call gotest,test/integration,intent,-count=1 ./intent)
@@ -119,7 +123,7 @@ install: bin/tools/gotestsum cluster ## The installation on a real control plane
 # How many random clusters each of the judges' questions has.
 CASES ?= 5000
 
-.PHONY: judges judges-lint judges-gatewayapi judges-istio judges-mutations judges-sample
+.PHONY: judges judges-lint judges-gatewayapi judges-istio judges-mutations judges-mesh judges-sample
 judges: bin/tools/gotestsum ## Istio's control plane and the Gateway API's CRDs judge CASES (5000) random clusters
 	$(call steps,judges-lint judges-gatewayapi judges-istio judges-mutations)
 judges-lint: bin/tools/golangci-lint
@@ -131,6 +135,8 @@ judges-istio: bin/tools/gotestsum
 	$(call gotest,$(JUDGES),$@,-count=1 -skip TestMutations ./istio -cases $(CASES))
 judges-mutations: bin/tools/gotestsum
 	$(call gotest,$(JUDGES),$@,-count=1 -run TestMutations ./istio -cases $$(( $(CASES) / 10 )))
+judges-mesh: bin/tools/gotestsum cluster ## The Gateway API's conformance tests for meshes, on a real node: four minutes; needs root
+	$(call gotest,$(JUDGES)/mesh,$@,-count=1 . -version $(VERSION) -report-output $(CURDIR)/bin/results/mesh-conformance.yaml)
 judges-sample: bin/tools/gotestsum ## The judges with 100 random clusters: a minute, once Istio is built
 	$(call gotest,$(JUDGES),$@,-count=1 -skip TestMutations ./gatewayapi ./istio -cases 100)
 

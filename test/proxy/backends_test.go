@@ -24,14 +24,26 @@ import (
 // debian installs Debian packages if the command is missing.
 func debian(t *testing.T, command string, packages ...string) {
 	t.Helper()
-	if _, err := exec.LookPath(command); err == nil {
-		return
+	if _, err := exec.LookPath(command); err != nil {
+		install(t, command, packages...)
 	}
+}
+
+// debianFile installs Debian packages if the file is missing.
+func debianFile(t *testing.T, path string, packages ...string) {
+	t.Helper()
+	if _, err := os.Stat(path); err != nil {
+		install(t, path, packages...)
+	}
+}
+
+func install(t *testing.T, missing string, packages ...string) {
+	t.Helper()
 	for _, args := range [][]string{{"update", "-q"}, append([]string{"install", "-qy", "--no-install-recommends"}, packages...)} {
 		apt := exec.CommandContext(t.Context(), "apt-get", args...)
 		apt.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1") // starts no service
 		out, err := apt.CombinedOutput()
-		require.NoError(t, err, "%s is missing: apt-get %s: %s", command, strings.Join(args, " "), out)
+		require.NoError(t, err, "%s is missing: apt-get %s: %s", missing, strings.Join(args, " "), out)
 	}
 }
 
@@ -58,6 +70,12 @@ func run(t *testing.T, dir, addr, command string, args ...string) {
 			t.Logf("%s: %s", command, out.String())
 		}
 	})
+	listens(t, addr)
+}
+
+// listens waits until somebody accepts connections at an address.
+func listens(t *testing.T, addr string) {
+	t.Helper()
 	require.Eventually(t, func() bool {
 		var d net.Dialer
 		conn, err := d.DialContext(t.Context(), "tcp", addr)
@@ -65,7 +83,7 @@ func run(t *testing.T, dir, addr, command string, args ...string) {
 			_ = conn.Close()
 		}
 		return err == nil
-	}, 30*time.Second, 20*time.Millisecond, "%s accepts no connections", command)
+	}, 30*time.Second, 20*time.Millisecond, "nobody accepts connections at %s", addr)
 }
 
 // exchange is a request that must get the same answer with and without the proxy.
