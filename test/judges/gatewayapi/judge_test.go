@@ -4,7 +4,6 @@ package gatewayapi
 
 import (
 	"encoding/json"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,16 +14,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mirrorgate/mirrorgate/internal/manifest"
+	"github.com/mirrorgate/mirrorgate/test/judges/cases"
 	"github.com/mirrorgate/mirrorgate/test/judges/clusters"
 	"github.com/mirrorgate/mirrorgate/test/judges/crd"
 	"github.com/mirrorgate/mirrorgate/test/judges/gate"
-)
-
-var (
-	cases = flag.Int("cases", 200, "the number of random routes for each CRD")
-	seed  = flag.Uint64("seed", 1, "the seed of the first route; with -cases 1 it is judged again alone")
-	tries = flag.Int("shrink", 2000, "how many smaller routes are tried after a failure")
-	most  = flag.Int("failures", 2, "after how many failures a CRD is left")
 )
 
 // releases are the versions of sigs.k8s.io/gateway-api whose CRDs judge, with the checksums of the modules.
@@ -77,40 +70,38 @@ func download(t *testing.T, version, sum string) string {
 
 func judge(t *testing.T, schema *crd.Schema, kind, version string) {
 	t.Helper()
-	accepted, refused, failures := 0, 0, 0
-	for s := *seed; s < *seed+uint64(*cases) && failures < *most; s++ {
-		m := clusters.Seeded(s)
-		c := m.GatewayRoute(kind, version)
-		if !m.OneIn(3) {
-			m.Damage(c.Routes[0])
-		}
-		ok, fault := compare(t, schema, c)
-		if ok {
-			accepted++
-		} else {
-			refused++
-		}
-		if fault == "" {
-			continue
-		}
-		failures++
-		c = clusters.Shrink(c, *tries, func(c clusters.Cluster) bool {
-			if len(c.Routes) == 0 {
-				return false
+	accepted, refused := 0, 0
+	cases.Question{
+		Random: func(seed uint64) clusters.Cluster {
+			m := clusters.Seeded(seed)
+			c := m.GatewayRoute(kind, version)
+			if !m.OneIn(3) {
+				m.Damage(c.Routes[0])
 			}
-			_, fault := compare(t, schema, c)
-			return fault != ""
-		})
-		_, fault = compare(t, schema, c)
-		t.Errorf("-seed %d: %s\n-- cluster.yaml --\n%s-- route.yaml --\n%s", s, fault, clusters.Text(c.Objects), clusters.Text(c.Routes))
-	}
+			return c
+		},
+		Whole: func(c clusters.Cluster) bool { return len(c.Routes) > 0 },
+		Judge: func(t *testing.T, c clusters.Cluster) []string {
+			t.Helper()
+			ok, fault := compare(t, schema, c)
+			if ok {
+				accepted++
+			} else {
+				refused++
+			}
+			if fault == "" {
+				return nil
+			}
+			return []string{fault}
+		},
+	}.Ask(t)
 	for file, c := range goldens(t, kind, version) {
 		if _, fault := compare(t, schema, c); fault != "" {
 			t.Errorf("%s: %s", file, fault)
 		}
 	}
 	t.Logf("%d routes accepted as written, %d refused", accepted, refused)
-	if *cases >= 100 && failures == 0 {
+	if *cases.Count >= 100 && !t.Failed() {
 		assert.NotZero(t, accepted)
 		assert.NotZero(t, refused)
 	}

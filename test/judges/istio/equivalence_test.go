@@ -10,16 +10,32 @@ import (
 	"github.com/pmezard/go-difflib/difflib"
 	"github.com/stretchr/testify/assert"
 
+	"github.com/mirrorgate/mirrorgate/test/judges/cases"
 	"github.com/mirrorgate/mirrorgate/test/judges/clusters"
 	"github.com/mirrorgate/mirrorgate/test/judges/istio/oracle"
 )
 
 // Envoy is told the same about the stored routes as about the written ones without their parked mirrors.
 func TestEquivalence(t *testing.T) {
-	each(t, mesh, accepted(equivalent))
+	cases.Question{Random: mesh, Judge: accepted(equivalent), Whole: whole}.Ask(t)
 }
 
 func equivalent(t *testing.T, c clusters.Cluster) []string {
+	t.Helper()
+	return equivalentFor(t, c, []asker{
+		{oracle.Proxy{Namespace: clusters.Ingress, Labels: clusters.GatewayLabels, Gateway: true}, gatewayPorts},
+		{oracle.Proxy{Namespace: clusters.Prod, Labels: map[string]string{"app": "plain"}}, sidecarPorts},
+		{oracle.Proxy{Namespace: clusters.Client, Labels: map[string]string{"app": "client"}}, sidecarPorts},
+	})
+}
+
+// asker is a proxy with the names of the route configurations that it asks for.
+type asker struct {
+	oracle.Proxy
+	ports []string
+}
+
+func equivalentFor(t *testing.T, c clusters.Cluster, askers []asker) []string {
 	t.Helper()
 	written, stored := admit(t, c)
 	var marked []clusters.Object
@@ -35,12 +51,8 @@ func equivalent(t *testing.T, c clusters.Cluster) []string {
 	x, y := lean(t, c.Objects, marked), lean(t, c.Objects, stored)
 	defer x.Close()
 	defer y.Close()
-	for _, p := range []oracle.Proxy{
-		{Namespace: clusters.Ingress, Labels: clusters.GatewayLabels, Gateway: true},
-		{Namespace: clusters.Prod, Labels: map[string]string{"app": "plain"}},
-		{Namespace: clusters.Client, Labels: map[string]string{"app": "client"}},
-	} {
-		want, got := oracle.Normal(x.Routes(p, ports(p))), oracle.Normal(y.Routes(p, ports(p)))
+	for _, p := range askers {
+		want, got := oracle.Normal(x.Routes(p.Proxy, p.ports)), oracle.Normal(y.Routes(p.Proxy, p.ports))
 		oracle.Strip(want)
 		oracle.Strip(got)
 		if !reflect.DeepEqual(want, got) {

@@ -3,7 +3,6 @@ package istio
 
 import (
 	"flag"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -14,40 +13,12 @@ import (
 	"github.com/mirrorgate/mirrorgate/test/judges/istio/oracle"
 )
 
-var (
-	cases = flag.Int("cases", 100, "the number of random clusters of each question")
-	seed  = flag.Uint64("seed", 1, "the seed of the first cluster; with -cases 1 it is judged again alone")
-	tries = flag.Int("shrink", 1000, "how many smaller clusters are tried after a failure")
-	most  = flag.Int("failures", 3, "after how many failures a question ends")
-
-	update = flag.Bool("update", false, "write Istio's answers into the known clusters")
-)
+var update = flag.Bool("update", false, "write Istio's answers into the known clusters")
 
 func TestMain(m *testing.M) {
 	flag.Parse()
 	oracle.Quiet()
 	os.Exit(m.Run())
-}
-
-// each judges random clusters, and shows for those on which the judge fails the smallest that it fails on as well.
-func each(t *testing.T, random func(seed uint64) clusters.Cluster, judge func(t *testing.T, c clusters.Cluster) []string) {
-	t.Helper()
-	failures := 0
-	for s := *seed; s < *seed+uint64(*cases) && failures < *most; s++ {
-		c := random(s)
-		if len(judge(t, c)) == 0 {
-			continue
-		}
-		failures++
-		c = clusters.Shrink(c, *tries, func(c clusters.Cluster) bool { return whole(c) && len(judge(t, c)) > 0 })
-		t.Errorf("-seed %d: %s\n%s", s, strings.Join(judge(t, c), "\n"), show(c))
-	}
-	t.Logf("%d clusters from seed %d", *cases, *seed)
-}
-
-// show returns a cluster in the form of a known one.
-func show(c clusters.Cluster) string {
-	return fmt.Sprintf("-- cluster.yaml --\n%s-- routes.yaml --\n%s", clusters.Text(c.Objects), clusters.Text(c.Routes))
 }
 
 // mesh returns the random cluster of a seed, without the objects that Istio refuses.

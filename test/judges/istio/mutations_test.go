@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/mirrorgate/mirrorgate/test/judges/cases"
 	"github.com/mirrorgate/mirrorgate/test/judges/gate"
 )
 
@@ -73,8 +74,8 @@ func record(t *testing.T) string {
 	for _, file := range files {
 		require.NoError(t, out.Encode(known(t, strings.TrimSuffix(filepath.Base(file), ".txtar"))))
 	}
-	for s := *seed; s < *seed+uint64(*cases); s++ {
-		c := meshOfServices(s)
+	for seed := range cases.Seeds() {
+		c := meshOfServices(seed)
 		require.NoError(t, out.Encode(gate.Case{Cluster: c, Answers: answersOf(t, c)}))
 	}
 	return name

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/mirrorgate/mirrorgate/test/judges/cases"
 	"github.com/mirrorgate/mirrorgate/test/judges/clusters"
 	"github.com/mirrorgate/mirrorgate/test/judges/gate"
 	"github.com/mirrorgate/mirrorgate/test/judges/istio/oracle"
@@ -13,7 +14,7 @@ import (
 // A mirror is active if copies of at least one client would reach a ready endpoint, and parked if none would.
 func TestReadiness(t *testing.T) {
 	judged := 0
-	each(t, meshOfServices, accepted(func(t *testing.T, c clusters.Cluster) []string {
+	cases.Question{Random: meshOfServices, Whole: whole, Judge: accepted(func(t *testing.T, c clusters.Cluster) []string {
 		t.Helper()
 		answers := answersOf(t, c)
 		judged += len(answers)
@@ -22,7 +23,7 @@ func TestReadiness(t *testing.T) {
 			t.Fatal(err)
 		}
 		return found
-	}))
+	})}.Ask(t)
 	t.Logf("%d mirrors", judged)
 }
 

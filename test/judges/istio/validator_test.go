@@ -4,13 +4,12 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/mirrorgate/mirrorgate/test/judges/cases"
 	"github.com/mirrorgate/mirrorgate/test/judges/clusters"
 	"github.com/mirrorgate/mirrorgate/test/judges/crd"
 	"github.com/mirrorgate/mirrorgate/test/judges/gate"
@@ -22,7 +21,7 @@ import (
 func TestValidators(t *testing.T) {
 	schema := virtualServices(t)
 	accepted, refused := 0, 0
-	each(t, damaged, func(t *testing.T, c clusters.Cluster) []string {
+	cases.Question{Random: damaged, Whole: whole, Judge: func(t *testing.T, c clusters.Cluster) []string {
 		t.Helper()
 		g, err := gate.New(clusters.Text(c.Objects))
 		require.NoError(t, err)
@@ -40,9 +39,9 @@ func TestValidators(t *testing.T) {
 			}
 		}
 		return found
-	})
+	}}.Ask(t)
 	t.Logf("%d routes accepted as written, %d refused", accepted, refused)
-	if *cases >= 100 && (accepted == 0 || refused == 0) {
+	if *cases.Count >= 100 && (accepted == 0 || refused == 0) {
 		t.Error("the routes are all of one kind")
 	}
 }
@@ -74,9 +73,7 @@ func (v validators) Check(ctx context.Context, raw []byte) error {
 // virtualServices returns the schema of the CRD, of Istio's API in the version that this module builds with.
 func virtualServices(t *testing.T) validators {
 	t.Helper()
-	dir, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "istio.io/api").Output()
-	require.NoError(t, err)
-	text, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), "kubernetes", "customresourcedefinitions.gen.yaml"))
+	text, err := os.ReadFile(filepath.Join(source(t, "istio.io/api"), "kubernetes", "customresourcedefinitions.gen.yaml"))
 	require.NoError(t, err)
 	schema, err := crd.Read(text, "VirtualService", "v1")
 	require.NoError(t, err)
