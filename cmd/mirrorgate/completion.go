@@ -26,12 +26,12 @@ const completionTimeout = 2 * time.Second
 var values = map[string][]string{
 	"log-level": {"debug", "info", "warn", "error"}, "log-format": {"text", "json"}, "access-log": {"json", "common"},
 	"certs": {"auto", "cert-manager", "self", "files"}, "failure-policy": {"Fail", "Ignore"}, "routes": manifests.Routes(),
-	"for": {"active", "parked", "synced"},
+	"protocol": {"http", "h2c", "auto"}, "for": {"active", "parked", "synced"},
 }
 
 // outputs are the values of --output by verb.
 var outputs = map[string][]string{
-	"status": {"wide", "json", "yaml", "name", "jsonpath="}, "check": {"text", "json"}, "version": {"text", "json"}, "lint": {"text", "json", "sarif", "github"},
+	"compare": {"table", "json"}, "status": {"wide", "json", "yaml", "name", "jsonpath="}, "check": {"text", "json"}, "version": {"text", "json"}, "lint": {"text", "json", "sarif", "github"},
 }
 
 // failLevels are the values of --fail-on by verb.

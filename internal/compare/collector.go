@@ -22,6 +22,8 @@ const (
 	SkippedBudget   = "comparison_budget"
 	SkippedRepeated = "repeated"
 	SkippedPrimary  = "primary_failed"
+	SkippedCopy     = "copy_not_admitted"
+	SkippedControl  = "control_not_admitted"
 )
 
 // Collector hands samples to workers.

@@ -21,6 +21,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/h1"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/h2"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/shadow"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
 
@@ -44,6 +45,8 @@ type Options struct {
 	HideReason bool
 	// Log gets what needs attention, with keys and values; nil for no log.
 	Log func(err error, message string, keysAndValues ...any)
+	// Compare returns the comparison of the answers to a mirror's copies; see core.Options. Nil compares none.
+	Compare func(*routing.Mirror) *shadow.Compared
 	// ConnectTimeout bounds a connect to an endpoint: 2 s if 0.
 	ConnectTimeout time.Duration
 	// BackendIdle is how long connections to backends are kept without use: 55 s if 0.
@@ -121,7 +124,7 @@ func New(o *Options) *Server {
 	s.core = core.New(&core.Options{
 		HTTP: h1.NewClient(limits), H2C: s.primaries,
 		ShadowHTTP: h1.NewSender(limits), ShadowH2C: &h2.Sender{Transport: s.variants},
-		Pool: pool, ShadowPool: shadows,
+		Pool: pool, ShadowPool: shadows, Compare: o.Compare,
 		Metrics: core.NewMetrics(s.options.Registry, o.PerRule), AccessLog: o.AccessLog, HideReason: o.HideReason, Failed: s.failed,
 	})
 	s.acceptFailures = prometheus.NewCounter(prometheus.CounterOpts{

@@ -144,6 +144,8 @@ type Options struct {
 	Failed func(*Exchange)
 	// HideReason leaves out the field ReasonField of the proxy's own errors.
 	HideReason bool
+	// Compare returns the comparison of the answers to a mirror's copies, nil for none. Nil compares none.
+	Compare func(*routing.Mirror) *shadow.Compared
 	// AccessLog is called after every exchange, and after every copy that was answered. Nil means no log. It
 	// must not block, because primaries and copies share it.
 	AccessLog func(*Record)
@@ -172,6 +174,8 @@ type state struct {
 	// meters are those of requests to a port, by the indexes of listener and port; nil until there is one.
 	meters  [][]atomic.Pointer[meter]
 	mirrors []*mirrorObserver
+	// compared are the comparisons of answers, by mirror; nil for a mirror without.
+	compared []*shadow.Compared
 }
 
 // New returns a core that answers 503 until SetTable is called.
@@ -195,6 +199,11 @@ func (c *Core) SetTable(table *routing.Table) {
 	}
 	for _, m := range table.Mirrors {
 		s.mirrors = append(s.mirrors, &mirrorObserver{c.options.Metrics.mirror(m), m, c.options.AccessLog})
+		var compared *shadow.Compared
+		if c.options.Compare != nil {
+			compared = c.options.Compare(m)
+		}
+		s.compared = append(s.compared, compared)
 	}
 	names := map[string]bool{}
 	for _, t := range table.Targets {

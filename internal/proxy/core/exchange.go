@@ -37,15 +37,19 @@ type Exchange struct {
 	host      []byte // the Host of the copy that is being made
 	copies    []*shadow.Copy
 	compares  []*shadow.Comparison
-	tried     []*upstream.Endpoint
-	affine    bool // the endpoint is chosen by the client's address
-	endpoint  *upstream.Endpoint
-	reply     message.Reply
-	answer    Answer
-	record    Record
+	// triples collect the answers that are compared. Copies that are held are submitted once the primary has answered.
+	triples  []*shadow.Triple
+	held     []*shadow.Copy
+	tried    []*upstream.Endpoint
+	affine   bool // the endpoint is chosen by the client's address
+	endpoint *upstream.Endpoint
+	reply    message.Reply
+	answer   Answer
+	record   Record
 
 	start          time.Time
-	sentAt         time.Time // only for comparisons
+	sentAt         time.Time     // only for comparisons
+	took           time.Duration // from sentAt to the head of the answer; only for comparisons of answers
 	mirrored       int
 	status         int
 	reason         Reason // of an end that the backend has not made; empty for its answer
@@ -65,9 +69,11 @@ func (x *Exchange) begin(now time.Time) {
 		x.send.Inform, x.send.Sent, x.send.Interrupt = x.inform, x.submit, x.interrupt
 		x.send.Body, x.send.Gone = (*upload)(x), x.Downstream.Gone
 	}
-	x.start, x.status, x.received, x.sent, x.failure, x.gone, x.mirrored = now, 0, 0, 0, nil, false, 0
+	x.start, x.status, x.received, x.sent, x.failure, x.gone, x.mirrored, x.took = now, 0, 0, 0, nil, false, 0, 0
 	x.rule, x.backend, x.endpoint, x.answer, x.reason = nil, nil, nil, nil, ""
 	x.copies, x.compares, x.tried = x.copies[:0], x.compares[:0], x.tried[:0]
+	clear(x.triples) // an idle exchange must not keep answers
+	x.triples, x.held = x.triples[:0], x.held[:0]
 	x.submitted.Store(false)
 	x.interrupted.Store(false)
 	x.whole = false
@@ -122,13 +128,14 @@ func (x *Exchange) inform(r *message.Response) error {
 
 // submit starts to send the copies, once the primary's request has been sent.
 func (x *Exchange) submit() {
-	if len(x.compares) > 0 {
+	if len(x.compares)+len(x.triples) > 0 {
 		if x.sentAt = x.send.SentAt; x.sentAt.IsZero() {
 			x.sentAt = time.Now()
 		}
 	}
 	x.submitted.Store(true)
 	for _, c := range x.copies {
+		x.identify(c)
 		c.Submit()
 	}
 	x.copies = x.copies[:0]
@@ -145,7 +152,10 @@ func (x *Exchange) discard(why shadow.Reason) {
 	for _, c := range x.copies {
 		c.Discard(why)
 	}
-	x.copies = x.copies[:0]
+	for _, c := range x.held {
+		c.Discard(why)
+	}
+	x.copies, x.held = x.copies[:0], x.held[:0]
 }
 
 // upload is the body of the request as the Transport reads it; every piece is written to the copies too.

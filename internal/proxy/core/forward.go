@@ -83,6 +83,7 @@ func (c *Core) forward(x *Exchange) {
 	}
 	answer, err := c.attempt(x, set)
 	if err != nil {
+		x.abandon()
 		if x.failure != nil {
 			x.discard(shadow.Incomplete)
 		} else {
@@ -103,6 +104,10 @@ func (c *Core) admit(x *Exchange, mirrors []*routing.Mirror) {
 	}
 	_, loop := x.Request.Get(message.Marker)
 	for _, m := range mirrors {
+		if m.Control {
+			c.admitControl(x, m)
+			continue
+		}
 		if !m.Sample(&x.match) {
 			continue
 		}
@@ -111,25 +116,33 @@ func (c *Core) admit(x *Exchange, mirrors []*routing.Mirror) {
 			observer.Dropped(shadow.Loop)
 			continue
 		}
-		x.outgoing(&x.shadow, &m.Rewrite, &m.Headers)
-		x.host = m.AppendHost(x.host[:0], x.shadow.Authority)
-		x.shadow.Authority = buffer.View(x.host)
-		toOriginForm(&x.shadow)
-		x.shadow.Shadow = true
+		x.outgoingCopy(m)
 		var compare *shadow.Comparison
 		if m.Compare {
 			compare = &shadow.Comparison{Report: observer.compared}
 		}
 		copied := x.state.queues[m.Target.Index].Admit(&x.shadow, m, observer, compare, x.start)
 		if copied == nil {
+			x.notCollected(m)
 			continue
 		}
 		x.mirrored++
-		x.copies = append(x.copies, copied)
+		if !x.collect(copied, m) {
+			x.copies = append(x.copies, copied)
+		}
 		if compare != nil {
 			x.compares = append(x.compares, compare)
 		}
 	}
+}
+
+// outgoingCopy fills in x.shadow with the copy for a mirror.
+func (x *Exchange) outgoingCopy(m *routing.Mirror) {
+	x.outgoing(&x.shadow, &m.Rewrite, &m.Headers)
+	x.host = m.AppendHost(x.host[:0], x.shadow.Authority)
+	x.shadow.Authority = buffer.View(x.host)
+	toOriginForm(&x.shadow)
+	x.shadow.Shadow = true
 }
 
 // attempt sends the request, and again where that is safe, until there is an answer or nothing is left to try.
@@ -250,6 +263,10 @@ func (c *Core) deliver(x *Exchange, answer Answer) {
 			compare.Primary(head.Status, took)
 		}
 	}
+	if len(x.triples) > 0 {
+		x.answered(head)
+		defer x.abandon() // has no effect on answers that have ended
+	}
 	x.reply = message.Reply{Response: head, Edits: &x.backend.ResponseHeaders}
 	if x.Request.Upgrade != "" && (head.Status == http.StatusSwitchingProtocols ||
 		x.Request.Method == http.MethodConnect && head.Status/100 == 2) {
@@ -257,7 +274,7 @@ func (c *Core) deliver(x *Exchange, answer Answer) {
 		return
 	}
 	err := x.Downstream.Begin(&x.reply)
-	if relayer, ok := x.Downstream.(Relayer); ok && err == nil {
+	if relayer, ok := x.Downstream.(Relayer); ok && err == nil && !x.collects() {
 		x.sent, err = relayer.Relay(answer)
 	}
 	x.reason = ClientGone // unless the backend ends it
@@ -276,6 +293,7 @@ func (c *Core) deliver(x *Exchange, answer Answer) {
 			break
 		}
 		x.sent += int64(len(p))
+		x.collectPiece(p)
 		err = x.Downstream.Write(p)
 	}
 	if err != io.EOF { //nolint:errorlint // by the contract of Body
@@ -286,6 +304,7 @@ func (c *Core) deliver(x *Exchange, answer Answer) {
 		x.Downstream.Abort()
 		return
 	}
+	x.collected(answer.Trailers())
 	if err = x.Downstream.End(answer.Trailers()); err != nil {
 		x.reason = ClientGone
 		x.Downstream.Abort()

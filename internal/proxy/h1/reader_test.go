@@ -37,7 +37,7 @@ func TestSkip(t *testing.T) {
 	conn.body.in, conn.body.limits = &conn.in, limits
 	conn.body.reset(200<<10, false)
 	require.NoError(t, conn.in.fill())
-	complete, err := conn.discard()
+	complete, err := conn.discard(nil)
 	require.NoError(t, err)
 	assert.True(t, complete)
 	rest := bytes.Clone(conn.in.buf[conn.in.r:conn.in.w])

@@ -221,10 +221,12 @@ func (c *senderConn) answer(copied *shadow.Copy, err error) (status int, reusabl
 		copied.Latency = time.Since(c.sentAt)
 	}
 	status = c.head.Status
-	complete, err := c.discard()
+	copied.Capture.Head(&c.head)
+	complete, err := c.discard(copied.Capture)
 	if err != nil {
 		return 0, false, err
 	}
+	copied.Capture.Trail(c.body.Trailers())
 	return status, complete && c.in.buffered() == 0 && !c.framing.close, nil
 }
 
@@ -267,13 +269,13 @@ func (c *senderConn) writeCopy(copied *shadow.Copy) error {
 	return c.out.write(head, appendEnd(frame[:0], copied.Trailers))
 }
 
-// discard reads the body up to a limit and keeps none of it.
-func (c *clientConn) discard() (complete bool, err error) {
-	if b := &c.body; b.kind == byLength && b.left <= discardLimit && c.in.raw != nil {
+// discard reads the body up to a limit and keeps none of it, except for the part that is to be compared.
+func (c *clientConn) discard(capture *shadow.Capture) (complete bool, err error) {
+	if b := &c.body; b.kind == byLength && b.left <= discardLimit && c.in.raw != nil && !capture.Wants() {
 		return c.skip(b)
 	}
 	limit := discardLimit
-	if c.body.kind == byClose {
+	if c.body.kind == byClose && !capture.Wants() {
 		limit = closeLimit
 	}
 	for n := 0; n <= limit; {
@@ -285,6 +287,7 @@ func (c *clientConn) discard() (complete bool, err error) {
 			return false, err
 		}
 		n += len(p)
+		capture.Write(p)
 	}
 	return false, nil
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/shadow"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
@@ -81,10 +82,27 @@ func (s *Sender) exchange(to *upstream.Endpoint, c *shadow.Copy) (status int, er
 	if at := sent.Load(); at != nil {
 		c.Latency = time.Since(*at)
 	}
-	_, err = io.CopyN(io.Discard, resp.Body, discardLimit)
+	if c.Capture != nil {
+		a := answer{resp: resp}
+		a.read()
+		c.Capture.Head(&a.head)
+	}
+	_, err = io.CopyN(collected{c.Capture}, resp.Body, discardLimit)
 	_ = resp.Body.Close()
 	if err != nil && !errors.Is(err, io.EOF) {
 		return 0, err
 	}
+	if c.Capture != nil {
+		c.Capture.Trail(fieldsOf(resp.Trailer, message.TrailerForbidden))
+	}
 	return resp.StatusCode, nil
+}
+
+// collected drops the body of an answer, except for the part that is to be compared.
+type collected struct{ capture *shadow.Capture }
+
+// Write implements io.Writer.
+func (c collected) Write(p []byte) (int, error) {
+	c.capture.Write(p)
+	return len(p), nil
 }

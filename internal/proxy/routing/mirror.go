@@ -30,6 +30,9 @@ type Mirror struct {
 	Timeout time.Duration
 	// Compare reports whether answers to copies are compared with those of the primary.
 	Compare bool
+	// Control makes copies go to another endpoint of the primary, along with those of the mirror before it whose answers
+	// are compared, and only for requests that are compared.
+	Control bool
 
 	keepHost bool
 	methods  []string

@@ -32,6 +32,10 @@ type Copy struct {
 	// Spent reports that there is no idle connection and that the limit of new connections is reached. The
 	// Sender sets it.
 	Spent bool
+	// Capture collects the answer, where it is compared; else nil.
+	Capture *Capture
+	// Avoid is the address of an endpoint that the copy goes to only if there is no other.
+	Avoid string
 
 	queue    *Queue
 	endpoint *upstream.Endpoint
@@ -50,7 +54,7 @@ type Copy struct {
 }
 
 // Timed reports whether the Sender must set Latency.
-func (c *Copy) Timed() bool { return c.compare != nil }
+func (c *Copy) Timed() bool { return c.compare != nil || c.Capture != nil }
 
 // Wire returns the head in HTTP/1.1's format and the body. The body may be borrowed from the request: a
 // Sender that has not sent all of it when Send returns must call Keep first.
@@ -188,6 +192,7 @@ func (c *Copy) Submit() { c.queue.submit(c) }
 // Discard drops the copy, and reports the reason to the observer.
 func (c *Copy) Discard(why Reason) {
 	c.observer.Dropped(why)
+	c.Capture.dropped(why)
 	c.free()
 }
 

@@ -197,7 +197,7 @@ func (q *Queue) dispatch(c *Copy) {
 	for ; c != nil; c = q.next() {
 		config := q.config.Load()
 		c.Begin = time.Now()
-		endpoint := config.Endpoints.Pick(nil, c.Begin)
+		endpoint := c.pick(config.Endpoints)
 		if endpoint == nil {
 			c.Discard(NoEndpoint)
 			continue
@@ -220,6 +220,21 @@ func (q *Queue) dispatch(c *Copy) {
 		q.breaker.release()
 		c.Discard(Churn)
 	}
+}
+
+// pick returns an endpoint for the copy, nil if there is none.
+func (c *Copy) pick(set upstream.Set) *upstream.Endpoint {
+	if c.Avoid != "" {
+		for _, e := range set {
+			if e.Address == c.Avoid {
+				if other := set.Pick([]*upstream.Endpoint{e}, c.Begin); other != nil {
+					return other
+				}
+				break
+			}
+		}
+	}
+	return set.Pick(nil, c.Begin)
 }
 
 // next takes the next copy from the queue, in place of one that has ended. It returns nil if the queue is
@@ -257,6 +272,7 @@ func (c *Copy) Done(status int, err error) {
 	} else {
 		c.answered = Answered{Copy: c, Status: status, Sent: len(c.buf) + c.lent, Begin: c.Begin, Took: c.End.Sub(c.Begin), Endpoint: c.endpoint.Address}
 		c.observer.Answered(&c.answered)
+		c.Capture.Finish(c.Latency)
 		if c.compare != nil {
 			c.compare.variant(status, c.Latency)
 		}
