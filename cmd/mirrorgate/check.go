@@ -10,7 +10,10 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
+	"github.com/mirrorgate/mirrorgate/certs"
 	"github.com/mirrorgate/mirrorgate/internal/check"
 	"github.com/mirrorgate/mirrorgate/internal/cli"
 	"github.com/mirrorgate/mirrorgate/internal/status"
@@ -73,7 +76,15 @@ func newCheck() *cobra.Command {
 }
 
 func runChecks(ctx context.Context, out io.Writer, q *routeQuery, pre bool, wait time.Duration, output string, failOn check.Level) error {
-	objects, err := dynamic.NewForConfig(q.config)
+	// The API server judges certificates and leases, so its clock counts.
+	clock := certs.NewServerClock(ownClock)
+	config := rest.CopyConfig(q.config)
+	config.Wrap(clock.Wrap)
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	objects, err := dynamic.NewForConfig(config)
 	if err != nil {
 		return err
 	}
@@ -81,7 +92,7 @@ func runChecks(ctx context.Context, out io.Writer, q *routeQuery, pre bool, wait
 	var results []check.Result
 	for {
 		results = check.Run(ctx, &check.View{
-			Client: q.client, Objects: objects, Version: version, Now: ownClock.Now,
+			Client: client, Objects: objects, Version: version, Now: clock.Now,
 			Routes: func(ctx context.Context) ([]status.Route, error) { return q.read(ctx, io.Discard) },
 			Denies: func(ctx context.Context, namespace, hook string) (bool, error) {
 				return webhook.Denies(ctx, q.client, namespace, hook)

@@ -100,7 +100,7 @@ func healthy(t *testing.T) *world {
 		},
 		crd: crd("percent", "fraction", "backendRef"), class: class("HTTPRouteRequestMirror", "HTTPRouteRequestPercentageMirror"),
 		mutating: m, validating: v,
-		service: &corev1.Service{ObjectMeta: name},
+		service: &corev1.Service{ObjectMeta: name, Spec: corev1.ServiceSpec{Selector: labels}},
 		slice: &discoveryv1.EndpointSlice{
 			ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: "s", Labels: map[string]string{discoveryv1.LabelServiceName: "mirrorgate"}},
 			Endpoints:  []discoveryv1.Endpoint{{Conditions: discoveryv1.EndpointConditions{Ready: new(true)}}},
@@ -109,7 +109,9 @@ func healthy(t *testing.T) *world {
 			ObjectMeta: name, Status: appsv1.DeploymentStatus{ReadyReplicas: 2},
 			Spec: appsv1.DeploymentSpec{
 				Replicas: new(int32(2)), Selector: &metav1.LabelSelector{MatchLabels: labels},
-				Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "mirrorgate", Image: "r.example:5000/mirrorgate:v1.2.3"}}}},
+				Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: corev1.PodSpec{Containers: []corev1.Container{{
+					Name: "mirrorgate", Image: "r.example:5000/mirrorgate:v1.2.3", Args: []string{"serve", "--leader-elect", "--log-format=json"},
+				}}}},
 			},
 		},
 		pod:   &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: "mirrorgate-a", Labels: labels}},
@@ -224,7 +226,9 @@ func foreignHook(effects admissionregistrationv1.SideEffectClass, service string
 		Webhooks: []admissionregistrationv1.MutatingWebhook{{
 			Name: "all.example.com", SideEffects: &effects, FailurePolicy: new(admissionregistrationv1.Fail),
 			ClientConfig: admissionregistrationv1.WebhookClientConfig{Service: &admissionregistrationv1.ServiceReference{Namespace: system, Name: service}},
-			Rules:        []admissionregistrationv1.RuleWithOperations{{Rule: admissionregistrationv1.Rule{APIGroups: []string{"*"}, Resources: []string{"*"}}}},
+			Rules: []admissionregistrationv1.RuleWithOperations{{
+				Operations: []admissionregistrationv1.OperationType{"UPDATE"}, Rule: admissionregistrationv1.Rule{APIGroups: []string{"*"}, Resources: []string{"*"}},
+			}},
 		}},
 	}
 }
@@ -241,6 +245,61 @@ func TestAHealthyClusterHasNoFinding(t *testing.T) {
 	w := healthy(t)
 	w.others = append(w.others, foreignHook(admissionregistrationv1.SideEffectClassNoneOnDryRun, "mirrorgate"))
 	assert.False(t, Fails(Run(t.Context(), w.view(), false), Warning), "a webhook of others that allows dry runs, and whose Service exists")
+}
+
+// A webhook of others is no fault where it is not called for writes of routes, or not in the namespaces that count.
+func TestAWebhookThatIsNotCalledIsNoFault(t *testing.T) {
+	exclude := &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{
+		{Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpNotIn, Values: []string{probeNamespace}},
+	}}
+	for name, c := range map[string]struct {
+		change func(*admissionregistrationv1.MutatingWebhook)
+		faults int
+	}{
+		"as it is": {func(*admissionregistrationv1.MutatingWebhook) {}, 2},
+		"for deletions alone": {func(w *admissionregistrationv1.MutatingWebhook) {
+			w.Rules[0].Operations = []admissionregistrationv1.OperationType{"DELETE"}
+		}, 0},
+		"for objects of the cluster": {func(w *admissionregistrationv1.MutatingWebhook) {
+			w.Rules[0].Scope = new(admissionregistrationv1.ClusterScope)
+		}, 0},
+		"in no namespace": {func(w *admissionregistrationv1.MutatingWebhook) {
+			w.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}}
+		}, 0},
+		"not in that of the dry runs": {func(w *admissionregistrationv1.MutatingWebhook) { w.NamespaceSelector = exclude }, 1},
+	} {
+		w := healthy(t)
+		hook := foreignHook("Some", "gone")
+		c.change(&hook.Webhooks[0])
+		w.others = append(w.others, hook, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", Labels: map[string]string{corev1.LabelMetadataName: "shop"}}})
+		w.probe.Labels = map[string]string{corev1.LabelMetadataName: probeNamespace}
+		faults := 0
+		for _, r := range Run(t.Context(), w.view(), false) {
+			if r.Level != OK {
+				faults++
+			}
+		}
+		assert.Equal(t, c.faults, faults, name)
+	}
+}
+
+// The chart may give the Deployment another name.
+func TestTheDeploymentIsThatOfTheServicesPods(t *testing.T) {
+	w := healthy(t)
+	w.deployment.Name = "gate"
+	assert.False(t, Fails(Run(t.Context(), w.view(), false), Warning))
+	w.deployment.Spec.Template.Labels = map[string]string{"app": "other"}
+	assert.True(t, Fails(Run(t.Context(), w.view(), false), Error))
+}
+
+// Replicas without an election have no Lease.
+func TestNoElectionIsNoFault(t *testing.T) {
+	for _, args := range [][]string{{"serve"}, {"serve", "--leader-elect", "--leader-elect=false"}} {
+		w := healthy(t)
+		w.lease = nil
+		w.deployment.Spec.Template.Spec.Containers[0].Args = args
+		assert.False(t, Fails(Run(t.Context(), w.view(), false), Warning), args)
+	}
 }
 
 // faults are made one at a time: each is found by the check of its name, at its level, with these words.

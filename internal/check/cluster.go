@@ -3,6 +3,7 @@ package check
 // The checks of the cluster itself: what mirrorgate needs, and what may stand in its way.
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -13,10 +14,12 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/version"
 
 	"github.com/mirrorgate/mirrorgate/internal/route"
+	"github.com/mirrorgate/mirrorgate/webhook"
 )
 
 // minKubernetes is the oldest version that docs/install.md names.
@@ -181,21 +184,35 @@ type foreign struct {
 	client              admissionregistrationv1.WebhookClientConfig
 	policy              *admissionregistrationv1.FailurePolicyType
 	sideEffects         *admissionregistrationv1.SideEffectClass
+	namespaces          *metav1.LabelSelector
 }
 
 func (v *View) otherWebhooks(ctx context.Context) (found findings, err error) {
 	others, err := v.foreignWebhooks(ctx)
+	if err != nil || len(others) == 0 {
+		return nil, err
+	}
+	probe, err := webhook.ProbeNamespace(ctx, v.Client, probeNamespace)
+	if err != nil {
+		return nil, err
+	}
+	labelled, err := v.namespaceLabels(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, w := range others {
 		name := fmt.Sprintf("webhook %s of %s", w.name, w.configuration)
-		if s := w.sideEffects; s != nil && *s != admissionregistrationv1.SideEffectClassNone && *s != admissionregistrationv1.SideEffectClassNoneOnDryRun {
+		called, err := w.calledIn(labelled)
+		if err != nil {
+			found.add(Warning, fmt.Sprintf("the namespaceSelector of %s cannot be read: %v", name, err), "")
+			continue
+		}
+		if s := w.sideEffects; called(probe) && s != nil && *s != admissionregistrationv1.SideEffectClassNone && *s != admissionregistrationv1.SideEffectClassNoneOnDryRun {
 			found.add(Warning, name+" is called for routes and has side effects, so the API server refuses every dry run of them",
-				"exclude the namespace mirrorgate-probe from it: mirrorgate proves by dry runs there that it denies")
+				"exclude the namespace "+probe+" from it: mirrorgate proves by dry runs there that it denies")
 		}
 		s := w.client.Service
-		if s == nil || w.policy == nil || *w.policy != admissionregistrationv1.Fail {
+		if s == nil || w.policy == nil || *w.policy != admissionregistrationv1.Fail || !called("") {
 			continue
 		}
 		if _, err := v.Client.CoreV1().Services(s.Namespace).Get(ctx, s.Name, metav1.GetOptions{}); apierrors.IsNotFound(err) {
@@ -204,6 +221,42 @@ func (v *View) otherWebhooks(ctx context.Context) (found findings, err error) {
 		}
 	}
 	return found, nil
+}
+
+// namespaceLabels returns the labels of each namespace, nil for a user who may not list them.
+func (v *View) namespaceLabels(ctx context.Context) (map[string]labels.Set, error) {
+	list, err := v.Client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
+	if apierrors.IsForbidden(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	labelled := map[string]labels.Set{}
+	for i := range list.Items {
+		labelled[list.Items[i].Name] = list.Items[i].Labels
+	}
+	return labelled, nil
+}
+
+// calledIn returns a function that reports whether the webhook is called in a namespace, or in any for "". Without
+// labels it always does.
+func (w foreign) calledIn(labelled map[string]labels.Set) (func(namespace string) bool, error) {
+	selector, err := metav1.LabelSelectorAsSelector(cmp.Or(w.namespaces, &metav1.LabelSelector{})) // the API server's default selects all
+	if err != nil {
+		return nil, err
+	}
+	return func(namespace string) bool {
+		if labelled == nil {
+			return true
+		}
+		for name, set := range labelled {
+			if (namespace == "" || name == namespace) && selector.Matches(set) {
+				return true
+			}
+		}
+		return false
+	}, nil
 }
 
 func (v *View) foreignWebhooks(ctx context.Context) (others []foreign, err error) {
@@ -219,26 +272,31 @@ func (v *View) foreignWebhooks(ctx context.Context) (others []foreign, err error
 	for _, c := range mutating.Items {
 		for _, w := range c.Webhooks {
 			if forRoutes(w.Name, w.Rules) {
-				others = append(others, foreign{"MutatingWebhookConfiguration " + c.Name, w.Name, w.ClientConfig, w.FailurePolicy, w.SideEffects})
+				others = append(others, foreign{"MutatingWebhookConfiguration " + c.Name, w.Name, w.ClientConfig, w.FailurePolicy, w.SideEffects, w.NamespaceSelector})
 			}
 		}
 	}
 	for _, c := range validating.Items {
 		for _, w := range c.Webhooks {
 			if forRoutes(w.Name, w.Rules) {
-				others = append(others, foreign{"ValidatingWebhookConfiguration " + c.Name, w.Name, w.ClientConfig, w.FailurePolicy, w.SideEffects})
+				others = append(others, foreign{"ValidatingWebhookConfiguration " + c.Name, w.Name, w.ClientConfig, w.FailurePolicy, w.SideEffects, w.NamespaceSelector})
 			}
 		}
 	}
 	return others, nil
 }
 
-// forRoutes reports whether somebody else's webhook is called for kinds of routes.
+// forRoutes reports whether somebody else's webhook is called when kinds of routes are written.
 func forRoutes(name string, rules []admissionregistrationv1.RuleWithOperations) bool {
 	if strings.HasSuffix(name, ".mirrorgate.dev") {
 		return false
 	}
 	return slices.ContainsFunc(rules, func(r admissionregistrationv1.RuleWithOperations) bool {
+		if !slices.ContainsFunc(r.Operations, func(o admissionregistrationv1.OperationType) bool {
+			return o == admissionregistrationv1.OperationAll || o == admissionregistrationv1.Create || o == admissionregistrationv1.Update
+		}) || r.Scope != nil && *r.Scope == admissionregistrationv1.ClusterScope {
+			return false
+		}
 		return slices.ContainsFunc(kinds[:3], func(k kind) bool {
 			group := slices.Contains(r.APIGroups, "*") || slices.Contains(r.APIGroups, k.group)
 			return group && (slices.Contains(r.Resources, "*") || slices.Contains(r.Resources, "*/*") || slices.Contains(r.Resources, k.resource))

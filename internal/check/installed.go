@@ -28,7 +28,7 @@ import (
 )
 
 const (
-	// installation is the name of the Deployment and of the Lease.
+	// installation is the name of the Deployment, of its container and of the Lease.
 	installation = "mirrorgate"
 	// probeNamespace is that of the dry runs of an installation.
 	probeNamespace = "mirrorgate-probe"
@@ -246,14 +246,30 @@ func (v *View) endpoints(ctx context.Context) (found findings, err error) {
 	return found, nil
 }
 
+// deployment returns the Deployment of the pods that the Service selects, which the chart may give another name.
 func (v *View) deployment(ctx context.Context) (*appsv1.Deployment, error) {
-	return v.Client.AppsV1().Deployments(v.installation().Namespace).Get(ctx, installation, metav1.GetOptions{})
+	s := v.installation()
+	service, err := v.Client.CoreV1().Services(s.Namespace).Get(ctx, s.Name, metav1.GetOptions{})
+	if err != nil || len(service.Spec.Selector) == 0 {
+		return v.Client.AppsV1().Deployments(s.Namespace).Get(ctx, installation, metav1.GetOptions{})
+	}
+	list, err := v.Client.AppsV1().Deployments(s.Namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	selector := labels.SelectorFromSet(service.Spec.Selector)
+	for i := range list.Items {
+		if selector.Matches(labels.Set(list.Items[i].Spec.Template.Labels)) {
+			return &list.Items[i], nil
+		}
+	}
+	return nil, apierrors.NewNotFound(appsv1.Resource("deployments"), installation)
 }
 
 func (v *View) replicas(ctx context.Context) (found findings, err error) {
 	d, err := v.deployment(ctx)
 	if apierrors.IsNotFound(err) {
-		found.add(Error, fmt.Sprintf("the Deployment %s/%s does not exist", v.installation().Namespace, installation), "apply the manifests again, or run mirrorgate uninstall")
+		found.add(Error, fmt.Sprintf("the Deployment of mirrorgate in namespace %s does not exist", v.installation().Namespace), "apply the manifests again, or run mirrorgate uninstall")
 		return found, nil
 	}
 	if err != nil {
@@ -347,6 +363,7 @@ func (v *View) leader(ctx context.Context) (found findings, err error) {
 	lease, err := v.Client.CoordinationV1().Leases(v.installation().Namespace).Get(ctx, installation, metav1.GetOptions{})
 	hint := "see the logs of the replicas, and their right to write Leases"
 	switch {
+	case apierrors.IsNotFound(err) && v.leadsAlone(ctx):
 	case apierrors.IsNotFound(err):
 		found.add(Error, "no replica has ever led, so no mirror moves when its variant does", hint)
 	case err != nil:
@@ -357,6 +374,24 @@ func (v *View) leader(ctx context.Context) (found findings, err error) {
 		found.add(Error, fmt.Sprintf("the leader %s is silent, so no mirror moves when its variant does", *lease.Spec.HolderIdentity), hint)
 	}
 	return found, nil
+}
+
+// leadsAlone reports whether the replicas run without an election, in which case there is no Lease. The last of
+// several flags counts.
+func (v *View) leadsAlone(ctx context.Context) bool {
+	d, err := v.deployment(ctx)
+	if err != nil {
+		return false
+	}
+	elects := false
+	for _, c := range d.Spec.Template.Spec.Containers {
+		for _, arg := range c.Args {
+			if value, is := strings.CutPrefix(arg, "--leader-elect"); is && (value == "" || value[0] == '=') {
+				elects = value == "" || value == "=true"
+			}
+		}
+	}
+	return !elects
 }
 
 func (v *View) version(ctx context.Context) (found findings, err error) {

@@ -32,6 +32,8 @@ type Survey struct {
 	// unread are the errors, by namespace, of listing Services, workloads and endpoints; unreadReadiness are
 	// those of the kinds without which a ready variant cannot be seen.
 	unread, unreadReadiness map[string]error
+	// around are the namespaces that ListAround has listed, nil before the first call.
+	around map[string]bool
 }
 
 // NewSurvey returns an empty Survey of the kinds that the cluster serves. It fails when the cluster serves no
@@ -64,6 +66,10 @@ func NewSurvey(ctx context.Context, config *rest.Config, opts Options, log logr.
 
 var routeKinds = []Kind{KindHTTPRoute, KindGRPCRoute, KindVirtualService}
 
+// farReaching are the kinds whose objects have an effect on routes of other namespaces: hosts, subsets, and the
+// gateways to which routes are bound.
+var farReaching = []Kind{KindServiceEntry, KindDestinationRule, KindIstioGateway, KindGateway, KindGatewayClass}
+
 func (s *Survey) has(kind Kind) bool { return s.sources[kind] != nil }
 
 // List lists the routes of a namespace, "" for all, and the objects behind their mirrors. The error joins the
@@ -72,6 +78,12 @@ func (s *Survey) List(ctx context.Context, namespace string) error {
 	var failures []error
 	for _, kind := range routeKinds {
 		failures = append(failures, s.list(ctx, kind, namespace))
+	}
+	far := map[Kind]bool{} // listed in all namespaces
+	if namespace != "" {
+		for _, kind := range farReaching {
+			far[kind] = s.list(ctx, kind, "") == nil // a user who may not has those of the namespaces below
+		}
 	}
 	namespaces := map[string]bool{}
 	for rt := range s.index.Routes() {
@@ -84,6 +96,9 @@ func (s *Survey) List(ctx context.Context, namespace string) error {
 	}
 	for _, ns := range slices.Sorted(maps.Keys(namespaces)) {
 		for kind := range KindHTTPRoute {
+			if far[kind] {
+				continue
+			}
 			if err := s.list(ctx, kind, ns); err != nil {
 				s.noteUnread(kind, ns, err)
 			}
@@ -151,9 +166,18 @@ func (s *Survey) Resolve(ctx context.Context, rt *route.Route) (policy.Snapshot,
 // ListAround lists the objects of some namespaces, and those of all whose effect reaches other namespaces. It is
 // for manifests that are loaded on top of them, by Load.
 func (s *Survey) ListAround(ctx context.Context, namespaces ...string) {
-	everywhere := []Kind{KindServiceEntry, KindDestinationRule, KindIstioGateway, KindGateway, KindGatewayClass}
+	namespaces = slices.DeleteFunc(slices.Clone(namespaces), func(ns string) bool { return s.around[ns] })
+	if s.around != nil && len(namespaces) == 0 {
+		return // lint judges corrected files by the same cluster
+	}
+	if s.around == nil {
+		s.around = map[string]bool{}
+	}
+	for _, ns := range namespaces {
+		s.around[ns] = true
+	}
 	for kind := range kindCount {
-		if slices.Contains(everywhere, kind) && (s.list(ctx, kind, "") == nil || kind == KindGatewayClass) {
+		if slices.Contains(farReaching, kind) && (s.list(ctx, kind, "") == nil || kind == KindGatewayClass) {
 			continue // those of the namespaces are among them
 		}
 		for _, ns := range namespaces {

@@ -43,6 +43,9 @@ release's namespace stands for base's.
 {{- if and (eq .object.kind "ServiceAccount") .root.Values.serviceAccount.annotations }}
 {{- $_ := set .object.metadata "annotations" .root.Values.serviceAccount.annotations }}
 {{- end }}
+{{- if and .root.Values.nameOverride (eq .object.metadata.name "mirrorgate") }}
+{{- include "mirrorgate.rename" (dict "object" .object "labels" (dict "app.kubernetes.io/name" .root.Values.nameOverride)) }}
+{{- end }}
 {{- if eq .object.kind "Deployment" }}
 {{- include "mirrorgate.deployment" . }}
 {{- else if hasSuffix "WebhookConfiguration" .object.kind }}
@@ -50,9 +53,32 @@ release's namespace stands for base's.
 {{- end }}
 {{- end }}
 
+{{- /*
+Gives the Deployment, its pods and their disruption budget another name, and selects the pods by it. The Service and
+everything else keep theirs, by which the program and its certificate know them.
+*/}}
+{{- define "mirrorgate.rename" -}}
+{{- $object := .object }}
+{{- $labels := .labels }}
+{{- $name := get $labels "app.kubernetes.io/name" }}
+{{- if has $object.kind (list "Deployment" "PodDisruptionBudget") }}
+{{- $_ := set $object.metadata "name" $name }}
+{{- $_ := set $object.metadata.labels "app.kubernetes.io/name" $name }}
+{{- $_ := set $object.spec.selector "matchLabels" $labels }}
+{{- else if eq $object.kind "Service" }}
+{{- $_ := set $object.spec "selector" $labels }}
+{{- else if eq $object.kind "NetworkPolicy" }}
+{{- $_ := set $object.spec.podSelector "matchLabels" $labels }}
+{{- end }}
+{{- if eq $object.kind "Deployment" }}
+{{- $_ := set $object.spec.template.metadata.labels "app.kubernetes.io/name" $name }}
+{{- range $object.spec.template.spec.topologySpreadConstraints }}{{ $_ := set .labelSelector "matchLabels" $labels }}{{ end }}
+{{- end }}
+{{- end }}
+
 {{- define "mirrorgate.deployment" -}}
 {{- include "mirrorgate.pod" . }}
-{{- if eq .object.metadata.name "mirrorgate" }}
+{{- if eq .object.metadata.name (.root.Values.nameOverride | default "mirrorgate") }}
 {{- include "mirrorgate.serve" . }}
 {{- end }}
 {{- end }}

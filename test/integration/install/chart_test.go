@@ -192,6 +192,8 @@ func TestChartRefusesBadValuesAndNamesThem(t *testing.T) {
 		"config.policy.limits.maxPercent=101": "at '/config/policy/limits/maxPercent': maximum: got 101, want 100",
 		"config.policy.namespaces.shop.max=1": "at '/config/policy/namespaces/shop': additional properties 'max' not allowed",
 		"config.proxy.replicas=101":           "at '/config/proxy/replicas': maximum: got 101, want 100",
+		"nameOverride=Gate":                   "at '/nameOverride': 'Gate' does not match pattern",
+		"nameOverride=mirrorgate-proxy":       "at '/nameOverride': 'not' failed",
 	} {
 		_, err := tryHelm(t.Context(), t, "template", "mirrorgate", chartFolder, "--set", value)
 		require.ErrorContains(t, err, says, value)

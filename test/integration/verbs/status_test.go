@@ -127,6 +127,31 @@ func TestStatusFollowsAVariant(t *testing.T) {
 	assert.Equal(t, []string{"httproute/web v2:80 25% parked ScaledToZero nothing decides"}, rows(stdout), "where it should be, but it would not come back")
 }
 
+// TestStatusOfANamespaceKnowsItsGateways: the port of a mirror depends on a gateway in another namespace.
+func TestStatusOfANamespaceKnowsItsGateways(t *testing.T) {
+	ns, other := env.Namespace(t), env.Namespace(t)
+	apply(t, other, `
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: public}
+spec: {selector: {istio: ingress}, servers: [{port: {number: 9999, name: http, protocol: HTTP}, hosts: ["*"]}]}
+`)
+	apply(t, ns, harness.Deployment("v2"), strings.Replace(harness.Service("v2"), "[{name: http, port: 80}]", "[{name: http, port: 80}, {name: more, port: 81}]", 1),
+		strings.NewReplacer("{host: v2, subset: blue}", "{host: v2}", "hosts: [web]", "hosts: [web.example.com]\n  gateways: ["+other+"/public]").Replace(virtualService))
+	line := func(namespace string) (found string) {
+		stdout, _, code := run(t, env.Kubeconfig, "", "status", namespace, "--no-headers")
+		require.Equal(t, 0, code)
+		for _, row := range rows(stdout) {
+			if row, in := strings.CutPrefix(row, ns+" "); in || namespace != "--all-namespaces" {
+				found = row
+			}
+		}
+		return found
+	}
+	harness.Eventually(t, func() bool { return strings.Contains(line("--all-namespaces"), "PortNotFound") }, "the gateway's port is no port of the Service")
+	require.Equal(t, line("--all-namespaces"), line("--namespace="+ns))
+}
+
 // TestStatusWatches prints a route again when its mirror moves.
 func TestStatusWatches(t *testing.T) {
 	ns := env.Namespace(t)
