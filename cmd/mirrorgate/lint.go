@@ -61,6 +61,8 @@ type lintOptions struct {
 	failOn              []string
 	assumeApplied       bool
 	fix, diff           bool
+	// survey is the cluster, once it was read.
+	survey *variant.Survey
 }
 
 func newLint() *cobra.Command {
@@ -149,21 +151,25 @@ func (o *lintOptions) check(ctx context.Context, sources []lint.Source) (*lint.R
 		opts.Progress = progress
 		return lint.Check(ctx, opts, sources...)
 	}
+	if o.survey != nil { // corrected files are judged by the same cluster
+		opts.Namespace, opts.Cluster = o.namespace, o.survey
+		return lint.Check(ctx, opts, sources...)
+	}
 	config, own, err := connect("lint", o.kubeconfig, o.context)
 	if err != nil {
 		return nil, err
 	}
-	opts.Namespace = cmp.Or(o.namespace, own)
-	survey, err := variant.NewSurvey(ctx, config, variant.Options{
-		ClusterDomain: o.ClusterDomain, RootNamespace: o.RootNamespace, Namespace: opts.Namespace, Grace: -1, AssumeReady: true,
+	o.namespace = cmp.Or(o.namespace, own)
+	o.survey, err = variant.NewSurvey(ctx, config, variant.Options{
+		ClusterDomain: o.ClusterDomain, RootNamespace: o.RootNamespace, Namespace: o.namespace, Grace: -1, AssumeReady: true,
 	}, o.Logger())
 	if err != nil {
 		return nil, fmt.Errorf("lint: %w", err)
 	}
-	opts.Cluster = survey
+	opts.Namespace, opts.Cluster = o.namespace, o.survey
 	report, err := lint.Check(ctx, opts, sources...)
-	for _, ns := range slices.Sorted(maps.Keys(survey.Unread())) {
-		fmt.Fprintf(os.Stderr, "mirrorgate: not seen:\n%v\n", survey.Unread()[ns])
+	for _, ns := range slices.Sorted(maps.Keys(o.survey.Unread())) {
+		fmt.Fprintf(os.Stderr, "mirrorgate: not seen:\n%v\n", o.survey.Unread()[ns])
 	}
 	return report, err
 }

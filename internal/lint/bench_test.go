@@ -2,11 +2,14 @@ package lint
 
 import (
 	"fmt"
+	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	yamlv3 "go.yaml.in/yaml/v3"
 )
 
 // manifests returns n files as a platform team has them: a route with two mirrors, two Services, a Deployment
@@ -105,4 +108,28 @@ func TestOutputDoesNotDependOnTheOrderOfReading(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, first, again)
 	}
+}
+
+// A file of many objects needs the memory of one tree, besides the objects themselves.
+func TestTreesOfOtherObjectsAreDropped(t *testing.T) {
+	var text strings.Builder
+	for _, source := range manifests(3000) {
+		text.WriteString("---\n")
+		text.Write(source.Text)
+	}
+	objects, failures := split(Source{Text: []byte(text.String())}, func(*yamlv3.Node) {})
+	require.Empty(t, failures)
+	for _, o := range objects {
+		require.Nil(t, o.node)
+	}
+	runtime.GC()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	files := readFile(Source{Text: []byte(text.String())})
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	kept := float64(after.HeapAlloc) - float64(before.HeapAlloc)
+	t.Logf("%.1f times the text", kept/float64(text.Len()))
+	require.Less(t, kept, 8*float64(text.Len()), "trees take many times the memory of their text")
+	runtime.KeepAlive(files)
 }

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strconv"
@@ -26,10 +27,13 @@ const (
 	ruleDepth = 4
 )
 
-// edit replaces the text of a node.
+// edit replaces the text of a node, or removes a member of a mapping.
 type edit struct {
 	node *yamlv3.Node
 	text string
+	// value is that of the key node which is removed with it, nil for an edit that replaces.
+	value *yamlv3.Node
+	flow  bool
 }
 
 // fix returns the edits that correct a finding, none where it has no right answer or more than one.
@@ -40,7 +44,12 @@ func (c *checker) fix(o *object, rt *route.Route, f Finding) []edit {
 	switch f.Reason {
 	case policy.ShortHost, policy.ServiceNotFound, policy.HostNotFound:
 		return c.fixHost(o, rt, f)
-	case policy.DeprecatedField, UnknownField:
+	case UnknownField:
+		if edits := fixNested(o, f); edits != nil {
+			return edits
+		}
+		return fixName(o, f)
+	case policy.DeprecatedField:
 		return fixName(o, f)
 	case SchemaInvalid:
 		if key, value := o.own(f.Field); key != nil && (key.Value == shareField || key.Value == "percentage") {
@@ -62,7 +71,7 @@ func (c *checker) fixHost(o *object, rt *route.Route, f Finding) []edit {
 		if value == nil || strings.Count(host, ".") != 1 || (!short && !f.namesService()) {
 			return nil
 		}
-		return []edit{{value, quoteLike(value, host+".svc."+domain)}}
+		return []edit{{node: value, text: quoteLike(value, host+".svc."+domain)}}
 	}
 	return nil
 }
@@ -83,7 +92,7 @@ func fixName(o *object, f Finding) []edit {
 	if deprecated && o.has(f.Field, "mirrorPercent") && o.has(f.Field, "mirror_percent") {
 		return nil
 	}
-	edits := []edit{{key, quoteLike(key, shareField)}}
+	edits := []edit{{node: key, text: quoteLike(key, shareField)}}
 	if value.Kind == yamlv3.ScalarNode {
 		share := fixShare(key, value)
 		if share == nil {
@@ -96,15 +105,61 @@ func fixName(o *object, f Finding) []edit {
 
 // fixShare writes a number as {value: NUMBER}, with quotes where the key has them, as in JSON.
 func fixShare(key, value *yamlv3.Node) []edit {
+	text, ok := shareText(key, value)
+	if !ok {
+		return nil
+	}
+	return []edit{{node: value, text: text}}
+}
+
+// shareText returns {value: NUMBER} for a number that is a percentage.
+func shareText(key, value *yamlv3.Node) (string, bool) {
 	n, err := strconv.ParseFloat(value.Value, 64)
 	if value.Kind != yamlv3.ScalarNode || err != nil || !(n >= 0 && n <= 100) {
-		return nil
+		return "", false
 	}
 	name := "value"
 	if key.Style&yamlv3.DoubleQuotedStyle != 0 {
 		name = `"value"`
 	}
-	return []edit{{value, "{" + name + ": " + value.Value + "}"}}
+	return "{" + name + ": " + value.Value + "}", true
+}
+
+// shareNames are the names that people give the percentage of a mirror.
+var shareNames = []string{shareField, "mirror_percentage", "mirrorPercent", "mirror_percent"}
+
+// fixNested moves a share that stands inside mirror, where the API server drops it, in front of mirror.
+func fixNested(o *object, f Finding) []edit {
+	if len(steps(f.Field)) != ruleDepth+1 {
+		return nil
+	}
+	outer := f.Field[:strings.LastIndexByte(f.Field, '.')]
+	key, value := o.own(f.Field)
+	mirrorKey, mirror := o.own(outer)
+	_, rule := o.own(outer[:strings.LastIndexByte(outer, '.')])
+	if key == nil || mirrorKey == nil || mirrorKey.Value != "mirror" || rule == nil || !slices.Contains(shareNames, key.Value) || !hasMember(mirror, "host") {
+		return nil
+	}
+	for _, name := range shareNames {
+		if hasMember(rule, name) || name != key.Value && hasMember(mirror, name) {
+			return nil
+		}
+	}
+	text, ok := shareText(mirrorKey, value)
+	if !ok {
+		return nil
+	}
+	separator := ", "
+	if rule.Style&yamlv3.FlowStyle == 0 {
+		separator = "\n" + strings.Repeat(" ", mirrorKey.Column-1)
+	}
+	moved := quoteLike(mirrorKey, shareField) + ": " + text + separator + quoteLike(mirrorKey, mirrorKey.Value)
+	return []edit{{node: mirrorKey, text: moved}, {node: key, value: value, flow: mirror.Style&yamlv3.FlowStyle != 0}}
+}
+
+func hasMember(mapping *yamlv3.Node, name string) bool {
+	key, _ := manifest.Field(mapping, name)
+	return key != nil
 }
 
 // own returns the key and the value of a field, nil unless they stand in the object itself: a value that is
@@ -115,7 +170,7 @@ func (o *object) own(field string) (key, value *yamlv3.Node) {
 			return nil, nil
 		}
 	}
-	node := o.node
+	node := o.tree()
 	for _, step := range steps(field) {
 		var raw *yamlv3.Node
 		key, raw = child(node, step)
@@ -144,7 +199,7 @@ func child(node *yamlv3.Node, step string) (key, value *yamlv3.Node) {
 // has reports whether the object that has a field also has a field of another name.
 func (o *object) has(field, name string) bool {
 	parent := field[:max(0, strings.LastIndexByte(field, '.'))]
-	key, _ := deepest(o.node, parent+"."+name)
+	key, _ := deepest(o.tree(), parent+"."+name)
 	return key.Value == name
 }
 
@@ -184,15 +239,29 @@ func (r *Report) Fix(sources []Source) ([]Fixed, error) {
 			continue
 		}
 		text := t.replaced()
-		before, after := manifest.Parse(source.Text), manifest.Parse(text)
-		for n := range after {
-			if len(after) != len(before) || (after[n].Err != nil && before[n].Err == nil) {
-				return nil, fmt.Errorf("%s: the fix of document %d would break it; correct it by hand", source.Name, n+1)
-			}
+		if n := broken(source.Text, text); n > 0 {
+			return nil, fmt.Errorf("%s: the fix of document %d would break it; correct it by hand", source.Name, n)
 		}
 		out = append(out, Fixed{Source{Name: source.Name, Text: text, Found: source.Found}, source.Text, fixes})
 	}
 	return out, nil
+}
+
+// broken returns the number of the first document that a change of its text has broken, 0 for none.
+func broken(before, after []byte) int {
+	next, stop := iter.Pull(manifest.Parse(before))
+	defer stop()
+	number := 0
+	for d := range manifest.Parse(after) {
+		number = d.Number
+		if was, there := next(); !there || d.Err != nil && was.Err == nil {
+			return number
+		}
+	}
+	if _, more := next(); more {
+		return number + 1
+	}
+	return 0
 }
 
 // tokens replaces tokens of a text.
@@ -200,9 +269,14 @@ type tokens struct {
 	text []byte
 	// lines are the offsets at which lines start.
 	lines []int
+	// marks are the offsets of every markEvery-th character of the lines that were looked up.
+	marks map[int][]int
 	// replacements are those of the bytes from the key to the end.
 	replacements map[int]replacement
 }
+
+// markEvery is the number of characters between two marks.
+const markEvery = 256
 
 type replacement struct {
 	end  int
@@ -210,7 +284,7 @@ type replacement struct {
 }
 
 func newTokens(text []byte) *tokens {
-	t := &tokens{text: text, replacements: map[int]replacement{}}
+	t := &tokens{text: text, marks: map[int][]int{}, replacements: map[int]replacement{}}
 	t.lines = []int{len(text) - len(bytes.TrimPrefix(text, []byte("\ufeff")))}
 	for at, b := range text {
 		if b == '\n' {
@@ -225,16 +299,63 @@ func newTokens(text []byte) *tokens {
 // spelling.
 func (t *tokens) replace(edits []edit) bool {
 	for _, e := range edits {
-		start, end := t.span(e.node)
+		start, end := t.spanOf(e)
 		if _, taken := t.replacements[start]; taken || end < 0 {
 			return false
 		}
 	}
 	for _, e := range edits {
-		start, end := t.span(e.node)
+		start, end := t.spanOf(e)
 		t.replacements[start] = replacement{end, e.text}
 	}
 	return len(edits) > 0
+}
+
+// spanOf returns the offsets of the text that an edit replaces, -1 as the end where it cannot.
+func (t *tokens) spanOf(e edit) (start, end int) {
+	start, end = t.span(e.node)
+	if e.value == nil || end < 0 {
+		return start, end
+	}
+	at, end := t.span(e.value)
+	if end < 0 || strings.Trim(string(t.text[start+len(quoteLike(e.node, e.node.Value)):at]), " \t") != ":" {
+		return 0, -1
+	}
+	if e.flow {
+		return t.flowMember(start, end)
+	}
+	return t.blockMember(start, end)
+}
+
+// blockMember widens a member of a mapping in block style to its whole line; a comment behind it stays.
+func (t *tokens) blockMember(start, end int) (int, int) {
+	line := bytes.LastIndexByte(t.text[:start], '\n') + 1
+	rest, _, _ := bytes.Cut(t.text[end:], []byte("\n"))
+	behind := bytes.TrimLeft(rest, " \t")
+	switch {
+	case len(bytes.TrimSpace(t.text[line:start])) > 0 || line == 0:
+		return 0, -1 // it is the first of its line, behind a dash
+	case len(behind) > 0 && behind[0] == '#':
+		return start, end + len(rest) - len(behind)
+	case len(bytes.TrimSpace(behind)) > 0:
+		return 0, -1
+	}
+	return line - 1, end + len(bytes.TrimRight(rest, "\r")) // with the line break above
+}
+
+// flowMember widens a member of a mapping in flow style to the comma behind it, or to the one before it.
+func (t *tokens) flowMember(start, end int) (int, int) {
+	const blank = " \t\r\n"
+	behind := bytes.TrimLeft(t.text[end:], blank)
+	if bytes.HasPrefix(behind, []byte(",")) {
+		behind = bytes.TrimLeft(behind[1:], " \t")
+		return start, len(t.text) - len(behind)
+	}
+	before := bytes.TrimRight(t.text[:start], blank)
+	if !bytes.HasPrefix(behind, []byte("}")) || !bytes.HasSuffix(before, []byte(",")) {
+		return 0, -1
+	}
+	return len(before) - 1, end
 }
 
 // span returns the offsets of a scalar node, -1 as the end unless it stands in the text as it was read.
@@ -242,16 +363,40 @@ func (t *tokens) span(node *yamlv3.Node) (start, end int) {
 	if node.Line < 1 || node.Line > len(t.lines) {
 		return 0, -1
 	}
-	start = t.lines[node.Line-1]
-	for range node.Column - 1 {
-		_, size := utf8.DecodeRune(t.text[start:])
-		start += size
-	}
+	start = t.offset(node.Line, node.Column)
 	token := quoteLike(node, node.Value)
 	if !bytes.HasPrefix(t.text[start:], []byte(token)) {
 		return 0, -1
 	}
 	return start, start + len(token)
+}
+
+// offset returns the offset of a column, which counts characters. Marks keep a file of one line and many nodes from
+// being read once for each.
+func (t *tokens) offset(line, column int) int {
+	marks, marked := t.marks[line]
+	if !marked {
+		marks = []int{t.lines[line-1]}
+		end := len(t.text)
+		if line < len(t.lines) {
+			end = t.lines[line]
+		}
+		for at, n := marks[0], 0; at < end; n++ {
+			if n > 0 && n%markEvery == 0 {
+				marks = append(marks, at)
+			}
+			_, size := utf8.DecodeRune(t.text[at:])
+			at += size
+		}
+		t.marks[line] = marks
+	}
+	n := min((column-1)/markEvery, len(marks)-1)
+	start := marks[n]
+	for range column - 1 - n*markEvery {
+		_, size := utf8.DecodeRune(t.text[start:])
+		start += size
+	}
+	return start
 }
 
 // replaced returns the text with its replacements.

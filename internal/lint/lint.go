@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"iter"
 	"maps"
 	"runtime"
 	"slices"
@@ -219,14 +220,18 @@ type file struct {
 }
 
 func readFile(source Source) file {
-	objects, failures := split(source)
+	comments := newComments(source.Text)
+	objects, failures := split(source, comments.markTexts)
 	if len(objects) == 0 && len(failures) == 0 && source.Name == stdinName {
 		failures = append(failures, Finding{
 			Level: Unreadable, File: source.Name, Line: 1, Column: 1, Reason: policy.Unreadable,
 			Message: "no manifest was read", Remedy: "run the command before the pipe alone, to see why it prints none",
 		})
 	}
-	return file{objects, failures, ignores(source.Text, objects)}
+	if len(objects) == 0 {
+		return file{objects, failures, nil}
+	}
+	return file{objects, failures, comments.ignores()}
 }
 
 type checker struct {
@@ -300,7 +305,7 @@ func (c *checker) load(o *object) bool {
 		c.add(o, Finding{Level: Warning, Reason: DuplicateObject, Message: "is also in " + first.place() + "; the last one counts"})
 	}
 	c.loaded[name] = o
-	if o.unjudged() {
+	if o.foreign {
 		if c.report.NotJudged == nil {
 			c.report.NotJudged = map[string]int{}
 		}
@@ -360,15 +365,23 @@ func (c *checker) judge(o *object) (result, error) {
 	}
 	o.noteParked(rt)
 	findings := collect(d, schema)
+	if len(findings) > 0 { // their positions are in the tree
+		o.node = o.tree()
+		defer func() { o.node = nil }()
+	}
 	r := result{concerns: rt.Concerns() || len(schema) > 0}
 	for _, f := range findings {
 		r.denied = r.denied || f.denies()
 	}
+	near := byRule(findings, func(f Finding) string { return f.Field })
+	denied := map[string]bool{} // the paths of mirrors
 	for _, v := range d.Verdicts {
-		r.outcomes = append(r.outcomes, outcome(v.Mirror, findings))
+		worst := outcome(v.Mirror, near)
+		r.outcomes = append(r.outcomes, worst)
+		denied[v.Mirror.Path] = denied[v.Mirror.Path] || worst == Error
 	}
 	for _, f := range findings {
-		if f.Level != Parked || !deniedMirror(d, r.outcomes, f.Field) {
+		if f.Level != Parked || !denied[f.Field] {
 			f.Remedy = cmp.Or(f.Remedy, c.remedy(rt, f))
 			f.edits = c.fix(o, rt, f)
 			f.Fixable = len(f.edits) > 0
@@ -378,18 +391,8 @@ func (c *checker) judge(o *object) (result, error) {
 	return r, nil
 }
 
-// deniedMirror reports whether the field path is that of a mirror which would be denied.
-func deniedMirror(d policy.Decision, outcomes []Level, path string) bool {
-	for n, v := range d.Verdicts {
-		if v.Mirror.Path == path && outcomes[n] == Error {
-			return true
-		}
-	}
-	return false
-}
-
 // outcome returns the most severe level of the findings about a mirror, "" when it would be active.
-func outcome(m *route.Mirror, findings []Finding) (worst Level) {
+func outcome(m *route.Mirror, findings nearby[Finding]) (worst Level) {
 	concerns := func(field string) bool {
 		if within(field, m.Path) || within(m.Path, field) {
 			return true
@@ -398,7 +401,7 @@ func outcome(m *route.Mirror, findings []Finding) (worst Level) {
 			return within(f.Path, field) || within(field, f.Path)
 		})
 	}
-	for _, f := range findings {
+	for f := range findings.of(m.Path) {
 		switch {
 		case !concerns(f.Field):
 		case f.denies():
@@ -417,40 +420,97 @@ func (f Finding) denies() bool { return f.Level == Error && f.Reason != UnknownF
 // collect returns the findings of a decision and those of the schema. Where both are about one fault, one is
 // left out.
 func collect(d policy.Decision, schema []Finding) (found []Finding) {
+	inSchema := byRule(schema, func(f Finding) string { return f.Field })
+	inPolicy := byRule(d.Findings, func(f policy.Finding) string { return f.Field })
+	parked := map[string]bool{}
+	for _, n := range d.Notices {
+		parked[n.Field] = parked[n.Field] || n.Parked
+	}
 	for _, f := range d.Findings {
-		if !slices.ContainsFunc(schema, func(s Finding) bool { return s.explains(f) }) {
+		if !inSchema.any(f.Field, func(s Finding) bool { return s.explains(f) }) {
 			found = append(found, Finding{Level: Error, Field: f.Field, Value: f.Value, Reason: f.Reason, Message: f.Message})
 		}
 	}
 	for _, s := range schema {
-		if !slices.ContainsFunc(d.Findings, func(f policy.Finding) bool { return f.Field == s.Field && !s.explains(f) }) {
+		if !inPolicy.any(s.Field, func(f policy.Finding) bool { return f.Field == s.Field && !s.explains(f) }) {
 			found = append(found, s)
 		}
 	}
 	for _, n := range d.Notices {
-		// The state of a host explains its spelling.
-		parked := func(p policy.Notice) bool { return p.Parked && p.Field == n.Field }
+		f := Finding{Level: Warning, Field: n.Field, Reason: n.Reason, Message: n.Message}
 		switch {
-		case n.Reason == policy.ShortHost && !n.Parked && slices.ContainsFunc(d.Notices, parked):
-		case n.Reason == policy.MirrorInvalid && !explained(n, d, schema):
-			found = append(found, Finding{Level: Error, Field: n.Field, Reason: n.Reason, Message: n.Message})
+		case n.Reason == policy.ShortHost && !n.Parked && parked[n.Field]: // the state of a host explains its spelling
+			continue
+		case n.Reason == policy.MirrorInvalid && explained(n, inPolicy, inSchema):
+			continue
 		case n.Reason == policy.MirrorInvalid:
+			f.Level = Error
 		case n.Parked:
-			found = append(found, Finding{Level: Parked, Field: n.Field, Reason: n.Reason, Message: n.Message})
-		default:
-			found = append(found, Finding{Level: Warning, Field: n.Field, Reason: n.Reason, Message: n.Message})
+			f.Level = Parked
 		}
+		found = append(found, f)
 	}
 	return found
 }
 
 // explained reports whether another finding is about a part of a mirror that the API refuses, or about a
 // percentage beside it.
-func explained(n policy.Notice, d policy.Decision, schema []Finding) bool {
-	return slices.ContainsFunc(schema, func(f Finding) bool { return f.denies() && strings.HasPrefix(f.Field, n.Field) }) ||
-		slices.ContainsFunc(d.Findings, func(f policy.Finding) bool {
+func explained(n policy.Notice, found nearby[policy.Finding], schema nearby[Finding]) bool {
+	return schema.any(n.Field, func(f Finding) bool { return f.denies() && strings.HasPrefix(f.Field, n.Field) }) ||
+		found.any(n.Field, func(f policy.Finding) bool {
 			return strings.HasPrefix(f.Field, n.Field) && (f.Reason == policy.PercentOutOfRange || f.Reason == policy.UnsupportedTarget)
 		})
+}
+
+// nearby holds findings by the rule that their fields are in, "" for none. Only findings of one rule can be about
+// one fault, and a route may have thousands.
+type nearby[F any] map[string][]F
+
+func byRule[F any](findings []F, field func(F) string) nearby[F] {
+	n := nearby[F]{}
+	for _, f := range findings {
+		rule := ruleOf(field(f))
+		n[rule] = append(n[rule], f)
+	}
+	return n
+}
+
+// of yields the findings that may be about a field: of its rule and of none, or all if it is in none.
+func (n nearby[F]) of(field string) iter.Seq[F] {
+	lists := [][]F{n[""], n[ruleOf(field)]}
+	if ruleOf(field) == "" {
+		lists = slices.Collect(maps.Values(n))
+	}
+	return func(yield func(F) bool) {
+		for _, list := range lists {
+			for _, f := range list {
+				if !yield(f) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// any reports whether one of the findings that may be about a field satisfies a condition.
+func (n nearby[F]) any(field string, is func(F) bool) bool {
+	for f := range n.of(field) {
+		if is(f) {
+			return true
+		}
+	}
+	return false
+}
+
+// ruleOf returns the path of the rule that a field is in, "" for none.
+func ruleOf(field string) string {
+	for _, list := range []string{"spec.http[", "spec.rules["} {
+		if rest, in := strings.CutPrefix(field, list); in {
+			index, _, _ := strings.Cut(rest, "]")
+			return list + index
+		}
+	}
+	return ""
 }
 
 // explains reports whether policy's finding is only a consequence of this one: of a value of the wrong form,

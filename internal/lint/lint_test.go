@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	yamlv3 "go.yaml.in/yaml/v3"
 
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 )
@@ -31,7 +32,8 @@ a: &x
   mirrorgate.dev/gate: Ready
 d: *x
 `
-	objects, failures := split(Source{Text: []byte("# 1\n---\napiVersion: v\nkind: K\n" + text)})
+	objects, failures := split(Source{Text: []byte("# 1\n---\napiVersion: v\nkind: K\n" + text)}, func(*yamlv3.Node) {})
+	require.Nil(t, objects[0].node, "the tree of an object that is no route is dropped, and made again")
 	require.Empty(t, failures)
 	o := objects[0]
 	place := func(field string) string {

@@ -31,7 +31,10 @@ func (o *object) position(field string) (line, column int) {
 			field = parkedField
 		}
 	}
-	key, _ := deepest(o.node, field)
+	if field == "" {
+		return o.line, o.column
+	}
+	key, _ := deepest(o.tree(), field)
 	return key.Line, key.Column
 }
 

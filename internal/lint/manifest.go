@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	yamlv3 "go.yaml.in/yaml/v3"
 	kjson "sigs.k8s.io/json"
@@ -26,10 +27,44 @@ type object struct {
 	document int
 	raw      json.RawMessage
 	head     head
-	// node is the object in the file.
+	// node is the object in the file. It is nil between the reading of the file and the findings about the object,
+	// because trees take many times the memory of their text.
 	node *yamlv3.Node
+	// source is the document, and path the place in it, of an object without a node.
+	source *source
+	path   string
+	// line and column are where the object begins, foreign is set if it mentions mirrors and is not judged.
+	line, column int
+	foreign      bool
 	// parked are the field paths of the mirrors that the annotation keeps.
 	parked []string
+}
+
+// source is a document whose tree was dropped. It is made again for the objects of a list together.
+type source struct {
+	manifest.Document
+	tree func() *yamlv3.Node
+}
+
+// tree returns the object in the file.
+func (o *object) tree() *yamlv3.Node {
+	if o.node != nil {
+		return o.node
+	}
+	node := o.source.tree()
+	for _, step := range steps(o.path) {
+		if _, node = manifest.Field(node, step); node == nil {
+			return &yamlv3.Node{Line: o.line, Column: o.column}
+		}
+	}
+	return node
+}
+
+// dropTree drops the tree, and notes the parts of it that are needed without a finding.
+func (o *object) dropTree() {
+	o.line, o.column = o.node.Line, o.node.Column
+	o.foreign = o.unjudged()
+	o.node = nil
 }
 
 // head is the part that objects of all kinds, and lists, have in common.
@@ -89,27 +124,34 @@ func mentionsMirror(node *yamlv3.Node) bool {
 	return false
 }
 
-func (o *object) place() string {
-	line, _ := o.position("")
-	return fmt.Sprintf("%s:%d", o.file, line)
-}
+func (o *object) place() string { return fmt.Sprintf("%s:%d", o.file, o.line) }
 
-// split returns the objects of a source, and findings about the documents that could not be read.
-func split(source Source) (objects []*object, failures []Finding) {
-	for _, d := range manifest.Parse(source.Text) {
+// split returns the objects of a source, and findings about the documents that could not be read. It calls seen
+// with the tree of each document, which is dropped afterwards.
+func split(from Source, seen func(*yamlv3.Node)) (objects []*object, failures []Finding) {
+	for d := range manifest.Parse(from.Text) {
 		if d.Err != nil {
-			failures = append(failures, unreadable(source, d, d.Err))
+			failures = append(failures, unreadable(from, d, d.Err))
 			continue
 		}
 		if d.Raw == nil { // only comments
 			continue
 		}
-		found, errs := flatten(&object{file: source.Name, document: d.Number, raw: d.Raw, node: d.Node}, "")
+		seen(d.Node)
+		of := &source{Document: d}
+		of.Node, of.tree = nil, of.Tree
+		found, errs := flatten(&object{file: from.Name, document: d.Number, raw: d.Raw, node: d.Node, source: of}, "")
+		if len(found) > 1 {
+			of.tree = sync.OnceValue(of.Tree)
+		}
+		for _, o := range found {
+			o.dropTree()
+		}
 		objects = append(objects, found...)
 		for _, err := range errs {
 			// A folder may hold other documents, such as Helm's values; an item of a list is meant as an object.
-			if !source.Found || err.field != "" || !errors.Is(err, errNoObject) {
-				failures = append(failures, unreadable(source, d, err))
+			if !from.Found || err.field != "" || !errors.Is(err, errNoObject) {
+				failures = append(failures, unreadable(from, d, err))
 			}
 		}
 	}
@@ -149,11 +191,12 @@ func flatten(o *object, path string) ([]*object, []*itemError) {
 	var all []*object
 	var failures []*itemError
 	for n, raw := range o.head.Items {
-		item := &object{file: o.file, document: o.document, raw: raw, node: o.node}
+		at := strings.TrimPrefix(fmt.Sprintf("%s.items[%d]", path, n), ".")
+		item := &object{file: o.file, document: o.document, raw: raw, node: o.node, source: o.source, path: at}
 		if nodes != nil && n < len(nodes.Content) {
 			item.node = manifest.Resolve(nodes.Content[n])
 		}
-		found, errs := flatten(item, strings.TrimPrefix(fmt.Sprintf("%s.items[%d]", path, n), "."))
+		found, errs := flatten(item, at)
 		all, failures = append(all, found...), append(failures, errs...)
 	}
 	return all, failures

@@ -5,6 +5,7 @@ package manifest
 
 import (
 	"bytes"
+	"iter"
 	"strings"
 
 	yamlv3 "go.yaml.in/yaml/v3"
@@ -19,25 +20,38 @@ type chunk struct {
 	above int
 }
 
-// Parse splits a text at the separators of YAML and reads its documents. Several JSON values in a row are
-// documents too. A fault of one document is its Err, and the others are read all the same.
-func Parse(text []byte) []Document {
-	var documents []Document
-	located := 0
-	for _, c := range split(bytes.TrimPrefix(text, []byte(byteOrderMark))) {
-		found, err := parse(c)
-		if err != nil {
-			if located++; located <= maxLocated {
-				err.locate(c)
+// Parse splits a text at the separators of YAML and yields its documents one after the other, so that a long text
+// needs the memory of one tree. Several JSON values in a row are documents too. A fault of one document is its Err,
+// and the others are read all the same.
+func Parse(text []byte) iter.Seq[Document] {
+	return func(yield func(Document) bool) {
+		located, number := 0, 0
+		for _, c := range split(bytes.TrimPrefix(text, []byte(byteOrderMark))) {
+			found, err := parse(c)
+			if err != nil {
+				if located++; located <= maxLocated {
+					err.locate(c)
+				}
+				found = []Document{{Err: &err.Error}}
 			}
-			found = []Document{{Err: &err.Error}}
-		}
-		for _, d := range found {
-			d.Number, d.Text, d.Above = len(documents)+1, c.text, c.above
-			documents = append(documents, d)
+			for i, d := range found {
+				number++
+				d.Number, d.Text, d.Above, d.index = number, c.text, c.above, i
+				if !yield(d) {
+					return
+				}
+			}
 		}
 	}
-	return documents
+}
+
+// Tree parses the document once more, for a position in it after its Node was dropped.
+func (d *Document) Tree() *yamlv3.Node {
+	found, err := parse(chunk{d.Text, d.Above})
+	if err != nil || d.index >= len(found) {
+		return nil
+	}
+	return found[d.index].Node
 }
 
 // parse reads one chunk: JSON where it is JSON, else YAML.

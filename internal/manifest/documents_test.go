@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,7 +29,7 @@ func TestTextsAreSplitAtSeparators(t *testing.T) {
 // places returns the positions of the nodes of a text with the names a and b.
 func places(t *testing.T, text string) (out []string) {
 	t.Helper()
-	for _, d := range Parse([]byte(text)) {
+	for d := range Parse([]byte(text)) {
 		require.Nil(t, d.Err, text)
 		for _, name := range []string{"a", "b"} {
 			if key, value := Field(d.Node, name); key != nil {
@@ -48,6 +49,22 @@ func TestPositionsAreThoseOfTheText(t *testing.T) {
 		"\ufeffa: 1":                                     {"a 1:1 1:4"},
 	} {
 		assert.Equal(t, want, places(t, text), "%q", text)
+	}
+}
+
+// A document that is parsed again has the same positions.
+func TestTreesAreMadeAgain(t *testing.T) {
+	for _, text := range []string{"a: 1\n---\nb:\n  - 2\n", "# c\n{\"a\": 1}\n{\"b\":\n 2}"} {
+		documents := 0
+		for d := range Parse([]byte(text)) {
+			documents++
+			require.Equal(t, d.Node, d.Tree())
+		}
+		require.Equal(t, 2, documents)
+		for d := range Parse([]byte(text)) {
+			require.Equal(t, 1, d.Number, "the first is enough")
+			break
+		}
 	}
 }
 
@@ -75,7 +92,7 @@ func TestFaultsAreExplainedWhereTheyAre(t *testing.T) {
 		"{\"a\": 1}\n]":                               "2:1: invalid character",
 		"{a: 1}\n{b: 2}\n":                            "2:1: a second value follows the first",
 	} {
-		documents := Parse([]byte("x: 1\n---\n" + text))
+		documents := slices.Collect(Parse([]byte("x: 1\n---\n" + text)))
 		require.Len(t, documents, 2, "%q", text)
 		err := documents[1].Err
 		require.NotNil(t, err, "%q", text)
@@ -94,7 +111,7 @@ func bomb() string {
 }
 
 func TestAliasesAreBounded(t *testing.T) {
-	documents := Parse([]byte(bomb()))
+	documents := slices.Collect(Parse([]byte(bomb())))
 	require.NotNil(t, documents[0].Err)
 	assert.Contains(t, documents[0].Err.Message, "the aliases of the document stand for more than")
 	assert.Equal(t, []string{`{"a":{"x":1},"b":{"y":2,"x":1},"c":{"y":2,"x":1}}`},

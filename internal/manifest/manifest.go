@@ -24,6 +24,8 @@ type Document struct {
 	// Text is the text of the document, which begins below the line Above.
 	Text  []byte
 	Above int
+	// index is its place among the documents of Text.
+	index int
 }
 
 // Error is a fault of a text at a position in it. Line and Column count from 1, Column in characters.
@@ -38,7 +40,7 @@ func (e *Error) Error() string { return fmt.Sprintf("line %d: %s", e.Line, e.Mes
 // are left out. An error names the document, counted from 1.
 func Objects(text []byte) ([]json.RawMessage, error) {
 	var objects []json.RawMessage
-	for _, d := range Parse(text) {
+	for d := range Parse(text) {
 		if d.Err != nil {
 			return nil, fmt.Errorf("document %d: %w", d.Number, d.Err)
 		}
