@@ -276,10 +276,13 @@ func judgeAnnotations(rt *route.Route) []Finding {
 	return out
 }
 
+// maxPort is the largest number of a port; the schemas refuse greater ones.
+const maxPort = 65535
+
 // portProblem returns the reason why a mirror's port is not a port of its Service, "" when it is one. A
-// mirror that names no port has none that could be wrong.
+// mirror that names no port has none that could be wrong, and a number that no port has is left to the schema.
 func portProblem(m *route.Mirror, v Variant) string {
-	if !v.Exists || v.External || !m.Target.IsService() || m.Target.Port == 0 {
+	if !v.Exists || v.External || !m.Target.IsService() || m.Target.Port < 1 || m.Target.Port > maxPort {
 		return ""
 	}
 	var ports []string

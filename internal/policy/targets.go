@@ -11,9 +11,10 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
-// unsupported returns the reason why a mirror cannot have the target, "" when it can.
+// unsupported returns the reason why a mirror cannot have the target, "" when it can. A missing host is left to
+// Istio's validator.
 func unsupported(rt *route.Route, m *route.Mirror) string {
-	if t := m.Target; rt.Kind == route.VirtualService && (t.Name == "" || strings.HasPrefix(t.Name, "*")) {
+	if rt.Kind == route.VirtualService && strings.HasPrefix(m.Target.Name, "*") {
 		return "a mirror needs one host; name a Service"
 	}
 	return ""

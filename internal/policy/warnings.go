@@ -129,7 +129,7 @@ func notices(rt *route.Route, d *Decision, snap Snapshot, cfg Config) []Notice {
 	explained := d.explainParked()
 	for _, v := range d.Verdicts {
 		switch why := d.Plan.Misfits[v.Mirror.ID]; {
-		case why != "" && v.Mirror.Fault() != "":
+		case (why != "" || v.Reason == VariantUnknown) && v.Mirror.Fault() != "":
 			out.add(v.Mirror.Path, MirrorInvalid, "stays where it is, since the API refuses it: %s", v.Mirror.Fault())
 		case why != "" && v.Mirror.Parked:
 			out.add(v.Mirror.Path, WouldNotFit, "stays parked: %s", why)
