@@ -66,6 +66,7 @@ func bindServe(f *pflag.FlagSet, o *serve.Options) {
 	f.StringVar(&o.WebhookBind, "webhook-bind", o.WebhookBind, "address that the webhook server listens on (default the port of --webhook-url, or :9443)")
 	f.StringSliceVar(&o.Routes, "routes", o.Routes, "kinds of routes to serve: gateway-api (HTTPRoutes, GRPCRoutes), istio (VirtualServices); others are left alone, and need no rights")
 	f.BoolVar(&o.NoMesh, "no-mesh", o.NoMesh, "run proxies in front of Services that have the label mirrorgate.dev/proxy: enabled; for a cluster without a mesh")
+	f.BoolVar(&o.Intercept, "intercept", o.Intercept, "with --no-mesh, run these proxies from this process; false where mirrorgate intercept does")
 	f.StringVar(&o.Proxy.Image, "proxy-image", o.Proxy.Image, "image of these proxies; in a cluster the pod's own by default")
 	f.StringVar(&o.Certs, "certs", o.Certs, "source of the certificate, without --webhook-url: auto, cert-manager, self or files")
 	f.StringVar(&o.CertDir, "cert-dir", o.CertDir, "folder with tls.crt and tls.key, for --certs=files")

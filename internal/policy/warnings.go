@@ -116,6 +116,26 @@ func (d *Decision) explainParked() map[*route.Mirror]bool {
 	return explained
 }
 
+// addVerdict adds the notice about one mirror: why it cannot move (misfit), or why it is parked, if it is to be told.
+func (l *noticeList) addVerdict(v Verdict, misfit string, tell bool) {
+	m := v.Mirror
+	switch {
+	case (misfit != "" || v.Reason == VariantUnknown) && m.Fault() != "":
+		l.add(m.Path, MirrorInvalid, "stays where it is, since the API refuses it: %s", m.Fault())
+	case misfit != "" && m.Parked:
+		l.add(m.Path, WouldNotFit, "stays parked: %s", misfit)
+	case misfit != "":
+		l.add(m.Path, WouldNotFit, "stays active: %s", misfit)
+	case tell && v.Park && v.Reason != VariantUnknown && v.Reason != UnsupportedTarget:
+		l.add(m.Path, v.Reason, "mirror to %s is parked: %s", TargetName(m), v.Detail)
+		(*l)[len(*l)-1].Parked = true
+	case v.Reason == ExternalTarget && v.Detail != "":
+		l.add(m.TargetPath, v.Reason, "%s", v.Detail)
+	case v.Reason == VariantUnknown:
+		l.add(m.Path, v.Reason, "mirror to %s stays as it is: the state of its variant is not known", TargetName(m))
+	}
+}
+
 // notices returns the notices about a whole route.
 func notices(rt *route.Route, d *Decision, snap Snapshot, cfg Config) []Notice {
 	var out noticeList
@@ -128,21 +148,7 @@ func notices(rt *route.Route, d *Decision, snap Snapshot, cfg Config) []Notice {
 	}
 	explained := d.explainParked()
 	for _, v := range d.Verdicts {
-		switch why := d.Plan.Misfits[v.Mirror.ID]; {
-		case (why != "" || v.Reason == VariantUnknown) && v.Mirror.Fault() != "":
-			out.add(v.Mirror.Path, MirrorInvalid, "stays where it is, since the API refuses it: %s", v.Mirror.Fault())
-		case why != "" && v.Mirror.Parked:
-			out.add(v.Mirror.Path, WouldNotFit, "stays parked: %s", why)
-		case why != "":
-			out.add(v.Mirror.Path, WouldNotFit, "stays active: %s", why)
-		case managed == "" && v.Park && v.Reason != VariantUnknown && v.Reason != UnsupportedTarget && !explained[v.Mirror]:
-			out.add(v.Mirror.Path, v.Reason, "mirror to %s is parked: %s", TargetName(v.Mirror), v.Detail)
-			out[len(out)-1].Parked = true
-		case v.Reason == ExternalTarget && v.Detail != "":
-			out.add(v.Mirror.TargetPath, v.Reason, "%s", v.Detail)
-		case v.Reason == VariantUnknown:
-			out.add(v.Mirror.Path, v.Reason, "mirror to %s stays as it is: the state of its variant is not known", TargetName(v.Mirror))
-		}
+		out.addVerdict(v, d.Plan.Misfits[v.Mirror.ID], managed == "" && !explained[v.Mirror])
 	}
 	for i := range rt.Rules {
 		out.addRule(rt, &rt.Rules[i], snap)

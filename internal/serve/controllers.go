@@ -23,14 +23,19 @@ import (
 // loop runs until its context ends.
 type loop func(context.Context) error
 
-// controllers returns all loops as one; with --leader-elect it waits for the lease first.
+// controllers returns all loops of serve as one.
 func (p *Process) controllers() (loop, error) {
+	return p.led(Installation, p.flipping, p.intercepting, p.installing)
+}
+
+// led returns loops as one; with --leader-elect it waits for the lease of that name first.
+func (p *Process) led(name string, groups ...func(clientevents.EventRecorder) ([]loop, error)) (loop, error) {
 	recorder := events.NewRecorder(p.manager.GetEventRecorder(Installation), metrics.Registry)
 	if err := p.manager.Add(everyReplica(recorder.Start)); err != nil {
 		return nil, err
 	}
 	var loops []loop
-	for _, add := range []func(clientevents.EventRecorder) ([]loop, error){p.flipping, p.intercepting, p.installing} {
+	for _, add := range groups {
 		more, err := add(recorder)
 		if err != nil {
 			return nil, err
@@ -41,7 +46,7 @@ func (p *Process) controllers() (loop, error) {
 	if !p.opts.LeaderElect {
 		return run, nil
 	}
-	lock, err := lease(p.config, p.manager, cmp.Or(p.opts.LeaderElectionNamespace, p.opts.Namespace))
+	lock, err := lease(p.config, p.manager, name, cmp.Or(p.opts.LeaderElectionNamespace, p.opts.Namespace))
 	if err != nil {
 		return nil, fmt.Errorf("leader election: %w", err)
 	}

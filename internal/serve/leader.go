@@ -30,9 +30,9 @@ type leadership struct {
 }
 
 // lease returns the lock that the replicas share.
-func lease(config *rest.Config, events recorder.Provider, namespace string) (resourcelock.Interface, error) {
+func lease(config *rest.Config, events recorder.Provider, name, namespace string) (resourcelock.Interface, error) {
 	return ctrlleader.NewResourceLock(config, events, ctrlleader.Options{
-		LeaderElection: true, LeaderElectionID: Installation, LeaderElectionNamespace: namespace, RenewDeadline: renewDeadline,
+		LeaderElection: true, LeaderElectionID: name, LeaderElectionNamespace: namespace, RenewDeadline: renewDeadline,
 	})
 }
 
@@ -53,7 +53,7 @@ func (l leadership) lead(ctx context.Context) error {
 	defer cancel()
 	began, ended := make(chan struct{}), make(chan error, 1)
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock: l.lock, Name: Installation, ReleaseOnCancel: true,
+		Lock: l.lock, Name: l.lock.Describe(), ReleaseOnCancel: true,
 		LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(ctx context.Context) {

@@ -1,6 +1,8 @@
 package serve
 
-// The parts that --no-mesh adds: proxies in front of Services.
+// The parts that --no-mesh adds: the webhook of Services, and the proxies in front of them. The proxies can be
+// another process's, `mirrorgate intercept`, so that the one that answers the API server needs no right to create
+// Deployments.
 
 import (
 	"context"
@@ -19,6 +21,7 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/controller/intercept"
 	"github.com/mirrorgate/mirrorgate/internal/dataplane"
+	"github.com/mirrorgate/mirrorgate/internal/feed"
 	"github.com/mirrorgate/mirrorgate/internal/intercept/objects"
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
@@ -37,15 +40,24 @@ func (n *noMesh) parents() dataplane.Synced {
 	return dataplane.Synced{Index: n.index, HasSynced: n.feed.HasSynced}
 }
 
-// assembleNoMesh adds the parts that every replica needs: the model, and the webhook of Services.
+// assembleNoMesh adds the parts that every replica of serve needs: the model, and the webhook of Services.
 func (p *Process) assembleNoMesh(counted *webhook.Metrics) error {
+	if err := p.modelServices(p.cluster); err != nil {
+		return err
+	}
+	webhook.NewServices(p.noMesh.parents(), counted).Register(p.drain.watch(p.manager.GetWebhookServer()))
+	return nil
+}
+
+// modelServices adds the model of Services and their proxies. shared reads kinds that the process reads anyway; nil
+// leaves all of them to the model.
+func (p *Process) modelServices(shared feed.Shared) error {
 	n := &noMesh{index: dataplane.NewIndex(dataplane.Options{})}
 	var err error
-	opts := dataplane.FeedOptions{WithoutEndpoints: true, WithProxies: true, Shared: p.cluster}
+	opts := dataplane.FeedOptions{WithoutEndpoints: true, WithProxies: true, Shared: shared}
 	if n.feed, err = dataplane.NewFeed(p.config, n.index, p.log.WithName("proxies"), opts); err != nil {
 		return err
 	}
-	webhook.NewServices(n.parents(), counted).Register(p.drain.watch(p.manager.GetWebhookServer()))
 	metrics.Registry.MustRegister(n.feed)
 	p.noMesh = n
 	return errors.Join(
@@ -54,10 +66,9 @@ func (p *Process) assembleNoMesh(counted *webhook.Metrics) error {
 	)
 }
 
-// intercepting are the loops of --no-mesh: one runs proxies in front of Services, one writes the status of
-// their routes.
+// intercepting are the loops that run proxies in front of Services and write the status of their routes.
 func (p *Process) intercepting(recorder events.EventRecorder) ([]loop, error) {
-	if p.noMesh == nil {
+	if p.noMesh == nil || !p.opts.Intercept {
 		return nil, nil
 	}
 	n := p.noMesh

@@ -64,6 +64,8 @@ type Options struct {
 	Workers       int             `json:"workers,omitempty"`
 	Iter8         bool            `json:"iter8,omitempty"`
 	NoMesh        bool            `json:"no-mesh,omitempty"`
+	// Intercept runs the proxies of NoMesh in this process; an installation has a process of its own for them.
+	Intercept bool `json:"intercept"`
 	// Policy has no flag but --strict.
 	Policy webhook.Policy `json:"policy,omitzero"`
 	// Proxy configures the proxies in front of Services; it has no flag but --proxy-image.
@@ -92,6 +94,7 @@ func DefaultOptions() *Options {
 		UnreadyGrace:   metav1.Duration{Duration: 10 * time.Second},
 		Resync:         metav1.Duration{Duration: 10 * time.Minute},
 		Workers:        8,
+		Intercept:      true,
 		Proxy:          objects.DefaultConfig(),
 		Log:            cli.DefaultLog(),
 		Clock:          clock.RealClock{},
@@ -164,7 +167,7 @@ func (o *Options) validateRoutes() (errs field.ErrorList) {
 	for _, routes := range o.Routes {
 		errs = append(errs, cli.OneOf("routes", routes, manifests.Routes()...)...)
 	}
-	if o.NoMesh && o.Proxy.Image == "" && o.WebhookURL != "" {
+	if o.NoMesh && o.Intercept && o.Proxy.Image == "" && o.WebhookURL != "" {
 		errs = append(errs, field.Required(field.NewPath("proxy-image"), "names the image that proxies run; only a pod can use its own"))
 	}
 	return errs

@@ -29,6 +29,14 @@ var (
 
 var isNoMesh bool
 
+// rolledOut waits until both of mirrorgate's Deployments are ready.
+func rolledOut(t *testing.T) {
+	t.Helper()
+	for _, deployment := range []string{"deployment/mirrorgate", "deployment/mirrorgate-intercept"} {
+		kubectl(t, "-n=mirrorgate-system", "rollout", "status", deployment, "--timeout="+wait.String())
+	}
+}
+
 // noMesh installs mirrorgate for a cluster without a mesh, unless an earlier test has installed it.
 func noMesh(t *testing.T) {
 	t.Helper()
@@ -36,7 +44,7 @@ func noMesh(t *testing.T) {
 		apply(t, "testdata/no-mesh")
 	}
 	isNoMesh, isInstalled = true, false
-	kubectl(t, "-n=mirrorgate-system", "rollout", "status", "deployment/mirrorgate", "--timeout="+wait.String())
+	rolledOut(t)
 	armed(t)
 }
 
@@ -335,18 +343,18 @@ func TestPlannedChangesLoseNothing(t *testing.T) {
 	s.full(t)
 	t.Log("the program is down, and proxies are evicted")
 	replicas := func(n string) {
-		kubectl(t, "-n=mirrorgate-system", "scale", "deployment/mirrorgate", "--replicas="+n)
+		kubectl(t, "-n=mirrorgate-system", "scale", "deployment/mirrorgate", "deployment/mirrorgate-intercept", "--replicas="+n)
 	}
 	replicas("0")
 	eventually(t, func() string {
-		return kubectl(t, "-n=mirrorgate-system", "get", "pods", mirrorgatePods, "-o=name")
+		return kubectl(t, "-n=mirrorgate-system", "get", "pods", "-o=name")
 	})
 	for pod := range strings.FieldsSeq(s.kubectl(t, "get", "pods", proxies, "-o=name")) {
 		s.kubectl(t, "delete", pod)
 		s.ready(t, "httpbin-mirrorgate-proxy")
 	}
 	replicas("2")
-	kubectl(t, "-n=mirrorgate-system", "rollout", "status", "deployment/mirrorgate", "--timeout="+wait.String())
+	rolledOut(t)
 	t.Log("all proxies are deleted at once: the Service is bypassed, and proxied again")
 	s.kubectl(t, "delete", "pods", proxies, "--wait=false")
 	s.leads(t, bypassed)

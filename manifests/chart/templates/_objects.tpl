@@ -14,7 +14,8 @@ base/webhooks.yaml
 {{ range .Values.routes }}components/{{ . }}/rbac.yaml
 {{ end -}}
 {{ if .Values.iter8.enabled }}components/iter8/rbac.yaml{{ end }}
-{{ if .Values.noMesh.enabled }}components/no-mesh/rbac.yaml{{ end }}
+{{ if .Values.noMesh.enabled }}components/no-mesh/rbac.yaml
+components/no-mesh/deployment.yaml{{ end }}
 {{ if eq .Values.certs.source "self" }}components/self-cert/rbac.yaml{{ end }}
 {{ if eq .Values.certs.source "cert-manager" }}components/cert-manager/rbac.yaml{{ end }}
 {{ if .Values.proxy.enabled }}components/proxy/deployment.yaml
@@ -81,6 +82,9 @@ everything else keep theirs, by which the program and its certificate know them.
 {{- if eq .object.metadata.name (.root.Values.nameOverride | default "mirrorgate") }}
 {{- include "mirrorgate.serve" . }}
 {{- end }}
+{{- if ne .object.metadata.name "mirrorgate-proxy" }}
+{{- include "mirrorgate.configured" . }}
+{{- end }}
 {{- end }}
 
 {{- define "mirrorgate.pod" -}}
@@ -101,11 +105,7 @@ everything else keep theirs, by which the program and its certificate know them.
 
 {{- define "mirrorgate.serve" -}}
 {{- $values := .root.Values }}
-{{- $spec := .object.spec }}
-{{- $pod := $spec.template.spec }}
-{{- $container := first $pod.containers }}
-{{- $_ := set $spec "replicas" $values.replicas }}
-{{- with $values.resources }}{{ $_ := set $container "resources" . }}{{ end }}
+{{- $container := first .object.spec.template.spec.containers }}
 {{- range $values.routes }}
 {{- $_ := set $container "args" (append $container.args (printf "--routes=%s" .)) }}
 {{- end }}
@@ -113,8 +113,18 @@ everything else keep theirs, by which the program and its certificate know them.
 {{- $_ := set $container "args" (append $container.args "--iter8") }}
 {{- end }}
 {{- if $values.noMesh.enabled }}
-{{- $_ := set $container "args" (append $container.args "--no-mesh") }}
+{{- $_ := set $container "args" (concat $container.args (list "--no-mesh" "--intercept=false")) }}
 {{- end }}
+{{- end }}
+
+{{- /* The replicas, resources, file and flags of a Deployment; the flags are those of serve alone. */}}
+{{- define "mirrorgate.configured" -}}
+{{- $values := .root.Values }}
+{{- $spec := .object.spec }}
+{{- $pod := $spec.template.spec }}
+{{- $container := first $pod.containers }}
+{{- $_ := set $spec "replicas" $values.replicas }}
+{{- with $values.resources }}{{ $_ := set $container "resources" . }}{{ end }}
 {{- $annotations := deepCopy $values.podAnnotations }}
 {{- with $values.config }}
 {{- $_ := set $annotations "mirrorgate.dev/config-hash" (toYaml . | sha256sum | trunc 16) }}
@@ -123,7 +133,9 @@ everything else keep theirs, by which the program and its certificate know them.
 {{- $_ := set $pod "volumes" (list (dict "name" "config" "configMap" (dict "name" "mirrorgate-config"))) }}
 {{- end }}
 {{- with $annotations }}{{ $_ := set $spec.template.metadata "annotations" . }}{{ end }}
+{{- if eq .object.metadata.name "mirrorgate" }}
 {{- $_ := set $container "args" (concat $container.args $values.extraArgs) }}
+{{- end }}
 {{- end }}
 
 {{- /*

@@ -198,6 +198,17 @@ func LaunchProgram(t *testing.T, binary string, flags ...string) *Server {
 	return newServer(t).launch(t, binary, flags)
 }
 
+// LaunchInterception starts mirrorgate intercept with the identity of a kubeconfig, and does not wait for it.
+func (e *Env) LaunchInterception(t *testing.T, kubeconfig string, flags ...string) *Server {
+	t.Helper()
+	s := newServer(t)
+	return s.start(t, e.Binary, append([]string{
+		"intercept", "--kubeconfig", kubeconfig,
+		"--metrics-bind", strings.TrimPrefix(s.MetricsURL, "http://"),
+		"--health-bind", strings.TrimPrefix(s.HealthURL, "http://"),
+	}, flags...))
+}
+
 func newServer(t *testing.T) *Server {
 	t.Helper()
 	return &Server{
@@ -208,13 +219,17 @@ func newServer(t *testing.T) *Server {
 
 func (s *Server) launch(t *testing.T, binary string, flags []string) *Server {
 	t.Helper()
-	args := append([]string{
+	return s.start(t, binary, append([]string{
 		"serve",
 		"--webhook-bind", strings.TrimPrefix(s.URL, "https://"),
 		"--metrics-bind", strings.TrimPrefix(s.MetricsURL, "http://"),
 		"--health-bind", strings.TrimPrefix(s.HealthURL, "http://"),
 		"--unready-grace", "1s",
-	}, flags...)
+	}, flags...))
+}
+
+func (s *Server) start(t *testing.T, binary string, args []string) *Server {
+	t.Helper()
 	s.cmd = exec.Command(binary, args...) //nolint:noctx // Stop ends it and requires a clean exit
 	s.cmd.Stderr, s.cmd.Stdout = s.log, s.log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
@@ -226,7 +241,7 @@ func (s *Server) launch(t *testing.T, binary string, flags []string) *Server {
 	t.Cleanup(func() {
 		s.Stop(t)
 		if t.Failed() {
-			t.Logf("mirrorgate serve:\n%s", s.Log())
+			t.Logf("mirrorgate %s:\n%s", args[0], s.Log())
 		}
 	})
 	return s

@@ -27,6 +27,8 @@ import (
 const (
 	system  = "mirrorgate-system"
 	account = "system:serviceaccount:mirrorgate-system:mirrorgate"
+	// interceptAccount is that of mirrorgate intercept.
+	interceptAccount = account + "-intercept"
 )
 
 // render builds a folder of the manifests, as kubectl apply -k does.
@@ -118,7 +120,7 @@ func auditLog(t *testing.T, before int64) (log *os.File, size int64) {
 	return log, size
 }
 
-// requests returns the requests that the program made with its own identity.
+// requests returns the requests that the program made with its own identities.
 func requests(t *testing.T, since int64) []request {
 	t.Helper()
 	file, _ := auditLog(t, since)
@@ -127,7 +129,7 @@ func requests(t *testing.T, since int64) []request {
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
 		var r request
-		if json.Unmarshal(lines.Bytes(), &r) == nil && r.User.Username == account {
+		if json.Unmarshal(lines.Bytes(), &r) == nil && strings.HasPrefix(r.User.Username, account) {
 			found = append(found, r)
 		}
 	}
@@ -135,8 +137,12 @@ func requests(t *testing.T, since int64) []request {
 	return found
 }
 
-// grant is one verb on one resource that a role allows.
-type grant struct{ group, resource, name, verb string }
+// grant is one verb on one resource that a role allows an account. Proxies, whose role the program only binds, have
+// none here.
+type grant struct{ account, group, resource, name, verb string }
+
+// grantees are the accounts of roles; others are serve's.
+var grantees = map[string]string{"mirrorgate-intercept": interceptAccount, "mirrorgate-proxy": ""}
 
 func granted(t *testing.T, text string) []grant {
 	t.Helper()
@@ -149,6 +155,10 @@ func granted(t *testing.T, text string) []grant {
 		require.NoError(t, err)
 		var role rbacv1.ClusterRole
 		require.NoError(t, json.Unmarshal(raw, &role))
+		to, ok := grantees[role.Name]
+		if !ok {
+			to = account
+		}
 		for _, rule := range role.Rules {
 			names := rule.ResourceNames
 			if len(names) == 0 {
@@ -158,7 +168,7 @@ func granted(t *testing.T, text string) []grant {
 				for _, resource := range rule.Resources {
 					for _, name := range names {
 						for _, verb := range rule.Verbs {
-							all = append(all, grant{group, resource, name, verb})
+							all = append(all, grant{to, group, resource, name, verb})
 						}
 					}
 				}
@@ -187,7 +197,7 @@ func TestRoleGrantsExactlyTheRequestsOfTheProgram(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			components, flags := c.routes, []string(nil)
 			if name == "no-mesh" {
-				components, flags = append(slices.Clone(c.routes), manifests.NoMesh), []string{"--no-mesh"}
+				components, flags = append(slices.Clone(c.routes), manifests.NoMesh), []string{"--no-mesh", "--intercept=false"}
 			}
 			source := c.source
 			_, before := auditLog(t, 0)
@@ -229,6 +239,9 @@ func TestRoleGrantsExactlyTheRequestsOfTheProgram(t *testing.T) {
 			case "iter8":
 				exerciseDocuments(t)
 			case "no-mesh":
+				kubeconfig, err := env.KubeconfigFor(t.Context(), interceptAccount)
+				require.NoError(t, err)
+				env.LaunchInterception(t, kubeconfig, "--namespace", system, "--leader-elect", "--resync", "1s")
 				exerciseProxies(t)
 			}
 
@@ -240,7 +253,7 @@ func TestRoleGrantsExactlyTheRequestsOfTheProgram(t *testing.T) {
 					// refused.
 					return g.verb == "bind" || slices.ContainsFunc(made, func(r request) bool {
 						applied := g.verb == "create" && r.Verb == "patch" && r.ResponseStatus.Code == http.StatusCreated
-						return (r.Verb == g.verb || applied) && resourceOf(r) == g.resource && r.ObjectRef.APIGroup == g.group && (g.name == "" || r.ObjectRef.Name == g.name)
+						return (g.account == "" || r.User.Username == g.account) && (r.Verb == g.verb || applied) && resourceOf(r) == g.resource && r.ObjectRef.APIGroup == g.group && (g.name == "" || r.ObjectRef.Name == g.name)
 					})
 				})
 				return len(unused) == 0
@@ -443,6 +456,18 @@ metadata: {name: fronted}
 spec:
   parentRefs: [{group: "", kind: Service, name: httpbin}]
   rules: [{backendRefs: [{name: far, namespace: FAR, port: 80}]}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: calls, labels: {mirrorgate.dev/proxy: enabled}}
+spec: {ports: [{name: grpc, port: 9000}], selector: {app: calls}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {name: fronted}
+spec:
+  parentRefs: [{group: "", kind: Service, name: calls}]
+  rules: [{backendRefs: [{name: calls, port: 9000}]}]
 `
 
 const grantFar = `
@@ -459,6 +484,9 @@ func exerciseProxies(t *testing.T) {
 	kubectl := func(stdin string, args ...string) string {
 		return env.MustKubectl(t, stdin, append([]string{"-n", ns}, args...)...)
 	}
+	// A repeated Event about the same object is patched: two of the proxies' names are taken.
+	kubectl("", "create", "serviceaccount", "mirrorgate-proxy")
+	kubectl("", "create", "deployment", "httpbin-mirrorgate-proxy", "--image=theirs")
 	env.MustKubectl(t, strings.Replace(grantFar, "NS", ns, 1), "-n", far, "apply", "-f", "-")
 	kubectl(strings.Replace(frontedService, "FAR", far, 1), "apply", "-f", "-")
 	selector := func(want string) {
@@ -472,6 +500,15 @@ func exerciseProxies(t *testing.T) {
 			return (found != "") == want
 		}, "%s in %s: want existence %t", resource, namespace, want)
 	}
+	taken := func(want string) {
+		harness.Eventually(t, func() bool {
+			return strings.Contains(kubectl("", "get", "events.events.k8s.io", "-o=jsonpath={range .items[?(@.reason=='NameTaken')]}{.note} {.series.count};{end}"), want)
+		}, "no Event NameTaken that contains %q", want)
+	}
+	taken("ServiceAccount")
+	kubectl("", "delete", "serviceaccount", "mirrorgate-proxy")
+	taken(" 2;")
+	kubectl("", "delete", "deployment", "httpbin-mirrorgate-proxy")
 	selector(`{"app":"mirrorgate-httpbin"}`)
 	require.Equal(t, "mirrorgate/mirrorgate:own", kubectl("", "get", "deployment", "httpbin-mirrorgate-proxy", "-o=jsonpath={.spec.template.spec.containers[0].image}"))
 	there(ns, "horizontalpodautoscalers", true)
@@ -483,7 +520,7 @@ func exerciseProxies(t *testing.T) {
 	harness.Eventually(t, func() bool {
 		return kubectl("", "get", "httproute", "fronted", "-o=jsonpath={.status.parents[*].conditions[?(@.type=='ResolvedRefs')].reason}") == "RefNotPermitted"
 	}, "no condition is written to the route")
-	kubectl("", "delete", "httproute", "fronted")
+	kubectl("", "delete", "httproute/fronted", "grpcroute/fronted")
 	selector(`{"app":"httpbin"}`)
 	there(ns, "deployments,services,serviceaccounts,rolebindings,poddisruptionbudgets", false)
 }

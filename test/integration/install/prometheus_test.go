@@ -16,6 +16,8 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/mirrorgate/mirrorgate/manifests"
@@ -142,7 +144,7 @@ func requireScraped(t *testing.T, text string) {
 	found := byName(t, text)
 	var monitor struct {
 		Spec struct {
-			Selector  struct{ MatchLabels map[string]string }
+			Selector  metav1.LabelSelector
 			Endpoints []struct{ Port string }
 		}
 	}
@@ -153,6 +155,8 @@ func requireScraped(t *testing.T, text string) {
 	require.True(t, ok)
 	var service corev1.Service
 	require.NoError(t, runtime.DefaultUnstructuredConverter.FromUnstructured(object, &service))
-	require.Subset(t, service.Labels, monitor.Spec.Selector.MatchLabels)
+	selector, err := metav1.LabelSelectorAsSelector(&monitor.Spec.Selector)
+	require.NoError(t, err)
+	require.True(t, selector.Matches(labels.Set(service.Labels)))
 	require.True(t, slices.ContainsFunc(service.Spec.Ports, func(p corev1.ServicePort) bool { return p.Name == monitor.Spec.Endpoints[0].Port }))
 }
