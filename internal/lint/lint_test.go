@@ -79,6 +79,14 @@ func TestEveryReasonToParkAMirrorHasARemedy(t *testing.T) {
 	}
 }
 
+// Istio compares hosts letter by letter, so a capital is no matter of taste.
+func TestAHostWithCapitalsIsNoService(t *testing.T) {
+	findings := check(t, Options{}, strings.Replace(variable, "${VAR}", "Web-V2", 1))
+	require.Len(t, findings, 1)
+	assert.Equal(t, policy.HostNotFound, findings[0].Reason)
+	assert.Contains(t, findings[0].Remedy, "write web-v2")
+}
+
 const managed = `
 apiVersion: networking.istio.io/v1
 kind: VirtualService

@@ -59,6 +59,9 @@ func (c *checker) hostRemedy(rt *route.Route, m *route.Mirror, f Finding) string
 	default:
 		return ""
 	}
+	if lower := strings.ToLower(m.Host); f.Reason == policy.HostNotFound && lower != m.Host {
+		return "hosts are compared letter by letter: write " + lower
+	}
 	domain := "svc." + cmp.Or(c.opts.ClusterDomain, route.DefaultClusterDomain)
 	host, full := strings.CutSuffix(strings.ToLower(m.Host), "."+domain)
 	host, short := strings.CutSuffix(host, ".svc")

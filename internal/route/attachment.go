@@ -89,7 +89,7 @@ func (rt *Route) noteShadow(host string) {
 
 func (rt *Route) readIstioAttachment(s *spec, domain string) {
 	for _, host := range s.Hosts {
-		t, _ := hostTarget(host, rt.Namespace, domain)
+		t, _ := hostTarget(strings.ToLower(host), rt.Namespace, domain)
 		rt.Hosts = append(rt.Hosts, t)
 		rt.noteShadow(host)
 	}

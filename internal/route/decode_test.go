@@ -20,7 +20,8 @@ func TestHosts(t *testing.T) {
 		short        bool
 	}{
 		{host: "v2", want: service("shop", "v2")},
-		{host: "V2", want: service("shop", "v2")},
+		{host: "V2", want: host("V2")},
+		{host: "v2.Other.svc.cluster.local", want: host("v2.Other.svc.cluster.local")},
 		{host: "v2.other.svc.cluster.local", want: service("other", "v2")},
 		{host: "v2.other.svc.example.org", domain: "example.org", want: service("other", "v2")},
 		{host: "v2.other.svc.cluster.local", domain: "example.org", want: host("v2.other.svc.cluster.local")},
@@ -85,7 +86,7 @@ apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {generateName: web-, namespace: shop}
 spec:
-  hosts: [web.shop.svc.cluster.local, api.example.com, "*", web.other, web]
+  hosts: [web.shop.svc.cluster.local, api.example.com, "*", web.other, WEB]
   gateways: [mesh, public, ./own, edge/public, public.edge, public.edge.svc.cluster.local]
   exportTo: [., edge, "*"]
   http: [{delegate: {name: a}}, {delegate: {name: b, namespace: other}}, {delegate: {}}, {}]

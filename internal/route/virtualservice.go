@@ -313,10 +313,10 @@ func (dst istioDestination) target(namespace, domain string) (t Target, short bo
 
 // hostTarget resolves a host of a VirtualService as Istio does: a name without a dot is a Service in the
 // route's namespace, and name.namespace.svc.DOMAIN a Service. short is set for hosts that look like the name
-// of a Service and that Istio does not expand: name.namespace and name.namespace.svc.
+// of a Service and that Istio does not expand: name.namespace and name.namespace.svc. Istio compares hosts letter by
+// letter, so one with a capital is no Service.
 func hostTarget(host, namespace, domain string) (t Target, short bool) {
-	host = strings.ToLower(host)
-	if host == "" || strings.HasPrefix(host, "*") {
+	if host == "" || strings.HasPrefix(host, "*") || host != strings.ToLower(host) {
 		return Target{Kind: TargetHost, Name: host}, false
 	}
 	name, full := strings.CutSuffix(host, ".svc."+domain)

@@ -36,7 +36,7 @@ func TestSubsetsThatClientsFind(t *testing.T) {
 		"short name in its own namespace": {"", []any{rule("shop/r", "b", "", "s")}, ""},
 		"short name in another namespace": {"", []any{rule("web/r", "b", "", "s")}, policy.DestinationRuleNotFound},
 		"name.namespace is not expanded":  {"", []any{rule("shop/r", "b.shop", "", "s")}, policy.DestinationRuleNotFound},
-		"upper case":                      {"", []any{rule("shop/r", "B", "", "s")}, ""},
+		"capitals":                        {"", []any{rule("shop/r", "B", "", "s")}, policy.DestinationRuleNotFound},
 		"a wildcard":                      {"", []any{rule("web/r", "*.shop.svc.cluster.local", "", "s")}, ""},
 		"lacking, exact":                  {"", []any{rule("shop/r", "b", "", "x")}, policy.SubsetNotFound},
 		"lacking, a wildcard":             {"", []any{rule("istio-system/r", "*.local", "", "x")}, policy.DestinationRuleNotFound},
@@ -253,6 +253,7 @@ func TestHosts(t *testing.T) {
 		"exact":     {[]any{entryOf("shop/e", "api.example.com", "")}, found},
 		"wildcard":  {[]any{entryOf("shop/e", "*.example.com", "")}, missing},
 		"private":   {[]any{entryOf("shop/e", "api.example.com", `"."`)}, found},
+		"capitals":  {[]any{entryOf("shop/e", "API.example.com", "")}, missing},
 		"of nobody": {[]any{entryOf("shop/e", "api.example.com", `"~"`)}, missing},
 		"exported":  {[]any{entryOf("shop/e", "api.example.com", `web`)}, found},
 	}

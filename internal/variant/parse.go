@@ -176,8 +176,8 @@ func (i *Index) parseDestinationRule(h *header, raw []byte) (record, error) {
 		Namespace: r.id.Namespace, Name: r.id.Name, Created: h.Metadata.CreationTimestamp,
 		ExportTo: exportedTo(o.Spec.ExportTo, r.id.Namespace),
 	}
-	if host := strings.ToLower(o.Spec.Host); hosts.Valid(host) {
-		r.Pattern = hosts.Parse(i.qualify(host, r.id.Namespace))
+	if hosts.Valid(o.Spec.Host) {
+		r.Pattern = hosts.Parse(i.qualify(o.Spec.Host, r.id.Namespace))
 	}
 	if selector := o.Spec.WorkloadSelector; selector != nil {
 		r.Selects, r.Selector = true, newLabels(selector.MatchLabels)
@@ -221,7 +221,7 @@ func parseServiceEntry(h *header, raw []byte) (record, error) {
 	e.exportTo = exportedTo(o.Spec.ExportTo, e.Namespace)
 	for _, host := range o.Spec.Hosts {
 		if hosts.Valid(host) {
-			e.hosts = append(e.hosts, strings.ToLower(host))
+			e.hosts = append(e.hosts, host)
 		}
 	}
 	for _, p := range o.Spec.Ports {

@@ -52,7 +52,7 @@ func TestInstallingParksNoWorkingMirror(t *testing.T) {
 	}
 	server := env.Serve(t, "--resync", "1s")
 	for _, r := range routes {
-		kubectl(t, ns, "annotate", r.String(), "mirrorgate.dev/variants=decide")
+		kubectl(t, ns, "annotate", "--overwrite", r.String(), "mirrorgate.dev/variants=decide")
 	}
 	harness.Eventually(t, func() bool {
 		return server.Metric(t, "mirrorgate_decisions_total", `operation="update"`, `action="none"`) >= float64(len(routes)-1) // the root has no mirror

@@ -9,6 +9,7 @@ const (
 	hostsFile     = "internal/variant/hosts/hosts.go"
 	rulesFile     = "internal/variant/hosts/destination_rules.go"
 	stateFile     = "internal/variant/state.go"
+	routeFile     = "internal/route/virtualservice.go"
 )
 
 // mutations switch off the rules of the resolver, in the order of the table in docs/design/admission.md.
@@ -52,6 +53,8 @@ var mutations = []mutation{
 		return host + ".svc." + i.opts.ClusterDomain
 	}
 	if host == "*" || strings.Contains(host, ".") {`},
+	{"hosts are compared letter by letter", routeFile, `	if host == "" || strings.HasPrefix(host, "*") || host != strings.ToLower(host) {`, `	host = strings.ToLower(host)
+	if host == "" || strings.HasPrefix(host, "*") {`},
 	{"exportTo hides a ServiceEntry", clientsFile, `|| exported(e.exportTo, ns)`, `|| true`},
 	{"a ServiceEntry in the client's namespace is found whatever its exportTo", clientsFile, `(ns == e.Namespace && !c.gateway) || `, ``},
 	{"an ExternalName Service stands for its target", aliasesFile, `if target == nil || target.externalName {`, `if true {`},
