@@ -196,6 +196,13 @@ bench-proxy: ## The proxy compared with nginx; installs Debian's nginx and wrk i
 soak: bin/tools/gotestsum ## 100,000 requests for every fault of a variant
 	$(call gotest,.,soak,-count=1 -run TestIsolation ./internal/proxy -soak 100000 -v)
 
+# How many runs each pair of the catalogue has.
+SEEDS ?= 200
+
+.PHONY: compare-truth
+compare-truth: bin/tools/gotestsum ## SEEDS (200) runs of every pair of the catalogue of comparisons: half an hour on two cores
+	$(call gotest,.,compare-truth,-count=1 -run TestTruth ./internal/compare -seeds $(SEEDS) -v)
+
 .PHONY: rotation
 rotation: bin/tools/gotestsum cluster ## Certificate rotation for two minutes under writes, in each mode, with and without faults
 	$(call gotest,test/integration,rotation,-count=1 -run TestRotation ./install -rotating 2m -released -v)

@@ -44,6 +44,8 @@ type comparison struct {
 	flattener
 	ignore []Ignore
 	out    tripleResult
+	// absent has, by path, a bit for each answer that lacks the field.
+	absent []uint8
 }
 
 // compare compares the answers of a sample. The result is valid until the next call. In a pair the primary's answer
@@ -202,8 +204,26 @@ func (c *comparison) pair() {
 		}
 		c.out.fields = append(c.out.fields, r)
 	}
+	c.withoutParts()
 	c.dismiss()
 	slices.SortFunc(c.out.fields, func(a, b fieldResult) int { return cmp.Compare(a.hash, b.hash) })
+}
+
+// withoutParts removes the fields that an answer lacks because it lacks the object around them: that is one finding.
+func (c *comparison) withoutParts() {
+	c.absent = append(c.absent[:0], make([]uint8, len(c.paths.list))...)
+	for i := range c.out.fields {
+		r := &c.out.fields[i]
+		for j, shape := range r.shapes {
+			if shape == Absent {
+				c.absent[r.path] |= 1 << j
+			}
+		}
+	}
+	c.out.fields = slices.DeleteFunc(c.out.fields, func(r fieldResult) bool {
+		mask := c.absent[r.path]
+		return mask != 0 && mask == c.absent[c.paths.list[r.path].parent]
+	})
 }
 
 // orders compares orders: those of different elements are no matter of order.

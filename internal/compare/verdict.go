@@ -210,7 +210,6 @@ func (c *Comparer) fieldReports(key Key, g *Group, mode string) []FieldReport {
 		return cmp.Or(cmp.Compare(slices.Index(order, a.Finding), slices.Index(order, b.Finding)), cmp.Compare(importance(a.Field), importance(b.Field)),
 			cmp.Compare(b.Rate, a.Rate), cmp.Compare(len(a.Field), len(b.Field)), cmp.Compare(a.Field, b.Field))
 	})
-	list = withoutParts(list)
 	return list[:min(len(list), maxReported)]
 }
 
@@ -225,22 +224,6 @@ func importance(field string) int {
 		return 2
 	}
 	return 3
-}
-
-// withoutParts removes the parts of an object that is missing or added as a whole.
-func withoutParts(list []FieldReport) []FieldReport {
-	var whole []string
-	for i := range list {
-		if f := &list[i]; f.Finding == FoundDifferent && (f.Kind == "missing" || f.Kind == "added") {
-			whole = append(whole, f.Field)
-		}
-	}
-	return slices.DeleteFunc(list, func(f FieldReport) bool {
-		return slices.ContainsFunc(whole, func(w string) bool {
-			rest, below := strings.CutPrefix(f.Field, w)
-			return below && rest != "" && strings.ContainsRune(".[:", rune(rest[0]))
-		})
-	})
 }
 
 // fieldReport describes one field.
