@@ -33,3 +33,25 @@ func (o *OnChange) Log(err error) bool {
 	o.text, o.logged = err.Error(), now
 	return true
 }
+
+// Pace keeps a condition that many notice, in different words, to one line in a time. It is ready for use with Every
+// set, also concurrently.
+type Pace struct {
+	// Every is the least time between two lines.
+	Every time.Duration
+
+	mu     sync.Mutex
+	logged time.Time
+}
+
+// Due reports whether a line is due.
+func (p *Pace) Due() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if !p.logged.IsZero() && now.Sub(p.logged) <= p.Every {
+		return false
+	}
+	p.logged = now
+	return true
+}

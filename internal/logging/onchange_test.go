@@ -33,3 +33,15 @@ func TestAFailureThatLastsIsLoggedAgainAfterRemind(t *testing.T) {
 		require.False(t, failures.Log(errors.New("refused")))
 	})
 }
+
+func TestPaceHasOneLineInATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pace := logging.Pace{Every: time.Minute}
+		require.True(t, pace.Due())
+		time.Sleep(time.Minute) //nolint:forbidigo // inside the bubble
+		require.False(t, pace.Due())
+		time.Sleep(time.Second) //nolint:forbidigo // inside the bubble
+		require.True(t, pace.Due())
+		require.False(t, pace.Due())
+	})
+}

@@ -23,13 +23,14 @@ const failedWatch = "Failed to watch"
 
 // withoutRepeats returns a logger that has one line for an API server that does not answer.
 func withoutRepeats(log logr.Logger) logr.Logger {
-	return log.WithSink(outageSink{log.GetSink(), &logging.OnChange{Remind: remindOutage}})
+	return log.WithSink(outageSink{log.GetSink(), &logging.Pace{Every: remindOutage}})
 }
 
-// outageSink drops the reflectors' messages about an outage after the first.
+// outageSink drops the reflectors' messages about an outage after the first, whose texts differ: connections are
+// refused, reset, or time out.
 type outageSink struct {
 	logr.LogSink
-	outage *logging.OnChange
+	outage *logging.Pace
 }
 
 // Error implements logr.LogSink.
@@ -39,7 +40,7 @@ func (s outageSink) Error(err error, msg string, keysAndValues ...any) {
 		s.LogSink.Error(err, msg, keysAndValues...)
 		return
 	}
-	if s.outage.Log(unanswered.Err) {
+	if s.outage.Due() {
 		s.Info(0, "The API server does not answer; trying again until it does", "reason", unanswered.Err.Error())
 	}
 }

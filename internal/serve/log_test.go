@@ -17,10 +17,11 @@ func TestAnOutageHasOneLine(t *testing.T) {
 	var lines []string
 	log := withoutRepeats(funcr.New(func(_, args string) { lines = append(lines, args) }, funcr.Options{}))
 	refused := errors.New("dial tcp 192.0.2.1:443: connect: connection refused")
-	for range 3 {
+	for n := range 3 {
 		for _, resource := range []string{"pods", "services"} {
 			err := fmt.Errorf("failed to list %s: %w", resource, &url.Error{Op: "Get", URL: "https://192.0.2.1/" + resource, Err: refused})
 			log.WithName(resource).WithValues("a", "b").Error(err, "Failed to watch")
+			refused = fmt.Errorf("read tcp 192.0.2.1:%d: connection reset by peer", 40000+n)
 		}
 	}
 	require.Len(t, lines, 1)

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"maps"
 	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -50,7 +52,7 @@ func schemaOf(t reflect.Type, at string) map[string]any {
 	s := map[string]any{}
 	switch {
 	case t == reflect.TypeFor[metav1.Duration]():
-		s = map[string]any{"type": "string", "pattern": `^-?([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$|^0$`}
+		s = map[string]any{"type": "string", "pattern": `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$|^0$`}
 	case t == reflect.TypeFor[corev1.ResourceRequirements]():
 		s["type"] = "object"
 	case t.Kind() == reflect.Struct:
@@ -103,23 +105,66 @@ func TestTheChartKnowsTheOptions(t *testing.T) {
 	require.Equal(t, generated, string(text), "go test ./internal/serve -update writes it")
 }
 
-// A bound of the table concerns an option that there is, and a value of the least bound is one that Validate takes.
-func TestBoundsOfTheSchemaAreOfOptions(t *testing.T) {
-	for path := range bounds {
-		of := reflect.TypeFor[Options]()
-		for name := range strings.SplitSeq(strings.TrimSuffix(path, "[]"), ".") {
-			if of.Kind() == reflect.Map {
-				of = of.Elem()
-				continue
+// set sets the option of a path to a value.
+func set(t *testing.T, opts *Options, path string, value any) {
+	t.Helper()
+	names := strings.Split(strings.TrimSuffix(path, "[]"), ".")
+	text, isText := value.(string)
+	if strings.HasSuffix(path, "[]") {
+		value = []string{text}
+	} else if !isText {
+		value = json.Number(fmt.Sprint(value))
+	}
+	for n := len(names) - 1; n >= 0; n-- {
+		name := names[n]
+		if name == "*" {
+			name = "shop"
+		}
+		value = map[string]any{name: value}
+	}
+	raw, err := json.Marshal(value)
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(raw, opts), path)
+}
+
+// Validate takes the values at the bounds of the table, and refuses those beyond.
+func TestBoundsOfTheSchemaAreThoseOfValidate(t *testing.T) {
+	try := func(path string, value any) (refused bool) {
+		opts := DefaultOptions()
+		set(t, opts, path, value)
+		return len(opts.Validate()) > 0
+	}
+	for path, limits := range bounds {
+		for keyword, limit := range limits {
+			n, _ := limit.(int)
+			switch keyword {
+			case "minimum":
+				require.True(t, try(path, n-1), path)
+				require.False(t, try(path, n), path)
+			case "maximum":
+				require.True(t, try(path, n+1), path)
+				require.False(t, try(path, n), path)
+			default:
+				require.True(t, try(path, "none"), path)
+				for _, value := range limit.([]any) {
+					require.False(t, try(path, value), path)
+				}
 			}
-			next, known := cli.Keys(of)[name]
-			require.True(t, known, path)
-			of = next
 		}
 	}
-	opts := DefaultOptions()
-	opts.Workers, opts.Proxy.Replicas = 1000, objects.MaxReplicas
-	require.Empty(t, opts.Validate())
-	opts.Workers, opts.Proxy.Replicas = 1001, objects.MaxReplicas+1
-	require.Len(t, opts.Validate(), 2)
+}
+
+// A duration that the schema takes is one that can be read, and Validate takes no negative one, as the schema.
+func TestDurationsOfTheSchema(t *testing.T) {
+	pattern := regexp.MustCompile(schemaOf(reflect.TypeFor[metav1.Duration](), "")["pattern"].(string))
+	for text, is := range map[string]bool{"10s": true, "1h2m3.5s": true, "0": true, "0s": true, "-1s": false, "1": false, "s": false, "": false, "1d": false} {
+		require.Equal(t, is, pattern.MatchString(text), text)
+	}
+	for name, of := range cli.Keys(reflect.TypeFor[Options]()) {
+		if of == reflect.TypeFor[metav1.Duration]() {
+			opts := DefaultOptions()
+			set(t, opts, name, "-1s")
+			require.NotEmpty(t, opts.Validate(), name)
+		}
+	}
 }
