@@ -1,7 +1,8 @@
 package cli
 
 // Strict reading of a config file: every fault at once, each with its line, and for an unknown key the keys that
-// are known.
+// are known. A text that is no YAML is explained by package manifest; a key that is there twice must not hide the
+// other faults, so the keys are walked here.
 
 import (
 	"encoding/json"
@@ -13,6 +14,8 @@ import (
 
 	"go.yaml.in/yaml/v3"
 	k8syaml "sigs.k8s.io/yaml"
+
+	"github.com/mirrorgate/mirrorgate/internal/manifest"
 )
 
 // Faults are the faults of a file, in the order of their lines.
@@ -28,10 +31,20 @@ func (f *Faults) Error() string { return strings.Join(f.Lines, "\n") }
 func Unmarshal(name string, text []byte, into any) (lines map[string]int, err error) {
 	r := reader{faults: Faults{Name: name}, lines: map[string]int{}}
 	var doc yaml.Node
-	if err := yaml.Unmarshal(text, &doc); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+	syntax := yaml.Unmarshal(text, &doc)
+	documents := 0
+	for d := range manifest.Parse(text) {
+		switch {
+		case syntax != nil && d.Err != nil:
+			r.reportAt(d.Err.Line, "%s", d.Err.Message)
+		case d.Raw == nil && d.Err == nil: // only comments
+		default:
+			if documents++; documents > 1 {
+				r.reportAt(d.Above+1, "a second document; a configuration has one")
+			}
+		}
 	}
-	if len(doc.Content) > 0 {
+	if syntax == nil && len(doc.Content) > 0 {
 		r.value(doc.Content[0], reflect.TypeOf(into).Elem(), "")
 	}
 	if len(r.faults.Lines) > 0 {
@@ -45,15 +58,15 @@ type reader struct {
 	lines  map[string]int
 }
 
-func (r *reader) report(n *yaml.Node, format string, args ...any) {
-	r.faults.Lines = append(r.faults.Lines, fmt.Sprintf("%s:%d: ", r.faults.Name, n.Line)+fmt.Sprintf(format, args...))
+func (r *reader) report(n *yaml.Node, format string, args ...any) { r.reportAt(n.Line, format, args...) }
+
+func (r *reader) reportAt(line int, format string, args ...any) {
+	r.faults.Lines = append(r.faults.Lines, fmt.Sprintf("%s:%d: ", r.faults.Name, line)+fmt.Sprintf(format, args...))
 }
 
 // value checks a node against a type. Structs and maps are walked; the rest is decoded to see whether it can be.
 func (r *reader) value(n *yaml.Node, t reflect.Type, at string) {
-	if n.Kind == yaml.AliasNode {
-		n = n.Alias
-	}
+	n = manifest.Resolve(n)
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
