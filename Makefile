@@ -218,6 +218,14 @@ fuzz: ## Each fuzz target for FUZZTIME (20s)
 demo: build ## The demo, on a cluster of its own
 	go -C test/cluster run ./cmd/cluster up -- $(CURDIR)/test/demo/run
 
+.PHONY: site
+site: ## bin/site/html: the documents as a static site with search; installs Debian's mkdocs if it is missing
+	@command -v mkdocs >/dev/null || apt-get install -y --no-install-recommends mkdocs
+	rm -rf bin/site
+	go run ./docs/site . bin/site
+	cd bin/site && mkdocs build --quiet --strict
+	@! grep -rhoE '<(script|link|img)[^>]*(src|href)="(https?:)?//[^"]*"|url\("?(https?:)?//[^)]*\)' bin/site/html --include=*.html --include=*.css || { echo "the site asks somebody else"; exit 1; }
+
 .PHONY: release
 release: ## dist/: binaries, SBOMs, an OCI image, the Helm chart, SHA256SUMS
 	go -C release run . -version $(VERSION)

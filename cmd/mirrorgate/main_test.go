@@ -19,11 +19,12 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
+	"github.com/stretchr/testify/require"
 
 	"github.com/mirrorgate/mirrorgate/internal/freeport"
 )
 
-var update = flag.Bool("update", false, "write the output of the programs into the scripts")
+var update = flag.Bool("update", false, "write the output of the programs into the scripts, and docs/reference/commands.md")
 
 func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"mirrorgate": main}) }
 
@@ -176,4 +177,28 @@ func TestEveryVerbHasExamples(t *testing.T) {
 		}
 	}
 	visit(newRoot())
+}
+
+// docs/reference/commands.md has the help of every verb. With -update the test writes it.
+func TestTheReferenceHasTheHelpOfEveryVerb(t *testing.T) {
+	const file = "../../docs/reference/commands.md"
+	var b strings.Builder
+	b.WriteString("# Commands\n\nThe help of every verb, generated from the program. The keys of the file that `--config` names are the flags of\n`serve`, and `policy`.\n")
+	for _, cmd := range newRoot().Commands() {
+		if !cmd.IsAvailableCommand() || cmd.Name() == "completion" {
+			continue
+		}
+		help := strings.TrimSpace(cmd.Long)
+		if help == "" {
+			help = cmd.Short + "."
+		}
+		fmt.Fprintf(&b, "\n## mirrorgate %s\n\n```text\n%s\n\n%s\n```\n", cmd.Name(), help, strings.TrimSpace(cmd.UsageString()))
+	}
+	want := b.String()
+	if *update {
+		require.NoError(t, os.WriteFile(file, []byte(want), 0o600))
+	}
+	have, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Equal(t, want, string(have), "go test ./cmd/mirrorgate -update writes it")
 }
