@@ -114,7 +114,8 @@ func (s *site) names() []string {
 	return names
 }
 
-// navigation returns mkdocs' navigation. Every page has exactly one place.
+// navigation returns mkdocs' navigation. Every page has exactly one place; those that the table above does not name
+// come last.
 func (s *site) navigation() ([]any, error) {
 	placed := map[string]bool{}
 	var nav []any
@@ -137,10 +138,14 @@ func (s *site) navigation() ([]any, error) {
 			nav = append(nav, map[string]any{part.title: entries})
 		}
 	}
+	var more []any
 	for _, name := range s.names() {
 		if !placed[name] {
-			return nil, fmt.Errorf("docs/%s has no place in the navigation of docs/site", name)
+			more = append(more, map[string]string{title(s.pages[name]): name})
 		}
+	}
+	if len(more) > 0 {
+		nav = append(nav, map[string]any{"More": more})
 	}
 	return nav, nil
 }

@@ -43,7 +43,7 @@ func TestLinks(t *testing.T) {
 	}
 	for _, target := range []string{"c.md", "a.md#no-heading", "#nowhere", "../missing", "../../../etc/passwd"} {
 		_, err := s.resolve("a.md", target)
-		assert.Error(t, err, target)
+		require.Error(t, err, target)
 	}
 	_, err := s.navigation()
 	assert.ErrorContains(t, err, "install.md, which is no page")

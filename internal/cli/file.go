@@ -58,7 +58,9 @@ type reader struct {
 	lines  map[string]int
 }
 
-func (r *reader) report(n *yaml.Node, format string, args ...any) { r.reportAt(n.Line, format, args...) }
+func (r *reader) report(n *yaml.Node, format string, args ...any) {
+	r.reportAt(n.Line, format, args...)
+}
 
 func (r *reader) reportAt(line int, format string, args ...any) {
 	r.faults.Lines = append(r.faults.Lines, fmt.Sprintf("%s:%d: ", r.faults.Name, line)+fmt.Sprintf(format, args...))

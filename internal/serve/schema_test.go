@@ -9,6 +9,7 @@ import (
 	"os"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -115,8 +116,7 @@ func set(t *testing.T, opts *Options, path string, value any) {
 	} else if !isText {
 		value = json.Number(fmt.Sprint(value))
 	}
-	for n := len(names) - 1; n >= 0; n-- {
-		name := names[n]
+	for _, name := range slices.Backward(names) {
 		if name == "*" {
 			name = "shop"
 		}
