@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/mirrorgate/mirrorgate/api/v1alpha1"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
@@ -56,6 +57,8 @@ var (
 	ReferenceGrants  = &Kind{Name: "ReferenceGrant", Group: route.GatewayGroup, Resource: "referencegrants", Versions: []string{"v1", "v1beta1"}}
 	HTTPRoutes       = &Kind{Name: "HTTPRoute", Group: route.GatewayGroup, Resource: "httproutes", Versions: []string{"v1"}}
 	GRPCRoutes       = &Kind{Name: "GRPCRoute", Group: route.GatewayGroup, Resource: "grpcroutes", Versions: []string{"v1"}}
+	MirrorLimits     = &Kind{Name: "MirrorLimit", Group: v1alpha1.GroupVersion.Group, Resource: "mirrorlimits", Versions: []string{"v1alpha1"}}
+	MirrorPolicies   = &Kind{Name: "MirrorPolicy", Group: v1alpha1.GroupVersion.Group, Resource: "mirrorpolicies", Versions: []string{"v1alpha1"}}
 	VirtualServices  = &Kind{Name: "VirtualService", Group: route.IstioGroup, Resource: "virtualservices", Versions: []string{"v1"}}
 )
 

@@ -39,11 +39,12 @@ func (c Config) For(namespace string) Limits {
 // Action names the effect of a decision on a route.
 type Action string
 
-// The actions, as metric label and audit annotation. A decision that parks one mirror and restores another
-// counts as Park.
+// The actions, as metric label and audit annotation. A decision that parks one mirror and restores another counts as
+// Park, and one that changes nothing but shares as Limit.
 const (
 	Park    Action = "park"
 	Restore Action = "restore"
+	Limit   Action = "limit"
 	None    Action = "none"
 	Skip    Action = "skip"
 	Deny    Action = "deny"
@@ -54,9 +55,14 @@ type Verdict struct {
 	Mirror *route.Mirror
 	// Park reports whether the mirror belongs parked, as opposed to active in the spec.
 	Park bool
+	// Share is the share of a mirror that is limited, 0 for any other.
+	Share route.Share
 	// Reason says why, and Detail explains it to a reader in one clause.
 	Reason Reason
 	Detail string
+
+	// lowered is set where a limit or a policy decided.
+	lowered bool
 }
 
 // Decision is the result for one route.
@@ -82,8 +88,10 @@ func Decide(rt *route.Route, snap Snapshot, cfg Config) (Decision, error) {
 	}
 	managed := snap.ManagedBy
 	var d Decision
+	var warned []Notice
 	for i := range rt.Rules {
 		j := newJudge(rt, &rt.Rules[i], snap, cfg)
+		first := len(d.Verdicts)
 		for k := range rt.Rules[i].Mirrors {
 			m := &rt.Rules[i].Mirrors[k]
 			v := j.verdict(m)
@@ -96,6 +104,8 @@ func Decide(rt *route.Route, snap Snapshot, cfg Config) (Decision, error) {
 			}
 			d.Verdicts = append(d.Verdicts, v)
 		}
+		over, notices := j.lower(d.Verdicts[first:])
+		d.Findings, warned = append(d.Findings, over...), append(warned, notices...)
 	}
 	for i := range rt.Rules {
 		d.Findings = append(d.Findings, judgeRule(rt, &rt.Rules[i], cfg)...)
@@ -106,9 +116,11 @@ func Decide(rt *route.Route, snap Snapshot, cfg Config) (Decision, error) {
 		if err := d.plan(rt); err != nil {
 			return Decision{}, err
 		}
+		d.parkInstead()
+		d.Findings = append(d.Findings, d.stuck()...)
 	}
 	d.conclude(managed)
-	d.Notices = notices(rt, &d, snap, cfg)
+	d.Notices = append(notices(rt, &d, snap, cfg), warned...)
 	d.Warnings = Warnings(d.Notices)
 	return d, nil
 }
@@ -146,12 +158,12 @@ func (j *judge) verdict(m *route.Mirror) Verdict {
 }
 
 func (d *Decision) plan(rt *route.Route) error {
-	park := map[*route.Mirror]bool{}
+	placements := map[*route.Mirror]route.Placement{}
 	for _, v := range d.Verdicts {
-		park[v.Mirror] = v.Park
+		placements[v.Mirror] = route.Placement{Parked: v.Park, Share: v.Share}
 	}
 	var err error
-	d.Plan, err = rt.Plan(func(m *route.Mirror) bool { return park[m] })
+	d.Plan, err = rt.PlanShares(func(m *route.Mirror) route.Placement { return placements[m] })
 	if err != nil {
 		return fmt.Errorf("plan the mirrors of %s: %w", rt.Key, err)
 	}
@@ -173,7 +185,7 @@ func (d *Decision) misfitReason() Reason {
 // conclude sums the decision up in one action and one reason.
 func (d *Decision) conclude(managed string) {
 	moved := map[string]bool{}
-	for _, id := range slices.Concat(d.Plan.Parked, d.Plan.Restored) {
+	for _, id := range slices.Concat(d.Plan.Parked, d.Plan.Restored, d.Plan.Limited, d.Plan.Raised) {
 		moved[id] = true
 	}
 	switch {
@@ -187,6 +199,8 @@ func (d *Decision) conclude(managed string) {
 		d.Action = Park
 	case len(d.Plan.Restored) > 0:
 		d.Action = Restore
+	case len(d.Plan.Limited)+len(d.Plan.Raised) > 0:
+		d.Action = Limit
 	case len(d.Plan.Misfits) > 0:
 		d.Action, d.Reason = None, d.misfitReason()
 		return

@@ -86,9 +86,9 @@ func TestVariantsValue(t *testing.T) {
 	port := a
 	port.Port = 80
 	snap := Snapshot{Variants: map[route.Target]Variant{a: {State: Ready}, port: {State: Ready}}}
-	assert.Equal(t, "a.other=Unknown,a=Ready,b/x=Unknown", VariantsValue(rt, snap))
+	assert.Equal(t, "a.other=Unknown,a=Ready,b/x=Unknown", VariantsValue(rt, snap, Decision{}))
 	snap.Variants[port] = Variant{State: Present}
-	assert.Equal(t, "a.other=Unknown,a:0=Ready,a:80=Present,b/x=Unknown", VariantsValue(rt, snap))
+	assert.Equal(t, "a.other=Unknown,a:0=Ready,a:80=Present,b/x=Unknown", VariantsValue(rt, snap, Decision{}))
 }
 
 // The list of variants is cut to a length that an annotation can hold; a change in the part that is cut still
@@ -100,11 +100,11 @@ func TestVariantsValueOfManyVariants(t *testing.T) {
 	}
 	rt := virtualService(t, strings.Join(mirrors, ","))
 	variants := map[route.Target]Variant{}
-	before := VariantsValue(rt, Snapshot{Variants: variants})
+	before := VariantsValue(rt, Snapshot{Variants: variants}, Decision{})
 	assert.Less(t, len(before), 5000)
 	assert.True(t, strings.HasPrefix(before, "v0000=Unknown,v0001=Unknown,"))
 	variants[route.Target{Kind: route.TargetService, Namespace: "shop", Name: "v2999"}] = Variant{State: Ready}
-	assert.NotEqual(t, before, VariantsValue(rt, Snapshot{Variants: variants}))
+	assert.NotEqual(t, before, VariantsValue(rt, Snapshot{Variants: variants}, Decision{}))
 }
 
 // A route of a megabyte does not lead to a response of megabytes.

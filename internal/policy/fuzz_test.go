@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"sigs.k8s.io/yaml"
 
+	"github.com/mirrorgate/mirrorgate/internal/limits"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 	"github.com/mirrorgate/mirrorgate/patch"
 )
@@ -78,10 +79,11 @@ func FuzzDecide(f *testing.F) {
 			return
 		}
 		snap := anyCluster(bits, rt)
+		snap.Scope = anyScope(bits)
 		five, one := 5.0, 1
 		cfg := []Config{{}, {Strict: true}, {Limits: Limits{MaxPercent: &five, MaxMirrors: &one}}}[bits%3]
 		d := decide(t, rt, snap, cfg)
-		VariantsValue(rt, snap)
+		VariantsValue(rt, snap, d)
 
 		stored, err := patch.Apply(raw, d.Plan.Operations)
 		require.NoError(t, err)
@@ -97,10 +99,28 @@ func FuzzDecide(f *testing.F) {
 		assert.Len(t, introduced, len(d.Findings))
 		assert.Empty(t, known)
 		if old != nil {
-			before, err := Decide(old, anyCluster(bits, old), cfg)
+			earlier := anyCluster(bits, old)
+			earlier.Scope = snap.Scope
+			before, err := Decide(old, earlier, cfg)
 			require.NoError(t, err)
 			introduced, known = Introduced(d, before)
 			assert.ElementsMatch(t, texts(d.Findings), texts(slices.Concat(introduced, known)))
 		}
 	})
+}
+
+// anyScope returns limits of which none, one or two lower shares.
+func anyScope(bits uint64) (scope limits.Scope) {
+	action := []limits.Action{limits.Lower, limits.Deny, limits.Warn}[bits>>7%3]
+	percent, mirrors := float64(bits>>9%50)/7, int(bits>>13%4)
+	if bits>>3&1 == 1 {
+		scope.Limits = append(scope.Limits, limits.Limit{Name: "percent", MaxPercent: &percent, Action: action})
+	}
+	if bits>>5&1 == 1 {
+		scope.Limits = append(scope.Limits, limits.Limit{Name: "mirrors", MaxMirrors: &mirrors, Action: limits.Lower})
+	}
+	if bits>>6&1 == 1 {
+		scope.Policies = append(scope.Policies, limits.Policy{Name: "web", Percent: &percent, Step: 1, Steps: 2, Expired: bits>>15&1 == 1})
+	}
+	return scope
 }

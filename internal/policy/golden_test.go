@@ -20,6 +20,7 @@ import (
 	"gomodules.xyz/jsonpatch/v2"
 	"sigs.k8s.io/yaml"
 
+	"github.com/mirrorgate/mirrorgate/internal/limits"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 	"github.com/mirrorgate/mirrorgate/patch"
 )
@@ -35,6 +36,8 @@ type cluster struct {
 	LacksMirrors string           `json:"lacksMirrors"`
 	LacksShares  string           `json:"lacksShares"`
 	Variants     []clusterVariant `json:"variants"`
+	// Scope holds limits and policies.
+	Scope limits.Scope `json:"scope"`
 	// Size fills the route's annotations up to this many bytes.
 	Size int `json:"size"`
 }
@@ -75,7 +78,7 @@ func (c *cluster) snapshot(t *testing.T, routes ...*route.Route) Snapshot {
 		v.Exists = v.State != Unknown && v.Reason != ServiceNotFound && v.Reason != HostNotFound
 		table[target] = v
 	}
-	snap := Snapshot{Variants: map[route.Target]Variant{}, ManagedBy: c.ManagedBy, LacksMirrors: c.LacksMirrors, LacksShares: c.LacksShares}
+	snap := Snapshot{Variants: map[route.Target]Variant{}, ManagedBy: c.ManagedBy, LacksMirrors: c.LacksMirrors, LacksShares: c.LacksShares, Scope: c.Scope}
 	for _, rt := range routes {
 		for _, m := range rt.Every {
 			if v, known := table[m.Target.WithoutPort()]; known {
@@ -187,7 +190,7 @@ func decideCase(t *testing.T, dir string, seen map[Reason]bool) outcome {
 	if read(t, filepath.Join(dir, "cluster.yaml"), &own) {
 		c.Variants = append(c.Variants, own.Variants...)
 		c.Config, c.ManagedBy, c.Size = own.Config, own.ManagedBy, own.Size
-		c.LacksMirrors, c.LacksShares = own.LacksMirrors, own.LacksShares
+		c.LacksMirrors, c.LacksShares, c.Scope = own.LacksMirrors, own.LacksShares, own.Scope
 	}
 	opts := route.Options{Namespace: "shop"}
 
@@ -220,7 +223,7 @@ func decideCase(t *testing.T, dir string, seen map[Reason]bool) outcome {
 	denied, known := Introduced(final, before)
 	note(seen, &d, &final)
 	return describe(t, &d, outcome{
-		Touch: VariantsValue(rt, snap), Denied: texts(denied), Known: texts(known), Route: drain(t, stored),
+		Touch: VariantsValue(rt, snap, d), Denied: texts(denied), Known: texts(known), Route: drain(t, stored),
 	})
 }
 
@@ -301,7 +304,7 @@ func neighbours(v any) any {
 		}
 		return rest
 	case string:
-		if strings.HasPrefix(v, "x-mirrorgate-parked-") {
+		if strings.HasPrefix(v, "x-mirrorgate-parked-") || strings.HasPrefix(v, "x-mirrorgate-limited-") {
 			return nil
 		}
 	}
@@ -353,14 +356,20 @@ func describe(t *testing.T, d *Decision, out outcome) outcome {
 	place := map[bool]string{true: "parked", false: "active"}
 	for _, v := range d.Verdicts {
 		m := v.Mirror
-		to := place[v.Park]
+		from, to := place[m.Parked], place[v.Park]
+		if m.Limit() > 0 {
+			from = fmt.Sprintf("limited to %s %%", m.Limit())
+		}
+		if v.Share > 0 {
+			to = fmt.Sprintf("limited to %s %%", v.Share)
+		}
 		misfit := d.Plan.Misfits[m.ID]
 		if misfit != "" {
-			to = place[m.Parked]
+			to = from
 		}
 		out.Mirrors = append(out.Mirrors, outcomeMirror{
 			ID: m.ID, Path: m.Path, Target: fmt.Sprintf("%s %s %s", m.Target.Kind, m.Target.Namespace, TargetName(m)),
-			Share: fmt.Sprintf("%v %%", m.Percentage.Percent()), From: place[m.Parked], To: to,
+			Share: fmt.Sprintf("%v %%", m.Percentage.Percent()), From: from, To: to,
 			Reason: v.Reason, Detail: v.Detail, Misfit: misfit,
 		})
 	}

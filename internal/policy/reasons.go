@@ -20,6 +20,14 @@ const (
 	NotGranted              Reason = "NotGranted"
 )
 
+// Reasons for which a mirror copies less than it declares, or is parked although its variant is ready. OverLimit also
+// denies.
+const (
+	Expired   Reason = "Expired"
+	RampStep  Reason = "RampStep"
+	OverLimit Reason = "OverLimit"
+)
+
 // Reasons for which a write is denied: contradictions that no later object can repair.
 const (
 	PercentOutOfRange Reason = "PercentOutOfRange"

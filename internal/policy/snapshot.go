@@ -6,6 +6,7 @@ package policy
 import (
 	"time"
 
+	"github.com/mirrorgate/mirrorgate/internal/limits"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
 
@@ -78,6 +79,8 @@ type Snapshot struct {
 	// LacksMirrors and LacksShares name what serves the route without support for mirrors, or for a share of
 	// the traffic: `GatewayClass "a"`. "" where nothing is known to lack them.
 	LacksMirrors, LacksShares string
+	// Scope holds the MirrorLimits and MirrorPolicies for the route.
+	Scope limits.Scope
 	// Recheck is the time until the end of a grace, which changes the snapshot without any event; 0 means no
 	// grace.
 	Recheck time.Duration

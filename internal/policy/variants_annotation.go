@@ -18,9 +18,10 @@ import (
 const maxVariantsValue = 4 << 10
 
 // VariantsValue returns the value of the variants annotation, which lists the states that the decision
-// depends on, for admission and for a reader of the route: "httpbin-v2=Ready". The end of a list that is too
+// depends on, for admission and for a reader of the route: "httpbin-v2=Ready", with the share of a mirror that copies less
+// than it declares: "httpbin-v2=Ready@5%". The end of a list that is too
 // long for an annotation is replaced by a hash of the whole.
-func VariantsValue(rt *route.Route, snap Snapshot) string {
+func VariantsValue(rt *route.Route, snap Snapshot, d Decision) string {
 	states := map[string]map[State]bool{}
 	for _, m := range rt.Every {
 		name := shortTarget(rt, m.Target)
@@ -29,6 +30,12 @@ func VariantsValue(rt *route.Route, snap Snapshot) string {
 		}
 		states[name][snap.Variant(m.Target).State] = true
 	}
+	shares := map[*route.Mirror]string{}
+	for _, v := range d.Verdicts {
+		if v.lowered {
+			shares[v.Mirror] = "@" + v.Share.String() + "%"
+		}
+	}
 	seen := map[string]bool{}
 	for _, m := range rt.Every {
 		name := shortTarget(rt, m.Target)
@@ -36,7 +43,7 @@ func VariantsValue(rt *route.Route, snap Snapshot) string {
 		if len(states[name]) > 1 { // the states of its ports differ
 			text += ":" + strconv.Itoa(int(m.Target.Port))
 		}
-		seen[text+"="+snap.Variant(m.Target).State.String()] = true
+		seen[text+"="+snap.Variant(m.Target).State.String()+shares[m]] = true
 	}
 	text := strings.Join(slices.Sorted(maps.Keys(seen)), ",")
 	if len(text) > maxVariantsValue {

@@ -129,6 +129,8 @@ func (l *noticeList) addVerdict(v Verdict, misfit string, tell bool) {
 	case tell && v.Park && v.Reason != VariantUnknown && v.Reason != UnsupportedTarget:
 		l.add(m.Path, v.Reason, "mirror to %s is parked: %s", TargetName(m), v.Detail)
 		(*l)[len(*l)-1].Parked = true
+	case v.Share > 0:
+		l.add(v.Mirror.Path, v.Reason, "%s", v.limited())
 	case v.Reason == ExternalTarget && v.Detail != "":
 		l.add(m.TargetPath, v.Reason, "%s", v.Detail)
 	case v.Reason == VariantUnknown:

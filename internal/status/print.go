@@ -108,23 +108,35 @@ func (f *Format) writeTable(w io.Writer, routes []Route) error {
 	}
 	for _, r := range routes {
 		for _, m := range r.Mirrors {
-			row(r.Namespace, Name{r.Kind, r.Name}.String(), printing.Plain(m.Target), strconv.FormatFloat(m.Percent, 'f', -1, 64)+"%",
+			row(r.Namespace, Name{r.Kind, r.Name}.String(), printing.Plain(m.Target), m.share(),
 				m.State, string(m.Reason), m.synced(r), m.Variant, m.Field, printing.Plain(cmp.Or(m.Misfit, m.Detail)))
 		}
 	}
 	return table.Flush()
 }
 
+// moves reports whether policy wants the mirror elsewhere, or with another percentage.
+func (m Mirror) moves() bool { return m.State != m.Wanted || m.Stored != m.WantedPercent }
+
+// share returns the declared percentage, and the stored one where it is smaller: "5% of 25%".
+func (m Mirror) share() string {
+	percent := func(p float64) string { return strconv.FormatFloat(p, 'f', -1, 64) + "%" }
+	if m.State == limited {
+		return percent(m.Stored) + " of " + percent(m.Percent)
+	}
+	return percent(m.Percent)
+}
+
 // synced returns whether the mirror is where policy wants it, and if not, why.
 func (m Mirror) synced(r Route) string {
 	switch {
-	case m.State != m.Wanted && r.OptedOut:
+	case m.moves() && r.OptedOut:
 		return "no: opted out"
 	case m.Misfit != "":
 		return "no: " + string(policy.WouldNotFit)
-	case m.State != m.Wanted && r.Undecided:
+	case m.moves() && r.Undecided:
 		return "no: nothing decides"
-	case m.State != m.Wanted:
+	case m.moves():
 		return "no"
 	case r.Undecided:
 		return "nothing decides"

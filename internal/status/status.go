@@ -27,8 +27,9 @@ type Namespaces interface {
 
 // The states of a mirror: in the spec, or in the annotation.
 const (
-	active = "active"
-	parked = "parked"
+	active  = "active"
+	limited = "limited"
+	parked  = "parked"
 )
 
 // Route is a route with mirrors.
@@ -54,11 +55,15 @@ type Mirror struct {
 	Field string `json:"field"`
 	// Target is the variant: "httpbin-v2:80", "httpbin.shop/v2".
 	Target string `json:"target"`
-	// Percent is the percentage of requests that it copies, 0 to 100.
+	// Percent is the percentage of requests that it declares to copy, 0 to 100, and Stored the one with which it stands in
+	// the spec: 0 for one that is parked.
 	Percent float64 `json:"percent"`
-	// State is where the mirror is, Wanted where policy wants it: active or parked.
+	Stored  float64 `json:"stored"`
+	// State is where the mirror is, Wanted where policy wants it: active, limited to a smaller percentage, or parked.
 	State  string `json:"state"`
 	Wanted string `json:"wanted"`
+	// WantedPercent is the percentage with which policy wants it in the spec.
+	WantedPercent float64 `json:"wantedPercent"`
 	// Variant is the state of the variant: Unknown, Absent, Present or Ready.
 	Variant string        `json:"variant"`
 	Reason  policy.Reason `json:"reason"`
@@ -159,8 +164,8 @@ func Of(ctx context.Context, c Cluster, namespaces Namespaces, deciding Deciding
 	return routes, errors.Join(failures...)
 }
 
-// of decides about one route. Limits and strict mode do not matter, because they deny writes but move no
-// mirror.
+// of decides about one route. Strict mode and the limits of the server's file do not matter, because they deny writes but
+// move no mirror.
 func of(ctx context.Context, c Cluster, rt *route.Route) (Route, error) {
 	snap, err := c.Resolve(ctx, rt)
 	if err != nil {
@@ -177,18 +182,26 @@ func of(ctx context.Context, c Cluster, rt *route.Route) (Route, error) {
 	}
 	for _, v := range d.Verdicts {
 		m, known := v.Mirror, snap.Variant(v.Mirror.Target)
+		wanted := m.Percentage.Percent()
+		if v.Park || v.Share > 0 {
+			wanted = v.Share.Percent()
+		}
 		r.Mirrors = append(r.Mirrors, Mirror{
-			Field: m.Path, Target: policy.TargetName(m), Percent: m.Percentage.Percent(),
-			State: state(m.Parked), Wanted: state(v.Park),
+			Field: m.Path, Target: policy.TargetName(m), Percent: m.Percentage.Percent(), Stored: m.Copies(),
+			State: state(m.Parked, m.Limit()), Wanted: state(v.Park, v.Share), WantedPercent: wanted,
 			Variant: known.State.String(), Reason: v.Reason, Detail: v.Detail, Misfit: d.Plan.Misfits[m.ID],
 		})
 	}
 	return r, nil
 }
 
-func state(isParked bool) string {
-	if isParked {
+func state(isParked bool, share route.Share) string {
+	switch {
+	case isParked:
 		return parked
+	case share > 0:
+		return limited
+	default:
+		return active
 	}
-	return active
 }

@@ -3,6 +3,7 @@ package status
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"slices"
 	"strconv"
@@ -15,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 
+	"github.com/mirrorgate/mirrorgate/internal/limits"
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 	"github.com/mirrorgate/mirrorgate/manifests"
@@ -24,13 +26,14 @@ import (
 type cluster struct {
 	routes  []*route.Route
 	variant policy.Variant
+	scope   limits.Scope
 	err     error
 }
 
 func (c cluster) Routes() iter.Seq[*route.Route] { return slices.Values(c.routes) }
 
 func (c cluster) Resolve(_ context.Context, rt *route.Route) (policy.Snapshot, error) {
-	snap := policy.Snapshot{Variants: map[route.Target]policy.Variant{}}
+	snap := policy.Snapshot{Variants: map[route.Target]policy.Variant{}, Scope: c.scope}
 	for _, m := range rt.Every {
 		snap.Variants[m.Target] = c.variant
 	}
@@ -97,6 +100,23 @@ shop        httproute/web    v2:80    5%      active   NoReadyEndpoints   no
 	routes, err := Of(t.Context(), c, c, nil, web)
 	require.EqualError(t, err, "HTTPRoute shop/web: no answer")
 	assert.Empty(t, routes)
+}
+
+// A limited mirror shows both percentages, and is not synced while another one is stored than policy wants.
+func TestTableOfLimitedMirrors(t *testing.T) {
+	ten := 10.0
+	limited := `{"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": ["x-mirrorgate-limited-` + "%s" + `"]}},`
+	rt, err := route.Decode([]byte(`{"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+		"metadata": {"name": "web", "namespace": "shop"},
+		"spec": {"rules": [{"filters": [`+fmt.Sprintf(limited, "1e24fc1979-p25-f50000")+
+		`{"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "v2", "port": 80}, "fraction": {"numerator": 50000, "denominator": 1000000}}}]}]}}`), route.Options{})
+	require.NoError(t, err)
+	c := cluster{routes: []*route.Route{rt}, variant: policy.Variant{State: policy.Ready, Exists: true, Ports: []policy.Port{{Number: 80}}}}
+	assert.Contains(t, table(t, c, Query{}), "v2:80    5% of 25%   limited   VariantReady   no\n")
+	c.scope = limits.Scope{Limits: []limits.Limit{{Name: "production", MaxPercent: &ten, Action: limits.Lower}}}
+	assert.Contains(t, table(t, c, Query{}), "v2:80    5% of 25%   limited   OverLimit   no\n")
+	ten = 5
+	assert.Contains(t, table(t, c, Query{}), "v2:80    5% of 25%   limited   OverLimit   yes\n")
 }
 
 // A common terminal of 100 columns shows a table of usual names without a break.

@@ -14,6 +14,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 
@@ -120,6 +121,9 @@ func (c *Cluster) convert(kind Kind) func(any) any {
 	return func(object any) any {
 		raw, isRaw := object.(json.RawMessage)
 		if !isRaw {
+			if o, ok := object.(*metav1.PartialObjectMetadata); ok && kind == KindNamespace {
+				return fromNamespace(o) // in a list its kind is not set
+			}
 			return fromTyped(object)
 		}
 		var h header

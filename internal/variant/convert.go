@@ -63,6 +63,9 @@ func fromTyped(obj any) record {
 		if o.Kind == "" || o.Kind == KindPod.String() {
 			return fromPod(o)
 		}
+		if o.Kind == KindNamespace.String() {
+			return fromNamespace(o)
+		}
 	case *discoveryv1.EndpointSlice:
 		return fromSlice(o)
 	}

@@ -191,11 +191,14 @@ func (i *Index) changeGatewayClass(old, c *gatewayClass, a *affected) {
 
 // noteSupport notes in a snapshot which of the route's gateways do not claim mirrors, or shares of them.
 func (v *view) noteSupport(rt *route.Route, snap *policy.Snapshot) {
-	if rt.Kind != route.HTTPRoute {
+	if rt.Kind == route.VirtualService {
 		return
 	}
 	if crd := v.base.prunes; crd != "" {
-		snap.LacksShares = crd + " has no percent or fraction"
+		snap.LacksShares = crd + " has no percent or fraction" // that of GRPCRoutes is of the same release
+	}
+	if rt.Kind != route.HTTPRoute {
+		return // no feature is about mirrors of GRPCRoutes
 	}
 	for _, p := range rt.Parents {
 		if p.Group != route.GatewayGroup || p.Kind != kinds[KindGateway].Name {

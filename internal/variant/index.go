@@ -107,6 +107,8 @@ type Index struct {
 	routesByOwner    map[string]routeSet               // by the uid of the owner that manages them
 	roots            map[types.NamespacedName]routeSet // VirtualServices by those to which they delegate
 
+	scopes scopes
+
 	subscribers        []Subscriber
 	serviceSubscribers []func([]types.NamespacedName)
 }
@@ -255,6 +257,12 @@ func (i *Index) change(kind Kind, old, rec record, a *affected) {
 		i.changeIstioGateway(as[*istioGateway](old), as[*istioGateway](rec), a)
 	case KindGateway:
 		i.changeGateway(as[*gateway](old), as[*gateway](rec), a)
+	case KindNamespace:
+		i.changeNamespace(as[*namespace](old), as[*namespace](rec), a)
+	case KindMirrorLimit:
+		i.changeMirrorLimit(as[*mirrorLimit](old), as[*mirrorLimit](rec), a)
+	case KindMirrorPolicy:
+		i.changeMirrorPolicy(as[*mirrorPolicy](old), as[*mirrorPolicy](rec), a)
 	case KindGatewayClass:
 		i.changeGatewayClass(as[*gatewayClass](old), as[*gatewayClass](rec), a)
 	default:

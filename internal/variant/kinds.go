@@ -19,6 +19,7 @@ const (
 	KindReplicaSet
 	KindPod
 	KindEndpointSlice
+	KindNamespace
 	KindRollout
 	KindCanary
 	KindDestinationRule
@@ -27,6 +28,8 @@ const (
 	KindIstioGateway
 	KindGateway
 	KindGatewayClass
+	KindMirrorLimit
+	KindMirrorPolicy
 	KindHTTPRoute
 	KindGRPCRoute
 	KindVirtualService
@@ -41,6 +44,7 @@ var kinds = [kindCount]*feed.Kind{
 	KindReplicaSet:      feed.ReplicaSets,
 	KindPod:             feed.Pods,
 	KindEndpointSlice:   feed.EndpointSlices,
+	KindNamespace:       feed.Namespaces,
 	KindRollout:         feed.Rollouts,
 	KindCanary:          feed.Canaries,
 	KindDestinationRule: feed.DestinationRules,
@@ -49,6 +53,8 @@ var kinds = [kindCount]*feed.Kind{
 	KindIstioGateway:    feed.IstioGateways,
 	KindGateway:         feed.Gateways,
 	KindGatewayClass:    feed.GatewayClasses,
+	KindMirrorLimit:     feed.MirrorLimits,
+	KindMirrorPolicy:    feed.MirrorPolicies,
 	KindHTTPRoute:       feed.HTTPRoutes,
 	KindGRPCRoute:       feed.GRPCRoutes,
 	KindVirtualService:  feed.VirtualServices,
@@ -78,6 +84,11 @@ func (k Kind) Resource() string {
 
 // Optional reports whether the kind comes from a CustomResourceDefinition, so that a cluster may lack it.
 func (k Kind) Optional() bool { return k >= KindRollout }
+
+// ClusterScoped reports whether objects of the kind are in no namespace.
+func (k Kind) ClusterScoped() bool {
+	return k == KindNamespace || k == KindGatewayClass || k == KindMirrorLimit
+}
 
 // crd returns the name of the kind's CustomResourceDefinition.
 func (k Kind) crd() string { return kinds[k].Resource + "." + kinds[k].Group }

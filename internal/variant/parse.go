@@ -81,6 +81,10 @@ func (i *Index) parseKind(kind Kind, h *header, raw []byte) (record, error) {
 		return parseServiceEntry(h, raw)
 	case KindReferenceGrant:
 		return parseReferenceGrant(h, raw)
+	case KindMirrorLimit:
+		return parseMirrorLimit(h, raw)
+	case KindMirrorPolicy:
+		return parseMirrorPolicy(h, raw)
 	case KindHTTPRoute, KindGRPCRoute, KindVirtualService:
 		return i.parseRoute(kind, h, raw)
 	default:

@@ -85,6 +85,16 @@ spec: {selector: {app: %s}, servers: [{port: {number: %d}}]}}`, ns, name, pick(r
 		o.name.Namespace = ""
 		o.obj = json.RawMessage(fmt.Sprintf(`{"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": %q}, "status": {"supportedFeatures": [%s]}}`,
 			name, pick(r, "", `{"name": "HTTPRouteRequestMirror"}`, `"HTTPRouteRequestMirror", "HTTPRouteRequestPercentageMirror"`, `"Gateway"`)))
+	case KindNamespace:
+		o.name = types.NamespacedName{Name: ns}
+		o.obj = fmt.Sprintf(`{apiVersion: v1, kind: Namespace, metadata: {name: %s, labels: {env: %s}}}`, ns, pick(r, "prod", "test"))
+	case KindMirrorLimit:
+		o.name.Namespace = ""
+		o.obj = fmt.Sprintf(`{apiVersion: mirrorgate.dev/v1alpha1, kind: MirrorLimit, metadata: {name: %s}, spec: {maxPercent: %d, namespaceSelector: {matchLabels: {env: %s}}}}`,
+			name, r.IntN(3), pick(r, "prod", "test"))
+	case KindMirrorPolicy:
+		o.obj = fmt.Sprintf(`{apiVersion: mirrorgate.dev/v1alpha1, kind: MirrorPolicy, metadata: {namespace: %s, name: %s}, spec: {
+targetRefs: [{group: networking.istio.io, kind: VirtualService, name: %s}], ramp: {steps: [{percent: %d}]}}}`, ns, name, pick(r, "a", "b"), r.IntN(3))
 	default:
 		o.obj = randomVirtualService(r, o.name)
 	}

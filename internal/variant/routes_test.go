@@ -48,6 +48,7 @@ func assertEmpty(t *testing.T, i *Index) {
 	assert.Empty(t, i.routesByGateway)
 	assert.Empty(t, i.routesByOwner)
 	assert.Empty(t, i.roots)
+	assert.Empty(t, i.scopes.policies)
 	assert.Empty(t, i.rulesByPattern)
 	assert.Empty(t, i.aliases)
 	assert.Empty(t, i.selectingRules)

@@ -21,6 +21,7 @@ func (v *view) snapshot(rt *route.Route) policy.Snapshot {
 	v.begin(rt)
 	snap := policy.Snapshot{Variants: map[route.Target]policy.Variant{}, ManagedBy: v.managedBy(rt)}
 	v.noteSupport(rt, &snap)
+	snap.Scope = v.base.scope(rt)
 	n := 0
 	for m := range mirrors(rt) {
 		if _, done := snap.Variants[m.Target]; !done {

@@ -68,7 +68,7 @@ var routeKinds = []Kind{KindHTTPRoute, KindGRPCRoute, KindVirtualService}
 
 // farReaching are the kinds whose objects have an effect on routes of other namespaces: hosts, subsets, and the
 // gateways to which routes are bound.
-var farReaching = []Kind{KindServiceEntry, KindDestinationRule, KindIstioGateway, KindGateway, KindGatewayClass}
+var farReaching = []Kind{KindServiceEntry, KindDestinationRule, KindIstioGateway, KindGateway, KindGatewayClass, KindMirrorLimit}
 
 func (s *Survey) has(kind Kind) bool { return s.sources[kind] != nil }
 
@@ -110,7 +110,7 @@ func (s *Survey) List(ctx context.Context, namespace string) error {
 // noteUnread notes that a kind could not be listed in a namespace. It ignores the kinds behind KindRollout,
 // which the Resolver reads again if it needs them.
 func (s *Survey) noteUnread(kind Kind, namespace string, err error) {
-	if kind <= KindRollout {
+	if kind <= KindRollout && kind != KindNamespace {
 		s.unread[namespace] = errors.Join(s.unread[namespace], err)
 	}
 	if kind == KindEndpointSlice || kind == KindPod {
@@ -123,7 +123,14 @@ func (s *Survey) list(ctx context.Context, kind Kind, namespace string) error {
 	if !s.has(kind) {
 		return nil
 	}
-	records, err := readPages(ctx, s.sources[kind], Query{Kind: kind, Namespace: namespace}, math.MaxInt)
+	query := Query{Kind: kind, Namespace: namespace}
+	switch {
+	case kind == KindNamespace:
+		query = Query{Kind: kind, Name: namespace}
+	case kind.ClusterScoped():
+		query.Namespace = ""
+	}
+	records, err := readPages(ctx, s.sources[kind], query, math.MaxInt)
 	if err == nil {
 		err = s.index.Upsert(records...)
 	}
@@ -177,12 +184,12 @@ func (s *Survey) ListAround(ctx context.Context, namespaces ...string) {
 		s.around[ns] = true
 	}
 	for kind := range kindCount {
-		if slices.Contains(farReaching, kind) && (s.list(ctx, kind, "") == nil || kind == KindGatewayClass) {
+		if slices.Contains(farReaching, kind) && (s.list(ctx, kind, "") == nil || kind.ClusterScoped()) {
 			continue // those of the namespaces are among them
 		}
 		for _, ns := range namespaces {
 			err := s.list(ctx, kind, ns)
-			if err == nil || kind > KindReferenceGrant {
+			if err == nil || kind > KindReferenceGrant || kind == KindNamespace {
 				continue // the other kinds do not make a variant ready
 			}
 			s.unread[ns] = errors.Join(s.unread[ns], err)

@@ -190,7 +190,7 @@ func (c *Cluster) Touch(ctx context.Context) ([]Result, error) {
 			continue
 		}
 		o := c.objects[k]
-		if err := o.annotate(route.VariantsAnnotation, policy.VariantsValue(rt, snap)); err != nil {
+		if err := o.annotate(route.VariantsAnnotation, policy.VariantsValue(rt, snap, decision)); err != nil {
 			return results, err
 		}
 		r, err := c.write(ctx, o, webhook.FieldManager)
@@ -202,7 +202,8 @@ func (c *Cluster) Touch(ctx context.Context) ([]Result, error) {
 	return results, nil
 }
 
-// Delete deletes an object. It is an error when there is none. A Namespace is in namespace "".
+// Delete deletes an object. It is an error when there is none. A Namespace, GatewayClass or MirrorLimit is in
+// namespace "".
 func (c *Cluster) Delete(kind, namespace, name string) error {
 	k := key{kind, namespace, name}
 	if _, stored := c.objects[k]; !stored {
@@ -226,7 +227,7 @@ func (c *Cluster) Advance(d time.Duration) { c.clock.SetTime(c.clock.Now().Add(d
 
 // store keeps an object as it is.
 func (c *Cluster) store(o object) error {
-	if o.kind != kindNamespace && !c.ignored(o.key) {
+	if !c.ignored(o.key) {
 		if err := c.index.Load(o.raw); err != nil {
 			return err
 		}

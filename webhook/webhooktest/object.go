@@ -89,6 +89,15 @@ func decode(raw []byte) (object, error) {
 	return object{key{kindName(meta.GroupVersionKind().Group, meta.Kind), meta.Namespace, meta.Name}, raw, meta.Labels, meta.Annotations}, nil
 }
 
+// keyOf returns the key of an object of a known kind.
+func (c *Cluster) keyOf(meta *metav1.PartialObjectMetadata) key {
+	name := kindName(meta.GroupVersionKind().Group, meta.Kind)
+	if indexed[name].ClusterScoped() {
+		return key{name, "", meta.Name}
+	}
+	return key{name, cmp.Or(meta.Namespace, c.opts.Namespace), meta.Name}
+}
+
 // read returns the objects of known kinds in a manifest, checked.
 func (c *Cluster) read(text []byte) ([]object, error) {
 	found, err := manifest.Objects(text)
@@ -106,7 +115,7 @@ func (c *Cluster) read(text []byte) ([]object, error) {
 		if known, isIndexed := indexed[kindName(kind.Group, kind.Kind)]; isIndexed && known.Group() != kind.Group || !isIndexed && kind.String() != kindNamespace {
 			continue
 		}
-		named := key{kindName(kind.Group, kind.Kind), cmp.Or(meta.Namespace, c.opts.Namespace), meta.Name}
+		named := c.keyOf(&meta)
 		if !c.opts.AllowUnknownFields {
 			if err := fields.Check(kind, raw); err != nil {
 				return nil, fmt.Errorf("%s: %w", named, err)
@@ -118,7 +127,7 @@ func (c *Cluster) read(text []byte) ([]object, error) {
 		if err := check.Load(raw); err != nil {
 			return nil, err
 		}
-		if meta.Namespace == "" && kind.Kind != kindNamespace {
+		if meta.Namespace == "" && named.namespace != "" {
 			if raw, err = patch.Apply(raw, []patch.Operation{patch.Add("/metadata/namespace", c.opts.Namespace)}); err != nil {
 				return nil, fmt.Errorf("%s: %w", named, err)
 			}

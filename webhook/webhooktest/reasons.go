@@ -11,6 +11,7 @@ type Action = policy.Action
 const (
 	Park    = policy.Park
 	Restore = policy.Restore
+	Limit   = policy.Limit
 	None    = policy.None
 	Skip    = policy.Skip
 	Deny    = policy.Deny
@@ -31,6 +32,13 @@ const (
 	ScaledToZero            = policy.ScaledToZero
 	NoReadyEndpoints        = policy.NoReadyEndpoints
 	NotGranted              = policy.NotGranted
+)
+
+// Reasons for which a mirror copies less than it declares, or is parked although its variant is ready.
+const (
+	Expired   = policy.Expired
+	RampStep  = policy.RampStep
+	OverLimit = policy.OverLimit
 )
 
 // Reasons for which a write is denied: contradictions that no later object can repair.

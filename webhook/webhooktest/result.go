@@ -42,7 +42,8 @@ type State string
 const (
 	// Active mirrors are in the stored spec as they were written.
 	Active State = "active"
-	// Limited mirrors are in the stored spec with a smaller percentage. No mirror has this state yet.
+	// Limited mirrors are in the stored spec with a smaller percentage than was written, because a MirrorLimit or a
+	// MirrorPolicy allows no more; Detail names it.
 	Limited State = "limited"
 	// Parked mirrors are kept in an annotation, and copy nothing.
 	Parked State = "parked"
@@ -110,8 +111,11 @@ func mirrors(d play.Decision) []Mirror {
 	var out []Mirror
 	for _, v := range d.Verdicts {
 		m := Mirror{Path: v.Mirror.Path, Target: policy.TargetName(v.Mirror), State: Active, Reason: v.Reason, Detail: v.Detail}
-		if v.Mirror.Parked {
+		switch {
+		case v.Mirror.Parked:
 			m.State = Parked
+		case v.Mirror.Limit() > 0:
+			m.State = Limited
 		}
 		if why := d.Misfits[v.Mirror.ID]; why != "" {
 			m.Reason, m.Detail = WouldNotFit, why

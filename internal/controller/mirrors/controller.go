@@ -127,7 +127,7 @@ func (c *Controller) Reconcile(ctx context.Context, key route.Key) (reconcile.Re
 		c.pending.remove(key)
 		return reconcile.Result{RequeueAfter: managedRecheck}, nil
 	}
-	raw, err := c.toucher.Touch(ctx, rt, policy.VariantsValue(rt, snap))
+	raw, err := c.toucher.Touch(ctx, rt, policy.VariantsValue(rt, snap, decision))
 	if err != nil {
 		return c.touchFailed(rt, err)
 	}

@@ -128,7 +128,7 @@ func (f *fakeCluster) Touch(_ context.Context, rt *route.Route, variants string)
 	if err != nil {
 		return nil, err
 	}
-	if variants != policy.VariantsValue(rt, f.snapshot(rt)) {
+	if variants != policy.VariantsValue(rt, f.snapshot(rt), d) {
 		return nil, fmt.Errorf("touched with %q", variants)
 	}
 	f.raw, err = patch.Apply(f.raw, d.Plan.Operations)

@@ -91,6 +91,30 @@ func restoredText(d policy.Decision, ids []string) string {
 	return strings.Join(texts, "; ")
 }
 
+// limitedText names mirrors that copy less than they declare.
+func limitedText(d policy.Decision, ids []string) string {
+	var texts []string
+	for _, v := range d.Verdicts {
+		if slices.Contains(ids, v.Mirror.ID) {
+			texts = append(texts, fmt.Sprintf("mirror to %s copies %s %% instead of %v %%: %s: %s (%s)", policy.TargetName(v.Mirror),
+				v.Share, v.Mirror.Percentage.Percent(), v.Reason, v.Detail, v.Mirror.Path))
+		}
+	}
+	return strings.Join(texts, "; ")
+}
+
+// raisedText names mirrors that copy again as much as they declare.
+func raisedText(d policy.Decision, ids []string) string {
+	var texts []string
+	for _, v := range d.Verdicts {
+		if slices.Contains(ids, v.Mirror.ID) {
+			texts = append(texts, fmt.Sprintf("mirror to %s copies %v %% again, as declared (%s)", policy.TargetName(v.Mirror),
+				v.Mirror.Percentage.Percent(), v.Mirror.Path))
+		}
+	}
+	return strings.Join(texts, "; ")
+}
+
 // noteParked notes the mirrors that are parked after a flip, whose Event has been written.
 func (c *Controller) noteParked(rt *route.Route, d policy.Decision) {
 	var ids []string
@@ -106,7 +130,8 @@ func (c *Controller) noteParked(rt *route.Route, d policy.Decision) {
 	c.parked.Is(rt.Key, strings.Join(ids, " "))
 }
 
-// announce writes an Event for the mirrors that were parked, and one for those that were restored.
+// announce writes an Event for the mirrors that were parked, and one each for those that were restored, limited or given
+// their declared percentage back.
 func (c *Controller) announce(rt *route.Route, d policy.Decision) {
 	for _, move := range []struct {
 		reason string
@@ -115,6 +140,8 @@ func (c *Controller) announce(rt *route.Route, d policy.Decision) {
 	}{
 		{"MirrorParked", parkedText, d.Plan.Parked},
 		{"MirrorRestored", restoredText, d.Plan.Restored},
+		{"MirrorLimited", limitedText, d.Plan.Limited},
+		{"MirrorRaised", raisedText, d.Plan.Raised},
 	} {
 		if len(move.ids) == 0 {
 			continue

@@ -11,6 +11,9 @@ base/rbac.yaml
 base/deployment.yaml
 base/service.yaml
 base/webhooks.yaml
+components/policy/rbac.yaml
+{{ if .Values.crds.enabled }}components/policy/mirrorgate.dev_mirrorlimits.yaml
+components/policy/mirrorgate.dev_mirrorpolicies.yaml{{ end }}
 {{ range .Values.routes }}components/{{ . }}/rbac.yaml
 {{ end -}}
 {{ if .Values.iter8.enabled }}components/iter8/rbac.yaml{{ end }}
@@ -32,7 +35,9 @@ release's namespace stands for base's.
 {{- define "mirrorgate.documents" -}}
 {{- $objects := list }}
 {{- range regexSplit "(?m)^---$" (.root.Files.Get .file) -1 }}
-{{- $objects = append $objects (. | replace "mirrorgate-system" $.root.Release.Namespace | fromYaml) }}
+{{- with . | replace "mirrorgate-system" $.root.Release.Namespace | fromYaml }}
+{{- $objects = append $objects . }}
+{{- end }}
 {{- end }}
 {{- toYaml $objects }}
 {{- end }}
@@ -46,6 +51,9 @@ release's namespace stands for base's.
 {{- end }}
 {{- if and .root.Values.nameOverride (eq .object.metadata.name "mirrorgate") }}
 {{- include "mirrorgate.rename" (dict "object" .object "labels" (dict "app.kubernetes.io/name" .root.Values.nameOverride)) }}
+{{- end }}
+{{- if and (eq .object.kind "CustomResourceDefinition") .root.Values.crds.keep }}
+{{- $_ := set .object.metadata.annotations "helm.sh/resource-policy" "keep" }}
 {{- end }}
 {{- if eq .object.kind "Deployment" }}
 {{- include "mirrorgate.deployment" . }}

@@ -20,6 +20,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	kjson "sigs.k8s.io/json"
+
+	"github.com/mirrorgate/mirrorgate/api/v1alpha1"
 )
 
 // The names come from the CustomResourceDefinitions of Gateway API 1.6 (experimental channel), Istio 1.31 and
@@ -59,6 +61,10 @@ func builtin(kind schema.GroupKind) any {
 		return &appsv1.ReplicaSet{}
 	case schema.GroupKind{Group: discoveryv1.GroupName, Kind: "EndpointSlice"}:
 		return &discoveryv1.EndpointSlice{}
+	case schema.GroupKind{Group: v1alpha1.GroupVersion.Group, Kind: "MirrorLimit"}:
+		return &v1alpha1.MirrorLimit{}
+	case schema.GroupKind{Group: v1alpha1.GroupVersion.Group, Kind: "MirrorPolicy"}:
+		return &v1alpha1.MirrorPolicy{}
 	}
 	return nil
 }

@@ -1,0 +1,266 @@
+package variant
+
+// MirrorLimits and MirrorPolicies: those that concern a route, and the routes that a change of one concerns.
+
+import (
+	"cmp"
+	"encoding/json"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apilabels "k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mirrorgate/mirrorgate/api/v1alpha1"
+	"github.com/mirrorgate/mirrorgate/internal/limits"
+	"github.com/mirrorgate/mirrorgate/internal/route"
+)
+
+// namespace is a Namespace, by whose labels MirrorLimits select routes.
+type namespace struct {
+	id
+	labels labels
+}
+
+func (n *namespace) equal(other record) bool {
+	return slices.Equal(n.labels, other.(*namespace).labels)
+}
+
+func fromNamespace(o metav1.Object) *namespace {
+	n := &namespace{id: idOf(KindNamespace, o), labels: newLabels(o.GetLabels())}
+	n.Namespace = "" // manifests are given a namespace
+	return n
+}
+
+// mirrorLimit is a MirrorLimit.
+type mirrorLimit struct {
+	id
+	selector apilabels.Selector
+	limit    limits.Limit
+	// text is the JSON of the spec, by which two versions are compared.
+	text string
+}
+
+func (l *mirrorLimit) equal(other record) bool { return l.text == other.(*mirrorLimit).text }
+
+func parseMirrorLimit(h *header, raw []byte) (record, error) {
+	var o v1alpha1.MirrorLimit
+	if err := unmarshal(raw, &o); err != nil {
+		return nil, err
+	}
+	l := &mirrorLimit{id: h.id(KindMirrorLimit), selector: apilabels.Everything()}
+	l.Namespace = "" // manifests are given a namespace
+	var err error
+	if o.Spec.NamespaceSelector != nil {
+		if l.selector, err = metav1.LabelSelectorAsSelector(o.Spec.NamespaceSelector); err != nil {
+			return nil, err
+		}
+	}
+	l.limit = limits.Limit{Name: o.Name, MaxPercent: o.Spec.MaxPercent, Action: limits.Action(cmp.Or(o.Spec.Action, v1alpha1.ActionLimit))}
+	if o.Spec.MaxMirrors != nil {
+		l.limit.MaxMirrors = new(int(*o.Spec.MaxMirrors))
+	}
+	if o.Spec.Targets != nil {
+		l.limit.Namespaces = o.Spec.Targets.Namespaces
+	}
+	for _, method := range o.Spec.Methods {
+		l.limit.Methods = append(l.limit.Methods, string(method))
+	}
+	text, err := json.Marshal(o.Spec)
+	l.text = string(text)
+	return l, err
+}
+
+// mirrorPolicy is a MirrorPolicy.
+type mirrorPolicy struct {
+	id
+	created string
+	// targets are the routes that it is about, with its state for each.
+	targets []policyTarget
+}
+
+type policyTarget struct {
+	route route.Key
+	state limits.Policy
+}
+
+func (p *mirrorPolicy) equal(other record) bool {
+	o := other.(*mirrorPolicy)
+	return p.created == o.created && reflect.DeepEqual(p.targets, o.targets)
+}
+
+func parseMirrorPolicy(h *header, raw []byte) (record, error) {
+	var o v1alpha1.MirrorPolicy
+	if err := unmarshal(raw, &o); err != nil {
+		return nil, err
+	}
+	p := &mirrorPolicy{id: h.id(KindMirrorPolicy), created: h.Metadata.CreationTimestamp}
+	for _, ref := range o.Spec.TargetRefs {
+		p.targets = append(p.targets, policyTarget{
+			route: route.Key{Kind: route.Kind(ref.Kind), Namespace: p.Namespace, Name: ref.Name},
+			state: stateOf(&o, ref),
+		})
+	}
+	return p, nil
+}
+
+// stateOf returns the state of a policy for one of its targets. Before its leader has written the status, the first step
+// is the current one.
+func stateOf(o *v1alpha1.MirrorPolicy, ref v1alpha1.TargetRef) limits.Policy {
+	p := limits.Policy{Name: o.Name, Section: ref.SectionName}
+	var status v1alpha1.TargetStatus
+	if i := slices.IndexFunc(o.Status.Targets, func(s v1alpha1.TargetStatus) bool { return s.TargetRef == ref }); i >= 0 {
+		status = o.Status.Targets[i]
+	}
+	p.Expired = status.Expired != nil
+	if o.Spec.Ramp == nil || len(o.Spec.Ramp.Steps) == 0 {
+		return p
+	}
+	steps := o.Spec.Ramp.Steps
+	step := 0
+	if status.Step != nil {
+		step = min(max(int(*status.Step), 0), len(steps)-1)
+	}
+	p.Percent, p.Step, p.Steps = steps[step].Percent, step+1, len(steps)
+	return p
+}
+
+func nameOnly(name string) types.NamespacedName { return types.NamespacedName{Name: name} }
+
+// scopes finds the limits and policies of routes.
+type scopes struct {
+	policies map[route.Key][]*mirrorPolicy
+
+	mu sync.Mutex
+	// limits are those that select a namespace; they are worked out once, until a label or a limit changes.
+	limits map[string][]limits.Limit
+}
+
+// scope returns the limits and policies for a route.
+func (i *Index) scope(rt *route.Route) limits.Scope {
+	scope := limits.Scope{Limits: i.limitsOf(rt.Namespace)}
+	policies := i.scopes.policies[rt.Key]
+	if len(policies) > 1 {
+		policies = slices.Clone(policies)
+		slices.SortFunc(policies, func(a, b *mirrorPolicy) int {
+			return cmp.Or(strings.Compare(a.created, b.created), strings.Compare(a.Name, b.Name))
+		})
+	}
+	for _, p := range policies {
+		for _, t := range p.targets {
+			if t.route == rt.Key {
+				scope.Policies = append(scope.Policies, t.state)
+			}
+		}
+	}
+	return scope
+}
+
+func (i *Index) limitsOf(name string) []limits.Limit {
+	if len(i.objects[KindMirrorLimit]) == 0 {
+		return nil
+	}
+	i.scopes.mu.Lock()
+	defer i.scopes.mu.Unlock()
+	found, known := i.scopes.limits[name]
+	if known {
+		return found
+	}
+	set := i.namespaceLabels(name)
+	for _, rec := range i.objects[KindMirrorLimit] {
+		if l := rec.(*mirrorLimit); l.selector.Matches(set) {
+			found = append(found, l.limit)
+		}
+	}
+	slices.SortFunc(found, func(a, b limits.Limit) int { return strings.Compare(a.Name, b.Name) })
+	if i.scopes.limits == nil {
+		i.scopes.limits = map[string][]limits.Limit{}
+	}
+	i.scopes.limits[name] = found
+	return found
+}
+
+// namespaceLabels returns the labels of a namespace. Every namespace has that of its name, also one that is in no
+// manifest.
+func (i *Index) namespaceLabels(name string) apilabels.Set {
+	set := apilabels.Set{corev1.LabelMetadataName: name}
+	if n, ok := i.objects[KindNamespace][nameOnly(name)].(*namespace); ok {
+		for _, l := range n.labels {
+			set[l.Value().key] = l.Value().value
+		}
+	}
+	return set
+}
+
+func (i *Index) changeNamespace(old, n *namespace, a *affected) {
+	if len(i.objects[KindMirrorLimit]) == 0 {
+		return
+	}
+	i.forgetLimits()
+	i.affectNamespaces(a, func(name string) bool { return name == cmp.Or(n, old).Name })
+}
+
+func (i *Index) changeMirrorLimit(old, l *mirrorLimit, a *affected) {
+	i.forgetLimits()
+	selected := map[string]bool{}
+	i.affectNamespaces(a, func(name string) bool {
+		is, known := selected[name]
+		if !known {
+			set := i.namespaceLabels(name)
+			is = old != nil && old.selector.Matches(set) || l != nil && l.selector.Matches(set)
+			selected[name] = is
+		}
+		return is
+	})
+}
+
+// affectNamespaces adds the routes of namespaces.
+func (i *Index) affectNamespaces(a *affected, is func(string) bool) {
+	for kind := KindHTTPRoute; kind < kindCount; kind++ {
+		for _, rec := range i.objects[kind] {
+			if s := rec.(*storedRoute); s.mirrored() && is(s.Namespace) {
+				a.addRoute(s.key())
+			}
+		}
+	}
+}
+
+func (i *Index) forgetLimits() {
+	i.scopes.mu.Lock()
+	defer i.scopes.mu.Unlock()
+	clear(i.scopes.limits)
+}
+
+func (i *Index) changeMirrorPolicy(old, p *mirrorPolicy, a *affected) {
+	keys := map[route.Key]bool{}
+	for key := range old.routes() {
+		removeFrom(i.scopes.policies, key, old)
+		keys[key] = true
+	}
+	for key := range p.routes() {
+		if i.scopes.policies == nil {
+			i.scopes.policies = map[route.Key][]*mirrorPolicy{}
+		}
+		addTo(i.scopes.policies, key, p)
+		keys[key] = true
+	}
+	for key := range keys {
+		a.addRoute(key)
+	}
+}
+
+// routes returns the routes that a policy is about, none for no policy.
+func (p *mirrorPolicy) routes() map[route.Key]bool {
+	if p == nil {
+		return nil
+	}
+	keys := map[route.Key]bool{}
+	for _, t := range p.targets {
+		keys[t.route] = true
+	}
+	return keys
+}
