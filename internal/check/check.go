@@ -106,6 +106,7 @@ func checks() []check {
 		{"probe-namespace", installed, "the namespace of the dry runs exists", (*View).probeNamespace},
 		{"endpoints", installed, "replicas are ready behind the Service of the webhooks", (*View).endpoints},
 		{"replicas", installed, "all replicas are ready", (*View).replicas},
+		{"interception", installed, "the process that makes proxies is ready, where there are to be proxies", (*View).interception},
 		{"certificate", installed, "the certificate is valid, and made by the CA", (*View).certificate},
 		{"leader", installed, "a leader moves mirrors", (*View).leader},
 		{"version", installed, "the installation has the version of this program", (*View).version},

@@ -36,6 +36,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/route"
 	"github.com/mirrorgate/mirrorgate/internal/status"
 	"github.com/mirrorgate/mirrorgate/manifests"
+	"github.com/mirrorgate/mirrorgate/webhook"
 )
 
 const system = "mirrorgate-system"
@@ -219,6 +220,23 @@ func (w *world) view() *View {
 	}
 }
 
+// noMesh adds the webhook of Services and, unless ready is nil, two replicas of `mirrorgate intercept`, of which so many
+// are ready.
+func (w *world) noMesh(ready *int32) {
+	hook := w.mutating.Webhooks[0]
+	hook.Name = "labelled.services.mutate.mirrorgate.dev"
+	hook.ClientConfig.Service = &admissionregistrationv1.ServiceReference{Namespace: system, Name: "mirrorgate", Path: new(webhook.ServicesPath)}
+	w.mutating.Webhooks = append(w.mutating.Webhooks, hook)
+	if ready != nil {
+		d := w.deployment.DeepCopy()
+		d.Name = "mirrorgate-intercept"
+		d.Spec.Selector.MatchLabels = map[string]string{"app.kubernetes.io/name": d.Name}
+		d.Spec.Template.Labels = d.Spec.Selector.MatchLabels
+		d.Status.ReadyReplicas = *ready
+		w.others = append(w.others, d)
+	}
+}
+
 // foreignHook is a webhook of somebody else that is called for everything.
 func foreignHook(effects admissionregistrationv1.SideEffectClass, service string) *admissionregistrationv1.MutatingWebhookConfiguration {
 	return &admissionregistrationv1.MutatingWebhookConfiguration{
@@ -310,50 +328,52 @@ var faults = map[string]struct {
 	words string
 	pre   bool
 }{
-	"nothing answers":                {func(w *world) { w.away = true }, "kubernetes-version", Error, "the API server does not answer: connection refused", false},
-	"an old Kubernetes":              {func(w *world) { w.version = "v1.29.4" }, "kubernetes-version", Error, "Kubernetes v1.29.4 is older than 1.34", true},
-	"no kind of route":               {func(w *world) { w.resources = nil }, "route-kinds", Error, "neither HTTPRoute, GRPCRoute nor VirtualService", true},
-	"an old version of a kind":       {func(w *world) { w.resources[0].GroupVersion = "gateway.networking.k8s.io/v1beta1" }, "route-kinds", Warning, "HTTPRoute is served as v1beta1 alone", true},
-	"a CRD without percent":          {func(w *world) { w.crd = crd("backendRef") }, "mirror-percent", Warning, "the CRD of HTTPRoute drops the percentage", true},
-	"a class without mirrors":        {func(w *world) { w.class = class("HTTPRouteHostRewrite") }, "gateway-classes", Warning, "GatewayClass mesh does not claim RequestMirror", true},
-	"a class without percentages":    {func(w *world) { w.class = class("HTTPRouteRequestMirror") }, "gateway-classes", Warning, "does not claim percentages", true},
-	"a webhook with side effects":    {func(w *world) { w.others = append(w.others, foreignHook("Some", "mirrorgate")) }, "other-webhooks", Warning, "refuses every dry run", true},
-	"a webhook whose Service went":   {func(w *world) { w.others = append(w.others, foreignHook("None", "gone")) }, "other-webhooks", Error, "its Service mirrorgate-system/gone does not exist", true},
-	"a user without the rights":      {func(w *world) { w.mayNotCreate = "clusterroles" }, "permissions", Error, "you may not create clusterroles", true},
-	"no installation":                {func(w *world) { w.mutating, w.validating = nil, nil }, "webhooks-registered", Error, "no webhook of mirrorgate is registered", false},
-	"no mutating configuration":      {func(w *world) { w.mutating = nil }, "webhooks-registered", Error, "no mutating webhook for gateway.networking.k8s.io", false},
-	"no validating configuration":    {func(w *world) { w.validating = nil }, "webhooks-registered", Error, "no validating webhook for networking.istio.io", false},
-	"a URL that is not reached":      {func(w *world) { w.mutating = nil; byURL(w) }, "webhooks-registered", Error, "the API server does not reach https://192.0.2.7:9443", false},
-	"a second mirrorgate":            {second, "one-mirrorgate", Warning, "mirrorgate and mirrorgate-0123abcd decide about gateway.networking.k8s.io", false},
-	"a webhook that is not reached":  {func(w *world) { w.deniesErr = errors.New("failed calling webhook: i/o timeout") }, "webhooks-answer", Error, "i/o timeout", false},
-	"a dry run that another refuses": {func(w *world) { w.deniesErr = refusal() }, "webhooks-answer", Error, `admission webhook "other" denied`, false},
-	"a webhook that fails open":      {func(w *world) { w.validating.Webhooks[0].FailurePolicy = new(admissionregistrationv1.Ignore) }, "webhooks-fail-closed", Warning, "failure policy Ignore", false},
-	"one of two fails open":          {openSecond, "webhooks-fail-closed", Warning, "failure policy Ignore", false},
-	"no CA":                          {func(w *world) { w.mutating.Webhooks[0].ClientConfig.CABundle = nil }, "ca-bundle", Error, "has no CA bundle", false},
-	"a CA that is no PEM":            {func(w *world) { w.mutating.Webhooks[0].ClientConfig.CABundle = []byte("x") }, "ca-bundle", Error, "does not contain any valid", false},
-	"a CA that has expired":          {func(w *world) { later(w, 11*365*24*time.Hour) }, "ca-bundle", Error, "expired at", false},
-	"no namespace for dry runs":      {func(w *world) { w.probe = nil }, "probe-namespace", Error, "does not exist", false},
-	"dry runs that opted out":        {func(w *world) { w.probe.Labels = map[string]string{"mirrorgate.dev/admission": "disabled"} }, "probe-namespace", Error, "has opted out", false},
-	"no Service":                     {func(w *world) { w.service = nil }, "endpoints", Error, "does not exist", false},
-	"no endpoint":                    {func(w *world) { w.slice.Endpoints[0].Conditions.Ready = new(false) }, "endpoints", Error, "no replica is ready behind", false},
-	"no Deployment":                  {func(w *world) { w.deployment = nil }, "replicas", Error, "does not exist", false},
-	"no replica":                     {func(w *world) { w.deployment.Status.ReadyReplicas = 0 }, "replicas", Error, "0 of 2 replicas are ready", false},
-	"a replica that is not ready":    {func(w *world) { w.deployment.Status.ReadyReplicas = 1 }, "replicas", Warning, "1 of 2 replicas are ready", false},
-	"one replica":                    {func(w *world) { w.deployment.Spec.Replicas = new(int32(1)) }, "replicas", Warning, "there is one replica", false},
-	"a certificate that has expired": {func(w *world) { later(w, 366*24*time.Hour) }, "certificate", Error, "the certificate in Secret mirrorgate-system/mirrorgate-self-tls expired", false},
-	"a certificate by another CA":    {func(w *world) { w.secret.Data["tls.crt"] = newCA() }, "certificate", Error, "does not trust the certificate", false},
-	"a Secret without a certificate": {func(w *world) { w.secret.Data = nil }, "certificate", Error, "no certificate that can be read", false},
-	"no lease":                       {func(w *world) { w.lease = nil }, "leader", Error, "no replica has ever led", false},
-	"no leader":                      {func(w *world) { w.lease.Spec.HolderIdentity = new("") }, "leader", Error, "no replica leads", false},
-	"a silent leader":                {func(w *world) { w.lease.Spec.RenewTime.Time = w.now.Add(-time.Minute) }, "leader", Error, "the leader mirrorgate-a is silent", false},
-	"another version":                {func(w *world) { w.program = "1.3.0" }, "version", Warning, "the cluster runs v1.2.3, and this program is 1.3.0", false},
-	"a mirror in the wrong place":    {func(w *world) { w.routes[0].AsDecided = false }, "routes", Warning, "1 of 2 routes have mirrors that are not where they should be: HTTPRoute shop/web", false},
-	"routes that cannot be read":     {func(w *world) { w.routesErr = errors.New("no answer") }, "routes", Error, "no answer", false},
-	"a Service in bypass":            {func(w *world) { w.parent.Spec.Selector = map[string]string{"app": "web"} }, "services", Warning, "1 Services lead past their proxies, so nothing is copied: shop/web", false},
-	"a proxy that is not ready":      {func(w *world) { w.proxies.Status.ReadyReplicas = 1 }, "proxies", Warning, "1 of 2 proxies of Service shop/web are ready", false},
-	"no right to list webhooks":      {func(w *world) { w.forbidden["validatingwebhookconfigurations"] = true }, "webhooks-registered", Unread, "not checked: validatingwebhookconfigurations", false},
-	"no right to read the Secret":    {func(w *world) { w.forbidden["secrets"] = true }, "certificate", Unread, "not checked: secrets", false},
-	"no right to read CRDs":          {func(w *world) { w.forbidden["customresourcedefinitions"] = true }, "mirror-percent", Unread, "not checked: customresourcedefinitions", true},
+	"nothing answers":                   {func(w *world) { w.away = true }, "kubernetes-version", Error, "the API server does not answer: connection refused", false},
+	"an old Kubernetes":                 {func(w *world) { w.version = "v1.29.4" }, "kubernetes-version", Error, "Kubernetes v1.29.4 is older than 1.34", true},
+	"no kind of route":                  {func(w *world) { w.resources = nil }, "route-kinds", Error, "neither HTTPRoute, GRPCRoute nor VirtualService", true},
+	"an old version of a kind":          {func(w *world) { w.resources[0].GroupVersion = "gateway.networking.k8s.io/v1beta1" }, "route-kinds", Warning, "HTTPRoute is served as v1beta1 alone", true},
+	"a CRD without percent":             {func(w *world) { w.crd = crd("backendRef") }, "mirror-percent", Warning, "the CRD of HTTPRoute drops the percentage", true},
+	"a class without mirrors":           {func(w *world) { w.class = class("HTTPRouteHostRewrite") }, "gateway-classes", Warning, "GatewayClass mesh does not claim RequestMirror", true},
+	"a class without percentages":       {func(w *world) { w.class = class("HTTPRouteRequestMirror") }, "gateway-classes", Warning, "does not claim percentages", true},
+	"a webhook with side effects":       {func(w *world) { w.others = append(w.others, foreignHook("Some", "mirrorgate")) }, "other-webhooks", Warning, "refuses every dry run", true},
+	"a webhook whose Service went":      {func(w *world) { w.others = append(w.others, foreignHook("None", "gone")) }, "other-webhooks", Error, "its Service mirrorgate-system/gone does not exist", true},
+	"a user without the rights":         {func(w *world) { w.mayNotCreate = "clusterroles" }, "permissions", Error, "you may not create clusterroles", true},
+	"no installation":                   {func(w *world) { w.mutating, w.validating = nil, nil }, "webhooks-registered", Error, "no webhook of mirrorgate is registered", false},
+	"no mutating configuration":         {func(w *world) { w.mutating = nil }, "webhooks-registered", Error, "no mutating webhook for gateway.networking.k8s.io", false},
+	"no validating configuration":       {func(w *world) { w.validating = nil }, "webhooks-registered", Error, "no validating webhook for networking.istio.io", false},
+	"a URL that is not reached":         {func(w *world) { w.mutating = nil; byURL(w) }, "webhooks-registered", Error, "the API server does not reach https://192.0.2.7:9443", false},
+	"a second mirrorgate":               {second, "one-mirrorgate", Warning, "mirrorgate and mirrorgate-0123abcd decide about gateway.networking.k8s.io", false},
+	"a webhook that is not reached":     {func(w *world) { w.deniesErr = errors.New("failed calling webhook: i/o timeout") }, "webhooks-answer", Error, "i/o timeout", false},
+	"a dry run that another refuses":    {func(w *world) { w.deniesErr = refusal() }, "webhooks-answer", Error, `admission webhook "other" denied`, false},
+	"a webhook that fails open":         {func(w *world) { w.validating.Webhooks[0].FailurePolicy = new(admissionregistrationv1.Ignore) }, "webhooks-fail-closed", Warning, "failure policy Ignore", false},
+	"one of two fails open":             {openSecond, "webhooks-fail-closed", Warning, "failure policy Ignore", false},
+	"no CA":                             {func(w *world) { w.mutating.Webhooks[0].ClientConfig.CABundle = nil }, "ca-bundle", Error, "has no CA bundle", false},
+	"a CA that is no PEM":               {func(w *world) { w.mutating.Webhooks[0].ClientConfig.CABundle = []byte("x") }, "ca-bundle", Error, "does not contain any valid", false},
+	"a CA that has expired":             {func(w *world) { later(w, 11*365*24*time.Hour) }, "ca-bundle", Error, "expired at", false},
+	"no namespace for dry runs":         {func(w *world) { w.probe = nil }, "probe-namespace", Error, "does not exist", false},
+	"dry runs that opted out":           {func(w *world) { w.probe.Labels = map[string]string{"mirrorgate.dev/admission": "disabled"} }, "probe-namespace", Error, "has opted out", false},
+	"no Service":                        {func(w *world) { w.service = nil }, "endpoints", Error, "does not exist", false},
+	"no endpoint":                       {func(w *world) { w.slice.Endpoints[0].Conditions.Ready = new(false) }, "endpoints", Error, "no replica is ready behind", false},
+	"no Deployment":                     {func(w *world) { w.deployment = nil }, "replicas", Error, "does not exist", false},
+	"no replica":                        {func(w *world) { w.deployment.Status.ReadyReplicas = 0 }, "replicas", Error, "0 of 2 replicas are ready", false},
+	"a replica that is not ready":       {func(w *world) { w.deployment.Status.ReadyReplicas = 1 }, "replicas", Warning, "1 of 2 replicas are ready", false},
+	"one replica":                       {func(w *world) { w.deployment.Spec.Replicas = new(int32(1)) }, "replicas", Warning, "there is one replica", false},
+	"a certificate that has expired":    {func(w *world) { later(w, 366*24*time.Hour) }, "certificate", Error, "the certificate in Secret mirrorgate-system/mirrorgate-self-tls expired", false},
+	"a certificate by another CA":       {func(w *world) { w.secret.Data["tls.crt"] = newCA() }, "certificate", Error, "does not trust the certificate", false},
+	"a Secret without a certificate":    {func(w *world) { w.secret.Data = nil }, "certificate", Error, "no certificate that can be read", false},
+	"no interception":                   {func(w *world) { w.noMesh(nil) }, "interception", Error, "mirrorgate-intercept does not exist", false},
+	"an interception that is not ready": {func(w *world) { w.noMesh(new(int32(1))) }, "interception", Warning, "1 of 2 replicas are ready", false},
+	"no lease":                          {func(w *world) { w.lease = nil }, "leader", Error, "no replica has ever led", false},
+	"no leader":                         {func(w *world) { w.lease.Spec.HolderIdentity = new("") }, "leader", Error, "no replica leads", false},
+	"a silent leader":                   {func(w *world) { w.lease.Spec.RenewTime.Time = w.now.Add(-time.Minute) }, "leader", Error, "the leader mirrorgate-a is silent", false},
+	"another version":                   {func(w *world) { w.program = "1.3.0" }, "version", Warning, "the cluster runs v1.2.3, and this program is 1.3.0", false},
+	"a mirror in the wrong place":       {func(w *world) { w.routes[0].AsDecided = false }, "routes", Warning, "1 of 2 routes have mirrors that are not where they should be: HTTPRoute shop/web", false},
+	"routes that cannot be read":        {func(w *world) { w.routesErr = errors.New("no answer") }, "routes", Error, "no answer", false},
+	"a Service in bypass":               {func(w *world) { w.parent.Spec.Selector = map[string]string{"app": "web"} }, "services", Warning, "1 Services lead past their proxies, so nothing is copied: shop/web", false},
+	"a proxy that is not ready":         {func(w *world) { w.proxies.Status.ReadyReplicas = 1 }, "proxies", Warning, "1 of 2 proxies of Service shop/web are ready", false},
+	"no right to list webhooks":         {func(w *world) { w.forbidden["validatingwebhookconfigurations"] = true }, "webhooks-registered", Unread, "not checked: validatingwebhookconfigurations", false},
+	"no right to read the Secret":       {func(w *world) { w.forbidden["secrets"] = true }, "certificate", Unread, "not checked: secrets", false},
+	"no right to read CRDs":             {func(w *world) { w.forbidden["customresourcedefinitions"] = true }, "mirror-percent", Unread, "not checked: customresourcedefinitions", true},
 }
 
 // later lets time pass, and the leader renew its lease meanwhile.

@@ -275,6 +275,38 @@ func (v *View) replicas(ctx context.Context) (found findings, err error) {
 	if err != nil {
 		return nil, err
 	}
+	found = v.ready(ctx, d)
+	if len(found) == 0 && ptr.Deref(d.Spec.Replicas, 1) == 1 {
+		found.add(Warning, "there is one replica: while it restarts, writes of mirrored routes are refused", "run two")
+	}
+	return found, nil
+}
+
+// interception checks the Deployment of `mirrorgate intercept`. It is needed where the webhook of Services is
+// registered.
+func (v *View) interception(ctx context.Context) (found findings, err error) {
+	ofServices := func(h webhook.Hook) bool {
+		s := h.Client.Service
+		return s != nil && ptr.Deref(s.Path, "") == webhook.ServicesPath
+	}
+	if !slices.ContainsFunc(v.registered, func(r webhook.Registered) bool { return slices.ContainsFunc(r.Hooks, ofServices) }) {
+		return nil, nil
+	}
+	s := v.installation()
+	d, err := v.Client.AppsV1().Deployments(s.Namespace).Get(ctx, installation+"-intercept", metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		found.add(Error, fmt.Sprintf("the Deployment %s/%s-intercept does not exist, so no Service gets proxies", s.Namespace, installation),
+			"apply the manifests of no-mesh again")
+		return found, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return v.ready(ctx, d), nil
+}
+
+// ready reports the replicas of a Deployment that are not ready.
+func (v *View) ready(ctx context.Context, d *appsv1.Deployment) (found findings) {
 	want, ready := ptr.Deref(d.Spec.Replicas, 1), d.Status.ReadyReplicas
 	text := fmt.Sprintf("%d of %d replicas are ready", ready, want)
 	switch {
@@ -282,10 +314,8 @@ func (v *View) replicas(ctx context.Context) (found findings, err error) {
 		found.add(Error, text+v.unready(ctx, d), "the pods' Events and logs have the reason")
 	case ready < want:
 		found.add(Warning, text+v.unready(ctx, d), "the pods' Events and logs have the reason")
-	case want == 1:
-		found.add(Warning, "there is one replica: while it restarts, writes of mirrored routes are refused", "run two")
 	}
-	return found, nil
+	return found
 }
 
 // unready returns which parts of the unready pods are not ready, as far as the user may ask them.

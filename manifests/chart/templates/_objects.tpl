@@ -77,7 +77,7 @@ everything else keep theirs, by which the program and its certificate know them.
 {{- else if eq $object.kind "Service" }}
 {{- $_ := set $object.spec "selector" $labels }}
 {{- else if eq $object.kind "NetworkPolicy" }}
-{{- $_ := set $object.spec.podSelector "matchLabels" $labels }}
+{{- $_ := set (first $object.spec.podSelector.matchExpressions) "values" (list $name "mirrorgate-intercept") }}
 {{- end }}
 {{- if eq $object.kind "Deployment" }}
 {{- $_ := set $object.spec.template.metadata.labels "app.kubernetes.io/name" $name }}
@@ -141,7 +141,7 @@ everything else keep theirs, by which the program and its certificate know them.
 {{- $_ := set $pod "volumes" (list (dict "name" "config" "configMap" (dict "name" "mirrorgate-config"))) }}
 {{- end }}
 {{- with $annotations }}{{ $_ := set $spec.template.metadata "annotations" . }}{{ end }}
-{{- if eq .object.metadata.name "mirrorgate" }}
+{{- if ne .object.metadata.name "mirrorgate-intercept" }}
 {{- $_ := set $container "args" (concat $container.args $values.extraArgs) }}
 {{- end }}
 {{- end }}
