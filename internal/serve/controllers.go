@@ -17,6 +17,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/controller/events"
 	"github.com/mirrorgate/mirrorgate/internal/controller/iter8"
 	"github.com/mirrorgate/mirrorgate/internal/controller/mirrors"
+	"github.com/mirrorgate/mirrorgate/internal/controller/policies"
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
 
@@ -53,8 +54,8 @@ func (p *Process) led(name string, groups ...func(clientevents.EventRecorder) ([
 	return leadership{lock: lock, run: run}.Start, nil
 }
 
-// flipping are the loops that touch routes when variants come and go and, with --iter8, that write the routes
-// of Iter8's documents.
+// flipping are the loops that touch routes when variants come and go, that take the steps of MirrorPolicies and, with
+// --iter8, that write the routes of Iter8's documents.
 func (p *Process) flipping(recorder clientevents.EventRecorder) ([]loop, error) {
 	toucher, err := mirrors.NewToucher(p.config)
 	if err != nil {
@@ -82,7 +83,16 @@ func (p *Process) flipping(recorder clientevents.EventRecorder) ([]loop, error) 
 	}
 	c := mirrors.New(p.index, toucher, mirrors.NewNamespaces(p.client.CoreV1(), selector), recorder, opts)
 	p.index.Subscribe(c.Notify)
-	return append(loops, c.Start), nil
+	loops = append(loops, c.Start)
+	client, err := policies.NewClient(p.config)
+	if err != nil {
+		return nil, err
+	}
+	steps := policies.New(p.index, client, policies.Options{
+		Policy: p.opts.Policy, HasSynced: p.cluster.HasSynced, Log: p.log.WithName("policies"),
+	})
+	p.index.Subscribe(steps.Notify)
+	return append(loops, steps.Start), nil
 }
 
 // installing are the loops of an installation: one manages its certificate, one moves the validating webhook

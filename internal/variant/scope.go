@@ -5,6 +5,8 @@ package variant
 import (
 	"cmp"
 	"encoding/json"
+	"iter"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -263,4 +265,24 @@ func (p *mirrorPolicy) routes() map[route.Key]bool {
 		keys[t.route] = true
 	}
 	return keys
+}
+
+// Policies yields the names of all MirrorPolicies.
+func (i *Index) Policies() iter.Seq[types.NamespacedName] {
+	i.mu.RLock()
+	defer i.mu.RUnlock()
+	return slices.Values(slices.Collect(maps.Keys(i.objects[KindMirrorPolicy])))
+}
+
+// PoliciesFor returns the names of the MirrorPolicies for some routes.
+func (i *Index) PoliciesFor(keys []route.Key) []types.NamespacedName {
+	i.mu.RLock()
+	defer i.mu.RUnlock()
+	names := map[types.NamespacedName]bool{}
+	for _, key := range keys {
+		for _, p := range i.scopes.policies[key] {
+			names[p.NamespacedName] = true
+		}
+	}
+	return slices.Collect(maps.Keys(names))
 }

@@ -235,6 +235,9 @@ func TestRoleGrantsExactlyTheRequestsOfTheProgram(t *testing.T) {
 			f.use(server)
 			waitArmed(t)
 			exercise(t, server, c.routes)
+			if strings.Contains(c.text, "name: mirrorpolicies.mirrorgate.dev\n") {
+				exercisePolicy(t)
+			}
 			switch name {
 			case "iter8":
 				exerciseDocuments(t)
@@ -305,6 +308,21 @@ func exercise(t *testing.T, server *harness.Server, routes []string) {
 		env.WaitState(t, ns, "virtualservice", "absent", "absent=parked")
 	}
 	require.Zero(t, server.Metric(t, "mirrorgate_internal_errors_total"))
+}
+
+// exercisePolicy has the leader write the status of a MirrorPolicy.
+func exercisePolicy(t *testing.T) {
+	t.Helper()
+	ns := env.Namespace(t)
+	env.MustKubectl(t, `
+apiVersion: mirrorgate.dev/v1alpha1
+kind: MirrorPolicy
+metadata: {name: web}
+spec: {targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: web}], ramp: {steps: [{percent: 1}]}}
+`, "-n", ns, "apply", "-f", "-")
+	harness.Eventually(t, func() bool {
+		return env.MustKubectl(t, "", "-n", ns, "get", "mirrorpolicy", "web", "-o", "jsonpath={.status.targets[0].percent}") == "1%"
+	}, "the status of the policy")
 }
 
 // exerciseDocuments has Iter8's documents make a route of each kind.
