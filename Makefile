@@ -226,6 +226,11 @@ site: ## bin/site/html: the documents as a static site with search; installs Deb
 	cd bin/site && mkdocs build --quiet --strict
 	@! grep -rhoE '<(script|link|img)[^>]*(src|href)="(https?:)?//[^"]*"|url\("?(https?:)?//[^)]*\)' bin/site/html --include=*.html --include=*.css || { echo "the site asks somebody else"; exit 1; }
 
+.PHONY: picture
+picture: build ## docs/demo.svg, the picture of the README, from a recording of the demo
+	bin/mirrorgate demo > bin/demo.txt
+	go run ./docs/picture < bin/demo.txt > docs/demo.svg
+
 .PHONY: release
 release: ## dist/: binaries, SBOMs, an OCI image, the Helm chart, SHA256SUMS
 	go -C release run . -version $(VERSION)

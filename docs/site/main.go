@@ -53,15 +53,16 @@ func main() {
 	}
 }
 
-// site is the set of pages, by their paths in the site.
+// site is the set of pages, by their paths in the site, and of the pictures that they show.
 type site struct {
-	root  string
-	pages map[string][]byte
+	root     string
+	pages    map[string][]byte
+	pictures map[string]bool
 }
 
 // read reads all pages of a repository.
 func read(root string) (*site, error) {
-	s := &site{root: root, pages: map[string][]byte{}}
+	s := &site{root: root, pages: map[string][]byte{}, pictures: map[string]bool{}}
 	docs := os.DirFS(filepath.Join(root, "docs"))
 	err := fs.WalkDir(docs, ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || path.Ext(name) != ".md" {
@@ -93,6 +94,11 @@ func prepare(root, output string) error {
 		failures = append(failures, err)
 		to := filepath.Join(output, "docs", cmp.Or(map[string]string{home: "index.md"}[name], name))
 		failures = append(failures, os.MkdirAll(filepath.Dir(to), 0o755), os.WriteFile(to, text, 0o644)) //nolint:gosec // pages are public
+	}
+	for name := range s.pictures {
+		raw, err := os.ReadFile(filepath.Join(root, "docs", name))
+		to := filepath.Join(output, "docs", name)
+		failures = append(failures, err, os.MkdirAll(filepath.Dir(to), 0o755), os.WriteFile(to, raw, 0o644)) //nolint:gosec // as above
 	}
 	config, err := yaml.Marshal(map[string]any{
 		"site_name": "mirrorgate", "docs_dir": "docs", "site_dir": "html", "nav": nav, "use_directory_urls": false,
@@ -228,6 +234,11 @@ func (s *site) resolve(from, target string) (string, error) {
 	}
 	if _, err := os.Stat(filepath.Join(s.root, filepath.FromSlash(at))); err != nil || strings.HasPrefix(at, "..") {
 		return "", fmt.Errorf("%s leads to %s, which does not exist", target, at)
+	}
+	if isDoc && path.Ext(page) == ".svg" { // shown by the site itself
+		s.pictures[page] = true
+		relative, err := filepath.Rel(path.Dir(from), page)
+		return filepath.ToSlash(relative), err
 	}
 	if anchor != "" {
 		anchor = "#" + anchor

@@ -17,6 +17,8 @@ func TestTheDocumentsHaveNoDeadLink(t *testing.T) {
 	require.NoError(t, err)
 	assert.Contains(t, string(index), "](gitops.md)", "links of the README stay on the site")
 	assert.Contains(t, string(index), "]("+repository+"CONTRIBUTING.md)", "other files are in the repository")
+	assert.Contains(t, string(index), "](demo.svg)", "pictures are of the site")
+	assert.FileExists(t, filepath.Join(output, "docs", "demo.svg"))
 	config, err := os.ReadFile(filepath.Join(output, "mkdocs.yml"))
 	require.NoError(t, err)
 	assert.Contains(t, string(config), "reasons/PortNotFound.md")

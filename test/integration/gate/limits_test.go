@@ -79,7 +79,7 @@ func testMirrorWhoseAnnotationDoesNotFitStaysActive(t *testing.T, server *harnes
 		r := routes[i]
 		_, stderr, err := env.Try(t, full(text, size), "-n", ns, "create", "-f", "-")
 		require.NoError(t, err, stderr)
-		require.Regexp(t, `^Warning: spec\.\S+: WouldNotFit: stays active: the route's annotations would exceed 256 KiB\n$`, stderr)
+		require.Regexp(t, `^Warning: WouldNotFit: stays active: the route's annotations would exceed 256 KiB \(spec\.\S+\)\n$`, stderr)
 		kubectl(t, ns, "label", r.kind, r.name, "a=b")
 		leftAlone(t, server, ns, r)
 		require.Len(t, get(t, ns, r).GetAnnotations()[padding], size)
