@@ -65,6 +65,7 @@ func newCompare() *cobra.Command {
 	f.DurationVar(&o.Independence, "independence", o.Independence, "longest time for which requests may depend on each other")
 	f.StringArrayVar(&o.Ignore, "ignore", nil, "FIELD or FIELD:KIND whose differences do not count, like body.updated:value; kinds: value, type, presence, order, length")
 	f.StringArrayVar(&o.Paths, "path", nil, "pattern of an endpoint, like /users/{id}; other paths then belong to no endpoint of their own")
+	f.StringArrayVar(&o.DescriptorSets, "descriptor-set", nil, "file of protoc --descriptor_set_out --include_imports, which names the fields of gRPC's answers")
 	f.BoolVar(&o.ShadowHost, "shadow-host", false, "append -shadow to the host of copies")
 	f.StringVar(&o.Protocol, "protocol", o.Protocol, "protocol of the servers: http, h2c, or auto for that of each request")
 	f.StringVar(&o.Until, "until", "", "decided, a duration, or both as decided,10m; until Ctrl-C by default")

@@ -38,6 +38,8 @@ type Options struct {
 	// Patterns are the paths of endpoints that are known, like /users/{id}.
 	Patterns []string
 	Ignore   []Ignore
+	// Messages are the messages that methods of gRPC answer; others are compared by field number.
+	Messages Descriptors
 }
 
 // Comparer compares samples and counts. It is safe for concurrent use.
@@ -124,7 +126,7 @@ type Worker struct {
 
 // Worker returns a new worker.
 func (c *Comparer) Worker() *Worker {
-	return &Worker{comparer: c, comparison: comparison{ignore: c.options.Ignore}}
+	return &Worker{comparer: c, comparison: comparison{ignore: c.options.Ignore, messages: c.options.Messages}}
 }
 
 // Add compares the answers of a sample and counts the outcome. It keeps no part of the sample.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/go-json-experiment/json/jsontext"
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 const (
@@ -31,6 +32,8 @@ type flattener struct {
 	leaves [3][]leaf
 	at     int // the answer that is being read
 	text   []byte
+	// answers describes the message that a method of gRPC answers; nil if it is not known.
+	answers protoreflect.MessageDescriptor
 }
 
 func (f *flattener) reset() {

@@ -1,15 +1,15 @@
 package compare
 
 // Why this file exists: a message of protocol buffers has many serialisations, so its bytes must not be compared.
-// Without a descriptor its fields are compared by number.
+// Its fields are compared by the names that a descriptor gives them, else by number.
 
 import (
 	"encoding/binary"
 	"errors"
-	"strconv"
 
 	"github.com/cespare/xxhash/v2"
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 var errFrame = errors.New("not framed as gRPC")
@@ -37,7 +37,7 @@ func (f *flattener) frames(at pathID, body []byte, encoding string) (uint64, err
 		if n > 0 {
 			to = f.paths.sub(at, elements) // a stream
 		}
-		one, ok := f.message(to, 0, message, 0)
+		one, ok := f.message(to, 0, message, 0, f.answers)
 		if !ok {
 			return 0, errFrame
 		}
@@ -48,7 +48,7 @@ func (f *flattener) frames(at pathID, body []byte, encoding string) (uint64, err
 
 // message adds the fields of a message, and returns a hash that ignores their order. It adds nothing and returns false
 // if the bytes are no message.
-func (f *flattener) message(at pathID, raw uint64, data []byte, depth int) (uint64, bool) {
+func (f *flattener) message(at pathID, raw uint64, data []byte, depth int, of protoreflect.MessageDescriptor) (uint64, bool) {
 	if depth > maxNesting || !isMessage(data) {
 		return 0, false
 	}
@@ -60,19 +60,24 @@ func (f *flattener) message(at pathID, raw uint64, data []byte, depth int) (uint
 		value := data[:n]
 		data = data[n:]
 		key := uint64(number) //nolint:gosec // positive
-		hash := f.wire(f.paths.sub(at, strconv.Itoa(int(number))), mix(raw, key), kind, value, depth)
+		name, field := fieldName(of, number)
+		hash := f.wire(f.paths.sub(at, name), mix(raw, key), kind, value, depth, field)
 		sum += mix(key, hash)
 	}
 	return mix(14, sum), true
 }
 
 // wire adds one field of a message.
-func (f *flattener) wire(at pathID, raw uint64, kind protowire.Type, value []byte, depth int) uint64 {
+func (f *flattener) wire(at pathID, raw uint64, kind protowire.Type, value []byte, depth int, field protoreflect.FieldDescriptor) uint64 {
 	shape := Number
 	if kind == protowire.BytesType {
 		value, _ = protowire.ConsumeBytes(value)
-		if len(value) > 0 {
-			if hash, ok := f.message(at, raw, value, depth+1); ok {
+		if message := field == nil && len(value) > 0 || field != nil && field.Message() != nil; message {
+			var of protoreflect.MessageDescriptor
+			if field != nil {
+				of = field.Message()
+			}
+			if hash, ok := f.message(at, raw, value, depth+1, of); ok {
 				f.put(leaf{path: at, shape: Object, value: mix(raw, 6)})
 				return hash
 			}

@@ -43,7 +43,9 @@ var unseen = []string{
 type comparison struct {
 	flattener
 	ignore []Ignore
-	out    tripleResult
+	// messages are the messages that methods of gRPC answer.
+	messages Descriptors
+	out      tripleResult
 	// absent has, by path, a bit for each answer that lacks the field.
 	absent []uint8
 }
@@ -67,6 +69,7 @@ func (c *comparison) compare(s *Sample) *tripleResult {
 		return &c.out
 	}
 	c.reset()
+	c.answers = c.messages[s.Path]
 	hashes := c.flatten(answers)
 	if len(answers) < 3 {
 		c.leaves[2] = append(c.leaves[2][:0], c.leaves[0]...)

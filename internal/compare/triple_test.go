@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/descriptorpb"
 )
 
 func TestFieldsOfATriple(t *testing.T) {
@@ -138,6 +140,49 @@ func TestUnaryGRPC(t *testing.T) {
 	assert.Equal(t, map[string]string{"trailer grpc-status": "variant/agree"}, fieldsOf(t, nil, p, v, p))
 	v = frame(protowire.AppendBytes(protowire.AppendTag(price(1), 3, protowire.BytesType), append(inner, price(8)...)))
 	assert.Equal(t, map[string]string{"body.3.2": "variant/agree"}, fieldsOf(t, nil, p, v, p))
+}
+
+// With descriptors fields have names, and a text that could be a message is a text.
+func TestDescriptors(t *testing.T) {
+	field := func(name string, number int32, kind descriptorpb.FieldDescriptorProto_Type, of string) *descriptorpb.FieldDescriptorProto {
+		f := &descriptorpb.FieldDescriptorProto{Name: &name, Number: &number, Type: &kind, Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum()}
+		if of != "" {
+			f.TypeName = &of
+		}
+		return f
+	}
+	set, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{{
+		Name: new("shop.proto"), Package: new("shop"), Syntax: new("proto3"),
+		MessageType: []*descriptorpb.DescriptorProto{
+			{Name: new("Item"), Field: []*descriptorpb.FieldDescriptorProto{field("price", 1, descriptorpb.FieldDescriptorProto_TYPE_INT64, "")}},
+			{Name: new("Cart"), Field: []*descriptorpb.FieldDescriptorProto{field("item", 1, descriptorpb.FieldDescriptorProto_TYPE_MESSAGE, ".shop.Item"), field("note", 2, descriptorpb.FieldDescriptorProto_TYPE_STRING, "")}},
+		},
+		Service: []*descriptorpb.ServiceDescriptorProto{{Name: new("Carts"), Method: []*descriptorpb.MethodDescriptorProto{
+			{Name: new("Get"), InputType: new(".shop.Item"), OutputType: new(".shop.Cart")},
+		}}},
+	}}})
+	require.NoError(t, err)
+	messages := Descriptors{}
+	require.NoError(t, messages.Add(set))
+	cart := func(price uint64, note string) Answer {
+		item := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), price)
+		return frame(protowire.AppendString(protowire.AppendTag(protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), item), 2, protowire.BytesType), note))
+	}
+	names := func(path string, p, v Answer) (found []string) {
+		c := comparison{messages: messages}
+		for _, f := range c.compare(&Sample{Request: Request{Path: path}, Primary: p, Variant: v, Control: &p}).fields {
+			if f.value != allEqual {
+				found = append(found, c.paths.name(f.path))
+			}
+		}
+		return found
+	}
+	message := string([]byte{8, 1}) // as a message: field 1 is 1
+	other := string([]byte{8, 2})
+	assert.ElementsMatch(t, []string{"body.item.price", "body.note"}, names("/shop.Carts/Get", cart(1, message), cart(2, other)))
+	assert.ElementsMatch(t, []string{"body.1.1", "body.2.1"}, names("/shop.Carts/List", cart(1, message), cart(2, other)))
+	require.ErrorContains(t, messages.Add([]byte("no")), "no descriptor set")
+	require.ErrorContains(t, messages.Add(nil), "no service")
 }
 
 // An object with many keys is a map. Its keys are data, whichever came first.

@@ -39,6 +39,8 @@ type Options struct {
 	Independence time.Duration
 	// Ignore are differences that do not count, and Paths the patterns of endpoints.
 	Ignore, Paths []string
+	// DescriptorSets are files that describe services of gRPC.
+	DescriptorSets []string
 	// ShadowHost appends -shadow to the host of copies.
 	ShadowHost bool
 	// Protocol of the backends: http, h2c, or auto for that of the request.

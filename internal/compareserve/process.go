@@ -71,7 +71,7 @@ func newServer(o *Options, compared *shadow.Compared) *proxy.Server {
 }
 
 func newComparer(o *Options, now time.Time) (*compare.Comparer, error) {
-	options := &compare.Options{Independence: o.Independence, Control: len(o.Control) > 0, Replicas: o.Replicas, Patterns: o.Paths}
+	options := &compare.Options{Independence: o.Independence, Control: len(o.Control) > 0, Replicas: o.Replicas, Patterns: o.Paths, Messages: compare.Descriptors{}}
 	var err error
 	if options.Tolerance, err = o.tolerance(); err != nil {
 		return nil, err
@@ -82,6 +82,15 @@ func newComparer(o *Options, now time.Time) (*compare.Comparer, error) {
 			return nil, err
 		}
 		options.Ignore = append(options.Ignore, ignore)
+	}
+	for _, name := range o.DescriptorSets {
+		set, err := os.ReadFile(name)
+		if err == nil {
+			err = options.Messages.Add(set)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("--descriptor-set: %s: %w", name, err)
+		}
 	}
 	return compare.New(options, now)
 }

@@ -4,7 +4,6 @@ package shadow
 // within the budget of the collector, while they are forwarded or dropped as they are without a comparison.
 
 import (
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -125,7 +124,9 @@ func (t *Triple) free() {
 	for _, c := range []*Capture{t.Primary, t.Variant, t.Control} {
 		if c != nil {
 			clear(c.answer.Body[:cap(c.answer.Body)])
-			clear(c.head)
+			for _, text := range c.texts {
+				clear(text)
+			}
 			*c.answer = compare.Answer{}
 		}
 	}
@@ -139,7 +140,7 @@ func (t *Triple) free() {
 type Capture struct {
 	triple *Triple
 	answer *compare.Answer
-	head   []byte
+	texts  [][]byte // the memory of names and values of fields
 	ended  atomic.Bool
 	// Admitted is set when the control's copy has been admitted or dropped.
 	Admitted bool
@@ -166,7 +167,7 @@ func (c *Capture) Head(r *message.Response) {
 	}
 }
 
-// clone copies fields into memory of their own, which free wipes.
+// clone copies fields into memory that free wipes.
 func (c *Capture) clone(fields []message.Field) []compare.Field {
 	size := 0
 	for _, f := range fields {
@@ -175,17 +176,16 @@ func (c *Capture) clone(fields []message.Field) []compare.Field {
 	if !c.triple.reserve(size + 64*len(fields)) {
 		return nil
 	}
-	at := len(c.head)
-	c.head = slices.Grow(c.head, size)
+	memory := make([]byte, 0, size)
 	out := make([]compare.Field, 0, len(fields))
 	text := func(s string) string {
-		c.head = append(c.head, s...)
-		at += len(s)
-		return buffer.View(c.head[at-len(s) : at])
+		memory = append(memory, s...)
+		return buffer.View(memory[len(memory)-len(s):])
 	}
 	for _, f := range fields {
 		out = append(out, compare.Field{Name: text(f.Name), Value: text(f.Value)})
 	}
+	c.texts = append(c.texts, memory)
 	return out
 }
 
@@ -219,11 +219,7 @@ func (c *Capture) Trail(fields []message.Field) {
 	if c == nil || len(fields) == 0 || !c.Wants() {
 		return
 	}
-	trailers := make([]compare.Field, 0, len(fields))
-	for _, f := range fields {
-		trailers = append(trailers, compare.Field{Name: strings.Clone(f.Name), Value: strings.Clone(f.Value)})
-	}
-	c.answer.Trailers = trailers
+	c.answer.Trailers = c.clone(fields)
 }
 
 // Finish ends an answer that has been collected.
