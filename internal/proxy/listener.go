@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,7 +91,25 @@ func (s *socket) give(conn *slotted) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.current
-	l.conns.Go(func() { l.terminator.serve(conn) })
+	l.conns.Go(func() {
+		if !l.config.Load().ProxyProtocol || s.introduced(l, conn) {
+			l.terminator.serve(conn)
+		}
+	})
+}
+
+// introduced reads the header of PROXY protocol, and closes the connection if it has none.
+func (s *socket) introduced(l *listener, conn *slotted) bool {
+	client, err := readProxyHeader(conn.TCPConn, s.server.options.Limits.HeadTimeout)
+	if err != nil {
+		s.server.notIntroduced(l.config.Load().Name, conn.RemoteAddr().String(), err)
+		_ = conn.Close()
+		return false
+	}
+	if client.IsValid() {
+		conn.client = net.TCPAddrFromAddrPort(client)
+	}
+	return true
 }
 
 // terminator serves connections in a protocol.
@@ -122,7 +141,7 @@ func (s *Server) listener(at *socket, config *Listener) *listener {
 	l := &listener{socket: at}
 	l.config.Store(config)
 	if config.TCP {
-		l.terminator = newPassthrough(s, config.Name)
+		l.terminator = newPassthrough(s, &l.config)
 	} else {
 		l.terminator = newWeb(s, &l.config, at.Addr())
 	}
@@ -145,6 +164,9 @@ func (l *listener) compatible(config *Listener) error {
 	}
 	if (old.Certificate == nil) != (config.Certificate == nil) || old.H2C != config.H2C || old.Name != config.Name {
 		return fmt.Errorf("listener %s: name, TLS and h2c of %s cannot change while it is open", config.Name, config.Address)
+	}
+	if old.MinVersion != config.MinVersion || !slices.Equal(old.ALPN, config.ALPN) {
+		return fmt.Errorf("listener %s: the versions of TLS and HTTP cannot change while it is open", config.Name)
 	}
 	return nil
 }
@@ -197,6 +219,16 @@ type slotted struct {
 	*net.TCPConn
 	slots *slots
 	once  sync.Once
+	// client is the address that PROXY protocol gave, nil without it.
+	client net.Addr
+}
+
+// RemoteAddr implements net.Conn.
+func (c *slotted) RemoteAddr() net.Addr {
+	if c.client != nil {
+		return c.client
+	}
+	return c.TCPConn.RemoteAddr()
 }
 
 // Close implements net.Conn.

@@ -62,6 +62,14 @@ func (s *Server) notAccepted(address string, err error) {
 	}
 }
 
+// notIntroduced counts and logs a connection without the header of PROXY protocol that it should have.
+func (s *Server) notIntroduced(listener, peer string, err error) {
+	s.unintroduced.Inc()
+	if count := s.news.due("proxy protocol"); count > 0 {
+		s.options.Log(err, "Connections are closed", "listener", listener, "peer", peer, "since the last line", count)
+	}
+}
+
 // full logs that all slots are taken.
 func (s *Server) full() {
 	if count := s.news.due("full"); count > 0 {

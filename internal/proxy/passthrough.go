@@ -20,14 +20,16 @@ import (
 // passthrough is the terminator of a listener that passes TCP through.
 type passthrough struct {
 	server   *Server
+	config   *atomic.Pointer[Listener]
 	listener string
 	metrics  *core.PassthroughMetrics
 	ctx      context.Context // ends all connections
 	stop     context.CancelFunc
 }
 
-func newPassthrough(s *Server, listener string) *passthrough {
-	p := &passthrough{server: s, listener: listener, metrics: s.core.PassthroughMetrics(listener)}
+func newPassthrough(s *Server, config *atomic.Pointer[Listener]) *passthrough {
+	listener := config.Load().Name
+	p := &passthrough{server: s, config: config, listener: listener, metrics: s.core.PassthroughMetrics(listener)}
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	return p
 }
@@ -57,6 +59,13 @@ func (p *passthrough) open(client *slotted) (backend *net.TCPConn, leave func(),
 	conn, leave, err := p.server.core.Open(p.ctx, p.listener, client.RemoteAddr().String())
 	if err != nil {
 		return nil, nil, err
+	}
+	if p.config.Load().SendProxyProtocol {
+		if _, err := conn.Write(appendProxyHeader(nil, addrPort(client.RemoteAddr()), addrPort(client.LocalAddr()))); err != nil {
+			_ = conn.Close()
+			leave()
+			return nil, nil, err
+		}
 	}
 	return conn.(*net.TCPConn), leave, nil
 }

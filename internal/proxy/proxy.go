@@ -67,9 +67,16 @@ type Listener struct {
 	H2C bool
 	// Detects makes the listener look at the first bytes of a connection, and pass it through if it is not HTTP.
 	Detects bool
+	// ProxyProtocol makes clients' connections begin with a header of PROXY protocol, and SendProxyProtocol those that
+	// are passed through.
+	ProxyProtocol, SendProxyProtocol bool
 	// Certificate, if set, makes the listener terminate TLS, with HTTP/2 by ALPN. It is called for every
 	// handshake, so a renewed certificate needs no new listener.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// MinVersion is the least version of TLS: 1.2 if 0. ALPN are the protocols that are offered: h2 and http/1.1 if
+	// empty. Neither changes while the listener is open.
+	MinVersion uint16
+	ALPN       []string
 }
 
 // Setup is everything that may change while the server runs.
@@ -90,6 +97,7 @@ type Server struct {
 	draining            atomic.Bool
 	news                news
 	acceptFailures      prometheus.Counter
+	unintroduced        prometheus.Counter
 	// starved is when a connection could not be accepted, in Unix nanoseconds; 0 for never.
 	starved atomic.Int64
 	// dismissed is set while clients are asked to open another connection.
@@ -130,7 +138,10 @@ func New(o *Options) *Server {
 	s.acceptFailures = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "mirrorgate_proxy_accept_failures_total", Help: "Connections that could not be accepted, mostly for lack of file descriptors.",
 	})
-	s.options.Registry.MustRegister(s.acceptFailures, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	s.unintroduced = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "mirrorgate_proxy_protocol_errors_total", Help: "Connections closed because they did not begin with a header of PROXY protocol.",
+	})
+	s.options.Registry.MustRegister(s.acceptFailures, s.unintroduced, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "mirrorgate_proxy_connections", Help: "Clients' connections that are open.",
 	}, func() float64 { return float64(s.slots.open.Load()) }))
 	ctx, stop := context.WithCancel(context.Background())

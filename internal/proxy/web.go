@@ -56,10 +56,13 @@ func newWeb(s *Server, config *atomic.Pointer[Listener], address net.Addr) *web 
 		},
 	}
 	w.tls = &tls.Config{
-		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
+		MinVersion: max(c.MinVersion, tls.VersionTLS12), NextProtos: c.ALPN,
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return config.Load().Certificate(hello) },
 	}
-	w.opaque = sync.OnceValue(func() *passthrough { return newPassthrough(s, c.Name) })
+	if len(c.ALPN) == 0 {
+		w.tls.NextProtos = []string{"h2", "http/1.1"}
+	}
+	w.opaque = sync.OnceValue(func() *passthrough { return newPassthrough(s, config) })
 	w.retired, w.retires = context.WithCancel(context.Background())
 	w.handed = &handed{conns: make(chan net.Conn), closed: make(chan struct{}), addr: address}
 	return w

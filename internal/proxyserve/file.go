@@ -64,7 +64,7 @@ func File(ctx context.Context, opts *Options, c *config.Config) (err error) {
 func (p *fileProxy) apply(c *config.Config) error {
 	setup := &proxy.Setup{Table: c.Table}
 	for _, l := range c.Listeners {
-		listener := proxy.Listener{Name: l.Name, Address: l.Address, TCP: l.TCP, H2C: l.H2C, Detects: l.Detects}
+		listener := proxy.Listener{Name: l.Name, Address: l.Address, TCP: l.TCP, H2C: l.H2C, Detects: l.Detects, ProxyProtocol: l.ProxyProtocol, SendProxyProtocol: l.SendProxyProtocol, MinVersion: l.MinVersion, ALPN: l.ALPN}
 		if l.Certificate != nil {
 			listener.Certificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return l.Certificate, nil }
 		}

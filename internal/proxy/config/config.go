@@ -55,8 +55,14 @@ type Listener struct {
 	H2C bool
 	// Detects reports whether connections that are not HTTP are forwarded.
 	Detects bool
+	// ProxyProtocol and SendProxyProtocol report whether connections begin with a header of PROXY protocol: those of
+	// clients, and those that are passed through.
+	ProxyProtocol, SendProxyProtocol bool
 	// CertFile and KeyFile are set with TLS. Load resolves relative paths against the folder of the file.
 	CertFile, KeyFile string
+	// MinVersion is the least version of TLS, 0 for the default, and ALPN the protocols that are offered, if not both.
+	MinVersion uint16
+	ALPN       []string
 	// Certificate is the pair from CertFile and KeyFile. Only Load sets it.
 	Certificate *tls.Certificate
 }
@@ -270,6 +276,8 @@ func (d *decoder) compare(f *file) {
 // listener checks the settings of a listener that are not about routing.
 func (d *decoder) listener(s *spec.Listener, at string) Listener {
 	l := Listener{Name: cmp.Or(s.Name, s.Address), Address: s.Address, TCP: s.TCP != nil, H2C: s.TLS == nil && s.TCP == nil, Detects: s.Otherwise != nil}
+	l.ProxyProtocol = s.ProxyProtocol
+	l.SendProxyProtocol = s.TCP != nil && s.TCP.ProxyProtocol || s.Otherwise != nil && s.Otherwise.ProxyProtocol
 	if s.H2C != nil {
 		if l.H2C = *s.H2C; l.H2C && s.TLS != nil {
 			d.reportAt(at+".h2c", "must not be true beside tls, where ALPN chooses HTTP/2")
@@ -282,8 +290,26 @@ func (d *decoder) listener(s *spec.Listener, at string) Listener {
 				d.reportAt(at+".tls."+f.name, "must name a PEM file")
 			}
 		}
+		d.versions(&l, s.TLS, at+".tls")
 	}
 	return l
+}
+
+// versions reads the versions of TLS and of HTTP that a listener with TLS offers.
+func (d *decoder) versions(l *Listener, s *spec.TLS, at string) {
+	switch s.MinVersion {
+	case "", "1.2":
+	case "1.3":
+		l.MinVersion = tls.VersionTLS13
+	default:
+		d.reportAt(at+".minVersion", "%q: must be \"1.2\" or \"1.3\"", s.MinVersion)
+	}
+	for i, protocol := range s.ALPN {
+		if protocol != "h2" && protocol != "http/1.1" || slices.Contains(s.ALPN[:i], protocol) {
+			d.reportAt(fmt.Sprintf("%s.alpn[%d]", at, i), "%q: must be h2 or http/1.1, and each once", protocol)
+		}
+	}
+	l.ALPN = s.ALPN
 }
 
 // addresses checks that no two listeners have the same address.

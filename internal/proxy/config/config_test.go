@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/tls"
 	"flag"
 	"os"
 	"path/filepath"
@@ -78,8 +79,10 @@ func TestFull(t *testing.T) {
 	assert.Empty(t, c.Warnings)
 	assert.Equal(t, []Listener{
 		{Name: "web", Address: "127.0.0.1:8000"},
-		{Name: "[::1]:8443", Address: "[::1]:8443", CertFile: "tls.crt", KeyFile: "tls.key"},
+		{Name: "[::1]:8443", Address: "[::1]:8443", CertFile: "tls.crt", KeyFile: "tls.key", ProxyProtocol: true, MinVersion: tls.VersionTLS13, ALPN: []string{"http/1.1"}},
 	}, c.Listeners)
+	assert.True(t, c.Table.Listeners[1].Forwards)
+	assert.Equal(t, 2, c.Table.Listeners[1].TrustedHops)
 	assert.Equal(t, Limits{Limits: h1.Limits{Head: 32 << 10, Fields: 64, Target: 8 << 10, HeadTimeout: 5 * time.Second, IdleTimeout: 90 * time.Second, BodyTimeout: 2 * time.Minute, BackendTimeout: forever}, Connections: 1000, BackendIdle: 55 * time.Second, VariantConnects: 100}, c.Limits)
 	assert.Equal(t, AccessLog{Format: "common", Path: "/var/log/mirrorgate/access.log"}, c.AccessLog)
 	assert.Equal(t, "127.0.0.1:9090", c.Admin)

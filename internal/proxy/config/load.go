@@ -108,6 +108,10 @@ func (c *Config) Follows(before *Config) error {
 				differs(at+".h2c", was.H2C)
 			case (was.CertFile == "") != (l.CertFile == ""):
 				differs(at+".tls", cmp.Or(was.CertFile, "off"))
+			case was.MinVersion != l.MinVersion:
+				differs(at+".tls.minVersion", tls.VersionName(cmp.Or(was.MinVersion, tls.VersionTLS12)))
+			case !slices.Equal(was.ALPN, l.ALPN):
+				differs(at+".tls.alpn", cmp.Or(strings.Join(was.ALPN, ", "), "h2, http/1.1"))
 			}
 		}
 	}

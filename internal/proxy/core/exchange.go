@@ -38,14 +38,15 @@ type Exchange struct {
 	copies    []*shadow.Copy
 	compares  []*shadow.Comparison
 	// triples collect the answers that are compared. Copies that are held are submitted once the primary has answered.
-	triples  []*shadow.Triple
-	held     []*shadow.Copy
-	tried    []*upstream.Endpoint
-	affine   bool // the endpoint is chosen by the client's address
-	endpoint *upstream.Endpoint
-	reply    message.Reply
-	answer   Answer
-	record   Record
+	triples   []*shadow.Triple
+	held      []*shadow.Copy
+	tried     []*upstream.Endpoint
+	affine    bool // the endpoint is chosen by the client's address
+	forwarded *message.Forwarded
+	endpoint  *upstream.Endpoint
+	reply     message.Reply
+	answer    Answer
+	record    Record
 
 	start          time.Time
 	sentAt         time.Time     // only for comparisons
@@ -92,7 +93,7 @@ func (x *Exchange) service() string {
 // outgoing fills in out with the request, its target and authority rewritten.
 func (x *Exchange) outgoing(out *message.Outgoing, rewrite *routing.Rewrite, edits *message.HeaderEdits) {
 	r := &x.Request
-	out.Request, out.Edits, out.Target, out.Authority = r, edits, r.Target, r.Authority
+	out.Request, out.Edits, out.Target, out.Authority, out.Forwarded = r, edits, r.Target, r.Authority, x.forwarded
 	if rewrite.Hostname != "" {
 		out.Authority = rewrite.Hostname
 	}

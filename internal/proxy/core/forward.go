@@ -38,7 +38,10 @@ func (c *Core) Serve(x *Exchange) {
 	state, listener, ok := c.lookup(x.Listener)
 	if x.state, x.listener = state, listener; ok {
 		x.rule = state.table.Match(listener, &x.match)
-		x.affine = state.table.Listeners[listener].Affinity
+		l := state.table.Listeners[listener]
+		if x.affine, x.forwarded = l.Affinity, nil; l.Forwards {
+			x.forwarded = message.NewForwarded(&x.Request, x.Remote, l.Scheme(), l.TrustedHops)
+		}
 	}
 	switch {
 	case x.state == nil:

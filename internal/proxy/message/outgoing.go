@@ -12,6 +12,8 @@ type Outgoing struct {
 	Target, Authority string
 	// Edits may be nil.
 	Edits *HeaderEdits
+	// Forwarded, if set, replaces the fields of that kind.
+	Forwarded *Forwarded
 	// Shadow makes the request a copy: with the Marker, and without Expect, because its body is complete
 	// already.
 	Shadow bool
@@ -36,6 +38,7 @@ func (o *Outgoing) Each(yield func(name, value string) bool) {
 			continue
 		case o.HopByHop && connection.strips(name),
 			edited && o.Edits.drops(name) && !framing(name),
+			o.Forwarded != nil && o.Forwarded.replaces(name),
 			o.Shadow && len(name) == 6 && Is(name, "expect"):
 			continue
 		}
@@ -55,6 +58,9 @@ func (o *Outgoing) keepsTE() bool { return o.HopByHop && keepTE(o.Request) }
 // added yields the fields that the proxy adds.
 func (o *Outgoing) added(yield func(name, value string) bool, edited bool) {
 	if o.keepsTE() && !yield("TE", "trailers") {
+		return
+	}
+	if o.Forwarded != nil && !o.Forwarded.each(o.Edits, yield) {
 		return
 	}
 	if edited {

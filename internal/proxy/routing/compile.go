@@ -98,6 +98,11 @@ func (c *compiler) listeners(specs []spec.Listener) {
 		default:
 			c.invalid(at+".sessionAffinity", s.SessionAffinity, "must be ClientIP or None")
 		}
+		if f := s.Forwarded; f != nil {
+			if l.Forwards, l.TrustedHops = true, f.TrustedHops; f.TrustedHops < 0 || f.TrustedHops > 100 {
+				c.invalid(at+".forwarded.trustedHops", f.TrustedHops, "must be from 0 to 100")
+			}
+		}
 		if s.TCP != nil {
 			c.passthrough(l, &s, at)
 		} else {
@@ -113,7 +118,7 @@ func (c *compiler) passthrough(l *Listener, s *spec.Listener, at string) {
 	for _, beside := range []struct {
 		field string
 		set   bool
-	}{{"rules", len(s.Rules) > 0}, {"routes", len(s.Routes) > 0}, {"tls", s.TLS != nil}, {"h2c", s.H2C != nil}, {"otherwise", s.Otherwise != nil}} {
+	}{{"rules", len(s.Rules) > 0}, {"routes", len(s.Routes) > 0}, {"tls", s.TLS != nil}, {"h2c", s.H2C != nil}, {"otherwise", s.Otherwise != nil}, {"forwarded", s.Forwarded != nil}} {
 		if beside.set {
 			c.invalid(at+"."+beside.field, nil, "must not be set beside tcp, which passes connections on as they are")
 		}

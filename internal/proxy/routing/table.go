@@ -71,6 +71,10 @@ type Listener struct {
 	TLS bool
 	// Affinity reports whether endpoints are chosen by the client's address.
 	Affinity bool
+	// Forwards reports whether backends learn who the client is, and TrustedHops how many proxies before this one are
+	// believed.
+	Forwards    bool
+	TrustedHops int
 	// Passes reports whether TCP connections are forwarded to the port TCP, without rules.
 	Passes bool
 	// Detects reports whether only connections that are HTTP have rules, and the others are forwarded to the port

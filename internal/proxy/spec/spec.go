@@ -19,10 +19,15 @@ type Listener struct {
 	Port int `json:"port"`
 	// H2C accepts HTTP/2 without TLS, by prior knowledge. Default true.
 	H2C *bool `json:"h2c"`
+	// ProxyProtocol makes every connection begin with a header of PROXY protocol, version 2, that has the client's
+	// address. Others are closed.
+	ProxyProtocol bool `json:"proxyProtocol"`
 	// TLS, if set, makes the listener terminate TLS.
 	TLS *TLS `json:"tls"`
 	// SessionAffinity chooses endpoints by the client's address: ClientIP, or None (the default).
 	SessionAffinity string `json:"sessionAffinity"`
+	// Forwarded, if set, tells backends who the client is, in X-Forwarded-For, -Proto and -Host.
+	Forwarded *Forwarded `json:"forwarded"`
 	// TCP, if set, forwards TCP connections to a service; then there are no rules.
 	TCP *Passthrough `json:"tcp"`
 	// Otherwise, if set, makes the listener look at the first bytes of a connection: one that is not HTTP is
@@ -33,16 +38,29 @@ type Listener struct {
 	Routes []Route `json:"routes"`
 }
 
+// Forwarded is how the fields X-Forwarded-For, -Proto and -Host are written.
+type Forwarded struct {
+	// TrustedHops is the number of proxies in front of this one whose fields are believed. Everything that somebody
+	// else may have written in these fields is removed.
+	TrustedHops int `json:"trustedHops"`
+}
+
 // TLS names the PEM files of a certificate and its key.
 type TLS struct {
 	CertFile string `json:"certFile"`
 	KeyFile  string `json:"keyFile"`
+	// MinVersion is 1.2, the default, or 1.3.
+	MinVersion string `json:"minVersion"`
+	// ALPN are the protocols that are offered: h2 and http/1.1 (the default), or one of them.
+	ALPN []string `json:"alpn"`
 }
 
 // Passthrough is the port of a service that TCP connections are forwarded to.
 type Passthrough struct {
 	Name string `json:"name"`
 	Port int    `json:"port"`
+	// ProxyProtocol makes every connection to the service begin with such a header.
+	ProxyProtocol bool `json:"proxyProtocol"`
 }
 
 // Route is the spec of an HTTPRoute, without parentRefs.
