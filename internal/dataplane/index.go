@@ -23,6 +23,7 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/feed"
 	"github.com/mirrorgate/mirrorgate/internal/grant"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 	routes "github.com/mirrorgate/mirrorgate/internal/route"
 )
 
@@ -51,6 +52,8 @@ type Options struct {
 	Parent Name
 	// Zone is the proxy's, for the hints of EndpointSlices; without it they have no effect.
 	Zone string
+	// Forwarded, if set, is how proxies tell backends who the client is.
+	Forwarded *spec.Forwarded
 	// Listen returns the address at which a proxy of the Service listens for one of its ports, as host:port.
 	// The default is every IP address and wellknown.TargetPort.
 	Listen func(service Name, port *corev1.ServicePort) string

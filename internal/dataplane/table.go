@@ -64,7 +64,7 @@ func (x *Index) serve(table *spec.Table, l *spec.Listener, parent Name, ports []
 	switch {
 	case len(l.Routes) == 0:
 		l.Name += "/tcp" // a listener of another kind needs another name
-		l.TCP = origin
+		l.TCP, l.Forwarded = origin, nil
 	case detects:
 		l.Otherwise = origin
 	}
@@ -103,7 +103,7 @@ func (x *Index) listener(parent Name, s *service, p *corev1.ServicePort) *spec.L
 		// A server keeps the name of a listener as long as its address, so neither may depend on the number that
 		// clients use.
 		Name: portName(parent.String(), targetPort(p)), Address: x.opts.Listen(parent, p), Port: int(p.Port),
-		SessionAffinity: s.affinity,
+		SessionAffinity: s.affinity, Forwarded: x.opts.Forwarded,
 	}
 }
 

@@ -333,3 +333,15 @@ func TestNames(t *testing.T) {
 	assert.NotEqual(t, port(80, intstr.FromString("web")), port(80, intstr.FromString("admin")))
 	assert.Greater(t, port(80, intstr.FromString("web")), 1024)
 }
+
+// Backends learn who the client is from listeners with rules; connections that pass through stay as they are.
+func TestForwardedIsASettingOfListenersWithRules(t *testing.T) {
+	w := newWorld(t)
+	w.Index = NewIndex(Options{Parent: name("httpbin"), Forwarded: &spec.Forwarded{TrustedHops: 1}})
+	w.apply(tutorial, serviceOf("httpbin", wellknown.Enabled, "http:8000->80 db:5432"))
+	table := w.Table(name("httpbin"))
+	require.Len(t, table.Listeners, 2)
+	assert.Equal(t, &spec.Forwarded{TrustedHops: 1}, table.Listeners[0].Forwarded)
+	assert.NotNil(t, table.Listeners[1].TCP)
+	w.compiled("httpbin")
+}

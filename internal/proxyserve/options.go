@@ -31,6 +31,9 @@ type Options struct {
 	AccessLog string
 	// Zone is the zone of the proxy in front of a Service, for the hints of EndpointSlices; empty if it is not known.
 	Zone string
+	// TrustedHops, unless it is negative, makes the proxy of a Service tell backends who the client is, and is the number
+	// of proxies before it that are believed.
+	TrustedHops int
 	// MetricsPerRule makes metrics of a Service for each rule and mirror.
 	MetricsPerRule bool
 	// ReasonHeader tells the clients of a Service the reason of errors that are the proxy's own.
@@ -48,7 +51,7 @@ type Options struct {
 
 // DefaultOptions returns the defaults of all flags.
 func DefaultOptions() *Options {
-	return &Options{AdminBind: ":" + strconv.Itoa(wellknown.AdminPort), ReasonHeader: true, DrainTimeout: 30 * time.Second, Log: cli.DefaultLog()}
+	return &Options{AdminBind: ":" + strconv.Itoa(wellknown.AdminPort), ReasonHeader: true, TrustedHops: -1, DrainTimeout: 30 * time.Second, Log: cli.DefaultLog()}
 }
 
 // Validate checks all options at once. The paths of the errors are the flags' names, in the same order each
@@ -79,6 +82,9 @@ func (o *Options) validateService() field.ErrorList {
 		cli.Name("namespace", cmp.Or(o.Namespace, "default"), validation.IsDNS1123Label)...)
 	if _, port, err := net.SplitHostPort(o.AdminBind); err != nil || port == "" {
 		errs = append(errs, field.Invalid(field.NewPath("admin-bind"), o.AdminBind, "must be HOST:PORT, like :15020"))
+	}
+	if o.TrustedHops < -1 || o.TrustedHops > 100 {
+		errs = append(errs, field.Invalid(field.NewPath("trusted-hops"), o.TrustedHops, "must be from -1 to 100"))
 	}
 	if o.AccessLog != "" {
 		errs = append(errs, cli.OneOf("access-log", o.AccessLog, "json", "common")...)

@@ -88,7 +88,11 @@ func (p *serviceProxy) connect() error {
 		namespace = p.opts.Namespace
 	}
 	p.service = dataplane.Name{Namespace: namespace, Name: p.opts.Service}
-	p.index = dataplane.NewIndex(dataplane.Options{Parent: p.service, Zone: p.opts.Zone})
+	options := dataplane.Options{Parent: p.service, Zone: p.opts.Zone}
+	if p.opts.TrustedHops >= 0 {
+		options.Forwarded = &spec.Forwarded{TrustedHops: p.opts.TrustedHops}
+	}
+	p.index = dataplane.NewIndex(options)
 	p.feed, err = dataplane.NewFeed(cluster, p.index, p.log, dataplane.FeedOptions{Namespace: namespace})
 	if err != nil {
 		return err

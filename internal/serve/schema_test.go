@@ -43,6 +43,8 @@ var bounds = map[string]map[string]any{
 	"policy.namespaces.*.maxMirrors": {"minimum": 0},
 	"proxy.replicas":                 {"minimum": 1, "maximum": objects.MaxReplicas},
 	"proxy.maxReplicas":              {"minimum": 0, "maximum": objects.MaxReplicas},
+	"proxy.accessLog":                {"enum": []any{"json", "common", "none"}},
+	"proxy.trustedHops":              {"minimum": 0, "maximum": objects.MaxTrustedHops},
 }
 
 // schemaOf returns the JSON schema of a type.
@@ -145,7 +147,7 @@ func TestBoundsOfTheSchemaAreThoseOfValidate(t *testing.T) {
 				require.True(t, try(path, n+1), path)
 				require.False(t, try(path, n), path)
 			default:
-				require.True(t, try(path, "none"), path)
+				require.True(t, try(path, "no such value"), path)
 				for _, value := range limit.([]any) {
 					require.False(t, try(path, value), path)
 				}

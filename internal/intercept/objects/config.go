@@ -7,11 +7,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
@@ -21,7 +23,15 @@ const (
 	ReplicasAnnotation    = wellknown.Prefix + "proxy-replicas"     // a number
 	MaxReplicasAnnotation = wellknown.Prefix + "proxy-max-replicas" // a number
 	ResourcesAnnotation   = wellknown.Prefix + "proxy-resources"    // JSON of a container's resources
+
+	AccessLogAnnotation      = wellknown.Prefix + "proxy-access-log"       // json, common or none
+	MetricsPerRuleAnnotation = wellknown.Prefix + "proxy-metrics-per-rule" // true or false
+	ReasonHeaderAnnotation   = wellknown.Prefix + "proxy-reason-header"    // true or false
+	TrustedHopsAnnotation    = wellknown.Prefix + "proxy-trusted-hops"     // a number, or none
 )
+
+// MaxTrustedHops bounds the proxies before those of a Service that are believed.
+const MaxTrustedHops = 100
 
 // MaxReplicas bounds the proxies of one Service: the right to write a Service should not allow to fill a
 // cluster.
@@ -40,6 +50,14 @@ type Config struct {
 	MaxReplicas int32 `json:"maxReplicas,omitempty"`
 	// Resources are those of each proxy.
 	Resources corev1.ResourceRequirements `json:"resources,omitzero"`
+	// AccessLog is the format of their access log, on standard output: json, common, or none, the default.
+	AccessLog string `json:"accessLog,omitempty"`
+	// MetricsPerRule makes metrics for each rule and mirror.
+	MetricsPerRule bool `json:"metricsPerRule,omitempty"`
+	// ReasonHeader tells clients the reason of errors that are a proxy's own; true if nil.
+	ReasonHeader *bool `json:"reasonHeader,omitempty"`
+	// TrustedHops, if set, makes proxies write X-Forwarded-For, -Proto and -Host, and believe as many proxies before them.
+	TrustedHops *int32 `json:"trustedHops,omitempty"`
 }
 
 // DefaultConfig returns a Config that is complete but for the image.
@@ -62,8 +80,19 @@ func (c *Config) Validate(path *field.Path) field.ErrorList {
 	if c.MaxReplicas < 0 || c.MaxReplicas > MaxReplicas {
 		errs = append(errs, field.Invalid(path.Child("maxReplicas"), c.MaxReplicas, fmt.Sprintf("must be from 0 to %d", MaxReplicas)))
 	}
+	if !slices.Contains(accessLogs, c.AccessLog) && c.AccessLog != "" {
+		errs = append(errs, field.NotSupported(path.Child("accessLog"), c.AccessLog, accessLogs))
+	}
+	if hops := ptr.Deref(c.TrustedHops, 0); hops < 0 || hops > MaxTrustedHops {
+		errs = append(errs, field.Invalid(path.Child("trustedHops"), hops, fmt.Sprintf("must be from 0 to %d", MaxTrustedHops)))
+	}
 	return errs
 }
+
+// none is the value of an annotation that takes a setting of serve's away.
+const none = "none"
+
+var accessLogs = []string{"json", "common", none}
 
 // For returns the Config for a Service with these annotations. An annotation with a fault is reported and
 // changes nothing.
@@ -82,8 +111,35 @@ func (c Config) For(annotations map[string]string) (Config, field.ErrorList) {
 		}
 		*into = int32(n) //nolint:gosec // it is in bounds
 	}
+	if text, ok := annotations[AccessLogAnnotation]; ok && !slices.Contains(accessLogs, text) {
+		errs = append(errs, field.NotSupported(path.Key(AccessLogAnnotation), text, accessLogs))
+	} else if ok {
+		c.AccessLog = text
+	}
+	truth := func(key string, into *bool) {
+		switch text, ok := annotations[key]; {
+		case !ok:
+		case text != "true" && text != "false":
+			errs = append(errs, field.NotSupported(path.Key(key), text, []string{"true", "false"}))
+		default:
+			*into = text == "true"
+		}
+	}
+	truth(MetricsPerRuleAnnotation, &c.MetricsPerRule)
+	reason := ptr.Deref(c.ReasonHeader, true)
+	if truth(ReasonHeaderAnnotation, &reason); reason != ptr.Deref(c.ReasonHeader, true) {
+		c.ReasonHeader = &reason
+	}
 	number(ReplicasAnnotation, 1, &c.Replicas)
 	number(MaxReplicasAnnotation, 0, &c.MaxReplicas)
+	if annotations[TrustedHopsAnnotation] == none {
+		c.TrustedHops = nil
+	} else {
+		hops := ptr.Deref(c.TrustedHops, -1)
+		if number(TrustedHopsAnnotation, 0, &hops); hops >= 0 {
+			c.TrustedHops = &hops
+		}
+	}
 	if text, ok := annotations[ResourcesAnnotation]; ok {
 		var r corev1.ResourceRequirements
 		strict := json.NewDecoder(bytes.NewReader([]byte(text)))
@@ -95,4 +151,21 @@ func (c Config) For(annotations map[string]string) (Config, field.ErrorList) {
 		}
 	}
 	return c, errs
+}
+
+// args returns the flags of a proxy that are not its defaults.
+func (c *Config) args() (args []string) {
+	if c.AccessLog != "" && c.AccessLog != none {
+		args = append(args, "--access-log="+c.AccessLog)
+	}
+	if c.MetricsPerRule {
+		args = append(args, "--metrics-per-rule")
+	}
+	if !ptr.Deref(c.ReasonHeader, true) {
+		args = append(args, "--reason-header=false")
+	}
+	if c.TrustedHops != nil {
+		args = append(args, "--trusted-hops="+strconv.Itoa(int(*c.TrustedHops)))
+	}
+	return args
 }

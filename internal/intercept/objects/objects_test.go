@@ -101,6 +101,15 @@ func TestConfigOfAService(t *testing.T) {
 		"resources": {map[string]string{ResourcesAnnotation: `{"requests":{"cpu":"1"}}`}, func(c *Config) {
 			c.Resources = corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1")}}
 		}, ""},
+		"settings": {map[string]string{AccessLogAnnotation: "json", MetricsPerRuleAnnotation: "true", ReasonHeaderAnnotation: "false", TrustedHopsAnnotation: "0"}, func(c *Config) {
+			c.AccessLog, c.MetricsPerRule, c.ReasonHeader, c.TrustedHops = "json", true, new(false), new(int32(0))
+		}, ""},
+		"their defaults": {map[string]string{AccessLogAnnotation: "none", MetricsPerRuleAnnotation: "false", ReasonHeaderAnnotation: "true", TrustedHopsAnnotation: "none"}, func(c *Config) {
+			c.AccessLog = "none"
+		}, ""},
+		"no format":   {map[string]string{AccessLogAnnotation: "xml"}, func(*Config) {}, `metadata.annotations[mirrorgate.dev/proxy-access-log]: Unsupported value: "xml"`},
+		"no truth":    {map[string]string{MetricsPerRuleAnnotation: "yes"}, func(*Config) {}, "Unsupported value"},
+		"no hops":     {map[string]string{TrustedHopsAnnotation: "-1"}, func(*Config) {}, "must be a number from 0 to 100"},
 		"no number":   {map[string]string{ReplicasAnnotation: "many"}, func(*Config) {}, `metadata.annotations[mirrorgate.dev/proxy-replicas]: Invalid value: "many": must be a number from 1 to 100`},
 		"none":        {map[string]string{ReplicasAnnotation: "0"}, func(*Config) {}, "must be a number from 1 to 100"},
 		"too many":    {map[string]string{MaxReplicasAnnotation: "101"}, func(*Config) {}, "must be a number from 0 to 100"},
@@ -121,7 +130,15 @@ func TestConfigOfAService(t *testing.T) {
 			assert.Contains(t, errs[0].Error(), c.says)
 		})
 	}
-	bad := Config{Replicas: 0, MaxReplicas: -1}
-	assert.Len(t, bad.Validate(field.NewPath("proxy")), 2)
+	changed := Config{AccessLog: "common", MetricsPerRule: true, ReasonHeader: new(false), TrustedHops: new(int32(2))}
+	p := parent(http)
+	assert.NotContains(t, strings.Join(p.Deployment().Spec.Template.Spec.Containers[0].Args, " "), "access-log")
+	p.Config = changed
+	assert.Subset(t, p.Deployment().Spec.Template.Spec.Containers[0].Args, []string{"--access-log=common", "--metrics-per-rule", "--reason-header=false", "--trusted-hops=2"})
+	back, errs := changed.For(map[string]string{AccessLogAnnotation: "none", MetricsPerRuleAnnotation: "false", ReasonHeaderAnnotation: "true", TrustedHopsAnnotation: "none"})
+	assert.Empty(t, errs)
+	assert.Empty(t, back.args(), "a Service can have the defaults in spite of serve's")
+	bad := Config{Replicas: 0, MaxReplicas: -1, AccessLog: "xml", TrustedHops: new(int32(101))}
+	assert.Len(t, bad.Validate(field.NewPath("proxy")), 4)
 	assert.Empty(t, base.Validate(field.NewPath("proxy")))
 }

@@ -67,12 +67,12 @@ func (p *Parent) container(serves *intercept.Serves) corev1.Container {
 	}
 	c := corev1.Container{
 		Name: "proxy", Image: p.Config.Image, ImagePullPolicy: p.Config.PullPolicy,
-		Args: []string{
+		Args: append([]string{
 			"proxy", "--service=" + p.Service.Name, "--namespace=" + p.Service.Namespace,
 			"--admin-bind=:" + strconv.Itoa(int(admin)),
 			"--drain-min=" + wellknown.EndpointLag.String(), "--drain-timeout=" + drainTimeout.String(),
 			"--log-format=json",
-		},
+		}, p.Config.args()...),
 		// A frozen proxy loses the new connections of three seconds.
 		ReadinessProbe: probe("/readyz", 1, 2),
 		LivenessProbe:  probe("/healthz", 10, 3),
