@@ -103,6 +103,31 @@ func exported(exportTo []string, client string) bool {
 	return len(exportTo) == 0 || slices.Contains(exportTo, "*") || slices.Contains(exportTo, client)
 }
 
+// seeing returns those of the clients that find a ServiceEntry, by namespace where not all of them do: which ports
+// they call may depend on the ServiceEntries that they find.
+func (c *clients) seeing(e *serviceEntry) (some []clients) {
+	namespaces := c.namespaces
+	switch {
+	case !c.sees(e):
+		return nil
+	case len(e.exportTo) == 0 || slices.Contains(e.exportTo, "*"):
+		return []clients{*c}
+	case c.everywhere:
+		namespaces = append(slices.Clone(e.exportTo), e.Namespace)
+	}
+	for _, ns := range namespaces {
+		one := *c
+		one.everywhere, one.namespaces = false, []string{ns}
+		if len(c.hosts) > 0 {
+			one.ports, one.anyPort = nil, false
+		}
+		if one.sees(e) {
+			some = append(some, one)
+		}
+	}
+	return some
+}
+
 // sees reports whether any of the clients finds a ServiceEntry. From a sidecar of its own namespace a destination
 // finds it whatever its exportTo is, unless that is nobody.
 func (c *clients) sees(e *serviceEntry) bool {

@@ -268,6 +268,30 @@ func TestHosts(t *testing.T) {
 	assert.Equal(t, []string{"s"}, got.Subsets)
 }
 
+// A client must call the port at which it finds a ServiceEntry: that others call it, who do not find it, is not enough.
+func TestPortsOfServiceEntriesThatSomeClientsFind(t *testing.T) {
+	at81 := func(name, host, exportTo string) string {
+		return strings.ReplaceAll(entryOf(name, host, exportTo), "80", "81")
+	}
+	rt := virtualService("web/v", "x.org", "api.example.com")
+	for name, tc := range map[string]struct {
+		called, found string
+		want          policy.Reason
+	}{
+		"all":               {"", "", ""},
+		"all find it":       {"third", "", ""},
+		"all call it":       {"", "third", ""},
+		"the same":          {"third, web", "third", ""},
+		"others":            {"third", "web", policy.PortNotFound},
+		"its own namespace": {"shop", "web", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t, at81("one/called", "x.org", tc.called), at81("shop/found", "api.example.com", tc.found))
+			assert.Equal(t, tc.want, c.variant(rt).Reason)
+		})
+	}
+}
+
 func TestShortHosts(t *testing.T) {
 	rt := virtualService("web/v", "v", "b.shop")
 	for m := range mirrors(rt) {

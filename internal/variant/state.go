@@ -212,9 +212,16 @@ func (v *view) portsOf(s, alias *service, port int32) *portSet {
 // client must see that.
 func (v *view) reaches(through []policy.Port, alias bool, named, at int32, e *serviceEntry) bool {
 	for n := range v.clients {
-		c := &v.clients[n]
-		if (e == nil || c.sees(e)) && v.arrives(c, named, through, alias, at) {
-			return true
+		if e == nil {
+			if v.arrives(&v.clients[n], named, through, alias, at) {
+				return true
+			}
+			continue
+		}
+		for _, c := range v.clients[n].seeing(e) {
+			if v.visits++; v.visits > maxRules || v.arrives(&c, named, through, alias, at) {
+				return true
+			}
 		}
 	}
 	return false

@@ -3,6 +3,7 @@ package istio
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/mirrorgate/mirrorgate/test/judges/cases"
@@ -32,7 +33,22 @@ func TestReadiness(t *testing.T) {
 func meshOfServices(seed uint64) clusters.Cluster {
 	c := mesh(seed)
 	c.Objects = slices.DeleteFunc(c.Objects, func(o clusters.Object) bool { return o["kind"] == "Sidecar" })
-	c.Routes = slices.DeleteFunc(c.Routes, func(r clusters.Object) bool { return !hosted(c, r) })
+	served := map[bool]bool{}
+	c.Routes = slices.DeleteFunc(c.Routes, func(r clusters.Object) bool {
+		hosts := clusters.List(r, "spec", "hosts")
+		if len(hosts) == 0 || !hosted(c, r) {
+			return len(hosts) > 0
+		}
+		// Of two routes for a host Istio takes the older one in sidecars.
+		other := false
+		for _, outside := range []bool{false, true} {
+			if slices.ContainsFunc(hosts, func(h any) bool { return strings.HasSuffix(h.(string), ".example.com") == outside }) {
+				other = other || served[outside]
+				served[outside] = true
+			}
+		}
+		return other
+	})
 	for _, r := range c.Routes {
 		for _, rule := range clusters.List(r, "spec", "http") {
 			for _, match := range clusters.List(rule, "match") {
