@@ -87,4 +87,22 @@ func TestSharedRouteIsJudgedAsItWillBe(t *testing.T) {
 	rt, err = s.decode(added)
 	require.NoError(t, err)
 	require.Empty(t, rt.Hosts, "the document itself does not change")
+
+	seen := &hostsSeen{}
+	s, _ = newTestState(t, seen, policy.Config{})
+	d := desiredOf(t, mirrored)
+	d.object = added
+	s.gate(d, reduced.(*watched), nil)
+	require.Len(t, seen.hosts, 1)
+}
+
+// hostsSeen is an index that notes the hosts of the route that it is asked about.
+type hostsSeen struct {
+	fakeIndex
+	hosts []route.Target
+}
+
+func (h *hostsSeen) Snapshot(rt *route.Route) policy.Snapshot {
+	h.hosts = rt.Hosts
+	return h.fakeIndex.Snapshot(rt)
 }
