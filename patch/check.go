@@ -3,8 +3,10 @@ package patch
 // A check of a patch that is cheap enough for every answer.
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,26 +51,52 @@ func split(path string) ([]string, error) {
 	return tokens, nil
 }
 
-// shallow leaves the members of an object and the elements of a list undecoded.
-var shallow = json.WithUnmarshalers(json.UnmarshalFromFunc(func(dec *jsontext.Decoder, into *any) error {
-	raw, err := dec.ReadValue()
-	*into = raw.Clone()
-	return err
-}))
+// lenient accepts every text that a webhook may have read. A member that is there twice counts as the last one.
+var lenient = json.JoinOptions(jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
 
-// open decodes one level of an object or a list; any other value gives nil.
+// open decodes one level of an object or a list, whose parts are those of the text and no copies; any other value
+// gives nil.
 func open(raw jsontext.Value) (node any, err error) {
-	switch raw.Kind() {
-	case '{':
-		var object map[string]any
-		err = json.Unmarshal(raw, &object, shallow)
-		node = object
-	case '[':
-		var list []any
-		err = json.Unmarshal(raw, &list, shallow)
-		node = list
+	kind := raw.Kind()
+	if kind != '{' && kind != '[' {
+		return nil, nil
 	}
-	return node, err
+	dec := jsontext.NewDecoder(bytes.NewBuffer(raw), lenient)
+	if _, err := dec.ReadToken(); err != nil {
+		return nil, err
+	}
+	object, list := map[string]any{}, []any{}
+	for next := dec.PeekKind(); next != '}' && next != ']'; next = dec.PeekKind() {
+		var name string
+		if kind == '{' {
+			token, err := dec.ReadToken()
+			if err != nil {
+				return nil, err
+			}
+			name = token.String()
+		}
+		value, err := dec.ReadValue()
+		if err != nil {
+			return nil, err
+		}
+		end := int(dec.InputOffset())
+		part := raw[end-len(value) : end : end]
+		if kind == '{' {
+			object[name] = part
+		} else {
+			list = append(list, part)
+		}
+	}
+	if _, err := dec.ReadToken(); err != nil {
+		return nil, err
+	}
+	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("there is text behind the document")
+	}
+	if kind == '{' {
+		return object, nil
+	}
+	return list, nil
 }
 
 // walk applies one operation below a node and returns the node that replaces it, since a list that grows may
