@@ -1,6 +1,6 @@
 package webhook
 
-// Routes with lists that are too long to be read: their mirrors would escape every limit.
+// Routes that are too large to be read: their mirrors would escape every limit.
 
 import (
 	"strings"
@@ -21,18 +21,18 @@ func mirrorsOf(n int, label string) []byte {
 
 func TestMirrorsThatAreTooManyToBeReadAreDenied(t *testing.T) {
 	gate := New(fakeResolver{state: policy.Ready}, Options{})
-	many := updated(t, mirrorsOf(1025, "a"), mirrorsOf(1, "a"))
+	many := updated(t, mirrorsOf(4353, "a"), mirrorsOf(1, "a"))
 	resp := gate.Validator().Handle(t.Context(), many)
 	require.False(t, resp.Allowed)
-	assert.Contains(t, resp.Result.Message, "spec.http[0].mirrors: Invalid value: […]: PolicyExceeded: mirrorgate judges at most 1024 elements")
+	assert.Contains(t, resp.Result.Message, "spec.http: Invalid value: […]: PolicyExceeded: spec.http has more than 4352 mirrors, and mirrorgate judges no more; split the route")
 	assert.True(t, gate.Mutator().Handle(t.Context(), many).Allowed)
 
 	created := request(t, admissionv1.Create, "", "")
-	created.Object.Raw = mirrorsOf(1025, "a")
+	created.Object.Raw = mirrorsOf(4353, "a")
 	assert.False(t, gate.Validator().Handle(t.Context(), created).Allowed)
 
-	known := gate.Validator().Handle(t.Context(), updated(t, mirrorsOf(1025, "b"), mirrorsOf(1025, "a")))
+	known := gate.Validator().Handle(t.Context(), updated(t, mirrorsOf(4353, "b"), mirrorsOf(4353, "a")))
 	assert.True(t, known.Allowed, "it was so before")
-	fewer := gate.Validator().Handle(t.Context(), updated(t, mirrorsOf(1024, "a"), mirrorsOf(1025, "a")))
+	fewer := gate.Validator().Handle(t.Context(), updated(t, mirrorsOf(4352, "a"), mirrorsOf(4353, "a")))
 	assert.True(t, fewer.Allowed, "%v", fewer.Result)
 }

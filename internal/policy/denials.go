@@ -4,6 +4,7 @@ package policy
 // Each finding names the field, its value, and a value that would be right.
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 
@@ -55,10 +56,9 @@ func finding(reason Reason, m *route.Mirror, field, value, message string) Findi
 	return f
 }
 
-// TooLong returns the finding about a list that is too long to be judged: if it passed, it would escape every limit.
+// TooLong returns the finding about a route that is too large to be judged: if it passed, it would escape every limit.
 func TooLong(err *route.TooLongError) Finding {
-	return finding(PolicyExceeded, nil, err.Field, "[…]",
-		fmt.Sprintf("mirrorgate judges at most %d elements of this list; split the rule", err.Max))
+	return finding(PolicyExceeded, nil, cmp.Or(err.Field, "spec"), "[…]", err.Message()+", and mirrorgate judges no more; split the route")
 }
 
 // judge judges the mirrors of one rule.

@@ -14,7 +14,7 @@ import (
 // that was known before never denies the write of another change; nor does turning a mirror down or off,
 // whatever else is wrong with it.
 func Introduced(now, before Decision) (introduced, known []Finding) {
-	left := map[identity][]float64{}
+	left := make(map[identity][]float64, len(before.Findings))
 	for _, f := range before.Findings {
 		left[f.identity] = append(left[f.identity], f.percent)
 	}
@@ -43,13 +43,16 @@ func matchEqual(findings []Finding, left map[identity][]float64, wasKnown []bool
 		identity
 		percent float64
 	}
-	matched := map[exact]int{}
+	if len(left) == 0 {
+		return
+	}
+	matched := make(map[exact]int, len(left))
 	for id, percents := range left {
 		for _, p := range percents {
 			matched[exact{id, p}]++
 		}
 	}
-	taken := map[exact]int{}
+	taken := make(map[exact]int, len(left))
 	for i, f := range findings {
 		if key := (exact{f.identity, f.percent}); taken[key] < matched[key] {
 			taken[key]++
@@ -96,7 +99,7 @@ func loweredTargets(now, before []Verdict) map[route.Target]bool {
 		mirrors   int
 	}
 	count := func(verdicts []Verdict) map[route.Target]copied {
-		out := map[route.Target]copied{}
+		out := make(map[route.Target]copied, len(verdicts))
 		for _, v := range verdicts {
 			p, c := v.Mirror.Percentage.Percent(), out[v.Mirror.Target]
 			out[v.Mirror.Target] = copied{c.sum + p, max(c.most, p), c.mirrors + 1}

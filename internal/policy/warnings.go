@@ -23,6 +23,9 @@ const (
 	maxWarnings = 32
 )
 
+// maxOrphans bounds the notices about the placeholders of one rule.
+const maxOrphans = 100
+
 // Warning formats a warning and cuts it to the length that the API server passes on. Control characters become
 // spaces, because the API server drops a warning that has one.
 func Warning(format string, args ...any) string {
@@ -210,7 +213,11 @@ func (l *noticeList) addRule(rt *route.Route, rule *route.Rule, snap Snapshot) {
 	for i := range rule.Replaced {
 		l.add(rule.Path, MirrorReplaced, "%s", replacedBy(&rule.Replaced[i]))
 	}
-	for _, id := range rule.Orphans {
+	for n, id := range rule.Orphans {
+		if n == maxOrphans {
+			l.add(rule.Path, OrphanedPlaceholder, "no mirror is parked behind any of %d more placeholders", len(rule.Orphans)-n)
+			break
+		}
 		if rt.ParkedError == nil && rt.EntryError(id) == nil {
 			l.add(rule.Path, OrphanedPlaceholder, "no mirror is parked behind %s%s; remove it", route.PlaceholderPrefix, printing.Shorten(id, 16))
 		}

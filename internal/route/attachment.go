@@ -6,6 +6,7 @@ package route
 import (
 	"cmp"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -33,7 +34,8 @@ type Parent struct{ Group, Kind, Namespace, Name string }
 type Attachment struct {
 	// Parents are the parentRefs of an HTTPRoute or a GRPCRoute.
 	Parents []Parent
-	// Hosts are the hosts of a VirtualService, as targets; a wildcard is a host.
+	// Hosts are the hosts of a VirtualService, as targets; a wildcard is a host. Each is there once, as are gateways
+	// and namespaces.
 	Hosts []Target
 	// Gateways are the gateways of a VirtualService as namespace/name, or Mesh. It is empty for a delegate.
 	Gateways []string
@@ -93,13 +95,14 @@ func (rt *Route) readIstioAttachment(s *spec, domain string) {
 		rt.Hosts = append(rt.Hosts, t)
 		rt.noteShadow(host)
 	}
+	rt.Hosts = unique(rt.Hosts)
 	for i := range s.HTTP {
-		in := &s.HTTP[i]
+		in := s.HTTP[i]
 		for _, m := range in.Match {
 			rt.noteShadow(cmp.Or(m.Authority.Exact, m.Authority.Prefix))
 		}
 		var delegate ServiceName
-		if !isNull(in.Delegate) && unmarshal(in.Delegate, &delegate) == nil && delegate.Name != "" {
+		if !isNull(in.Delegate) && reread(in.Delegate, &delegate) == nil && delegate.Name != "" {
 			rt.Delegates = append(rt.Delegates, ServiceName{cmp.Or(delegate.Namespace, rt.Namespace), delegate.Name})
 		}
 	}
@@ -109,9 +112,11 @@ func (rt *Route) readIstioAttachment(s *spec, domain string) {
 		}
 		rt.ExportTo = append(rt.ExportTo, to)
 	}
+	rt.ExportTo = unique(rt.ExportTo)
 	for _, name := range s.Gateways {
 		rt.Gateways = append(rt.Gateways, gatewayName(name, rt.Namespace))
 	}
+	rt.Gateways = unique(rt.Gateways)
 	if len(rt.Gateways) == 0 && len(rt.Hosts) > 0 {
 		rt.Gateways = []string{Mesh}
 	}
@@ -134,4 +139,17 @@ func gatewayName(name, namespace string) string {
 		name = short
 	}
 	return namespace + "/" + name
+}
+
+// unique removes the second and later ones of equal values.
+func unique[T comparable](values []T) []T {
+	if len(values) < 2 {
+		return values
+	}
+	seen := make(map[T]bool, len(values))
+	return slices.DeleteFunc(values, func(v T) bool {
+		again := seen[v]
+		seen[v] = true
+		return again
+	})
 }

@@ -41,13 +41,13 @@ type object[S any] struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
 	Metadata   struct {
-		Name              string            `json:"name"`
-		GenerateName      string            `json:"generateName,omitzero"`
-		Namespace         string            `json:"namespace"`
-		UID               string            `json:"uid"`
-		ResourceVersion   string            `json:"resourceVersion,omitzero"`
-		DeletionTimestamp string            `json:"deletionTimestamp,omitzero"`
-		Annotations       map[string]string `json:"annotations,omitzero"`
+		Name              string      `json:"name"`
+		GenerateName      string      `json:"generateName,omitzero"`
+		Namespace         string      `json:"namespace"`
+		UID               string      `json:"uid"`
+		ResourceVersion   string      `json:"resourceVersion,omitzero"`
+		DeletionTimestamp string      `json:"deletionTimestamp,omitzero"`
+		Annotations       annotations `json:"annotations,omitzero"`
 		OwnerReferences   []struct {
 			APIVersion string `json:"apiVersion"`
 			Kind       string `json:"kind"`
@@ -73,12 +73,18 @@ type spec struct {
 // Decode reads one route. It returns an error for JSON that does not have the form of a route; it does not
 // judge values.
 func Decode(raw []byte, opts Options) (*Route, error) {
-	if err := checkLists(raw); err != nil {
+	if err := checkValues(raw); err != nil {
 		return nil, err
 	}
 	var o object[spec]
 	if err := unmarshal(raw, &o); err != nil {
+		if long, ok := errors.AsType[*TooLongError](err); ok {
+			return nil, long
+		}
 		return nil, unusable("decode route", err)
+	}
+	if err := o.Spec.checkLists(Kind(o.Kind)); err != nil {
+		return nil, err
 	}
 	rt := &Route{
 		Key: Key{
@@ -114,15 +120,16 @@ func Decode(raw []byte, opts Options) (*Route, error) {
 }
 
 func (rt *Route) readMetadata(o *object[spec]) {
+	rt.Owners = slices.Grow(rt.Owners, len(o.Metadata.OwnerReferences))
 	for _, ref := range o.Metadata.OwnerReferences {
 		group, _, _ := strings.Cut(ref.APIVersion, "/")
 		rt.Owners = append(rt.Owners, Owner{Group: group, Kind: ref.Kind, Name: ref.Name, UID: ref.UID, Controller: ref.Controller})
 	}
-	annotations := o.Metadata.Annotations
-	rt.annotations.count, rt.annotations.bytes = sizes(annotations)
-	rt.Gate, rt.Document = annotations[GateAnnotation], annotations[DocumentAnnotation]
-	rt.Variants = annotations[VariantsAnnotation]
-	rt.Parked, rt.annotations.hasParked = annotations[ParkedAnnotation]
+	annotations := &o.Metadata.Annotations
+	rt.annotations.count, rt.annotations.bytes = annotations.count, annotations.bytes
+	rt.Gate, rt.Document = annotations.own[GateAnnotation], annotations.own[DocumentAnnotation]
+	rt.Variants = annotations.own[VariantsAnnotation]
+	rt.Parked, rt.annotations.hasParked = annotations.own[ParkedAnnotation]
 }
 
 // Every yields the route's mirrors in declared order with their rules.
@@ -156,18 +163,19 @@ func (rt *Route) Concerns() bool {
 func Unchanged(a, b []byte) (bool, error) {
 	var x, y struct {
 		Metadata struct {
-			Annotations map[string]string `json:"annotations"`
+			Annotations annotations `json:"annotations"`
 		} `json:"metadata"`
 		Spec struct {
 			Rules json.RawMessage `json:"rules"`
 			HTTP  json.RawMessage `json:"http"`
 		} `json:"spec"`
 	}
-	if err := errors.Join(unmarshal(a, &x), unmarshal(b, &y)); err != nil {
+	// A member that is there twice counts as the last one, since nothing is edited here.
+	if err := errors.Join(reread(a, &x), reread(b, &y)); err != nil {
 		return false, err
 	}
-	for _, key := range []string{ParkedAnnotation, GateAnnotation, VariantsAnnotation} {
-		if x.Metadata.Annotations[key] != y.Metadata.Annotations[key] {
+	for _, key := range ownAnnotations[:len(ownAnnotations)-1] {
+		if x.Metadata.Annotations.own[key] != y.Metadata.Annotations.own[key] {
 			return false, nil
 		}
 	}
@@ -179,6 +187,13 @@ func Unchanged(a, b []byte) (bool, error) {
 func unmarshal(raw []byte, into any) error {
 	return jsonv2.Unmarshal(raw, into, lenient)
 }
+
+// reread reads a part of a text that was read by unmarshal, and so has no member twice.
+func reread(raw []byte, into any) error {
+	return jsonv2.Unmarshal(raw, into, reading)
+}
+
+var reading = jsonv2.JoinOptions(lenient, jsontext.AllowDuplicateNames(true))
 
 // lenient accepts strings that are not UTF-8, because the API server stores them.
 var lenient = jsontext.AllowInvalidUTF8(true)

@@ -10,7 +10,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,26 +29,33 @@ type mark struct {
 	keep      int
 }
 
-var markPattern = regexp.MustCompile(`^` + PlaceholderPrefix + `([0-9a-f]{10})-(n|v[0-9dempx]{0,24})-v0(?:-k([0-9]{1,6}))?(?:-e([1-3]))?$`)
+// Characters of a mark, and the length of its id.
+const (
+	hexDigits  = "0123456789abcdef"
+	shareSigns = "0123456789dempx"
+	idLength   = 10
+)
 
 // readMark reads a placeholder of a silenced mirror. A name that is not exactly as name writes it is the
 // user's.
 func readMark(name string) (mark, bool) {
-	if !strings.HasPrefix(name, PlaceholderPrefix) {
+	rest, found := strings.CutPrefix(name, PlaceholderPrefix)
+	id, rest, dashed := strings.Cut(rest, "-")
+	share, rest, off := strings.Cut(rest, "-v0")
+	if !found || !dashed || !off || len(id) != idLength || strings.Trim(id, hexDigits) != "" ||
+		(share != "n" && strings.Trim(strings.TrimPrefix(share, "v"), shareSigns) != "") {
 		return mark{}, false
 	}
-	parts := markPattern.FindStringSubmatch(name)
-	if parts == nil {
+	m := mark{id: id, share: share, place: -1}
+	rest, levels, _ := strings.Cut(rest, "-e")
+	m.keep, _ = strconv.Atoi(levels)
+	if place, listed := strings.CutPrefix(rest, "-k"); listed {
+		m.place, _ = strconv.Atoi(place)
+	}
+	if m.keep < 0 || m.keep > 3 || m.place > maxValues {
 		return mark{}, false
 	}
-	m := mark{id: parts[1], share: parts[2], place: -1}
-	if parts[3] != "" {
-		m.place, _ = strconv.Atoi(parts[3])
-	}
-	if parts[4] != "" {
-		m.keep, _ = strconv.Atoi(parts[4])
-	}
-	_, ok := percentageOf(m.share)
+	_, ok := percentageOf(share)
 	return m, ok && m.name() == name
 }
 
@@ -95,6 +101,8 @@ func (m *Mirror) share() string {
 // percentageOf is the inverse of share: it returns nil for "n".
 func percentageOf(share string) (raw json.RawMessage, ok bool) {
 	switch {
+	case share == "":
+		return nil, false
 	case share == "n":
 		return nil, true
 	case share == "v":
@@ -125,8 +133,8 @@ func (l *istioLayout) readRoutes(in *istioRule) []mark {
 		keep := 0
 		for _, name := range ph.names {
 			m, ok := readMark(name)
-			if !ok {
-				continue
+			if !ok || len(silencers) > maxSilencers {
+				continue // one more than mirrorgate writes
 			}
 			ph.linked[name] = true
 			keep = max(keep, m.keep)
@@ -309,7 +317,7 @@ func withMember(object json.RawMessage, name string, value json.RawMessage) json
 // findMember returns the place of a member's value in a JSON object, -1 when it has none, and the end of the
 // member in front of it.
 func findMember(object json.RawMessage, name string) (start, end, from int) {
-	dec := jsontext.NewDecoder(bytes.NewReader(object), lenient)
+	dec := jsontext.NewDecoder(bytes.NewBuffer(object), reading)
 	if token, err := dec.ReadToken(); err != nil || token.Kind() != '{' {
 		return -1, -1, -1
 	}

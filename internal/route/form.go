@@ -75,7 +75,7 @@ func (f *otherFilters) set() bool {
 func gatewayFault(ref backendRef, p Percentage, raw json.RawMessage) string {
 	var others otherFilters
 	switch {
-	case unmarshal(raw, &others) != nil || others.set():
+	case reread(raw, &others) != nil || others.set():
 		return "the filter has a member of another type"
 	case len(p.Fields) > 1:
 		return "percent and fraction are both set"

@@ -36,10 +36,10 @@ type backendRef struct {
 
 func (r backendRef) target(namespace string) Target {
 	return Target{
-		Group:     ptr.Deref(r.Group, ""),
-		Kind:      ptr.Deref(r.Kind, TargetService),
-		Namespace: cmp.Or(ptr.Deref(r.Namespace, ""), namespace),
-		Name:      r.Name,
+		Group:     short(ptr.Deref(r.Group, ""), maxName),
+		Kind:      short(ptr.Deref(r.Kind, TargetService), maxKind),
+		Namespace: cmp.Or(short(ptr.Deref(r.Namespace, ""), maxName), namespace),
+		Name:      short(r.Name, 4*maxName), // of as many characters
 		Port:      ptr.Deref(r.Port, 0),
 	}
 }
@@ -77,6 +77,7 @@ func (l *gatewayLayout) usersModifier() bool { return l.modifier >= 0 && !l.owns
 
 func (rt *Route) readGateway(s *spec) {
 	rt.readParents(s)
+	rt.Rules = slices.Grow(rt.Rules, len(s.Rules))
 	for i := range s.Rules {
 		rule := rt.readGatewayRule(&s.Rules[i], "spec.rules["+strconv.Itoa(i)+"]")
 		rule.index = i
@@ -93,7 +94,8 @@ func (rt *Route) readGatewayRule(in *gatewayRule, path string) Rule {
 	}
 	l := &gatewayLayout{modifier: -1, own: mirrorList{stored: in.Filters}}
 	rule.layout = l
-	lists := [][]json.RawMessage{in.Filters}
+	lists := append(make([][]json.RawMessage, 0, 1+len(in.BackendRefs)), in.Filters)
+	rule.Backends, l.backends = slices.Grow(rule.Backends, len(in.BackendRefs)), slices.Grow(l.backends, len(in.BackendRefs))
 	for _, b := range in.BackendRefs {
 		rule.Backends = append(rule.Backends, Backend{b.target(rt.Namespace), receives(b.Weight, true, false)})
 		l.backends = append(l.backends, mirrorList{stored: b.Filters})
@@ -108,7 +110,7 @@ func (rt *Route) readGatewayRule(in *gatewayRule, path string) Rule {
 	for i, list := range lists {
 		heads[i] = make([]filterHead, len(list))
 		for j, raw := range list {
-			if unmarshal(raw, &heads[i][j]) != nil {
+			if reread(raw, &heads[i][j]) != nil {
 				heads[i][j] = filterHead{} // a filter that cannot be read holds neither
 			}
 		}
@@ -134,7 +136,7 @@ func (r *Rule) addMethod(method string) {
 
 // textOf returns a string, "" for anything else.
 func textOf(raw json.RawMessage) (text string) {
-	if isNull(raw) || unmarshal(raw, &text) != nil {
+	if isNull(raw) || reread(raw, &text) != nil {
 		return ""
 	}
 	return text
@@ -194,7 +196,7 @@ func (l *gatewayLayout) readLimited(heads [][]filterHead, lists [][]json.RawMess
 		}
 		d := k.text(&mirrors[n])
 		heads[i][j] = filterHead{}
-		_ = unmarshal(d.text, &heads[i][j]) // it was read before with another share
+		_ = reread(d.text, &heads[i][j]) // it was read before with another share
 		list.declared[j] = d
 	}
 }
@@ -211,10 +213,7 @@ func (rt *Route) linkGateway(rule *Rule, l *gatewayLayout, heads [][]filterHead)
 			}
 		}
 	}
-	index := map[backendID]int{}
-	for i, id := range l.backendIDs {
-		index[id] = i
-	}
+	index := newBackendIndex(l.backendIDs)
 	modifier, first := 0, math.MaxInt
 	read := func(e entry) Mirror {
 		modifier = max(modifier, e.Modifier)
@@ -255,15 +254,15 @@ func (l *gatewayLayout) follow(parked []Mirror, before int) {
 	}
 }
 
-// parkedGateway reads an entry. index holds the indexes of the rule's backendRefs.
-func (rt *Route) parkedGateway(e entry, path string, index map[backendID]int) Mirror {
+// parkedGateway reads an entry. index finds the rule's backendRefs.
+func (rt *Route) parkedGateway(e entry, path string, index backendIndex) Mirror {
 	var head filterHead
-	_ = unmarshal(e.Filter, &head) // checked when the entry was read
+	_ = reread(e.Filter, &head) // checked when the entry was read
 	m := gatewayMirror(head, e.Filter, rt.Namespace)
 	m.Parked = true
 	m.position = position{index: e.At, backend: onRule, ref: e.Backend}
 	if e.Backend != nil {
-		m.position.backend = e.Backend.find(index)
+		m.position.backend = index.find(*e.Backend)
 		if m.position.backend == backendGone {
 			m.setGatewayPath(path + ".backendRefs[" + e.Backend.Name + "].filters[" + strconv.Itoa(e.At) + "].requestMirror")
 		}

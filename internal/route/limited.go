@@ -284,7 +284,7 @@ func (m *Mirror) storedShare() (s Share, beside bool) {
 		Numerator   int64 `json:"numerator"`
 		Denominator int64 `json:"denominator"`
 	}
-	if unmarshal(raw, &v) != nil || v.Denominator != storedDenominator || v.Numerator < 0 || v.Numerator > storedDenominator {
+	if reread(raw, &v) != nil || v.Denominator != storedDenominator || v.Numerator < 0 || v.Numerator > storedDenominator {
 		return 0, false
 	}
 	return Share(v.Numerator), len(fields) > 1

@@ -6,7 +6,6 @@ package route
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -42,13 +41,7 @@ func Pack(raw []byte) (Packed, error) {
 	}
 	o.Metadata.ResourceVersion = ""
 	var p Packed
-	p.count, p.bytes = sizes(o.Metadata.Annotations)
-	maps.DeleteFunc(o.Metadata.Annotations, func(key, _ string) bool {
-		return key != GateAnnotation && key != VariantsAnnotation && key != ParkedAnnotation && key != DocumentAnnotation
-	})
-	if len(o.Metadata.Annotations) == 0 {
-		o.Metadata.Annotations = nil
-	}
+	p.count, p.bytes = o.Metadata.Annotations.count, o.Metadata.Annotations.bytes
 	text, err := jsonv2.Marshal(o, lenient, jsonv2.Deterministic(true), jsontext.PreserveRawStrings(true))
 	if err != nil {
 		return Packed{}, fmt.Errorf("pack route: %w", err)
@@ -65,11 +58,4 @@ func (p Packed) Route(opts Options) (*Route, error) {
 	}
 	rt.annotations.count, rt.annotations.bytes = p.count, p.bytes
 	return rt, nil
-}
-
-func sizes(annotations map[string]string) (count, bytes int) {
-	for k, v := range annotations {
-		bytes += len(k) + len(v)
-	}
-	return len(annotations), bytes
 }

@@ -51,28 +51,41 @@ type backendID struct {
 	Nth       int    `json:"nth,omitempty"`
 }
 
+// backendIndex finds the backendRefs of a rule.
+type backendIndex struct {
+	exact map[backendID]int
+	// named has the only backendRef with a name, whatever its port; backendGone where there are several.
+	named map[backendID]int
+}
+
+func newBackendIndex(ids []backendID) backendIndex {
+	index := backendIndex{map[backendID]int{}, map[backendID]int{}}
+	for i, id := range ids {
+		index.exact[id] = i
+		id.Port, id.Nth = 0, 0
+		if _, several := index.named[id]; several {
+			i = backendGone
+		}
+		index.named[id] = i
+	}
+	return index
+}
+
 // find returns the index of the backendRef, or backendGone. The only backendRef with that name is found
 // although its port was edited.
-func (b backendID) find(index map[backendID]int) int {
-	if i, ok := index[b]; ok {
+func (in backendIndex) find(id backendID) int {
+	if i, ok := in.exact[id]; ok {
 		return i
 	}
-	found := backendGone
-	for other, i := range index {
-		other.Port, other.Nth = b.Port, b.Nth
-		switch {
-		case other != b:
-		case found != backendGone:
-			return backendGone
-		default:
-			found = i
-		}
+	id.Port, id.Nth = 0, 0
+	if i, ok := in.named[id]; ok {
+		return i
 	}
-	return found
+	return backendGone
 }
 
 func backendIDs(backends []Backend) []backendID {
-	seen := map[Target]int{}
+	seen := make(map[Target]int, len(backends))
 	ids := make([]backendID, 0, len(backends))
 	for i := range backends {
 		t := backends[i].Target
@@ -101,14 +114,14 @@ func (e entry) check(kind Kind) error {
 	}
 	if kind != VirtualService {
 		var f filterHead
-		if err := unmarshal(e.Filter, &f); err != nil || !f.isMirror() {
+		if err := reread(e.Filter, &f); err != nil || !f.isMirror() {
 			return errors.New("filter is not a RequestMirror filter")
 		}
 		return nil
 	}
 	if !isNull(e.Element) {
 		var m istioMirror
-		if err := unmarshal(e.Element, &m); err != nil || m.Destination == nil {
+		if err := reread(e.Element, &m); err != nil || m.Destination == nil {
 			return errors.New("element is not an element of mirrors")
 		}
 		return nil
@@ -118,7 +131,7 @@ func (e entry) check(kind Kind) error {
 
 func (e entry) checkStanza() error {
 	var dst istioDestination
-	if err := unmarshal(e.Stanza["mirror"], &dst); err != nil || isNull(e.Stanza["mirror"]) {
+	if err := reread(e.Stanza["mirror"], &dst); err != nil || isNull(e.Stanza["mirror"]) {
 		return errors.New("stanza has no mirror")
 	}
 	for key := range e.Stanza {
@@ -135,6 +148,10 @@ func (rt *Route) readParked() {
 		return
 	}
 	rt.entries = map[string]entry{}
+	if len(rt.Parked) > maxAnnotations {
+		rt.ParkedError = fmt.Errorf("longer than %d bytes", maxAnnotations)
+		return
+	}
 	var texts map[string]json.RawMessage
 	if err := unmarshal([]byte(rt.Parked), &texts); err != nil {
 		rt.ParkedError = unusable("not a JSON object of parked mirrors", err)
@@ -143,7 +160,7 @@ func (rt *Route) readParked() {
 	rt.stored = texts
 	for id, text := range texts {
 		var e entry
-		if err := unmarshal(text, &e); err == nil && e.check(rt.Kind) == nil {
+		if err := reread(text, &e); err == nil && e.check(rt.Kind) == nil {
 			rt.entries[id] = e
 		}
 	}
@@ -169,7 +186,7 @@ func (rt *Route) EntryError(id string) error {
 		return nil
 	}
 	var e entry
-	if err := unmarshal(text, &e); err != nil {
+	if err := reread(text, &e); err != nil {
 		return unusable("not a parked mirror", err)
 	}
 	return e.check(rt.Kind)
@@ -177,7 +194,7 @@ func (rt *Route) EntryError(id string) error {
 
 // annotation returns the parked annotation of the plans, "" for none.
 func (rt *Route) annotation(plans []*rulePlan) (string, error) {
-	entries := map[string]any{}
+	entries, size := map[string]any{}, 0
 	for _, p := range plans {
 		for _, id := range p.rule.Orphans {
 			if text, ok := rt.stored[id]; ok {
@@ -187,6 +204,7 @@ func (rt *Route) annotation(plans []*rulePlan) (string, error) {
 		for i := range p.rule.Mirrors {
 			if p.inAnnotation(i) {
 				m := &p.rule.Mirrors[i]
+				size += m.size()
 				entries[m.ID] = rt.withStoredText(m, p.rule.layout.entry(p.rule, i))
 			}
 		}
@@ -196,6 +214,7 @@ func (rt *Route) annotation(plans []*rulePlan) (string, error) {
 	}
 	// Text is left as its author wrote it; keys are sorted, so the same entries give the same bytes.
 	var buf bytes.Buffer
+	buf.Grow(size)
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(entries); err != nil {

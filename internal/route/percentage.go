@@ -79,7 +79,7 @@ func fractionField(raw json.RawMessage) PercentageField {
 		Numerator   *int64 `json:"numerator"`
 		Denominator *int64 `json:"denominator"`
 	}
-	if err := unmarshal(raw, &v); err != nil || v.Numerator == nil {
+	if err := reread(raw, &v); err != nil || v.Numerator == nil {
 		f.Problem = "must have a whole numerator, and a whole denominator unless it is 100"
 		return f
 	}
@@ -104,9 +104,9 @@ func istioPercent(name string, raw json.RawMessage) PercentageField {
 		Value json.RawMessage `json:"value"`
 	}
 	switch {
-	case unmarshal(raw, &v) != nil && json.Valid(raw) && raw[0] >= '0' && raw[0] <= '9':
+	case reread(raw, &v) != nil && json.Valid(raw) && raw[0] >= '0' && raw[0] <= '9':
 		f.Problem = "must have the form {value: " + f.Value + "}"
-	case unmarshal(raw, &v) != nil:
+	case reread(raw, &v) != nil:
 		f.Problem = "must have the form {value: PERCENT}"
 	case !isNull(v.Value):
 		f.readPercent(v.Value, false)

@@ -9,10 +9,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"maps"
-	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/mirrorgate/mirrorgate/patch"
@@ -22,22 +21,24 @@ import (
 // sends such a header, so removing it changes nothing.
 const PlaceholderPrefix = "x-mirrorgate-parked-"
 
-var placeholder = regexp.MustCompile(`^` + PlaceholderPrefix + `[0-9a-f]+$`)
-
 // idOf returns the id in a placeholder, "" for a header name of the user's.
 func idOf(name string) string {
-	if !placeholder.MatchString(name) {
+	id, found := strings.CutPrefix(name, PlaceholderPrefix)
+	if !found || strings.Trim(id, "0123456789abcdef") != "" {
 		return ""
 	}
-	return strings.TrimPrefix(name, PlaceholderPrefix)
+	return id
 }
 
 // assignIDs gives every mirror its canonical id. It depends on the route alone, so dry run, every replica and
 // every repeat agree. The id of an orphan is not given to another mirror, which would then own the
 // placeholder.
 func (rt *Route) assignIDs() {
-	seen := map[Target]int{}
-	taken := map[string]bool{}
+	mirrors := 0
+	for i := range rt.Rules {
+		mirrors += len(rt.Rules[i].Mirrors)
+	}
+	seen, taken := make(map[Target]int, mirrors), make(map[string]bool, mirrors)
 	for i := range rt.Rules {
 		for _, id := range rt.Rules[i].Orphans {
 			taken[id] = true
@@ -57,8 +58,13 @@ func (rt *Route) assignIDs() {
 }
 
 func mirrorID(t Target, ordinal int) string {
-	text := strings.Join([]string{t.Group, t.Kind, t.Namespace, t.Name, t.Subset}, "\x00")
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%d\x00%d", text, t.Port, ordinal))
+	var buffer [512]byte
+	text := buffer[:0]
+	for _, part := range []string{t.Group, t.Kind, t.Namespace, t.Name, t.Subset} {
+		text = append(append(text, part...), 0)
+	}
+	text = append(strconv.AppendInt(text, int64(t.Port), 10), 0)
+	sum := sha256.Sum256(strconv.AppendInt(text, int64(ordinal), 10))
 	return hex.EncodeToString(sum[:5])
 }
 
@@ -158,18 +164,18 @@ func (ph *placeholders) edits(levels levels, placeholders []string) []patch.Oper
 func (ph *placeholders) readNames(list json.RawMessage) {
 	ph.depth = 3
 	defer ph.readMarks()
-	if unmarshal(list, &ph.names) == nil {
+	if reread(list, &ph.names) == nil {
 		return
 	}
 	ph.broken = true
 	var items []json.RawMessage
-	if unmarshal(list, &items) != nil {
+	if reread(list, &items) != nil {
 		ph.names = nil
 		return
 	}
 	ph.names = make([]string, len(items))
 	for i, item := range items {
-		_ = unmarshal(item, &ph.names[i])
+		_ = reread(item, &ph.names[i])
 	}
 }
 
@@ -196,7 +202,7 @@ func (ph *placeholders) linkMarks() (keep int) {
 
 // members reads an object's members; null ones count as absent. ok is false when raw is no object.
 func members(raw json.RawMessage) (m map[string]json.RawMessage, ok bool) {
-	if isNull(raw) || unmarshal(raw, &m) != nil {
+	if isNull(raw) || reread(raw, &m) != nil {
 		return nil, false
 	}
 	maps.DeleteFunc(m, func(_ string, v json.RawMessage) bool { return isNull(v) })
@@ -210,7 +216,7 @@ func (rt *Route) link(rule *Rule, ph *placeholders, inline inlineMirrors, read f
 	ph.linked = map[string]bool{}
 	var mirrors []Mirror
 	entries := []entry{{Keep: ph.linkMarks()}}
-	seen := map[string]bool{}
+	seen := make(map[string]bool, len(ph.names))
 	for _, name := range ph.names {
 		id := idOf(name)
 		if id == "" || seen[id] {

@@ -233,6 +233,9 @@ func (p *rulePlan) count(is func(int) bool) int {
 
 // groupOf returns the mirrors of i's group.
 func (p *rulePlan) groupOf(i int) []int {
+	if len(p.rule.Mirrors) == 1 {
+		return []int{0}
+	}
 	if p.groups == nil {
 		p.groups = map[group][]int{}
 		for j := range p.rule.Mirrors {

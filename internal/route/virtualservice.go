@@ -45,9 +45,11 @@ type istioRule struct {
 }
 
 // istioRules are the rules of a VirtualService that can hold a mirror or a placeholder, tell copies apart or
-// delegate. The others are not kept:
-// a rule of two bytes takes hundreds in memory, and a VirtualService may have a million.
-type istioRules []struct {
+// delegate. The others are not kept: a rule of two bytes takes hundreds in memory.
+type istioRules []*numberedRule
+
+// numberedRule is a rule with its place in the spec.
+type numberedRule struct {
 	istioRule
 	index int
 }
@@ -62,10 +64,10 @@ func (rules *istioRules) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 		return err
 	}
 	*rules = nil
+	var other istioRule
 	for index := 0; dec.PeekKind() != ']'; index++ {
 		if dec.PeekKind() != '{' {
-			var rule istioRule
-			if err := jsonv2.UnmarshalDecode(dec, &rule); err != nil {
+			if err := jsonv2.UnmarshalDecode(dec, &other); err != nil { // null, or the error of another type
 				return err
 			}
 			continue
@@ -77,8 +79,12 @@ func (rules *istioRules) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 		if !MayMirror(raw) && !bytes.Contains(raw, []byte(shadowSuffix)) && !bytes.Contains(raw, []byte("delegate")) {
 			continue
 		}
-		*rules = append(*rules, istioRules{{index: index}}...)
-		if err := unmarshal(raw, &(*rules)[len(*rules)-1].istioRule); err != nil {
+		if len(*rules) == maxList {
+			return &TooLongError{"spec.http", maxList, "rules that may hold a mirror"}
+		}
+		rule := &numberedRule{index: index}
+		*rules = append(*rules, rule)
+		if err := reread(raw, &rule.istioRule); err != nil {
 			if mismatch, ok := errors.AsType[*jsonv2.SemanticError](err); ok {
 				mismatch.JSONPointer = dec.StackPointer() + mismatch.JSONPointer
 			}
@@ -89,6 +95,9 @@ func (rules *istioRules) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	return err
 }
 
+// maxHeaders bounds the headers of a rule that are read, roughly.
+const maxHeaders = 1024
+
 // setHeaders returns the request headers that a level of headers sets or adds, by their names in lower case.
 func setHeaders(raw json.RawMessage) map[string]string {
 	var headers struct {
@@ -97,7 +106,7 @@ func setHeaders(raw json.RawMessage) map[string]string {
 			Add map[string]string `json:"add"`
 		} `json:"request"`
 	}
-	if isNull(raw) || unmarshal(raw, &headers) != nil { // the schema refuses what cannot be read
+	if isNull(raw) || bytes.Count(raw, []byte(":")) > maxHeaders || reread(raw, &headers) != nil { // the schema refuses what cannot be read
 		return nil
 	}
 	values := map[string]string{}
@@ -169,8 +178,9 @@ type istioLayout struct {
 func (rt *Route) readVirtualService(s *spec, domain string) {
 	rt.readIstioAttachment(s, domain)
 	ofDelegate := rt.IsDelegate()
+	rt.Rules = slices.Grow(rt.Rules, len(s.HTTP))
 	for i := range s.HTTP {
-		in := &s.HTTP[i]
+		in := s.HTTP[i]
 		rule := rt.readIstioRule(&in.istioRule, "spec.http["+strconv.Itoa(in.index)+"]", domain, ofDelegate)
 		rule.index = in.index
 		rt.Rules = append(rt.Rules, rule)
@@ -184,10 +194,11 @@ func (rt *Route) readIstioRule(in *istioRule, path, domain string, ofDelegate bo
 	for _, m := range in.Match {
 		rule.addMethod(m.Method.Exact)
 	}
+	rule.Backends = slices.Grow(rule.Backends, len(in.Route))
 	for _, r := range in.Route {
 		var dst istioDestination
 		var weight json.RawMessage
-		if r == nil || unmarshal(r.Destination, &dst) != nil {
+		if r == nil || reread(r.Destination, &dst) != nil {
 			dst = istioDestination{} // a backend that cannot be read hides no mirror
 		} else {
 			weight = r.Weight
@@ -221,7 +232,9 @@ func (rt *Route) readIstioRule(in *istioRule, path, domain string, ofDelegate bo
 	rule.Replaced = l.silence(inline, silencers, rt.Namespace, domain)
 	groups := inlineMirrors{}
 	for i := range inline {
-		groups.add(inline[i].group(), inline[i].Percentage)
+		if len(l.placeholders.names) > 0 {
+			groups.add(inline[i].group(), inline[i].Percentage)
+		}
 	}
 	parked := rt.link(&rule, &l.placeholders, groups, func(e entry) Mirror { return l.parked(e, rt.Namespace, domain) })
 	l.appendMirrors(&rule, inline, parked)
@@ -259,10 +272,12 @@ func (l *istioLayout) readLimited(inline []Mirror, namespace, domain string) {
 // ones at the indexes that they had.
 func (l *istioLayout) appendMirrors(rule *Rule, inline, parked []Mirror) {
 	single := func(m Mirror) bool { return m.position.single }
-	for _, m := range slices.Concat(inline, parked) {
-		if single(m) {
-			m.setStanzaPath(rule.Path)
-			rule.Mirrors = append(rule.Mirrors, m)
+	for _, list := range [][]Mirror{inline, parked} {
+		for _, m := range list {
+			if single(m) {
+				m.setStanzaPath(rule.Path)
+				rule.Mirrors = append(rule.Mirrors, m)
+			}
 		}
 	}
 	inline, parked = slices.DeleteFunc(inline, single), slices.DeleteFunc(parked, single)
@@ -302,20 +317,21 @@ func (ph *placeholders) readHeaders(raw json.RawMessage) {
 	}
 }
 
-func (dst istioDestination) target(namespace, domain string) (t Target, short bool) {
-	t, short = hostTarget(dst.Host, namespace, domain)
-	t.Subset = dst.Subset
+func (dst istioDestination) target(namespace, domain string) (t Target, isShort bool) {
+	t, isShort = hostTarget(dst.Host, namespace, domain)
+	t.Subset = short(dst.Subset, maxLabel)
 	if dst.Port != nil {
 		t.Port = dst.Port.Number
 	}
-	return t, short
+	return t, isShort
 }
 
 // hostTarget resolves a host of a VirtualService as Istio does: a name without a dot is a Service in the
-// route's namespace, and name.namespace.svc.DOMAIN a Service. short is set for hosts that look like the name
+// route's namespace, and name.namespace.svc.DOMAIN a Service. isShort is set for hosts that look like the name
 // of a Service and that Istio does not expand: name.namespace and name.namespace.svc. Istio compares hosts letter by
 // letter, so one with a capital is no Service.
-func hostTarget(host, namespace, domain string) (t Target, short bool) {
+func hostTarget(host, namespace, domain string) (t Target, isShort bool) {
+	host = short(host, maxIstioHost)
 	if host == "" || strings.HasPrefix(host, "*") || host != strings.ToLower(host) {
 		return Target{Kind: TargetHost, Name: host}, false
 	}
@@ -339,7 +355,7 @@ func hostTarget(host, namespace, domain string) (t Target, short bool) {
 func stanzaMirror(stanza map[string]json.RawMessage, namespace, domain string) Mirror {
 	m := Mirror{stanza: stanza, Percentage: stanzaPercentage(stanza), position: position{backend: onRule, single: true}}
 	dst := new(istioDestination)
-	if unmarshal(stanza["mirror"], dst) != nil {
+	if reread(stanza["mirror"], dst) != nil {
 		dst = nil
 	}
 	m.pointAt(dst, namespace, domain)
@@ -349,7 +365,7 @@ func stanzaMirror(stanza map[string]json.RawMessage, namespace, domain string) M
 func elementMirror(raw json.RawMessage, namespace, domain string) Mirror {
 	m := Mirror{text: raw, position: position{backend: onRule}}
 	var e istioMirror
-	if unmarshal(raw, &e) != nil {
+	if reread(raw, &e) != nil {
 		e.Destination = nil
 	}
 	if !isNull(e.Percentage) {
@@ -366,7 +382,7 @@ func (m *Mirror) pointAt(dst *istioDestination, namespace, domain string) {
 	if dst == nil {
 		dst = &istioDestination{}
 	}
-	m.Host = dst.Host
+	m.Host = short(dst.Host, maxIstioHost)
 	m.Target, m.ShortHost = dst.target(namespace, domain)
 }
 
