@@ -14,13 +14,13 @@ import (
 )
 
 // Bounds on the work of one decision: the roots of a delegate and the hosts of a VirtualService that are looked
-// at, the DestinationRules of one namespace for one host, and all DestinationRules. A mirror that would need more
-// stays as it is.
+// at, the DestinationRules of one namespace for one host, and everything else that is looked at: clients' namespaces,
+// DestinationRules, ServiceEntries, ports, and workloads. A mirror that would need more stays as it is.
 const (
 	maxRoots   = 64
 	maxHosts   = 64
 	maxForHost = 64
-	maxRules   = 500_000
+	maxRules   = 250_000
 )
 
 // clients are proxies that see a route in the same way.
@@ -64,6 +64,11 @@ func (v *view) clientsOf(rt *route.Route) []clients {
 func (v *view) attached(a *route.Attachment) []clients {
 	var all []clients
 	everywhere := len(a.ExportTo) == 0 || slices.Contains(a.ExportTo, "*")
+	meshed := slices.Contains(a.Gateways, route.Mesh)
+	exportTo := map[string]bool{}
+	for _, to := range a.ExportTo {
+		exportTo[to] = true
+	}
 	for _, name := range a.Gateways {
 		if name == route.Mesh {
 			all = append(all, clients{everywhere: everywhere, namespaces: a.ExportTo, hosts: a.Hosts})
@@ -72,7 +77,7 @@ func (v *view) attached(a *route.Attachment) []clients {
 		own, short, _ := strings.Cut(name, "/")
 		c := clients{gateway: true}
 		g := as[*istioGateway](v.base.objects[KindIstioGateway][types.NamespacedName{Namespace: own, Name: short}])
-		if g == nil && slices.Contains(a.Gateways, route.Mesh) {
+		if g == nil && meshed {
 			continue // it has no clients yet, and the route has others
 		}
 		if g == nil || len(g.pods) == 0 { // nothing is known of its pods
@@ -87,7 +92,7 @@ func (v *view) attached(a *route.Attachment) []clients {
 			}
 		}
 		if !everywhere {
-			c.namespaces = slices.DeleteFunc(c.namespaces, func(ns string) bool { return !slices.Contains(a.ExportTo, ns) })
+			c.namespaces = slices.DeleteFunc(c.namespaces, func(ns string) bool { return !exportTo[ns] })
 		}
 		all = append(all, c)
 	}

@@ -33,19 +33,6 @@ func (i *Index) qualify(host, namespace string) string {
 	return i.fqdn(route.ServiceName{Namespace: namespace, Name: host})
 }
 
-// visibleServiceEntry returns a ServiceEntry for exactly this host that any of the clients sees. For a destination of
-// a VirtualService, sidecars see those in their own namespace whatever their exportTo says.
-func (i *Index) visibleServiceEntry(host string, cs []clients) *serviceEntry {
-	var best *serviceEntry
-	for _, e := range i.serviceEntries[host] {
-		sees := slices.ContainsFunc(cs, func(c clients) bool { return c.sees(e) })
-		if sees && (best == nil || e.String() < best.String()) {
-			best = e
-		}
-	}
-	return best
-}
-
 func (i *Index) changeDestinationRule(old, r *destinationRule, a *affected) {
 	if old != nil {
 		removeFrom(i.destinationRules, namespacedHost{old.Namespace, old.Pattern}, old)

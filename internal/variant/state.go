@@ -48,10 +48,21 @@ func (v *view) letOthers(mirror int) {
 
 // begin starts a snapshot of a route.
 func (v *view) begin(rt *route.Route) {
-	v.visits, v.recheck, v.clients = 0, 0, v.clientsOf(rt)
+	v.visits, v.recheck, v.gatewayNotes = 0, 0, nil
+	v.clients, v.gateways = v.clientsOf(rt), v.gatewaysOf(rt)
 }
 
+// variant returns the state of a mirror's variant, which is not known where it takes too much work.
 func (v *view) variant(rt *route.Route, m *route.Mirror) policy.Variant {
+	if v.visits <= maxRules {
+		if found := v.find(rt, m); v.visits <= maxRules {
+			return found
+		}
+	}
+	return policy.Variant{Reason: policy.VariantUnknown, Detail: tooMuch}
+}
+
+func (v *view) find(rt *route.Route, m *route.Mirror) policy.Variant {
 	switch {
 	case m.Target.IsService():
 		return v.ofService(rt, m)
@@ -124,7 +135,7 @@ func (v *view) ofService(rt *route.Route, m *route.Mirror) policy.Variant {
 // withoutSubset returns the variant of a mirror whose subset no client finds.
 func (v *view) withoutSubset(subset, of, own string, sub subsetView) policy.Variant {
 	if sub.partial {
-		return policy.Variant{Reason: policy.VariantUnknown, Detail: tooManyRules}
+		return policy.Variant{Reason: policy.VariantUnknown, Detail: tooMuch}
 	}
 	if len(sub.lacking) == 0 {
 		return absent(policy.DestinationRuleNotFound, "no DestinationRule with subset %q for %s is visible from namespace %q", subset, of, own)
@@ -136,8 +147,8 @@ func (v *view) withoutSubset(subset, of, own string, sub subsetView) policy.Vari
 	return variant
 }
 
-// tooManyRules explains why the state of a mirror's variant is not known.
-const tooManyRules = "too many DestinationRules to look at"
+// tooMuch explains why the state of a mirror's variant is not known.
+const tooMuch = "too many objects to look at"
 
 // serviceState returns the state of the Service of a mirror, nil for one that is missing: the best for any
 // client. alias is the Service that stands for it in the mirror, nil for none.
@@ -211,6 +222,7 @@ func (v *view) portsOf(s, alias *service, port int32) *portSet {
 // reaches reports whether a mirror of any client arrives at a port. For the port of a ServiceEntry, nil for none, the
 // client must see that.
 func (v *view) reaches(through []policy.Port, alias bool, named, at int32, e *serviceEntry) bool {
+	v.visits += len(v.clients)
 	for n := range v.clients {
 		if e == nil {
 			if v.arrives(&v.clients[n], named, through, alias, at) {

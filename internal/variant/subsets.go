@@ -24,6 +24,9 @@ type subsetView struct {
 func (v *view) subset(cs []clients, own, service, host, name string) (out subsetView) {
 	v.cut = false
 	defer func() { out.partial = v.cut || v.visits > maxRules }()
+	if v.visits > maxRules {
+		return out
+	}
 	for _, client := range v.clientNamespaces(cs, own, service, host, name) {
 		if v.visits > maxRules {
 			return out
@@ -85,6 +88,7 @@ func (v *view) clientNamespaces(cs []clients, own, service, host, subset string)
 	}
 	for _, c := range cs {
 		if !c.everywhere {
+			v.visits += len(c.namespaces)
 			add(c.namespaces...)
 			continue
 		}

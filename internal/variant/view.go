@@ -15,14 +15,17 @@ type view struct {
 	// live holds the objects that answer the covered queries, nil before the first live read.
 	live    *Index
 	covered map[Query]bool
-	// recheck is that of the latest Snapshot, and visits the work on DestinationRules and
-	// ServiceEntries that it took: rules, namespaces in their exportTo, and ports.
+	// recheck is that of the latest Snapshot, and visits the work that it took: what was looked at, as
+	// maxRules counts it.
 	recheck time.Duration
 	visits  int
 	// cut is set where a host has more rules than are looked at.
 	cut bool
-	// clients are those of the route of the latest Snapshot.
-	clients []clients
+	// clients are those of the route of the latest Snapshot, gateways those of Istio's that serve it, and
+	// gatewayNotes what is known of Services.
+	clients      []clients
+	gateways     []*istioGateway
+	gatewayNotes map[types.NamespacedName]gatewayNote
 }
 
 // source returns the Index that knows the answer to a query.
@@ -60,8 +63,20 @@ func (v *view) destinationRuleNamespaces(service, own string) []string {
 	return namespaces
 }
 
+// serviceEntry returns a ServiceEntry for exactly this host that any of the clients sees. For a destination of a
+// VirtualService, sidecars see those in their own namespace whatever their exportTo says.
 func (v *view) serviceEntry(host string, cs []clients) *serviceEntry {
-	return v.source(serviceEntriesQuery()).visibleServiceEntry(host, cs)
+	var best *serviceEntry
+	for _, e := range v.source(serviceEntriesQuery()).serviceEntries[host] {
+		sees := slices.ContainsFunc(cs, func(c clients) bool {
+			v.visits += 1 + len(c.namespaces)*(1+len(e.exportTo))
+			return v.visits <= maxRules && c.sees(e)
+		})
+		if sees && (best == nil || e.String() < best.String()) {
+			best = e
+		}
+	}
+	return best
 }
 
 // granted reports whether a ReferenceGrant lets the grantee refer to a Service in the namespace into.
@@ -75,6 +90,7 @@ func (v *view) granted(into, name string, from grantee) bool {
 // workloads that are not in the caches yet.
 func (v *view) workloads(namespace string, want labels) []*workload {
 	found := v.base.workloads(namespace, want)
+	v.visits += len(found)
 	if len(found) == 0 && v.live != nil {
 		return v.live.workloads(namespace, want)
 	}
