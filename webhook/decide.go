@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"sync"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
@@ -44,8 +45,14 @@ func (g *Gate) read(req *admission.Request, previous func() *route.Route) (*rout
 	}
 }
 
-// readOld decodes the stored version of the route. It returns nil for one that cannot be read or that never
-// had a mirror.
+// oldRoute decodes the stored version of a route at its first call. It returns nil for one that cannot be read or that
+// never had a mirror.
+type oldRoute func() *route.Route
+
+func (g *Gate) old(req *admission.Request) oldRoute {
+	return sync.OnceValue(func() *route.Route { return g.readOld(req) })
+}
+
 func (g *Gate) readOld(req *admission.Request) *route.Route {
 	if req.Operation != admissionv1.Update || !route.MayMirror(req.OldObject.Raw) {
 		return nil
@@ -58,7 +65,7 @@ func (g *Gate) readOld(req *admission.Request) *route.Route {
 }
 
 // decide resolves a route's variants and applies policy.
-func (g *Gate) decide(ctx context.Context, stage string, req *admission.Request, rt *route.Route) (policy.Decision, error) {
+func (g *Gate) decide(ctx context.Context, stage string, old oldRoute, rt *route.Route) (policy.Decision, error) {
 	snap, err := g.resolver.Resolve(ctx, rt)
 	if err != nil {
 		return policy.Decision{}, err
@@ -69,7 +76,7 @@ func (g *Gate) decide(ctx context.Context, stage string, req *admission.Request,
 		}
 	}
 	if snap.Unsure() {
-		snap.KeepParked(g.readOld(req))
+		snap.KeepParked(old())
 	}
 	return policy.Decide(rt, snap, g.opts.Policy)
 }

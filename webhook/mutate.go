@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"sync"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,17 +27,18 @@ func (g *Gate) mutate(ctx context.Context, req *admission.Request) (outcome, err
 			return allow(policy.None, policy.Unchanged), nil
 		}
 	}
-	rt, done := g.read(req, sync.OnceValue(func() *route.Route { return g.readOld(req) }))
+	old := g.old(req)
+	rt, done := g.read(req, old)
 	if done != nil {
 		return *done, nil
 	}
-	d, err := g.decide(ctx, stageMutate, req, rt)
+	d, err := g.decide(ctx, stageMutate, old, rt)
 	if err != nil {
 		return outcome{}, err
 	}
 	out := allow(d.Action, d.Reason, d.Warnings...)
 	out.decision, out.notices = d, d.Notices
-	switch made, err := g.replaced(ctx, req, d); {
+	switch made, err := g.replaced(ctx, old, d); {
 	case err != nil:
 		return outcome{}, err
 	case len(made) > 0:
@@ -61,12 +61,12 @@ func (g *Gate) mutate(ctx context.Context, req *admission.Request) (outcome, err
 
 // replaced returns the findings about parked mirrors that this write replaces, which strict mode denies. The
 // validating webhook cannot tell, because it sees the object without their placeholders.
-func (g *Gate) replaced(ctx context.Context, req *admission.Request, d policy.Decision) ([]policy.Finding, error) {
+func (g *Gate) replaced(ctx context.Context, old oldRoute, d policy.Decision) ([]policy.Finding, error) {
 	others := func(f policy.Finding) bool { return f.Reason != policy.MirrorReplaced }
 	if d.Action == policy.Skip || !slices.ContainsFunc(d.Findings, func(f policy.Finding) bool { return !others(f) }) {
 		return nil, nil
 	}
-	made, _, err := g.introduced(ctx, stageMutate, req, d)
+	made, _, err := g.introduced(ctx, stageMutate, old, d)
 	return slices.DeleteFunc(made, others), err
 }
 

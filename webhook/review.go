@@ -114,7 +114,8 @@ func (in *review) read(w http.ResponseWriter, r *http.Request, limit *bodyLimit)
 func (in *review) decode() (status int, err error) {
 	in.request = admissionv1.AdmissionRequest{Object: runtime.RawExtension{Raw: in.object[:0]}, OldObject: runtime.RawExtension{Raw: in.old[:0]}}
 	in.AdmissionReview = admissionv1.AdmissionReview{Request: &in.request}
-	err = jsonv2.Unmarshal(in.body, &in.AdmissionReview, jsontext.AllowInvalidUTF8(true))
+	// Whoever reads the object looks for members that are there twice; to look for them here costs as much again.
+	err = jsonv2.Unmarshal(in.body, &in.AdmissionReview, jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
 	in.object, in.old = in.request.Object.Raw, in.request.OldObject.Raw
 	switch {
 	case err != nil:

@@ -27,13 +27,14 @@ func (g *Gate) validate(ctx context.Context, req *admission.Request) (outcome, e
 		}
 		return *done, nil
 	}
-	d, err := g.decide(ctx, stageValidate, req, rt)
+	old := g.old(req)
+	d, err := g.decide(ctx, stageValidate, old, rt)
 	if err != nil {
 		return outcome{}, err
 	}
 	var made, stale []policy.Finding
 	if len(d.Findings) > 0 {
-		if made, stale, err = g.introduced(ctx, stageValidate, req, d); err != nil {
+		if made, stale, err = g.introduced(ctx, stageValidate, old, d); err != nil {
 			return outcome{}, err
 		}
 	}
@@ -60,10 +61,10 @@ func (g *Gate) wasTooLong(req *admission.Request) bool {
 }
 
 // introduced returns the findings that a write introduced, and those that the stored route had before it.
-func (g *Gate) introduced(ctx context.Context, stage string, req *admission.Request, now policy.Decision) (made, stale []policy.Finding, err error) {
+func (g *Gate) introduced(ctx context.Context, stage string, stored oldRoute, now policy.Decision) (made, stale []policy.Finding, err error) {
 	var before policy.Decision
-	if old := g.readOld(req); old != nil {
-		if before, err = g.decide(ctx, stage, req, old); err != nil {
+	if old := stored(); old != nil {
+		if before, err = g.decide(ctx, stage, stored, old); err != nil {
 			return nil, nil, err
 		}
 	}
