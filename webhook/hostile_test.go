@@ -364,18 +364,18 @@ func tooLong(object string) bool {
 }
 
 // emptyCluster answers live reads: nothing is there.
-type emptyCluster struct{ reads int }
+type emptyCluster struct{}
 
-func (e *emptyCluster) Read(context.Context, variant.Query) ([]any, error) {
-	e.reads++
-	return nil, nil
+func (emptyCluster) Read(context.Context, variant.Query) ([]any, error) { return nil, nil }
+
+// resolving returns the handlers of both stages over an index, behind which there is nothing else.
+func resolving(index *variant.Index) http.Handler {
+	return handlers(variant.NewResolver(index, emptyCluster{}, func() bool { return true }))
 }
 
-// hostileGate returns the handlers of both stages over a real index.
-func hostileGate() http.Handler {
-	index := variant.NewIndex(variant.Options{})
+func handlers(r resolver) http.Handler {
 	mux := muxServer{http.NewServeMux()}
-	New(variant.NewResolver(index, &emptyCluster{}, func() bool { return true }), Options{}).Register(mux)
+	New(r, Options{}).Register(mux)
 	return mux
 }
 
@@ -413,7 +413,7 @@ func used(tb testing.TB) time.Duration {
 // BenchmarkHostileReviews measures reviews from the first byte to the answer: CPU time of the process, garbage
 // collection included, and allocated memory.
 func BenchmarkHostileReviews(b *testing.B) {
-	gate := hostileGate()
+	gate := resolving(variant.NewIndex(variant.Options{}))
 	for _, review := range hostileReviews() {
 		for _, path := range []string{MutatePath, ValidatePath} {
 			b.Run(strings.TrimPrefix(path, "/")+"/"+review.name, func(b *testing.B) {
