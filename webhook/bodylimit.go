@@ -3,7 +3,8 @@ package webhook
 // A bound on the memory that callers can make the process hold. Anybody who reaches the port can call. A review
 // counts with the bytes of it that have arrived, so that announcing one costs nobody else anything; each caller
 // has a share; and where the memory is full, the largest review that is still arriving gives way, so that callers
-// who send slowly, or never finish, keep nobody out.
+// who send slowly, or never finish, keep nobody out. Large reviews that have arrived take turns, so that they leave
+// cores to the small ones.
 
 import (
 	"context"
@@ -11,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -36,6 +38,8 @@ var errTooLarge = errors.New("the review is too large")
 // bodyLimit bounds the bodies of the handlers that share it.
 type bodyLimit struct {
 	timeout time.Duration
+	// turns holds a token for each large review that is being answered.
+	turns chan struct{}
 
 	mu      sync.Mutex
 	held    int            // bytes of all bodies
@@ -49,7 +53,7 @@ var processLimit = newBodyLimit()
 
 func newBodyLimit() *bodyLimit {
 	return &bodyLimit{
-		timeout: bodyTimeout,
+		timeout: bodyTimeout, turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 		callers: map[string]int{}, bodies: map[*body]bool{}, freed: make(chan struct{}),
 	}
 }
@@ -85,8 +89,17 @@ func (l *bodyLimit) read(w http.ResponseWriter, r *http.Request, buffer []byte) 
 	if b.aborted {
 		err = errCrowded
 	}
+	large := b.held > 0
 	l.mu.Unlock()
-	return text, b.release, err
+	if !large || err != nil {
+		return text, b.release, err
+	}
+	select {
+	case l.turns <- struct{}{}:
+		return text, func() { <-l.turns; b.release() }, nil
+	case <-ctx.Done():
+		return text, b.release, errCrowded
+	}
 }
 
 // readAll reads until the end, and counts the bytes before it makes room for them.

@@ -123,6 +123,16 @@ var hostileObjects = map[string]func(size int) string{
 	"headers of a rule": func(n int) string {
 		return repeat(n, istioObject("")+`{"hosts":["web"],"http":[{"mirror":{"host":"v2"},"headers":{"request":{"set":{`, numbered(`"h%d":""`), `}}}}]}}`)
 	},
+	"headers of a rule and of its destinations": func(n int) string {
+		headers := `"headers":{"request":{"set":{` + strings.TrimSuffix(strings.Repeat(`"h":"v",`, 100), ",") + `}}}`
+		one := `{"mirror":{"host":"v2"},` + headers + `,"route":[{` + headers + `},{` + headers + `}]}`
+		i := 0
+		for strings.Contains(one, `"h":`) {
+			one = strings.Replace(one, `"h":`, fmt.Sprintf(`"h%d":`, i), 1)
+			i++
+		}
+		return repeat(n, istioObject("")+`{"hosts":["web"],"http":[`, always(one), `]}}`)
+	},
 	"headers to remove": func(n int) string {
 		return repeat(n, istioObject("")+`{"hosts":["web"],"http":[{"mirror":{"host":"v2"},"headers":{"request":{"remove":[`, always(`""`), `]}}}]}}`)
 	},

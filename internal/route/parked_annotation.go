@@ -280,6 +280,19 @@ func (rt *Route) excess(parked string) int {
 	return min(size-maxAnnotations, len(parked)-len(rt.Parked))
 }
 
+// leastExcess returns a number of bytes that excess will not be below.
+func (rt *Route) leastExcess(plans []*rulePlan) int {
+	size := rt.annotations.bytes - len(rt.Parked)
+	for _, p := range plans {
+		for i := range p.rule.Mirrors {
+			if p.inAnnotation(i) {
+				size += p.rule.Mirrors[i].size() - entryFrame
+			}
+		}
+	}
+	return size - maxAnnotations
+}
+
 // annotationEdits turns the stored parked annotation into the given one.
 func (rt *Route) annotationEdits(parked string) []patch.Operation {
 	annotations := patch.Pointer("").Key("metadata").Key("annotations")

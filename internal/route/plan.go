@@ -69,6 +69,9 @@ func (rt *Route) Plan(park func(*Mirror) bool) (Plan, error) {
 // belongs stays in place; one that does not fit limited is parked if it can be.
 func (rt *Route) PlanShares(place func(*Mirror) Placement) (Plan, error) {
 	plans := rt.planRules(place)
+	if over := rt.leastExcess(plans); over > 0 {
+		trim(plans, over) // before a text of megabytes is written
+	}
 	text, err := rt.annotation(plans)
 	for round := 0; err == nil && rt.excess(text) > 0 && trim(plans, rt.excess(text)<<round); round++ {
 		text, err = rt.annotation(plans)

@@ -231,8 +231,8 @@ func (s *storedRoute) equal(other record) bool {
 	return s.packed == o.packed && reflect.DeepEqual(s.root, o.root)
 }
 
-// unpack returns the route. It was decoded before it was packed, so decoding does not fail; if it did, the
-// result would be nil.
+// unpack returns the route without its resourceVersion. It was decoded before it was packed, so decoding does not
+// fail; if it did, the result would be nil.
 func (s *storedRoute) unpack(opts Options) *route.Route {
 	if !s.mirrored() {
 		return nil
@@ -241,7 +241,6 @@ func (s *storedRoute) unpack(opts Options) *route.Route {
 	if err != nil {
 		return nil
 	}
-	rt.ResourceVersion = s.version
 	return rt
 }
 

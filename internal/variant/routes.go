@@ -72,24 +72,32 @@ func fileIn[K comparable](sets map[K]routeSet, key K, s *storedRoute, enter bool
 
 // Route returns a stored route, nil when there is none or it has nothing to do with mirrors.
 func (i *Index) Route(key route.Key) *route.Route {
-	i.mu.RLock()
-	defer i.mu.RUnlock()
 	kind, _ := kindOf(key.Kind.Group(), string(key.Kind))
-	s, ok := i.objects[kind][types.NamespacedName{Namespace: key.Namespace, Name: key.Name}].(*storedRoute)
-	if !ok {
+	i.mu.RLock()
+	s, _ := i.objects[kind][types.NamespacedName{Namespace: key.Namespace, Name: key.Name}].(*storedRoute)
+	i.mu.RUnlock()
+	if s == nil {
 		return nil
 	}
-	return s.unpack(i.opts)
+	return i.unpack(s)
+}
+
+// unpack returns a stored route. Its author decides how long that takes, so the Index is not locked for it.
+func (i *Index) unpack(s *storedRoute) *route.Route {
+	rt := s.unpack(i.opts)
+	if rt != nil {
+		i.mu.RLock()
+		rt.ResourceVersion = s.version
+		i.mu.RUnlock()
+	}
+	return rt
 }
 
 // Routes yields all routes that are stored when the iteration starts.
 func (i *Index) Routes() iter.Seq[*route.Route] {
 	return func(yield func(*route.Route) bool) {
 		for _, s := range i.storedRoutes() {
-			i.mu.RLock()
-			rt := s.unpack(i.opts)
-			i.mu.RUnlock()
-			if rt != nil && !yield(rt) {
+			if rt := i.unpack(s); rt != nil && !yield(rt) {
 				return
 			}
 		}
