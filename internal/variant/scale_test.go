@@ -1,8 +1,10 @@
 package variant
 
 import (
+	"encoding/json"
 	"fmt"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -64,18 +66,11 @@ func fill(tb testing.TB, i *Index, one string) {
 }
 
 func BenchmarkMemory(b *testing.B) {
-	heap := func() uint64 {
-		runtime.GC()
-		runtime.GC()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
-	}
 	for b.Loop() {
-		before := heap()
+		before := heapInUse()
 		i := NewIndex(Options{})
 		fill(b, i, "")
-		b.ReportMetric(float64(heap()-before)/(1<<20), "MiB")
+		b.ReportMetric(float64(heapInUse()-before)/(1<<20), "MiB")
 		runtime.KeepAlive(i)
 	}
 }
@@ -115,4 +110,40 @@ func BenchmarkEvents(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkStoredMirrors measures the memory of the Index for each byte of stored routes: of a usual HTTPRoute, and of
+// VirtualServices with as many of the shortest mirrors as are read, to Services that exist nowhere.
+func BenchmarkStoredMirrors(b *testing.B) {
+	many := make([]string, 4000)
+	for n := range many {
+		many[n] = fmt.Sprintf(`{"mirror":{"host":"v%d"}}`, n)
+	}
+	for name, spec := range map[string]struct{ kind, text string }{
+		"usual": {"gateway.networking.k8s.io/v1\",\"kind\":\"HTTPRoute", `{"parentRefs":[{"group":"gateway.networking.k8s.io","kind":"Gateway","name":"public"}],"rules":[{"matches":[{"path":{"type":"PathPrefix","value":"/"}}],` +
+			`"filters":[{"type":"RequestMirror","requestMirror":{"backendRef":{"group":"","kind":"Service","name":"v2","port":80},"percent":10}}],"backendRefs":[{"group":"","kind":"Service","name":"v1","port":80,"weight":1}]}]}`},
+		"shortest": {"networking.istio.io/v1\",\"kind\":\"VirtualService", `{"hosts":["a"],"http":[` + strings.Join(many, ",") + `]}`},
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				before, text := heapInUse(), 0
+				i := NewIndex(Options{})
+				for n := 0; text < 4<<20; n++ {
+					raw := fmt.Appendf(nil, `{"apiVersion":"%s","metadata":{"namespace":"team-%d","name":"route-%d"},"spec":%s}`, spec.kind, n%namespaces, n, spec.text)
+					require.NoError(b, i.Upsert(json.RawMessage(raw)))
+					text += len(raw)
+				}
+				b.ReportMetric(float64(heapInUse()-before)/float64(text), "heap-bytes/byte")
+				runtime.KeepAlive(i)
+			}
+		})
+	}
+}
+
+func heapInUse() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
