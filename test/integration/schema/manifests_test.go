@@ -18,6 +18,7 @@ import (
 	"helm.sh/helm/v4/pkg/chart/common"
 	"helm.sh/helm/v4/pkg/chart/loader"
 	release "helm.sh/helm/v4/pkg/release/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/yaml"
@@ -31,21 +32,34 @@ func problems(v validator.Validator, from, text string) []string {
 	var found []string
 	for part := range strings.SplitSeq(text, "\n---\n") {
 		object := resource.Resource{Path: from, Bytes: []byte(part)}
-		result := v.ValidateResource(object)
-		if result.Status == validator.Valid {
+		err := invalid(v, object)
+		if err == nil {
 			continue
 		}
 		name := "?"
 		if signature, err := object.Signature(); err == nil {
 			name = fmt.Sprintf("%s %s/%s", signature.Kind, signature.Namespace, signature.Name)
 		}
-		says := result.Err.Error()
+		says := err.Error()
 		if _, after, found := strings.Cut(says, ".json#' - "); found {
 			says = after // the path of the schema's temporary file is of no use to the reader
 		}
 		found = append(found, fmt.Sprintf("%s: %s: %s", from, name, says))
 	}
 	return found
+}
+
+// invalid returns the fault of an object. The API server's own definitions lack CustomResourceDefinitions, whose Go type is
+// as strict.
+func invalid(v validator.Validator, object resource.Resource) error {
+	signature, err := object.Signature()
+	if err == nil && signature.Kind == "CustomResourceDefinition" {
+		return yaml.UnmarshalStrict(object.Bytes, &apiextensionsv1.CustomResourceDefinition{})
+	}
+	if result := v.ValidateResource(object); result.Status != validator.Valid {
+		return result.Err
+	}
+	return nil
 }
 
 // files returns the manifests as they are written, by path.
@@ -196,6 +210,7 @@ func TestMistakeIsReportedWithFileObjectAndField(t *testing.T) {
 		{"base/deployment.yaml", "apps/v1", "apps/v2", "Deployment mirrorgate-system/mirrorgate", "could not find schema for Deployment"},
 		{"components/istio/webhooks.yaml", "sideEffects: ", "sideEffect: ", "MutatingWebhookConfiguration /mirrorgate", "'/webhooks/0': missing property 'sideEffects'"},
 		{"components/network-policy/network-policy.yaml", "- Ingress", "- Inbound", "NetworkPolicy mirrorgate-system/mirrorgate", "'/spec/policyTypes/0': value must be one of 'Egress', 'Ingress'"},
+		{"components/policy/mirrorgate.dev_mirrorlimits.yaml", "scope: Cluster", "scop: Cluster", "CustomResourceDefinition /mirrorlimits.mirrorgate.dev", `unknown field "scop"`},
 		{"components/prometheus/monitor.yaml", "endpoints:", "endpoint:", "ServiceMonitor mirrorgate-system/mirrorgate", "'/spec': additional properties 'endpoint' not allowed"},
 	} {
 		text := strings.Replace(right["manifests/"+c.file], c.old, c.mistake, 1)
