@@ -118,7 +118,7 @@ intent: bin/tools/gotestsum cluster ## Every client with every form of a route: 
 
 .PHONY: install
 install: bin/tools/gotestsum cluster ## The installation on a real control plane: manifests, chart, documents, certificates, upgrades
-	$(call gotest,test/integration,install,-count=1 ./install)
+	$(call gotest,test/integration,install,-count=1 -skip TestRotationSurvives ./install)
 
 # How many random clusters each of the judges' questions has.
 CASES ?= 5000
@@ -206,7 +206,7 @@ compare-truth: bin/tools/gotestsum ## SEEDS (200) runs of every pair of the cata
 	$(call gotest,.,compare-truth,-count=1 -run TestTruth ./internal/compare -seeds $(SEEDS) -v)
 
 .PHONY: rotation
-rotation: bin/tools/gotestsum cluster ## Certificate rotation for two minutes under writes, in each mode, with and without faults
+rotation: bin/tools/gotestsum cluster ## Certificate rotation for two minutes under writes, in each mode; also with faults, which make install leaves out
 	$(call gotest,test/integration,rotation,-count=1 -run TestRotation ./install -rotating 2m -released -v)
 
 .PHONY: fuzz
