@@ -97,7 +97,7 @@ func feed(t *testing.T, x *dataplane.Index, namespaces ...string) {
 // stored conditions.
 func write(t *testing.T, x *dataplane.Index, namespace string) (conditions []string) {
 	t.Helper()
-	parents, generation := x.Status(types.NamespacedName{Namespace: namespace, Name: "httpbin"})
+	parents, generation := x.Status(dataplane.RouteName{Kind: dataplane.KindHTTPRoute, Name: types.NamespacedName{Namespace: namespace, Name: "httpbin"}})
 	for p := range parents {
 		for c := range parents[p].Conditions {
 			parents[p].Conditions[c].LastTransitionTime = metav1.NewTime(time.Now())
