@@ -26,7 +26,7 @@ type FeedOptions struct {
 	WithoutEndpoints bool
 	// WithProxies reads the pods of proxies as well, for those who decide where a Service leads.
 	WithProxies bool
-	// Shared, if set, lists and watches Services, routes and ReferenceGrants of all namespaces in place
+	// Shared, if set, lists and watches Namespaces, and Services, routes and ReferenceGrants of all of them, in place
 	// of the Feed.
 	Shared feed.Shared
 }
@@ -66,7 +66,7 @@ func NewFeed(config *rest.Config, index *Index, log logr.Logger, opts FeedOption
 		wake: make(chan struct{}, 1), changed: make(chan struct{}, 1), streams: map[streamKey]*stream{},
 	}
 	if opts.Shared != nil {
-		for _, k := range sharedKinds {
+		for _, k := range append(slices.Clone(sharedKinds), namespaces) {
 			s := newStream(f, k, "")
 			f.streams[streamKey{k.Resource, ""}] = s
 			opts.Shared.Attach(k.Kind, feed.Consumer{Convert: s.convert, Sink: s.sink})
@@ -112,7 +112,7 @@ func (f *Feed) Start(ctx context.Context) error {
 	}
 }
 
-// sharedKinds are those that FeedOptions.Shared reads.
+// sharedKinds are those in a namespace that FeedOptions.Shared reads.
 var sharedKinds = []*streamKind{services, httpRoutes, grpcRoutes, referenceGrants}
 
 // kinds returns those of the Feed's own namespace.
