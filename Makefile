@@ -56,7 +56,7 @@ vet: ## go vet in every module
 .PHONY: unit
 unit: bin/tools/gotestsum ## Unit tests with the race detector, and without it those that it would distort
 	$(call gotest,.,unit,-race -p 2 ./...)
-	$(call gotest,.,allocations,-count=1 -run TestAllocations ./internal/proxy ./webhook)
+	$(call gotest,.,allocations,-count=1 -run 'TestAllocations|FuzzReview' ./internal/proxy ./webhook)
 
 # Packages that leave a cluster as they found it share one cluster and run in it one after the other. Packages that
 # stop parts of their cluster, or need a special one, have one each. Two clusters run at a time, since tests spend

@@ -3,11 +3,13 @@ package webhook
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"testing"
 	"unicode/utf8"
 
@@ -56,7 +58,8 @@ func FuzzReview(f *testing.F) {
 		f.Add(raw, []byte{}, i%2 == 0)
 		f.Add(raw, seedOf(f, files[(i+1)%len(files)]), i%2 == 0)
 	}
-	for _, object := range hostileObjects {
+	for _, name := range slices.Sorted(maps.Keys(hostileObjects)) {
+		object := hostileObjects[name]
 		f.Add([]byte(object(4<<10)), []byte(object(2<<10)), false)
 	}
 	full, err := variant.FromYAML(variant.Options{AssumeReady: true, Namespace: "shop"}, []byte(fuzzCluster))
@@ -101,7 +104,9 @@ func answerTo(t *testing.T, gate http.Handler, path string, body []byte) (*admis
 	runtime.ReadMemStats(&before)
 	gate.ServeHTTP(w, r)
 	runtime.ReadMemStats(&after)
-	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(allocatedAtAll+allocatedForByte*len(body)), "allocated bytes")
+	if !raceEnabled {
+		assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(allocatedAtAll+allocatedForByte*len(body)), "allocated bytes")
+	}
 	if w.Code != http.StatusOK {
 		require.Equal(t, http.StatusBadRequest, w.Code)
 		return nil, false

@@ -12,6 +12,9 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/variant"
 )
 
+// raceEnabled is true under the race detector, which allocates.
+const raceEnabled = false
+
 // The budget of a review of 3 MiB: bytes, and allocations, which stand for the work that is done. The race detector
 // allocates as well.
 const (
