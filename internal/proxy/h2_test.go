@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -332,4 +333,27 @@ func TestCopyAnsweredEarly(t *testing.T) {
 	eventually(t, func() bool {
 		return s.counter(t, "shadows_sent_total")+s.counter(t, "shadows_dropped_total") == 300
 	}, "all copies have ended")
+}
+
+// Backends that do not read a request's body answer before it has arrived; the copies get all of it.
+func TestCopiesOfRequestsThatAreAnsweredEarly(t *testing.T) {
+	seen := make(chan string, 1)
+	variant := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		seen <- string(body)
+	})
+	s := start(t, overH2C(one(serve(t, func(http.ResponseWriter, *http.Request) {}), variant), "primary"), nil)
+	client := clientH2C(t, 1<<20)
+	for n := range 100 {
+		body := fmt.Sprint("body ", n)
+		resp, err := client.Post("http://"+s.addr+"/", "text/plain", strings.NewReader(body)) //nolint:noctx // the client has a timeout
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		select {
+		case got := <-seen:
+			require.Equal(t, body, got)
+		case <-time.After(10 * time.Second):
+			require.Fail(t, "the copy does not arrive", "%d", n)
+		}
+	}
 }

@@ -98,6 +98,8 @@ type Send struct {
 	// Carried is what the Transport keeps from one attempt to the next; nil at first. After a failure the core
 	// releases it, unless it makes another attempt.
 	Carried Carried
+	// Copied is set if copies wait for the end of the request's body.
+	Copied bool
 	// Fresh demands a new connection.
 	Fresh bool
 	// Reused is set by the Transport if it used a connection that had been used before.

@@ -84,6 +84,7 @@ func (c *Core) forward(x *Exchange) {
 		c.admit(x, x.rule.Mirrors)
 		c.admit(x, backend.Mirrors)
 	}
+	x.send.Copied = len(x.copies)+len(x.held) > 0
 	answer, err := c.attempt(x, set)
 	if err != nil {
 		x.abandon()

@@ -259,7 +259,10 @@ func (a *answer) Trailers() []message.Field {
 func (a *answer) Tunnel() core.Tunnel { return nil }
 
 // Finish implements core.Answer.
-func (a *answer) Finish(bool) bool {
+func (a *answer) Finish(complete bool) bool {
+	if complete {
+		a.body.complete()
+	}
 	sent := a.body.Release()
 	a.cancel()
 	_ = a.resp.Body.Close()

@@ -10,12 +10,17 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy/core"
 )
 
 // replayLimit is the most bytes of a body that are kept for another attempt. A longer body is sent once.
 const replayLimit = 64 << 10
+
+// copyGrace is how long copies may hold up the end of a stream whose answer came before the whole request. net/http
+// stops reading a request's body then, although most often the rest has arrived.
+const copyGrace = 20 * time.Millisecond
 
 var errDetached = errors.New("the exchange has ended")
 
@@ -74,6 +79,49 @@ func (u *upload) Release() (sent bool) {
 	u.send, u.kept, u.rest = nil, nil, nil // an idle connection keeps the upload
 	u.changed.Broadcast()
 	return u.sent
+}
+
+// complete reads the rest of the body for the copies, as far as it arrives in time.
+func (u *upload) complete() {
+	if u == nil || !u.send.Copied {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.sent {
+		return
+	}
+	u.current.closed = true // the backend has answered: it gets no more of the body
+	u.changed.Broadcast()
+	interrupted := make(chan struct{})
+	interrupt := time.AfterFunc(copyGrace, func() {
+		defer close(interrupted)
+		u.send.Interrupt()
+	})
+	for u.pulling {
+		u.changed.Wait()
+	}
+	for u.err == nil {
+		u.discard()
+	}
+	if !interrupt.Stop() {
+		<-interrupted // it must not meet the next exchange
+	}
+	if u.err == io.EOF { //nolint:errorlint // by the contract of Body
+		u.sent = true
+		u.send.Sent()
+	}
+}
+
+// discard reads the next piece of the body, which only copies want. u.mu is held, but not while it waits.
+func (u *upload) discard() {
+	u.pulling = true
+	body := u.send.Body
+	u.mu.Unlock()
+	_, err := body.Next()
+	u.mu.Lock()
+	u.pulling, u.err = false, err
+	u.changed.Broadcast()
 }
 
 // pull reads the next piece of the body. u.mu is held, but not while it waits.
