@@ -53,6 +53,8 @@ func (s *goServer) start(t *testing.T) {
 	s.server, s.served = server, served
 	testgrpc.RegisterTestServiceServer(server, interop.NewTestServer())
 	go func() { served <- server.Serve(l) }()
+	_, err := dialed(t, s.address).EmptyCall(t.Context(), &testgrpc.Empty{}, grpc.WaitForReady(true))
+	require.NoError(t, err, "it serves, as a pod that is ready does")
 }
 
 // stop ends the server as in a rollout: it takes no new calls, and ends when those under way have.
@@ -94,6 +96,8 @@ func TestGRPCServersRestartUnderLoad(t *testing.T) {
 	var over atomic.Bool
 	var calls atomic.Int64
 	var callers sync.WaitGroup
+	defer callers.Wait()
+	defer over.Store(true)
 	for range 4 {
 		callers.Go(func() {
 			for !over.Load() {

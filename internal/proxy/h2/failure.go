@@ -50,11 +50,15 @@ func (c *connections) failure(err error, body *attempt, s *core.Send) error {
 // closedByGoAway begins net/http's error for a connection that ended after a GOAWAY. It quotes the backend.
 const closedByGoAway = "http2: server sent GOAWAY and closed the connection"
 
+// wouldRetry is net/http's error for a request that it would send again by itself, if it could read the body again. Of
+// requests with a body it says so only where nothing was written, or the connection took no new request.
+const wouldRetry = "net/http: cannot rewind body after connection loss"
+
 // unprocessed reports whether the backend has certainly not processed the request: it refused the stream, or
 // its GOAWAY did not cover it (RFC 9113 section 8.7). net/http wraps neither error for a request with a body.
 func unprocessed(err error) bool {
 	text := err.Error()
-	return !strings.HasPrefix(text, closedByGoAway) &&
+	return text == wouldRetry || !strings.HasPrefix(text, closedByGoAway) &&
 		(strings.Contains(text, "REFUSED_STREAM") || strings.Contains(text, "graceful shutdown GOAWAY"))
 }
 

@@ -119,7 +119,7 @@ func TestStatusFollowsAVariant(t *testing.T) {
 		"kind": "HTTPRoute", "namespace": %q, "name": "web", "asDecided": true, "action": "none", "reason": "ScaledToZero",
 		"mirrors": [{
 			"field": "spec.rules[0].filters[0].requestMirror", "target": "v2:80", "percent": 25,
-			"state": "parked", "wanted": "parked", "variant": "Absent", "reason": "ScaledToZero",
+			"state": "parked", "wanted": "parked", "stored": 0.0, "wantedPercent": 0.0, "variant": "Absent", "reason": "ScaledToZero",
 			"detail": "Deployment \"v2\" is scaled to 0"}]}]}`, ns), stdout)
 
 	server.Stop(t)
