@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"k8s.io/client-go/rest"
 
@@ -76,6 +77,19 @@ func (c *serveConfig) load(f *pflag.FlagSet) error {
 		faults = append(faults, err)
 	}
 	return errors.Join(faults...)
+}
+
+// run loads the options, assembles a process of them and runs it.
+func (c *serveConfig) run(cmd *cobra.Command, assemble func() (*serve.Process, error)) error {
+	if err := c.load(cmd.Flags()); err != nil {
+		return usage(err)
+	}
+	c.Version, c.Clock = version, ownClock
+	process, err := assemble()
+	if err != nil {
+		return err
+	}
+	return process.Run(cmd.Context())
 }
 
 // givenFlags returns a function for each flag that was given, which sets it to that value again.

@@ -36,15 +36,7 @@ The exit code is 0 after a signal, 1 after a fault, and 2 after a wrong flag or 
 	bindIntercept(cmd.Flags(), opts.Options)
 	cmd.Flags().StringVar(&opts.file, "config", "", "YAML file with the options of serve")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := opts.load(cmd.Flags()); err != nil {
-			return usage(err)
-		}
-		opts.Version, opts.Clock = version, ownClock
-		process, err := serve.NewInterception(opts.Options)
-		if err != nil {
-			return err
-		}
-		return process.Run(cmd.Context())
+		return opts.run(cmd, func() (*serve.Process, error) { return serve.NewInterception(opts.Options) })
 	}
 	return cmd
 }

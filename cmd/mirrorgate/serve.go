@@ -45,15 +45,7 @@ The exit code is 0 after a signal, 1 after a fault, and 2 after a wrong flag or 
 	bindServe(cmd.Flags(), opts.Options)
 	opts.bindShared(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := opts.load(cmd.Flags()); err != nil {
-			return usage(err)
-		}
-		opts.Version, opts.Clock = version, ownClock
-		process, err := serve.New(cmd.Context(), opts.Options)
-		if err != nil {
-			return err
-		}
-		return process.Run(cmd.Context())
+		return opts.run(cmd, func() (*serve.Process, error) { return serve.New(cmd.Context(), opts.Options) })
 	}
 	return cmd
 }
