@@ -35,7 +35,7 @@ func installDebian(ctx context.Context) error {
 }
 
 // sitePorts must be free.
-var sitePorts = []int{8101, 8102, 8103, 8104, 8201, 8202, 8203, 8204, 8211, 8212, 8213, 8214, 8301, 8302, 8303, 8304, 8305, 8311, 8401}
+var sitePorts = []int{8101, 8102, 8103, 8104, 8201, 8202, 8203, 8204, 8205, 8211, 8212, 8213, 8214, 8215, 8301, 8302, 8303, 8304, 8305, 8306, 8311, 8401}
 
 // site holds every process of the benchmark.
 type site struct {
@@ -148,7 +148,7 @@ func (s *site) nginx(ctx context.Context, name, core, config string) error {
 // ours starts a mirrorgate proxy at base+1 and the ports after it.
 func (s *site) ours(ctx context.Context, name string, base int, more string) error {
 	path := filepath.Join(s.dir, name+".yaml")
-	if err := os.WriteFile(path, fmt.Appendf(nil, ourConfig, base+1, base+2, base+3, base+4, faultyPort, base+1000, more), 0o600); err != nil {
+	if err := os.WriteFile(path, fmt.Appendf(nil, ourConfig, base+1, base+2, base+3, base+4, base+5, faultyPort, base+1000, more), 0o600); err != nil {
 		return err
 	}
 	return s.start(ctx, name, "0", filepath.Join(s.dir, "mirrorgate"), "proxy", "--config", path, "--log-level", "error")
@@ -222,6 +222,7 @@ const nginxFront = nginxUpstreams + `
     location / { mirror /mirror; grpc_pass grpc://gprimary; }
     location = /mirror { internal; grpc_pass grpc://gvariant; }
   }
+  server { listen 127.0.0.1:8306 http2; location / { grpc_pass grpc://gprimary; } }
 `
 
 const nginxFrontLog = nginxUpstreams + `
@@ -252,6 +253,9 @@ const ourConfig = `listeners:
   - filters:
     - {type: RequestMirror, requestMirror: {backendRef: {name: faulty, port: 80}, mirrorgate: {timeout: 1s}}}
     backendRefs: [{name: primary, port: 80}]
+- address: 127.0.0.1:%d
+  rules:
+  - backendRefs: [{name: gprimary, port: 80}]
 services:
   primary: {80: [127.0.0.1:8101]}
   variant: {80: [127.0.0.1:8102]}
