@@ -13,25 +13,21 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/mirrorgate/mirrorgate/test/cluster/debian"
 )
 
-// debian are the commands that are needed, and the packages that contain them.
-var debian = map[string]string{"nginx": "nginx", "wrk": "wrk", "h2load": "nghttp2-client"}
+// debianPackages are the commands that are needed, and the packages that contain them.
+var debianPackages = map[string]string{"nginx": "nginx", "wrk": "wrk", "h2load": "nghttp2-client"}
 
 // installDebian installs the packages that are missing.
 func installDebian(ctx context.Context) error {
-	var missing []string
-	for command, from := range debian {
-		if _, err := exec.LookPath(command); err != nil {
-			missing = append(missing, from)
+	for command, from := range debianPackages {
+		if err := debian.Need(ctx, command, from); err != nil {
+			return err
 		}
 	}
-	if len(missing) == 0 {
-		return nil
-	}
-	install := exec.CommandContext(ctx, "apt-get", append([]string{"install", "-y", "--no-install-recommends"}, missing...)...)
-	install.Stdout, install.Stderr = os.Stderr, os.Stderr
-	return install.Run()
+	return nil
 }
 
 // sitePorts must be free.

@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mirrorgate/mirrorgate/test/cluster"
-	"github.com/mirrorgate/mirrorgate/test/cluster/nodetest"
+	"github.com/mirrorgate/mirrorgate/test/cluster/debian"
 )
 
 var (
@@ -70,14 +70,14 @@ func download(ctx context.Context, dir string, packages ...string) ([]string, er
 		return nil, err
 	}
 	get := func() error {
-		return nodetest.AptGet(ctx, append([]string{
+		return debian.AptGet(ctx, append([]string{
 			"-qy", "-o", "Dir::State::status=" + status, "-o", "Dir::Cache::archives=" + archives,
 			"-o", "APT::Sandbox::User=root", "--no-install-recommends", "--download-only", "install",
 		}, packages...)...)
 	}
 	if err := get(); err != nil {
 		// The package lists may be older than the archive.
-		if err := errors.Join(nodetest.AptGet(ctx, "update", "-q"), get()); err != nil {
+		if err := errors.Join(debian.AptGet(ctx, "update", "-q"), get()); err != nil {
 			return nil, err
 		}
 	}

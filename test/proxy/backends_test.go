@@ -19,33 +19,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/mirrorgate/mirrorgate/test/cluster/debian"
 )
-
-// debian installs Debian packages if the command is missing.
-func debian(t *testing.T, command string, packages ...string) {
-	t.Helper()
-	if _, err := exec.LookPath(command); err != nil {
-		install(t, command, packages...)
-	}
-}
-
-// debianFile installs Debian packages if the file is missing.
-func debianFile(t *testing.T, path string, packages ...string) {
-	t.Helper()
-	if _, err := os.Stat(path); err != nil {
-		install(t, path, packages...)
-	}
-}
-
-func install(t *testing.T, missing string, packages ...string) {
-	t.Helper()
-	for _, args := range [][]string{{"update", "-q"}, append([]string{"install", "-qy", "--no-install-recommends"}, packages...)} {
-		apt := exec.CommandContext(t.Context(), "apt-get", args...)
-		apt.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1") // starts no service
-		out, err := apt.CombinedOutput()
-		require.NoError(t, err, "%s is missing: apt-get %s: %s", missing, strings.Join(args, " "), out)
-	}
-}
 
 // free returns an address at which nobody listens.
 func free(t *testing.T) string {
@@ -138,7 +114,7 @@ func same(t *testing.T, direct, proxied string, exchanges []exchange) {
 
 // httpbin answers the same with and without the proxy, and every request is mirrored.
 func TestHTTPBin(t *testing.T) {
-	debian(t, "gunicorn", "gunicorn", "python3-httpbin")
+	require.NoError(t, debian.Need(t.Context(), "gunicorn", "gunicorn", "python3-httpbin"))
 	dir := t.TempDir()
 	serve := func(name string) string {
 		addr := free(t)
@@ -193,7 +169,7 @@ http {
 
 // nginx answers the same with and without the proxy.
 func TestNginx(t *testing.T) {
-	debian(t, "nginx", "nginx-light")
+	require.NoError(t, debian.Need(t.Context(), "nginx", "nginx-light"))
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "big"), bytes.Repeat([]byte("0123456789abcdef"), 1<<17), 0o600))
 	serve := func(name string) string {

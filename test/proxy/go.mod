@@ -2,11 +2,15 @@ module github.com/mirrorgate/mirrorgate/test/proxy
 
 go 1.26.8
 
-replace github.com/mirrorgate/mirrorgate => ../..
+replace (
+	github.com/mirrorgate/mirrorgate => ../..
+	github.com/mirrorgate/mirrorgate/test/cluster => ../cluster
+)
 
 require (
 	github.com/coder/websocket v1.8.15
 	github.com/mirrorgate/mirrorgate v0.0.0-00010101000000-000000000000
+	github.com/mirrorgate/mirrorgate/test/cluster v0.0.0-00010101000000-000000000000
 	github.com/stretchr/testify v1.12.1
 	github.com/summerwind/h2spec v2.2.1+incompatible
 	go.uber.org/goleak v1.3.0

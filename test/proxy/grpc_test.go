@@ -26,6 +26,7 @@ import (
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
+	"github.com/mirrorgate/mirrorgate/test/cluster/debian"
 )
 
 var silence = flag.Duration("silence", 5*time.Second, "how long a stream is silent")
@@ -201,7 +202,7 @@ func client(t *testing.T, mode, addr string) *exec.Cmd {
 }
 
 func TestGRPCCore(t *testing.T) {
-	debianFile(t, pythonGRPC, "python3-grpcio")
+	require.NoError(t, debian.Need(t.Context(), pythonGRPC, "python3-grpcio"))
 	backend := free(t)
 	core(t, backend)
 	out, err := client(t, "calls", between(t, backend)).CombinedOutput()
@@ -212,7 +213,7 @@ func TestGRPCCore(t *testing.T) {
 // A server of Python's that stops answers a call that it has taken and not yet begun with CANCELLED, also without a
 // proxy. No other call fails.
 func TestGRPCCoreServersRestartUnderLoad(t *testing.T) {
-	debianFile(t, pythonGRPC, "python3-grpcio")
+	require.NoError(t, debian.Need(t.Context(), pythonGRPC, "python3-grpcio"))
 	addresses := [2]string{free(t), free(t)}
 	stops := [2]func(){core(t, addresses[0]), core(t, addresses[1])}
 	load := client(t, "load", between(t, addresses[:]...))

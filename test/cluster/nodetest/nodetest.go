@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/mirrorgate/mirrorgate/test/cluster"
+	"github.com/mirrorgate/mirrorgate/test/cluster/debian"
 )
 
 // MirrorgateImage is the name of the image of the program under test.
@@ -51,7 +52,7 @@ func (s *Suite) Main(ctx context.Context) (code int, err error) {
 	defer os.RemoveAll(dir)
 	if packages := cluster.NodePackages(); len(packages) > 0 {
 		s.Progress("installing %s", strings.Join(packages, " "))
-		if err := install(ctx, packages...); err != nil {
+		if err := debian.Install(ctx, packages...); err != nil {
 			return 1, err
 		}
 	}
@@ -110,22 +111,4 @@ func BuildMirrorgate(ctx context.Context, root, dir string) error {
 		Fill: cluster.Program("mirrorgate", binary),
 	}
 	return image.Write(filepath.Join(dir, "mirrorgate.tar"))
-}
-
-// install installs Debian packages.
-func install(ctx context.Context, packages ...string) error {
-	if err := AptGet(ctx, "update", "-q"); err != nil {
-		return err
-	}
-	return AptGet(ctx, append([]string{"install", "-qy", "--no-install-recommends"}, packages...)...)
-}
-
-// AptGet runs apt-get; its output is part of the error.
-func AptGet(ctx context.Context, args ...string) error {
-	cmd := exec.CommandContext(ctx, "apt-get", args...)
-	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("apt-get %s: %w\n%s", strings.Join(args, " "), err, out)
-	}
-	return nil
 }
