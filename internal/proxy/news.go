@@ -53,6 +53,13 @@ func (s *Server) failed(x *core.Exchange) {
 	}
 }
 
+// unsecured logs a connection to an endpoint that could not be secured.
+func (s *Server) unsecured(address string, err error) {
+	if count := s.news.due("tls"); count > 0 {
+		s.options.Log(err, "Connections to backends cannot be secured", "endpoint", address, "since the last line", count)
+	}
+}
+
 // notAccepted counts and logs a connection that could not be accepted.
 func (s *Server) notAccepted(address string, err error) {
 	s.starved.Store(time.Now().UnixNano())

@@ -127,8 +127,10 @@ func New(o *Options) *Server {
 	limits := &s.options.Limits
 	s.slots = &slots{free: make(chan struct{}, s.options.Connections)}
 	s.primaries, s.variants = h2.NewTransport(limits.Head, 256<<10, s.options.BackendIdle), h2.NewTransport(limits.Head, 64<<10, s.options.BackendIdle)
-	pool := upstream.NewPool(&upstream.Pool{Timeout: o.ConnectTimeout, IdleTimeout: s.options.BackendIdle})
-	shadows := upstream.NewPool(&upstream.Pool{Timeout: o.ConnectTimeout, IdleTimeout: s.options.BackendIdle, Connects: s.options.VariantConnects})
+	pool := upstream.NewPool(&upstream.Pool{Timeout: o.ConnectTimeout, IdleTimeout: s.options.BackendIdle, Unsecured: s.unsecured})
+	shadows := upstream.NewPool(&upstream.Pool{
+		Timeout: o.ConnectTimeout, IdleTimeout: s.options.BackendIdle, Connects: s.options.VariantConnects, Unsecured: s.unsecured,
+	})
 	s.core = core.New(&core.Options{
 		HTTP: h1.NewClient(limits), H2C: s.primaries,
 		ShadowHTTP: h1.NewSender(limits), ShadowH2C: &h2.Sender{Transport: s.variants},

@@ -6,7 +6,9 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -50,11 +52,36 @@ func Load(path string) (*Config, error) {
 		sum.Write(raw)
 		l.Certificate = pair
 	}
+	found = append(found, c.authorities(sum)...)
 	sum.Sum(c.digest[:0])
 	if len(found) > 0 {
 		return nil, problems(path, found)
 	}
 	return c, nil
+}
+
+// authorities reads the files with the authorities that are trusted for backends, and adds them to the digest.
+func (c *Config) authorities(digest io.Writer) (found []Problem) {
+	for _, p := range c.Table.Ports {
+		if p.TLS == nil || p.TLS.CAFile == "" {
+			continue
+		}
+		at := fmt.Sprintf("services[%s][%d].tls.caFile", p.Service, p.Number)
+		if !filepath.IsAbs(p.TLS.CAFile) {
+			p.TLS.CAFile = filepath.Join(filepath.Dir(c.name), p.TLS.CAFile)
+		}
+		raw, err := readFile(p.TLS.CAFile)
+		if err == nil && !x509.NewCertPool().AppendCertsFromPEM(raw) {
+			err = fmt.Errorf("%s: has no certificate in PEM", p.TLS.CAFile)
+		}
+		if err != nil {
+			found = append(found, Problem{Line: c.lines.line(at), Path: at, Message: err.Error()})
+			continue
+		}
+		p.TLS.CA = string(raw)
+		_, _ = digest.Write(raw) // a hash takes everything
+	}
+	return found
 }
 
 func readFile(path string) ([]byte, error) {
@@ -136,12 +163,17 @@ func (c *Config) Follows(before *Config) error {
 	return nil
 }
 
-// Files returns the files that make up the configuration: the file itself, certificates and keys.
+// Files returns the files that make up the configuration: the file itself, certificates, keys and authorities.
 func (c *Config) Files() []string {
 	files := []string{c.name}
 	for _, l := range c.Listeners {
 		if l.CertFile != "" {
 			files = append(files, l.CertFile, l.KeyFile)
+		}
+	}
+	for _, p := range c.Table.Ports {
+		if p.TLS != nil && p.TLS.CAFile != "" {
+			files = append(files, p.TLS.CAFile)
 		}
 	}
 	slices.Sort(files)

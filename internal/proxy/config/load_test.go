@@ -250,3 +250,48 @@ func TestWatch(t *testing.T) {
 		}
 	}
 }
+
+// The authorities of backends are part of the configuration: a change of their file is one.
+func TestLoadAuthorities(t *testing.T) {
+	dir := t.TempDir()
+	ca := filepath.Join(dir, "ca.crt")
+	const table = `listeners: [{address: "127.0.0.1:8000", rules: [{backendRefs: [{name: web, port: 443}]}]}]
+services:
+  web:
+    443:
+      tls: {caFile: ca.crt, hostname: web.shop}
+      endpoints: ["127.0.0.1:9001"]
+`
+	file := write(t, filepath.Join(dir, "proxy.yaml"), table)
+	at := file + ":5: services[web][443].tls.caFile: "
+	_, err := Load(file)
+	require.EqualError(t, err, at+"stat "+ca+": no such file or directory")
+	write(t, ca, "none")
+	_, err = Load(file)
+	require.EqualError(t, err, at+ca+": has no certificate in PEM")
+
+	certificate(t, ca, filepath.Join(dir, "key"))
+	first, err := Load(file)
+	require.NoError(t, err)
+	assert.Equal(t, []string{ca, file}, first.Files())
+	assert.Contains(t, first.Table.Ports[0].TLS.CA, "BEGIN CERTIFICATE")
+	certificate(t, ca, filepath.Join(dir, "key"))
+	second, err := Load(file)
+	require.NoError(t, err)
+	assert.False(t, second.Same(first))
+	require.NoError(t, second.Follows(first))
+
+	for settings, says := range map[string]string{
+		"{hostname: web.shop}":                 "tls: must have caFile, or wellKnownCACertificates: System",
+		"{caFile: ca.crt}":                     `tls.hostname: "": must be the name of a host, as the backend's certificate has it`,
+		"{caFile: ca.crt, hostname: '*.shop'}": `tls.hostname: "*.shop": must be the name of a host, as the backend's certificate has it`,
+		"{caFile: ca.crt, wellKnownCACertificates: System, hostname: a}":                `tls.wellKnownCACertificates: "System": must not be beside caFile`,
+		"{wellKnownCACertificates: Mozilla, hostname: a}":                               `tls.wellKnownCACertificates: "Mozilla": must be System`,
+		"{caFile: ca.crt, hostname: a, subjectAltNames: [{hostname: a}]}":               `tls.subjectAltNames[0].type: "": must be Hostname or URI`,
+		"{caFile: ca.crt, hostname: a, subjectAltNames: [{type: URI, uri: a}]}":         `tls.subjectAltNames[0].uri: "a": must be an absolute URI, like spiffe://cluster.local/ns/shop/sa/web, and stand alone`,
+		"{caFile: ca.crt, hostname: a, subjectAltNames: [{type: Hostname, uri: 'a:'}]}": `tls.subjectAltNames[0].hostname: "": must be the name of a host, which may begin with *., and stand alone`,
+	} {
+		_, err := Load(write(t, file, strings.Replace(table, "{caFile: ca.crt, hostname: web.shop}", settings, 1)))
+		assert.EqualError(t, err, file+":5: services[web][443]."+says, settings)
+	}
+}

@@ -161,8 +161,10 @@ type Core struct {
 	options Options
 	state   atomic.Pointer[state]
 	queues  map[string]*shadow.Queue
-	// addresses counts, for every address of an endpoint, the ports of the current table that have it.
-	addresses map[string]int
+	// ids counts, for every ID of an endpoint, the ports of the current table that have it.
+	ids map[string]int
+	// secured are the settings of TLS of the current table, by their keys.
+	secured map[string]*upstream.TLS
 	// removed holds the last *state of every removed listener, by name, until ForgetListener.
 	removed sync.Map
 }
@@ -182,7 +184,7 @@ type state struct {
 
 // New returns a core that answers 503 until SetTable is called.
 func New(o *Options) *Core {
-	return &Core{options: *o, queues: map[string]*shadow.Queue{}, addresses: map[string]int{}}
+	return &Core{options: *o, queues: map[string]*shadow.Queue{}, ids: map[string]int{}}
 }
 
 // SetTable makes all later requests follow the table. Calls must not overlap.
@@ -210,7 +212,7 @@ func (c *Core) SetTable(table *routing.Table) {
 	names := map[string]bool{}
 	for _, t := range table.Targets {
 		names[t.Name] = true
-		s.queues = append(s.queues, c.queue(t))
+		s.queues = append(s.queues, c.queue(s, t))
 		if t.Port != nil {
 			s.ports[t.Port.Index].target = t
 		}
@@ -258,12 +260,13 @@ func (c *Core) ForgetListener(name string) {
 }
 
 // queue returns the queue of a target. It may hold copies that were made by the previous table.
-func (c *Core) queue(t *routing.MirrorTarget) *shadow.Queue {
+func (c *Core) queue(s *state, t *routing.MirrorTarget) *shadow.Queue {
 	var ready []string
+	var secure *upstream.TLS
 	if t.Port != nil {
-		ready = t.Port.Ready
+		ready, secure = t.Port.Ready, s.ports[t.Port.Index].secure
 	}
-	config := c.config(t, ready)
+	config := c.config(t, ready, secure)
 	queue := c.queues[t.Name]
 	if queue == nil {
 		queue = shadow.NewQueue(config)
@@ -278,11 +281,11 @@ func (c *Core) queue(t *routing.MirrorTarget) *shadow.Queue {
 // forget drops queues, endpoints and metrics that only the previous table needed. A queue sends the copies
 // that are under way to their end.
 func (c *Core) forget(before, now *state, targets map[string]bool) {
-	clear(c.addresses)
+	clear(c.ids)
 	for i := range now.ports {
-		c.retain(now.ports[i].addresses)
+		c.retain(now.ports[i].ids)
 	}
-	known := func(address string) bool { return c.addresses[address] > 0 }
+	known := func(id string) bool { return c.ids[id] > 0 }
 	c.options.Pool.Keep(known)
 	c.options.ShadowPool.Keep(known)
 	for name, queue := range c.queues {

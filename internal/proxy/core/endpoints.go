@@ -4,6 +4,7 @@ package core
 // endpoints.
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -19,17 +20,26 @@ type port struct {
 	set atomic.Pointer[upstream.Set]
 	// target is the mirror target at this port, nil if no mirror sends there.
 	target *routing.MirrorTarget
-	// addresses are those of all endpoints, ready or not. Only SetTable and SetEndpoints use them.
-	addresses []string
+	// ids are those of all endpoints, ready or not. Only SetTable and SetEndpoints use them.
+	ids []string
+	// secure is the TLS to the endpoints, nil for none.
+	secure *upstream.TLS
 }
 
 func (c *Core) ports(table *routing.Table) []port {
 	ports := make([]port, len(table.Ports))
+	secured := map[string]*upstream.TLS{}
 	for i, p := range table.Ports {
-		set := c.options.Pool.Set(p.Ready)
+		secure := upstream.NewTLS(p.TLS, c.secured)
+		if secure != nil {
+			secured[secure.Key()] = secure
+		}
+		set := c.options.Pool.Set(p.Ready, secure)
 		ports[i].set.Store(&set)
-		ports[i].addresses = slices.Concat(p.Ready, p.Unready)
+		ports[i].secure = secure
+		ports[i].ids = upstream.IDs(secure, slices.Concat(p.Ready, p.Unready)...)
 	}
+	c.secured = secured
 	return ports
 }
 
@@ -47,21 +57,21 @@ func (c *Core) SetEndpoints(service string, number int, ready, unready []string)
 		return fmt.Errorf("service %s has no port %d in the table", service, number)
 	}
 	p := &s.ports[at.Index]
-	before := p.addresses
-	p.addresses = slices.Concat(ready, unready)
-	c.retain(p.addresses)
-	set := c.options.Pool.Set(ready)
+	before := p.ids
+	p.ids = upstream.IDs(p.secure, slices.Concat(ready, unready)...)
+	c.retain(p.ids)
+	set := c.options.Pool.Set(ready, p.secure)
 	p.set.Store(&set)
 	if p.target != nil {
-		s.queues[p.target.Index].Configure(c.config(p.target, ready))
+		s.queues[p.target.Index].Configure(c.config(p.target, ready, p.secure))
 	}
 	c.release(before)
 	return nil
 }
 
 // config returns the configuration of a target's queue for the given ready addresses.
-func (c *Core) config(t *routing.MirrorTarget, ready []string) *shadow.Config {
-	config := &shadow.Config{Limits: t.Limits, Sender: c.options.ShadowHTTP, Endpoints: c.options.ShadowPool.Set(ready)}
+func (c *Core) config(t *routing.MirrorTarget, ready []string, secure *upstream.TLS) *shadow.Config {
+	config := &shadow.Config{Limits: t.Limits, Sender: c.options.ShadowHTTP, Endpoints: c.options.ShadowPool.Set(ready, secure)}
 	if t.Port != nil && t.Port.Protocol != routing.HTTP {
 		config.Sender = &sender{t.Port.Protocol, c.options.ShadowHTTP, c.options.ShadowH2C}
 	}
@@ -76,27 +86,40 @@ type sender struct {
 
 // Send implements shadow.Sender.
 func (s *sender) Send(to *upstream.Endpoint, c *shadow.Copy, wait bool) bool {
-	if s.protocol.H2(c.Major) {
+	h2 := s.protocol.H2(c.Major)
+	if s.protocol == routing.Auto && to.Secured() {
+		if !wait {
+			return false // the endpoint may have to be asked
+		}
+		ctx, cancel := context.WithDeadline(context.Background(), c.Until)
+		defer cancel()
+		var err error
+		if h2, err = to.H2(ctx, h2); err != nil {
+			c.Done(0, err)
+			return true
+		}
+	}
+	if h2 {
 		return s.h2c.Send(to, c, wait)
 	}
 	return s.http.Send(to, c, wait)
 }
 
-// retain counts the addresses of a port.
-func (c *Core) retain(addresses []string) {
-	for _, address := range addresses {
-		c.addresses[address]++
+// retain counts the endpoints of a port.
+func (c *Core) retain(ids []string) {
+	for _, id := range ids {
+		c.ids[id]++
 	}
 }
 
-// release undoes retain, and forgets the endpoints of addresses that no port has any more.
-func (c *Core) release(addresses []string) {
-	for _, address := range addresses {
-		if c.addresses[address]--; c.addresses[address] > 0 {
+// release undoes retain, and forgets the endpoints that no port has any more.
+func (c *Core) release(ids []string) {
+	for _, id := range ids {
+		if c.ids[id]--; c.ids[id] > 0 {
 			continue
 		}
-		delete(c.addresses, address)
-		c.options.Pool.Forget(address)
-		c.options.ShadowPool.Forget(address)
+		delete(c.ids, id)
+		c.options.Pool.Forget(id)
+		c.options.ShadowPool.Forget(id)
 	}
 }

@@ -3,6 +3,7 @@ package core
 // Forwarding a request to a backend, with its copies and retries, and the answer to the client.
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -167,10 +168,6 @@ func (c *Core) attempt(x *Exchange, set upstream.Set) (Answer, error) {
 // connection ended before an answer: over a new connection if that one had been used before, else to another
 // endpoint.
 func (c *Core) attempts(x *Exchange, set upstream.Set) (Answer, error) {
-	transport := c.options.HTTP
-	if x.backend.Port.Protocol.H2(x.Request.Major) {
-		transport = c.options.H2C
-	}
 	timeouts := &x.rule.Timeouts
 	x.send.Fresh, x.send.Reused, x.send.Carried, x.send.Now = false, false, nil, x.start
 	for last, refused := upstream.ErrConnect, 0; ; {
@@ -184,9 +181,12 @@ func (c *Core) attempts(x *Exchange, set upstream.Set) (Answer, error) {
 		x.endpoint = endpoint
 		x.send.Deadline, x.send.SentAt = deadline(x.start, timeouts), time.Time{}
 		endpoint.Enter()
-		answer, err := transport.Send(endpoint, &x.send)
+		transport, err := c.transport(x, endpoint)
 		if err == nil {
-			return answer, nil
+			var answer Answer
+			if answer, err = transport.Send(endpoint, &x.send); err == nil {
+				return answer, nil
+			}
 		}
 		endpoint.Leave()
 		last = err
@@ -212,6 +212,36 @@ func (c *Core) attempts(x *Exchange, set upstream.Set) (Answer, error) {
 		c.options.Metrics.retries.Inc()
 	}
 }
+
+// transport returns the transport of the version of HTTP that an endpoint gets.
+func (c *Core) transport(x *Exchange, to *upstream.Endpoint) (Transport, error) {
+	protocol := x.backend.Port.Protocol
+	h2 := protocol.H2(x.Request.Major)
+	if protocol == routing.Auto && to.Secured() {
+		ctx := context.Background()
+		if !x.send.Deadline.IsZero() {
+			bounded, cancel := context.WithDeadline(ctx, x.send.Deadline)
+			defer cancel()
+			ctx = bounded
+		}
+		var err error
+		if h2, err = to.H2(ctx, h2); err != nil {
+			return nil, err
+		}
+		if h2 && x.Request.Method == http.MethodConnect {
+			return nil, errNoTunnel
+		}
+		if h2 {
+			x.Request.Upgrade = "" // HTTP/2 has no Upgrade
+		}
+	}
+	if h2 {
+		return c.options.H2C, nil
+	}
+	return c.options.HTTP, nil
+}
+
+var errNoTunnel = errors.New("the backend speaks HTTP/2, which has no tunnels here")
 
 // refusalPause is how long a request waits before an endpoint that refused it twice gets it again.
 const refusalPause = 25 * time.Millisecond

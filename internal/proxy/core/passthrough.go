@@ -25,7 +25,7 @@ func (c *Core) Open(ctx context.Context, listener, client string) (conn net.Conn
 			break
 		}
 		endpoint.Enter()
-		if conn, err = endpoint.Dial(ctx); err == nil {
+		if conn, err = endpoint.Dial(ctx, false); err == nil {
 			return conn, endpoint.Leave, nil
 		}
 		endpoint.Leave()

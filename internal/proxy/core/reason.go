@@ -23,6 +23,7 @@ const (
 	NoReady       Reason = "no_endpoint"     // 503: no endpoint is ready
 	NoTunnel      Reason = "no_tunnel"       // 501, 502: the backend's connection cannot change its protocol
 	Unreachable   Reason = "connect"         // 502: no endpoint could be connected to
+	Unsecured     Reason = "tls"             // 502: no connection could be secured: the backend's certificate is not accepted, or it ended TLS
 	Unprocessed   Reason = "refused"         // 502: the backend refused the request again and again
 	Unanswered    Reason = "unanswered"      // 502: the backend's connection ended before an answer
 	InvalidAnswer Reason = "invalid_answer"  // 502: the answer is not valid HTTP
@@ -55,6 +56,8 @@ func refusalReason(status int) Reason {
 // failureReason returns the reason for which a backend gave no answer.
 func failureReason(err error) Reason {
 	switch {
+	case errors.Is(err, upstream.ErrTLS), upstream.IsTLSAlert(err):
+		return Unsecured
 	case errors.Is(err, upstream.ErrConnect):
 		return Unreachable
 	case errors.Is(err, ErrRefused):

@@ -98,11 +98,18 @@ func (c *Core) fail(x *Exchange, err error) {
 	case x.failure != nil:
 		x.status, x.reason = statusGone, ClientGone
 		x.Downstream.Abort()
-	case upstream.IsTimeout(err):
+	case errors.Is(err, errNoTunnel):
+		c.respond(x, http.StatusNotImplemented, NoTunnel, err.Error())
+	case upstream.IsTimeout(err) && (!errors.Is(err, upstream.ErrTLS) || x.late()):
 		c.respond(x, http.StatusGatewayTimeout, TimedOut, "the backend did not answer in time")
 	default:
 		c.respond(x, http.StatusBadGateway, failureReason(err), "the backend did not answer")
 	}
+}
+
+// late reports whether the time that the rule gives the last attempt is over.
+func (x *Exchange) late() bool {
+	return !x.send.Deadline.IsZero() && !time.Now().Before(x.send.Deadline)
 }
 
 // statusGone is the status that logs and metrics show for a client that left before it got a response. The

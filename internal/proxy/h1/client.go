@@ -97,11 +97,11 @@ func connect(to *upstream.Endpoint, limits *Limits, fresh bool, deadline time.Ti
 
 func dial(to *upstream.Endpoint, deadline time.Time) (net.Conn, error) {
 	if deadline.IsZero() {
-		return to.Dial(context.Background())
+		return to.Dial(context.Background(), false)
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
-	return to.Dial(ctx)
+	return to.Dial(ctx, false)
 }
 
 func (c *clientConn) init() {
@@ -115,10 +115,25 @@ func (c *clientConn) init() {
 // nothing out of the socket.
 func (c *clientConn) alive() bool {
 	if c.in.raw == nil {
-		return true
+		return !c.in.ended && quiet(belowTLS(c.Conn))
 	}
 	c.in.quiet = false
 	return c.in.raw.Control(c.in.peek) == nil && c.in.quiet
+}
+
+// quiet reports whether there is nothing to read from a connection below TLS. Between two requests no record of TLS is
+// expected but the one that ends the connection.
+func quiet(conn net.Conn) (nothing bool) {
+	sys, ok := conn.(syscall.Conn)
+	if !ok {
+		return true
+	}
+	raw, err := sys.SyscallConn()
+	if err != nil {
+		return false
+	}
+	err = raw.Control(func(fd uintptr) { nothing = errors.Is(peek(fd), syscall.EAGAIN) })
+	return err == nil && nothing
 }
 
 // Send implements core.Transport.

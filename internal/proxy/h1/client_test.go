@@ -18,7 +18,7 @@ func TestConnectionAfterForcedJoinIsNotReused(t *testing.T) {
 	ours, theirs := net.Pipe()
 	defer theirs.Close()
 	pool := upstream.NewPool(&upstream.Pool{})
-	set := pool.Set([]string{"127.0.0.1:1"})
+	set := pool.Set([]string{"127.0.0.1:1"}, nil)
 	endpoint := set.Pick(nil, time.Now())
 	limits := Limits{}.Defaulted()
 	c := &clientConn{Conn: ours, limits: &limits, endpoint: endpoint, uploading: true, uploaded: make(chan struct{}, 1)}

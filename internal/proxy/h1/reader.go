@@ -39,8 +39,10 @@ type reader struct {
 	full bool
 	// big is set when the last message needed a large buffer, as the next one probably will.
 	big bool
-	n   int
-	err error
+	// ended is set when a connection of TLS ended behind the bytes that were read last.
+	ended bool
+	n     int
+	err   error
 
 	deadline time.Time
 }
@@ -174,6 +176,7 @@ func (b *reader) fillPlain() error {
 	b.w += n
 	b.full = b.w == len(b.buf)
 	if n > 0 {
+		b.ended = err != nil
 		return nil
 	}
 	if err == nil {

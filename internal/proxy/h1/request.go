@@ -79,6 +79,9 @@ const (
 // read in vain is needed before the wait. reused reports that the connection was idle.
 func (c *clientConn) sendAndWait(reused bool, pieces ...[]byte) error {
 	if c.in.raw == nil {
+		if reused && !c.alive() {
+			return errStale
+		}
 		return c.finished(c.out.write(pieces...))
 	}
 	if err := c.body.prepare(); err != nil {

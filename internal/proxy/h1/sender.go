@@ -36,8 +36,12 @@ const (
 
 // Send implements shadow.Sender.
 func (s *Sender) Send(to *upstream.Endpoint, copied *shadow.Copy, wait bool) bool {
-	if !wait && (copied.Chunked || copied.Size() > buffer.LargeSize) {
+	if !wait && (copied.Chunked || copied.Size() > buffer.LargeSize || to.Secured()) {
 		return false
+	}
+	if to.Secured() {
+		s.sendSecured(to, copied)
+		return true
 	}
 	for idle := to.Take(); idle != nil; idle = to.Take() {
 		if idle.(*senderConn).post(copied, wait) {

@@ -48,7 +48,7 @@ func newPeer(t *testing.T, then func(net.Conn)) (*peer, *upstream.Endpoint) {
 	wg.Go(func() { faulty.Serve(ctx, l, p.serve) })
 	wg.Go(func() { pool.Run(ctx) })
 	t.Cleanup(func() { stop(); wg.Wait() })
-	return p, pool.Endpoint(l.Addr().String())
+	return p, pool.Endpoint(l.Addr().String(), nil)
 }
 
 func (p *peer) serve(_ context.Context, conn net.Conn) {

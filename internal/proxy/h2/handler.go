@@ -47,7 +47,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.patient = core.IsGRPC(&s.x.Request)
-	h.Core.Serve(&s.x)
+	h.Core.Serve(&s.x) //nolint:contextcheck // an exchange ends by Gone and its deadline
 	if s.aborted {
 		panic(http.ErrAbortHandler)
 	}

@@ -4,6 +4,8 @@ package h2
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -24,7 +26,7 @@ func request(ctx context.Context, to *upstream.Endpoint, out *message.Outgoing) 
 			target += "?" + out.Query
 		}
 	}
-	req.URL = opaqueURL(to.Address, req.Host, target)
+	req.URL = opaqueURL(to, req.Host, target)
 	for name, value := range out.Each {
 		name = http.CanonicalHeaderKey(strings.Clone(name))
 		switch name {
@@ -60,8 +62,12 @@ func announced(values []string) (trailers http.Header) {
 
 // opaqueURL returns a URL whose :path is target, byte for byte. net/http removes the authority at the start
 // of a target that begins with two slashes, so such a target gets one.
-func opaqueURL(address, host, target string) *url.URL {
-	u := &url.URL{Scheme: "http", Host: address, Opaque: target}
+func opaqueURL(to *upstream.Endpoint, host, target string) *url.URL {
+	u := &url.URL{Scheme: "http", Host: to.Address, Opaque: target}
+	if to.Secured() {
+		// net/http keeps connections by this name, and those with other settings of TLS must not be used.
+		u.Scheme, u.Host = "https", fmt.Sprintf("%x:443", sha256.Sum256([]byte(to.ID())))
+	}
 	if len(target) > 1 && target[:2] == "//" {
 		u.Opaque = "//" + host + target
 	}

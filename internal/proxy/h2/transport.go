@@ -4,6 +4,7 @@ package h2
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -19,7 +20,8 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
 
-// Transport sends requests over HTTP/2 without TLS, by prior knowledge. It implements core.Transport.
+// Transport sends requests over HTTP/2: with the TLS of their endpoint, or without and by prior knowledge. It implements
+// core.Transport.
 type Transport struct {
 	transport *http.Transport
 }
@@ -38,10 +40,12 @@ const pingInterval = 5*time.Minute + 10*time.Second
 // ends the transport.
 func NewTransport(headBytes, window int, idle time.Duration) *Transport {
 	var protocols http.Protocols
+	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	return &Transport{&http.Transport{
 		Protocols:              &protocols,
 		DialContext:            dial,
+		DialTLSContext:         dial,
 		DisableCompression:     true,
 		IdleConnTimeout:        idle,
 		MaxResponseHeaderBytes: int64(headBytes),
@@ -62,8 +66,12 @@ const vanished = 30 * time.Second
 
 // dial connects through the endpoint of the request, so that the endpoint learns of failures.
 func dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	conn, err := ctx.Value(endpointKey{}).(*upstream.Endpoint).Dial(ctx)
-	if tcp, ok := conn.(*net.TCPConn); ok {
+	conn, err := ctx.Value(endpointKey{}).(*upstream.Endpoint).Dial(ctx, true)
+	below := conn
+	if secured, ok := conn.(*tls.Conn); ok {
+		below = secured.NetConn()
+	}
+	if tcp, ok := below.(*net.TCPConn); ok {
 		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: vanished / 2, Interval: vanished / 6, Count: 3})
 		boundUnacknowledged(tcp)
 	}

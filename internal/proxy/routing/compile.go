@@ -362,6 +362,9 @@ func (c *compiler) port(p *Port, s spec.Port, at string) {
 		seen[e.Address] = true
 	}
 	p.Ready, p.Unready = s.Addresses()
+	if p.TLS = s.TLS; s.TLS != nil {
+		c.backendTLS(s.TLS, at+".tls")
+	}
 	c.table.Ports = append(c.table.Ports, p)
 	c.table.ports[portName(p.Service, p.Number)] = p
 }

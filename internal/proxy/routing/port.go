@@ -2,6 +2,8 @@ package routing
 
 // Ports of services with their endpoints, to which requests and copies are sent.
 
+import "github.com/mirrorgate/mirrorgate/internal/proxy/spec"
+
 // Protocol is the protocol of a port's endpoints.
 type Protocol uint8
 
@@ -38,6 +40,8 @@ type Port struct {
 	// Unready are the addresses of the other endpoints. They are known, so that idle connections to an
 	// endpoint that is briefly unready are kept.
 	Unready []string
+	// TLS, if set, secures the connections to the endpoints.
+	TLS *spec.BackendTLS
 }
 
 // Name returns the name of the port for metrics and logs, service:number.

@@ -27,6 +27,7 @@ const (
 	Loop       Reason = "loop"        // the request is a copy itself
 	NoEndpoint Reason = "no_endpoint" // the target has no ready endpoint
 	Connect    Reason = "connect"     // connecting failed
+	Unsecured  Reason = "tls"         // the connection could not be secured, so that nothing was sent
 	Churn      Reason = "churn"       // the variant closes its connections, and the limit of new ones is reached
 	Reset      Reason = "reset"       // the connection broke, or the answer was invalid
 	Timeout    Reason = "timeout"     // no answer in time
@@ -36,7 +37,7 @@ const (
 )
 
 // Reasons lists all reasons.
-var Reasons = []Reason{QueueFull, Budget, TooLarge, Penalty, Loop, NoEndpoint, Connect, Churn, Reset, Timeout, Incomplete, Primary, Shutdown}
+var Reasons = []Reason{QueueFull, Budget, TooLarge, Penalty, Loop, NoEndpoint, Connect, Unsecured, Churn, Reset, Timeout, Incomplete, Primary, Shutdown}
 
 // Observer counts the copies of one mirror. It must be safe for concurrent use.
 type Observer interface {
@@ -285,6 +286,8 @@ func reasonOf(err error) Reason {
 	switch {
 	case errors.Is(err, upstream.ErrChurn):
 		return Churn
+	case errors.Is(err, upstream.ErrTLS), upstream.IsTLSAlert(err):
+		return Unsecured
 	case errors.Is(err, upstream.ErrConnect):
 		return Connect
 	case upstream.IsTimeout(err):

@@ -244,6 +244,31 @@ type Port struct {
 	// Protocol is http (the default), h2c, or auto: HTTP/2 for requests that arrive over HTTP/2, else HTTP/1.1.
 	Protocol  string     `json:"protocol"`
 	Endpoints []Endpoint `json:"endpoints"`
+	// TLS, if set, secures every connection to the endpoints; auto then leaves the version of HTTP to ALPN where an
+	// endpoint does not speak that of the request.
+	TLS *BackendTLS `json:"tls"`
+}
+
+// BackendTLS is the validation of BackendTLSPolicy: which certificates of a backend are accepted.
+type BackendTLS struct {
+	// CAFile names a PEM file with the certificates of the authorities that are trusted. CA are those of the file.
+	CAFile string `json:"caFile"`
+	CA     string `json:"-"`
+	// WellKnownCACertificates, if it is System, trusts the authorities of the system in place of CAFile.
+	WellKnownCACertificates string `json:"wellKnownCACertificates"`
+	// Hostname is the name that is asked for (SNI) and, without SubjectAltNames, verified.
+	Hostname string `json:"hostname"`
+	// SubjectAltNames are the names of which the certificate must have one.
+	SubjectAltNames []SubjectAltName `json:"subjectAltNames"`
+	// Fault, if set, is why no connection can be secured, so that none is opened.
+	Fault string `json:"-"`
+}
+
+// SubjectAltName is a name in a certificate: of type Hostname or URI, with the field of that type.
+type SubjectAltName struct {
+	Type     string `json:"type"`
+	Hostname string `json:"hostname"`
+	URI      string `json:"uri"`
 }
 
 // Addresses returns the addresses of the endpoints that are ready, and those of the others.

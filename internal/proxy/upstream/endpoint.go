@@ -40,6 +40,9 @@ type Endpoint struct {
 	// connects limits new connections; nil means no limit.
 	connects *rate.Limiter
 	pool     *Pool
+	// tls secures its connections; nil for none. versions are those of HTTP that it speaks over TLS.
+	tls      *TLS
+	versions versions
 
 	mu      sync.Mutex
 	idle    []idleConn
@@ -71,8 +74,41 @@ func IsTimeout(err error) bool {
 // Spent reports whether Dial would fail with ErrChurn.
 func (e *Endpoint) Spent() bool { return e.connects != nil && e.connects.Tokens() < 1 }
 
-// Dial opens a connection, within the pool's timeout and the deadline of ctx.
-func (e *Endpoint) Dial(ctx context.Context) (net.Conn, error) {
+// Secured reports whether the endpoint's connections use TLS.
+func (e *Endpoint) Secured() bool { return e.tls != nil }
+
+// ID tells the endpoint apart from others with the same address and other settings of TLS.
+func (e *Endpoint) ID() string { return endpointID(e.Address, e.tls) }
+
+// Dial opens a connection for HTTP/2 or HTTP/1.1, within the pool's timeout and the deadline of ctx, with TLS if the
+// endpoint has it.
+func (e *Endpoint) Dial(ctx context.Context, h2 bool) (net.Conn, error) {
+	if e.tls == nil {
+		return e.dial(ctx)
+	}
+	version := http1
+	if h2 {
+		version = http2
+	}
+	conn, chosen, err := e.dialTLS(ctx, version)
+	switch {
+	case err != nil && refusesVersion(err):
+		e.versions.forget()
+		return nil, e.unsecured(err)
+	case err != nil:
+		return nil, err
+	case h2 && chosen != http2:
+		e.versions.forget()
+		_ = conn.Close()
+		return nil, e.unsecured(errNoHTTP2)
+	}
+	return conn, nil
+}
+
+var errNoHTTP2 = errors.New("the endpoint does not speak HTTP/2 over TLS (ALPN)")
+
+// dial opens a connection without TLS.
+func (e *Endpoint) dial(ctx context.Context) (net.Conn, error) {
 	if e.connects != nil && !e.connects.Allow() {
 		return nil, connectError{ErrChurn}
 	}

@@ -12,7 +12,7 @@ import (
 
 func TestPick(t *testing.T) {
 	pool := NewPool(&Pool{})
-	set := pool.Set([]string{"a:1", "b:1", "c:1"})
+	set := pool.Set([]string{"a:1", "b:1", "c:1"}, nil)
 	now := time.Now()
 	assert.Nil(t, Set(nil).Pick(nil, now))
 	assert.Same(t, set[0], set[:1].Pick(nil, now))
@@ -42,7 +42,7 @@ func TestPick(t *testing.T) {
 // TestPickFor checks that a client keeps its endpoint: only clients of an added or removed endpoint move.
 func TestPickFor(t *testing.T) {
 	pool := NewPool(&Pool{})
-	set := pool.Set([]string{"10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80", "10.0.0.4:80"})
+	set := pool.Set([]string{"10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80", "10.0.0.4:80"}, nil)
 	now := time.Now()
 	of := func(set Set, i int) *Endpoint {
 		return set.PickFor(Client(fmt.Sprintf("10.1.%d.%d:%d", i/250, i%250, 1024+i)), nil, now)
@@ -51,7 +51,7 @@ func TestPickFor(t *testing.T) {
 	for i := range 4000 {
 		e := of(set, i)
 		count[e]++
-		assert.Same(t, e, of(pool.Set([]string{"10.0.0.4:80", "10.0.0.2:80", "10.0.0.1:80", "10.0.0.3:80"}), i), "the order of endpoints must not matter")
+		assert.Same(t, e, of(pool.Set([]string{"10.0.0.4:80", "10.0.0.2:80", "10.0.0.1:80", "10.0.0.3:80"}, nil), i), "the order of endpoints must not matter")
 		without := of(set[:3], i)
 		if e != set[3] {
 			assert.Same(t, e, without)
@@ -79,8 +79,8 @@ func (i *idle) Close() error { i.closed = true; return nil }
 
 func TestIdle(t *testing.T) {
 	pool := NewPool(&Pool{maxIdle: 2})
-	e := pool.Endpoint("a:1")
-	assert.Same(t, e, pool.Endpoint("a:1"))
+	e := pool.Endpoint("a:1", nil)
+	assert.Same(t, e, pool.Endpoint("a:1", nil))
 	now := time.Now()
 	old, middle, young := &idle{}, &idle{}, &idle{}
 	assert.True(t, e.Put(old, now.Add(-time.Minute)))
@@ -101,7 +101,7 @@ func TestIdle(t *testing.T) {
 	assert.True(t, young.closed, "the pool has forgotten the address")
 	late := &idle{}
 	assert.False(t, e.Put(late, now), "a forgotten endpoint keeps no connections")
-	assert.NotSame(t, e, pool.Endpoint("a:1"))
+	assert.NotSame(t, e, pool.Endpoint("a:1", nil))
 }
 
 // An endpoint that closes idle connections early gets none back that it may have closed: it announced the time, or has
@@ -121,12 +121,12 @@ func TestIdleTimeOfAnEndpoint(t *testing.T) {
 		"the shorter counts":   {func(e *Endpoint) { e.Closed(8 * time.Second); e.Closed(4 * time.Second); e.Closed(20 * time.Second) }, 3 * time.Second},
 		"long ago":             {func(e *Endpoint) { e.Closed(8 * time.Second); e.learnedAt.Store(now.Add(-time.Hour).UnixNano()) }, time.Minute},
 	} {
-		e := NewPool(&Pool{IdleTimeout: time.Minute}).Endpoint("a:1")
+		e := NewPool(&Pool{IdleTimeout: time.Minute}).Endpoint("a:1", nil)
 		tt.learn(e)
 		assert.Equal(t, tt.want, e.idleTime(now), name)
 	}
 
-	e := NewPool(&Pool{}).Endpoint("a:1")
+	e := NewPool(&Pool{}).Endpoint("a:1", nil)
 	e.Announced(5 * time.Second)
 	old, young := &idle{}, &idle{}
 	require.True(t, e.Put(old, now.Add(-10*time.Second)))
@@ -140,12 +140,12 @@ func TestIdleTimeOfAnEndpoint(t *testing.T) {
 func TestDial(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	e := NewPool(&Pool{}).Endpoint(l.Addr().String())
-	conn, err := e.Dial(t.Context())
+	e := NewPool(&Pool{}).Endpoint(l.Addr().String(), nil)
+	conn, err := e.Dial(t.Context(), false)
 	require.NoError(t, err)
 	require.NoError(t, conn.Close())
 	require.NoError(t, l.Close())
-	_, err = e.Dial(t.Context())
+	_, err = e.Dial(t.Context(), false)
 	require.ErrorIs(t, err, ErrConnect)
 	var op *net.OpError
 	require.ErrorAs(t, err, &op, "the cause must be wrapped")
