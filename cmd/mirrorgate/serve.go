@@ -67,6 +67,7 @@ func bindServe(f *pflag.FlagSet, o *serve.Options) {
 	f.StringVarP(&o.Namespace, "namespace", "n", o.Namespace, "namespace of the installation; in a cluster the pod's own by default")
 	f.StringVar(&o.ProbeNamespace, "probe-namespace", o.ProbeNamespace, "namespace for the dry runs that show that the validating webhook denies")
 	f.StringVar(&o.FailurePolicy, "failure-policy", o.FailurePolicy, "failure policy of the validating webhook once it is known to work: Fail or Ignore")
+	f.StringVar(&o.ReportBind, "report-bind", o.ReportBind, "with --no-mesh, address at which the leader takes the reports of proxies; 0 for none")
 	f.StringVar(&o.MetricsBind, "metrics-bind", o.MetricsBind, "address of the Prometheus metrics; 0 for none")
 	f.StringVar(&o.HealthBind, "health-bind", o.HealthBind, "address of /healthz and /readyz; 0 for none")
 	f.BoolVar(&o.LeaderElect, "leader-elect", o.LeaderElect, "elect a leader among the replicas: only the leader touches routes")

@@ -42,6 +42,8 @@ type service struct {
 	affinity string
 	// families are those of its addresses, the preferred first.
 	families []corev1.IPFamily
+	// report is the value of wellknown.ReportAnnotation.
+	report string
 }
 
 func fromService(o *corev1.Service) *service {
@@ -56,6 +58,7 @@ func fromService(o *corev1.Service) *service {
 		external: o.Spec.Type == corev1.ServiceTypeExternalName,
 		affinity: string(o.Spec.SessionAffinity),
 		families: slices.Clone(o.Spec.IPFamilies),
+		report:   o.Annotations[wellknown.ReportAnnotation],
 	}
 }
 

@@ -4,6 +4,8 @@ package dataplane
 // the Services that they lead to with their endpoints.
 
 import (
+	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -32,7 +34,7 @@ func (x *Index) Table(parent Name) *spec.Table {
 	for _, r := range routes {
 		for _, port := range r.ports[parent] {
 			// With the port in its name, a route at two ports is counted for each.
-			byPort[port] = append(byPort[port], spec.Route{Name: portName(r.name.String(), port), Rules: r.resolved})
+			byPort[port] = append(byPort[port], spec.Route{Name: portName(r.name.String(), port), Source: r.name.Kind.String() + "/" + r.name.Name.Name, Rules: r.resolved})
 		}
 		for b, name := range r.backends {
 			x.enter(table, parent, name, b)
@@ -239,6 +241,20 @@ func drop[K, L comparable, V any](m map[K]map[L]V, key K, inner L) {
 	if delete(m[key], inner); len(m[key]) == 0 {
 		delete(m, key)
 	}
+}
+
+// ReportTarget returns where the proxies of a Service report to: its origin says so. The zero value is nowhere.
+func (x *Index) ReportTarget(parent Name) (target wellknown.ReportTarget, err error) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	origin := x.services[originOf(parent)]
+	if origin == nil || origin.report == "" {
+		return target, nil
+	}
+	if err := json.Unmarshal([]byte(origin.report), &target); err != nil {
+		return wellknown.ReportTarget{}, fmt.Errorf("annotation %s of the origin: %w", wellknown.ReportAnnotation, err)
+	}
+	return target, nil
 }
 
 func portName(name string, port int) string { return name + ":" + strconv.Itoa(port) }

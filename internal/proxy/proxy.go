@@ -275,6 +275,9 @@ func (s *Server) Addr(name string) net.Addr {
 	return nil
 }
 
+// Counts returns what became of the copies of every mirror.
+func (s *Server) Counts() []core.MirrorCounts { return s.core.Counts() }
+
 // Ready reports whether the server serves requests, could accept all connections of late, and is not about to end.
 func (s *Server) Ready() bool {
 	s.mu.Lock()

@@ -34,6 +34,8 @@ type Options struct {
 	// TrustedHops, unless it is negative, makes the proxy of a Service tell backends who the client is, and is the number
 	// of proxies before it that are believed.
 	TrustedHops int
+	// ReportToken is the file of the token with which the proxy of a Service reports to mirrorgate's leader; "" for no reports.
+	ReportToken string
 	// MetricsPerRule makes metrics of a Service for each rule and mirror.
 	MetricsPerRule bool
 	// ReasonHeader tells the clients of a Service the reason of errors that are the proxy's own.

@@ -13,8 +13,10 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/cli"
 	"github.com/mirrorgate/mirrorgate/internal/dataplane"
+	"github.com/mirrorgate/mirrorgate/internal/logging"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/config"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
+	"github.com/mirrorgate/mirrorgate/internal/report"
 )
 
 const (
@@ -35,6 +37,8 @@ type serviceProxy struct {
 	feed     *dataplane.Feed
 	follower *dataplane.Follower
 	metrics  results
+	// reports is nil without a token.
+	reports *report.Client
 
 	// complete is set once everything that the Service has was served.
 	complete atomic.Bool
@@ -46,6 +50,8 @@ type serviceProxy struct {
 	// loggedTable is the table whose listeners were logged last, as loggedListeners.
 	loggedTable     *spec.Table
 	loggedListeners string
+	// reportNews are the faults of the annotation that says where to report.
+	reportNews logging.OnChange
 	// warnedHints is set once it was logged that hints have no effect.
 	warnedHints bool
 }
@@ -99,6 +105,12 @@ func (p *serviceProxy) connect() error {
 	}
 	p.registry.MustRegister(p.feed)
 	p.follower = dataplane.Follow(p.index, p.service, p.server)
+	if p.opts.ReportToken != "" {
+		p.reports = report.NewClient(report.ClientOptions{
+			Service: p.service.Name, TokenFile: p.opts.ReportToken, Registry: p.registry, Log: p.log.WithName("report"),
+		})
+		p.reports.Add(report.Mirrors, p.mirrors)
+	}
 	return nil
 }
 
@@ -107,6 +119,9 @@ func (p *serviceProxy) follow(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() { _ = p.feed.Start(ctx) }) // it ends without an error
+	if p.reports != nil {
+		running.Go(func() { p.reports.Run(ctx) })
+	}
 	running.Go(func() {
 		retry := time.NewTimer(0)
 		defer retry.Stop()
@@ -131,6 +146,7 @@ func (p *serviceProxy) step(now time.Time) (after time.Duration) {
 		return rest
 	}
 	err := p.follower.Sync()
+	p.report()
 	// While the Service bypasses its proxies, a client that kept its connection would stay with the proxy.
 	p.server.Dismiss(!p.index.Swapped(p.service))
 	notServed := errors.Is(err, dataplane.ErrNotServed)
@@ -156,6 +172,31 @@ func (p *serviceProxy) step(now time.Time) (after time.Duration) {
 		p.log.Error(err, "Not everything can be served", "service", p.service.String())
 	}
 	return after
+}
+
+// report sets where the proxy reports to.
+func (p *serviceProxy) report() {
+	if p.reports == nil {
+		return
+	}
+	target, err := p.index.ReportTarget(p.service)
+	if p.reportNews.Log(err) {
+		p.log.Error(err, "The proxy cannot report", "service", p.service.String())
+	}
+	p.reports.To(target)
+}
+
+// mirrors is the section of reports about copies. A route at two ports is one.
+func (p *serviceProxy) mirrors() any {
+	list := []report.Mirror{}
+	for _, c := range p.server.Counts() {
+		if m := c.Mirror; m.Rule.Source != "" {
+			list = append(list, report.Mirror{
+				Route: m.Rule.Source, Rule: m.Rule.Section, Target: m.Target.Name, OK: c.OK, Failed: c.Failed, Dropped: c.Dropped,
+			})
+		}
+	}
+	return list
 }
 
 // hold reports whether the table that is served should stay as it is for lack of objects, and for how long; 0

@@ -6,6 +6,7 @@ package proxyserve
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -33,6 +34,8 @@ type inFront struct {
 	admin     string
 	ended     chan error
 	terminate func()
+	// annotations is JSON for the metadata of the next Service.
+	annotations string
 }
 
 func port(t *testing.T, address string) int {
@@ -52,6 +55,9 @@ func serviceAPI(t *testing.T) *feedtest.API {
 	return api
 }
 
+// reportToken is the option ReportToken of the next proxy.
+var reportToken string
+
 func newInFront(t *testing.T, api *feedtest.API, drain time.Duration) *inFront {
 	f := &inFront{api: api, web: port(t, freeAddress(t)), db: port(t, freeAddress(t)), admin: freeAddress(t), ended: make(chan error, 1)}
 	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
@@ -59,7 +65,7 @@ func newInFront(t *testing.T, api *feedtest.API, drain time.Duration) *inFront {
 	ctx, cancel := context.WithCancel(t.Context())
 	f.terminate = cancel
 	opts := &Options{
-		Service: "httpbin", Kubeconfig: kubeconfig, AdminBind: f.admin, DrainMin: drain, DrainTimeout: 10 * time.Second, Log: errorsOnly,
+		Service: "httpbin", Kubeconfig: kubeconfig, AdminBind: f.admin, ReportToken: reportToken, DrainMin: drain, DrainTimeout: 10 * time.Second, Log: errorsOnly,
 	}
 	require.Empty(t, opts.Validate())
 	go func() { f.ended <- Service(ctx, opts) }()
@@ -78,10 +84,21 @@ func newInFront(t *testing.T, api *feedtest.API, drain time.Duration) *inFront {
 // service puts a Service with the two ports; the second is no HTTP. Its selector leads to its proxies.
 func (f *inFront) service(t *testing.T, name string) { f.selecting(t, name, wellknown.Sentinel(name)) }
 
+// annotated puts an origin that says where to report.
+func (f *inFront) annotated(t *testing.T, name string, target wellknown.ReportTarget) {
+	text, err := json.Marshal(target)
+	require.NoError(t, err)
+	value, err := json.Marshal(string(text))
+	require.NoError(t, err)
+	f.annotations = fmt.Sprintf(`, "annotations": {%q: %s}`, wellknown.ReportAnnotation, value)
+	f.service(t, name)
+	f.annotations = ""
+}
+
 func (f *inFront) selecting(t *testing.T, name, app string) {
-	f.api.Put(t, fmt.Appendf(nil, `{"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "shop", "name": %q}, "spec": {
+	f.api.Put(t, fmt.Appendf(nil, `{"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "shop", "name": %q%s}, "spec": {
 		"selector": {"app": %q}, "clusterIP": "10.0.0.1", "ports": [
-		{"name": "http", "port": 8000, "targetPort": %d}, {"name": "db", "port": 5432, "targetPort": %d, "appProtocol": "postgres"}]}}`, name, app, f.web, f.db))
+		{"name": "http", "port": 8000, "targetPort": %d}, {"name": "db", "port": 5432, "targetPort": %d, "appProtocol": "postgres"}]}}`, name, f.annotations, app, f.web, f.db))
 }
 
 // pods puts endpoints of a Service: for its port http, and for db.

@@ -26,7 +26,7 @@ type loop func(context.Context) error
 
 // controllers returns all loops of serve as one.
 func (p *Process) controllers() (loop, error) {
-	return p.led(Installation, p.flipping, p.intercepting, p.installing)
+	return p.led(Installation, p.reporting, p.flipping, p.intercepting, p.installing)
 }
 
 // led returns loops as one; with --leader-elect it waits for the lease of that name first.

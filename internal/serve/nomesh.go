@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,6 +24,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/dataplane"
 	"github.com/mirrorgate/mirrorgate/internal/feed"
 	"github.com/mirrorgate/mirrorgate/internal/intercept/objects"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
 
@@ -30,6 +32,8 @@ import (
 type noMesh struct {
 	index *dataplane.Index
 	feed  *dataplane.Feed
+	// reportTo is where proxies report to, as the registration says.
+	reportTo atomic.Pointer[wellknown.ReportTarget]
 }
 
 // hasSynced reports whether everything that Services are decided by is known.
@@ -46,7 +50,7 @@ func (p *Process) assembleNoMesh(counted *webhook.Metrics) error {
 		return err
 	}
 	webhook.NewServices(p.noMesh.parents(), counted).Register(p.drain.watch(p.manager.GetWebhookServer()))
-	return nil
+	return p.takeReports()
 }
 
 // modelServices adds the model of Services and their proxies. shared reads kinds that the process reads anyway; nil
@@ -86,7 +90,7 @@ func (p *Process) intercepting(recorder events.EventRecorder) ([]loop, error) {
 		return nil, err
 	}
 	c := intercept.New(n.parents(), intercept.NewServices(client.CoreV1()), intercept.NewObjects(proxyObjects), recorder, intercept.Options{
-		Config: p.proxyConfig, Registered: p.webhookRegistered, HasSynced: n.hasSynced, Workers: p.opts.Workers,
+		Config: p.proxyConfig, Registered: p.webhookRegistered, Report: p.reportTarget, HasSynced: n.hasSynced, Workers: p.opts.Workers,
 		Resync: p.opts.Resync.Duration, Metrics: intercept.NewMetrics(metrics.Registry), Log: p.log.WithName("proxies"),
 	})
 	n.index.Subscribe(func(change *dataplane.Change) {
@@ -116,6 +120,8 @@ func (p *Process) webhookRegistered(ctx context.Context) (bool, error) {
 		c := &have.Webhooks[i].ClientConfig
 		if c.Service != nil && c.Service.Path != nil && *c.Service.Path == webhook.ServicesPath ||
 			c.URL != nil && strings.HasSuffix(*c.URL, webhook.ServicesPath) {
+			// Who calls the webhook and who reports trust the same certificate.
+			p.noMesh.reportTo.Store(p.reportTargetFor(c.CABundle))
 			return true, nil
 		}
 	}

@@ -51,6 +51,8 @@ type Options struct {
 	Namespace      string          `json:"namespace,omitempty"`
 	ProbeNamespace string          `json:"probe-namespace,omitempty"`
 	FailurePolicy  string          `json:"failure-policy,omitempty"`
+	// ReportBind is where the leader takes the reports of NoMesh's proxies; "0" for no reports.
+	ReportBind     string          `json:"report-bind,omitempty"`
 	MetricsBind    string          `json:"metrics-bind,omitempty"`
 	HealthBind     string          `json:"health-bind,omitempty"`
 
@@ -87,6 +89,7 @@ func DefaultOptions() *Options {
 		CertDir:        "/var/run/mirrorgate/certs",
 		CertLife:       metav1.Duration{Duration: certs.DefaultLife},
 		FailurePolicy:  string(admissionregistrationv1.Fail),
+		ReportBind:     ":9444",
 		MetricsBind:    ":8080",
 		HealthBind:     ":8081",
 		ClusterDomain:  "cluster.local",
@@ -139,6 +142,7 @@ func (o *Options) validateValues() (errs field.ErrorList) {
 	}{
 		{"webhook-url", o.WebhookURL, o.WebhookURL == "" || o.webhookURL() != nil, "must be https://HOST:PORT, without a path"},
 		{"webhook-bind", cmp.Or(o.WebhookBind, o.WebhookURL), port > 0, "must be HOST:PORT or :PORT, with a port from 1 to 65535"},
+		{"report-bind", o.ReportBind, isBind(o.ReportBind), "must be HOST:PORT, :PORT or 0"},
 		{"metrics-bind", o.MetricsBind, isBind(o.MetricsBind), "must be HOST:PORT, :PORT or 0"},
 		{"health-bind", o.HealthBind, isBind(o.HealthBind), "must be HOST:PORT, :PORT or 0"},
 		{"unready-grace", o.UnreadyGrace.Duration.String(), o.UnreadyGrace.Duration >= 0, "must be 0 or more"},

@@ -66,7 +66,7 @@ func TestOptionsWithoutAMesh(t *testing.T) {
 func TestErrorsComeInTheSameOrderEachTime(t *testing.T) {
 	percent := 101.0
 	opts := DefaultOptions()
-	opts.WebhookURL, opts.WebhookBind, opts.MetricsBind, opts.HealthBind = "http://x", "here", "m", "h"
+	opts.WebhookURL, opts.WebhookBind, opts.ReportBind, opts.MetricsBind, opts.HealthBind = "http://x", "here", "r", "m", "h"
 	opts.ClusterDomain, opts.RootNamespace, opts.Namespace, opts.ProbeNamespace = "_", "_", "_", "_"
 	opts.UnreadyGrace, opts.Resync, opts.CertLife = metav1.Duration{Duration: -1}, metav1.Duration{}, metav1.Duration{Duration: time.Second}
 	opts.Workers, opts.Routes, opts.NoMesh = 0, []string{"ingress"}, true
@@ -78,7 +78,7 @@ func TestErrorsComeInTheSameOrderEachTime(t *testing.T) {
 		paths = append(paths, err.Field)
 	}
 	assert.Equal(t, []string{
-		"webhook-url", "webhook-bind", "metrics-bind", "health-bind", "unready-grace", "resync", "workers", "cert-life", "no-mesh",
+		"webhook-url", "webhook-bind", "report-bind", "metrics-bind", "health-bind", "unready-grace", "resync", "workers", "cert-life", "no-mesh",
 		"cluster-domain", "root-namespace", "namespace", "probe-namespace", "routes", "proxy-image",
 		"certs", "failure-policy", "log-level", "log-format",
 		"policy.limits.maxPercent", "policy.namespaces[a].maxPercent", "policy.namespaces[b].maxPercent",

@@ -54,6 +54,8 @@ type Process struct {
 	reached reached
 	// noMesh is nil without --no-mesh.
 	noMesh *noMesh
+	// reports is nil where no proxies report.
+	reports *reports
 }
 
 // New connects to the API server, gets a certificate and assembles all parts. opts must be valid.

@@ -30,6 +30,8 @@ const (
 	ServesAnnotation = Prefix + "serves"
 	// SelectorAnnotation of a Service is the JSON of its author's selector, while it has another one.
 	SelectorAnnotation = Prefix + "selector"
+	// ReportAnnotation of an origin is the JSON of the ReportTarget of its Service's proxies.
+	ReportAnnotation = Prefix + "report"
 	// ManagedByLabel has the value ManagedBy on objects that mirrorgate creates.
 	ManagedByLabel = "app.kubernetes.io/managed-by"
 	// ManagedBy is the value of ManagedByLabel.
@@ -45,12 +47,24 @@ const (
 	// ZoneVariable is the environment variable with the zone of a proxy. It is no flag, so that proxies of another
 	// version, which do not know it, start all the same.
 	ZoneVariable = "MIRRORGATE_ZONE"
+	// ReportTokenVariable is the environment variable with the file of the token with which a proxy reports.
+	ReportTokenVariable = "MIRRORGATE_REPORT_TOKEN"
+	// ReportAudience is the audience of that token: it is of no use to anybody but mirrorgate's leader.
+	ReportAudience = Prefix + "report"
 	// AdminPort is the port at which a proxy answers probes and serves metrics by default.
 	AdminPort = 15020
 	// EndpointLag is how long a proxy serves on after SIGTERM, at least: until kube-proxy on every node no
 	// longer sends connections to its pod.
 	EndpointLag = 8 * time.Second
 )
+
+// ReportTarget is where a proxy reports its counters to.
+type ReportTarget struct {
+	// Address is HOST:PORT of the leader's Service; "" is nowhere.
+	Address string `json:"address"`
+	// CA are the certificates, in PEM, of which one must have signed that of the leader.
+	CA string `json:"ca"`
+}
 
 // The API groups of the tools that rewrite routes and selectors themselves.
 const (

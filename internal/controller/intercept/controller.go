@@ -25,6 +25,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/dataplane"
 	interception "github.com/mirrorgate/mirrorgate/internal/intercept"
 	"github.com/mirrorgate/mirrorgate/internal/intercept/objects"
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // Name is the name of a Service with its namespace.
@@ -48,6 +49,8 @@ type Options struct {
 	// Registered reports whether the API server knows the webhook of Services. Where it does not, mirrorgate
 	// is being removed, and every Service gets its own selector back.
 	Registered func(context.Context) (bool, error)
+	// Report returns where proxies report to, once Registered has answered; nil means nowhere.
+	Report func() wellknown.ReportTarget
 	// HasSynced reports whether the State is complete; nil means that it always is.
 	HasSynced func() bool
 	// Workers is the number of Services that are reconciled at the same time; 0 means 8.
@@ -89,12 +92,15 @@ func New(state State, services Services, objects Objects, recorder k8sevents.Eve
 	if opts.Linger == 0 {
 		opts.Linger = 10 * time.Second
 	}
+	if opts.Report == nil {
+		opts.Report = func() wellknown.ReportTarget { return wellknown.ReportTarget{} }
+	}
 	if opts.Metrics == nil {
 		opts.Metrics = NewMetrics(nil)
 	}
 	c := &Controller{
 		state: state, services: services, objects: objects, events: events.NewReporter(recorder, "Proxy"), opts: opts,
-		registration: registration{registered: opts.Registered, log: opts.Log},
+		registration: registration{registered: opts.Registered, report: opts.Report, log: opts.Log},
 	}
 	c.loop = loop.New("mirrorgate-proxies", c, loop.Options[Name]{
 		Keys: c.keys, HasSynced: opts.HasSynced, Workers: opts.Workers, Resync: opts.Resync, Log: opts.Log, LogKey: "service",

@@ -1,6 +1,7 @@
 package intercept
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/go-logr/logr/testr"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -345,6 +347,46 @@ func TestAnnotationsOfAServiceConfigureItsProxies(t *testing.T) {
 	require.Equal(t, int64(2), replicas(d))
 	require.NotContains(t, w.objects, "horizontalpodautoscalers shop/httpbin-mirrorgate-proxy")
 	require.Contains(t, w.reasons(), "ProxyConfigInvalid")
+}
+
+// Where proxies report to stands in the origin, so that another CA rolls none of them out.
+func TestTheOriginSaysWhereToReport(t *testing.T) {
+	w := newWorld(t)
+	w.feed(httpRoute)
+	w.report = wellknown.ReportTarget{Address: "mirrorgate.mirrorgate-system.svc:9444", CA: "one"}
+	_, err := w.reconcile()
+	require.NoError(t, err)
+	deployment := w.objects["deployments shop/httpbin-mirrorgate-proxy"].DeepCopy()
+	w.report.CA = "two"
+	_, err = w.reconcile()
+	require.NoError(t, err)
+	require.Equal(t, deployment.Object["spec"], w.objects["deployments shop/httpbin-mirrorgate-proxy"].Object["spec"])
+	origin := w.objects["services shop/httpbin-mirrorgate-origin"]
+	require.JSONEq(t, `{"address": "mirrorgate.mirrorgate-system.svc:9444", "ca": "two"}`, origin.GetAnnotations()[wellknown.ReportAnnotation])
+}
+
+// Every Service is reconciled when proxies have to report elsewhere.
+func TestAnotherCAIsNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		target := wellknown.ReportTarget{Address: "a:1", CA: "one"}
+		changes := 0
+		r := registration{
+			registered: func(context.Context) (bool, error) { return true, nil },
+			report:     func() wellknown.ReportTarget { return target }, log: testr.New(t),
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go r.watch(ctx, func() { changes++ })
+		synctest.Wait()
+		require.Equal(t, 1, changes)
+		r.registered = func(context.Context) (bool, error) { target.CA = "two"; return true, nil }
+		time.Sleep(registeredPoll) //nolint:forbidigo // in a bubble
+		synctest.Wait()
+		require.Equal(t, 2, changes)
+		time.Sleep(registeredPoll) //nolint:forbidigo // in a bubble
+		synctest.Wait()
+		require.Equal(t, 2, changes)
+	})
 }
 
 func TestDeletedServiceGetsNoObjects(t *testing.T) {

@@ -68,6 +68,8 @@ type world struct {
 	registered bool
 	// registeredErr is the error of reading the registration.
 	registeredErr error
+	// report is where proxies report to.
+	report wellknown.ReportTarget
 	// down is set while the webhook does not answer.
 	down bool
 	// outdated is the view of the webhook, nil if it is the controller's.
@@ -92,6 +94,7 @@ func newWorld(t *testing.T) *world {
 	w.controller = New(w.state(), w, fakeObjects{w}, w.events, Options{
 		Linger:     time.Minute,
 		Registered: func(context.Context) (bool, error) { return w.registered, w.registeredErr },
+		Report:     func() wellknown.ReportTarget { return w.report },
 		Log:        testr.New(t),
 	})
 	w.controller.config = objects.Config{Image: "mirrorgate:test", Replicas: 2}

@@ -26,7 +26,7 @@ func (c *Controller) ensure(ctx context.Context, o *corev1.Service, original map
 	if len(errs) > 0 {
 		c.warn(o, "ProxyConfigInvalid", "the default is used: %v", errs.ToAggregate())
 	}
-	p := &objects.Parent{Service: o, Original: original, Config: config}
+	p := &objects.Parent{Service: o, Original: original, Config: config, Report: c.opts.Report()}
 	origin, err := c.apply(ctx, services, p.Origin(), manager)
 	if err != nil {
 		return err

@@ -10,6 +10,8 @@ import (
 
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
 // registeredPoll is how often the registration is checked.
@@ -18,7 +20,9 @@ const registeredPoll = 2 * time.Second
 // registration caches the API server's answer.
 type registration struct {
 	registered func(context.Context) (bool, error)
-	log        logr.Logger
+	// report returns where proxies report to, as the last answer of registered had it.
+	report func() wellknown.ReportTarget
+	log    logr.Logger
 
 	last atomic.Pointer[answer] // nil before the first one
 }
@@ -29,11 +33,12 @@ type answer struct {
 	at                time.Time
 }
 
-// watch calls changed whenever the webhook is registered or removed, until ctx ends.
+// watch calls changed whenever the webhook is registered or removed, or proxies have to report elsewhere, until ctx ends.
 func (r *registration) watch(ctx context.Context, changed func()) {
 	wait.UntilWithContext(ctx, func(ctx context.Context) {
-		before := r.last.Load()
-		if after, err := r.check(ctx, 0); err == nil && after != (before != nil && before.webhookRegistered) {
+		before, target := r.last.Load(), r.report()
+		after, err := r.check(ctx, 0)
+		if err == nil && (after != (before != nil && before.webhookRegistered) || r.report() != target) {
 			changed()
 		}
 	}, registeredPoll)

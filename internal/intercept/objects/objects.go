@@ -20,6 +20,8 @@ type Parent struct {
 	// Original is the selector that its author means.
 	Original map[string]string
 	Config   Config
+	// Report is where the proxies report to.
+	Report wellknown.ReportTarget
 }
 
 func (p *Parent) meta(name string, owner metav1.OwnerReference) metav1.ObjectMeta {

@@ -35,6 +35,7 @@ func parent(ports ...corev1.ServicePort) *Parent {
 			Spec:       corev1.ServiceSpec{Ports: ports, IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol}},
 		},
 		Original: map[string]string{"app": "httpbin", "tier": "web"}, Config: config,
+		Report: wellknown.ReportTarget{Address: "mirrorgate.mirrorgate-system.svc:9444", CA: "PEM"},
 	}
 }
 

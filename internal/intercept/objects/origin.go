@@ -3,6 +3,8 @@ package objects
 // The origin: the Service that keeps the selector of a Service's author while proxies stand in front of it.
 
 import (
+	"encoding/json"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -21,6 +23,11 @@ func (p *Parent) Origin() *corev1.Service {
 			TrafficDistribution: p.Service.Spec.TrafficDistribution,
 			IPFamilies:          p.Service.Spec.IPFamilies, IPFamilyPolicy: p.Service.Spec.IPFamilyPolicy,
 		},
+	}
+	if p.Report.Address != "" {
+		// Proxies read this Service anyway, and learn of another CA at once, without a rollout.
+		text, _ := json.Marshal(p.Report) // two strings
+		o.Annotations = map[string]string{wellknown.ReportAnnotation: string(text)}
 	}
 	for i := range p.Service.Spec.Ports {
 		from := &p.Service.Spec.Ports[i]

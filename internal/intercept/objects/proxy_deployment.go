@@ -47,6 +47,7 @@ func (p *Parent) Deployment() *appsv1.Deployment {
 					TerminationGracePeriodSeconds: new(int64(grace.Seconds())),
 					SecurityContext:               securityContext(serves.Ports),
 					Containers:                    []corev1.Container{p.container(&serves)},
+					Volumes:                       []corev1.Volume{reportToken()},
 					TopologySpreadConstraints: []corev1.TopologySpreadConstraint{{
 						TopologyKey: corev1.LabelHostname, MaxSkew: 1, WhenUnsatisfiable: corev1.ScheduleAnyway,
 						LabelSelector: only, MatchLabelKeys: []string{appsv1.DefaultDeploymentUniqueLabelKey},
@@ -83,7 +84,8 @@ func (p *Parent) container(serves *intercept.Serves) corev1.Container {
 		}}, {Name: wellknown.ZoneVariable, ValueFrom: &corev1.EnvVarSource{
 			// Kubernetes 1.35 and later copy this label from the node; before, the zone is empty.
 			FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.labels['" + corev1.LabelTopologyZone + "']"},
-		}}},
+		}}, {Name: wellknown.ReportTokenVariable, Value: reportTokens + "/token"}},
+		VolumeMounts: []corev1.VolumeMount{{Name: reportVolume, MountPath: reportTokens, ReadOnly: true}},
 		SecurityContext: &corev1.SecurityContext{
 			AllowPrivilegeEscalation: new(false), ReadOnlyRootFilesystem: new(true),
 			Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
@@ -96,6 +98,21 @@ func (p *Parent) container(serves *intercept.Serves) corev1.Container {
 		c.Ports = append(c.Ports, corev1.ContainerPort{Name: port.Name, ContainerPort: int32(port.Number), Protocol: corev1.ProtocolTCP}) //nolint:gosec // a port
 	}
 	return c
+}
+
+const (
+	reportVolume = "report-token"
+	// reportTokens is the folder of the token with which a proxy reports to the leader.
+	reportTokens = "/var/run/secrets/mirrorgate.dev/report" //nolint:gosec // no credential, its folder
+)
+
+// reportToken is a volume with a token that proves to the leader, and to nobody else, who reports.
+func reportToken() corev1.Volume {
+	return corev1.Volume{Name: reportVolume, VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
+		Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
+			Audience: wellknown.ReportAudience, ExpirationSeconds: new(int64(3600)), Path: "token",
+		}}},
+	}}}
 }
 
 // adminPort returns the first port from wellknown.AdminPort on that no proxy listens on for its Service.

@@ -178,6 +178,8 @@ type state struct {
 	// meters are those of requests to a port, by the indexes of listener and port; nil until there is one.
 	meters  [][]atomic.Pointer[meter]
 	mirrors []*mirrorObserver
+	// counts are those of the mirrors, by name.
+	counts map[string]*mirrorCounts
 	// compared are the comparisons of answers, by mirror; nil for a mirror without.
 	compared []*shadow.Compared
 }
@@ -193,7 +195,7 @@ func (c *Core) SetTable(table *routing.Table) {
 	if before != nil {
 		table.Inherit(before.table)
 	}
-	s := &state{table: table, listeners: map[string]int{}}
+	s := &state{table: table, listeners: map[string]int{}, counts: make(map[string]*mirrorCounts, len(table.Mirrors))}
 	for i, l := range table.Listeners {
 		s.listeners[l.Name] = i
 	}
@@ -202,7 +204,8 @@ func (c *Core) SetTable(table *routing.Table) {
 		s.meters = append(s.meters, make([]atomic.Pointer[meter], len(table.Ports)))
 	}
 	for _, m := range table.Mirrors {
-		s.mirrors = append(s.mirrors, &mirrorObserver{c.options.Metrics.mirror(m), m, c.options.AccessLog})
+		s.counts[m.Name] = c.countsOf(before, m)
+		s.mirrors = append(s.mirrors, &mirrorObserver{c.options.Metrics.mirror(m), s.counts[m.Name], m, c.options.AccessLog})
 		var compared *shadow.Compared
 		if c.options.Compare != nil {
 			compared = c.options.Compare(m)

@@ -33,6 +33,7 @@ const (
 	grpcUnimplemented    = 12
 	grpcInternal         = 13
 	grpcUnavailable      = 14
+	grpcDataLoss         = 15
 )
 
 // grpcStatus returns the status of gRPC for a status of HTTP with which the proxy answers. It is the one that

@@ -72,13 +72,21 @@ func (x *Exchange) Ended() (status int, reason Reason, backend string) {
 // mirrorObserver counts and logs the copies of one mirror.
 type mirrorObserver struct {
 	*mirrorMetrics
+	counts *mirrorCounts
 	mirror *routing.Mirror
 	log    func(*Record)
+}
+
+// Dropped implements shadow.Observer.
+func (l *mirrorObserver) Dropped(why shadow.Reason) {
+	l.mirrorMetrics.Dropped(why)
+	l.counts.dropped(why)
 }
 
 // Answered implements shadow.Observer.
 func (l *mirrorObserver) Answered(a *shadow.Answered) {
 	l.mirrorMetrics.Answered(a)
+	l.counts.answered(a)
 	if l.log == nil {
 		return
 	}

@@ -92,6 +92,9 @@ func (s *Sender) exchange(to *upstream.Endpoint, c *shadow.Copy) (status int, er
 	if err != nil && !errors.Is(err, io.EOF) {
 		return 0, err
 	}
+	if c.GRPC = resp.Trailer.Get("grpc-status"); c.GRPC == "" {
+		c.GRPC = resp.Header.Get("grpc-status") // an answer of a status alone
+	}
 	if c.Capture != nil {
 		c.Capture.Trail(fieldsOf(resp.Trailer, message.TrailerForbidden))
 	}

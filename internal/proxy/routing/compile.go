@@ -156,7 +156,7 @@ func (c *compiler) listener(l *Listener, s *spec.Listener, at string) {
 		}
 		name := cmp.Or(route.Name, fmt.Sprintf("%s/route-%d", l.Name, j))
 		for i := range route.Rules {
-			c.rule(indexes, route.Hostnames, &route.Rules[i], index(at, "rules", i), name, i)
+			c.rule(indexes, route.Hostnames, &route.Rules[i], index(at, "rules", i), name, i).Source = route.Source
 		}
 	}
 	if len(s.Rules)+len(s.Routes) == 0 {
@@ -192,8 +192,9 @@ func (c *compiler) portsOf(l *Listener, s *spec.Listener, at string) (all []*hos
 }
 
 // rule compiles a rule into the given indexes for the given host names. An empty list means all host names.
-func (c *compiler) rule(indexes []*hosts, hostnames []string, s *spec.Rule, at, owner string, i int) {
-	r := &Rule{Index: len(c.table.Rules), Name: owner + "/" + cmp.Or(s.Name, strconv.Itoa(i)), picked: new(atomic.Uint64)}
+func (c *compiler) rule(indexes []*hosts, hostnames []string, s *spec.Rule, at, owner string, i int) *Rule {
+	section := cmp.Or(s.Name, strconv.Itoa(i))
+	r := &Rule{Index: len(c.table.Rules), Name: owner + "/" + section, Section: section, picked: new(atomic.Uint64)}
 	if other, taken := c.names[r.Name]; taken {
 		c.invalid(at+".name", r.Name, "%s has this name; names must be unique", other)
 	}
@@ -229,6 +230,7 @@ func (c *compiler) rule(indexes []*hosts, hostnames []string, s *spec.Rule, at, 
 			}
 		}
 	}
+	return r
 }
 
 // backends compiles the backendRefs of a rule whose filters are f.

@@ -17,6 +17,8 @@ type Rule struct {
 	Index int
 	// Name is unique in the table and stable over reloads. Metrics and logs use it.
 	Name string
+	// Source is that of its route in the specification, and Section its own name there, or its index.
+	Source, Section string
 	// Redirect, if set, answers the request without a backend.
 	Redirect *Redirect
 	// ResponseHeaders apply to responses that the proxy sends itself, like a redirect. For a backend's

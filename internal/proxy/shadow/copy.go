@@ -29,6 +29,8 @@ type Copy struct {
 	// Latency is the time from the end of the copy to the head of its final answer, 0 if the head came first.
 	// The Sender sets it.
 	Latency time.Duration
+	// GRPC is the value of grpc-status in the answer to a call of gRPC, "" for none. The Sender sets it.
+	GRPC string
 	// Spent reports that there is no idle connection and that the limit of new connections is reached. The
 	// Sender sets it.
 	Spent bool

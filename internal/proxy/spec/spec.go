@@ -65,7 +65,9 @@ type Passthrough struct {
 
 // Route is the spec of an HTTPRoute, without parentRefs.
 type Route struct {
-	Name      string   `json:"name"`
+	Name string `json:"name"`
+	// Source is the object that the route was made from, like HTTPRoute/web; a file has none.
+	Source    string   `json:"-"`
 	Hostnames []string `json:"hostnames"`
 	// Ports are the ports in Host (or :authority) for which the rules are; without a port there, it is that of
 	// the scheme. Empty means all. A port that no route of the listener has counts as the listener's.

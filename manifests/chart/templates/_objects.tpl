@@ -55,6 +55,9 @@ release's namespace stands for base's.
 {{- if and (eq .object.kind "CustomResourceDefinition") .root.Values.crds.keep }}
 {{- $_ := set .object.metadata.annotations "helm.sh/resource-policy" "keep" }}
 {{- end }}
+{{- if and (eq .object.kind "Service") (eq .object.metadata.name "mirrorgate") .root.Values.noMesh.enabled }}
+{{- $_ := set .object.spec "ports" (append .object.spec.ports (dict "name" "report" "port" 9444 "targetPort" "report")) }}
+{{- end }}
 {{- if eq .object.kind "Deployment" }}
 {{- include "mirrorgate.deployment" . }}
 {{- else if hasSuffix "WebhookConfiguration" .object.kind }}
@@ -122,6 +125,7 @@ everything else keep theirs, by which the program and its certificate know them.
 {{- end }}
 {{- if $values.noMesh.enabled }}
 {{- $_ := set $container "args" (concat $container.args (list "--no-mesh" "--intercept=false")) }}
+{{- $_ := set $container "ports" (append $container.ports (dict "name" "report" "containerPort" 9444)) }}
 {{- end }}
 {{- end }}
 

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -163,6 +164,8 @@ func Eventually(t *testing.T, is func() bool, what string, args ...any) {
 type Server struct {
 	// URL is the address of the webhook server, MetricsURL and HealthURL those of the others.
 	URL, MetricsURL, HealthURL string
+	// ReportURL is that of the port of reports, with --no-mesh.
+	ReportURL string
 	cmd                        *exec.Cmd
 	log                        *buffer
 	done                       chan struct{}
@@ -213,12 +216,16 @@ func newServer(t *testing.T) *Server {
 	t.Helper()
 	return &Server{
 		URL: "https://" + freeAddress(t), MetricsURL: "http://" + freeAddress(t), HealthURL: "http://" + freeAddress(t),
+		ReportURL: "https://" + freeAddress(t),
 		log: &buffer{}, done: make(chan struct{}),
 	}
 }
 
 func (s *Server) launch(t *testing.T, binary string, flags []string) *Server {
 	t.Helper()
+	if slices.Contains(flags, "--no-mesh") {
+		flags = append([]string{"--report-bind", strings.TrimPrefix(s.ReportURL, "https://")}, flags...)
+	}
 	return s.start(t, binary, append([]string{
 		"serve",
 		"--webhook-bind", strings.TrimPrefix(s.URL, "https://"),

@@ -3,6 +3,7 @@ package install
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/mirrorgate/mirrorgate/certs"
+	"github.com/mirrorgate/mirrorgate/internal/report"
 	"github.com/mirrorgate/mirrorgate/manifests"
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
@@ -255,6 +257,7 @@ func TestRoleGrantsExactlyTheRequestsOfTheProgram(t *testing.T) {
 				require.NoError(t, err)
 				env.LaunchInterception(t, kubeconfig, "--namespace", system, "--leader-elect", "--resync", "1s")
 				exerciseProxies(t)
+				exerciseReports(t, server)
 			}
 
 			unused := granted(t, c.text)
@@ -332,6 +335,30 @@ spec: {targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: we
 	harness.Eventually(t, func() bool {
 		return env.MustKubectl(t, "", "-n", ns, "get", "mirrorpolicy", "web", "-o", "jsonpath={.status.targets[0].percent}") == "1%"
 	}, "the status of the policy")
+}
+
+// exerciseReports has the leader take the report of a proxy.
+func exerciseReports(t *testing.T, server *harness.Server) {
+	t.Helper()
+	ns := env.Namespace(t)
+	env.MustKubectl(t, "", "-n", ns, "create", "serviceaccount", "mirrorgate-proxy")
+	token := strings.TrimSpace(env.MustKubectl(t, "", "-n", ns, "create", "token", "mirrorgate-proxy", "--audience="+report.Audience))
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // who serves is not tested here
+	}}
+	harness.Eventually(t, func() bool {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.ReportURL+report.Path,
+			strings.NewReader(`{"version": 1, "service": "web", "process": "p", "sequence": 1, "sections": {}}`))
+		require.NoError(t, err)
+		request.Header.Set("Authorization", "Bearer "+token)
+		response, err := client.Do(request)
+		if err != nil {
+			return false
+		}
+		defer response.Body.Close()
+		return response.StatusCode == http.StatusOK
+	}, "no report is taken")
+	require.EqualValues(t, 1, server.Metric(t, "mirrorgate_reporters"))
 }
 
 // exerciseDocuments has Iter8's documents make a route of each kind.
