@@ -294,6 +294,65 @@ var hostileObjects = map[string]func(size int) string{
 	"matches of an HTTPRoute": func(n int) string {
 		return repeat(n, gatewayObject("HTTPRoute")+`{"rules":[`+gatewayMirrorRule+`,{"matches":[`, always(`{}`), `]}]}}`)
 	},
+	"placeholders of many rules": func(n int) string {
+		one := `{"mirror":{"host":"v2"},"headers":{"request":{"remove":[` + strings.Repeat(`"x-mirrorgate-parked-#",`, 7) + `"x-mirrorgate-parked-#"]}}}`
+		i := 0
+		return repeat(n, istioObject("")+`{"hosts":["web"],"http":[`, func(int) string {
+			rule := one
+			for strings.Contains(rule, "#") {
+				rule = strings.Replace(rule, "#", fmt.Sprintf("%010x", i), 1)
+				i++
+			}
+			return rule
+		}, `]}}`)
+	},
+	"marks of limited mirrors": func(n int) string {
+		return repeat(n, istioObject("")+`{"hosts":["web"],"http":[{"mirror":{"host":"v2"},"headers":{"request":{"remove":[`, numbered(`"x-mirrorgate-limited-%010x-v25-f100000"`), `]}}}]}}`)
+	},
+	"marks of limited mirrors to one target": func(n int) string {
+		return repeat(n, istioObject("")+`{"hosts":["web"],"http":[{"mirror":{"host":"v2"},"headers":{"request":{"remove":[`, numbered(`"x-mirrorgate-limited-1544f38658-v25-f%d"`), `]}}}]}}`)
+	},
+	"rules with a limited mirror": func(n int) string {
+		return repeat(n, istioObject("")+`{"hosts":["web"],"http":[`,
+			numbered(`{"mirror":{"host":"v%d"},"mirrorPercentage":{"value":10},"headers":{"request":{"remove":["x-mirrorgate-limited-%010x-v25-f100000"]}}}`), `]}}`)
+	},
+	"marks of a GRPCRoute": func(n int) string {
+		return repeat(n, gatewayObject("GRPCRoute")+`{"rules":[{"filters":[{"type":"RequestMirror","requestMirror":{"backendRef":{"name":"v2","port":80}}},`+
+			`{"type":"RequestHeaderModifier","requestHeaderModifier":{"remove":[`, numbered(`"x-mirrorgate-limited-%010x-p25-f100000"`), `]}}]}]}}`)
+	},
+	"placeholders of an HTTPRoute": func(n int) string {
+		return repeat(n, gatewayObject("HTTPRoute")+`{"rules":[{"filters":[{"type":"RequestMirror","requestMirror":{"backendRef":{"name":"v2","port":80}}},`+
+			`{"type":"RequestHeaderModifier","requestHeaderModifier":{"remove":[`, numbered(`"x-mirrorgate-parked-%010x"`), `]}}]}]}}`)
+	},
+	"mirrors of backends": func(n int) string {
+		one := `{"backendRefs":[` + strings.TrimSuffix(strings.Repeat(`{"name":"v1","port":80,"filters":[{"type":"RequestMirror","requestMirror":{"backendRef":{"name":"v2","port":80}}}]},`, 16), ",") + `]}`
+		return repeat(n, gatewayObject("HTTPRoute")+`{"rules":[`, always(one), `]}}`)
+	},
+	"mirrors of an HTTPRoute that are wrong": func(n int) string {
+		return repeat(n, gatewayObject("HTTPRoute")+`{"rules":[`, numbered(`{"filters":[{"type":"RequestMirror","requestMirror":{"backendRef":{"name":"v%d","namespace":"other","port":80},"percent":101,"fraction":{"numerator":7}}}]}`), `]}}`)
+	},
+	"delegates with hosts of labels": func(n int) string {
+		return repeat(n, istioObject("")+`{"http":[`, numbered(`{"route":[{"destination":{"host":"v1"}}],"mirror":{"host":"%d.`+strings.Repeat("a-", 120)+`a","subset":"s%d"},"mirrorPercentage":{"value":12.5}}`), `]}}`)
+	},
+	"rules of v1beta1 with deprecated percentages": func(n int) string {
+		return repeat(n, strings.Replace(istioObject(""), "/v1", "/v1beta1", 1)+`{"hosts":["web"],"http":[`, numbered(`{"mirror":{"host":"v%d.other"},"mirrorPercent":101,"mirror_percent":7}`), `]}}`)
+	},
+	"both forms of mirrors": func(n int) string {
+		return repeat(n, istioObject("")+`{"hosts":["web"],"http":[`, numbered(`{"mirror":{"host":"v%d"},"mirrors":[{"destination":{"host":"w%d"}}],"redirect":{"uri":"/"}}`), `]}}`)
+	},
+	"mirrors to their own backends": func(n int) string {
+		return repeat(n, istioObject("")+`{"hosts":["web"],"http":[`, numbered(`{"mirror":{"host":"v%d"},"route":[{"destination":{"host":"v%d"}}]}`), `]}}`)
+	},
+	"a parked annotation of escapes": func(n int) string {
+		return istioObject(`,"annotations":{"mirrorgate.dev/parked":"`+strings.Repeat(`\u0061`, n/6-60)+`"}`) + `{"hosts":["web"],"http":[` + istioMirrorRule + `]}}`
+	},
+	"a parked annotation of small entries": func(n int) string {
+		return repeat(min(n, 250<<10), `{"apiVersion":"networking.istio.io/v1","kind":"VirtualService","spec":{"hosts":["web"],"http":[`+istioMirrorRule+`]},"metadata":{"name":"web","annotations":{"mirrorgate.dev/parked":"{`,
+			numbered(`\"%x\":0`), `}"}}}`)
+	},
+	"names of rules": func(n int) string {
+		return repeat(n, istioObject("")+`{"hosts":["web"],"http":[`, numbered(`{"name":"r%d\\\"\u0041","mirror":{"host":"v2"}}`), `]}}`)
+	},
 	"no mirror at all": func(n int) string {
 		return repeat(n, istioObject("")+`{"hosts":["web"],"http":[`, always(`{"route":[{"destination":{"host":"v1"}}]}`), `]}}`)
 	},
@@ -321,6 +380,23 @@ type hostileReview struct {
 	make func() []byte
 }
 
+// hostileRequests are reviews whose object is small, by what is hostile in the rest.
+var hostileRequests = map[string]func(size int) string{
+	"groups of the user": func(n int) string {
+		return repeat(n, `"userInfo":{"groups":[`, always(`""`), `]}`)
+	},
+	"extra fields of the user": func(n int) string {
+		return repeat(n, `"userInfo":{"extra":{`, numbered(`"%x":[]`), `}}`)
+	},
+	"options": func(n int) string {
+		return repeat(n, `"options":{`, numbered(`"%x":0`), `}`)
+	},
+	"unknown fields": func(n int) string {
+		return repeat(n, `"x":{`, numbered(`"%x":0`), `}`)
+	},
+	"a name": func(n int) string { return `"name":"` + strings.Repeat("x", n-10) + `"` },
+}
+
 // hostileReviews returns reviews with each of the objects: as a create and, in half the size, as an update of another
 // version; once as large as they can be and, where that is not read, once as large as is read.
 func hostileReviews() (all []hostileReview) {
@@ -337,6 +413,12 @@ func hostileReviews() (all []hostileReview) {
 					return asReview(operation, text)
 				}})
 		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(hostileRequests)) {
+		all = append(all, hostileReview{"request/" + name, func() []byte {
+			object := istioObject("") + `{"hosts":["web"],"http":[` + istioMirrorRule + `]}}`
+			return bytes.Replace(reviewOf(object, ""), []byte(`"userInfo":{}`), []byte(hostileRequests[name](hostileSize-400)), 1)
+		}})
 	}
 	return all
 }

@@ -10,6 +10,7 @@ import (
 	"mime"
 	"net/http"
 	"sync"
+	"unicode/utf8"
 
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -110,19 +111,52 @@ func (in *review) read(w http.ResponseWriter, r *http.Request, limit *bodyLimit)
 	return status, release, err
 }
 
+// maxInvalid is the largest number of bytes of a review that are not UTF-8. To replace each of them takes a hundred times
+// as long as to read one, and the API server sends none.
+const maxInvalid = 4 << 10
+
+// tooInvalid reports whether more bytes of a text than maxInvalid are not UTF-8.
+func tooInvalid(text []byte) bool {
+	if utf8.Valid(text) {
+		return false
+	}
+	for n := 0; len(text) > 0; {
+		r, size := utf8.DecodeRune(text)
+		if text = text[size:]; r == utf8.RuneError && size == 1 {
+			if n++; n > maxInvalid {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// requestRead is a request without its user: nothing reads it, and its groups may be a million.
+type requestRead struct {
+	*admissionv1.AdmissionRequest `json:",inline"`
+	UserInfo                      struct{} `json:"userInfo"`
+}
+
 // decode decodes the review from its body.
 func (in *review) decode() (status int, err error) {
+	if tooInvalid(in.body) {
+		return http.StatusBadRequest, errors.New("the review is not UTF-8")
+	}
 	in.request = admissionv1.AdmissionRequest{Object: runtime.RawExtension{Raw: in.object[:0]}, OldObject: runtime.RawExtension{Raw: in.old[:0]}}
 	in.AdmissionReview = admissionv1.AdmissionReview{Request: &in.request}
 	// Whoever reads the object looks for members that are there twice; to look for them here costs as much again.
-	err = jsonv2.Unmarshal(in.body, &in.AdmissionReview, jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
+	into := struct {
+		*metav1.TypeMeta `json:",inline"`
+		Request          *requestRead `json:"request"`
+	}{&in.TypeMeta, &requestRead{AdmissionRequest: &in.request}}
+	err = jsonv2.Unmarshal(in.body, &into, jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
 	in.object, in.old = in.request.Object.Raw, in.request.OldObject.Raw
 	switch {
 	case err != nil:
 		return http.StatusBadRequest, fmt.Errorf("decode review: %w", err)
 	case in.TypeMeta != reviewType:
 		return http.StatusBadRequest, fmt.Errorf("%s %s: must be %s %s", in.APIVersion, in.Kind, reviewType.APIVersion, reviewType.Kind)
-	case in.Request == nil || in.Request.Operation == "":
+	case into.Request == nil || in.Request.Operation == "":
 		return http.StatusBadRequest, errors.New("the review has no request")
 	}
 	return 0, nil

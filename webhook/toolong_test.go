@@ -21,18 +21,18 @@ func mirrorsOf(n int, label string) []byte {
 
 func TestMirrorsThatAreTooManyToBeReadAreDenied(t *testing.T) {
 	gate := New(fakeResolver{state: policy.Ready}, Options{})
-	many := updated(t, mirrorsOf(4353, "a"), mirrorsOf(1, "a"))
+	many := updated(t, mirrorsOf(2049, "a"), mirrorsOf(1, "a"))
 	resp := gate.Validator().Handle(t.Context(), many)
 	require.False(t, resp.Allowed)
-	assert.Contains(t, resp.Result.Message, "spec.http: Invalid value: […]: PolicyExceeded: spec.http has more than 4352 mirrors, and mirrorgate judges no more; split the route")
+	assert.Contains(t, resp.Result.Message, "spec.http: Invalid value: […]: PolicyExceeded: spec.http has more than 2048 mirrors, and mirrorgate judges no more; split the route")
 	assert.True(t, gate.Mutator().Handle(t.Context(), many).Allowed)
 
 	created := request(t, admissionv1.Create, "", "")
-	created.Object.Raw = mirrorsOf(4353, "a")
+	created.Object.Raw = mirrorsOf(2049, "a")
 	assert.False(t, gate.Validator().Handle(t.Context(), created).Allowed)
 
-	known := gate.Validator().Handle(t.Context(), updated(t, mirrorsOf(4353, "b"), mirrorsOf(4353, "a")))
+	known := gate.Validator().Handle(t.Context(), updated(t, mirrorsOf(2049, "b"), mirrorsOf(2049, "a")))
 	assert.True(t, known.Allowed, "it was so before")
-	fewer := gate.Validator().Handle(t.Context(), updated(t, mirrorsOf(4352, "a"), mirrorsOf(4353, "a")))
+	fewer := gate.Validator().Handle(t.Context(), updated(t, mirrorsOf(2048, "a"), mirrorsOf(2049, "a")))
 	assert.True(t, fewer.Allowed, "%v", fewer.Result)
 }

@@ -162,7 +162,7 @@ func FuzzCheck(f *testing.F) {
 		for _, finding := range report.Findings {
 			assert.GreaterOrEqual(t, finding.Line, 1, finding.String())
 			assert.GreaterOrEqual(t, finding.Column, 1, finding.String())
-			assert.LessOrEqual(t, finding.Line, bytes.Count(text, []byte("\n"))+2, finding.String())
+			assert.LessOrEqual(t, finding.Line, bytes.Count(text, []byte("\n"))+bytes.Count(text, []byte("\r"))+2, finding.String())
 			assert.NotContains(t, finding.String(), "\x1b")
 		}
 		require.NoError(t, report.WriteText(io.Discard))

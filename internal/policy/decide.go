@@ -87,7 +87,7 @@ func Decide(rt *route.Route, snap Snapshot, cfg Config) (Decision, error) {
 		return Decision{Action: Skip, Reason: Deleting}, nil
 	}
 	managed := snap.ManagedBy
-	var d Decision
+	d := Decision{Verdicts: make([]Verdict, 0, rt.CountMirrors())}
 	var warned []Notice
 	for i := range rt.Rules {
 		j := newJudge(rt, &rt.Rules[i], snap, cfg)
@@ -158,7 +158,7 @@ func (j *judge) verdict(m *route.Mirror) Verdict {
 }
 
 func (d *Decision) plan(rt *route.Route) error {
-	placements := map[*route.Mirror]route.Placement{}
+	placements := make(map[*route.Mirror]route.Placement, len(d.Verdicts))
 	for _, v := range d.Verdicts {
 		placements[v.Mirror] = route.Placement{Parked: v.Park, Share: v.Share}
 	}

@@ -5,21 +5,24 @@ package route
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 )
 
 const (
 	// maxValues is the largest number of JSON values of a route that is read: five thousand usual rules have as many.
 	maxValues = 64 << 10
-	// maxList is the largest number of mirrors, of rules that may hold one, and of elements of a list beside the rules:
-	// as many as an HTTPRoute may have filters, in 16 rules with 16 backendRefs each.
-	maxList = 16 * (16 + 16*16)
+	// maxMirrors is the largest number of mirrors, and of rules that may hold one.
+	maxMirrors = 2 << 10
+	// maxList is the largest number of elements of a list beside the rules.
+	maxList = 4 << 10
 	// maxElements is the largest number of backends and matches of these rules.
-	maxElements = 16 << 10
+	maxElements = 8 << 10
+	// maxInside is the largest number of members and elements inside of the headers of these rules.
+	maxInside = 8 << 10
 )
 
-// TooLongError is the error of Decode for a route that is too large to be read. The API refuses such HTTPRoutes and
-// GRPCRoutes, whatever mirrorgate answers; it takes such VirtualServices.
+// TooLongError is the error of Decode for a route that is too large to be read.
 type TooLongError struct {
 	// Field is the field path, "" for the route as a whole; it has more than Max of a thing.
 	Field string
@@ -88,40 +91,67 @@ func (s *spec) checkLists(kind Kind) error {
 			return &TooLongError{l.field, maxList, "elements"}
 		}
 	}
-	filters, others := 0, 0
+	filters, others, inside := 0, 0, 0
 	for i := range s.Rules {
 		r := &s.Rules[i]
-		filters += len(r.Filters)
+		filters, inside = filters+len(r.Filters), inside+insideOf(modifiers(r.Filters)...)
 		for j := range r.BackendRefs {
 			filters += len(r.BackendRefs[j].Filters)
 		}
 		others += len(r.BackendRefs) + len(r.Matches)
 	}
 	switch {
-	case filters > maxList:
-		return &TooLongError{"spec.rules", maxList, "filters"}
+	case filters > maxMirrors:
+		return &TooLongError{"spec.rules", maxMirrors, "filters"}
 	case others > maxElements:
 		return &TooLongError{"spec.rules", maxElements, "backendRefs and matches"}
+	case inside > maxInside:
+		return &TooLongError{"spec.rules", maxInside, "members and elements of headers"}
 	default:
 		return nil
 	}
 }
 
-// check returns a *TooLongError for rules with too many mirrors, destinations or matches.
+// insideOf counts the members and elements in some values, and the commas in their strings.
+func insideOf(values ...json.RawMessage) (n int) {
+	for _, raw := range values {
+		n += bytes.Count(raw, []byte(","))
+	}
+	return n
+}
+
+// modifiers returns the filters of a rule that may modify headers.
+func modifiers(filters []json.RawMessage) (some []json.RawMessage) {
+	for _, raw := range filters {
+		if bytes.Contains(raw, []byte("HeaderModifier")) {
+			some = append(some, raw)
+		}
+	}
+	return some
+}
+
+// check returns a *TooLongError for rules with too many mirrors, destinations, matches or headers.
 func (rules istioRules) check() error {
-	mirrors, others := 0, 0
+	mirrors, others, inside := 0, 0, 0
 	for _, r := range rules {
 		mirrors += len(r.Mirrors)
 		if !isNull(r.Mirror) {
 			mirrors++
 		}
-		others += len(r.Route) + len(r.Match)
+		others, inside = others+len(r.Route)+len(r.Match), inside+insideOf(r.Headers)
+		for _, to := range r.Route {
+			if to != nil {
+				inside += insideOf(to.Headers)
+			}
+		}
 	}
 	switch {
-	case mirrors > maxList:
-		return &TooLongError{"spec.http", maxList, "mirrors"}
+	case mirrors > maxMirrors:
+		return &TooLongError{"spec.http", maxMirrors, "mirrors"}
 	case others > maxElements:
 		return &TooLongError{"spec.http", maxElements, "destinations and matches in rules that may hold a mirror"}
+	case inside > maxInside:
+		return &TooLongError{"spec.http", maxInside, "members and elements of headers in rules that may hold a mirror"}
 	default:
 		return nil
 	}

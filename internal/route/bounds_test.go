@@ -24,16 +24,22 @@ func TestRoutesThatAreTooLargeAreNotRead(t *testing.T) {
 		route     func(n int) fields
 	}{
 		"rules":    {"spec.rules", "elements", maxList, func(n int) fields { return gatewayRoute(empty(n)...) }},
-		"filters":  {"spec.rules", "filters", maxList, func(n int) fields { return gatewayRoute(filters(n/2), filters(n-n/2)) }},
+		"filters":  {"spec.rules", "filters", maxMirrors, func(n int) fields { return gatewayRoute(filters(n/2), filters(n-n/2)) }},
 		"backends": {"spec.rules", "backendRefs and matches", maxElements, func(n int) fields { return gatewayRoute(fields{"backendRefs": empty(n)}, filters(1)) }},
-		"mirrors":  {"spec.http", "mirrors", maxList, func(n int) fields { return virtualService(fields{"mirrors": times(n, elementTo)}) }},
-		"rules of it": {"spec.http", "rules that may hold a mirror", maxList, func(n int) fields {
+		"mirrors":  {"spec.http", "mirrors", maxMirrors, func(n int) fields { return virtualService(fields{"mirrors": times(n, elementTo)}) }},
+		"rules of it": {"spec.http", "rules that may hold a mirror", maxMirrors, func(n int) fields {
 			return virtualService(times(n, func(int) any { return fields{"mirror": fields{"host": "v2"}} })...)
 		}},
 		"destinations": {"spec.http", "destinations and matches in rules that may hold a mirror", maxElements, func(n int) fields { return virtualService(fields{"mirror": fields{"host": "v2"}, "route": empty(n)}) }},
-		"hosts":        {"spec.hosts", "elements", maxList, func(n int) fields { return beside("hosts", n) }},
-		"gateways":     {"spec.gateways", "elements", maxList, func(n int) fields { return beside("gateways", n) }},
-		"exportTo":     {"spec.exportTo", "elements", maxList, func(n int) fields { return beside("exportTo", n) }},
+		"headers": {"spec.http", "members and elements of headers in rules that may hold a mirror", maxInside, func(n int) fields {
+			return virtualService(fields{"mirror": fields{"host": "v2"}, "route": []any{fields{"headers": removeList(n/2 + 1)}}, "headers": removeList(n - n/2 + 1)})
+		}},
+		"modifiers": {"spec.rules", "members and elements of headers", maxInside, func(n int) fields {
+			return gatewayRoute(fields{"filters": []any{fields{"type": "RequestHeaderModifier", "requestHeaderModifier": objectOf(removeList(n)["request"])}}})
+		}},
+		"hosts":    {"spec.hosts", "elements", maxList, func(n int) fields { return beside("hosts", n) }},
+		"gateways": {"spec.gateways", "elements", maxList, func(n int) fields { return beside("gateways", n) }},
+		"exportTo": {"spec.exportTo", "elements", maxList, func(n int) fields { return beside("exportTo", n) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Decode(encode(t, bound.route(bound.max)), Options{})
@@ -52,6 +58,11 @@ func TestRoutesThatAreTooLargeAreNotRead(t *testing.T) {
 	objectOf(many["metadata"])["annotations"] = fields{"text": strings.Repeat(`,[{\",`, 100_000)}
 	_, err := Decode(encode(t, many), Options{})
 	require.NoError(t, err, "rules without a mirror and the signs in strings do not count")
+}
+
+// removeList returns headers of which n are removed.
+func removeList(n int) fields {
+	return fields{"request": fields{"remove": times(n, func(int) any { return "a" })}}
 }
 
 // A rule of a VirtualService without a mirror takes no memory, and the others keep their places.

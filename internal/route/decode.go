@@ -143,6 +143,14 @@ func (rt *Route) Every(yield func(*Rule, *Mirror) bool) {
 	}
 }
 
+// CountMirrors returns the number of the route's mirrors.
+func (rt *Route) CountMirrors() (n int) {
+	for i := range rt.Rules {
+		n += len(rt.Rules[i].Mirrors)
+	}
+	return n
+}
+
 // Concerns reports whether the route has a mirror, a placeholder, a lone percentage or an annotation of
 // mirrorgate's; mirrorgate has nothing to say about any other route.
 func (rt *Route) Concerns() bool {

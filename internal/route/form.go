@@ -27,13 +27,7 @@ const (
 	maxIstioHost = 255
 )
 
-var (
-	kindPattern = regexp.MustCompile(`^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$`)
-	// istioLabel and istioFirst are a label of a host and its first label in Istio's validator, which allows
-	// upper case and wildcards.
-	istioLabel = regexp.MustCompile(`^[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?$`)
-	istioFirst = regexp.MustCompile(`^(\*|(\*|\*-)?[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)$`)
-)
+var kindPattern = regexp.MustCompile(`^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$`)
 
 // Fault returns the reason why the API refuses the mirror whatever the cluster holds, "" when its form is
 // valid.
@@ -134,7 +128,7 @@ func istioHostFault(host string) string {
 		return "the host is missing"
 	case len(host) > maxIstioHost:
 		return fmt.Sprintf("the host is longer than %d bytes", maxIstioHost)
-	case host == "*", len(first) > maxLabel, !istioFirst.MatchString(first), dotted && !isIstioDomain(rest):
+	case host == "*", len(first) > maxLabel, !isIstioFirst(first), dotted && !isIstioDomain(rest):
 		return fmt.Sprintf("%q is no host", cut(host))
 	default:
 		return ""
@@ -157,7 +151,25 @@ func isIstioDomain(domain string) bool {
 	return true
 }
 
-func isIstioLabel(label string) bool { return len(label) <= maxLabel && istioLabel.MatchString(label) }
+// isIstioFirst reports whether Istio's validator accepts the first label of a host, which may begin with a wildcard.
+func isIstioFirst(label string) bool {
+	rest, wild := strings.CutPrefix(label, "*")
+	return wild && rest == "" || isIstioLabel(rest) || wild && isIstioLabel(strings.TrimPrefix(rest, "-"))
+}
+
+// isIstioLabel reports whether Istio's validator accepts a label of a host. It allows upper case. A host may have a
+// hundred labels, for each of which a regular expression takes several times as long.
+func isIstioLabel(label string) bool {
+	last := len(label) - 1
+	for i := range len(label) {
+		c := label[i]
+		inside := c == '-' && i > 0 && i < last
+		if !inside && (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') {
+			return false
+		}
+	}
+	return label != "" && len(label) <= maxLabel
+}
 
 // cut shortens a value for a message.
 func cut(value string) string { return printing.Shorten(value, 40) }

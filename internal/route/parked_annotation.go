@@ -227,7 +227,7 @@ func (rt *Route) annotation(plans []*rulePlan) (string, error) {
 // same: the API server adds defaults to the objects that it stores, and an apply that leaves them out must
 // not look like a change.
 func (rt *Route) withStoredText(m *Mirror, e entry) entry {
-	if m.Parked || rt.linked[m.ID] {
+	if m.Parked || rt.linked[m.ID] || isNull(e.Filter) {
 		return e
 	}
 	if stored, ok := rt.findEntry(m.ID); ok && sameFilter(e.Filter, stored.Filter) {
@@ -237,7 +237,7 @@ func (rt *Route) withStoredText(m *Mirror, e entry) entry {
 }
 
 func sameFilter(a, b json.RawMessage) bool {
-	if isNull(a) || isNull(b) {
+	if isNull(b) {
 		return false
 	}
 	if bytes.Equal(a, b) {

@@ -34,10 +34,7 @@ func idOf(name string) string {
 // every repeat agree. The id of an orphan is not given to another mirror, which would then own the
 // placeholder.
 func (rt *Route) assignIDs() {
-	mirrors := 0
-	for i := range rt.Rules {
-		mirrors += len(rt.Rules[i].Mirrors)
-	}
+	mirrors := rt.CountMirrors()
 	seen, taken := make(map[Target]int, mirrors), make(map[string]bool, mirrors)
 	for i := range rt.Rules {
 		for _, id := range rt.Rules[i].Orphans {

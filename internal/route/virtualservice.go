@@ -79,8 +79,8 @@ func (rules *istioRules) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 		if !MayMirror(raw) && !bytes.Contains(raw, []byte(shadowSuffix)) && !bytes.Contains(raw, []byte("delegate")) {
 			continue
 		}
-		if len(*rules) == maxList {
-			return &TooLongError{"spec.http", maxList, "rules that may hold a mirror"}
+		if len(*rules) == maxMirrors {
+			return &TooLongError{"spec.http", maxMirrors, "rules that may hold a mirror"}
 		}
 		rule := &numberedRule{index: index}
 		*rules = append(*rules, rule)

@@ -41,7 +41,11 @@ func (l *istioLayout) holdMisfits(p *rulePlan) {
 		}
 	}
 	for i := range p.rule.Mirrors {
-		if p.parks(i) && p.silences(i) && p.rule.Mirrors[i].share() == "" {
+		m := &p.rule.Mirrors[i]
+		switch {
+		case p.silences(i) && p.enters(i) && m.fault != "": // Istio would refuse it in the spec
+			p.keepOut(i, m.fault)
+		case p.parks(i) && p.silences(i) && m.share() == "":
 			p.hold(i, misfitShare)
 		}
 	}

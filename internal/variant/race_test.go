@@ -67,7 +67,7 @@ func TestEventsPassDuringALargeDecision(t *testing.T) {
 	c := newCluster(t, serviceOf("shop/b", "app=b"), deployment("shop/b", "app=b", 1), podOf("shop/p", "app=b", replicaSet), sliceOf("shop/s", "b", "p"))
 	c.apply(sliceOf("shop/s", "b", "!p")) // a loss, for which the clock is read with each mirror
 	var rules []string
-	for n := range 4_000 {
+	for n := range 2_000 {
 		rules = append(rules, fmt.Sprintf(`{"mirror": {"host": "b", "subset": "s%d"}}`, n))
 	}
 	var subsets []string

@@ -78,7 +78,8 @@ func (v *view) evaluate(rt *route.Route, failed map[Query]error) (snap policy.Sn
 	snap = v.snapshot(rt)
 	seen := map[Query]bool{}
 	need := func(q Query) {
-		if !v.covered[q] && !seen[q] {
+		// One more than can be read says that some cannot.
+		if !v.covered[q] && !seen[q] && len(open) <= maxReads {
 			seen[q] = true
 			open = append(open, q)
 		}
@@ -87,7 +88,11 @@ func (v *view) evaluate(rt *route.Route, failed map[Query]error) (snap policy.Sn
 	for n, m := range activeFirst(rt) {
 		v.letOthers(n)
 		for _, q := range v.confirming(rt, m, snap.Variants[m.Target]) {
-			if err, ok := failed[q]; ok {
+			err, ok := failed[q]
+			if !ok && v.exhausted && !v.covered[q] {
+				err, ok = errTooManyReads, true
+			}
+			if ok {
 				// All other fields are empty: an unconfirmed fact must not deny the write.
 				snap.Variants[m.Target] = policy.Variant{
 					Reason: policy.VariantUnknown,
@@ -109,7 +114,7 @@ func (v *view) confirmOwner(rt *route.Route, snap *policy.Snapshot, failed map[Q
 		return
 	}
 	q := ownerQuery(o, rt.Namespace)
-	if _, ok := failed[q]; ok {
+	if _, ok := failed[q]; ok || v.exhausted && !v.covered[q] {
 		snap.ManagedBy = wellknown.OwnerTool(o.Group, o.Kind)
 		return
 	}
@@ -140,10 +145,8 @@ func (r *Resolver) read(ctx context.Context, v *view, queries []Query, failed ma
 	budget := maxReads - len(v.covered) - len(failed)
 	for n, q := range queries {
 		if n >= budget {
-			mu.Lock()
-			failed[q] = errTooManyReads
-			mu.Unlock()
-			continue
+			v.exhausted = true
+			break
 		}
 		slots <- struct{}{}
 		wg.Go(func() {

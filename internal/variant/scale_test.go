@@ -115,7 +115,7 @@ func BenchmarkEvents(b *testing.B) {
 // BenchmarkStoredMirrors measures the memory of the Index for each byte of stored routes: of a usual HTTPRoute, and of
 // VirtualServices with as many of the shortest mirrors as are read, to Services that exist nowhere.
 func BenchmarkStoredMirrors(b *testing.B) {
-	many := make([]string, 4000)
+	many := make([]string, 2000)
 	for n := range many {
 		many[n] = fmt.Sprintf(`{"mirror":{"host":"v%d"}}`, n)
 	}

@@ -19,7 +19,7 @@ import (
 
 func (v *view) snapshot(rt *route.Route) policy.Snapshot {
 	v.begin(rt)
-	snap := policy.Snapshot{Variants: map[route.Target]policy.Variant{}, ManagedBy: v.managedBy(rt)}
+	snap := policy.Snapshot{Variants: make(map[route.Target]policy.Variant, rt.CountMirrors()), ManagedBy: v.managedBy(rt)}
 	v.noteSupport(rt, &snap)
 	snap.Scope = v.base.scope(rt)
 	n := 0

@@ -15,6 +15,8 @@ type view struct {
 	// live holds the objects that answer the covered queries, nil before the first live read.
 	live    *Index
 	covered map[Query]bool
+	// exhausted is set where one decision may cost no more live reads: what is not covered stays unknown.
+	exhausted bool
 	// recheck is that of the latest Snapshot, and visits the work that it took: what was looked at, as
 	// maxRules counts it.
 	recheck time.Duration
