@@ -18,6 +18,7 @@ const (
 
 // The reasons of requests that are not compared, beside those of copies that are dropped.
 const (
+	SkippedNotDrawn = "not_drawn"
 	SkippedQueue    = "comparison_queue_full"
 	SkippedBudget   = "comparison_budget"
 	SkippedRepeated = "repeated"

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -55,6 +56,12 @@ type Comparer struct {
 	last      time.Time
 	epoch     string
 	past      []Epoch
+	history   history
+
+	// Requests that are under way note these, and must not wait for a report.
+	wrote   atomic.Bool
+	skips   sync.Mutex
+	skipped map[string]uint64
 }
 
 // Epoch is the outcome of an earlier epoch: a time in which neither workload changed.
@@ -85,7 +92,11 @@ func New(o *Options, now time.Time) (*Comparer, error) {
 func (c *Comparer) begin(epoch string, now time.Time) {
 	c.totals, c.ranks, c.used = NewTotals(), map[uint64]int{}, 0
 	c.templates, _ = NewTemplates(c.options.Patterns) // New has tried
-	c.epoch, c.since, c.last = epoch, now, now
+	c.epoch, c.since, c.last, c.history = epoch, now, now, history{}
+	c.wrote.Store(false)
+	c.skips.Lock()
+	c.skipped = map[string]uint64{}
+	c.skips.Unlock()
 }
 
 // Begin ends the epoch, unless it has that name, and counts anew. Samples of the old epoch that are still under way
@@ -96,26 +107,35 @@ func (c *Comparer) Begin(epoch string, now time.Time) {
 	if epoch == c.epoch {
 		return
 	}
-	r := c.report(now)
-	c.past = append(c.past, Epoch{Name: c.epoch, Since: c.since, Until: now, Verdict: r.Verdict, Summary: r.Summary})
-	c.past = c.past[max(0, len(c.past)-maxEpochs):]
+	c.noted()
+	if r := c.report(now); len(r.Endpoints) > 0 {
+		c.past = append(c.past, Epoch{Name: c.epoch, Since: c.since, Until: now, Verdict: r.Verdict, Summary: r.Summary})
+		c.past = c.past[max(0, len(c.past)-maxEpochs):]
+	}
 	c.begin(epoch, now)
 }
 
 // Skip counts a request that was not compared, under a reason.
 func (c *Comparer) Skip(reason string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, known := c.totals.Skipped[reason]; known || len(c.totals.Skipped) < 32 {
-		c.totals.Skipped[reason]++
+	c.skips.Lock()
+	defer c.skips.Unlock()
+	if _, known := c.skipped[reason]; known || len(c.skipped) < 32 {
+		c.skipped[reason]++
 	}
 }
 
 // Wrote notes that a request which may change state has passed: differences that begin after it may be its effect.
-func (c *Comparer) Wrote() {
-	c.mu.Lock()
-	c.totals.Wrote = true
-	c.mu.Unlock()
+func (c *Comparer) Wrote() { c.wrote.Store(true) }
+
+// noted brings the totals up to date with what requests under way have noted.
+func (c *Comparer) noted() {
+	c.totals.Wrote = c.totals.Wrote || c.wrote.Load()
+	c.skips.Lock()
+	defer c.skips.Unlock()
+	for reason, n := range c.skipped {
+		c.totals.Skipped[reason] += n
+	}
+	clear(c.skipped)
 }
 
 // Worker compares samples. Each goroutine needs its own.
@@ -163,9 +183,10 @@ func (c *Comparer) add(s *Sample, r *tripleResult, p *paths) {
 	if s.Uniform {
 		group.Uniform.add(whole.outcome())
 	}
-	if !c.totals.Wrote {
+	if !c.totals.Wrote && !c.wrote.Load() {
 		group.Quiet.add(whole.outcome())
 	}
+	c.history.note(s.At, c.totals)
 }
 
 // endpoint returns the totals of a request's endpoint.
@@ -300,6 +321,7 @@ func (c *Comparer) rankOf(key Key, field uint64, level int) int {
 func (c *Comparer) Totals() *Totals {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.noted()
 	t := NewTotals()
 	t.Merge(c.totals)
 	return t
@@ -309,6 +331,7 @@ func (c *Comparer) Totals() *Totals {
 func (c *Comparer) Report(now time.Time) *Report {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.noted()
 	r := c.report(now)
 	r.Epochs = slices.Clone(c.past)
 	r.Skipped = maps.Clone(c.totals.Skipped)

@@ -22,8 +22,8 @@ const (
 	euler = 0.5772156649
 )
 
-// The stakes of logESame and their weights.
-var sameStakes, sameWeights = func() (stakes, weights [13]float64) {
+// The stakes of logESame, and the logarithms of their weights.
+var sameStakes, sameLogWeights = func() (stakes, weights [13]float64) {
 	harmonic := 0.0
 	for j := 1; j <= 12; j++ {
 		harmonic += 1 / float64(j)
@@ -33,6 +33,7 @@ var sameStakes, sameWeights = func() (stakes, weights [13]float64) {
 		if j > 0 {
 			weights[j] = 0.5 / (float64(j) * harmonic)
 		}
+		weights[j] = math.Log(weights[j])
 	}
 	return stakes, weights
 }()
@@ -79,7 +80,10 @@ func logThreshold(rank int) float64 {
 func logESame(agree, onlyVariant, onlyControl, tau float64) float64 {
 	var terms [len(sameStakes)]float64
 	for j, stake := range sameStakes {
-		terms[j] = math.Log(sameWeights[j]) + agree*math.Log1p(stake*tau) + onlyControl*math.Log1p(stake)
+		terms[j] = sameLogWeights[j] + agree*math.Log1p(stake*tau)
+		if onlyControl > 0 {
+			terms[j] += onlyControl * math.Log1p(stake)
+		}
 		if onlyVariant > 0 {
 			terms[j] += onlyVariant * math.Log1p(-stake*(1-tau))
 		}
@@ -96,7 +100,7 @@ func upperBound(agree, onlyVariant, onlyControl float64) float64 {
 	if logESame(agree, onlyVariant, onlyControl, least) >= enough {
 		return 0
 	}
-	return bisect(0, most, func(tau float64) bool { return logESame(agree, onlyVariant, onlyControl, tau) >= enough })
+	return crossing(least, most, func(tau float64) float64 { return logESame(agree, onlyVariant, onlyControl, tau) - enough })
 }
 
 // lowerBound returns the largest rate of differences that is too small, 0 if none is, for pairs of which so many
@@ -106,16 +110,34 @@ func lowerBound(agree, differ float64) float64 {
 	if differ == 0 || logEDifferent(differ, agree, 1e-9) < enough {
 		return 0
 	}
-	return bisect(1e-9, 1-1e-9, func(rate float64) bool { return logEDifferent(differ, agree, rate) < enough })
+	return math.Exp(crossing(math.Log(1e-9), math.Log1p(-1e-9), func(log float64) float64 {
+		return enough - logEDifferent(differ, agree, math.Exp(log))
+	}))
 }
 
-// bisect returns the least value between from and to for which holds is true; it must be true from some value on.
-func bisect(from, to float64, holds func(float64) bool) float64 {
-	for range 60 {
-		if middle := (from + to) / 2; holds(middle) {
-			to = middle
-		} else {
-			from = middle
+// crossing returns the value between from and to at which a rising function becomes positive, from above. It is the
+// Illinois method: a report is made after every request in the tests of truth, and halving takes six times as long.
+func crossing(from, to float64, rising func(float64) float64) float64 {
+	low, high := rising(from), rising(to)
+	kept := 0 // which end stood still in the last step: its value is halved, so that it moves
+	for n := 0; n < 200 && to-from > 1e-12+1e-10*math.Abs(to); n++ {
+		at := to - high*(to-from)/(high-low)
+		if n%8 == 7 || !(from < at && at < to) {
+			at = (from + to) / 2
+		}
+		switch value := rising(at); {
+		case value < 0:
+			from, low = at, value
+			if kept > 0 {
+				high /= 2
+			}
+			kept = 1
+		default:
+			to, high = at, value
+			if kept < 0 {
+				low /= 2
+			}
+			kept = -1
 		}
 	}
 	return to

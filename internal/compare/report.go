@@ -36,7 +36,7 @@ type Report struct {
 	Pairs   uint64 `json:"pairs"`
 	// Upper bounds the rate of true differences of requests that were drawn uniformly.
 	Upper float64 `json:"upperBound"`
-	// Skipped are the requests that were not compared, by reason.
+	// Skipped are the requests that were copied and not compared, by reason.
 	Skipped   map[string]uint64 `json:"notCompared"`
 	Endpoints []EndpointReport  `json:"endpoints"`
 	Epochs    []Epoch           `json:"epochs,omitempty"`
@@ -54,8 +54,9 @@ type EndpointReport struct {
 	Compared uint64 `json:"compared"`
 	Distinct uint64 `json:"distinctRequests"`
 	Whole    Counts `json:"wholeAnswers"`
-	// Rate estimates the rate of true differences, and Upper bounds it.
+	// Rate estimates the rate of true differences; Lower and Upper bound it.
 	Rate  float64 `json:"rate"`
+	Lower float64 `json:"lowerBound"`
 	Upper float64 `json:"upperBound"`
 	// Blind is the share of answers that says nothing because of noise.
 	Blind float64 `json:"blindShare"`
@@ -66,6 +67,8 @@ type EndpointReport struct {
 	// Slower is about how many times slower the variant is, 0 if it is not. It decides nothing.
 	Slower float64       `json:"slower,omitempty"`
 	Fields []FieldReport `json:"fields"`
+	// History has what was known at earlier times, and at the time of the report.
+	History []Point `json:"history"`
 }
 
 // Finding is the meaning of a field's differences.
@@ -116,5 +119,5 @@ func percent(rate float64) string {
 
 // atMost writes an upper bound for people: it is rounded up.
 func atMost(rate float64) string {
-	return fmt.Sprintf("%.4g%%", math.Ceil(rate*1e4)/1e2)
+	return fmt.Sprintf("%.4g%%", max(math.Ceil(rate*1e4), 1)/1e2)
 }

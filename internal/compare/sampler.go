@@ -98,9 +98,12 @@ func (s *Sampler) Fresh(hash uint64, now time.Time) bool {
 	return true
 }
 
-// Rare reports whether few requests of an endpoint have been compared.
+// Rare reports whether few requests of an endpoint have been compared. A request must not wait for the answer: while
+// the counts are busy the endpoint is not rare.
 func (c *Comparer) Rare(r *Request) bool {
-	c.mu.Lock()
+	if !c.mu.TryLock() {
+		return false
+	}
 	defer c.mu.Unlock()
 	path, collapsed := c.templates.Of(r.Path)
 	if collapsed {

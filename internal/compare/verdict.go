@@ -34,13 +34,12 @@ func (c *Comparer) report(now time.Time) *Report {
 		t := c.totals.Endpoints[key]
 		r.Triples += t.Triples.Whole.Total()
 		r.Pairs += t.Pairs.Whole.Total()
-		g, mode := &t.Triples, "triples"
-		if g.Whole.Total() == 0 {
-			g, mode = &t.Pairs, "pairs"
-		}
+		g, mode := t.judged()
 		uniform.Merge(&g.Uniform)
 		shares = append(shares, g.Uniform.Total())
 		r.Endpoints = append(r.Endpoints, c.judge(key, t, g, mode))
+		e := &r.Endpoints[len(r.Endpoints)-1]
+		e.History = c.history.of(key, Point{At: now, Rate: e.Rate, Lower: e.Lower, Upper: e.Upper})
 	}
 	a, v, o := float64(uniform.Agree), float64(uniform.OnlyVariant), float64(uniform.OnlyControl)
 	r.Upper = upperBound(a, v, o)
@@ -103,7 +102,7 @@ func (c *Comparer) judge(key Key, t *EndpointTotals, g *Group, mode string) Endp
 	a, v, o := float64(whole.Agree), float64(whole.OnlyVariant), float64(whole.OnlyControl)
 	e := EndpointReport{
 		Key: key, Mode: mode, Compared: whole.Total(), Distinct: t.Requests.distinct(), Whole: whole, Long: g.Long,
-		Rate: estimate(a, v, o), Upper: upperBound(a, v, o), More: -1,
+		Rate: estimate(a, v, o), Lower: lowerBound(a+o, v), Upper: upperBound(a, v, o), More: -1,
 	}
 	if e.Compared > 0 {
 		e.Blind = float64(whole.BothEqual+whole.BothUnequal) / float64(e.Compared)
@@ -146,7 +145,7 @@ func (c *Comparer) decide(e *EndpointReport, g *Group, most float64) {
 	case e.Upper < c.options.Tolerance && e.Distinct >= fewRequests && most > maxOne:
 		undecided("one request makes %s of those compared", percent(most))
 	case e.Upper < c.options.Tolerance:
-		e.Verdict, e.Summary = Same, e.scope()+fmt.Sprintf(": fewer than %s of answers differ", atMost(e.Upper))
+		e.Verdict, e.Summary = Same, e.scope()+fmt.Sprintf(": fewer than %s of answers differ%s", atMost(e.Upper), e.though(replicas))
 	case found == FoundUnassigned:
 		f := &e.Fields[0]
 		undecided("%s differs in %s (at least %s), cause not separated", f.Field, percent(f.Rate), percent(f.Lower))
@@ -158,6 +157,14 @@ func (c *Comparer) decide(e *EndpointReport, g *Group, most float64) {
 	default:
 		undecided("about %s", plural(e.More, "more request"))
 	}
+}
+
+// though says that replicas of the primary differ, if they do.
+func (e *EndpointReport) though(replicas bool) string {
+	if !replicas {
+		return ""
+	}
+	return ", though replicas of the primary differ" + e.because(FoundReplicas)
 }
 
 // scope returns the verdict same with the requests that it is about, if they are few.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/mirrorgate/mirrorgate/internal/compare"
+	"github.com/mirrorgate/mirrorgate/internal/compare/page"
 	"github.com/mirrorgate/mirrorgate/internal/printing"
 	"github.com/mirrorgate/mirrorgate/internal/proxy"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
@@ -203,7 +204,7 @@ func liveTable(o *Options, stdout io.Writer) func(*compare.Report) {
 // write prints the last report, and writes the page.
 func write(o *Options, r *compare.Report, stdout io.Writer) error {
 	if o.Report != "" {
-		if err := writePage(o.Report, r); err != nil {
+		if err := page.WriteFile(o.Report, r, ""); err != nil {
 			return fmt.Errorf("--report: %w", err)
 		}
 	}

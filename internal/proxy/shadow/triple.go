@@ -35,6 +35,7 @@ func (c *Compared) Draw(r *message.Request, rule string, now time.Time) *Triple 
 	if safe && r.Length == 0 && c.Triples != nil {
 		draw := c.Triples.Draw(now, func() bool { return c.Comparer.Rare(&request) })
 		if draw == compare.NotDrawn {
+			c.Comparer.Skip(compare.SkippedNotDrawn)
 			return nil
 		}
 		request.Hash = compare.RequestHash(r.Method, r.Authority, r.Target, nil)
@@ -49,6 +50,7 @@ func (c *Compared) Draw(r *message.Request, rule string, now time.Time) *Triple 
 	}
 	draw := c.Pairs.Draw(now, func() bool { return c.Comparer.Rare(&request) })
 	if draw == compare.NotDrawn {
+		c.Comparer.Skip(compare.SkippedNotDrawn)
 		return nil
 	}
 	return c.triple(request, draw, now, 2)
