@@ -43,7 +43,12 @@ func (v *view) ofAlias(rt *route.Route, m *route.Mirror, s *service) policy.Vari
 
 // aliasOf returns the Service of the cluster that an ExternalName Service stands for.
 func (i *Index) aliasOf(s *service) (types.NamespacedName, bool) {
-	name, ok := strings.CutSuffix(s.alias, ".svc."+i.opts.ClusterDomain)
+	return i.serviceOf(s.alias)
+}
+
+// serviceOf returns the Service of the cluster that a full host names.
+func (i *Index) serviceOf(host string) (types.NamespacedName, bool) {
+	name, ok := strings.CutSuffix(host, ".svc."+i.opts.ClusterDomain)
 	short, namespace, dotted := strings.Cut(name, ".")
 	if !ok || !dotted || strings.Contains(namespace, ".") {
 		return types.NamespacedName{}, false

@@ -44,12 +44,15 @@ func (v *view) clientsOf(rt *route.Route) []clients {
 	if !rt.IsDelegate() {
 		return v.attached(&rt.Attachment)
 	}
-	roots := v.base.roots[types.NamespacedName{Namespace: rt.Namespace, Name: rt.Name}]
-	if len(roots) > maxRoots {
-		return []clients{{everywhere: true, anyPort: true}}
+	var roots []*storedRoute
+	for s := range v.base.routesByName.of(byDelegate.key(rt.Namespace, rt.Name)) {
+		if roots = append(roots, s); len(roots) > maxRoots {
+			return []clients{{everywhere: true, anyPort: true}}
+		}
 	}
+	slices.SortFunc(roots, func(a, b *storedRoute) int { return compareNames(a.NamespacedName, b.NamespacedName) })
 	var all []clients
-	for _, s := range slices.SortedFunc(maps.Keys(roots), func(a, b *storedRoute) int { return compareNames(a.NamespacedName, b.NamespacedName) }) {
+	for _, s := range roots {
 		if exported(rt.ExportTo, s.Namespace) {
 			all = append(all, v.attached(&s.root.attachment)...)
 		}

@@ -80,21 +80,21 @@ func (i *Index) changeSlice(old, s *slice, a *affected) {
 	switch {
 	case (readyBefore == 0) != (ready == 0), (totalBefore == 0) != (total == 0) && ready == readyBefore,
 		!slices.Equal(portsOf(old), portsOf(s)):
-		i.affectService(service, a, anyMirror)
+		i.affectService(service, a, byService)
 	case changed:
 		// The slices of a Service may have different ports, so that any mirror may have lost its last endpoint.
 		i.affectService(service, a, i.sensitive(e))
 	}
 }
 
-// sensitive selects the mirrors whose state may depend on single endpoints of a Service.
-func (i *Index) sensitive(e *endpoints) func(storedMirror) bool {
+// sensitive returns the naming of the mirrors whose state may depend on single endpoints of a Service.
+func (i *Index) sensitive(e *endpoints) naming {
 	for _, s := range e.slices {
 		if !slices.Equal(s.ports, e.slices[0].ports) {
-			return anyMirror
+			return byService
 		}
 	}
-	return subsetMirror
+	return bySubset
 }
 
 // portsOf returns the names of a slice's ports, nil for no slice.

@@ -113,7 +113,7 @@ func (i *Index) affectSelected(w *workload, a *affected) {
 
 // affectServed adds the routes that a gateway serves, and their delegates.
 func (i *Index) affectServed(key gatewayKey, a *affected) {
-	for s := range i.routesByGateway[key] {
+	for s := range i.routesByName.of(gatewayNameKey(key)) {
 		i.affectWithDelegates(s, a)
 	}
 }

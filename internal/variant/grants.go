@@ -10,12 +10,6 @@ import (
 // grantee is a kind of route in a namespace, to which a ReferenceGrant is given.
 type grantee = grants.Source
 
-// crossing is a reference into a namespace that needs a ReferenceGrant there.
-type crossing struct {
-	into string
-	from grantee
-}
-
 // crosses reports whether a route needs a ReferenceGrant for a mirror target. VirtualServices know no such
 // permission.
 func crosses(kind route.Kind, namespace string, target route.Target) bool {
@@ -36,7 +30,7 @@ func (i *Index) changeReferenceGrant(old, g *referenceGrant, a *affected) {
 // affectGrantees adds the routes that mirror into the grant's namespace and are of a kind that it names.
 func (i *Index) affectGrantees(g *referenceGrant, a *affected) {
 	for _, from := range g.From() {
-		for s := range i.routesByCrossing[crossing{g.Namespace, from}] {
+		for s := range i.routesByName.of(crossingKey(g.Namespace, from)) {
 			a.addRoute(s.key())
 		}
 	}

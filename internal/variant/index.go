@@ -99,13 +99,7 @@ type Index struct {
 	referenceGrants  map[string][]*referenceGrant // by their namespace
 	managedRoutes    map[route.Key]int            // the number of Rollouts that name a route
 
-	routesByTarget   map[types.NamespacedName]routeSet // by the Services to which they mirror
-	routesByHost     map[string]routeSet               // by the hosts to which they mirror
-	routesByCrossing map[crossing]routeSet             // by the ReferenceGrants that they need
-	routesByClients  map[hosts.Pattern]routeSet        // by the hosts whose clients they serve: the ports of these matter
-	routesByGateway  map[gatewayKey]routeSet           // by the gateways that serve them
-	routesByOwner    map[string]routeSet               // by the uid of the owner that manages them
-	roots            map[types.NamespacedName]routeSet // VirtualServices by those to which they delegate
+	routesByName routesByName
 
 	scopes scopes
 
@@ -130,13 +124,6 @@ func NewIndex(opts Options) *Index {
 		serviceEntries:   map[string][]*serviceEntry{},
 		referenceGrants:  map[string][]*referenceGrant{},
 		managedRoutes:    map[route.Key]int{},
-		routesByTarget:   map[types.NamespacedName]routeSet{},
-		routesByHost:     map[string]routeSet{},
-		routesByCrossing: map[crossing]routeSet{},
-		routesByClients:  map[hosts.Pattern]routeSet{},
-		routesByGateway:  map[gatewayKey]routeSet{},
-		routesByOwner:    map[string]routeSet{},
-		roots:            map[types.NamespacedName]routeSet{},
 	}
 	for k := range i.objects {
 		i.objects[k] = map[types.NamespacedName]record{}
@@ -214,9 +201,6 @@ func (i *Index) put(rec record, a *affected) {
 			s.version = rec.(*storedRoute).version
 		}
 		return
-	}
-	if s, ok := rec.(*storedRoute); ok {
-		s.shareNames()
 	}
 	// Deleted first, so that the key shares its strings with the record that is kept.
 	delete(i.objects[key.kind], key.NamespacedName)
@@ -304,13 +288,8 @@ func (i *Index) Counts() Counts {
 	}
 	i.mu.RUnlock()
 	for _, s := range i.storedRoutes() {
-		for _, m := range s.mirrors {
-			if m.parked {
-				c.Parked[s.key().Kind]++
-			} else {
-				c.Active[s.key().Kind]++
-			}
-		}
+		c.Parked[s.key().Kind] += int(s.parked)
+		c.Active[s.key().Kind] += int(s.active)
 	}
 	return c
 }

@@ -31,7 +31,7 @@ func (i *Index) affectOwned(uid string, a *affected) {
 	if uid == "" {
 		return
 	}
-	for s := range i.routesByOwner[uid] {
+	for s := range i.routesByName.of(byOwner.key(uid)) {
 		a.addRoute(s.key())
 	}
 }

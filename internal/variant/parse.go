@@ -115,17 +115,73 @@ func (i *Index) parseRoute(kind Kind, h *header, raw []byte) (record, error) {
 			return nil, err
 		}
 		s.version = rt.ResourceVersion
-		for m := range mirrors(rt) {
-			s.mirrors = append(s.mirrors, newStoredMirror(m))
-		}
-		if owner := claimedOwner(rt); owner != nil {
-			s.owner = strings.Clone(owner.UID)
-		}
 	}
 	if s.kept() {
-		s.gateways, s.hosts = gatewaysOf(rt), i.patternsOf(rt)
+		i.nameObjects(s, rt)
 	}
 	return s, nil
+}
+
+// nameObjects notes the objects that a route names.
+func (i *Index) nameObjects(s *storedRoute, rt *route.Route) {
+	var names []uint64
+	if s.mirrored() {
+		names = s.nameMirrors(rt)
+		if owner := claimedOwner(rt); owner != nil {
+			names = append(names, byOwner.key(owner.UID))
+		}
+	}
+	for _, key := range gatewaysOf(rt) {
+		names = append(names, gatewayNameKey(key))
+	}
+	for _, p := range i.patternsOf(rt) {
+		names = append(names, clientsKey(p))
+	}
+	if s.root != nil {
+		for _, d := range rt.Delegates {
+			names = append(names, byDelegate.key(d.Namespace, d.Name))
+		}
+	}
+	slices.Sort(names)
+	s.names = slices.Clone(slices.Compact(names))
+}
+
+// nameMirrors counts a route's mirrors, and returns the keys of the objects that they name.
+func (s *storedRoute) nameMirrors(rt *route.Route) (names []uint64) {
+	var targets strings.Builder
+	seen := map[string]bool{}
+	for m := range mirrors(rt) {
+		if m.Parked {
+			s.parked++
+		} else {
+			s.active++
+		}
+		target := m.Target.Name
+		if m.Target.IsService() {
+			service := types.NamespacedName(m.Target.Service())
+			target += "/"
+			if service.Namespace != rt.Namespace {
+				target += service.Namespace
+			}
+			names = append(names, byService.of(service))
+			if m.Target.Subset != "" {
+				names = append(names, bySubset.of(service))
+			}
+		}
+		if crosses(rt.Kind, rt.Namespace, m.Target) {
+			names = append(names, crossingKey(m.Target.Namespace, grantee{Kind: rt.Kind, Namespace: rt.Namespace}))
+		}
+		if rt.Kind != route.VirtualService || !hosts.Valid(m.Target.Name) || seen[target] {
+			continue
+		}
+		seen[target] = true
+		targets.WriteString(target + "\n")
+		if !m.Target.IsService() {
+			names = append(names, byHost.key(m.Target.Name))
+		}
+	}
+	s.hosts = strings.Clone(targets.String())
+	return names
 }
 
 // gatewaysOf returns the gateways that serve a route.
@@ -146,11 +202,12 @@ func gatewaysOf(rt *route.Route) (keys []gatewayKey) {
 func newRoot(rt *route.Route) *root {
 	r := &root{attachment: rt.Attachment}
 	r.attachment.Delegates = nil
+	var names []string
 	for _, d := range rt.Delegates {
-		r.delegates = append(r.delegates, types.NamespacedName(d))
+		names = append(names, d.Namespace+"/"+d.Name+"\n")
 	}
-	slices.SortFunc(r.delegates, compareNames)
-	r.delegates = slices.Compact(r.delegates)
+	slices.Sort(names)
+	r.delegates = strings.Join(slices.Compact(names), "")
 	return r
 }
 

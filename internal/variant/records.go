@@ -4,6 +4,8 @@ package variant
 // variant is computed, so that a change of any other field does not cause a notification.
 
 import (
+	"bytes"
+	"cmp"
 	"reflect"
 	"slices"
 	"strings"
@@ -172,43 +174,22 @@ type storedRoute struct {
 	packed route.Packed
 	// version is the resourceVersion. It changes while the record is in the Index.
 	version string
-	mirrors []storedMirror
-	// hosts are those whose clients a VirtualService serves, by whose ports its mirrors go.
-	hosts []hosts.Pattern
-	// gateways are those that serve the route.
-	gateways []gatewayKey
+	// active and parked are the numbers of its mirrors.
+	active, parked int32
+	// names are the keys of the objects that it names, and number is its own among all routes.
+	names  []uint64
+	number uint32
+	// hosts are those to which a VirtualService mirrors, a line each: name/ or name/namespace for a Service.
+	hosts string
 	// root is set for a VirtualService that delegates.
 	root *root
-	// owner is the uid of the object by which another tool manages the route.
-	owner string
 }
 
 // root is the part of a VirtualService that says which clients use its delegates.
 type root struct {
 	attachment route.Attachment
-	delegates  []types.NamespacedName
-}
-
-// storedMirror has the fields of a mirror by which its route is found.
-type storedMirror struct {
-	route.Target
-	// service is the Service that changes the mirror's state: its target, or that which a short host names.
-	service types.NamespacedName
-	parked  bool
-}
-
-func newStoredMirror(m *route.Mirror) storedMirror {
-	stored := storedMirror{Target: m.Target, parked: m.Parked}
-	switch {
-	case m.Target.IsService():
-		stored.service = types.NamespacedName(m.Target.Service())
-	case m.ShortHost:
-		stored.service = shortService(m.Target.Name)
-	}
-	if stored.Kind == route.TargetService {
-		stored.Kind = route.TargetService // the constant shares its bytes, the route's own string does not
-	}
-	return stored
+	// delegates are their names, a line each: namespace/name.
+	delegates string
 }
 
 // shortService returns the Service that a host like name.namespace or name.namespace.svc seems to name.
@@ -231,6 +212,24 @@ func (s *storedRoute) equal(other record) bool {
 	return s.packed == o.packed && reflect.DeepEqual(s.root, o.root)
 }
 
+// mirrorsTo reports whether a VirtualService mirrors to a host that a pattern covers.
+func (s *storedRoute) mirrorsTo(p hosts.Pattern, domain string) bool {
+	var host []byte
+	for line := range strings.Lines(s.hosts) {
+		text := strings.TrimSuffix(line, "\n")
+		name, namespace, service := strings.Cut(text, "/")
+		host = append(host[:0], name...)
+		if service {
+			host = append(append(host, '.'), cmp.Or(namespace, s.Namespace)...)
+			host = append(append(host, ".svc."...), domain...)
+		}
+		if len(host) > 0 && bytes.HasSuffix(host, []byte(p.Text)) && (p.Wild || len(host) == len(p.Text)) {
+			return true
+		}
+	}
+	return false
+}
+
 // unpack returns the route without its resourceVersion. It was decoded before it was packed, so decoding does not
 // fail; if it did, the result would be nil.
 func (s *storedRoute) unpack(opts Options) *route.Route {
@@ -242,13 +241,4 @@ func (s *storedRoute) unpack(opts Options) *route.Route {
 		return nil
 	}
 	return rt
-}
-
-// shareNames makes the names of namespaces share their bytes with other records.
-func (s *storedRoute) shareNames() {
-	for n := range s.mirrors {
-		if s.mirrors[n].Namespace != "" {
-			s.mirrors[n].Namespace = intern(s.mirrors[n].Namespace)
-		}
-	}
 }

@@ -8,65 +8,16 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mirrorgate/mirrorgate/internal/route"
-	"github.com/mirrorgate/mirrorgate/internal/variant/hosts"
 )
-
-type routeSet map[*storedRoute]struct{}
 
 func (i *Index) changeRoute(old, s *storedRoute, a *affected) {
 	if old != nil {
-		i.fileRoute(old, false)
+		i.routesByName.leave(old)
 		i.affectWithDelegates(old, a)
 	}
 	if s != nil {
-		i.fileRoute(s, true)
+		i.routesByName.enter(s)
 		i.affectWithDelegates(s, a)
-	}
-}
-
-// fileRoute enters a route in every set that it belongs to, or removes it from them.
-func (i *Index) fileRoute(s *storedRoute, enter bool) {
-	kind := s.key().Kind
-	for _, m := range s.mirrors {
-		if m.service.Name != "" {
-			fileIn(i.routesByTarget, m.service, s, enter)
-		}
-		if crosses(kind, s.Namespace, m.Target) {
-			fileIn(i.routesByCrossing, crossing{m.Namespace, grantee{Kind: kind, Namespace: s.Namespace}}, s, enter)
-		}
-		if kind == route.VirtualService {
-			if host := i.hostOf(m.Target); hosts.Valid(host) {
-				fileIn(i.routesByHost, host, s, enter)
-			}
-		}
-	}
-	for _, p := range s.hosts {
-		fileIn(i.routesByClients, p, s, enter)
-	}
-	for _, key := range s.gateways {
-		fileIn(i.routesByGateway, key, s, enter)
-	}
-	if s.owner != "" {
-		fileIn(i.routesByOwner, s.owner, s, enter)
-	}
-	if s.root != nil {
-		for _, name := range s.root.delegates {
-			fileIn(i.roots, name, s, enter)
-		}
-	}
-}
-
-// fileIn enters a route in the set of a key, or removes it, and the set with its last member.
-func fileIn[K comparable](sets map[K]routeSet, key K, s *storedRoute, enter bool) {
-	switch set := sets[key]; {
-	case !enter:
-		if delete(set, s); len(set) == 0 {
-			delete(sets, key)
-		}
-	case set == nil:
-		sets[key] = routeSet{s: {}}
-	default:
-		set[s] = struct{}{}
 	}
 }
 

@@ -73,7 +73,7 @@ func (i *Index) affectSelecting(w *workload, a *affected) {
 				want = want.declared()
 			}
 			if w.labels.contain(want) {
-				i.affectService(s.NamespacedName, a, anyMirror)
+				i.affectService(s.NamespacedName, a, byService)
 			}
 		}
 	}
@@ -126,14 +126,14 @@ func (i *Index) changeService(old, s *service, a *affected) {
 			removeFrom(i.servicesByLabel, namespacedLabel{old.Namespace, l}, old)
 		}
 		i.fileAlias(old, false)
-		i.affectService(old.NamespacedName, a, anyMirror)
+		i.affectService(old.NamespacedName, a, byService)
 	}
 	if s != nil {
 		i.fileAlias(s, true)
 		if key, ok := i.indexLabel(s); ok {
 			addTo(i.servicesByLabel, key, s)
 		}
-		i.affectService(s.NamespacedName, a, anyMirror)
+		i.affectService(s.NamespacedName, a, byService)
 	}
 	if old == nil || s == nil || !slices.Equal(old.ports, s.ports) {
 		i.affectClients(i.fqdn(route.ServiceName(cmp.Or(s, old).NamespacedName)), a)
@@ -191,7 +191,7 @@ func (i *Index) changePod(old, p *workload, a *affected) {
 		if old != nil {
 			i.recordLoss(s.of(), loss{labels: old.labels, ports: s.ports, at: i.opts.Clock.Now()})
 		}
-		i.affectService(s.of(), a, subsetMirror)
+		i.affectService(s.of(), a, bySubset)
 	}
 }
 
