@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"flag"
 	"io"
 	"net"
 	"net/http"
@@ -27,7 +28,30 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// engine is what speaks HTTP/2 with clients in the tests of this package.
+var engine = flag.String("h2", "", "own or nethttp; by default both in turn")
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(bothEngines{m}) }
+
+// bothEngines runs all tests with mirrorgate's own HTTP/2, and those that concern HTTP/2 also with net/http's.
+type bothEngines struct{ m *testing.M }
+
+// Run implements goleak.TestingM.
+func (b bothEngines) Run() int {
+	flag.Parse()
+	if *engine != "" {
+		return b.m.Run()
+	}
+	*engine = string(proxy.OwnH2)
+	if code := b.m.Run(); code != 0 {
+		return code
+	}
+	*engine = string(proxy.NetHTTP)
+	if run := flag.Lookup("test.run"); run.Value.String() == "" {
+		_ = run.Value.Set("H2|GRPC|Interim|Drain|Detect|Reload|TLS|Unread|Unprocessed|Refused|Copies|Reason|Silent")
+	}
+	return b.m.Run()
+}
 
 // site is a proxy under test.
 type site struct {
@@ -43,7 +67,7 @@ func start(t *testing.T, table *spec.Table, options *proxy.Options) *site {
 		options = &proxy.Options{}
 	}
 	registry := prometheus.NewRegistry()
-	options.Registry = registry
+	options.Registry, options.H2 = registry, proxy.H2(*engine)
 	s := &site{Server: proxy.New(options), registry: registry}
 	table.Listeners[0].Name, table.Listeners[0].Address = "main", "127.0.0.1:0"
 	require.NoError(t, s.Apply(setup(t, table)))

@@ -54,7 +54,20 @@ type Options struct {
 	// PassIdle is how long a connection that is passed through may be without a byte in either direction: 24
 	// h if 0, as long as kube-proxy keeps one.
 	PassIdle time.Duration
+	// H2 is what speaks HTTP/2 with clients: DefaultH2 if empty.
+	H2 H2
 }
+
+// H2 is what speaks HTTP/2 with clients.
+type H2 string
+
+// OwnH2 is mirrorgate's own loop, and NetHTTP the standard library's.
+const (
+	OwnH2   H2 = "own"
+	NetHTTP H2 = "nethttp"
+
+	DefaultH2 = NetHTTP
+)
 
 // Listener configures how the table's listener of that name is served.
 type Listener struct {

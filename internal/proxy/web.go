@@ -3,32 +3,25 @@
 package proxy
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
-	"io"
-	"log"
 	"net"
-	"net/http"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy/h1"
-	"github.com/mirrorgate/mirrorgate/internal/proxy/h2"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/streams"
 )
 
 // web is the terminator of a listener with rules.
 type web struct {
-	server  *Server
-	config  *atomic.Pointer[Listener]
-	h1      *h1.Server
-	h2      *http.Server
-	handler *h2.Handler
-	handed  *handed
+	server *Server
+	config *atomic.Pointer[Listener]
+	h1     *h1.Server
+	h2     http2
 	// tls is one for all connections: it has the keys of the tickets by which clients resume sessions.
 	tls *tls.Config
-	wg  sync.WaitGroup
 	// opaque serves the connections that are not HTTP. It has metrics once there is one.
 	opaque func() *passthrough
 	// retired ends when connections between two requests do.
@@ -43,17 +36,10 @@ func newWeb(s *Server, config *atomic.Pointer[Listener], address net.Addr) *web 
 		w.h1.Preface = w.preface
 	}
 	w.h1.Dismissed = &s.dismissed
-	w.handler = &h2.Handler{Core: s.core, Listener: c.Name, MaxFields: limits.Fields, MaxHead: limits.Head, BodyTimeout: limits.BodyTimeout, Dismissed: &s.dismissed}
-	var protocols http.Protocols
-	protocols.SetHTTP2(true)
-	protocols.SetUnencryptedHTTP2(true)
-	w.h2 = &http.Server{
-		Handler: w.handler, Protocols: &protocols, ErrorLog: log.New(io.Discard, "", 0),
-		ReadHeaderTimeout: limits.HeadTimeout, IdleTimeout: limits.IdleTimeout, MaxHeaderBytes: 2 * limits.Head,
-		HTTP2: &http.HTTP2Config{
-			MaxReadFrameSize: 16 << 10, MaxConcurrentStreams: 250,
-			SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second, WriteByteTimeout: limits.BodyTimeout,
-		},
+	if cmp.Or(s.options.H2, DefaultH2) == NetHTTP {
+		w.h2 = newNetHTTP(s, c.Name, address)
+	} else {
+		w.h2 = newOwnH2(s, c.Name)
 	}
 	w.tls = &tls.Config{
 		MinVersion: max(c.MinVersion, tls.VersionTLS12), NextProtos: c.ALPN,
@@ -64,11 +50,10 @@ func newWeb(s *Server, config *atomic.Pointer[Listener], address net.Addr) *web 
 	}
 	w.opaque = sync.OnceValue(func() *passthrough { return newPassthrough(s, config) })
 	w.retired, w.retires = context.WithCancel(context.Background())
-	w.handed = &handed{conns: make(chan net.Conn), closed: make(chan struct{}), addr: address}
 	return w
 }
 
-func (w *web) start() { w.wg.Go(func() { _ = w.h2.Serve(w.handed) }) }
+func (w *web) start() { w.h2.start() }
 
 // serve hands a connection to the server of its protocol.
 func (w *web) serve(conn *slotted) {
@@ -90,92 +75,74 @@ func (w *web) serve(conn *slotted) {
 		return
 	}
 	if secure.ConnectionState().NegotiatedProtocol == "h2" {
-		w.handed.give(secure)
+		w.h2.serve(secure, nil)
 		return
 	}
 	w.h1.Serve(secure)
 }
 
-// preface hands a connection that speaks HTTP/2 without TLS to net/http.
-func (w *web) preface(conn net.Conn, prefix []byte) {
-	w.handed.give(&replayed{Conn: conn, rest: bytes.NewReader(prefix)})
-}
+// preface hands over a connection that speaks HTTP/2 without TLS.
+func (w *web) preface(conn net.Conn, prefix []byte) { w.h2.serve(conn, prefix) }
 
 func (w *web) drain() {
 	w.h1.Drain()
-	w.handler.Drain()
+	w.h2.drain()
 }
 
 func (w *web) retire() {
 	w.drain()
 	w.h1.CloseIdle()
 	w.retires()
-	w.wg.Go(func() {
-		_ = w.h2.Shutdown(context.Background())
-		w.handed.close()
-	})
+	w.h2.retire()
 }
 
 func (w *web) wait() {
-	w.wg.Wait()
+	w.h2.wait()
 	w.opaque().wait()
 }
 
 func (w *web) kill() {
 	w.opaque().kill()
 	w.h1.Close()
-	_ = w.h2.Close()
-	w.handed.close()
+	w.h2.kill()
 }
 
-// replayed is a connection whose first bytes were read before: Read returns them again.
-type replayed struct {
-	net.Conn
-	rest *bytes.Reader
+// http2 terminates HTTP/2.
+type http2 interface {
+	start()
+	// serve serves a connection in another goroutine, and closes it. prefix are bytes that were read before.
+	serve(conn net.Conn, prefix []byte)
+	drain()
+	retire()
+	wait()
+	kill()
 }
 
-// Read implements net.Conn.
-func (c *replayed) Read(p []byte) (int, error) {
-	if c.rest.Len() > 0 {
-		return c.rest.Read(p)
-	}
-	return c.Conn.Read(p)
+// ownH2 is mirrorgate's own loop.
+type ownH2 struct {
+	server *streams.Server
+	// retired is closed when no further connection is served.
+	retired chan struct{}
+	once    sync.Once
 }
 
-// handed is a net.Listener whose connections a socket has accepted.
-type handed struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-	addr   net.Addr
+func newOwnH2(s *Server, listener string) *ownH2 {
+	o := &ownH2{server: streams.NewServer(s.core, listener, &s.options.Limits), retired: make(chan struct{})}
+	o.server.Dismissed = &s.dismissed
+	return o
 }
 
-// give passes a connection to Accept, or closes it if the listener is closed.
-func (h *handed) give(conn net.Conn) {
-	select {
-	case h.conns <- conn:
-	case <-h.closed:
-		_ = conn.Close()
-	}
+func (o *ownH2) start()                             {}
+func (o *ownH2) serve(conn net.Conn, prefix []byte) { o.server.Serve(conn, prefix) }
+func (o *ownH2) drain()                             { o.server.Drain() }
+func (o *ownH2) kill()                              { o.server.Close() }
+
+func (o *ownH2) retire() {
+	o.server.CloseIdle()
+	o.once.Do(func() { close(o.retired) })
 }
 
-func (h *handed) close() { h.once.Do(func() { close(h.closed) }) }
-
-// Accept implements net.Listener.
-func (h *handed) Accept() (net.Conn, error) {
-	select {
-	case conn := <-h.conns:
-		return conn, nil
-	case <-h.closed:
-		return nil, net.ErrClosed
-	}
+func (o *ownH2) wait() {
+	<-o.retired
+	o.server.Wait()
 }
-
-// Close implements net.Listener.
-func (h *handed) Close() error {
-	h.close()
-	return nil
-}
-
-// Addr implements net.Listener.
-func (h *handed) Addr() net.Addr { return h.addr }

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/mirrorgate/mirrorgate/internal/cli"
+	"github.com/mirrorgate/mirrorgate/internal/proxy"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
@@ -41,6 +42,8 @@ type Options struct {
 	// ReasonHeader tells the clients of a Service the reason of errors that are the proxy's own.
 	ReasonHeader bool
 
+	// H2 is what speaks HTTP/2 with clients, own or nethttp.
+	H2 string
 	// DrainMin is how long the proxy goes on accepting connections after SIGTERM.
 	DrainMin time.Duration
 	// DrainTimeout bounds the requests that are under way after that.
@@ -53,7 +56,7 @@ type Options struct {
 
 // DefaultOptions returns the defaults of all flags.
 func DefaultOptions() *Options {
-	return &Options{AdminBind: ":" + strconv.Itoa(wellknown.AdminPort), ReasonHeader: true, TrustedHops: -1, DrainTimeout: 30 * time.Second, Log: cli.DefaultLog()}
+	return &Options{AdminBind: ":" + strconv.Itoa(wellknown.AdminPort), ReasonHeader: true, TrustedHops: -1, H2: string(proxy.DefaultH2), DrainTimeout: 30 * time.Second, Log: cli.DefaultLog()}
 }
 
 // Validate checks all options at once. The paths of the errors are the flags' names, in the same order each
@@ -67,6 +70,9 @@ func (o *Options) Validate() field.ErrorList {
 		errs = append(errs, field.Forbidden(field.NewPath("service"), "cannot stand beside --config: the rules come from the cluster or from a file"))
 	case o.Service != "":
 		errs = append(errs, o.validateService()...)
+	}
+	if o.H2 != "" {
+		errs = append(errs, cli.OneOf("h2", o.H2, string(proxy.OwnH2), string(proxy.NetHTTP))...)
 	}
 	for _, d := range []struct {
 		flag  string

@@ -147,7 +147,11 @@ func (s *site) ours(ctx context.Context, name string, base int, more string) err
 	if err := os.WriteFile(path, fmt.Appendf(nil, ourConfig, base+1, base+2, base+3, base+4, base+5, faultyPort, base+1000, more), 0o600); err != nil {
 		return err
 	}
-	return s.start(ctx, name, "0", filepath.Join(s.dir, "mirrorgate"), "proxy", "--config", path, "--log-level", "error")
+	args := []string{"proxy", "--config", path, "--log-level", "error"}
+	if engine := os.Getenv("BENCH_H2"); engine != "" {
+		args = append(args, "--h2", engine)
+	}
+	return s.start(ctx, name, "0", filepath.Join(s.dir, "mirrorgate"), args...)
 }
 
 func (s *site) stop() {

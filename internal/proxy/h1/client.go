@@ -16,6 +16,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/buffer"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/core"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/socket"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
 
@@ -132,7 +133,7 @@ func quiet(conn net.Conn) (nothing bool) {
 	if err != nil {
 		return false
 	}
-	err = raw.Control(func(fd uintptr) { nothing = errors.Is(peek(fd), syscall.EAGAIN) })
+	err = raw.Control(func(fd uintptr) { nothing = errors.Is(socket.Peek(fd), syscall.EAGAIN) })
 	return err == nil && nothing
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/buffer"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/core"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/socket"
 )
 
 // serverConn is a client's connection and the exchange on it. It implements core.Downstream.
@@ -293,7 +294,7 @@ func (c *serverConn) Gone() bool {
 	code, closed := 0, false
 	err := c.socket(func(fd uintptr) {
 		code, _ = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ERROR)
-		closed = !c.server.limits.HalfClose && closedByPeer(fd)
+		closed = !c.server.limits.HalfClose && socket.ClosedByPeer(fd)
 	})
 	if err != nil || code != 0 || closed {
 		c.gone.Store(true)
@@ -304,18 +305,18 @@ func (c *serverConn) Gone() bool {
 // pending reports whether the socket has bytes, or its end, to read.
 func (c *serverConn) pending() bool {
 	var got error
-	err := c.socket(func(fd uintptr) { got = peek(fd) })
+	err := c.socket(func(fd uintptr) { got = socket.Peek(fd) })
 	return err == nil && !errors.Is(got, syscall.EAGAIN)
 }
 
 // socket calls do with the descriptor of the connection, also below TLS. It does nothing for a connection
 // without one, as in a test.
 func (c *serverConn) socket(do func(fd uintptr)) error {
-	socket, ok := belowTLS(c.Conn).(syscall.Conn)
+	below, ok := belowTLS(c.Conn).(syscall.Conn)
 	if !ok {
 		return nil
 	}
-	raw, err := socket.SyscallConn()
+	raw, err := below.SyscallConn()
 	if err != nil {
 		return err
 	}

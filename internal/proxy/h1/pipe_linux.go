@@ -8,6 +8,8 @@ import (
 	"os"
 	"sync/atomic"
 	"syscall"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/socket"
 )
 
 // pipe holds bytes on their way from one socket to another.
@@ -103,7 +105,7 @@ func (p *pipe) close() {
 // splice moves up to n bytes from one descriptor to another, and returns false if it would have to wait.
 func (p *pipe) splice(from, to, n int) bool {
 	for {
-		p.n, p.err = result(syscall.RawSyscall6(syscall.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n), spliceMove|spliceNonblock))
+		p.n, p.err = socket.Result(syscall.RawSyscall6(syscall.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n), spliceMove|spliceNonblock))
 		if !errors.Is(p.err, syscall.EINTR) {
 			return !errors.Is(p.err, syscall.EAGAIN)
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy/buffer"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/socket"
 )
 
 // reader owns the receiving half of a connection.
@@ -55,7 +56,7 @@ func (b *reader) init(conn net.Conn) {
 			// Made once, because a closure for every call would be an allocation.
 			b.pull = func(fd uintptr) bool { return b.take(fd) || b.err != syscall.EAGAIN } //nolint:errorlint // straight from the system call
 			b.peek = func(fd uintptr) {
-				b.quiet = peek(fd) == syscall.EAGAIN //nolint:errorlint // straight from the system call
+				b.quiet = socket.Peek(fd) == syscall.EAGAIN //nolint:errorlint // straight from the system call
 			}
 			b.drop = b.discardFrom
 			b.try = func(fd uintptr) bool { b.take(fd); return true }
@@ -73,7 +74,7 @@ func (b *reader) take(fd uintptr) bool {
 		b.buf = buffer.Small()
 	}
 	for {
-		b.n, b.err = receive(fd, b.buf[b.w:])
+		b.n, b.err = socket.Receive(fd, b.buf[b.w:])
 		if b.err != syscall.EINTR { //nolint:errorlint // straight from the system call
 			break
 		}
@@ -127,7 +128,7 @@ func (b *reader) skip(n int) (int, error) {
 // discardFrom drops the bytes that have arrived, at most b.dropped of them.
 func (b *reader) discardFrom(fd uintptr) bool {
 	for {
-		n, err := discard(fd, b.dropped)
+		n, err := socket.Discard(fd, b.dropped)
 		switch err { //nolint:errorlint // straight from the system call
 		case syscall.EINTR:
 		case syscall.EAGAIN:

@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 	"syscall"
+
+	"github.com/mirrorgate/mirrorgate/internal/proxy/socket"
 )
 
 // maxPieces is how many slices may leave together.
@@ -77,7 +79,7 @@ func (w *writer) flush() error {
 // pushTo sends until nothing is left, or until the socket takes no more: then it returns false.
 func (w *writer) pushTo(fd uintptr) bool {
 	for len(w.pieces) > 0 {
-		n, err := send(fd, w.pieces)
+		n, err := socket.Send(fd, w.pieces)
 		switch {
 		case err == nil:
 			w.advance(n)
