@@ -58,6 +58,8 @@ func (x *Index) names(kind Kind) []Name {
 		return out
 	case KindPod:
 		return slices.Collect(maps.Keys(x.pods))
+	case KindMirrorPolicy:
+		return slices.Collect(maps.Keys(x.policies))
 	}
 	var out []Name
 	for namespace, grants := range x.grants {
@@ -80,6 +82,8 @@ func (x *Index) remove(kind Kind, name Name, c *changes) {
 		x.putGrant(name, nil, c)
 	case KindPod:
 		x.putPod(name, nil, c)
+	case KindMirrorPolicy:
+		x.putPolicy(name, nil, c)
 	}
 }
 

@@ -24,6 +24,8 @@ type FeedOptions struct {
 	Namespace string
 	// WithoutEndpoints leaves EndpointSlices out: conditions of routes do not depend on them.
 	WithoutEndpoints bool
+	// WithPolicies reads MirrorPolicies as well, for those who make copies.
+	WithPolicies bool
 	// WithProxies reads the pods of proxies as well, for those who decide where a Service leads.
 	WithProxies bool
 	// Shared, if set, lists and watches Namespaces, and Services, routes and ReferenceGrants of all of them, in place
@@ -120,6 +122,9 @@ func (f *Feed) kinds() []*streamKind {
 	kinds := slices.Clone(sharedKinds)
 	if !f.opts.WithoutEndpoints {
 		kinds = append(kinds, endpointSlices)
+	}
+	if f.opts.WithPolicies {
+		kinds = append(kinds, mirrorPolicies)
 	}
 	if f.opts.WithProxies {
 		kinds = append(kinds, proxyPods)

@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	kjson "sigs.k8s.io/json"
 
+	"github.com/mirrorgate/mirrorgate/api/v1alpha1"
 	"github.com/mirrorgate/mirrorgate/internal/feed"
 	"github.com/mirrorgate/mirrorgate/internal/grant"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
@@ -38,11 +39,12 @@ const (
 	KindGRPCRoute
 	KindReferenceGrant
 	KindPod // of proxies alone
+	KindMirrorPolicy
 )
 
 // String returns the kind as the API spells it.
 func (k Kind) String() string {
-	return [...]string{"Service", "EndpointSlice", "HTTPRoute", "GRPCRoute", "ReferenceGrant", "Pod"}[k]
+	return [...]string{"Service", "EndpointSlice", "HTTPRoute", "GRPCRoute", "ReferenceGrant", "Pod", "MirrorPolicy"}[k]
 }
 
 // Options steer an Index. The zero value is valid.
@@ -95,7 +97,9 @@ type Index struct {
 	routes     map[RouteName]*route
 	grants     map[string]map[string]*grant.Grant // by namespace and name
 	pods       map[Name]*pod
+	policies   map[Name]*copyPolicy
 
+	byRoute   map[RouteName][]*copyPolicy    // policies by the routes that they are about
 	naming    map[Name]map[*route]struct{}   // routes by the Services they name
 	crossing  map[string]map[*route]struct{} // routes by foreign namespaces they refer to
 	attached  map[Name]map[*route]struct{}   // routes by the Services that take them
@@ -118,6 +122,7 @@ func NewIndex(opts Options) *Index {
 		services: map[Name]*service{}, slices: map[Name]*slice{}, routes: map[RouteName]*route{}, grants: map[string]map[string]*grant.Grant{},
 		naming: map[Name]map[*route]struct{}{}, crossing: map[string]map[*route]struct{}{}, attached: map[Name]map[*route]struct{}{},
 		endpoints: map[Name][]*slice{}, uses: map[Name]map[Backend]int{}, pods: map[Name]*pod{}, proxies: map[Name]map[*pod]struct{}{},
+		policies: map[Name]*copyPolicy{}, byRoute: map[RouteName][]*copyPolicy{},
 		calls: map[Name]map[int]int{}, called: map[Name][]int{},
 	}
 }
@@ -283,11 +288,18 @@ func readJSON(raw []byte) (event, error) {
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, &h); err != nil {
 		return event{}, fmt.Errorf("object is no JSON: %w", err)
 	}
-	if group, _, _ := strings.Cut(h.APIVersion, "/"); group != routes.GatewayGroup {
-		return event{}, nil
-	}
 	name := h.name()
 	wrap := func(err error) error { return fmt.Errorf("%s %s: %w", h.Kind, name, err) }
+	switch group, _, _ := strings.Cut(h.APIVersion, "/"); {
+	case group == v1alpha1.GroupVersion.Group && h.Kind == KindMirrorPolicy.String():
+		p, err := parseCopyPolicy(raw)
+		if err != nil {
+			return event{}, wrap(err)
+		}
+		return event{KindMirrorPolicy, name, func(x *Index, c *changes) { x.putPolicy(name, p, c) }}, nil
+	case group != routes.GatewayGroup:
+		return event{}, nil
+	}
 	switch h.Kind {
 	case KindHTTPRoute.String(), KindGRPCRoute.String():
 		r, err := parseRoute(&h)

@@ -205,12 +205,13 @@ func (x *Index) rules(r *route, backends map[backendPort]Name) (out []spec.Rule,
 		})
 	}
 	for _, rule := range r.rules {
-		rule.Filters = filters(rule.Filters)
+		policy := x.copyPolicyOf(r.name, rule.Name)
+		rule.Filters = policy.applyCopy(filters(rule.Filters))
 		rule.BackendRefs = slices.Clone(rule.BackendRefs)
 		for i := range rule.BackendRefs {
 			to := &rule.BackendRefs[i]
 			known(to)
-			to.Filters = filters(to.Filters)
+			to.Filters = policy.applyCopy(filters(to.Filters))
 		}
 		out = append(out, rule)
 	}

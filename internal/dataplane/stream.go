@@ -33,6 +33,7 @@ var (
 	grpcRoutes      = &streamKind{Kind: feed.GRPCRoutes, kind: KindGRPCRoute}
 	referenceGrants = &streamKind{Kind: feed.ReferenceGrants, kind: KindReferenceGrant}
 	proxyPods       = &streamKind{Kind: feed.ProxyPods, kind: KindPod, labels: wellknown.ParentLabel}
+	mirrorPolicies  = &streamKind{Kind: feed.MirrorPolicies, kind: KindMirrorPolicy}
 	// namespaces are no kind of the Index, which only knows the names of those that are enabled.
 	namespaces = &streamKind{Kind: feed.Namespaces}
 )

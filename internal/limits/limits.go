@@ -48,6 +48,8 @@ type Policy struct {
 	Step, Steps int
 	// Expired is set once the mirrors are parked for good.
 	Expired bool
+	// Stopped says why the mirrors are parked until somebody resumes them, "" if they are not.
+	Stopped string
 }
 
 // Scope holds everything beside a route that its shares depend on.
@@ -63,6 +65,7 @@ type Reason string
 // The reasons.
 const (
 	Expired   Reason = "Expired"
+	Stopped   Reason = "Stopped"
 	RampStep  Reason = "RampStep"
 	OverLimit Reason = "OverLimit"
 )
@@ -160,6 +163,8 @@ func (r *ruleLimits) follow(p *Policy) {
 	switch {
 	case p.Expired:
 		share, reason, detail = 0, Expired, fmt.Sprintf("MirrorPolicy %q has expired", p.Name)
+	case p.Stopped != "":
+		share, reason, detail = 0, Stopped, fmt.Sprintf("MirrorPolicy %q has stopped the mirror: %s", p.Name, p.Stopped)
 	case p.Percent != nil:
 		share = route.ShareOf(*p.Percent)
 		detail = fmt.Sprintf("step %d of %d of MirrorPolicy %q copies %s %%", p.Step, p.Steps, p.Name, share)

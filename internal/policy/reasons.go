@@ -24,6 +24,7 @@ const (
 // denies.
 const (
 	Expired   Reason = "Expired"
+	Stopped   Reason = "Stopped"
 	RampStep  Reason = "RampStep"
 	OverLimit Reason = "OverLimit"
 )

@@ -92,7 +92,7 @@ type Mirror struct {
 	Target string `json:"target"`
 	// OK are the copies that were answered, and not by a server's error.
 	OK uint64 `json:"ok"`
-	// Failed are those without a good answer, by kind: 5xx, grpc, connect, reset, timeout.
+	// Failed are those without a good answer, by kind: 5xx, grpc, connect, tls, reset, timeout.
 	Failed map[string]uint64 `json:"failed,omitempty"`
 	// Dropped are those that were not sent, by reason.
 	Dropped map[string]uint64 `json:"dropped,omitempty"`

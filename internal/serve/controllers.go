@@ -18,6 +18,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/controller/iter8"
 	"github.com/mirrorgate/mirrorgate/internal/controller/mirrors"
 	"github.com/mirrorgate/mirrorgate/internal/controller/policies"
+	"github.com/mirrorgate/mirrorgate/internal/dataplane"
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
 
@@ -88,9 +89,19 @@ func (p *Process) flipping(recorder clientevents.EventRecorder) ([]loop, error) 
 	if err != nil {
 		return nil, err
 	}
-	steps := policies.New(p.index, client, policies.Options{
-		Policy: p.opts.Policy, HasSynced: p.cluster.HasSynced, Log: p.log.WithName("policies"),
-	})
+	options := policies.Options{
+		Policy: p.opts.Policy, HasSynced: p.cluster.HasSynced, Registry: metrics.Registry, Recorder: recorder, Log: p.log.WithName("policies"),
+	}
+	if p.reports != nil {
+		options.Counters = p.reports.mirrors
+	}
+	if p.noMesh != nil {
+		options.Serves, options.CheckCopy = p.servesRoute, dataplane.CheckCopy
+	}
+	if address := p.opts.prometheusURL(); address != nil {
+		options.Prometheus = policies.NewPrometheus(address)
+	}
+	steps := policies.New(p.index, client, options)
 	p.index.Subscribe(steps.Notify)
 	return append(loops, steps.Start), nil
 }

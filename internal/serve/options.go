@@ -70,6 +70,8 @@ type Options struct {
 	Intercept bool `json:"intercept"`
 	// Policy has no flag but --strict.
 	Policy webhook.Policy `json:"policy,omitzero"`
+	// Prometheus answers the queries of MirrorPolicies; it has no flag.
+	Prometheus Prometheus `json:"prometheus,omitzero"`
 	// Proxy configures the proxies in front of Services; it has no flag but --proxy-image.
 	Proxy objects.Config `json:"proxy,omitzero"`
 	cli.Log
@@ -78,6 +80,12 @@ type Options struct {
 	Version string `json:"-"`
 	// Clock is the clock of the machine. Certificates are checked against it.
 	Clock clock.WithTicker `json:"-"`
+}
+
+// Prometheus is the operator's.
+type Prometheus struct {
+	// Address is its URL, like http://prometheus.monitoring:9090; "" for none, so that queries stop nothing.
+	Address string `json:"address,omitempty"`
 }
 
 // DefaultOptions returns the defaults of all flags.
@@ -145,6 +153,7 @@ func (o *Options) validateValues() (errs field.ErrorList) {
 		{"report-bind", o.ReportBind, isBind(o.ReportBind), "must be HOST:PORT, :PORT or 0"},
 		{"metrics-bind", o.MetricsBind, isBind(o.MetricsBind), "must be HOST:PORT, :PORT or 0"},
 		{"health-bind", o.HealthBind, isBind(o.HealthBind), "must be HOST:PORT, :PORT or 0"},
+		{"prometheus.address", o.Prometheus.Address, o.Prometheus.Address == "" || o.prometheusURL() != nil, "must be http://HOST:PORT or https://HOST:PORT, with a path or without"},
 		{"unready-grace", o.UnreadyGrace.Duration.String(), o.UnreadyGrace.Duration >= 0, "must be 0 or more"},
 		{"resync", o.Resync.Duration.String(), o.Resync.Duration >= time.Second, "must be 1s or more"},
 		{"workers", o.Workers, o.Workers >= 1 && o.Workers <= 1000, "must be from 1 to 1000"},
@@ -198,6 +207,15 @@ func validateLimits(path *field.Path, l webhook.Limits) (errs field.ErrorList) {
 		errs = append(errs, field.Invalid(path.Child("maxMirrors"), *n, "must be 0 or more"))
 	}
 	return errs
+}
+
+// prometheusURL is the parsed address of Prometheus, nil when it is empty or cannot be used.
+func (o *Options) prometheusURL() *url.URL {
+	u, err := url.Parse(o.Prometheus.Address)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil
+	}
+	return u
 }
 
 // webhookURL is the parsed WebhookURL, nil when it is empty or cannot be used.

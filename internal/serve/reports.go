@@ -10,7 +10,9 @@ import (
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
+	"github.com/mirrorgate/mirrorgate/internal/dataplane"
 	"github.com/mirrorgate/mirrorgate/internal/report"
+	"github.com/mirrorgate/mirrorgate/internal/route"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
@@ -73,4 +75,18 @@ func (p *Process) reportTargetFor(ca []byte) *wellknown.ReportTarget {
 		return &wellknown.ReportTarget{}
 	}
 	return &wellknown.ReportTarget{Address: net.JoinHostPort(host, port), CA: string(ca)}
+}
+
+// servesRoute reports whether proxies serve a route, and whether something else may serve it too.
+func (p *Process) servesRoute(key route.Key) (ours, others bool) {
+	name := dataplane.RouteName{Name: dataplane.Name{Namespace: key.Namespace, Name: key.Name}}
+	switch key.Kind {
+	case route.HTTPRoute:
+		name.Kind = dataplane.KindHTTPRoute
+	case route.GRPCRoute:
+		name.Kind = dataplane.KindGRPCRoute
+	default:
+		return false, true
+	}
+	return p.noMesh.index.Serves(name)
 }

@@ -5,6 +5,7 @@ package variant
 import (
 	"cmp"
 	"encoding/json"
+	"hash/fnv"
 	"iter"
 	"maps"
 	"reflect"
@@ -81,6 +82,12 @@ func parseMirrorLimit(h *header, raw []byte) (record, error) {
 type mirrorPolicy struct {
 	id
 	created string
+	// words is a hash of everything that people wrote, so that the leader hears of each change.
+	words uint64
+	// stop is nil where nothing stops the mirrors by itself.
+	stop *v1alpha1.Stop
+	// resumed is the value of v1alpha1.AnnotationResume.
+	resumed string
 	// targets are the routes that it is about, with its state for each.
 	targets []policyTarget
 }
@@ -92,7 +99,7 @@ type policyTarget struct {
 
 func (p *mirrorPolicy) equal(other record) bool {
 	o := other.(*mirrorPolicy)
-	return p.created == o.created && reflect.DeepEqual(p.targets, o.targets)
+	return p.created == o.created && p.words == o.words && reflect.DeepEqual(p.targets, o.targets)
 }
 
 func parseMirrorPolicy(h *header, raw []byte) (record, error) {
@@ -100,7 +107,11 @@ func parseMirrorPolicy(h *header, raw []byte) (record, error) {
 	if err := unmarshal(raw, &o); err != nil {
 		return nil, err
 	}
-	p := &mirrorPolicy{id: h.id(KindMirrorPolicy), created: h.Metadata.CreationTimestamp}
+	p := &mirrorPolicy{id: h.id(KindMirrorPolicy), created: h.Metadata.CreationTimestamp, stop: o.Spec.Stop, resumed: o.Annotations[v1alpha1.AnnotationResume]}
+	var err error
+	if p.words, err = wordsOf(&o); err != nil {
+		return nil, err
+	}
 	for _, ref := range o.Spec.TargetRefs {
 		p.targets = append(p.targets, policyTarget{
 			route: route.Key{Kind: route.Kind(ref.Kind), Namespace: p.Namespace, Name: ref.Name},
@@ -108,6 +119,16 @@ func parseMirrorPolicy(h *header, raw []byte) (record, error) {
 		})
 	}
 	return p, nil
+}
+
+// wordsOf returns a hash of the spec and of the annotations by which people steer a policy.
+func wordsOf(o *v1alpha1.MirrorPolicy) (uint64, error) {
+	text, err := json.Marshal([]any{
+		o.Spec, o.Annotations[v1alpha1.AnnotationResume], o.Annotations[v1alpha1.AnnotationStop], o.Annotations[v1alpha1.AnnotationStep],
+	})
+	h := fnv.New64a()
+	_, _ = h.Write(text)
+	return h.Sum64(), err
 }
 
 // stateOf returns the state of a policy for one of its targets. Before its leader has written the status, the first step
@@ -119,6 +140,9 @@ func stateOf(o *v1alpha1.MirrorPolicy, ref v1alpha1.TargetRef) limits.Policy {
 		status = o.Status.Targets[i]
 	}
 	p.Expired = status.Expired != nil
+	if s := status.Stopped; s != nil {
+		p.Stopped = cmp.Or(s.Message, string(s.Reason))
+	}
 	if o.Spec.Ramp == nil || len(o.Spec.Ramp.Steps) == 0 {
 		return p
 	}
@@ -148,9 +172,7 @@ func (i *Index) scope(rt *route.Route) limits.Scope {
 	policies := i.scopes.policies[rt.Key]
 	if len(policies) > 1 {
 		policies = slices.Clone(policies)
-		slices.SortFunc(policies, func(a, b *mirrorPolicy) int {
-			return cmp.Or(strings.Compare(a.created, b.created), strings.Compare(a.Name, b.Name))
-		})
+		slices.SortFunc(policies, (*mirrorPolicy).compare)
 	}
 	for _, p := range policies {
 		for _, t := range p.targets {
@@ -272,6 +294,98 @@ func (i *Index) Policies() iter.Seq[types.NamespacedName] {
 	i.mu.RLock()
 	defer i.mu.RUnlock()
 	return slices.Values(slices.Collect(maps.Keys(i.objects[KindMirrorPolicy])))
+}
+
+// Stop is a target of a MirrorPolicy that stops by itself.
+type Stop struct {
+	Policy types.NamespacedName
+	// Route is the route, and Section the name of its rule, "" for all but Others.
+	Route   route.Key
+	Section string
+	// Others are the rules that have policies of their own.
+	Others []string
+	Spec   *v1alpha1.Stop
+	// Resumed is the value of v1alpha1.AnnotationResume: what led to a stop before it counts no more.
+	Resumed string
+	// Stopped is set while it is stopped, or has expired.
+	Stopped bool
+}
+
+// Stops returns the targets of all MirrorPolicies that stop by themselves, without those that an older policy has.
+func (i *Index) Stops() (found []Stop) {
+	i.mu.RLock()
+	defer i.mu.RUnlock()
+	for _, rec := range i.objects[KindMirrorPolicy] {
+		p := rec.(*mirrorPolicy)
+		if p.stop == nil {
+			continue
+		}
+		for _, t := range p.targets {
+			if !i.scopes.holds(p, &t) {
+				continue
+			}
+			s := Stop{
+				Policy: p.NamespacedName, Route: t.route, Section: t.state.Section, Spec: p.stop, Resumed: p.resumed,
+				Stopped: t.state.Stopped != "" || t.state.Expired,
+			}
+			if s.Section == "" {
+				s.Others = i.scopes.sections(t.route)
+			}
+			found = append(found, s)
+		}
+	}
+	return found
+}
+
+// PolicyStates counts the targets of MirrorPolicies by state: stopped, expired, ramping, or full.
+func (i *Index) PolicyStates() map[string]int {
+	i.mu.RLock()
+	defer i.mu.RUnlock()
+	states := map[string]int{"stopped": 0, "expired": 0, "ramping": 0, "full": 0}
+	for _, rec := range i.objects[KindMirrorPolicy] {
+		for _, t := range rec.(*mirrorPolicy).targets {
+			switch s := &t.state; {
+			case s.Expired:
+				states["expired"]++
+			case s.Stopped != "":
+				states["stopped"]++
+			case s.Step < s.Steps:
+				states["ramping"]++
+			default:
+				states["full"]++
+			}
+		}
+	}
+	return states
+}
+
+// holds reports whether a policy is the oldest one for a target.
+func (s *scopes) holds(p *mirrorPolicy, t *policyTarget) bool {
+	for _, other := range s.policies[t.route] {
+		if other.precedes(p) && slices.ContainsFunc(other.targets, func(o policyTarget) bool { return o.route == t.route && o.state.Section == t.state.Section }) {
+			return false
+		}
+	}
+	return true
+}
+
+// precedes reports whether a policy holds against another one.
+func (p *mirrorPolicy) precedes(other *mirrorPolicy) bool { return p.compare(other) < 0 }
+
+func (p *mirrorPolicy) compare(other *mirrorPolicy) int {
+	return cmp.Or(strings.Compare(p.created, other.created), strings.Compare(p.Name, other.Name))
+}
+
+// sections returns the rules of a route that have policies of their own.
+func (s *scopes) sections(key route.Key) (names []string) {
+	for _, p := range s.policies[key] {
+		for _, t := range p.targets {
+			if t.route == key && t.state.Section != "" {
+				names = append(names, t.state.Section)
+			}
+		}
+	}
+	return names
 }
 
 // PoliciesFor returns the names of the MirrorPolicies for some routes.

@@ -37,6 +37,7 @@ const (
 // Reasons for which a mirror copies less than it declares, or is parked although its variant is ready.
 const (
 	Expired   = policy.Expired
+	Stopped   = policy.Stopped
 	RampStep  = policy.RampStep
 	OverLimit = policy.OverLimit
 )

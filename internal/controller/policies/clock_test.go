@@ -24,7 +24,9 @@ import (
 	"github.com/mirrorgate/mirrorgate/api/v1alpha1"
 	"github.com/mirrorgate/mirrorgate/internal/limits"
 	"github.com/mirrorgate/mirrorgate/internal/policy"
+	"github.com/mirrorgate/mirrorgate/internal/report"
 	"github.com/mirrorgate/mirrorgate/internal/route"
+	"github.com/mirrorgate/mirrorgate/internal/variant"
 )
 
 var (
@@ -49,6 +51,8 @@ type cluster struct {
 	parked bool
 	older  string
 	policy *v1alpha1.MirrorPolicy
+	// counted is what proxies report about the route.
+	counted map[report.Key]report.Sum
 	// away is set while the API server does not answer.
 	away     bool
 	versions int
@@ -90,6 +94,36 @@ func (c *cluster) PoliciesFor([]route.Key) []types.NamespacedName {
 	return []types.NamespacedName{name}
 }
 
+func (c *cluster) Stops() []variant.Stop {
+	if c.policy.Spec.Stop == nil {
+		return nil
+	}
+	s := variant.Stop{Policy: name, Route: route.Key{Kind: route.HTTPRoute, Namespace: "shop", Name: "web"}, Spec: c.policy.Spec.Stop, Resumed: c.policy.Annotations[v1alpha1.AnnotationResume]}
+	if t := c.policy.Status.Targets; len(t) > 0 {
+		s.Stopped = t[0].Stopped != nil || t[0].Expired != nil
+	}
+	return []variant.Stop{s}
+}
+
+func (c *cluster) Of(namespace, route string) map[report.Key]report.Sum {
+	if namespace != "shop" || route != "HTTPRoute/web" {
+		return nil
+	}
+	return c.counted
+}
+
+// count adds copies to what proxies report.
+func (c *cluster) count(rule string, ok, failed uint64) {
+	key := report.Key{Namespace: "shop", Route: "HTTPRoute/web", Rule: rule, Target: "shop/v2:80"}
+	sum := c.counted[key]
+	sum.OK, sum.Failed = sum.OK+ok, sum.Failed+failed
+	sum.ByKind = map[string]uint64{"5xx": sum.Failed}
+	if c.counted == nil {
+		c.counted = map[report.Key]report.Sum{}
+	}
+	c.counted[key] = sum
+}
+
 var errAway = errors.New("the API server is away")
 
 func (c *cluster) Get(context.Context, types.NamespacedName) (*v1alpha1.MirrorPolicy, error) {
@@ -117,7 +151,7 @@ func (c *cluster) WriteStatus(_ context.Context, p *v1alpha1.MirrorPolicy) error
 func newController(t *testing.T, c *cluster, at time.Time) (*Controller, *testingclock.FakePassiveClock) {
 	t.Helper()
 	clock := testingclock.NewFakePassiveClock(at)
-	return New(c, c, Options{Clock: clock, Log: testr.New(t)}), clock
+	return New(c, c, Options{Clock: clock, Counters: c, Log: testr.New(t)}), clock
 }
 
 func step(c *cluster) int {

@@ -104,7 +104,7 @@ func (c *mirrorCounts) read(m *routing.Mirror) MirrorCounts {
 	put(out.Failed, FailedStatus, c.status.Load())
 	put(out.Failed, FailedCall, c.call.Load())
 	for reason, n := range c.reasons {
-		if reason == shadow.Connect || reason == shadow.Reset || reason == shadow.Timeout {
+		if reason == shadow.Connect || reason == shadow.Unsecured || reason == shadow.Reset || reason == shadow.Timeout {
 			put(out.Failed, string(reason), n.Load())
 		} else {
 			put(out.Dropped, string(reason), n.Load())

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
 )
@@ -48,6 +50,12 @@ func (c *compiler) mirror(r *Rule, s mirrorSpec, edits *message.HeaderEdits, rew
 			c.invalid(index(at, "methods", i), method, "must be a method in capitals, like GET")
 		}
 	}
+	if n := own.MaxPerSecond; n != nil {
+		if *n < 1 || *n > maxPerSecond {
+			c.invalid(at+".maxPerSecond", *n, "must be from 1 to %d", maxPerSecond)
+		}
+		m.pace = rate.NewLimiter(rate.Limit(*n), *n)
+	}
 	if own.MaxBody != "" {
 		m.MaxBody = parsed(c, at+".maxBody", string(own.MaxBody), ParseSize)
 	}
@@ -64,6 +72,9 @@ func (c *compiler) mirror(r *Rule, s mirrorSpec, edits *message.HeaderEdits, rew
 	m.sampler = newSampler(num, den, seed, c.key(own.Keyed, at+".keyed"))
 	return m
 }
+
+// maxPerSecond bounds Mirror.MaxPerSecond.
+const maxPerSecond = 1_000_000
 
 // ordinal returns the number of earlier mirrors of the rule to the same target, which makes names unique.
 func (c *compiler) ordinal(r *Rule, t *MirrorTarget) int {

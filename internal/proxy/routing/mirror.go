@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
 
@@ -37,7 +39,12 @@ type Mirror struct {
 	keepHost bool
 	methods  []string
 	sampler  sampler
+	// pace is nil without a bound on the copies in a second.
+	pace *rate.Limiter
 }
+
+// Admits reports whether the copies of the last second leave room for another one, which it counts.
+func (m *Mirror) Admits(now time.Time) bool { return m.pace == nil || m.pace.AllowN(now, 1) }
 
 // MirrorTarget is a port of a service that mirrors send copies to, with the limits of these copies. Several
 // mirrors may share one target.

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"sync/atomic"
 
+	"golang.org/x/time/rate"
+
 	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 )
 
@@ -130,7 +132,7 @@ func (l *Listener) portOf(r *Request) int {
 }
 
 // Inherit makes t continue the counters of prev for every rule and mirror that both have, so that percentages
-// stay exact over a reload. Call it before t serves its first request. prev may be nil.
+// and paces stay exact over a reload. Call it before t serves its first request. prev may be nil.
 func (t *Table) Inherit(prev *Table) {
 	if prev == nil {
 		return
@@ -141,6 +143,15 @@ func (t *Table) Inherit(prev *Table) {
 	}
 	for _, r := range t.Rules {
 		r.picked = cmp.Or(picked[r.Name], r.picked)
+	}
+	paces := make(map[string]*rate.Limiter, len(prev.Mirrors))
+	for _, m := range prev.Mirrors {
+		paces[m.Name] = m.pace
+	}
+	for _, m := range t.Mirrors {
+		if old := paces[m.Name]; old != nil && m.pace != nil && old.Limit() == m.pace.Limit() {
+			m.pace = old
+		}
 	}
 	sampled := make(map[string]*atomic.Uint64, len(prev.Mirrors))
 	for _, m := range prev.Mirrors {

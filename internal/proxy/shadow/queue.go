@@ -23,6 +23,7 @@ const (
 	QueueFull  Reason = "queue_full"  // too many copies are under way and queued
 	Budget     Reason = "budget"      // all copies of the target together would hold too many bytes
 	TooLarge   Reason = "too_large"   // the body is longer than the mirror's maxBody
+	Rate       Reason = "rate"        // the mirror has had its maxPerSecond
 	Penalty    Reason = "penalty"     // the breaker is open: the target failed repeatedly
 	Loop       Reason = "loop"        // the request is a copy itself
 	NoEndpoint Reason = "no_endpoint" // the target has no ready endpoint
@@ -37,7 +38,7 @@ const (
 )
 
 // Reasons lists all reasons.
-var Reasons = []Reason{QueueFull, Budget, TooLarge, Penalty, Loop, NoEndpoint, Connect, Unsecured, Churn, Reset, Timeout, Incomplete, Primary, Shutdown}
+var Reasons = []Reason{QueueFull, Budget, TooLarge, Rate, Penalty, Loop, NoEndpoint, Connect, Unsecured, Churn, Reset, Timeout, Incomplete, Primary, Shutdown}
 
 // Observer counts the copies of one mirror. It must be safe for concurrent use.
 type Observer interface {
@@ -125,6 +126,8 @@ func (q *Queue) Admit(out *message.Outgoing, mirror *routing.Mirror, observer Ob
 		why = QueueFull
 	case q.breaker.open(now):
 		why = Penalty
+	case !mirror.Admits(now):
+		why = Rate
 	}
 	if why != "" {
 		observer.Dropped(why)

@@ -199,6 +199,8 @@ type Mirror struct {
 	Headers *HeaderModifier `json:"headers"`
 	// Methods are the methods of requests that are copied. Empty means all.
 	Methods []string `json:"methods"`
+	// MaxPerSecond is the most copies of the mirror in a second, in bursts of as many. The default is no bound.
+	MaxPerSecond *int `json:"maxPerSecond"`
 	// MaxBody is the largest body that is copied, as a size like 1Mi, the default.
 	MaxBody Size `json:"maxBody"`
 	// Timeout of a copy, as a duration like 10s, the default.

@@ -34,6 +34,7 @@ rules:
 - {apiGroups: [""], resources: [services], verbs: [get, list, watch]}
 - {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch]}
 - {apiGroups: [gateway.networking.k8s.io], resources: [httproutes, grpcroutes, referencegrants], verbs: [get, list, watch]}
+- {apiGroups: [mirrorgate.dev], resources: [mirrorpolicies], verbs: [list, watch]}
 `
 
 const roleBinding = `
@@ -108,7 +109,7 @@ func freePort(t *testing.T) int {
 	return address.Port
 }
 
-func startProxy(t *testing.T, namespace string) *proxyProcess {
+func startProxy(t *testing.T, namespace string, more ...string) *proxyProcess {
 	t.Helper()
 	kubeconfig, err := env.KubeconfigFor(t.Context(), "proxy")
 	require.NoError(t, err)
@@ -118,6 +119,7 @@ func startProxy(t *testing.T, namespace string) *proxyProcess {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	p.cmd = exec.Command(env.Binary, "proxy", "--service", "httpbin", "--namespace", namespace, "--kubeconfig", kubeconfig, "--admin-bind", p.admin, "--drain-min", "1s") //nolint:noctx // it must exit cleanly
+	p.cmd.Args = append(p.cmd.Args, more...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	require.NoError(t, p.cmd.Start())
