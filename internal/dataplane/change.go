@@ -60,6 +60,10 @@ func (x *Index) names(kind Kind) []Name {
 		return slices.Collect(maps.Keys(x.pods))
 	case KindMirrorPolicy:
 		return slices.Collect(maps.Keys(x.policies))
+	case KindBackendTLSPolicy:
+		return slices.Collect(maps.Keys(x.tlsPolicies))
+	case KindConfigMap:
+		return slices.Collect(maps.Keys(x.trusted))
 	}
 	var out []Name
 	for namespace, grants := range x.grants {
@@ -84,6 +88,10 @@ func (x *Index) remove(kind Kind, name Name, c *changes) {
 		x.putPod(name, nil, c)
 	case KindMirrorPolicy:
 		x.putPolicy(name, nil, c)
+	case KindBackendTLSPolicy:
+		x.putTLSPolicy(name, nil, c)
+	case KindConfigMap:
+		x.putConfigMap(name, nil, c)
 	}
 }
 
@@ -174,6 +182,9 @@ func (x *Index) putRoute(name RouteName, r *route, c *changes) {
 		x.unlink(old)
 		delete(x.routes, name)
 		each(old, func(name Name) { drop(x.naming, name, old) }, func(ns string) { drop(x.crossing, ns, old) })
+		for service := range old.names() {
+			x.notePolicies(service, c)
+		}
 	}
 	if r == nil {
 		return
@@ -213,6 +224,11 @@ func (x *Index) reresolve(r *route, c *changes) {
 	x.link(r)
 	if served {
 		c.tablesOf(r)
+	}
+	if len(before.ports) == 0 != (len(next.ports) == 0) {
+		for service := range r.names() {
+			x.notePolicies(service, c)
+		}
 	}
 }
 

@@ -73,11 +73,11 @@ func TestCopySettingsThatNoProxyCanUse(t *testing.T) {
 	require.NoError(t, CheckCopy(nil))
 	require.NoError(t, CheckCopy(&v1alpha1.Copy{Headers: &v1alpha1.CopyHeaders{Remove: []v1alpha1.HeaderName{"cookie"}}}))
 	for want, c := range map[string]*v1alpha1.Copy{
-		"copy.headers":        {Headers: &v1alpha1.CopyHeaders{Set: []v1alpha1.CopyHeader{{Name: "content-length", Value: "1"}}}},
-		"copy.maxBody":        {MaxBody: "much"},
-		"copy.maxPerSecond":   {MaxPerSecond: new(int32(0))},
-		"copy.methods[0]":     {Methods: []v1alpha1.Method{"get it"}},
-		"copy.keyed":          {Keyed: &v1alpha1.CopyKey{}},
+		"copy.headers":      {Headers: &v1alpha1.CopyHeaders{Set: []v1alpha1.CopyHeader{{Name: "content-length", Value: "1"}}}},
+		"copy.maxBody":      {MaxBody: "much"},
+		"copy.maxPerSecond": {MaxPerSecond: new(int32(0))},
+		"copy.methods[0]":   {Methods: []v1alpha1.Method{"get it"}},
+		"copy.keyed":        {Keyed: &v1alpha1.CopyKey{}},
 	} {
 		assert.ErrorContains(t, CheckCopy(c), want)
 	}

@@ -28,6 +28,9 @@ type FeedOptions struct {
 	WithPolicies bool
 	// WithProxies reads the pods of proxies as well, for those who decide where a Service leads.
 	WithProxies bool
+	// WithTLSPolicies reads BackendTLSPolicies, and ConfigMaps in their namespaces where those for a Service of a route
+	// refer to one, for those who send requests and who write the policies' status.
+	WithTLSPolicies bool
 	// Shared, if set, lists and watches Namespaces, and Services, routes and ReferenceGrants of all of them, in place
 	// of the Feed.
 	Shared feed.Shared
@@ -75,7 +78,7 @@ func NewFeed(config *rest.Config, index *Index, log logr.Logger, opts FeedOption
 		}
 	}
 	index.Subscribe(func(c *Change) {
-		if slices.Contains(c.Tables, index.opts.Parent) {
+		if slices.Contains(c.Tables, index.opts.Parent) || slices.ContainsFunc(c.Routes, func(r RouteName) bool { return r.Kind == KindBackendTLSPolicy }) {
 			poke(f.wake)
 		}
 	})
@@ -120,6 +123,9 @@ var sharedKinds = []*streamKind{services, httpRoutes, grpcRoutes, referenceGrant
 // kinds returns those of the Feed's own namespace.
 func (f *Feed) kinds() []*streamKind {
 	kinds := slices.Clone(sharedKinds)
+	if f.opts.WithTLSPolicies {
+		kinds = append(kinds, backendTLSPolicies)
+	}
 	if !f.opts.WithoutEndpoints {
 		kinds = append(kinds, endpointSlices)
 	}
@@ -137,7 +143,13 @@ func (f *Feed) kinds() []*streamKind {
 
 // foreignKinds are those of a namespace that routes refer to. Routes there do not matter, since a Service
 // takes routes of its own namespace alone.
-var foreignKinds = []*streamKind{referenceGrants, services, endpointSlices}
+func (f *Feed) foreignKinds() []*streamKind {
+	kinds := []*streamKind{referenceGrants, services, endpointSlices}
+	if f.opts.WithTLSPolicies {
+		kinds = append(kinds, backendTLSPolicies)
+	}
+	return kinds
+}
 
 // foreign returns the namespaces that have to be read beside the Feed's own.
 func (f *Feed) foreign() []string {
@@ -147,13 +159,18 @@ func (f *Feed) foreign() []string {
 	return f.index.foreignOf(f.index.opts.Parent)
 }
 
-// followForeign opens the streams of foreign namespaces that routes refer to now, and closes the others.
+// followForeign opens the streams of foreign namespaces that routes refer to now, and those of the ConfigMaps that
+// policies refer to, and closes the others.
 func (f *Feed) followForeign(ctx context.Context) {
-	wanted := f.foreign()
+	wanted, trusted := f.foreign(), f.index.trustedNamespaces()
 	var gone []*stream
 	f.mu.Lock()
 	for key, s := range f.streams {
-		if key.namespace != f.opts.Namespace && !slices.Contains(wanted, key.namespace) {
+		in, own := wanted, key.namespace == f.opts.Namespace
+		if key.resource == configMaps.Resource {
+			in, own = trusted, false
+		}
+		if !own && !slices.Contains(in, key.namespace) {
 			gone = append(gone, s)
 			delete(f.streams, key)
 		}
@@ -164,9 +181,12 @@ func (f *Feed) followForeign(ctx context.Context) {
 		s.sink.Replace(nil)
 	}
 	for _, namespace := range wanted {
-		for _, k := range foreignKinds {
+		for _, k := range f.foreignKinds() {
 			f.open(ctx, k, namespace)
 		}
+	}
+	for _, namespace := range trusted {
+		f.open(ctx, configMaps, namespace)
 	}
 	poke(f.changed)
 }
@@ -196,7 +216,8 @@ func (f *Feed) HasSynced() bool {
 	}
 	// The routes come first: only when they are listed it is known which namespaces they refer to.
 	return synced(f.kinds(), f.opts.Namespace) &&
-		!slices.ContainsFunc(f.foreign(), func(namespace string) bool { return !synced(foreignKinds, namespace) })
+		!slices.ContainsFunc(f.foreign(), func(namespace string) bool { return !synced(f.foreignKinds(), namespace) }) &&
+		!slices.ContainsFunc(f.index.trustedNamespaces(), func(namespace string) bool { return !synced([]*streamKind{configMaps}, namespace) })
 }
 
 // Changed receives when HasSynced may have become true. Several events may be received as one.

@@ -35,7 +35,7 @@ func TestGRPCRoute(t *testing.T) {
 	assert.Empty(t, w.conditions("r"), "an HTTPRoute of this name is another object")
 	table := w.compiled("calls")
 	assert.Equal(t, "shop/v1:90[10.1.0.1:90] > shop/v2:90", call(table, "90", "/shop.Cart/Add"))
-	assert.Equal(t, "shop/v1:90[10.1.0.1:90]", call(table, "90", "/shop.Stock/Get"))
+	assert.Equal(t, "shop/v1:90[10.1.0.1:90]", call(table, "90", "/shop.Stock/Get"), "a match is one of the path: this is a GET without Content-Type")
 	assert.Equal(t, "404", call(table, "90", "/shop.Stock/Put"))
 	assert.Equal(t, routing.H2C, table.Port("shop/v1", 90).Protocol)
 	for _, other := range []string{"80", "91", "92"} {

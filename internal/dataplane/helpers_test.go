@@ -60,6 +60,11 @@ func object(t testing.TB, doc string) any {
 		require.NoError(t, yaml.UnmarshalStrict([]byte(doc), &s), doc)
 		return &s
 	}
+	if kind.Kind == "ConfigMap" {
+		var m corev1.ConfigMap
+		require.NoError(t, yaml.UnmarshalStrict([]byte(doc), &m), doc)
+		return &m
+	}
 	raw, err := yaml.YAMLToJSON([]byte(doc))
 	require.NoError(t, err, doc)
 	return raw

@@ -40,11 +40,13 @@ const (
 	KindReferenceGrant
 	KindPod // of proxies alone
 	KindMirrorPolicy
+	KindBackendTLSPolicy
+	KindConfigMap // with the certificates of authorities
 )
 
 // String returns the kind as the API spells it.
 func (k Kind) String() string {
-	return [...]string{"Service", "EndpointSlice", "HTTPRoute", "GRPCRoute", "ReferenceGrant", "Pod", "MirrorPolicy"}[k]
+	return [...]string{"Service", "EndpointSlice", "HTTPRoute", "GRPCRoute", "ReferenceGrant", "Pod", "MirrorPolicy", "BackendTLSPolicy", "ConfigMap"}[k]
 }
 
 // Options steer an Index. The zero value is valid.
@@ -67,7 +69,7 @@ type Change struct {
 	Tables []Name
 	// Endpoints are backends with other endpoints.
 	Endpoints []Backend
-	// Routes are those whose status is another now, or is stale.
+	// Routes are those whose status is another now, or is stale; policies as well.
 	Routes []RouteName
 	// Parents are the Services, beside those in Tables, whose Parent or View may be another now.
 	Parents []Name
@@ -90,24 +92,28 @@ type Subscriber func(*Change)
 type Index struct {
 	opts Options
 
-	mu         sync.RWMutex
-	namespaces map[string]bool // the enabled ones
-	services   map[Name]*service
-	slices     map[Name]*slice
-	routes     map[RouteName]*route
-	grants     map[string]map[string]*grant.Grant // by namespace and name
-	pods       map[Name]*pod
-	policies   map[Name]*copyPolicy
+	mu          sync.RWMutex
+	namespaces  map[string]bool // the enabled ones
+	services    map[Name]*service
+	slices      map[Name]*slice
+	routes      map[RouteName]*route
+	grants      map[string]map[string]*grant.Grant // by namespace and name
+	pods        map[Name]*pod
+	policies    map[Name]*copyPolicy
+	tlsPolicies map[Name]*policy
+	trusted     map[Name]*authority // by the ConfigMap that has it
 
-	byRoute   map[RouteName][]*copyPolicy    // policies by the routes that they are about
-	naming    map[Name]map[*route]struct{}   // routes by the Services they name
-	crossing  map[string]map[*route]struct{} // routes by foreign namespaces they refer to
-	attached  map[Name]map[*route]struct{}   // routes by the Services that take them
-	endpoints map[Name][]*slice              // slices by the Service they belong to
-	uses      map[Name]map[Backend]int       // backends by the Service whose endpoints they have, with how many routes lead there
-	proxies   map[Name]map[*pod]struct{}     // pods by the Service that they are proxies of
-	calls     map[Name]map[int]int           // how many GRPCRoutes a Service has at each of its ports
-	called    map[Name][]int                 // during an update, the ports that had one before it, of Services for which that may change
+	byRoute    map[RouteName][]*copyPolicy    // policies by the routes that they are about
+	naming     map[Name]map[*route]struct{}   // routes by the Services they name
+	crossing   map[string]map[*route]struct{} // routes by foreign namespaces they refer to
+	attached   map[Name]map[*route]struct{}   // routes by the Services that take them
+	endpoints  map[Name][]*slice              // slices by the Service they belong to
+	uses       map[Name]map[Backend]int       // backends by the Service whose endpoints they have, with how many routes lead there
+	proxies    map[Name]map[*pod]struct{}     // pods by the Service that they are proxies of
+	calls      map[Name]map[int]int           // how many GRPCRoutes a Service has at each of its ports
+	protecting map[Name]map[*policy]struct{}  // policies of TLS by the Services that they mean
+	trusting   map[Name]map[*policy]struct{}  // policies of TLS by the ConfigMaps that they refer to
+	called     map[Name][]int                 // during an update, the ports that had one before it, of Services for which that may change
 
 	subscribers []Subscriber
 }
@@ -123,6 +129,7 @@ func NewIndex(opts Options) *Index {
 		naming: map[Name]map[*route]struct{}{}, crossing: map[string]map[*route]struct{}{}, attached: map[Name]map[*route]struct{}{},
 		endpoints: map[Name][]*slice{}, uses: map[Name]map[Backend]int{}, pods: map[Name]*pod{}, proxies: map[Name]map[*pod]struct{}{},
 		policies: map[Name]*copyPolicy{}, byRoute: map[RouteName][]*copyPolicy{},
+		tlsPolicies: map[Name]*policy{}, trusted: map[Name]*authority{}, protecting: map[Name]map[*policy]struct{}{}, trusting: map[Name]map[*policy]struct{}{},
 		calls: map[Name]map[int]int{}, called: map[Name][]int{},
 	}
 }
@@ -134,8 +141,8 @@ func (x *Index) Subscribe(s Subscriber) {
 	x.subscribers = append(x.subscribers, s)
 }
 
-// Upsert adds or replaces objects: *corev1.Service, *discoveryv1.EndpointSlice, the *corev1.Pod of a proxy,
-// and routes and ReferenceGrants as JSON (json.RawMessage, []byte or *unstructured.Unstructured). Other
+// Upsert adds or replaces objects: *corev1.Service, *discoveryv1.EndpointSlice, the *corev1.Pod of a proxy, a
+// *corev1.ConfigMap, and routes, policies and ReferenceGrants as JSON (json.RawMessage, []byte or *unstructured.Unstructured). Other
 // kinds are ignored. A malformed object is an error that names it: its record stays as it was, the objects
 // before it are upserted, and those after it are not.
 func (x *Index) Upsert(objs ...any) error {
@@ -199,7 +206,28 @@ func (x *Index) Status(name RouteName) (parents []ParentStatus, generation int64
 	if r := x.routes[name]; r != nil {
 		return r.status, r.generation
 	}
+	if p := x.policy(name); p != nil {
+		return x.policyStatus(p), p.generation
+	}
 	return nil, 0
+}
+
+// policy returns the policy of that name, nil if the name is a route's or there is none.
+func (x *Index) policy(name RouteName) *policy {
+	if name.Kind != KindBackendTLSPolicy {
+		return nil
+	}
+	return x.tlsPolicies[name.Name]
+}
+
+// version returns the version of the API in which an object was read.
+func (x *Index) version(name RouteName) string {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if p := x.policy(name); p != nil {
+		return p.version
+	}
+	return "v1"
 }
 
 // Stale returns the routes whose object has other entries of mirrorgate's than Status returns.
@@ -211,6 +239,11 @@ func (x *Index) Stale() (names []RouteName) {
 			names = append(names, name)
 		}
 	}
+	for _, p := range x.tlsPolicies {
+		if stale(p.stored, x.policyStatus(p)) {
+			names = append(names, p.reported())
+		}
+	}
 	return names
 }
 
@@ -218,6 +251,9 @@ func (x *Index) Stale() (names []RouteName) {
 func (x *Index) IsStale(name RouteName) bool {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
+	if p := x.policy(name); p != nil {
+		return stale(p.stored, x.policyStatus(p))
+	}
 	r := x.routes[name]
 	return r != nil && r.stale()
 }
@@ -241,7 +277,7 @@ func (x *Index) foreignOf(parent Name) []string {
 
 func compareNames(a, b Name) int { return strings.Compare(a.String(), b.String()) }
 
-// RouteName names a route: an HTTPRoute and a GRPCRoute may have one name.
+// RouteName names a route, or a policy: an HTTPRoute and a GRPCRoute may have one name.
 type RouteName struct {
 	Kind Kind
 	Name
@@ -269,6 +305,9 @@ func read(obj any) (event, error) {
 	case *corev1.Pod:
 		name, p := nameOf(o), fromPod(o)
 		return event{KindPod, name, func(x *Index, c *changes) { x.putPod(name, p, c) }}, nil
+	case *corev1.ConfigMap:
+		name, a := nameOf(o), fromConfigMap(o)
+		return event{KindConfigMap, name, func(x *Index, c *changes) { x.putConfigMap(name, a, c) }}, nil
 	case *unstructured.Unstructured:
 		raw, err := o.MarshalJSON()
 		if err != nil {
@@ -307,6 +346,12 @@ func readJSON(raw []byte) (event, error) {
 			return event{}, wrap(err)
 		}
 		return event{r.name.Kind, name, func(x *Index, c *changes) { x.putRoute(r.name, r, c) }}, nil
+	case KindBackendTLSPolicy.String():
+		p, err := parsePolicy(&h)
+		if err != nil {
+			return event{}, wrap(err)
+		}
+		return event{KindBackendTLSPolicy, name, func(x *Index, c *changes) { x.putTLSPolicy(name, p, c) }}, nil
 	case KindReferenceGrant.String():
 		g, err := grant.Parse(raw)
 		if err != nil {

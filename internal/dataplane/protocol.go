@@ -83,6 +83,18 @@ func protocolOf(p *corev1.ServicePort) protocol {
 	return names[prefix]
 }
 
+// securedProtocols are the values of appProtocol for HTTP over TLS, in lower case, without the prefix of Kubernetes.
+var securedProtocols = map[string]protocol{"https": web, "tls": web, "http/2+tls": h2c, "wss": http1}
+
+// securedProtocol is backendProtocol of a port with a BackendTLSPolicy.
+func securedProtocol(p *corev1.ServicePort) (found protocol, ok bool) {
+	value := strings.TrimPrefix(strings.ToLower(ptr.Deref(p.AppProtocol, "")), "kubernetes.io/")
+	if found, ok = securedProtocols[value]; ok {
+		return found, isTCP(p)
+	}
+	return backendProtocol(p)
+}
+
 // backendProtocol returns the protocol of a port to which a route leads. ok is false if appProtocol declares another
 // one than HTTP; a name does not outweigh a route.
 func backendProtocol(p *corev1.ServicePort) (found protocol, ok bool) {

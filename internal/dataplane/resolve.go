@@ -239,8 +239,11 @@ func (x *Index) lookup(from RouteName, to ref, port int) fault {
 		return faultf(reasonBackendNotFound, "Service %s has no port %d", to.Name, port)
 	}
 	speaks, ok := backendProtocol(p)
+	if x.policyOf(to.Name, p.Name) != nil {
+		speaks, ok = securedProtocol(p)
+	}
 	if !ok {
-		return faultf(reasonUnsupportedProto, "port %d of Service %s speaks neither HTTP nor h2c without TLS", port, to.Name)
+		return faultf(reasonUnsupportedProto, "port %d of Service %s speaks neither HTTP nor h2c, or needs a BackendTLSPolicy", port, to.Name)
 	}
 	if from.Kind == KindGRPCRoute && speaks == http1 {
 		return faultf(reasonUnsupportedProto, "port %d of Service %s speaks HTTP/1.1, which cannot carry calls of gRPC", port, to.Name)

@@ -139,7 +139,7 @@ func parseRoute(h *header) (*route, error) {
 			r.parents = append(r.parents, parentRef{w.of(r.name.Namespace).Name, w.Port, w.SectionName, raw})
 		}
 	}
-	r.stored = entriesOf(h.Status)
+	r.stored = entriesOf(r.name.Kind, h.Status)
 	if len(r.parents) == 0 {
 		return r, nil
 	}

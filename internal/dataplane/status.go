@@ -1,6 +1,6 @@
 package dataplane
 
-// mirrorgate's entries in the status of a route: those that the object has, and those that it should have.
+// mirrorgate's entries in the status of a route or a policy: those that the object has, and those that it should have.
 
 import (
 	"encoding/json"
@@ -14,21 +14,43 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
-// maxParents is the greatest number of entries that the API allows in status.parents.
-const maxParents = 32
+// maxParents is the greatest number of entries that the API allows in status.parents, maxAncestors that in
+// status.ancestors.
+const (
+	maxParents   = 32
+	maxAncestors = 16
+)
 
-// reported is a route's status. Entries are raw, since most belong to other controllers.
+// reported is the status of a route, or of a policy. Entries are raw, since most belong to other controllers.
 type reported struct {
-	Parents []json.RawMessage `json:"parents"`
+	Parents   []json.RawMessage `json:"parents"`
+	Ancestors []json.RawMessage `json:"ancestors"`
 }
 
-// entriesOf returns mirrorgate's entries of a status. An entry that cannot be read is another controller's.
-func entriesOf(status json.RawMessage) (entries []ParentStatus) {
+// entries returns those of an object of a kind.
+func (s *reported) entries(kind Kind) []json.RawMessage {
+	if kind == KindBackendTLSPolicy {
+		return s.Ancestors
+	}
+	return s.Parents
+}
+
+// field is the name of the list, in the status of an object of a kind, and most is how many entries it may have.
+func (k Kind) field() (name string, most int) {
+	if k == KindBackendTLSPolicy {
+		return "ancestors", maxAncestors
+	}
+	return "parents", maxParents
+}
+
+// entriesOf returns mirrorgate's entries of the status of an object of a kind. An entry that cannot be read is another
+// controller's.
+func entriesOf(kind Kind, status json.RawMessage) (entries []ParentStatus) {
 	var s reported
 	if len(status) == 0 || kjson.UnmarshalCaseSensitivePreserveInts(status, &s) != nil {
 		return nil
 	}
-	for _, raw := range s.Parents {
+	for _, raw := range s.entries(kind) {
 		if p, is := entry(raw); is {
 			entries = append(entries, p)
 		}
@@ -36,17 +58,38 @@ func entriesOf(status json.RawMessage) (entries []ParentStatus) {
 	return entries
 }
 
-// entry reads an entry of status.parents, and reports whether it is mirrorgate's.
+// writtenEntry is an entry of either list.
+type writtenEntry struct {
+	ParentStatus
+	AncestorRef json.RawMessage `json:"ancestorRef"`
+}
+
+// entry reads an entry of status.parents or status.ancestors, and reports whether it is mirrorgate's.
 func entry(raw json.RawMessage) (p ParentStatus, is bool) {
-	err := kjson.UnmarshalCaseSensitivePreserveInts(raw, &p)
-	return p, err == nil && p.ControllerName == wellknown.ControllerName
+	var w writtenEntry
+	err := kjson.UnmarshalCaseSensitivePreserveInts(raw, &w)
+	if len(w.ParentRef) == 0 {
+		w.ParentRef = w.AncestorRef
+	}
+	return w.ParentStatus, err == nil && w.ControllerName == wellknown.ControllerName
+}
+
+// marshal returns an entry as the list of a kind has it.
+func (p *ParentStatus) marshal(kind Kind) (json.RawMessage, error) {
+	if kind != KindBackendTLSPolicy {
+		return json.Marshal(p)
+	}
+	return json.Marshal(map[string]any{"ancestorRef": p.ParentRef, "controllerName": p.ControllerName, "conditions": p.Conditions})
 }
 
 // stale reports whether the object of a route has other entries than it should have.
-func (r *route) stale() bool {
-	return len(r.stored) != len(r.status) || slices.ContainsFunc(r.status, func(wanted ParentStatus) bool {
-		i := slices.IndexFunc(r.stored, func(p ParentStatus) bool { return sameJSON(p.ParentRef, wanted.ParentRef) })
-		return i < 0 || !sameConditions(r.stored[i].Conditions, wanted.Conditions)
+func (r *route) stale() bool { return stale(r.stored, r.status) }
+
+// stale reports whether an object has other entries than it should have.
+func stale(stored, wanted []ParentStatus) bool {
+	return len(stored) != len(wanted) || slices.ContainsFunc(wanted, func(wanted ParentStatus) bool {
+		i := slices.IndexFunc(stored, func(p ParentStatus) bool { return sameJSON(p.ParentRef, wanted.ParentRef) })
+		return i < 0 || !sameConditions(stored[i].Conditions, wanted.Conditions)
 	})
 }
 
@@ -66,15 +109,15 @@ func sameJSON(a, b json.RawMessage) bool {
 	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
 }
 
-// merge returns status.parents with mirrorgate's entries replaced, and those of other controllers unchanged.
-// A condition whose status stays keeps its date. left is the number of entries that did not fit.
-func merge(stored []json.RawMessage, wanted []ParentStatus, now metav1.Time) (parents []json.RawMessage, left int, err error) {
+// merge returns the list of an object of a kind with mirrorgate's entries replaced, and those of other controllers
+// unchanged. A condition whose status stays keeps its date. left is the number of entries that did not fit.
+func merge(kind Kind, stored []json.RawMessage, wanted []ParentStatus, now metav1.Time) (parents []json.RawMessage, left int, err error) {
 	parents = []json.RawMessage{} // the API requires a list
 	wanted = slices.Clone(wanted)
 	put := func(p ParentStatus, before []metav1.Condition) {
 		if p.Conditions = since(p.Conditions, before, now); err == nil {
 			var raw json.RawMessage
-			raw, err = json.Marshal(p)
+			raw, err = p.marshal(kind)
 			parents = append(parents, raw)
 		}
 	}
@@ -90,8 +133,9 @@ func merge(stored []json.RawMessage, wanted []ParentStatus, now metav1.Time) (pa
 			wanted = slices.Delete(wanted, i, i+1)
 		}
 	}
+	_, most := kind.field()
 	for _, p := range wanted {
-		if len(parents) >= maxParents {
+		if len(parents) >= most {
 			left++
 			continue
 		}

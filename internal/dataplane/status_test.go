@@ -60,18 +60,18 @@ func TestMerge(t *testing.T) {
 		stored(t, wantedFor("a", metav1.ConditionTrue), earlier), // twice
 	}
 	wanted := []ParentStatus{wantedFor("a", metav1.ConditionTrue), wantedFor("b", metav1.ConditionFalse), wantedFor("c", metav1.ConditionTrue)}
-	parents, left, err := merge(before, wanted, later)
+	parents, left, err := merge(KindHTTPRoute, before, wanted, later)
 	require.NoError(t, err)
 	assert.Zero(t, left)
 	assert.Equal(t, []string{other, "b False February", "a True January", "c True February"}, brief(t, parents))
-	again, _, err := merge(parents, wanted, metav1.Now())
+	again, _, err := merge(KindHTTPRoute, parents, wanted, metav1.Now())
 	require.NoError(t, err)
 	assert.Equal(t, parents, again, "nothing changes a second time")
 
-	parents, _, err = merge(before, nil, later)
+	parents, _, err = merge(KindHTTPRoute, before, nil, later)
 	require.NoError(t, err)
 	assert.Equal(t, []string{other}, brief(t, parents))
-	parents, _, err = merge(nil, nil, later)
+	parents, _, err = merge(KindHTTPRoute, nil, nil, later)
 	require.NoError(t, err)
 	assert.NotNil(t, parents, "the API wants a list")
 }
@@ -83,12 +83,12 @@ func TestMergeFull(t *testing.T) {
 		before = append(before, fmt.Appendf(nil, `{"controllerName":"else.where/%d"}`, i))
 	}
 	wanted := []ParentStatus{wantedFor("a", "True"), wantedFor("b", "True"), wantedFor("c", "True"), wantedFor("d", "True")}
-	parents, left, err := merge(before, wanted, later)
+	parents, left, err := merge(KindHTTPRoute, before, wanted, later)
 	require.NoError(t, err)
 	assert.Equal(t, 2, left)
 	require.Len(t, parents, maxParents)
 	assert.Equal(t, []string{"a True February", "b True February"}, brief(t, parents[30:]))
-	parents, _, err = merge(append(before[:29:29], stored(t, wantedFor("c", "True"), earlier)), wanted, later)
+	parents, _, err = merge(KindHTTPRoute, append(before[:29:29], stored(t, wantedFor("c", "True"), earlier)), wanted, later)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"c True January", "a True February", "b True February"}, brief(t, parents[29:]))
 }

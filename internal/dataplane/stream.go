@@ -27,13 +27,15 @@ type streamKind struct {
 }
 
 var (
-	services        = &streamKind{Kind: feed.Services, kind: KindService}
-	endpointSlices  = &streamKind{Kind: feed.EndpointSlices, kind: KindEndpointSlice}
-	httpRoutes      = &streamKind{Kind: feed.HTTPRoutes, kind: KindHTTPRoute}
-	grpcRoutes      = &streamKind{Kind: feed.GRPCRoutes, kind: KindGRPCRoute}
-	referenceGrants = &streamKind{Kind: feed.ReferenceGrants, kind: KindReferenceGrant}
-	proxyPods       = &streamKind{Kind: feed.ProxyPods, kind: KindPod, labels: wellknown.ParentLabel}
-	mirrorPolicies  = &streamKind{Kind: feed.MirrorPolicies, kind: KindMirrorPolicy}
+	services           = &streamKind{Kind: feed.Services, kind: KindService}
+	endpointSlices     = &streamKind{Kind: feed.EndpointSlices, kind: KindEndpointSlice}
+	httpRoutes         = &streamKind{Kind: feed.HTTPRoutes, kind: KindHTTPRoute}
+	grpcRoutes         = &streamKind{Kind: feed.GRPCRoutes, kind: KindGRPCRoute}
+	referenceGrants    = &streamKind{Kind: feed.ReferenceGrants, kind: KindReferenceGrant}
+	backendTLSPolicies = &streamKind{Kind: feed.BackendTLSPolicies, kind: KindBackendTLSPolicy}
+	configMaps         = &streamKind{Kind: feed.ConfigMaps, kind: KindConfigMap}
+	proxyPods          = &streamKind{Kind: feed.ProxyPods, kind: KindPod, labels: wellknown.ParentLabel}
+	mirrorPolicies     = &streamKind{Kind: feed.MirrorPolicies, kind: KindMirrorPolicy}
 	// namespaces are no kind of the Index, which only knows the names of those that are enabled.
 	namespaces = &streamKind{Kind: feed.Namespaces}
 )

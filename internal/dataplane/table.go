@@ -167,7 +167,12 @@ func (x *Index) port(parent, name Name, number int) spec.Port {
 	s := x.services[name]
 	p := s.port(number)
 	speaks, _ := backendProtocol(p)
-	return spec.Port{Protocol: speaks.String(), Endpoints: endpoints(x.endpoints[x.source(parent, name)], s.families, p.Name, x.opts.Zone)}
+	var secure *spec.BackendTLS
+	if policy := x.policyOf(name, p.Name); policy != nil {
+		speaks, _ = securedProtocol(p)
+		secure = x.backendTLS(policy)
+	}
+	return spec.Port{TLS: secure, Protocol: speaks.String(), Endpoints: endpoints(x.endpoints[x.source(parent, name)], s.families, p.Name, x.opts.Zone)}
 }
 
 // source returns the Service whose endpoints a backend has. The parent's own endpoints are its proxies or, in

@@ -1,6 +1,6 @@
 package dataplane
 
-// From the Index to status.parents of routes.
+// From the Index to status.parents of routes and status.ancestors of policies.
 
 import (
 	"context"
@@ -24,7 +24,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
-// StatusWriter keeps mirrorgate's entries in status.parents of routes as an Index has them. It patches
+// StatusWriter keeps mirrorgate's entries in the status of routes and policies as an Index has them. It patches
 // the status alone, leaves the entries of other controllers as they are, and writes nothing where the entries
 // are right already. Only one may run at a time: the leader's.
 type StatusWriter struct {
@@ -40,7 +40,7 @@ type StatusWriter struct {
 }
 
 // NewStatusWriter returns a writer that begins when hasSynced reports that the Index knows everything. It
-// needs the verbs get on httproutes and grpcroutes, and patch on the status of both.
+// needs the verbs get on httproutes, grpcroutes and backendtlspolicies, and patch on their status.
 func NewStatusWriter(config *rest.Config, index *Index, hasSynced func() bool, log logr.Logger) (*StatusWriter, error) {
 	client, err := feed.NewClient(config)
 	if err != nil {
@@ -146,10 +146,14 @@ func (w *StatusWriter) write(ctx context.Context, name RouteName) error {
 
 // resource is the resource of a route.
 func (r RouteName) resource() *feed.Kind {
-	if r.Kind == KindGRPCRoute {
+	switch r.Kind {
+	case KindGRPCRoute:
 		return feed.GRPCRoutes
+	case KindBackendTLSPolicy:
+		return feed.BackendTLSPolicies
+	default:
+		return feed.HTTPRoutes
 	}
-	return feed.HTTPRoutes
 }
 
 // liveRoute has the fields of a route beside its spec.
@@ -165,7 +169,7 @@ type liveRoute struct {
 }
 
 func (w *StatusWriter) request(verb string, name RouteName, subresources ...string) *rest.Request {
-	return w.client.Verb(verb).AbsPath(feed.GroupPath(routes.GatewayGroup, "v1")).SetHeader("Accept", runtime.ContentTypeJSON).
+	return w.client.Verb(verb).AbsPath(feed.GroupPath(routes.GatewayGroup, w.index.version(name))).SetHeader("Accept", runtime.ContentTypeJSON).
 		Namespace(name.Namespace).Resource(name.resource().Resource).Name(name.Name.Name).SubResource(subresources...)
 }
 
@@ -187,24 +191,26 @@ func (w *StatusWriter) get(ctx context.Context, name RouteName) (*liveRoute, err
 
 // patch replaces mirrorgate's entries. It fails with a conflict if somebody has written the route meanwhile.
 func (w *StatusWriter) patch(ctx context.Context, name RouteName, live *liveRoute, wanted []ParentStatus) error {
-	parents, left, err := merge(live.Status.Parents, wanted, metav1.NewTime(w.clock.Now().Truncate(time.Second)))
+	before := live.Status.entries(name.Kind)
+	field, most := name.Kind.field()
+	parents, left, err := merge(name.Kind, before, wanted, metav1.NewTime(w.clock.Now().Truncate(time.Second)))
 	if err != nil {
 		return err
 	}
 	if left > 0 {
-		w.log.Info("Some parents of a route are not in its status, which holds 32", "kind", name.Kind.String(), "namespace", name.Namespace, "name", name.Name.Name, "parents", left)
+		w.log.Info("Some entries are not in the status, which holds no more", "most", most, "kind", name.Kind.String(), "namespace", name.Namespace, "name", name.Name.Name, "parents", left)
 	}
-	before, err := json.Marshal(live.Status.Parents)
+	have, err := json.Marshal(before)
 	if err != nil {
 		return err
 	}
 	after, err := json.Marshal(parents)
-	if err != nil || sameJSON(before, after) {
+	if err != nil || sameJSON(have, after) {
 		return err
 	}
 	body, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"uid": live.Metadata.UID, "resourceVersion": live.Metadata.ResourceVersion},
-		"status":   map[string]any{"parents": parents},
+		"status":   map[string]any{field: parents},
 	})
 	if err != nil {
 		return err

@@ -38,6 +38,7 @@ var (
 	DaemonSets     = typed[appsv1.DaemonSet, appsv1.DaemonSetList]("DaemonSet", appsv1.GroupName, "daemonsets")
 	ReplicaSets    = typed[appsv1.ReplicaSet, appsv1.ReplicaSetList]("ReplicaSet", appsv1.GroupName, "replicasets")
 	EndpointSlices = typed[discoveryv1.EndpointSlice, discoveryv1.EndpointSliceList]("EndpointSlice", discoveryv1.GroupName, "endpointslices")
+	ConfigMaps     = typed[corev1.ConfigMap, corev1.ConfigMapList]("ConfigMap", "", "configmaps")
 	ProxyPods      = typed[corev1.Pod, corev1.PodList]("Pod", "", "pods")
 
 	Pods       = &Kind{Name: "Pod", Resource: "pods", Versions: []string{"v1"}, metadata: true}
@@ -47,19 +48,20 @@ var (
 		Versions: []string{"v1"}, metadata: true,
 	}
 
-	Rollouts         = &Kind{Name: "Rollout", Group: wellknown.ArgoGroup, Resource: "rollouts", Versions: []string{"v1alpha1"}}
-	Canaries         = &Kind{Name: "Canary", Group: wellknown.FlaggerGroup, Resource: "canaries", Versions: []string{"v1beta1"}}
-	DestinationRules = &Kind{Name: "DestinationRule", Group: route.IstioGroup, Resource: "destinationrules", Versions: []string{"v1", "v1beta1", "v1alpha3"}}
-	ServiceEntries   = &Kind{Name: "ServiceEntry", Group: route.IstioGroup, Resource: "serviceentries", Versions: []string{"v1", "v1beta1", "v1alpha3"}}
-	IstioGateways    = &Kind{Name: "Gateway", Group: route.IstioGroup, Resource: "gateways", Versions: []string{"v1", "v1beta1", "v1alpha3"}}
-	Gateways         = &Kind{Name: "Gateway", Group: route.GatewayGroup, Resource: "gateways", Versions: []string{"v1", "v1beta1"}}
-	GatewayClasses   = &Kind{Name: "GatewayClass", Group: route.GatewayGroup, Resource: "gatewayclasses", Versions: []string{"v1", "v1beta1"}}
-	ReferenceGrants  = &Kind{Name: "ReferenceGrant", Group: route.GatewayGroup, Resource: "referencegrants", Versions: []string{"v1", "v1beta1"}}
-	HTTPRoutes       = &Kind{Name: "HTTPRoute", Group: route.GatewayGroup, Resource: "httproutes", Versions: []string{"v1"}}
-	GRPCRoutes       = &Kind{Name: "GRPCRoute", Group: route.GatewayGroup, Resource: "grpcroutes", Versions: []string{"v1"}}
-	MirrorLimits     = &Kind{Name: "MirrorLimit", Group: v1alpha1.GroupVersion.Group, Resource: "mirrorlimits", Versions: []string{"v1alpha1"}}
-	MirrorPolicies   = &Kind{Name: "MirrorPolicy", Group: v1alpha1.GroupVersion.Group, Resource: "mirrorpolicies", Versions: []string{"v1alpha1"}}
-	VirtualServices  = &Kind{Name: "VirtualService", Group: route.IstioGroup, Resource: "virtualservices", Versions: []string{"v1"}}
+	Rollouts           = &Kind{Name: "Rollout", Group: wellknown.ArgoGroup, Resource: "rollouts", Versions: []string{"v1alpha1"}}
+	Canaries           = &Kind{Name: "Canary", Group: wellknown.FlaggerGroup, Resource: "canaries", Versions: []string{"v1beta1"}}
+	DestinationRules   = &Kind{Name: "DestinationRule", Group: route.IstioGroup, Resource: "destinationrules", Versions: []string{"v1", "v1beta1", "v1alpha3"}}
+	ServiceEntries     = &Kind{Name: "ServiceEntry", Group: route.IstioGroup, Resource: "serviceentries", Versions: []string{"v1", "v1beta1", "v1alpha3"}}
+	IstioGateways      = &Kind{Name: "Gateway", Group: route.IstioGroup, Resource: "gateways", Versions: []string{"v1", "v1beta1", "v1alpha3"}}
+	Gateways           = &Kind{Name: "Gateway", Group: route.GatewayGroup, Resource: "gateways", Versions: []string{"v1", "v1beta1"}}
+	GatewayClasses     = &Kind{Name: "GatewayClass", Group: route.GatewayGroup, Resource: "gatewayclasses", Versions: []string{"v1", "v1beta1"}}
+	ReferenceGrants    = &Kind{Name: "ReferenceGrant", Group: route.GatewayGroup, Resource: "referencegrants", Versions: []string{"v1", "v1beta1"}}
+	HTTPRoutes         = &Kind{Name: "HTTPRoute", Group: route.GatewayGroup, Resource: "httproutes", Versions: []string{"v1"}}
+	GRPCRoutes         = &Kind{Name: "GRPCRoute", Group: route.GatewayGroup, Resource: "grpcroutes", Versions: []string{"v1"}}
+	BackendTLSPolicies = &Kind{Name: "BackendTLSPolicy", Group: route.GatewayGroup, Resource: "backendtlspolicies", Versions: []string{"v1", "v1alpha3"}}
+	MirrorLimits       = &Kind{Name: "MirrorLimit", Group: v1alpha1.GroupVersion.Group, Resource: "mirrorlimits", Versions: []string{"v1alpha1"}}
+	MirrorPolicies     = &Kind{Name: "MirrorPolicy", Group: v1alpha1.GroupVersion.Group, Resource: "mirrorpolicies", Versions: []string{"v1alpha1"}}
+	VirtualServices    = &Kind{Name: "VirtualService", Group: route.IstioGroup, Resource: "virtualservices", Versions: []string{"v1"}}
 )
 
 // typed returns a kind that every cluster has, with the Go types of its objects and lists.

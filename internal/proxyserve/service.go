@@ -99,7 +99,7 @@ func (p *serviceProxy) connect() error {
 		options.Forwarded = &spec.Forwarded{TrustedHops: p.opts.TrustedHops}
 	}
 	p.index = dataplane.NewIndex(options)
-	p.feed, err = dataplane.NewFeed(cluster, p.index, p.log, dataplane.FeedOptions{Namespace: namespace, WithPolicies: true})
+	p.feed, err = dataplane.NewFeed(cluster, p.index, p.log, dataplane.FeedOptions{Namespace: namespace, WithPolicies: true, WithTLSPolicies: true})
 	if err != nil {
 		return err
 	}

@@ -20,59 +20,67 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
-// Statuses takes mirrorgate's entries out of status.parents of every HTTPRoute and GRPCRoute, and returns the routes
+// Statuses takes mirrorgate's entries out of status.parents of every HTTPRoute and GRPCRoute, and out of status.ancestors
+// of every BackendTLSPolicy, and returns the routes and policies
 // that had one, as KIND NAMESPACE/NAME. The entries of other controllers stay as they are. A failure with one does not
 // stop the others.
 func (r Removal) Statuses(ctx context.Context) (found []string, err error) {
-	for _, kind := range []*feed.Kind{feed.HTTPRoutes, feed.GRPCRoutes} {
-		names, failed := r.statusesOf(ctx, kind)
-		found, err = append(found, names...), errors.Join(err, failed)
+	for _, kind := range []*feed.Kind{feed.HTTPRoutes, feed.GRPCRoutes, feed.BackendTLSPolicies} {
+		for _, version := range kind.Versions {
+			names, served, failed := r.statusesOf(ctx, kind, version)
+			if found, err = append(found, names...), errors.Join(err, failed); served {
+				break
+			}
+		}
 	}
 	return found, err
 }
 
-func (r Removal) statusesOf(ctx context.Context, kind *feed.Kind) ([]string, error) {
-	api := r.Routes.Resource(kind.At("v1"))
-	var found []string
+func (r Removal) statusesOf(ctx context.Context, kind *feed.Kind, version string) (found []string, served bool, err error) {
+	api := r.Routes.Resource(kind.At(version))
+	list := "parents"
+	if kind == feed.BackendTLSPolicies {
+		list = "ancestors"
+	}
 	var errs []error
 	for opts := (metav1.ListOptions{Limit: feed.PageSize}); ; {
 		page, err := api.List(ctx, opts)
 		if apierrors.IsNotFound(err) {
-			return nil, nil // no such kind
+			return nil, false, nil // no such kind
 		}
 		if err != nil {
-			return found, errors.Join(append(errs, fmt.Errorf("list %ss: %w", kind.Name, err))...)
+			return found, true, errors.Join(append(errs, fmt.Errorf("list %ss: %w", kind.Name, err))...)
 		}
 		for i := range page.Items {
 			u := &page.Items[i]
-			if _, has := othersParents(u); !has {
+			if _, has := othersEntries(u, list); !has {
 				continue
 			}
 			name := kind.Name + " " + u.GetNamespace() + "/" + u.GetName()
-			if err := r.clearStatus(ctx, api.Namespace(u.GetNamespace()), u); err != nil {
+			if err := r.clearStatus(ctx, api.Namespace(u.GetNamespace()), u, list); err != nil {
 				errs = append(errs, fmt.Errorf("clear the status of %s: %w", name, err))
 				continue
 			}
 			found = append(found, name)
 		}
 		if opts.Continue = page.GetContinue(); opts.Continue == "" {
-			return found, errors.Join(errs...)
+			return found, true, errors.Join(errs...)
 		}
 	}
 }
 
-func (r Removal) clearStatus(ctx context.Context, api dynamic.ResourceInterface, u *unstructured.Unstructured) error {
+func (r Removal) clearStatus(ctx context.Context, api dynamic.ResourceInterface, u *unstructured.Unstructured, list string) error {
 	if r.DryRun {
 		return nil
 	}
 	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
-		others, has := othersParents(u)
+		others, has := othersEntries(u, list)
 		if !has {
 			return nil
 		}
 		body, err := json.Marshal(map[string]any{
 			"metadata": map[string]any{"uid": u.GetUID(), "resourceVersion": u.GetResourceVersion()},
-			"status":   map[string]any{"parents": others},
+			"status":   map[string]any{list: others},
 		})
 		if err != nil {
 			return err
@@ -93,10 +101,10 @@ func (r Removal) clearStatus(ctx context.Context, api dynamic.ResourceInterface,
 	return err
 }
 
-// othersParents returns the entries of a route's status.parents that are not mirrorgate's, and reports
-// whether it has one that is.
-func othersParents(u *unstructured.Unstructured) (others []any, has bool) {
-	parents, _, _ := unstructured.NestedSlice(u.Object, "status", "parents")
+// othersEntries returns the entries of a list in an object's status that are not mirrorgate's, and reports whether it
+// has one that is.
+func othersEntries(u *unstructured.Unstructured, list string) (others []any, has bool) {
+	parents, _, _ := unstructured.NestedSlice(u.Object, "status", list)
 	others = slices.DeleteFunc(slices.Clone(parents), func(p any) bool {
 		entry, _ := p.(map[string]any)
 		return entry["controllerName"] == wellknown.ControllerName

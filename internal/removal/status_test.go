@@ -85,6 +85,26 @@ func TestStatusesClearsOurEntriesAlone(t *testing.T) {
 	assert.Empty(t, found, "nothing is left to clear")
 }
 
+// Policies have another list, and older clusters another version.
+func TestStatusesOfPolicies(t *testing.T) {
+	api := feedtest.New(t)
+	const version = "gateway.networking.k8s.io/v1alpha3"
+	api.Serve("/apis/"+version+"/backendtlspolicies", "BackendTLSPolicy")
+	entry := func(controller string) any {
+		return map[string]any{"controllerName": controller, "ancestorRef": map[string]any{"name": "web"}, "conditions": []any{}}
+	}
+	api.Put(t, map[string]any{
+		"apiVersion": version, "kind": "BackendTLSPolicy", "metadata": map[string]any{"namespace": "shop", "name": "p", "uid": "p"},
+		"status": map[string]any{"ancestors": []any{entry(other), entry(wellknown.ControllerName)}},
+	})
+	found, err := removalFrom(t, api, false).Statuses(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, []string{"BackendTLSPolicy shop/p"}, found)
+	left, has := othersEntries(api.Get(t, version, "BackendTLSPolicy", "shop", "p"), "ancestors")
+	assert.False(t, has)
+	assert.Len(t, left, 1)
+}
+
 func TestStatusesWithoutGatewayAPI(t *testing.T) {
 	found, err := removalFrom(t, feedtest.New(t), false).Statuses(t.Context())
 	require.NoError(t, err)
@@ -100,12 +120,12 @@ func TestClearStatusAfterAConflict(t *testing.T) {
 	putRoute(t, api, "shop", "r", other, wellknown.ControllerName)
 	removal := removalFrom(t, api, false)
 	routes := removal.Routes.Resource(feed.HTTPRoutes.At("v1")).Namespace("shop")
-	require.NoError(t, removal.clearStatus(t.Context(), routes, stale))
+	require.NoError(t, removal.clearStatus(t.Context(), routes, stale, "parents"))
 	after := api.Get(t, gatewayV1, "HTTPRoute", "shop", "r")
-	left, has := othersParents(after)
+	left, has := othersEntries(after, "parents")
 	assert.False(t, has)
 	assert.Len(t, left, 1)
 
 	api.Delete(t, gatewayV1, "HTTPRoute", "shop", "r")
-	require.NoError(t, removal.clearStatus(t.Context(), routes, stale), "a route that is gone")
+	require.NoError(t, removal.clearStatus(t.Context(), routes, stale, "parents"), "a route that is gone")
 }

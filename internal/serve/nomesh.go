@@ -58,7 +58,7 @@ func (p *Process) assembleNoMesh(counted *webhook.Metrics) error {
 func (p *Process) modelServices(shared feed.Shared) error {
 	n := &noMesh{index: dataplane.NewIndex(dataplane.Options{})}
 	var err error
-	opts := dataplane.FeedOptions{WithoutEndpoints: true, WithProxies: true, Shared: shared}
+	opts := dataplane.FeedOptions{WithoutEndpoints: true, WithProxies: true, WithTLSPolicies: p.opts.Intercept, Shared: shared}
 	if n.feed, err = dataplane.NewFeed(p.config, n.index, p.log.WithName("proxies"), opts); err != nil {
 		return err
 	}

@@ -32,8 +32,9 @@ kind: ClusterRole
 metadata: {name: mirrorgate-proxy}
 rules:
 - {apiGroups: [""], resources: [services], verbs: [get, list, watch]}
+- {apiGroups: [""], resources: [configmaps], verbs: [get, list, watch]}
 - {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch]}
-- {apiGroups: [gateway.networking.k8s.io], resources: [httproutes, grpcroutes, referencegrants], verbs: [get, list, watch]}
+- {apiGroups: [gateway.networking.k8s.io], resources: [httproutes, grpcroutes, referencegrants, backendtlspolicies], verbs: [get, list, watch]}
 - {apiGroups: [mirrorgate.dev], resources: [mirrorpolicies], verbs: [list, watch]}
 `
 

@@ -574,6 +574,17 @@ func exerciseProxies(t *testing.T) {
 	harness.Eventually(t, func() bool {
 		return kubectl("", "get", "httproute", "fronted", "-o=jsonpath={.status.parents[*].conditions[?(@.type=='ResolvedRefs')].reason}") == "RefNotPermitted"
 	}, "no condition is written to the route")
+	kubectl(`
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: secured}
+spec:
+  targetRefs: [{group: "", kind: Service, name: httpbin}]
+  validation: {hostname: httpbin.shop, caCertificateRefs: [{group: "", kind: ConfigMap, name: ca}]}
+`, "apply", "-f", "-")
+	harness.Eventually(t, func() bool {
+		return kubectl("", "get", "backendtlspolicy", "secured", "-o=jsonpath={.status.ancestors[*].conditions[?(@.type=='ResolvedRefs')].reason}") == "InvalidCACertificateRef"
+	}, "no condition is written to the policy")
 	kubectl("", "delete", "httproute/fronted", "grpcroute/fronted")
 	selector(`{"app":"httpbin"}`)
 	there(ns, "deployments,services,serviceaccounts,rolebindings,poddisruptionbudgets", false)
