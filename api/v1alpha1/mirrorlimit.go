@@ -57,6 +57,29 @@ type MirrorLimitSpec struct {
 	// +kubebuilder:validation:MaxItems=9
 	Methods []Method `json:"methods,omitempty"`
 
+	// MaxLoad is the largest load of a ready pod of a mirror's variant, in percent of that of a ready pod of the primary:
+	// the share of the mirror, times the ready pods of the primary, by those of the variant. At 200 a pod of the variant
+	// gets twice the requests of one of the primary. With action Limit the percentage is lowered until that holds; pods
+	// that come and go count after 30 s. Default: no bound. Example: 200.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100000
+	MaxLoad *float64 `json:"maxLoad,omitempty"`
+
+	// RequireExpiry demands that a MirrorPolicy gives each mirror an end, by expires or after. With action Limit a mirror
+	// without one is parked. Default: false.
+	// +optional
+	RequireExpiry bool `json:"requireExpiry,omitempty"`
+
+	// MaxDuration is the longest time for which a mirror may copy, since it first became active under its MirrorPolicy. At
+	// least 1s. With action Limit the mirror is parked for good then, and one without a MirrorPolicy, whose time nobody
+	// counts, is parked at once. Default: no bound. Example: 168h.
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}(h|m|s|ms)){1,4}$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s')",message="must be at least 1s"
+	MaxDuration *metav1.Duration `json:"maxDuration,omitempty"`
+
 	// Action is the effect on a mirror that breaks the limit. Limit stores it with the percentage that is allowed, and
 	// parks it where that is none. Deny refuses a write that makes it worse, and leaves alone the mirrors that stand
 	// already. Warn does no more than warn. Default: Limit.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
@@ -34,7 +35,12 @@ type Limit struct {
 	MaxMirrors *int
 	Namespaces []string
 	Methods    []string
-	Action     Action
+	// MaxLoad is in percent, nil for no bound.
+	MaxLoad *float64
+	// RequireExpiry demands an end of each mirror, MaxDuration, if it is not 0, one that is no later than this.
+	RequireExpiry bool
+	MaxDuration   time.Duration
+	Action        Action
 }
 
 // Policy is the state of a MirrorPolicy for one of its targets.
@@ -46,15 +52,46 @@ type Policy struct {
 	Percent *float64
 	// Step and Steps are the number of the current step, from 1, and the number of all.
 	Step, Steps int
+	// Expires and After are the end that the owner gives the mirrors, nil and 0 for none. ActiveSince is the time from
+	// which After counts, nil before a mirror was active.
+	Expires     *time.Time
+	After       time.Duration
+	ActiveSince *time.Time
 	// Expired is set once the mirrors are parked for good.
 	Expired bool
 	// Stopped says why the mirrors are parked until somebody resumes them, "" if they are not.
 	Stopped string
 }
 
+// ends reports whether the owner ends the mirrors at all.
+func (p *Policy) ends() bool { return p.Expires != nil || p.After > 0 }
+
+// exceeds reports whether the mirrors copy for longer than a time after they became active. With a time of day as their
+// end that is not known before.
+func (p *Policy) exceeds(most time.Duration) bool {
+	if !p.ends() || p.After > most {
+		return true
+	}
+	return p.Expires != nil && p.ActiveSince != nil && p.Expires.Sub(*p.ActiveSince) > most
+}
+
+// Shortest returns the limit that ends mirrors first, nil for none: one with action Limit.
+func Shortest(all []Limit) *Limit {
+	var shortest *Limit
+	for i := range all {
+		if l := &all[i]; l.Action == Lower && l.MaxDuration > 0 && (shortest == nil || l.MaxDuration < shortest.MaxDuration) {
+			shortest = l
+		}
+	}
+	return shortest
+}
+
 // Scope holds everything beside a route that its shares depend on.
 type Scope struct {
 	Limits []Limit
+	// Pods are the ready pods of targets and backends, without ports, as far as they are known. They are counted where a
+	// limit has a MaxLoad.
+	Pods map[route.Target]int `json:"-"`
 	// Policies are those for the route, the one that holds against the others first.
 	Policies []Policy
 }
@@ -68,6 +105,7 @@ const (
 	Stopped   Reason = "Stopped"
 	RampStep  Reason = "RampStep"
 	OverLimit Reason = "OverLimit"
+	OverLoad  Reason = "OverLoad"
 )
 
 // Verdict is the result for one mirror.
@@ -90,6 +128,10 @@ const (
 	MaxMirrors Bound = "maxMirrors"
 	Targets    Bound = "targets"
 	Methods    Bound = "methods"
+
+	MaxLoad       Bound = "maxLoad"
+	RequireExpiry Bound = "requireExpiry"
+	MaxDuration   Bound = "maxDuration"
 )
 
 // Breach is a bound of a limit with action Deny or Warn that a rule breaks.
@@ -99,7 +141,7 @@ type Breach struct {
 	Bound  Bound
 	// Mirror is the index of the mirror in the rule; for MaxPercent the last one, since all mirrors break it together.
 	Mirror int
-	// Percent is the sum of the rule's mirrors, for MaxPercent.
+	// Percent is the sum of the rule's mirrors, for MaxPercent, and the load, for MaxLoad.
 	Percent float64
 	Message string
 }
@@ -113,15 +155,21 @@ func Of(rt *route.Route, rule *route.Rule, scope Scope) ([]Verdict, []Breach) {
 	if len(rule.Mirrors) == 0 {
 		return r.verdicts, nil
 	}
-	if p := policyOf(rule, scope.Policies); p != nil {
-		r.follow(p)
-	}
 	ordered := slices.Clone(scope.Limits)
 	slices.SortFunc(ordered, func(a, b Limit) int { return cmp.Compare(a.Name, b.Name) })
+	r.policy, r.shortest, r.pods = policyOf(rule, scope.Policies), Shortest(ordered), scope.Pods
+	if r.policy != nil {
+		r.follow(r.policy)
+	}
 	for i := range ordered {
 		r.judge(&ordered[i])
 	}
 	r.scale(ordered)
+	for i := range ordered {
+		if ordered[i].MaxLoad != nil {
+			r.relieve(&ordered[i])
+		}
+	}
 	for i := range r.verdicts {
 		r.conclude(i)
 	}
@@ -148,6 +196,10 @@ type ruleLimits struct {
 	rule     *route.Rule
 	verdicts []Verdict
 	breaches []Breach
+	// policy is that for the rule, shortest the limit that ends mirrors first; both may be nil.
+	policy   *Policy
+	shortest *Limit
+	pods     map[route.Target]int
 }
 
 // lower lowers the share of a mirror.
@@ -163,6 +215,9 @@ func (r *ruleLimits) follow(p *Policy) {
 	switch {
 	case p.Expired:
 		share, reason, detail = 0, Expired, fmt.Sprintf("MirrorPolicy %q has expired", p.Name)
+		if l := r.shortest; l != nil && p.exceeds(l.MaxDuration) {
+			detail += fmt.Sprintf(": MirrorLimit %q allows mirrors to copy for %s", l.Name, Duration(l.MaxDuration))
+		}
 	case p.Stopped != "":
 		share, reason, detail = 0, Stopped, fmt.Sprintf("MirrorPolicy %q has stopped the mirror: %s", p.Name, p.Stopped)
 	case p.Percent != nil:
@@ -184,6 +239,7 @@ func (r *ruleLimits) judge(l *Limit) {
 		}
 	}
 	wrongTarget := fmt.Sprintf("MirrorLimit %q allows targets in these namespaces alone: %s", l.Name, strings.Join(l.Namespaces, ", "))
+	lasting, untimely := r.lasting(l)
 	on := 0
 	for i := range r.rule.Mirrors {
 		m := &r.rule.Mirrors[i]
@@ -197,6 +253,9 @@ func (r *ruleLimits) judge(l *Limit) {
 		if wrongMethod != "" {
 			r.forbid(l, Methods, i, wrongMethod)
 		}
+		if untimely != "" {
+			r.forbid(l, lasting, i, untimely)
+		}
 		if l.MaxMirrors != nil && on > *l.MaxMirrors {
 			r.forbid(l, MaxMirrors, i, fmt.Sprintf("MirrorLimit %q allows %d mirrors in a rule, and this is number %d", l.Name, *l.MaxMirrors, on))
 		}
@@ -207,6 +266,33 @@ func (r *ruleLimits) judge(l *Limit) {
 			Message: fmt.Sprintf("MirrorLimit %q allows %v %% of a rule's requests, and its mirrors together copy %.6g %%", l.Name, *l.MaxPercent, sum),
 		})
 	}
+}
+
+// lasting returns the bound of a limit that the rule's mirrors break by the time for which they copy, with a message, ""
+// for none. With action Limit the leader ends them in time, as far as a policy counts it.
+func (r *ruleLimits) lasting(l *Limit) (bound Bound, message string) {
+	p := r.policy
+	switch {
+	case l.MaxDuration > 0 && p == nil:
+		return MaxDuration, fmt.Sprintf("MirrorLimit %q allows mirrors to copy for %s, and no MirrorPolicy counts the time of this one", l.Name, Duration(l.MaxDuration))
+	case l.MaxDuration > 0 && l.Action != Lower && !p.Expired && p.exceeds(l.MaxDuration):
+		return MaxDuration, fmt.Sprintf("MirrorLimit %q allows mirrors to copy for %s, and MirrorPolicy %q ends them later, or never", l.Name, Duration(l.MaxDuration), p.Name)
+	case l.RequireExpiry && (p == nil || !p.ends() && r.shortest == nil):
+		return RequireExpiry, fmt.Sprintf("MirrorLimit %q demands an end of every mirror, and no MirrorPolicy gives this one an end", l.Name)
+	}
+	return "", ""
+}
+
+// Duration formats a duration as its author writes it: "168h", not "168h0m0s".
+func Duration(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
 }
 
 // forbid parks a mirror, or notes the breach, as the limit's action says.

@@ -36,8 +36,9 @@ type cluster struct {
 	LacksMirrors string           `json:"lacksMirrors"`
 	LacksShares  string           `json:"lacksShares"`
 	Variants     []clusterVariant `json:"variants"`
-	// Scope holds limits and policies.
-	Scope limits.Scope `json:"scope"`
+	// Scope holds limits and policies, and Pods the ready pods of Services in namespace shop.
+	Scope limits.Scope   `json:"scope"`
+	Pods  map[string]int `json:"pods"`
 	// Size fills the route's annotations up to this many bytes.
 	Size int `json:"size"`
 }
@@ -79,6 +80,12 @@ func (c *cluster) snapshot(t *testing.T, routes ...*route.Route) Snapshot {
 		table[target] = v
 	}
 	snap := Snapshot{Variants: map[route.Target]Variant{}, ManagedBy: c.ManagedBy, LacksMirrors: c.LacksMirrors, LacksShares: c.LacksShares, Scope: c.Scope}
+	if c.Pods != nil {
+		snap.Scope.Pods = map[route.Target]int{}
+	}
+	for name, ready := range c.Pods {
+		snap.Scope.Pods[route.Target{Kind: route.TargetService, Namespace: "shop", Name: name}] = ready
+	}
 	for _, rt := range routes {
 		for _, m := range rt.Every {
 			if v, known := table[m.Target.WithoutPort()]; known {
@@ -190,7 +197,7 @@ func decideCase(t *testing.T, dir string, seen map[Reason]bool) outcome {
 	if read(t, filepath.Join(dir, "cluster.yaml"), &own) {
 		c.Variants = append(c.Variants, own.Variants...)
 		c.Config, c.ManagedBy, c.Size = own.Config, own.ManagedBy, own.Size
-		c.LacksMirrors, c.LacksShares, c.Scope = own.LacksMirrors, own.LacksShares, own.Scope
+		c.LacksMirrors, c.LacksShares, c.Scope, c.Pods = own.LacksMirrors, own.LacksShares, own.Scope, own.Pods
 	}
 	opts := route.Options{Namespace: "shop"}
 

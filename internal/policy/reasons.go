@@ -20,13 +20,14 @@ const (
 	NotGranted              Reason = "NotGranted"
 )
 
-// Reasons for which a mirror copies less than it declares, or is parked although its variant is ready. OverLimit also
-// denies.
+// Reasons for which a mirror copies less than it declares, or is parked although its variant is ready. OverLimit and
+// OverLoad also deny.
 const (
 	Expired   Reason = "Expired"
 	Stopped   Reason = "Stopped"
 	RampStep  Reason = "RampStep"
 	OverLimit Reason = "OverLimit"
+	OverLoad  Reason = "OverLoad"
 )
 
 // Reasons for which a write is denied: contradictions that no later object can repair.

@@ -64,7 +64,7 @@ func (v *Verdict) park(reason Reason, detail string) {
 // breach returns the finding about a bound that a rule breaks. Those that mirrors break together have no mirror in their
 // identity: a write that lowers the sum, or removes one of too many mirrors, introduces none.
 func (j *judge) breach(b limits.Breach) Finding {
-	m := &j.rule.Mirrors[b.Mirror]
+	m, reason := &j.rule.Mirrors[b.Mirror], OverLimit
 	field, value, of := m.Path, strconv.Quote(TargetName(m)), m
 	switch b.Bound {
 	case limits.Targets:
@@ -73,8 +73,10 @@ func (j *judge) breach(b limits.Breach) Finding {
 		field, value, of = j.rule.Path, strconv.FormatFloat(b.Percent, 'g', 6, 64), nil
 	case limits.MaxMirrors:
 		of = nil
+	case limits.MaxLoad:
+		reason = OverLoad
 	}
-	f := finding(OverLimit, of, field, value, b.Message)
+	f := finding(reason, of, field, value, b.Message)
 	f.identity.value = string(b.Bound) + " " + b.Limit
 	f.percent = max(f.percent, b.Percent)
 	return f
@@ -85,8 +87,8 @@ func (j *judge) breach(b limits.Breach) Finding {
 func (d *Decision) stuck() []Finding {
 	var out []Finding
 	for _, v := range d.Verdicts {
-		if why := d.Plan.Misfits[v.Mirror.ID]; why != "" && v.lowered && v.Reason == OverLimit && v.Mirror.Fault() == "" {
-			f := finding(OverLimit, v.Mirror, v.Mirror.Path, strconv.Quote(TargetName(v.Mirror)),
+		if why := d.Plan.Misfits[v.Mirror.ID]; why != "" && v.lowered && (v.Reason == OverLimit || v.Reason == OverLoad) && v.Mirror.Fault() == "" {
+			f := finding(v.Reason, v.Mirror, v.Mirror.Path, strconv.Quote(TargetName(v.Mirror)),
 				fmt.Sprintf("%s, and the mirror cannot be limited, since %s", v.Detail, why))
 			f.identity.value = "stuck"
 			out = append(out, f)

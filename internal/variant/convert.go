@@ -127,6 +127,12 @@ func controlledBy(o metav1.Object, by ...Kind) bool {
 
 func fromSlice(o *discoveryv1.EndpointSlice) *slice {
 	s := &slice{id: idOf(KindEndpointSlice, o), service: o.Labels[serviceLabel]}
+	switch o.AddressType {
+	case discoveryv1.AddressTypeIPv6:
+		s.family = ipv6
+	case discoveryv1.AddressTypeFQDN:
+		s.family = fqdn
+	}
 	for _, p := range o.Ports {
 		s.ports = append(s.ports, unique.Make(ptr.Deref(p.Name, "")).Value())
 	}

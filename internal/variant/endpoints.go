@@ -68,6 +68,7 @@ func (i *Index) changeSlice(old, s *slice, a *affected) {
 		}
 	}
 	ready, total := e.count()
+	i.recount(service, a)
 	changed := i.compareReady(service, old, s)
 	if s != nil {
 		if old == nil {

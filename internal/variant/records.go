@@ -114,6 +114,7 @@ type slice struct {
 	ready []string
 	// anonymous is the number of ready endpoints without a pod, total the number of all endpoints.
 	anonymous, total int32
+	family           family
 	// unready are the names of the other pods, and changed is when a pod of the slice last changed. They
 	// matter when the slice comes into the Index; unready is dropped then.
 	unready []string
@@ -125,6 +126,16 @@ func (s *slice) equal(other record) bool {
 	return s.service == o.service && slices.Equal(s.ports, o.ports) && s.anonymous == o.anonymous && s.total == o.total &&
 		slices.Equal(s.ready, o.ready)
 }
+
+// family is the kind of addresses of an EndpointSlice.
+type family uint8
+
+const (
+	ipv4 family = iota
+	ipv6
+	fqdn
+	families
+)
 
 // of returns the Service of the slice.
 func (s *slice) of() types.NamespacedName {

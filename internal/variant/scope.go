@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -69,6 +70,10 @@ func parseMirrorLimit(h *header, raw []byte) (record, error) {
 	}
 	if o.Spec.Targets != nil {
 		l.limit.Namespaces = o.Spec.Targets.Namespaces
+	}
+	l.limit.MaxLoad, l.limit.RequireExpiry = o.Spec.MaxLoad, o.Spec.RequireExpiry
+	if o.Spec.MaxDuration != nil {
+		l.limit.MaxDuration = o.Spec.MaxDuration.Duration
 	}
 	for _, method := range o.Spec.Methods {
 		l.limit.Methods = append(l.limit.Methods, string(method))
@@ -139,9 +144,12 @@ func stateOf(o *v1alpha1.MirrorPolicy, ref v1alpha1.TargetRef) limits.Policy {
 	if i := slices.IndexFunc(o.Status.Targets, func(s v1alpha1.TargetStatus) bool { return s.TargetRef == ref }); i >= 0 {
 		status = o.Status.Targets[i]
 	}
-	p.Expired = status.Expired != nil
+	p.Expires, p.ActiveSince, p.Expired = timeOf(o.Spec.Expires), timeOf(status.ActiveSince), status.Expired != nil
 	if s := status.Stopped; s != nil {
 		p.Stopped = cmp.Or(s.Message, string(s.Reason))
+	}
+	if o.Spec.After != nil {
+		p.After = o.Spec.After.Duration
 	}
 	if o.Spec.Ramp == nil || len(o.Spec.Ramp.Steps) == 0 {
 		return p
@@ -155,6 +163,14 @@ func stateOf(o *v1alpha1.MirrorPolicy, ref v1alpha1.TargetRef) limits.Policy {
 	return p
 }
 
+// timeOf returns a time of the API, nil for none.
+func timeOf(t *metav1.Time) *time.Time {
+	if t == nil {
+		return nil
+	}
+	return new(t.UTC())
+}
+
 func nameOnly(name string) types.NamespacedName { return types.NamespacedName{Name: name} }
 
 // scopes finds the limits and policies of routes.
@@ -162,6 +178,8 @@ type scopes struct {
 	policies map[route.Key][]*mirrorPolicy
 
 	mu sync.Mutex
+	// counts are the ready pods of Services, by the labels of a subset.
+	counts map[types.NamespacedName]map[string]*heldCount
 	// limits are those that select a namespace; they are worked out once, until a label or a limit changes.
 	limits map[string][]limits.Limit
 }

@@ -22,6 +22,7 @@ func (v *view) snapshot(rt *route.Route) policy.Snapshot {
 	snap := policy.Snapshot{Variants: make(map[route.Target]policy.Variant, rt.CountMirrors()), ManagedBy: v.managedBy(rt)}
 	v.noteSupport(rt, &snap)
 	snap.Scope = v.base.scope(rt)
+	v.countPodsOf(rt, &snap.Scope)
 	n := 0
 	for m := range mirrors(rt) {
 		if _, done := snap.Variants[m.Target]; !done {

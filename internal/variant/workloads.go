@@ -128,6 +128,9 @@ func (i *Index) changeService(old, s *service, a *affected) {
 		i.fileAlias(old, false)
 		i.affectService(old.NamespacedName, a, byService)
 	}
+	if s == nil {
+		i.forgetCounts(old.NamespacedName)
+	}
 	if s != nil {
 		i.fileAlias(s, true)
 		if key, ok := i.indexLabel(s); ok {
@@ -192,6 +195,7 @@ func (i *Index) changePod(old, p *workload, a *affected) {
 			i.recordLoss(s.of(), loss{labels: old.labels, ports: s.ports, at: i.opts.Clock.Now()})
 		}
 		i.affectService(s.of(), a, bySubset)
+		i.recount(s.of(), a)
 	}
 }
 

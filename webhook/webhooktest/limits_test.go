@@ -110,3 +110,42 @@ func TestActionsOfALimit(t *testing.T) {
 	require.Len(t, touch(t, c), 1)
 	assert.Contains(t, string(c.Route("HTTPRoute", "prod", "shop")), "x-mirrorgate-parked-", "none is allowed")
 }
+
+// A limit on time parks a mirror until a MirrorPolicy gives it an end, and one on load lowers it while its variant has few
+// pods.
+func TestLimitsOnTimeAndLoad(t *testing.T) {
+	c := newCluster(t, Options{}, prod, cluster)
+	one(t, c, mirroring(50))
+	apply(t, c, limit("requireExpiry: true"))
+	touched := touch(t, c)
+	require.Len(t, touched, 1)
+	assert.Equal(t, Parked, touched[0].Mirrors[0].State)
+	assert.Equal(t, OverLimit, touched[0].Reason)
+	apply(t, c, strings.Replace(ramp, "  ramp:", "  after: 72h\n  ramp:", 1))
+	touched = touch(t, c)
+	require.Len(t, touched, 1)
+	assert.Equal(t, RampStep, touched[0].Reason, "it has an end now, and a ramp")
+	require.NoError(t, c.Delete("MirrorPolicy", "prod", "shop"))
+
+	apply(t, c, limit("requireExpiry: true, action: Deny"))
+	touch(t, c)
+	require.Error(t, one(t, c, mirroring(60)).Denied, "more, without an end")
+	require.NoError(t, one(t, c, mirroring(40)).Denied, "less")
+	require.NoError(t, one(t, c, mirroring(0)).Denied, "off")
+	apply(t, c, limit("maxDuration: 168h, action: Warn"))
+	assert.Contains(t, strings.Join(one(t, c, mirroring(50)).Warnings, "\n"), "no MirrorPolicy counts the time of this one")
+
+	slice := func(service string, pods int) string {
+		endpoints := strings.TrimSuffix(strings.Repeat("{addresses: [10.0.0.1]}, ", pods), ", ")
+		return "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, metadata: {name: " + service +
+			", namespace: prod, labels: {kubernetes.io/service-name: " + service + "}}, ports: [{name: http, port: 80}, {port: 8000}], endpoints: [" + endpoints + "]}"
+	}
+	apply(t, c, "{apiVersion: v1, kind: Service, metadata: {name: shop-v1, namespace: prod}, spec: {ports: [{port: 80}], selector: {app: shop, version: v1}}}")
+	apply(t, c, slice("shop-v1", 10))
+	apply(t, c, slice("shop-v2", 1))
+	apply(t, c, limit("maxLoad: 200"))
+	touched = touch(t, c)
+	require.Len(t, touched, 1)
+	assert.Equal(t, OverLoad, touched[0].Reason, touched[0].Mirrors)
+	assert.Contains(t, string(c.Route("HTTPRoute", "prod", "shop")), `"numerator":200000`)
+}

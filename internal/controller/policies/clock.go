@@ -29,6 +29,8 @@ type observed struct {
 	// unprogrammed are the parts of the policy that have no effect, with why; known is unset while that is not known yet.
 	unprogrammed []string
 	known        bool
+	// most is the longest time for which the limits let the mirrors copy, 0 for any.
+	most time.Duration
 }
 
 // advance returns the status of a target at a time, from its earlier status alone, and the time of its next change, zero
@@ -44,7 +46,7 @@ func advance(policy *v1alpha1.MirrorPolicy, ref v1alpha1.TargetRef, is observed,
 	fault := steer(&status, policy)
 	next := climb(&status, policy.Spec.Ramp, held(policy), is, now)
 	halt(&status, policy, is, now)
-	if end := expire(&status, &policy.Spec, now); !end.IsZero() && (next.IsZero() || end.Before(next)) {
+	if end := expire(&status, &policy.Spec, is.most, now); !end.IsZero() && (next.IsZero() || end.Before(next)) {
 		next = end
 	}
 	status.Percent = allowed(&status, policy.Spec.Ramp)
@@ -161,15 +163,20 @@ func climb(status *v1alpha1.TargetStatus, ramp *v1alpha1.Ramp, held int32, is ob
 	return ends()
 }
 
-// expire notes that the policy's end has come, and returns it while it is ahead. An end that came stays, whatever the clock
+// expire notes that the policy's end has come, and returns it while it is ahead. A limit may bring it forward. An end that came stays, whatever the clock
 // says later, until somebody gives the policy another one.
-func expire(status *v1alpha1.TargetStatus, spec *v1alpha1.MirrorPolicySpec, now time.Time) time.Time {
+func expire(status *v1alpha1.TargetStatus, spec *v1alpha1.MirrorPolicySpec, most time.Duration, now time.Time) time.Time {
 	var end *metav1.Time
 	switch {
 	case spec.Expires != nil:
 		end = spec.Expires
 	case spec.After != nil && status.ActiveSince != nil:
 		end = &metav1.Time{Time: status.ActiveSince.Add(spec.After.Duration)}
+	}
+	if most > 0 && status.ActiveSince != nil {
+		if last := status.ActiveSince.Add(most); end == nil || last.Before(end.Time) {
+			end = &metav1.Time{Time: last}
+		}
 	}
 	changed := !end.Equal(status.ExpiresAt)
 	status.ExpiresAt = end

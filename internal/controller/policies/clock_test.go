@@ -50,6 +50,7 @@ type cluster struct {
 	state  policy.State // of the variant
 	parked bool
 	older  string
+	limits []limits.Limit
 	policy *v1alpha1.MirrorPolicy
 	// counted is what proxies report about the route.
 	counted map[report.Key]report.Sum
@@ -83,6 +84,7 @@ func (c *cluster) Snapshot(rt *route.Route) policy.Snapshot {
 		snap.Scope.Policies = append(snap.Scope.Policies, limits.Policy{Name: c.older})
 	}
 	snap.Scope.Policies = append(snap.Scope.Policies, limits.Policy{Name: "web"})
+	snap.Scope.Limits = c.limits
 	return snap
 }
 
@@ -223,6 +225,49 @@ func TestARampWaitsForItsVariant(t *testing.T) {
 	conditions := c.policy.Status.Targets[0].Conditions
 	assert.True(t, apimeta.IsStatusConditionFalse(conditions, v1alpha1.ConditionAccepted))
 	assert.True(t, apimeta.IsStatusConditionTrue(conditions, v1alpha1.ConditionConflicted))
+}
+
+// A limit's maxDuration is an end too, from the time at which a mirror was active, and whichever end is first holds.
+func TestALimitBringsTheEndForward(t *testing.T) {
+	for kind, c := range map[string]struct {
+		spec string
+		most time.Duration
+		want time.Duration // after the start, 0 for no end
+	}{
+		"no end of its own":          {"", time.Hour, time.Hour},
+		"a later end":                {"after: 2h", time.Hour, time.Hour},
+		"an earlier end":             {"after: 1h", 2 * time.Hour, time.Hour},
+		"a later time":               {`expires: "2026-11-01T15:00:00Z"`, time.Hour, time.Hour},
+		"an earlier time":            {`expires: "2026-11-01T12:30:00Z"`, time.Hour, 30 * time.Minute},
+		"no limit and no end at all": {"", 0, 0},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			cl := &cluster{state: policy.Ready, policy: parse(t, c.spec)}
+			if c.most > 0 {
+				cl.limits = []limits.Limit{{Name: "a", MaxDuration: c.most, Action: limits.Lower}, {Name: "b", MaxDuration: time.Second, Action: limits.Deny}}
+			}
+			ctrl, clock := newController(t, cl, start)
+			run := func() *v1alpha1.TargetStatus {
+				t.Helper()
+				_, err := ctrl.Reconcile(t.Context(), name)
+				require.NoError(t, err)
+				return &cl.policy.Status.Targets[0]
+			}
+			if run(); c.want == 0 {
+				assert.Nil(t, run().ExpiresAt)
+				return
+			}
+			clock.SetTime(start.Add(c.want - time.Second))
+			assert.Nil(t, run().Expired)
+			assert.Equal(t, start.Add(c.want), run().ExpiresAt.UTC())
+			clock.SetTime(start.Add(c.want))
+			assert.NotNil(t, run().Expired)
+			cl.parked, cl.limits = true, []limits.Limit{{Name: "a", MaxDuration: 99 * time.Hour, Action: limits.Lower}}
+			if run(); c.spec == "" {
+				assert.Nil(t, run().Expired, "the limit allows more now")
+			}
+		})
+	}
 }
 
 func TestAPolicyExpires(t *testing.T) {

@@ -28,6 +28,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/api/v1alpha1"
 	"github.com/mirrorgate/mirrorgate/internal/controller/events"
 	"github.com/mirrorgate/mirrorgate/internal/controller/loop"
+	"github.com/mirrorgate/mirrorgate/internal/limits"
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 	"github.com/mirrorgate/mirrorgate/internal/variant"
@@ -201,6 +202,9 @@ func (c *Controller) observe(p *v1alpha1.MirrorPolicy, ref v1alpha1.TargetRef) (
 		reasons[v.Mirror] = v.Reason
 	}
 	var is observed
+	if l := limits.Shortest(snap.Scope.Limits); l != nil {
+		is.most = l.MaxDuration
+	}
 	for r, m := range rt.Every {
 		if ref.SectionName != "" && r.Name != ref.SectionName {
 			continue
