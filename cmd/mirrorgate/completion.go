@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/mirrorgate/mirrorgate/internal/feed"
+	"github.com/mirrorgate/mirrorgate/internal/steer"
 	"github.com/mirrorgate/mirrorgate/manifests"
 )
 
@@ -53,6 +54,9 @@ func complete(cmd *cobra.Command) {
 	if cmd.Name() == "status" || cmd.Name() == "wait" {
 		cmd.ValidArgsFunction = completeRoutes
 	}
+	if cmd.Name() == "stop" || cmd.Name() == "resume" || cmd.Name() == "step" {
+		cmd.ValidArgsFunction = completePolicies
+	}
 	for _, sub := range cmd.Commands() {
 		complete(sub)
 	}
@@ -85,6 +89,17 @@ func completeRoutes(cmd *cobra.Command, args []string, _ string) (names []string
 				names = append(names, full)
 			}
 		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+func completePolicies(cmd *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+	switch {
+	case len(args) == 0:
+		namespace, _ := cmd.Flags().GetString("namespace")
+		names = objectNames(cmd, steer.Resource, namespace)
+	case cmd.Name() == "step" && len(args) == 1:
+		names = []string{steer.Auto}
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }

@@ -137,7 +137,7 @@ parked, so that it can neither break the primary nor be forgotten.`,
 		Args:          knownVerb,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.AddCommand(newServe(), newIntercept(), newProxy(), newLint(), newExplain(), newStatus(), newWait(), newCheck(), newCompare(), newDemo(), newUninstall(), newVersion())
+	root.AddCommand(newServe(), newIntercept(), newProxy(), newLint(), newExplain(), newStatus(), newWait(), newStop(), newResume(), newStep(), newCheck(), newCompare(), newDemo(), newUninstall(), newVersion())
 	atWork(root)
 	complete(root)
 	return root

@@ -40,7 +40,7 @@ const (
 	Stopped   = policy.Stopped
 	RampStep  = policy.RampStep
 	OverLimit = policy.OverLimit
-	OverLoad = policy.OverLoad
+	OverLoad  = policy.OverLoad
 )
 
 // Reasons for which a write is denied: contradictions that no later object can repair.
