@@ -3,6 +3,7 @@ package main
 // The verb that answers why a route has no mirror.
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,10 +11,12 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/term"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -85,16 +88,24 @@ func (q *routeQuery) connect(f *pflag.FlagSet, verb string, names []string) (err
 
 // read returns the routes as they are now. Routes may come with an error about others.
 func (q *routeQuery) read(ctx context.Context, notes io.Writer) ([]status.Route, error) {
+	_, routes, err := q.survey(ctx, notes)
+	return routes, err
+}
+
+// survey reads the cluster, and returns the routes in it as read does.
+func (q *routeQuery) survey(ctx context.Context, notes io.Writer) (*variant.Survey, []status.Route, error) {
 	survey, err := variant.NewSurvey(ctx, q.config, variant.Options{
 		ClusterDomain: q.opts.ClusterDomain, RootNamespace: q.opts.RootNamespace, Grace: -1,
 	}, q.opts.Logger())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	query := q.query
 	if query.Labelled, err = status.Labelled(ctx, q.config, query.Namespace, q.selector); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	// The error is ignored: who may not list routes hears of it below.
+	query.Authors, _ = status.Authors(ctx, q.config, query.Namespace)
 	unlisted := survey.List(ctx, query.Namespace)
 	for _, ns := range slices.Sorted(maps.Keys(survey.Unread())) {
 		fmt.Fprintf(notes, "mirrorgate: not seen:\n%v\n", survey.Unread()[ns])
@@ -105,12 +116,20 @@ func (q *routeQuery) read(ctx context.Context, notes io.Writer) ([]status.Route,
 	for _, reason := range deciding.Reasons(routes) {
 		fmt.Fprintf(notes, "mirrorgate: nothing decides about mirrors: %s; `mirrorgate check` says more\n", reason)
 	}
-	return routes, errors.Join(unlisted, err)
+	return survey, routes, errors.Join(unlisted, err)
 }
 
 const statusHelp = `Status lists the mirrors of all routes of a namespace, or of some routes: where each is
-(active in the spec, or parked), why, and whether mirrorgate would leave it there
-(SYNCED). ROUTE is NAME or KIND/NAME, also as "kubectl get -o name" prints it.
+(active in the spec, limited to a smaller percentage, or parked), why, and whether
+mirrorgate would leave it there (SYNCED). SHARE is the percentage that is stored, of the
+one that is declared. Where a MirrorPolicy is about a mirror, STEP is the step of its
+ramp, NEXT what comes when, and EXPIRES its end. "-o wide" adds since when the stored
+form is as it is, and which field manager wrote the rules. ROUTE is NAME or KIND/NAME,
+also as "kubectl get -o name" prints it.
+
+With --watch a terminal shows the whole table anew each second, and anything else gets
+each mirror again when it has changed. States are coloured on a terminal, unless NO_COLOR
+is set. "mirrorgate explain KIND/NAME" tells how the decision about one route came out.
 
 It only reads, and needs no more than the right to get and list in that namespace; a
 variant that it may not read is Unknown. Where mirrorgate serve runs, it moves a mirror
@@ -139,7 +158,7 @@ func newStatus() *cobra.Command {
 	f.BoolVarP(&q.all, "all-namespaces", "A", false, "routes of all namespaces")
 	f.StringVarP(&format.Output, "output", "o", "", "wide, json, yaml, name or jsonpath=TEMPLATE; a table by default")
 	f.BoolVar(&format.NoHeaders, "no-headers", false, "print no line with the names of the columns")
-	f.BoolVarP(&watch, "watch", "w", false, "print mirrors again when they change, until Ctrl-C; a table only")
+	f.BoolVarP(&watch, "watch", "w", false, "show the table anew as it changes, until Ctrl-C; a table only")
 	f.BoolVar(&exitCode, "exit-code", false, "exit with 1 when a mirror is not synced")
 	q.bind(f)
 	cmd.MarkFlagsMutuallyExclusive("namespace", "all-namespaces")
@@ -155,8 +174,10 @@ func newStatus() *cobra.Command {
 			return err
 		}
 		format.AllNamespaces = q.all
+		terminal := isTerminal(cmd.OutOrStdout())
+		format.Colour = terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 		if watch {
-			return watchStatus(cmd.Context(), cmd.OutOrStdout(), q, &format)
+			return watchStatus(cmd.Context(), cmd.OutOrStdout(), q.read, &format, terminal)
 		}
 		return showStatus(cmd.Context(), cmd.OutOrStdout(), q, &format, exitCode)
 	}
@@ -183,16 +204,27 @@ func showStatus(ctx context.Context, out io.Writer, q *routeQuery, format *statu
 	return err
 }
 
-// watchStatus prints the table, and then each route again when it has changed, until ctx ends.
-func watchStatus(ctx context.Context, out io.Writer, q *routeQuery, format *status.Format) error {
+// isTerminal reports whether somebody sees the output as it is written.
+func isTerminal(out io.Writer) bool {
+	file, is := out.(*os.File)
+	return is && term.IsTerminal(int(file.Fd()))
+}
+
+// watchStatus prints the table, and then each route again when it has changed, until ctx ends; with redraw, the whole table
+// in its place.
+func watchStatus(ctx context.Context, out io.Writer, read func(context.Context, io.Writer) ([]status.Route, error), format *status.Format, redraw bool) error {
 	var notes io.Writer = os.Stderr
 	printed := status.Changes{}
 	for {
-		routes, err := q.read(ctx, notes)
+		routes, err := read(ctx, notes)
 		if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("status: %w", err)
 		}
-		if changed := printed.Next(routes); len(changed) > 0 {
+		if redraw && ctx.Err() == nil {
+			if err := redrawStatus(out, routes, format); err != nil {
+				return err
+			}
+		} else if changed := printed.Next(routes); !redraw && len(changed) > 0 {
 			if err := format.Write(out, changed); err != nil {
 				return err
 			}
@@ -205,6 +237,18 @@ func watchStatus(ctx context.Context, out io.Writer, q *routeQuery, format *stat
 		case <-time.After(statusPoll):
 		}
 	}
+}
+
+// redrawStatus writes the table over the earlier one: each line, and the rest of the screen, are cleared as they are written,
+// so that nothing flickers.
+func redrawStatus(out io.Writer, routes []status.Route, format *status.Format) error {
+	var table bytes.Buffer
+	if err := format.Write(&table, routes); err != nil {
+		return err
+	}
+	const home, toEndOfLine, toEndOfScreen = "\x1b[H", "\x1b[K", "\x1b[J"
+	_, err := io.WriteString(out, home+strings.ReplaceAll(table.String(), "\n", toEndOfLine+"\n")+toEndOfScreen)
+	return err
 }
 
 func place(namespace string) string {

@@ -49,3 +49,11 @@ func URL(reason string) string {
 	}
 	return address + reason + ".md"
 }
+
+// Remedy returns the text below "What to do" of a reason's page in one line, "" for an unknown reason.
+func Remedy(reason string) string {
+	text, _ := Page(reason)
+	_, text, _ = strings.Cut(text, "\n## What to do\n")
+	text, _, _ = strings.Cut(text, "\n## ")
+	return strings.Join(strings.Fields(text), " ")
+}

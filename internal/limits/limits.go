@@ -52,11 +52,18 @@ type Policy struct {
 	Percent *float64
 	// Step and Steps are the number of the current step, from 1, and the number of all.
 	Step, Steps int
+	// Since is when the step began, nil before it did; For is its duration, 0 for ever, and Next the percentage of the one
+	// that follows, nil for none.
+	Since *time.Time
+	For   time.Duration
+	Next  *float64
 	// Expires and After are the end that the owner gives the mirrors, nil and 0 for none. ActiveSince is the time from
 	// which After counts, nil before a mirror was active.
 	Expires     *time.Time
 	After       time.Duration
 	ActiveSince *time.Time
+	// ExpiresAt is the end that the leader counts, of whoever sets it, nil while none is known.
+	ExpiresAt *time.Time
 	// Expired is set once the mirrors are parked for good.
 	Expired bool
 	// Stopped says why the mirrors are parked until somebody resumes them, "" if they are not.
@@ -157,7 +164,7 @@ func Of(rt *route.Route, rule *route.Rule, scope Scope) ([]Verdict, []Breach) {
 	}
 	ordered := slices.Clone(scope.Limits)
 	slices.SortFunc(ordered, func(a, b Limit) int { return cmp.Compare(a.Name, b.Name) })
-	r.policy, r.shortest, r.pods = policyOf(rule, scope.Policies), Shortest(ordered), scope.Pods
+	r.policy, r.shortest, r.pods = PolicyOf(rule, scope.Policies), Shortest(ordered), scope.Pods
 	if r.policy != nil {
 		r.follow(r.policy)
 	}
@@ -176,8 +183,8 @@ func Of(rt *route.Route, rule *route.Rule, scope Scope) ([]Verdict, []Breach) {
 	return r.verdicts, r.breaches
 }
 
-// policyOf returns the policy for a rule, nil for none: one that names the rule holds against one for the whole route.
-func policyOf(rule *route.Rule, policies []Policy) *Policy {
+// PolicyOf returns the policy for a rule, nil for none: one that names the rule holds against one for the whole route.
+func PolicyOf(rule *route.Rule, policies []Policy) *Policy {
 	var whole *Policy
 	for i := range policies {
 		switch p := &policies[i]; {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // JSON writes a value as indented JSON, without escaping HTML.
@@ -33,4 +34,31 @@ func Shorten(s string, n int) string {
 		return s
 	}
 	return strings.ToValidUTF8(s[:n-3], "") + "..."
+}
+
+// Gap is the number of spaces between two columns of a Table.
+const Gap = 3
+
+// Table lays out lines of cells in columns, each as wide as its widest cell. All lines have as many cells as the first.
+func Table(lines [][]string) string {
+	var widths []int
+	for _, line := range lines {
+		for i, cell := range line {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	var b strings.Builder
+	for _, line := range lines {
+		for i, cell := range line {
+			b.WriteString(cell)
+			if i < len(line)-1 {
+				b.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+Gap))
+			}
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
 }

@@ -9,7 +9,9 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/mirrorgate/mirrorgate/internal/limits"
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 )
@@ -44,9 +46,13 @@ type Route struct {
 	// OptedOut is set when it is not, and admission is disabled in its namespace.
 	OptedOut bool `json:"optedOut,omitempty"`
 	// Action and Reason come from the decision.
-	Action  policy.Action `json:"action"`
-	Reason  policy.Reason `json:"reason"`
-	Mirrors []Mirror      `json:"mirrors"`
+	Action policy.Action `json:"action"`
+	Reason policy.Reason `json:"reason"`
+	// Manager is the field manager that wrote the rules, "" where it is not known, and Since the time at which the stored
+	// form last changed: by that write, or by mirrorgate's touch.
+	Manager string     `json:"manager,omitempty"`
+	Since   *time.Time `json:"since,omitempty"`
+	Mirrors []Mirror   `json:"mirrors"`
 }
 
 // Mirror is one mirror of a route.
@@ -68,8 +74,40 @@ type Mirror struct {
 	Variant string        `json:"variant"`
 	Reason  policy.Reason `json:"reason"`
 	Detail  string        `json:"detail,omitempty"`
+	// Policy is the state of the MirrorPolicy that holds for the mirror, nil for none.
+	Policy *Policy `json:"policy,omitempty"`
 	// Misfit is why the mirror cannot move to where policy wants it, "" when it can.
 	Misfit string `json:"misfit,omitempty"`
+}
+
+// Policy is the state of a MirrorPolicy for one mirror.
+type Policy struct {
+	Name string `json:"name"`
+	// Step is the number of the current step of its ramp, from 1, and Steps that of all; 0 without a ramp. The step began
+	// at Since. NextPercent is what the mirror may copy from NextAt on.
+	Step        int        `json:"step,omitempty"`
+	Steps       int        `json:"steps,omitempty"`
+	Since       *time.Time `json:"since,omitempty"`
+	NextPercent *float64   `json:"nextPercent,omitempty"`
+	NextAt      *time.Time `json:"nextAt,omitempty"`
+	// ExpiresAt is the time at which the mirror is parked for good, and Expired is set once it was.
+	ExpiresAt *time.Time `json:"expiresAt,omitempty"`
+	Expired   bool       `json:"expired,omitempty"`
+}
+
+// policyState returns the state of the policy for a mirror of a rule, nil for none.
+func policyState(p *limits.Policy, declared float64) *Policy {
+	if p == nil {
+		return nil
+	}
+	s := &Policy{Name: p.Name, Step: p.Step, Steps: p.Steps, Since: p.Since, ExpiresAt: cmp.Or(p.ExpiresAt, p.Expires), Expired: p.Expired}
+	if p.Next != nil {
+		s.NextPercent = new(min(*p.Next, declared))
+		if p.Since != nil && p.For > 0 {
+			s.NextAt = new(p.Since.Add(p.For))
+		}
+	}
+	return s
 }
 
 // Query selects routes. The zero value selects all.
@@ -78,6 +116,8 @@ type Query struct {
 	Namespace string
 	// Names are those of the routes, none for all.
 	Names []Name
+	// Authors holds who wrote each route, nil where that is not known.
+	Authors map[route.Key]Author
 	// Labelled reports whether a route has the labels that are asked for; nil for all routes.
 	Labelled func(route.Key) bool
 }
@@ -154,6 +194,9 @@ func Of(ctx context.Context, c Cluster, namespaces Namespaces, deciding Deciding
 			gated, err := namespaces.Gated(ctx, r.Namespace)
 			r.OptedOut = err == nil && !gated
 		}
+		if author, known := q.Authors[rt.Key]; known {
+			r.Manager, r.Since = author.Manager, author.Since
+		}
 		if len(r.Mirrors) > 0 {
 			routes = append(routes, r)
 		}
@@ -180,6 +223,10 @@ func of(ctx context.Context, c Cluster, rt *route.Route) (Route, error) {
 		AsDecided: len(d.Plan.Operations) == 0 && len(d.Plan.Misfits) == 0,
 		Action:    d.Action, Reason: d.Reason,
 	}
+	held := map[*route.Mirror]*limits.Policy{}
+	for rule, m := range rt.Every {
+		held[m] = limits.PolicyOf(rule, snap.Scope.Policies)
+	}
 	for _, v := range d.Verdicts {
 		m, known := v.Mirror, snap.Variant(v.Mirror.Target)
 		wanted := m.Percentage.Percent()
@@ -190,6 +237,7 @@ func of(ctx context.Context, c Cluster, rt *route.Route) (Route, error) {
 			Field: m.Path, Target: policy.TargetName(m), Percent: m.Percentage.Percent(), Stored: m.Copies(),
 			State: state(m.Parked, m.Limit()), Wanted: state(v.Park, v.Share), WantedPercent: wanted,
 			Variant: known.State.String(), Reason: v.Reason, Detail: v.Detail, Misfit: d.Plan.Misfits[m.ID],
+			Policy: policyState(held[m], m.Percentage.Percent()),
 		})
 	}
 	return r, nil

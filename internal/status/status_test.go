@@ -86,7 +86,7 @@ shop        httproute/web    v2:80    5%      active   NoReadyEndpoints   no
 	} {
 		assert.Len(t, strings.Split(table(t, c, q), "\n"), 2, "%v", q)
 	}
-	assert.Equal(t, "httproute/web   v2:80   5%   active   NoReadyEndpoints   no   Present   spec.rules[0].filters[0].requestMirror   \n",
+	assert.Equal(t, "httproute/web   v2:80   5%   active   NoReadyEndpoints   no   -   -   Present   spec.rules[0].filters[0].requestMirror   \n",
 		tableOf(t, c, nil, web, Format{Output: "wide", NoHeaders: true}))
 	away := Deciding{route.GatewayGroup: "away"}
 	assert.Contains(t, tableOf(t, c, away, web, Format{}), "NoReadyEndpoints   no: nothing decides")

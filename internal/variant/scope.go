@@ -148,6 +148,7 @@ func stateOf(o *v1alpha1.MirrorPolicy, ref v1alpha1.TargetRef) limits.Policy {
 	if s := status.Stopped; s != nil {
 		p.Stopped = cmp.Or(s.Message, string(s.Reason))
 	}
+	p.ExpiresAt = timeOf(status.ExpiresAt)
 	if o.Spec.After != nil {
 		p.After = o.Spec.After.Duration
 	}
@@ -160,6 +161,10 @@ func stateOf(o *v1alpha1.MirrorPolicy, ref v1alpha1.TargetRef) limits.Policy {
 		step = min(max(int(*status.Step), 0), len(steps)-1)
 	}
 	p.Percent, p.Step, p.Steps = steps[step].Percent, step+1, len(steps)
+	p.Since = timeOf(status.Since)
+	if steps[step].For != nil && step+1 < len(steps) {
+		p.For, p.Next = steps[step].For.Duration, steps[step+1].Percent
+	}
 	return p
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -110,7 +111,11 @@ func TestTheStatusOfAPolicySaysWhichStepItIs(t *testing.T) {
 			load(t, i, routeWeb, fmt.Sprintf(policyRamp, "web", "shop", "2026-11-01T00:00:00Z", c.status))
 			policies := scopeOf(t, i).Policies
 			require.Len(t, policies, 1)
-			assert.Equal(t, limits.Policy{Name: "web", Percent: &c.percent, Step: c.step, Steps: 2, Expired: c.expired}, policies[0])
+			want := limits.Policy{Name: "web", Percent: &c.percent, Step: c.step, Steps: 2, Expired: c.expired}
+			if c.step == 1 {
+				want.For, want.Next = 10*time.Minute, new(5.0)
+			}
+			assert.Equal(t, want, policies[0])
 		})
 	}
 }
