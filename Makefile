@@ -234,7 +234,7 @@ picture: build ## docs/demo.svg, the picture of the README, from a recording of 
 	go run ./docs/picture < bin/demo.txt > docs/demo.svg
 
 .PHONY: release
-release: ## dist/: binaries, SBOMs, an OCI image, the Helm chart, SHA256SUMS
+release: ## dist/: binaries, SBOMs, an OCI image, the Helm chart, the plugin of kubectl for krew, SHA256SUMS
 	go -C release run . -version $(VERSION)
 
 .PHONY: tidy

@@ -1,5 +1,6 @@
 // Command release builds the files of a release, the same bytes each time and on every machine: binaries, a
-// bill of materials for each, an image, the Helm chart, and their checksums.
+// bill of materials for each, an image, the Helm chart, the plugin of kubectl with its manifest for krew, and their
+// checksums.
 package main
 
 import (
@@ -58,6 +59,11 @@ func (r release) make(ctx context.Context) error {
 		binaries[p] = binary
 		made = append(made, binary, binary+".cdx.json")
 	}
+	plugins, err := r.writePlugins(binaries)
+	if err != nil {
+		return err
+	}
+	made = append(made, plugins...)
 	image := r.file("image.tar")
 	if err := writeImage(image, r.version, r.platforms, binaries); err != nil {
 		return err

@@ -23,10 +23,10 @@ import (
 func checkout(t *testing.T) string {
 	t.Helper()
 	folder := t.TempDir()
-	for _, name := range []string{"certs", "cmd", "internal", "manifests", "patch", "webhook"} {
+	for _, name := range []string{"api", "certs", "cmd", "docs", "internal", "manifests", "patch", "webhook"} {
 		require.NoError(t, os.CopyFS(filepath.Join(folder, name), os.DirFS(filepath.Join("..", name))))
 	}
-	for _, name := range []string{"go.mod", "go.sum"} {
+	for _, name := range []string{"go.mod", "go.sum", "LICENSE"} {
 		text, err := os.ReadFile(filepath.Join("..", name))
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(filepath.Join(folder, name), text, 0o600))
@@ -46,13 +46,15 @@ func TestTwoReleasesAreTheSameWhereverTheyAreBuilt(t *testing.T) {
 		sums[i], first = string(text), r.out
 	}
 	require.Equal(t, sums[0], sums[1])
-	require.Equal(t, 4, strings.Count(sums[0], "\n"), "a binary, its bill of materials, an image, the chart")
+	require.Equal(t, 6, strings.Count(sums[0], "\n"), "a binary, its bill of materials, the plugin and its manifest, an image, the chart")
 	require.Contains(t, sums[0], "  mirrorgate-1.2.3-test.tgz\n")
 
 	name := "mirrorgate_v1.2.3-test_" + here.os + "_" + here.arch
 	output, err := exec.CommandContext(t.Context(), filepath.Join(first, name), "version").Output()
 	require.NoError(t, err)
 	require.Contains(t, string(output), "mirrorgate v1.2.3-test go1.")
+
+	checkPlugin(t, first, here)
 
 	raw, err := os.ReadFile(filepath.Join(first, name+".cdx.json"))
 	require.NoError(t, err)

@@ -38,7 +38,9 @@ func main() {
 	if version == unstamped {
 		version = installed(version)
 	}
-	err := newRoot().ExecuteContext(ctx)
+	root, args := byName(os.Args)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
 	stop()
 	os.Exit(exitCode(err))
 }

@@ -62,7 +62,7 @@ type Policy struct {
 	Expires     *time.Time
 	After       time.Duration
 	ActiveSince *time.Time
-	// ExpiresAt is the end that the leader counts, of whoever sets it, nil while none is known.
+	// ExpiresAt is the end that the leader counts, the owner's or a limit's, nil while none is known.
 	ExpiresAt *time.Time
 	// Expired is set once the mirrors are parked for good.
 	Expired bool

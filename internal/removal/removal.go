@@ -3,6 +3,7 @@
 package removal
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -33,20 +34,21 @@ const fieldManager = "mirrorgate-uninstall"
 type Removal struct {
 	Client kubernetes.Interface
 	Routes dynamic.Interface
-	// Restore writes parked mirrors back into their routes.
-	Restore bool
+	// Restore writes parked mirrors back into their routes, RestoreLimited gives limited ones the percentage that they
+	// declare.
+	Restore, RestoreLimited bool
 	// DryRun changes nothing.
 	DryRun bool
 }
 
-// Route is a route with parked mirrors. Says tells the outcome, in words for the user.
+// Route is a route with parked or limited mirrors. Says tells the outcome, in words for the user.
 type Route struct {
 	Kind            route.Kind
 	Namespace, Name string
 	Says            string
 }
 
-// routes are the resources that may hold parked mirrors. The first version that is served counts.
+// routes are the resources that may hold them. The first version that is served counts.
 var routes = [][]schema.GroupVersionResource{
 	{feed.HTTPRoutes.At("v1")},
 	{feed.GRPCRoutes.At("v1")},
@@ -68,9 +70,9 @@ func (r Removal) Webhooks(ctx context.Context) ([]webhook.Registered, error) {
 	return found, nil
 }
 
-// Parked returns all routes with parked mirrors, and restores them if Restore is set. A failure with one does
-// not stop the others.
-func (r Removal) Parked(ctx context.Context) ([]Route, error) {
+// Mirrors returns all routes with parked or limited mirrors, and restores those that it should. A failure with one does not
+// stop the others.
+func (r Removal) Mirrors(ctx context.Context) ([]Route, error) {
 	var found []Route
 	var errs []error
 	for _, versions := range routes {
@@ -84,7 +86,7 @@ func (r Removal) Parked(ctx context.Context) ([]Route, error) {
 				break
 			}
 			for i := range list.Items {
-				if annotated(&list.Items[i]) {
+				if marked(&list.Items[i]) {
 					one, err := r.route(ctx, gvr, &list.Items[i])
 					found, errs = append(found, one...), append(errs, err)
 				}
@@ -95,13 +97,18 @@ func (r Removal) Parked(ctx context.Context) ([]Route, error) {
 	return found, errors.Join(errs...)
 }
 
-// annotated reports whether a route has an annotation of mirrorgate's.
-func annotated(u *unstructured.Unstructured) bool {
+// marked reports whether a route has an annotation or, in its spec, a mark of mirrorgate's. A mirror that was limited in its
+// author's own write has the mark alone.
+func marked(u *unstructured.Unstructured) bool {
 	notes := u.GetAnnotations()
-	return notes[route.ParkedAnnotation] != "" || notes[route.VariantsAnnotation] != ""
+	if notes[route.ParkedAnnotation] != "" || notes[route.VariantsAnnotation] != "" {
+		return true
+	}
+	spec, err := json.Marshal(u.Object["spec"])
+	return err == nil && bytes.Contains(spec, []byte(route.LimitedPrefix))
 }
 
-// route returns the parked mirrors of a route, and restores them if Restore is set. An API server may call a
+// route returns the parked and limited mirrors of a route, and restores those that it should. An API server may call a
 // webhook for a while after it was deleted, which parks the mirrors again, so the answer is checked, and the
 // write repeated.
 func (r Removal) route(ctx context.Context, gvr schema.GroupVersionResource, u *unstructured.Unstructured) ([]Route, error) {
@@ -110,14 +117,14 @@ func (r Removal) route(ctx context.Context, gvr schema.GroupVersionResource, u *
 	namespace, name := u.GetNamespace(), u.GetName()
 	api := r.Routes.Resource(gvr).Namespace(namespace)
 	err := wait.PollUntilContextTimeout(ctx, 250*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
-		rt, edits, err := restoration(u)
+		rt, edits, err := r.restoration(u)
 		if err != nil {
 			return false, err
 		}
 		if says == "" {
-			kind, says = rt.Kind, targets(rt)
+			kind, says = rt.Kind, r.says(rt)
 		}
-		if !r.Restore || r.DryRun || len(edits) == 1 {
+		if r.DryRun || len(edits) == 1 {
 			return true, nil
 		}
 		body, err := json.Marshal(edits)
@@ -125,8 +132,11 @@ func (r Removal) route(ctx context.Context, gvr schema.GroupVersionResource, u *
 			return false, err
 		}
 		after, err := api.Patch(ctx, name, types.JSONPatchType, body, metav1.PatchOptions{FieldManager: fieldManager})
-		if err == nil && !annotated(after) {
-			return true, nil
+		if err == nil {
+			_, left, err := r.restoration(after)
+			if err == nil && len(left) == 1 {
+				return true, nil
+			}
 		}
 		if apierrors.IsNotFound(err) {
 			says = ""
@@ -143,17 +153,12 @@ func (r Removal) route(ctx context.Context, gvr schema.GroupVersionResource, u *
 	if says == "" {
 		return nil, nil
 	}
-	if r.Restore {
-		says = "restored " + says
-	} else {
-		says = "keeps parked " + says
-	}
 	return []Route{{kind, namespace, name, says}}, nil
 }
 
-// restoration returns the operations that restore every mirror and remove mirrorgate's annotations. They fail
-// when the route was written meanwhile. When there is nothing to do there is one operation.
-func restoration(u *unstructured.Unstructured) (*route.Route, []patch.Operation, error) {
+// restoration returns the operations that restore the mirrors that should be, and remove mirrorgate's annotations once no
+// mirror needs them. They fail when the route was written meanwhile. When there is nothing to do there is one operation.
+func (r Removal) restoration(u *unstructured.Unstructured) (*route.Route, []patch.Operation, error) {
 	raw, err := u.MarshalJSON()
 	if err != nil {
 		return nil, nil, err
@@ -162,12 +167,20 @@ func restoration(u *unstructured.Unstructured) (*route.Route, []patch.Operation,
 	if err != nil {
 		return nil, nil, err
 	}
-	plan, err := rt.Plan(func(*route.Mirror) bool { return false })
+	stay := false
+	plan, err := rt.PlanShares(func(m *route.Mirror) (at route.Placement) {
+		at.Parked = m.Parked && !r.Restore
+		if !r.RestoreLimited {
+			at.Share = m.Limit()
+		}
+		stay = stay || at.Parked || at.Share > 0
+		return at
+	})
 	if err != nil {
 		return nil, nil, err
 	}
 	edits := append([]patch.Operation{{Operation: "test", Path: "/metadata/resourceVersion", Value: u.GetResourceVersion()}}, plan.Operations...)
-	if u.GetAnnotations()[route.VariantsAnnotation] != "" && len(plan.Misfits) == 0 {
+	if u.GetAnnotations()[route.VariantsAnnotation] != "" && len(plan.Misfits) == 0 && !stay && (r.Restore || r.RestoreLimited) {
 		at := patch.Pointer("/metadata/annotations").Key(route.VariantsAnnotation)
 		// First, while the annotations are as they were read.
 		edits = slices.Insert(edits, 1, patch.Remove(at))
@@ -178,13 +191,29 @@ func restoration(u *unstructured.Unstructured) (*route.Route, []patch.Operation,
 	return rt, edits, nil
 }
 
-// targets names the parked mirrors of a route.
-func targets(rt *route.Route) string {
-	var names []string
+// says names the parked and limited mirrors of a route, and what becomes of them.
+func (r Removal) says(rt *route.Route) string {
+	var parked, limited, out []string
 	for _, m := range rt.Every {
-		if m.Parked {
-			names = append(names, m.Target.Name)
+		switch {
+		case m.Parked:
+			parked = append(parked, m.Target.Name)
+		case m.Limit() > 0:
+			limited = append(limited, fmt.Sprintf("%s at %s %% of %s %%", m.Target.Name, m.Limit(), route.ShareOf(m.Percentage.Percent())))
 		}
 	}
-	return strings.Join(names, ", ")
+	for _, list := range []struct {
+		names       []string
+		restored    bool
+		keeps, back string
+	}{{parked, r.Restore, "keeps parked ", "restored "}, {limited, r.RestoreLimited, "keeps limited ", "gave the declared percentage back to "}} {
+		switch {
+		case len(list.names) == 0:
+		case list.restored:
+			out = append(out, list.back+strings.Join(list.names, ", "))
+		default:
+			out = append(out, list.keeps+strings.Join(list.names, ", "))
+		}
+	}
+	return strings.Join(out, "; ")
 }

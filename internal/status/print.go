@@ -191,7 +191,7 @@ func (p *Policy) step() string {
 }
 
 // next returns the next step and when it comes: "25% in 9m". One whose time has come waits for the leader, for an active
-// mirror, or for whoever holds it.
+// mirror, or for the person who holds it.
 func (p *Policy) next(now time.Time) string {
 	if p == nil || p.NextPercent == nil || p.Expired {
 		return none

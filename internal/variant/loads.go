@@ -33,7 +33,7 @@ type heldCount struct {
 
 // note takes the number of ready pods at a time.
 func (c *heldCount) note(ready int, at time.Time) {
-	c.settle(at)
+	c.advance(at)
 	c.latest = ready
 	switch {
 	case c.latest == c.held:
@@ -43,8 +43,8 @@ func (c *heldCount) note(ready int, at time.Time) {
 	}
 }
 
-// settle lets the latest number count if its time has come, and returns how long that takes otherwise, 0 for none.
-func (c *heldCount) settle(now time.Time) time.Duration {
+// advance lets the latest number count if its time has come, and returns how long that takes otherwise, 0 for none.
+func (c *heldCount) advance(now time.Time) time.Duration {
 	if c.since.IsZero() {
 		return 0
 	}
@@ -57,11 +57,11 @@ func (c *heldCount) settle(now time.Time) time.Duration {
 
 // countPodsOf returns the ready pods of a route's targets and backends, if a limit asks for them.
 func (v *view) countPodsOf(rt *route.Route, scope *limits.Scope) {
-	asked := false
+	bounded := false
 	for _, l := range scope.Limits {
-		asked = asked || l.MaxLoad != nil
+		bounded = bounded || l.MaxLoad != nil
 	}
-	if !asked {
+	if !bounded {
 		return
 	}
 	scope.Pods = map[route.Target]int{}
@@ -133,7 +133,7 @@ func (v *view) heldPods(rt *route.Route, service types.NamespacedName, subset la
 	if kind, known := kindOf(rt.Kind.Group(), string(rt.Kind)); known && i.objects[kind][types.NamespacedName{Namespace: rt.Namespace, Name: rt.Name}] != nil {
 		c.routes[rt.Key] = true
 	}
-	if left := c.settle(i.opts.Clock.Now()); left > 0 && (v.recheck == 0 || left < v.recheck) {
+	if left := c.advance(i.opts.Clock.Now()); left > 0 && (v.recheck == 0 || left < v.recheck) {
 		v.recheck = left
 	}
 	return c.held

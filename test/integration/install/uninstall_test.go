@@ -92,5 +92,5 @@ func TestUninstallLeavesNothingBehind(t *testing.T) {
 	}
 	said = uninstall(t, "--restore-parked")
 	require.Contains(t, said, "webhook configurations: there are none\n")
-	require.Contains(t, said, "no mirror is parked")
+	require.Contains(t, said, "no mirror is parked or limited")
 }
