@@ -70,6 +70,7 @@ func newCompare() *cobra.Command {
 	f.StringVar(&o.Protocol, "protocol", o.Protocol, "protocol of the servers: http, h2c, or auto for that of each request")
 	f.StringVar(&o.Until, "until", "", "decided, a duration, or both as decided,10m; until Ctrl-C by default")
 	f.StringVarP(&o.Output, "output", "o", o.Output, "table or json")
+	f.StringVar(&o.Serve, "serve", "", "address of the report while it runs: /compare, /compare.json, and /compare/confirm and /compare/rollback for Flagger")
 	f.StringVar(&o.Report, "report", "", "HTML file to write at the end")
 	bindLog(f, &o.Log)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

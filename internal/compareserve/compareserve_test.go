@@ -22,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/mirrorgate/mirrorgate/internal/compare"
+	"github.com/mirrorgate/mirrorgate/internal/freeport"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -62,7 +63,7 @@ func (b *buffer) String() string {
 	return b.text.String()
 }
 
-var listening = regexp.MustCompile(`http://(\S+)`)
+var listening = regexp.MustCompile(`comparing at http://(\S+)`)
 
 // compareWith runs a comparison to its end, under a client that sends different requests one after the other.
 func compareWith(t *testing.T, change func(*Options), request func(n int) *http.Request) (r *compare.Report, stdout, stderr string) {
@@ -120,6 +121,41 @@ func TestSame(t *testing.T) {
 	assert.Equal(t, compare.Same, report.Verdict, stdout)
 	assert.Contains(t, stdout, "GET /cart/{}")
 	assert.GreaterOrEqual(t, report.Triples, uint64(363))
+}
+
+// While a comparison runs, its page and its gates are served.
+func TestServe(t *testing.T) {
+	address, err := freeport.Address()
+	require.NoError(t, err)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	var pages, waited int
+	ask := func(method, path string) (status int, text string) {
+		request, err := http.NewRequestWithContext(t.Context(), method, "http://"+address.String()+path, http.NoBody)
+		require.NoError(t, err)
+		response, err := client.Do(request)
+		if err != nil {
+			return 0, "" // it has ended
+		}
+		defer response.Body.Close()
+		body, _ := io.ReadAll(response.Body)
+		return response.StatusCode, string(body)
+	}
+	compareWith(t, func(o *Options) {
+		o.Primary, o.Variant, o.Control = []string{server(t, shop("1"))}, []string{server(t, shop(`1`))}, []string{server(t, shop("1"))}
+		o.Serve = address.String()
+	}, plain(func(n int) *http.Request {
+		if n%50 == 40 {
+			if _, text := ask(http.MethodGet, "/compare"); strings.Contains(text, "mirrorgate compare</title>") {
+				pages++
+			}
+			if status, _ := ask(http.MethodPost, "/compare/confirm"); status == http.StatusConflict {
+				waited++
+			}
+		}
+		return get(n)
+	}))
+	assert.Positive(t, pages)
+	assert.Positive(t, waited, "at first it is undecided")
 }
 
 func TestDifferent(t *testing.T) {
@@ -212,6 +248,7 @@ func TestOptions(t *testing.T) {
 		"tolerance: Invalid":      func(o *Options) { o.Tolerance = "0" },
 		`ignore: Invalid value: `: func(o *Options) { o.Ignore = []string{"price"} },
 		"path: Invalid value":     func(o *Options) { o.Paths = []string{"users"} },
+		"serve: Invalid value":    func(o *Options) { o.Serve = "nowhere" },
 		"until: Invalid value":    func(o *Options) { o.Until = "soon" },
 		"protocol: Unsupported":   func(o *Options) { o.Protocol = "ftp" },
 		"output: Unsupported":     func(o *Options) { o.Output = "xml" },

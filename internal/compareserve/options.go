@@ -47,6 +47,8 @@ type Options struct {
 	Protocol string
 	// Until is decided, a duration, or both; empty means until it is stopped.
 	Until string
+	// Serve is the address at which the report is served while the comparison runs; empty for none.
+	Serve string
 	// Output is table or json, and Report the path of a page to write at the end.
 	Output, Report string
 	cli.Log
@@ -135,6 +137,9 @@ func (o *Options) addresses() (errs field.ErrorList) {
 		}
 	}
 	check("listen", o.Listen)
+	if o.Serve != "" {
+		check("serve", o.Serve)
+	}
 	for flag, list := range map[string][]string{"primary": o.Primary, "variant": o.Variant} {
 		for _, address := range list {
 			check(flag, address)

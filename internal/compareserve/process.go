@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -41,6 +43,11 @@ func Run(ctx context.Context, o *Options, stdout, stderr io.Writer) (*compare.Re
 	if err != nil {
 		return nil, err
 	}
+	reports, err := serveReports(ctx, o, comparer, stderr)
+	if err != nil {
+		return nil, err
+	}
+	defer reports.Close()
 	compared := newCompared(o, comparer, collector)
 	server := newServer(o, compared)            //nolint:contextcheck // a server ends by Shutdown
 	if err := server.Apply(setup); err != nil { //nolint:contextcheck // a server ends by Shutdown
@@ -53,9 +60,28 @@ func Run(ctx context.Context, o *Options, stdout, stderr io.Writer) (*compare.Re
 	if err := server.Shutdown(bound); err != nil {
 		o.Logger().Error(err, "Requests were aborted")
 	}
+	_ = reports.Shutdown(bound)
 	collector.Close()
 	report := comparer.Report(time.Now())
 	return report, write(o, report, stdout)
+}
+
+// serveReports serves the present report at Options.Serve until it is shut down.
+func serveReports(ctx context.Context, o *Options, comparer *compare.Comparer, stderr io.Writer) (*http.Server, error) {
+	server := &http.Server{
+		Handler:           page.Handler("", func() *compare.Report { return comparer.Report(time.Now()) }),
+		ReadHeaderTimeout: drain, ReadTimeout: drain, WriteTimeout: 2 * drain, MaxHeaderBytes: 16 << 10,
+	}
+	if o.Serve == "" {
+		return server, nil
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.Serve)
+	if err != nil {
+		return nil, fmt.Errorf("--serve: %w", err)
+	}
+	fmt.Fprintf(stderr, "mirrorgate: the report is at http://%s%s\n", listener.Addr(), page.Path)
+	go func() { _ = server.Serve(listener) }() // ends by Shutdown
+	return server, nil
 }
 
 // newServer returns the proxy, which compares the answers to the variant's copies.
