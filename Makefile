@@ -220,13 +220,15 @@ fuzz: ## Each fuzz target for FUZZTIME (20s)
 demo: build ## The demo, on a cluster of its own
 	go -C test/cluster run ./cmd/cluster up -- $(CURDIR)/test/demo/run
 
-.PHONY: site
-site: ## bin/site/html: the documents as a static site with search; installs Debian's mkdocs if it is missing
-	@command -v mkdocs >/dev/null || apt-get install -y --no-install-recommends mkdocs
+.PHONY: site site-test
+site: ## bin/site/html: the documents as a static site with search; installs Debian's mkdocs-material if it is missing
+	@dpkg -s mkdocs-material >/dev/null 2>&1 || apt-get install -qy --no-install-recommends mkdocs-material
 	rm -rf bin/site
 	go run ./docs/site . bin/site
 	cd bin/site && mkdocs build --quiet --strict
-	@! grep -rhoE '<(script|link|img)[^>]*(src|href)="(https?:)?//[^"]*"|url\("?(https?:)?//[^)]*\)' bin/site/html --include=*.html --include=*.css || { echo "the site asks somebody else"; exit 1; }
+site-test: site ## The site in a browser, on a telephone and on a desk; installs Debian's chromium if it is missing
+	@command -v chromium >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends chromium
+	go -C test/site test -count=1 -timeout 40m .
 
 .PHONY: picture
 picture: build ## docs/demo.svg, the picture of the README, from a recording of the demo

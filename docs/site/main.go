@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,22 +26,42 @@ const repository = "https://github.com/mirrorgate/mirrorgate/blob/main/"
 // home is the file that becomes the first page.
 const home = "README.md"
 
-// section is a part of the navigation with its pages, in the order in which a newcomer needs them. A page that ends in
-// /* stands for the other pages of its folder.
+// section is a part of the navigation with its pages, in the order in which a newcomer needs them; without a title its
+// pages stand at the top. A page that ends in /* stands for the other pages of its folder.
 type section struct {
 	title string
 	pages []string
 }
 
 var navigation = []section{
-	{"First mirror", []string{home, "install.md", "check.md"}},
+	{"", []string{home, "install.md", "first-mirror.md"}},
 	{"Without a mesh", []string{"nomesh.md", "proxy.md", "compare.md"}},
-	{"Policy", []string{"rules.md", "lint.md", "gitops.md", "iter8.md"}},
-	{"Operate", []string{"operations.md", "failure.md", "security.md", "benchmarks.md"}},
+	{"Policy", []string{"policy.md", "rules.md", "lint.md", "gitops.md", "iter8.md"}},
+	{"Operate", []string{"check.md", "operations.md", "failure.md", "security.md", "benchmarks.md"}},
 	{"Reference", []string{"reference/*"}},
 	{"Reasons", []string{"reasons/*"}},
 	{"Design", []string{"design/*", "conformance/*"}},
 }
+
+// theme follows the reader's preference for dark or light. The site serves everything itself: it has no script, style or
+// font of others, and no repo_url, for which the theme would ask GitHub for the number of stars.
+var theme = map[string]any{
+	"name": "material", "font": false, "icon": map[string]string{"logo": "material/mirror"},
+	"features": []string{"navigation.sections", "navigation.top", "search.highlight"},
+	"palette":  []map[string]any{palette("default", "light", "dark"), palette("slate", "dark", "light")},
+}
+
+func palette(scheme, is, other string) map[string]any {
+	return map[string]any{
+		"scheme": scheme, "media": "(prefers-color-scheme: " + is + ")", "primary": "indigo",
+		"toggle": map[string]string{"icon": "material/brightness-6", "name": "Switch to " + other + " mode"},
+	}
+}
+
+// style makes room for the lines of examples, which have up to 110 characters.
+//
+//go:embed style.css
+var style []byte
 
 func main() {
 	if len(os.Args) != 3 {
@@ -102,12 +123,14 @@ func prepare(root, output string) error {
 	}
 	config, err := yaml.Marshal(map[string]any{
 		"site_name": "mirrorgate", "docs_dir": "docs", "site_dir": "html", "nav": nav, "use_directory_urls": false,
-		"repo_url": strings.TrimSuffix(repository, "/blob/main/"), "edit_uri": "", "strict": true,
-		// Everything is served by the site itself: no script, style or font of others.
-		"theme":   map[string]any{"name": "readthedocs", "highlightjs": false, "navigation_depth": 2},
-		"plugins": []string{"search"}, "markdown_extensions": []string{"tables", "fenced_code"},
+		"strict": true, "theme": theme, "extra_css": []string{"style.css"}, "extra": map[string]any{
+			"generator": false,
+			"social":    []map[string]string{{"icon": "fontawesome/brands/github", "link": strings.TrimSuffix(repository, "/blob/main/")}},
+		},
+		"plugins": []string{"search"}, "markdown_extensions": []string{"tables", "fenced_code", "toc"},
 	})
-	failures = append(failures, err, os.WriteFile(filepath.Join(output, "mkdocs.yml"), config, 0o644)) //nolint:gosec // as above
+	failures = append(failures, os.WriteFile(filepath.Join(output, "docs", "style.css"), style, 0o644)) //nolint:gosec // as above
+	failures = append(failures, err, os.WriteFile(filepath.Join(output, "mkdocs.yml"), config, 0o644))  //nolint:gosec // as above
 	return errors.Join(failures...)
 }
 
@@ -140,7 +163,10 @@ func (s *site) navigation() ([]any, error) {
 				entries = append(entries, map[string]string{title(s.pages[name]): cmp.Or(map[string]string{home: "index.md"}[name], name)})
 			}
 		}
-		if len(entries) > 0 {
+		switch {
+		case part.title == "":
+			nav = append(nav, entries...)
+		case len(entries) > 0:
 			nav = append(nav, map[string]any{part.title: entries})
 		}
 	}
@@ -166,8 +192,8 @@ func title(text []byte) string {
 	return ""
 }
 
-// link matches the target of a link or a picture.
-var link = regexp.MustCompile(`\]\(([^()\s]+)\)`)
+// link matches the text and the target of a link, and the target of a picture.
+var link = regexp.MustCompile(`(\[[^\[\]]*)?\]\(([^()\s]+)\)`)
 
 // rewrite returns a page with its links as the site has them. The error joins those of all links that lead nowhere.
 func (s *site) rewrite(name string) ([]byte, error) {
@@ -185,15 +211,28 @@ func (s *site) rewrite(name string) ([]byte, error) {
 			continue
 		}
 		out.Write(link.ReplaceAllFunc(line, func(match []byte) []byte {
-			target, err := s.resolve(name, string(link.FindSubmatch(match)[1]))
+			parts := link.FindSubmatch(match)
+			target, err := s.resolve(name, string(parts[2]))
 			if err != nil {
 				failures = append(failures, fmt.Errorf("%s:%d: %w", s.file(name), n, err))
 				return match
 			}
-			return []byte("](" + target + ")")
+			return []byte(s.text(name, parts) + "](" + target + ")")
 		}))
 	}
 	return out.Bytes(), errors.Join(failures...)
+}
+
+// text returns the text of a link on a page: the title of the page that it leads to, where it was the name of its file.
+func (s *site) text(from string, parts [][]byte) string {
+	text := string(parts[1])
+	if file, _, _ := strings.Cut(string(parts[2]), "#"); text == "["+file || text == "["+path.Base(file) {
+		page := strings.TrimPrefix(path.Join(path.Dir(s.file(from)), file), "docs/")
+		if s.pages[page] != nil {
+			return "[" + title(s.pages[page])
+		}
+	}
+	return text
 }
 
 // file returns the path of a page in the repository.

@@ -15,7 +15,7 @@ func TestTheDocumentsHaveNoDeadLink(t *testing.T) {
 	require.NoError(t, prepare("../..", output))
 	index, err := os.ReadFile(filepath.Join(output, "docs", "index.md"))
 	require.NoError(t, err)
-	assert.Contains(t, string(index), "](gitops.md)", "links of the README stay on the site")
+	assert.Contains(t, string(index), "[GitOps](gitops.md)", "links of the README stay on the site")
 	assert.Contains(t, string(index), "]("+repository+"CONTRIBUTING.md)", "other files are in the repository")
 	assert.Contains(t, string(index), "](demo.svg)", "pictures are of the site")
 	assert.FileExists(t, filepath.Join(output, "docs", "demo.svg"))
@@ -48,5 +48,10 @@ func TestLinks(t *testing.T) {
 		require.Error(t, err, target)
 	}
 	_, err := s.navigation()
-	assert.ErrorContains(t, err, "install.md, which is no page")
+	require.ErrorContains(t, err, "install.md, which is no page")
+
+	s.pages["a.md"] = []byte("# A page\n[B.md](in/b.md), [b.md](in/b.md#b), [in/b.md](in/b.md) and [this](#a-page)\n")
+	text, err := s.rewrite("a.md")
+	require.NoError(t, err)
+	assert.Equal(t, "# A page\n[B.md](in/b.md), [B](in/b.md#b), [B](in/b.md) and [this](#a-page)\n", string(text))
 }

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/mirrorgate/mirrorgate/certs"
+	"github.com/mirrorgate/mirrorgate/internal/logging"
 )
 
 // Interception is the name of the Deployment, the account and the lease of `mirrorgate intercept`.
@@ -22,14 +23,14 @@ const Interception = Installation + "-intercept"
 // must be valid; of them it needs those of the cluster, the leader, the addresses and the proxies.
 func NewInterception(opts *Options) (*Process, error) {
 	p := &Process{opts: opts, log: opts.Logger(), clock: certs.NewServerClock(opts.Clock)}
-	ctrl.SetLogger(ofLibrary(p.log))
+	ctrl.SetLogger(logging.OfLibrary(p.log))
 	if err := p.connect(); err != nil {
 		return nil, err
 	}
 	var err error
 	p.manager, err = ctrl.NewManager(p.config, ctrl.Options{
 		Scheme:                 runtime.NewScheme(),
-		Logger:                 ofLibrary(p.log),
+		Logger:                 logging.OfLibrary(p.log),
 		Metrics:                server.Options{BindAddress: opts.MetricsBind},
 		HealthProbeBindAddress: opts.HealthBind,
 	})

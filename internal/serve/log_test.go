@@ -32,13 +32,3 @@ func TestAnOutageHasOneLine(t *testing.T) {
 	require.Len(t, lines, 3)
 	assert.Contains(t, strings.Join(lines[1:], "\n"), "forbidden")
 }
-
-func TestTheLibraryIsHeardByDebuggersAlone(t *testing.T) {
-	for verbosity, want := range map[int]int{0: 1, 1: 2} {
-		var lines []string
-		log := ofLibrary(funcr.New(func(_, args string) { lines = append(lines, args) }, funcr.Options{Verbosity: verbosity}))
-		log.WithName("webhook").WithValues("a", "b").Info("Starting webhook server")
-		log.Error(errors.New("x"), "A fault")
-		assert.Len(t, lines, want, "%q", lines)
-	}
-}

@@ -26,6 +26,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/certs"
 	"github.com/mirrorgate/mirrorgate/internal/cli"
 	"github.com/mirrorgate/mirrorgate/internal/heap"
+	"github.com/mirrorgate/mirrorgate/internal/logging"
 	"github.com/mirrorgate/mirrorgate/internal/variant"
 	"github.com/mirrorgate/mirrorgate/webhook"
 )
@@ -61,7 +62,7 @@ type Process struct {
 // New connects to the API server, gets a certificate and assembles all parts. opts must be valid.
 func New(ctx context.Context, opts *Options) (*Process, error) {
 	p := &Process{opts: opts, log: opts.Logger(), clock: certs.NewServerClock(opts.Clock)}
-	ctrl.SetLogger(ofLibrary(p.log))
+	ctrl.SetLogger(logging.OfLibrary(p.log))
 	if err := p.connect(); err != nil {
 		return nil, err
 	}
@@ -94,7 +95,7 @@ func (p *Process) assemble() (err error) {
 	hooks := p.webhookServer()
 	p.manager, err = ctrl.NewManager(p.config, ctrl.Options{
 		Scheme:                 runtime.NewScheme(),
-		Logger:                 ofLibrary(p.log),
+		Logger:                 logging.OfLibrary(p.log),
 		Metrics:                server.Options{BindAddress: p.opts.MetricsBind},
 		HealthProbeBindAddress: p.opts.HealthBind,
 		WebhookServer:          hooks,

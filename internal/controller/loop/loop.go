@@ -17,6 +17,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/mirrorgate/mirrorgate/internal/logging"
 )
 
 // syncPoll is how often a starting loop checks whether the caches are filled.
@@ -97,8 +99,8 @@ func (l *Loop[K]) Start(ctx context.Context) error {
 		SkipNameValidation:      new(true),
 		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[K](FirstRetry, LastRetry),
 		LogConstructor: func(key *K) logr.Logger {
-			if key == nil {
-				return l.opts.Log
+			if key == nil { // of the controller itself, which starts and stops
+				return logging.OfLibrary(l.opts.Log)
 			}
 			return l.opts.Log.WithValues(l.opts.LogKey, fmt.Sprint(*key))
 		},
