@@ -183,7 +183,7 @@ func TestEveryVerbHasExamples(t *testing.T) {
 func TestTheReferenceHasTheHelpOfEveryVerb(t *testing.T) {
 	const file = "../../docs/reference/commands.md"
 	var b strings.Builder
-	b.WriteString("# Commands\n\nThe help of every verb, generated from the program. The keys of the file that `--config` names are the flags of\n`serve`, and `policy`.\n")
+	b.WriteString("# Commands\n\nThe help of every verb, generated from the program. [configuration.md](configuration.md) has the keys of the\nfile that `--config` names.\n")
 	for _, cmd := range newRoot().Commands() {
 		if !cmd.IsAvailableCommand() || cmd.Name() == "completion" {
 			continue

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
+	"unicode/utf8"
 )
 
 // The measures of the picture in pixels: those of a character, and the margin around the text.
@@ -15,7 +17,7 @@ const (
 	characterWidth = 7.25
 	lineHeight     = 16
 	margin         = 14
-	columns        = 100
+	columns        = 56 // so that it can be read on a telephone
 )
 
 func main() {
@@ -65,6 +67,30 @@ func trim(lines []string) []string {
 	return lines
 }
 
+// gap is the space between two columns.
+var gap = regexp.MustCompile(`(\S) {4,}(\S)`)
+
+// fold returns a line as lines of the picture's width at most, where its words allow that. The second of two columns, and
+// what is left of a long line, stand indented below.
+func fold(line string) (lines []string) {
+	const indent = "        "
+	if left := strings.TrimLeft(line, " "); len(line)-len(left) < len(indent) && left != "" && !strings.HasPrefix(left, "│") {
+		line = line[:len(line)-len(left)] + gap.ReplaceAllString(left, "$1\n"+indent+"$2")
+	}
+	for part := range strings.SplitSeq(line, "\n") {
+		for utf8.RuneCountInString(part) > columns {
+			end := strings.LastIndexByte(string([]rune(part)[:columns+1]), ' ')
+			if end <= len(indent) {
+				break
+			}
+			lines = append(lines, part[:end])
+			part = indent + part[end+1:]
+		}
+		lines = append(lines, part)
+	}
+	return lines
+}
+
 // class returns the style of a line.
 func class(line string) string {
 	text := strings.TrimSpace(line)
@@ -87,22 +113,29 @@ const style = `text { font: 12px ui-monospace, SFMono-Regular, Menlo, Consolas, 
 .out { fill: #ff7b72 } .in { fill: #7ee787 } .note { fill: #e3b341 } .typed { fill: #ffffff } .act { fill: #ffffff; font-weight: bold }`
 
 func draw(w io.Writer, lines []string) error {
-	width, height := int(columns*characterWidth)+2*margin, len(lines)*lineHeight+2*margin
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %[1]d %[2]d" role="img">`+"\n", width, height)
-	fmt.Fprintf(&b, "<title>mirrorgate demo: a mirror is parked while its variant is absent, and comes back</title>\n<style>\n%s\n</style>\n", style)
-	fmt.Fprintf(&b, `<rect width="%d" height="%d" rx="8" fill="#0d1117"/>`+"\n", width, height)
-	for n, line := range lines {
-		if line == "" {
-			continue
+	y := margin - 4
+	for _, line := range lines {
+		for _, part := range fold(line) {
+			y += lineHeight
+			if part == "" {
+				continue
+			}
+			var text strings.Builder
+			if err := xml.EscapeText(&text, []byte(part)); err != nil {
+				return err
+			}
+			fmt.Fprintf(&b, `<text class="%s" x="%d" y="%d" xml:space="preserve">%s</text>`+"\n", class(line), margin, y, text.String())
 		}
-		var text strings.Builder
-		if err := xml.EscapeText(&text, []byte(line)); err != nil {
-			return err
-		}
-		fmt.Fprintf(&b, `<text class="%s" x="%d" y="%d" xml:space="preserve">%s</text>`+"\n", class(line), margin, margin+(n+1)*lineHeight-4, text.String())
 	}
-	b.WriteString("</svg>\n")
-	_, err := io.WriteString(w, b.String())
+	width, height := int(columns*characterWidth)+2*margin, y+margin+4
+	_, err := fmt.Fprintf(w, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %[1]d %[2]d" role="img">
+<title>mirrorgate demo: a mirror is parked while its variant is absent, and comes back</title>
+<style>
+%[3]s
+</style>
+<rect width="%[1]d" height="%[2]d" rx="8" fill="#0d1117"/>
+%[4]s</svg>
+`, width, height, style, b.String())
 	return err
 }

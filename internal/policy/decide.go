@@ -22,9 +22,9 @@ type Config struct {
 
 // Limits bound the mirrors of the routes in a namespace.
 type Limits struct {
-	// MaxPercent is the largest share of the traffic that one mirror may copy, 0 to 100; nil means no limit.
+	// MaxPercent is the largest share of the traffic that one mirror may copy, 0 to 100; without it there is no limit.
 	MaxPercent *float64 `json:"maxPercent,omitempty"`
-	// MaxMirrors is the largest number of mirrors in one rule; nil means no limit, 0 means no mirrors at all.
+	// MaxMirrors is the largest number of mirrors in one rule; 0 means no mirrors at all, and without it there is no limit.
 	MaxMirrors *int `json:"maxMirrors,omitempty"`
 }
 

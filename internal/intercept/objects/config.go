@@ -54,7 +54,7 @@ type Config struct {
 	AccessLog string `json:"accessLog,omitempty"`
 	// MetricsPerRule makes metrics for each rule and mirror.
 	MetricsPerRule bool `json:"metricsPerRule,omitempty"`
-	// ReasonHeader tells clients the reason of errors that are a proxy's own; true if nil.
+	// ReasonHeader tells clients the reason of errors that are a proxy's own; true by default.
 	ReasonHeader *bool `json:"reasonHeader,omitempty"`
 	// TrustedHops, if set, makes proxies write X-Forwarded-For, -Proto and -Host, and believe as many proxies before them.
 	TrustedHops *int32 `json:"trustedHops,omitempty"`

@@ -146,33 +146,53 @@ func (p *Problems) Error() string {
 // file is the schema of a file.
 type file struct {
 	spec.Table
-	Admin      *admin     `json:"admin"`
-	AccessLog  *AccessLog `json:"accessLog"`
-	Comparison bool       `json:"comparison"`
-	// Metrics are per service and target unless they are wanted for each rule.
-	Metrics struct {
-		PerRule bool `json:"perRule"`
-	} `json:"metrics"`
-	ReasonHeader *bool  `json:"reasonHeader"`
-	Limits       limits `json:"limits"`
+	// Admin is the server of metrics and health; without it there is none.
+	Admin *admin `json:"admin"`
+	// AccessLog is the log of all requests; without it there is none.
+	AccessLog *AccessLog `json:"accessLog"`
+	// Comparison compares the answers of variant and primary by status and latency, for all mirrors. Default false.
+	Comparison bool `json:"comparison"`
+	// Metrics are the settings of metrics.
+	Metrics metrics `json:"metrics"`
+	// ReasonHeader tells clients the reason of an error that is the proxy's own, in x-mirrorgate-reason. Default true.
+	ReasonHeader *bool `json:"reasonHeader"`
+	// Limits bound the resources that clients and variants may use.
+	Limits limits `json:"limits"`
+}
+
+type metrics struct {
+	// PerRule makes metrics for each rule and mirror, not only for services and targets. Default false.
+	PerRule bool `json:"perRule"`
 }
 
 type admin struct {
+	// Address is host:port of /metrics, /healthz and /readyz.
 	Address string `json:"address"`
 }
 
 type limits struct {
-	HeaderBytes     spec.Size `json:"headerBytes"`
-	Headers         *int      `json:"headers"`
-	TargetBytes     spec.Size `json:"targetBytes"`
-	HeaderTimeout   string    `json:"headerTimeout"`
-	IdleTimeout     string    `json:"idleTimeout"`
-	BodyTimeout     string    `json:"bodyTimeout"`
-	BackendTimeout  string    `json:"backendTimeout"`
-	BackendIdle     string    `json:"backendIdleTimeout"`
-	HalfClose       bool      `json:"halfClose"`
-	Connections     *int      `json:"connections"`
-	VariantConnects *int      `json:"variantConnects"`
+	// HeaderBytes is the size of a head, above which the answer is 431. Default 64Ki.
+	HeaderBytes spec.Size `json:"headerBytes"`
+	// Headers is the number of header fields, above which the answer is 431. Default 128.
+	Headers *int `json:"headers"`
+	// TargetBytes is the length of path and query, above which the answer is 414. Default 16Ki.
+	TargetBytes spec.Size `json:"targetBytes"`
+	// HeaderTimeout is the time in which a head has to arrive. Default 10s.
+	HeaderTimeout string `json:"headerTimeout"`
+	// IdleTimeout is the time between two requests of a connection. Default 1m.
+	IdleTimeout string `json:"idleTimeout"`
+	// BodyTimeout is how long a client may let a body stand still, but for gRPC calls; 0s is no limit. Default 1m.
+	BodyTimeout string `json:"bodyTimeout"`
+	// BackendTimeout is how long an HTTP/1.1 backend may be silent; 0s is no limit. Default 1m.
+	BackendTimeout string `json:"backendTimeout"`
+	// BackendIdle is how long a connection to a backend is kept without use. Default 55s.
+	BackendIdle string `json:"backendIdleTimeout"`
+	// HalfClose lets a client that has closed its sending half wait for its answer. Default false.
+	HalfClose bool `json:"halfClose"`
+	// Connections is the number of clients' connections at a time; further ones wait. Default 65536.
+	Connections *int `json:"connections"`
+	// VariantConnects is the number of new connections a second to one endpoint of a variant. Default 250.
+	VariantConnects *int `json:"variantConnects"`
 }
 
 // Parse parses the contents of the file with the given name. Errors are *Problems.

@@ -5,8 +5,10 @@ package spec
 
 // Table is a complete routing table: listeners with their rules, and services with their endpoints.
 type Table struct {
-	Listeners []Listener         `json:"listeners"`
-	Services  map[string]Service `json:"services"`
+	// Listeners are the addresses at which requests arrive.
+	Listeners []Listener `json:"listeners"`
+	// Services are the backends, by name.
+	Services map[string]Service `json:"services"`
 }
 
 // Listener is an address at which requests arrive, with the rules for them.
@@ -34,7 +36,8 @@ type Listener struct {
 	// forwarded to this service.
 	Otherwise *Passthrough `json:"otherwise"`
 	// Rules for all host names. Use Routes for rules with host names.
-	Rules  []Rule  `json:"rules"`
+	Rules []Rule `json:"rules"`
+	// Routes are rules with host names.
 	Routes []Route `json:"routes"`
 }
 
@@ -47,8 +50,10 @@ type Forwarded struct {
 
 // TLS names the PEM files of a certificate and its key.
 type TLS struct {
+	// CertFile is the PEM file of the certificate and its chain.
 	CertFile string `json:"certFile"`
-	KeyFile  string `json:"keyFile"`
+	// KeyFile is the PEM file of its key.
+	KeyFile string `json:"keyFile"`
 	// MinVersion is 1.2, the default, or 1.3.
 	MinVersion string `json:"minVersion"`
 	// ALPN are the protocols that are offered: h2 and http/1.1 (the default), or one of them.
@@ -57,21 +62,26 @@ type TLS struct {
 
 // Passthrough is the port of a service that TCP connections are forwarded to.
 type Passthrough struct {
+	// Name is the name of the service.
 	Name string `json:"name"`
-	Port int    `json:"port"`
+	// Port is the port of the service.
+	Port int `json:"port"`
 	// ProxyProtocol makes every connection to the service begin with such a header.
 	ProxyProtocol bool `json:"proxyProtocol"`
 }
 
 // Route is the spec of an HTTPRoute, without parentRefs.
 type Route struct {
+	// Name is the name in messages.
 	Name string `json:"name"`
 	// Source is the object that the route was made from, like HTTPRoute/web; a file has none.
-	Source    string   `json:"-"`
+	Source string `json:"-"`
+	// Hostnames are the host names for which the rules are. Empty means all.
 	Hostnames []string `json:"hostnames"`
 	// Ports are the ports in Host (or :authority) for which the rules are; without a port there, it is that of
 	// the scheme. Empty means all. A port that no route of the listener has counts as the listener's.
-	Ports []int  `json:"ports"`
+	Ports []int `json:"ports"`
+	// Rules are the rules, of which the most specific match holds.
 	Rules []Rule `json:"rules"`
 }
 
@@ -215,7 +225,8 @@ type Mirror struct {
 	// Queue is the number of further copies that are queued. Default 512.
 	Queue *int `json:"queue"`
 	// Budget is the size of all copies together, queued and under way. Default 64Mi.
-	Budget  Size     `json:"budget"`
+	Budget Size `json:"budget"`
+	// Penalty sets after how many failures the target gets no copies, and for how long.
 	Penalty *Penalty `json:"penalty"`
 }
 
@@ -224,7 +235,9 @@ type Size string
 
 // Keyed names the header or the cookie that identifies the session of a request.
 type Keyed struct {
+	// Header is the name of the header that identifies the session, if no cookie does.
 	Header string `json:"header"`
+	// Cookie is the name of the cookie that identifies the session, if no header does.
 	Cookie string `json:"cookie"`
 	// Seed selects the sessions: mirrors with equal seeds and percentages copy the same ones. The default is
 	// the name of the target.
@@ -234,10 +247,14 @@ type Keyed struct {
 // Penalty sets after how many failures in a row a target gets no copies, and for how long. The defaults are
 // 100ms after 3 failures and 1s after 20.
 type Penalty struct {
-	Failures     *int   `json:"failures"`
-	Pause        string `json:"pause"`
-	LongFailures *int   `json:"longFailures"`
-	LongPause    string `json:"longPause"`
+	// Failures in a row after which the target gets no copies for Pause. Default 3.
+	Failures *int `json:"failures"`
+	// Pause is that time. Default 100ms.
+	Pause string `json:"pause"`
+	// LongFailures in a row after which it gets none for LongPause. Default 20.
+	LongFailures *int `json:"longFailures"`
+	// LongPause is that time. Default 1s.
+	LongPause string `json:"longPause"`
 }
 
 // Service is the ports of a service by number.
@@ -246,7 +263,8 @@ type Service map[int]Port
 // Port is a port of a service with its endpoints.
 type Port struct {
 	// Protocol is http (the default), h2c, or auto: HTTP/2 for requests that arrive over HTTP/2, else HTTP/1.1.
-	Protocol  string     `json:"protocol"`
+	Protocol string `json:"protocol"`
+	// Endpoints are the servers behind the port.
 	Endpoints []Endpoint `json:"endpoints"`
 	// TLS, if set, secures every connection to the endpoints; auto then leaves the version of HTTP to ALPN where an
 	// endpoint does not speak that of the request.
@@ -270,9 +288,12 @@ type BackendTLS struct {
 
 // SubjectAltName is a name in a certificate: of type Hostname or URI, with the field of that type.
 type SubjectAltName struct {
-	Type     string `json:"type"`
+	// Type is Hostname or URI.
+	Type string `json:"type"`
+	// Hostname is the name of type Hostname.
 	Hostname string `json:"hostname"`
-	URI      string `json:"uri"`
+	// URI is the name of type URI.
+	URI string `json:"uri"`
 }
 
 // Addresses returns the addresses of the endpoints that are ready, and those of the others.
