@@ -162,8 +162,10 @@ func Of(rt *route.Route, rule *route.Rule, scope Scope) ([]Verdict, []Breach) {
 	if len(rule.Mirrors) == 0 {
 		return r.verdicts, nil
 	}
-	ordered := slices.Clone(scope.Limits)
-	slices.SortFunc(ordered, func(a, b Limit) int { return cmp.Compare(a.Name, b.Name) })
+	ordered := scope.Limits
+	if byName := func(a, b Limit) int { return cmp.Compare(a.Name, b.Name) }; !slices.IsSortedFunc(ordered, byName) {
+		ordered = slices.SortedFunc(slices.Values(ordered), byName)
+	}
 	r.policy, r.shortest, r.pods = PolicyOf(rule, scope.Policies), Shortest(ordered), scope.Pods
 	if r.policy != nil {
 		r.follow(r.policy)
@@ -227,7 +229,7 @@ func (r *ruleLimits) follow(p *Policy) {
 		}
 	case p.Stopped != "":
 		share, reason, detail = 0, Stopped, fmt.Sprintf("MirrorPolicy %q has stopped the mirror: %s", p.Name, p.Stopped)
-	case p.Percent != nil:
+	case p.Percent != nil && route.ShareOf(*p.Percent) < route.All: // the last step of most ramps lowers nothing
 		share = route.ShareOf(*p.Percent)
 		detail = fmt.Sprintf("step %d of %d of MirrorPolicy %q copies %s %%", p.Step, p.Steps, p.Name, share)
 	}
@@ -245,7 +247,7 @@ func (r *ruleLimits) judge(l *Limit) {
 			wrongMethod = fmt.Sprintf("MirrorLimit %q allows to copy %s, and the rule matches %s", l.Name, strings.Join(l.Methods, ", "), method)
 		}
 	}
-	wrongTarget := fmt.Sprintf("MirrorLimit %q allows targets in these namespaces alone: %s", l.Name, strings.Join(l.Namespaces, ", "))
+	wrongTarget := ""
 	lasting, untimely := r.lasting(l)
 	on := 0
 	for i := range r.rule.Mirrors {
@@ -255,6 +257,9 @@ func (r *ruleLimits) judge(l *Limit) {
 		}
 		on++
 		if l.Namespaces != nil && !r.mayTarget(m.Target, l.Namespaces) {
+			if wrongTarget == "" {
+				wrongTarget = fmt.Sprintf("MirrorLimit %q allows targets in these namespaces alone: %s", l.Name, strings.Join(l.Namespaces, ", "))
+			}
 			r.forbid(l, Targets, i, wrongTarget)
 		}
 		if wrongMethod != "" {
@@ -267,7 +272,10 @@ func (r *ruleLimits) judge(l *Limit) {
 			r.forbid(l, MaxMirrors, i, fmt.Sprintf("MirrorLimit %q allows %d mirrors in a rule, and this is number %d", l.Name, *l.MaxMirrors, on))
 		}
 	}
-	if sum := r.sum(func(i int) float64 { return r.rule.Mirrors[i].Percentage.Percent() }); l.Action != Lower && l.MaxPercent != nil && sum > *l.MaxPercent {
+	if l.Action == Lower || l.MaxPercent == nil {
+		return
+	}
+	if sum := r.sum(func(i int) float64 { return r.rule.Mirrors[i].Percentage.Percent() }); sum > *l.MaxPercent {
 		r.breaches = append(r.breaches, Breach{
 			Limit: l.Name, Action: l.Action, Bound: MaxPercent, Mirror: len(r.rule.Mirrors) - 1, Percent: sum,
 			Message: fmt.Sprintf("MirrorLimit %q allows %v %% of a rule's requests, and its mirrors together copy %.6g %%", l.Name, *l.MaxPercent, sum),
@@ -337,11 +345,14 @@ func (r *ruleLimits) share(i int) float64 {
 // sum returns the percentage of the rule's requests that its mirrors copy together. A request goes to one backendRef, so
 // of the mirrors below those the largest sum counts.
 func (r *ruleLimits) sum(percent func(int) float64) float64 {
-	sum, most, below := 0.0, 0.0, map[int]float64{}
+	sum, most, below := 0.0, 0.0, map[int]float64(nil) // most rules have no mirrors below a backendRef
 	for i := range r.rule.Mirrors {
 		if b := r.rule.Mirrors[i].Backend(); b < 0 {
 			sum += percent(i)
 		} else {
+			if below == nil {
+				below = map[int]float64{}
+			}
 			below[b] += percent(i)
 			most = max(most, below[b])
 		}

@@ -38,7 +38,9 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener, certificate f
 		TLSConfig:      &tls.Config{GetCertificate: certificate, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}},
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- server.ServeTLS(&boundedListener{Listener: listener, callers: map[string]int{}}, "", "") }()
+	go func() {
+		ended <- server.ServeTLS(&boundedListener{Listener: listener, callers: map[string]int{}}, "", "")
+	}()
 	select {
 	case err := <-ended:
 		return err

@@ -52,9 +52,9 @@ type Options struct {
 	ProbeNamespace string          `json:"probe-namespace,omitempty"`
 	FailurePolicy  string          `json:"failure-policy,omitempty"`
 	// ReportBind is where the leader takes the reports of NoMesh's proxies; "0" for no reports.
-	ReportBind     string          `json:"report-bind,omitempty"`
-	MetricsBind    string          `json:"metrics-bind,omitempty"`
-	HealthBind     string          `json:"health-bind,omitempty"`
+	ReportBind  string `json:"report-bind,omitempty"`
+	MetricsBind string `json:"metrics-bind,omitempty"`
+	HealthBind  string `json:"health-bind,omitempty"`
 
 	LeaderElect             bool   `json:"leader-elect,omitempty"`
 	LeaderElectionNamespace string `json:"leader-election-namespace,omitempty"`

@@ -119,11 +119,21 @@ func parseMirrorPolicy(h *header, raw []byte) (record, error) {
 	}
 	for _, ref := range o.Spec.TargetRefs {
 		p.targets = append(p.targets, policyTarget{
-			route: route.Key{Kind: route.Kind(ref.Kind), Namespace: p.Namespace, Name: ref.Name},
-			state: stateOf(&o, ref),
+			route: route.Key{Kind: routeKind(ref.Kind), Namespace: p.Namespace, Name: ref.Name},
+			state: stateOf(&o, ref, p.Name),
 		})
 	}
 	return p, nil
+}
+
+// routeKind returns the constant of a kind of route, so that no policy has a text of its own for it.
+func routeKind(text string) route.Kind {
+	for _, kind := range []route.Kind{route.HTTPRoute, route.GRPCRoute, route.VirtualService} {
+		if text == string(kind) {
+			return kind
+		}
+	}
+	return route.Kind(text)
 }
 
 // wordsOf returns a hash of the spec and of the annotations by which people steer a policy.
@@ -138,8 +148,8 @@ func wordsOf(o *v1alpha1.MirrorPolicy) (uint64, error) {
 
 // stateOf returns the state of a policy for one of its targets. Before its leader has written the status, the first step
 // is the current one.
-func stateOf(o *v1alpha1.MirrorPolicy, ref v1alpha1.TargetRef) limits.Policy {
-	p := limits.Policy{Name: o.Name, Section: ref.SectionName}
+func stateOf(o *v1alpha1.MirrorPolicy, ref v1alpha1.TargetRef, name string) limits.Policy {
+	p := limits.Policy{Name: name, Section: ref.SectionName}
 	var status v1alpha1.TargetStatus
 	if i := slices.IndexFunc(o.Status.Targets, func(s v1alpha1.TargetStatus) bool { return s.TargetRef == ref }); i >= 0 {
 		status = o.Status.Targets[i]

@@ -166,7 +166,7 @@ func (c *Controller) Reconcile(ctx context.Context, name types.NamespacedName) (
 		}
 		key := watchKey{name, route.Key{Kind: route.Kind(ref.Kind), Namespace: p.Namespace, Name: ref.Name}, ref.SectionName}
 		is.against = c.watch.evidence(key, p.Annotations[v1alpha1.AnnotationResume])
-		is.unprogrammed, is.known = c.unprogrammed(&p.Spec, key, now)
+		is.unprogrammed, is.known = c.unprogrammed(&p.Spec, key, is.active, now)
 		var change time.Time
 		if targets[i], change = advance(p, ref, is, now); !change.IsZero() && (next.IsZero() || change.Before(next)) {
 			next = change
@@ -224,7 +224,7 @@ func (c *Controller) observe(p *v1alpha1.MirrorPolicy, ref v1alpha1.TargetRef) (
 }
 
 // unprogrammed returns the parts of a policy that have no effect, with why, and whether that is known yet.
-func (c *Controller) unprogrammed(spec *v1alpha1.MirrorPolicySpec, key watchKey, now time.Time) (faults []string, known bool) {
+func (c *Controller) unprogrammed(spec *v1alpha1.MirrorPolicySpec, key watchKey, active bool, now time.Time) (faults []string, known bool) {
 	if spec.Copy != nil {
 		if fault := c.copies(spec.Copy, key.route); fault != "" {
 			faults = append(faults, "copy: "+fault)
@@ -236,7 +236,7 @@ func (c *Controller) unprogrammed(spec *v1alpha1.MirrorPolicySpec, key watchKey,
 	}
 	if stop.ErrorPercent != nil {
 		reported, sure := c.watch.reported(key, now)
-		if !sure {
+		if !sure || !reported && !active { // nobody reports a parked mirror
 			return nil, false
 		}
 		if !reported {

@@ -312,7 +312,9 @@ func TestAQueryGoesNowhereElseAndEnds(t *testing.T) {
 	var elsewhere atomic.Int64
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { elsewhere.Add(1) }))
 	defer other.Close()
-	p := prometheusAt(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect) })
+	p := prometheusAt(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
+	})
 	_, err := p.ask(t.Context(), "x")
 	require.ErrorContains(t, err, "redirects")
 	assert.Zero(t, elsewhere.Load())

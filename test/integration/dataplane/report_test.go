@@ -115,12 +115,12 @@ func TestTokensOfARealAPIServer(t *testing.T) {
 
 	issue.account(ns, "ended")
 	for name, token := range map[string]string{
-		"another audience":           issue.token(ns, wellknown.ProxyAccount, "vault", proxy),
-		"the API server's audience":  issue.token(ns, wellknown.ProxyAccount, "", proxy),
-		"another account":            issue.token(ns, "stranger", report.Audience, stranger),
-		"another account, unbound":   issue.token(ns, "ended", report.Audience, nil),
+		"another audience":            issue.token(ns, wellknown.ProxyAccount, "vault", proxy),
+		"the API server's audience":   issue.token(ns, wellknown.ProxyAccount, "", proxy),
+		"another account":             issue.token(ns, "stranger", report.Audience, stranger),
+		"another account, unbound":    issue.token(ns, "ended", report.Audience, nil),
 		"a signature that was forged": good[:strings.LastIndex(good, ".")+1] + strings.Repeat("A", 342),
-		"none":                       "",
+		"none":                        "",
 	} {
 		status, text := post(token)
 		assert.Equal(t, http.StatusUnauthorized, status, "%s: %s", name, text)
