@@ -27,7 +27,7 @@ const completionTimeout = 2 * time.Second
 var values = map[string][]string{
 	"log-level": {"debug", "info", "warn", "error"}, "log-format": {"text", "json"}, "access-log": {"json", "common"},
 	"certs": {"auto", "cert-manager", "self", "files"}, "failure-policy": {"Fail", "Ignore"}, "routes": manifests.Routes(),
-	"protocol": {"http", "h2c", "auto"}, "for": {"active", "parked", "synced"},
+	"protocol": {"http", "h2c", "auto"}, "for": {"active", "parked", "synced"}, "as-limit": {"Limit", "Deny", "Warn"},
 }
 
 // outputs are the values of --output by verb.

@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/mirrorgate/mirrorgate/internal/cli"
+	"github.com/mirrorgate/mirrorgate/internal/limits"
 	"github.com/mirrorgate/mirrorgate/internal/lint"
 	"github.com/mirrorgate/mirrorgate/internal/variant"
 )
@@ -48,6 +49,7 @@ const lintExamples = `  kustomize build overlays/prod | mirrorgate lint -
   mirrorgate lint --diff routes/       # show what --fix would correct
   mirrorgate lint --fix routes/        # mirrorPercent, short hosts, mirrorPercentage: 50
   mirrorgate lint --fail-on warning,parked routes/
+  mirrorgate lint --as-limit Deny --context prod routes/    # which routes the limits would deny
   mirrorgate lint -o sarif routes/ > mirrorgate.sarif
   mirrorgate lint -o github routes/    # annotations in a workflow of GitHub`
 
@@ -55,6 +57,7 @@ const lintExamples = `  kustomize build overlays/prod | mirrorgate lint -
 type lintOptions struct {
 	*serveConfig
 	output, namespace string
+	asLimit           string
 	// kubeconfig and context are those of the flags alone: a file of serve's that is read for its policy names no
 	// cluster for lint.
 	kubeconfig, context string
@@ -81,6 +84,7 @@ func newLint() *cobra.Command {
 	f.StringVarP(&o.namespace, "namespace", "n", "", `namespace of the objects that name none; by default that of the context with --context, else "default"`)
 	f.StringVarP(&o.output, "output", "o", "text", "text, json, sarif or github")
 	f.StringSliceVar(&o.failOn, "fail-on", nil, "levels that end in exit code 1, besides error: warning, parked")
+	f.StringVar(&o.asLimit, "as-limit", "", "let every MirrorLimit act as Limit, Deny or Warn, to see what would happen")
 	f.BoolVar(&o.fix, "fix", false, "correct in the files what has one right answer")
 	f.BoolVar(&o.diff, "diff", false, "print the corrections of --fix; without --fix the files stay as they are")
 	bindCluster(f, &o.kubeconfig, &o.context)
@@ -104,6 +108,9 @@ func (o *lintOptions) validate() error {
 	errs := cli.OneOf("output", o.output, "text", "json", "sarif", "github")
 	if o.namespace != "" {
 		errs = append(errs, cli.Name("namespace", o.namespace, validation.IsDNS1123Label)...)
+	}
+	if o.asLimit != "" {
+		errs = append(errs, cli.OneOf("as-limit", o.asLimit, string(limits.Lower), string(limits.Deny), string(limits.Warn))...)
 	}
 	for _, level := range o.failOn {
 		errs = append(errs, cli.OneOf("fail-on", level, string(lint.Error), string(lint.Warning), string(lint.Parked))...)
@@ -143,7 +150,7 @@ func (o *lintOptions) run(cmd *cobra.Command, paths []string) error {
 func (o *lintOptions) check(ctx context.Context, sources []lint.Source) (*lint.Report, error) {
 	opts := lint.Options{
 		Policy: o.Policy, ClusterDomain: o.ClusterDomain, RootNamespace: o.RootNamespace,
-		Namespace: o.namespace, AssumeApplied: o.assumeApplied,
+		Namespace: o.namespace, AssumeApplied: o.assumeApplied, AsLimit: limits.Action(o.asLimit),
 	}
 	if o.kubeconfig == "" && o.context == "" {
 		progress, done := showProgress(os.Stderr)

@@ -85,6 +85,8 @@ func newProxy() *cobra.Command {
 	f.StringVar(&opts.AccessLog, "access-log", "", "json or common, to standard output, with --service; none by default")
 	f.StringVar(&opts.Zone, "zone", os.Getenv(wellknown.ZoneVariable), "zone of the proxy, for the hints of EndpointSlices, with --service; $"+wellknown.ZoneVariable+" by default, and without it they have no effect")
 	f.IntVar(&opts.TrustedHops, "trusted-hops", opts.TrustedHops, "write X-Forwarded-For, -Proto and -Host, and believe as many proxies before this one, with --service; -1 leaves the fields as they are")
+	f.StringVar(&opts.ProxyProtocol, "proxy-protocol", "", "in, out or in-out: connections of clients, those that are passed through, or both begin with a header of PROXY protocol, version 2, with --service")
+	f.StringSliceVar(&opts.Certificates, "certificate", nil, "PORT=FOLDER: terminate the TLS of this port of --service with tls.crt and tls.key of the folder")
 	f.StringVar(&opts.ReportToken, "report-token", os.Getenv(wellknown.ReportTokenVariable), "file with the token for reports to mirrorgate's leader, with --service; $"+wellknown.ReportTokenVariable+" by default, and without it there are none")
 	f.BoolVar(&opts.MetricsPerRule, "metrics-per-rule", false, "metrics for each rule and mirror instead of for each listener, service and target, with --service")
 	f.BoolVar(&opts.ReasonHeader, "reason-header", opts.ReasonHeader, "tell clients the reason of the proxy's own errors in x-mirrorgate-reason, with --service")
@@ -100,7 +102,7 @@ func newProxy() *cobra.Command {
 		if opts.Service != "" && check {
 			errs = append(errs, field.Forbidden(field.NewPath("check"), "reads the file of --config"))
 		}
-		for _, name := range []string{"namespace", "kubeconfig", "context", "admin-bind", "access-log", "zone", "metrics-per-rule", "reason-header", "trusted-hops", "report-token"} {
+		for _, name := range []string{"namespace", "kubeconfig", "context", "admin-bind", "access-log", "zone", "metrics-per-rule", "reason-header", "trusted-hops", "proxy-protocol", "certificate", "report-token"} {
 			if opts.Service == "" && cmd.Flags().Changed(name) {
 				errs = append(errs, field.Forbidden(field.NewPath(name), "goes with --service; with --config the file sets it"))
 			}

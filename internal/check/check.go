@@ -111,6 +111,7 @@ func checks() []check {
 		{"leader", installed, "a leader moves mirrors", (*View).leader},
 		{"version", installed, "the installation has the version of this program", (*View).version},
 		{"routes", registered, "every mirror is where the decision puts it", (*View).routes},
+		{"policies", after, "every MirrorPolicy applies to all of its targets", (*View).policies},
 		{"services", after, "no Service with proxies leads past them", (*View).services},
 		{"proxies", after, "all proxies in front of Services are ready", (*View).proxies},
 	}

@@ -32,6 +32,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/util/cert"
 
+	"github.com/mirrorgate/mirrorgate/api/v1alpha1"
 	"github.com/mirrorgate/mirrorgate/certs"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 	"github.com/mirrorgate/mirrorgate/internal/status"
@@ -45,7 +46,7 @@ const system = "mirrorgate-system"
 type world struct {
 	version              string
 	resources            []*metav1.APIResourceList
-	crd, class           *unstructured.Unstructured
+	crd, class, policy   *unstructured.Unstructured
 	mutating             *admissionregistrationv1.MutatingWebhookConfiguration
 	validating           *admissionregistrationv1.ValidatingWebhookConfiguration
 	service              *corev1.Service
@@ -100,6 +101,7 @@ func healthy(t *testing.T) *world {
 			{GroupVersion: "networking.istio.io/v1", APIResources: []metav1.APIResource{{Name: "virtualservices"}, {Name: "destinationrules"}}},
 		},
 		crd: crd("percent", "fraction", "backendRef"), class: class("HTTPRouteRequestMirror", "HTTPRouteRequestPercentageMirror"),
+		policy:   policy(v1alpha1.ConditionAccepted, metav1.ConditionTrue, "the policy applies to the target"),
 		mutating: m, validating: v,
 		service: &corev1.Service{ObjectMeta: name, Spec: corev1.ServiceSpec{Selector: labels}},
 		slice: &discoveryv1.EndpointSlice{
@@ -168,6 +170,17 @@ func class(features ...string) *unstructured.Unstructured {
 	}}
 }
 
+// policy is a MirrorPolicy with one target, about which it has a condition.
+func policy(condition string, is metav1.ConditionStatus, message string) *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "mirrorgate.dev/v1alpha1", "kind": "MirrorPolicy", "metadata": map[string]any{"namespace": "shop", "name": "ramp"},
+		"status": map[string]any{"targets": []any{map[string]any{
+			"targetRef":  map[string]any{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "web"},
+			"conditions": []any{map[string]any{"type": condition, "status": string(is), "message": message}},
+		}}},
+	}}
+}
+
 // view returns what the checks see of the world.
 func (w *world) view() *View {
 	var objects []runtime.Object
@@ -210,8 +223,8 @@ func (w *world) view() *View {
 		return true, review, nil
 	})
 	dynamic := fakedynamic.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{
-		customResourceDefinitions: "CustomResourceDefinitionList", gatewayClasses: "GatewayClassList",
-	}, w.crd, w.class)
+		customResourceDefinitions: "CustomResourceDefinitionList", gatewayClasses: "GatewayClassList", mirrorPolicies: "MirrorPolicyList",
+	}, w.crd, w.class, w.policy)
 	dynamic.PrependReactor("*", "*", refuse)
 	return &View{
 		Client: client, Objects: dynamic, Version: w.program, Now: func() time.Time { return w.now },
@@ -369,11 +382,17 @@ var faults = map[string]struct {
 	"another version":                   {func(w *world) { w.program = "1.3.0" }, "version", Warning, "the cluster runs v1.2.3, and this program is 1.3.0", false},
 	"a mirror in the wrong place":       {func(w *world) { w.routes[0].AsDecided = false }, "routes", Warning, "1 of 2 routes have mirrors that are not where they should be: HTTPRoute shop/web", false},
 	"routes that cannot be read":        {func(w *world) { w.routesErr = errors.New("no answer") }, "routes", Error, "no answer", false},
+	"a policy in conflict":              {conflict, "policies", Warning, `MirrorPolicy shop/ramp does not apply to HTTPRoute web: MirrorPolicy "old" is older and has this target too`, false},
 	"a Service in bypass":               {func(w *world) { w.parent.Spec.Selector = map[string]string{"app": "web"} }, "services", Warning, "1 Services lead past their proxies, so nothing is copied: shop/web", false},
 	"a proxy that is not ready":         {func(w *world) { w.proxies.Status.ReadyReplicas = 1 }, "proxies", Warning, "1 of 2 proxies of Service shop/web are ready", false},
 	"no right to list webhooks":         {func(w *world) { w.forbidden["validatingwebhookconfigurations"] = true }, "webhooks-registered", Unread, "not checked: validatingwebhookconfigurations", false},
 	"no right to read the Secret":       {func(w *world) { w.forbidden["secrets"] = true }, "certificate", Unread, "not checked: secrets", false},
 	"no right to read CRDs":             {func(w *world) { w.forbidden["customresourcedefinitions"] = true }, "mirror-percent", Unread, "not checked: customresourcedefinitions", true},
+}
+
+// conflict gives the target of the policy to an older one.
+func conflict(w *world) {
+	w.policy = policy(v1alpha1.ConditionAccepted, metav1.ConditionFalse, `MirrorPolicy "old" is older and has this target too`)
 }
 
 // later lets time pass, and the leader renew its lease meanwhile.

@@ -24,9 +24,10 @@ func authorityPEM(t testing.TB) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))
 }
 
-func configMapOf(t testing.TB, full, key, value string) string {
+// configMapOf is the ConfigMap ca with one key.
+func configMapOf(t testing.TB, key, value string) string {
 	t.Helper()
-	n := name(full)
+	n := name("ca")
 	o := corev1.ConfigMap{Data: map[string]string{key: value}}
 	o.APIVersion, o.Kind, o.Namespace, o.Name = "v1", "ConfigMap", n.Namespace, n.Name
 	raw, err := yaml.Marshal(o)
@@ -50,9 +51,7 @@ func policyOf(full, age, validation string, targets ...string) string {
 		fmt.Sprintf("spec: {targetRefs: [%s], validation: %s}", strings.Join(refs, ", "), validation)
 }
 
-func trusts(configMap string) string {
-	return fmt.Sprintf(`{caCertificateRefs: [{group: "", kind: ConfigMap, name: %s}], hostname: v1.shop}`, configMap)
-}
+const trustsCA = `{caCertificateRefs: [{group: "", kind: ConfigMap, name: ca}], hostname: v1.shop}`
 
 const trustsSystem = `{wellKnownCACertificates: System, hostname: v1.shop, subjectAltNames: [{type: URI, uri: "spiffe://a/b"}]}`
 
@@ -85,7 +84,7 @@ func (w *world) secures(service string) *spec.BackendTLS {
 func TestPolicySecuresABackend(t *testing.T) {
 	w := newWorld(t, tutorial)
 	assert.Nil(t, w.secures("httpbin-v1"))
-	w.apply(policyOf("p", "1", trusts("ca"), "httpbin-v1", "httpbin-v2"))
+	w.apply(policyOf("p", "1", trustsCA, "httpbin-v1", "httpbin-v2"))
 	assert.Equal(t, []Name{name("httpbin")}, w.changes[0].Tables)
 	for _, service := range []string{"httpbin-v1", "httpbin-v2"} {
 		assert.Equal(t, "BackendTLSPolicy shop/p: there is no ConfigMap ca", w.secures(service).Fault, "nothing goes there in plain text")
@@ -94,14 +93,14 @@ func TestPolicySecuresABackend(t *testing.T) {
 	assert.Equal(t, missing+"\n"+missing, w.policyConditions("p"))
 	assert.Equal(t, []string{"shop"}, w.trustedNamespaces())
 
-	w.apply(configMapOf(t, "ca", "other", "x"))
+	w.apply(configMapOf(t, "other", "x"))
 	assert.Contains(t, w.secures("httpbin-v1").Fault, "has no key ca.crt")
-	w.apply(configMapOf(t, "ca", "ca.crt", "x"))
+	w.apply(configMapOf(t, "ca.crt", "x"))
 	assert.Contains(t, w.secures("httpbin-v1").Fault, "has no certificate in PEM")
 	assert.Equal(t, missing+"\n"+missing, w.policyConditions("p"))
 	for range 2 { // a rotation
 		ca := authorityPEM(t) + strings.Repeat("\n", len(w.secures("httpbin-v1").CA)%2)
-		w.apply(configMapOf(t, "ca", "ca.crt", ca))
+		w.apply(configMapOf(t, "ca.crt", ca))
 		require.NotEmpty(t, w.changes)
 		assert.Equal(t, []Name{name("httpbin")}, w.changes[0].Tables)
 		assert.Equal(t, &spec.BackendTLS{CA: ca + "\n", Hostname: "v1.shop"}, w.secures("httpbin-v1"))
@@ -116,13 +115,13 @@ func TestPolicySecuresABackend(t *testing.T) {
 
 // One port's policy counts before that of all ports, and of several the oldest; the others are told so.
 func TestPoliciesThatConflict(t *testing.T) {
-	w := newWorld(t, tutorial, configMapOf(t, "ca", "ca.crt", authorityPEM(t)),
-		policyOf("young", "3", trusts("ca"), "httpbin-v1"), policyOf("old", "2", trustsSystem, "httpbin-v1"))
+	w := newWorld(t, tutorial, configMapOf(t, "ca.crt", authorityPEM(t)),
+		policyOf("young", "3", trustsCA, "httpbin-v1"), policyOf("old", "2", trustsSystem, "httpbin-v1"))
 	assert.Equal(t, "System", w.secures("httpbin-v1").WellKnownCACertificates)
 	const conflicted = "Accepted=False:Conflicted ResolvedRefs=True:ResolvedRefs"
 	assert.Equal(t, conflicted, w.policyConditions("young"))
 	assert.Equal(t, fine, w.policyConditions("old"))
-	w.apply(policyOf("a", "2", trusts("ca"), "httpbin-v1"))
+	w.apply(policyOf("a", "2", trustsCA, "httpbin-v1"))
 	assert.Equal(t, conflicted, w.policyConditions("old"), "of the same age the first by name")
 	w.apply(policyOf("port", "4", trustsSystem, "httpbin-v1:http"))
 	assert.Equal(t, "System", w.secures("httpbin-v1").WellKnownCACertificates)
@@ -142,7 +141,7 @@ func TestPoliciesWithFaults(t *testing.T) {
 		`{hostname: v1.shop}`: "Accepted=False:Invalid ResolvedRefs=True:ResolvedRefs",
 		`{wellKnownCACertificates: System, hostname: v1.shop, subjectAltNames: [{type: Email}]}`: "Accepted=False:Invalid ResolvedRefs=True:ResolvedRefs",
 	} {
-		w := newWorld(t, tutorial, configMapOf(t, "ca", "ca.crt", authorityPEM(t)), policyOf("p", "1", validation, "httpbin-v1"))
+		w := newWorld(t, tutorial, configMapOf(t, "ca.crt", authorityPEM(t)), policyOf("p", "1", validation, "httpbin-v1"))
 		assert.Equal(t, want, w.policyConditions("p"), validation)
 		assert.Contains(t, w.secures("httpbin-v1").Fault, "BackendTLSPolicy shop/p: ", validation)
 	}
@@ -179,16 +178,16 @@ func TestFeedOfPolicies(t *testing.T) {
 	api.Serve(policiesPath, "BackendTLSPolicy")
 	api.Serve(configMapsPath, "ConfigMap")
 	ca := authorityPEM(t)
-	f := feeding(t, api, Options{Parent: name("httpbin")}, FeedOptions{Namespace: "shop", WithTLSPolicies: true}, tutorial, configMapOf(t, "ca", "ca.crt", ca))
+	f := feeding(t, api, Options{Parent: name("httpbin")}, FeedOptions{Namespace: "shop", WithTLSPolicies: true}, tutorial, configMapOf(t, "ca.crt", ca))
 	f.known(t)
 	lists, _ := api.Requests(configMapsPath)
 	assert.Zero(t, lists, "no policy refers to a ConfigMap")
-	f.put(t, strings.Replace(policyOf("p", "1", trusts("ca"), "httpbin-v1"), "k8s.io/v1", "k8s.io/v1alpha3", 1))
+	f.put(t, strings.Replace(policyOf("p", "1", trustsCA, "httpbin-v1"), "k8s.io/v1", "k8s.io/v1alpha3", 1))
 	secured := func() *spec.BackendTLS { return f.Table(name("httpbin")).Services["shop/httpbin-v1"][80].TLS }
 	eventually(t, "the policy is carried out", func() bool { s := secured(); return s != nil && s.CA == ca+"\n" })
 	f.known(t)
 	rotated := ca + authorityPEM(t)
-	f.put(t, configMapOf(t, "ca", "ca.crt", rotated))
+	f.put(t, configMapOf(t, "ca.crt", rotated))
 	eventually(t, "the rotation is", func() bool { return secured().CA == rotated+"\n" })
 	assert.Equal(t, "v1alpha3", f.version(RouteName{KindBackendTLSPolicy, name("p")}))
 }

@@ -3,6 +3,7 @@ package dataplane
 // From the Index to a running proxy.
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"iter"
@@ -21,6 +22,9 @@ type Server interface {
 	SetEndpoints(service string, port int, ready, unready []string) error
 }
 
+// GetCertificate returns the certificate for a handshake.
+type GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+
 // ErrNotServed is returned while no route is attached to the Service: the server has no table yet, or the
 // last one that there was, without mirrors.
 var ErrNotServed = errors.New("no route is attached to the Service")
@@ -32,6 +36,9 @@ var ErrNoOrigin = errors.New("there is no origin yet that ports without a route 
 // Follower keeps a server in step with one Service of an Index: it applies a new table where rules changed,
 // and only endpoints where nothing else did. Its methods may be called concurrently.
 type Follower struct {
+	// Certificates are those of Options.Certificates. They must not change after the first Sync.
+	Certificates map[int]GetCertificate
+
 	index  *Index
 	parent Name
 	server Server
@@ -163,13 +170,32 @@ func (f *Follower) apply(table *spec.Table) error {
 	}
 	setup := &proxy.Setup{Table: compiled}
 	for _, l := range table.Listeners {
-		setup.Listeners = append(setup.Listeners, proxy.Listener{Name: l.Name, Address: l.Address, TCP: l.TCP != nil, H2C: l.TCP == nil, Detects: l.Otherwise != nil})
+		setup.Listeners = append(setup.Listeners, f.listener(&l))
 	}
 	if err := f.server.Apply(setup); err != nil {
 		return err
 	}
 	f.applied, f.mirrors = table, len(compiled.Mirrors) > 0
 	return nil
+}
+
+// listener returns the configuration of a listener. The ports that share it share its certificate.
+func (f *Follower) listener(l *spec.Listener) proxy.Listener {
+	out := proxy.Listener{
+		Name: l.Name, Address: l.Address, TCP: l.TCP != nil, H2C: l.TCP == nil && l.TLS == nil, Detects: l.Otherwise != nil, ProxyProtocol: l.ProxyProtocol,
+		SendProxyProtocol: l.TCP != nil && l.TCP.ProxyProtocol || l.Otherwise != nil && l.Otherwise.ProxyProtocol,
+	}
+	if l.TLS != nil {
+		out.Certificate = f.Certificates[l.Port]
+		for _, r := range l.Routes {
+			for _, port := range r.Ports {
+				if c := f.Certificates[port]; out.Certificate == nil {
+					out.Certificate = c
+				}
+			}
+		}
+	}
+	return out
 }
 
 // withoutMirrors returns the same table without mirrors.

@@ -57,12 +57,13 @@ func (r RouteName) source() grant.Source {
 
 // callPorts returns the ports for calls of gRPC that a reference means. One that names no port means those that are
 // declared to carry HTTP/2, or else all that may: requests of other clients would get no answer there.
-func (s *service) callPorts(p *parentRef) (ports []int) {
+func (x *Index) callPorts(s *service, p *parentRef) (ports []int) {
 	named := p.port != 0 || p.section != ""
 	for _, only := range []bool{!named, false} {
 		for i := range s.ports {
 			port := &s.ports[i]
-			if p.wants(port) && (!only || protocolOf(port) == h2c) && (named || protocolOf(port) != http1) {
+			speaks := x.protocolOf(s, port)
+			if x.wants(s, p, port) && (!only || speaks == h2c) && (named || speaks != http1) {
 				ports = append(ports, int(port.Port))
 			}
 		}

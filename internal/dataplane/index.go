@@ -58,6 +58,12 @@ type Options struct {
 	Zone string
 	// Forwarded, if set, is how proxies tell backends who the client is.
 	Forwarded *spec.Forwarded
+	// Certificates are the ports of Parent, by number, whose TLS its proxy terminates. Without Parent annotations of
+	// Services tell.
+	Certificates map[int]bool
+	// ProxyProtocol makes the connections of clients begin with a header of PROXY protocol, and SendProxyProtocol those
+	// that are passed through to the origin.
+	ProxyProtocol, SendProxyProtocol bool
 	// Listen returns the address at which a proxy of the Service listens for one of its ports, as host:port.
 	// The default is every IP address and wellknown.TargetPort.
 	Listen func(service Name, port *corev1.ServicePort) string

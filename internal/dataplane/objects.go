@@ -40,6 +40,8 @@ type service struct {
 	external bool
 	// affinity is spec.sessionAffinity.
 	affinity string
+	// terminates are the ports, by number, whose TLS proxies are to terminate.
+	terminates map[int]bool
 	// families are those of its addresses, the preferred first.
 	families []corev1.IPFamily
 	// report is the value of wellknown.ReportAnnotation.
@@ -48,17 +50,26 @@ type service struct {
 
 func fromService(o *corev1.Service) *service {
 	s := objects.Read(o)
+	var terminates map[int]bool
+	certificates, _ := objects.ParseCertificates(o.Annotations[objects.CertificatesAnnotation]) // an Event tells the fault
+	for _, c := range certificates {
+		if terminates == nil {
+			terminates = map[int]bool{}
+		}
+		terminates[c.Port] = true
+	}
 	return &service{
-		ports:    slices.Clone(o.Spec.Ports),
-		label:    o.Labels[wellknown.Label],
-		refused:  intercept.Refused(s),
-		swapped:  intercept.LeadsToProxies(o.Name, o.Spec.Selector),
-		parent:   o.Labels[wellknown.ParentLabel],
-		selects:  selects{maps.Clone(o.Spec.Selector), o.Annotations[wellknown.SelectorAnnotation]},
-		external: o.Spec.Type == corev1.ServiceTypeExternalName,
-		affinity: string(o.Spec.SessionAffinity),
-		families: slices.Clone(o.Spec.IPFamilies),
-		report:   o.Annotations[wellknown.ReportAnnotation],
+		terminates: terminates,
+		ports:      slices.Clone(o.Spec.Ports),
+		label:      o.Labels[wellknown.Label],
+		refused:    intercept.Refused(s),
+		swapped:    intercept.LeadsToProxies(o.Name, o.Spec.Selector),
+		parent:     o.Labels[wellknown.ParentLabel],
+		selects:    selects{maps.Clone(o.Spec.Selector), o.Annotations[wellknown.SelectorAnnotation]},
+		external:   o.Spec.Type == corev1.ServiceTypeExternalName,
+		affinity:   string(o.Spec.SessionAffinity),
+		families:   slices.Clone(o.Spec.IPFamilies),
+		report:     o.Annotations[wellknown.ReportAnnotation],
 	}
 }
 

@@ -95,6 +95,23 @@ func securedProtocol(p *corev1.ServicePort) (found protocol, ok bool) {
 	return backendProtocol(p)
 }
 
+// terminates reports whether proxies terminate the TLS of a port of a parent.
+func (x *Index) terminates(s *service, p *corev1.ServicePort) bool {
+	of := s.terminates
+	if x.opts.Parent != (Name{}) {
+		of = x.opts.Certificates // a proxy has those that it was started with
+	}
+	return isTCP(p) && of[int(p.Port)]
+}
+
+// protocolOf returns the protocol of a port of a parent, behind the TLS that its proxies terminate.
+func (x *Index) protocolOf(s *service, p *corev1.ServicePort) protocol {
+	if x.terminates(s, p) {
+		return web // ALPN chooses the version
+	}
+	return protocolOf(p)
+}
+
 // backendProtocol returns the protocol of a port to which a route leads. ok is false if appProtocol declares another
 // one than HTTP; a name does not outweigh a route.
 func backendProtocol(p *corev1.ServicePort) (found protocol, ok bool) {

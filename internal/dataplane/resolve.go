@@ -126,13 +126,13 @@ func (x *Index) attach(r *route, p *parentRef) ([]int, fault) {
 		return nil, fault{reasonUnsupportedValue, r.unusable}
 	}
 	if r.name.Kind == KindGRPCRoute {
-		ports := s.callPorts(p)
+		ports := x.callPorts(s, p)
 		if len(ports) == 0 {
 			return nil, faultf(reasonNoMatchingParent, "Service %s has no port for gRPC%s", p.service.Name, p.which())
 		}
 		return ports, fault{}
 	}
-	ports := s.webPorts(p)
+	ports := x.webPorts(s, p)
 	if len(ports) == 0 {
 		return nil, faultf(reasonNoMatchingParent, "Service %s has no port for HTTP%s", p.service.Name, p.which())
 	}
@@ -144,9 +144,9 @@ func (x *Index) attach(r *route, p *parentRef) ([]int, fault) {
 }
 
 // webPorts returns the ports for HTTP that a reference means.
-func (s *service) webPorts(p *parentRef) (ports []int) {
+func (x *Index) webPorts(s *service, p *parentRef) (ports []int) {
 	for i := range s.ports {
-		if port := &s.ports[i]; p.wants(port) {
+		if port := &s.ports[i]; x.wants(s, p, port) {
 			ports = append(ports, int(port.Port))
 		}
 	}
@@ -155,12 +155,12 @@ func (s *service) webPorts(p *parentRef) (ports []int) {
 
 // wants reports whether a reference means a port, and the port may carry HTTP. For a port that the reference names,
 // the port's own name does not count.
-func (p *parentRef) wants(port *corev1.ServicePort) bool {
+func (x *Index) wants(s *service, p *parentRef, port *corev1.ServicePort) bool {
 	if p.port == 0 && p.section == "" {
-		return protocolOf(port) != opaque
+		return x.protocolOf(s, port) != opaque
 	}
 	_, ok := backendProtocol(port)
-	return ok && (p.port == 0 || p.port == int(port.Port)) && (p.section == "" || p.section == port.Name)
+	return (ok || x.terminates(s, port)) && (p.port == 0 || p.port == int(port.Port)) && (p.section == "" || p.section == port.Name)
 }
 
 // which names the ports that a reference means, for a message.

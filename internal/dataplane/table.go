@@ -44,7 +44,7 @@ func (x *Index) Table(parent Name) *spec.Table {
 	for i := range s.ports {
 		if l := x.listener(parent, s, &s.ports[i]); isTCP(&s.ports[i]) && !done[l.Address] {
 			done[l.Address] = true
-			x.serve(table, l, parent, s.sharing(&s.ports[i]), byPort)
+			x.serve(table, l, parent, s, s.sharing(&s.ports[i]), byPort)
 		}
 	}
 	return table
@@ -52,21 +52,25 @@ func (x *Index) Table(parent Name) *spec.Table {
 
 // serve adds the listener of the given ports of a parent, which have one target port, to a table. byPort are the
 // routes of the ports.
-func (x *Index) serve(table *spec.Table, l *spec.Listener, parent Name, ports []*corev1.ServicePort, byPort map[int][]spec.Route) {
-	detects := false
+func (x *Index) serve(table *spec.Table, l *spec.Listener, parent Name, s *service, ports []*corev1.ServicePort, byPort map[int][]spec.Route) {
+	detects, secured := false, false
 	for _, p := range ports {
 		number := int(p.Port)
 		routes := byPort[number]
 		l.Routes = append(l.Routes, slices.Clone(routes)...)
-		if speaks := protocolOf(p); speaks == unknown || speaks == opaque {
+		secured = secured || x.terminates(s, p)
+		if speaks := x.protocolOf(s, p); speaks == unknown || speaks == opaque {
 			detects = true
 		}
 	}
-	origin := &spec.Passthrough{Name: parent.String(), Port: l.Port}
+	origin := &spec.Passthrough{Name: parent.String(), Port: l.Port, ProxyProtocol: x.opts.SendProxyProtocol}
 	switch {
 	case len(l.Routes) == 0:
 		l.Name += "/tcp" // a listener of another kind needs another name
 		l.TCP, l.Forwarded = origin, nil
+	case secured:
+		l.Name += "/tls" // as above
+		l.TLS = &spec.TLS{}
 	case detects:
 		l.Otherwise = origin
 	}
@@ -105,7 +109,7 @@ func (x *Index) listener(parent Name, s *service, p *corev1.ServicePort) *spec.L
 		// A server keeps the name of a listener as long as its address, so neither may depend on the number that
 		// clients use.
 		Name: portName(parent.String(), targetPort(p)), Address: x.opts.Listen(parent, p), Port: int(p.Port),
-		SessionAffinity: s.affinity, Forwarded: x.opts.Forwarded,
+		SessionAffinity: s.affinity, Forwarded: x.opts.Forwarded, ProxyProtocol: x.opts.ProxyProtocol,
 	}
 }
 

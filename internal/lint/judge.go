@@ -59,6 +59,12 @@ func (c *checker) judge(o *object) (result, error) {
 	if c.opts.AssumeApplied {
 		snap.AssumeApplied()
 	}
+	if c.opts.AsLimit != "" {
+		snap.Scope.Limits = slices.Clone(snap.Scope.Limits)
+		for i := range snap.Scope.Limits {
+			snap.Scope.Limits[i].Action = c.opts.AsLimit
+		}
+	}
 	d, err := policy.Decide(rt, snap, c.opts.Policy)
 	if err != nil {
 		return result{}, err

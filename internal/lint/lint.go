@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mirrorgate/mirrorgate/docs/reasons"
+	"github.com/mirrorgate/mirrorgate/internal/limits"
 	"github.com/mirrorgate/mirrorgate/internal/policy"
 	"github.com/mirrorgate/mirrorgate/internal/route"
 	"github.com/mirrorgate/mirrorgate/internal/variant"
@@ -33,6 +34,8 @@ type Options struct {
 	// AssumeApplied takes the objects of a variant that the files lack as applied already: findings are then
 	// about contradictions to the files alone.
 	AssumeApplied bool
+	// AsLimit is the action that every MirrorLimit counts with, "" for its own.
+	AsLimit limits.Action
 	// Cluster is a cluster whose objects are there besides those of the files, which replace them. nil means
 	// none.
 	Cluster Cluster

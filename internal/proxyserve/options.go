@@ -35,6 +35,12 @@ type Options struct {
 	// TrustedHops, unless it is negative, makes the proxy of a Service tell backends who the client is, and is the number
 	// of proxies before it that are believed.
 	TrustedHops int
+	// ProxyProtocol is where connections of a Service begin with a header of PROXY protocol: in, out, in-out, or empty for
+	// none.
+	ProxyProtocol string
+	// Certificates are those of ports whose TLS the proxy of a Service terminates, each as PORT=FOLDER, with the files
+	// tls.crt and tls.key in the folder.
+	Certificates []string
 	// ReportToken is the file of the token with which the proxy of a Service reports to mirrorgate's leader; "" for no reports.
 	ReportToken string
 	// MetricsPerRule makes metrics of a Service for each rule and mirror.
@@ -96,6 +102,14 @@ func (o *Options) validateService() field.ErrorList {
 	}
 	if o.AccessLog != "" {
 		errs = append(errs, cli.OneOf("access-log", o.AccessLog, "json", "common")...)
+	}
+	if o.ProxyProtocol != "" {
+		errs = append(errs, cli.OneOf("proxy-protocol", o.ProxyProtocol, "in", "out", "in-out")...)
+	}
+	for _, text := range o.Certificates {
+		if _, _, ok := certificate(text); !ok {
+			errs = append(errs, field.Invalid(field.NewPath("certificate"), text, "must be PORT=FOLDER, like 443=/certificates/443"))
+		}
 	}
 	return errs
 }

@@ -36,9 +36,11 @@ type serviceProxy struct {
 	index    *dataplane.Index
 	feed     *dataplane.Feed
 	follower *dataplane.Follower
-	metrics  results
 	// reports is nil without a token.
 	reports *report.Client
+	// certificates are those of ports whose TLS the proxy terminates.
+	certificates []*portCertificate
+	metrics      results
 
 	// complete is set once everything that the Service has was served.
 	complete atomic.Bool
@@ -94,7 +96,10 @@ func (p *serviceProxy) connect() error {
 		namespace = p.opts.Namespace
 	}
 	p.service = dataplane.Name{Namespace: namespace, Name: p.opts.Service}
-	options := dataplane.Options{Parent: p.service, Zone: p.opts.Zone}
+	options := dataplane.Options{
+		Parent: p.service, Zone: p.opts.Zone, Certificates: p.opts.certified(),
+		ProxyProtocol: strings.HasPrefix(p.opts.ProxyProtocol, "in"), SendProxyProtocol: strings.HasSuffix(p.opts.ProxyProtocol, "out"),
+	}
 	if p.opts.TrustedHops >= 0 {
 		options.Forwarded = &spec.Forwarded{TrustedHops: p.opts.TrustedHops}
 	}
@@ -111,7 +116,8 @@ func (p *serviceProxy) connect() error {
 		})
 		p.reports.Add(report.Mirrors, p.mirrors)
 	}
-	return nil
+	p.follower.Certificates = map[int]dataplane.GetCertificate{}
+	return p.readCertificates()
 }
 
 // follow keeps the server in step with the cluster until stop is called.
@@ -121,6 +127,9 @@ func (p *serviceProxy) follow(ctx context.Context) (stop func()) {
 	running.Go(func() { _ = p.feed.Start(ctx) }) // it ends without an error
 	if p.reports != nil {
 		running.Go(func() { p.reports.Run(ctx) })
+	}
+	if len(p.certificates) > 0 {
+		running.Go(func() { p.followCertificates(ctx) })
 	}
 	running.Go(func() {
 		retry := time.NewTimer(0)

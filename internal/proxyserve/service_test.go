@@ -60,25 +60,33 @@ var reportToken string
 
 func newInFront(t *testing.T, api *feedtest.API, drain time.Duration) *inFront {
 	f := &inFront{api: api, web: port(t, freeAddress(t)), db: port(t, freeAddress(t)), admin: freeAddress(t), ended: make(chan error, 1)}
-	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
-	require.NoError(t, os.WriteFile(kubeconfig, []byte(api.Kubeconfig()), 0o600))
-	ctx, cancel := context.WithCancel(t.Context())
-	f.terminate = cancel
-	opts := &Options{
-		Service: "httpbin", Kubeconfig: kubeconfig, AdminBind: f.admin, ReportToken: reportToken, DrainMin: drain, DrainTimeout: 10 * time.Second, Log: errorsOnly,
+	f.terminate, f.ended = startService(t, api, &Options{AdminBind: f.admin, DrainMin: drain, ReportToken: reportToken, TrustedHops: -1})
+	return f
+}
+
+// startService starts the proxy of shop/httpbin with further options, and ends it with the test.
+func startService(t *testing.T, api *feedtest.API, opts *Options) (terminate func(), ended chan error) {
+	t.Helper()
+	opts.Kubeconfig = filepath.Join(t.TempDir(), "kubeconfig")
+	require.NoError(t, os.WriteFile(opts.Kubeconfig, []byte(api.Kubeconfig()), 0o600))
+	opts.Service, opts.DrainTimeout, opts.Log = "httpbin", 10*time.Second, errorsOnly
+	if opts.AdminBind == "" {
+		opts.AdminBind = freeAddress(t)
 	}
 	require.Empty(t, opts.Validate())
-	go func() { f.ended <- Service(ctx, opts) }()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended = make(chan error, 1)
+	go func() { ended <- Service(ctx, opts) }()
 	t.Cleanup(func() {
 		cancel()
 		select {
-		case err := <-f.ended:
+		case err := <-ended:
 			assert.NoError(t, err)
 		case <-time.After(20 * time.Second):
 			assert.Fail(t, "no end")
 		}
 	})
-	return f
+	return cancel, ended
 }
 
 // service puts a Service with the two ports; the second is no HTTP. Its selector leads to its proxies.

@@ -44,6 +44,7 @@ var bounds = map[string]map[string]any{
 	"proxy.replicas":                 {"minimum": 1, "maximum": objects.MaxReplicas},
 	"proxy.maxReplicas":              {"minimum": 0, "maximum": objects.MaxReplicas},
 	"proxy.accessLog":                {"enum": []any{"json", "common", "none"}},
+	"proxy.proxyProtocol":            {"enum": []any{"in", "out", "in-out", "none"}},
 	"proxy.trustedHops":              {"minimum": 0, "maximum": objects.MaxTrustedHops},
 }
 

@@ -21,6 +21,7 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/internal/compare/page"
 	"github.com/mirrorgate/mirrorgate/internal/compare/page/pagetest"
+	"github.com/mirrorgate/mirrorgate/test/cluster/debian"
 )
 
 // messages are what a page complains about, and whom it asks.
@@ -47,7 +48,7 @@ func (m *messages) listen(event any) {
 // browser starts Chromium until the test ends.
 func browser(t *testing.T) (context.Context, *messages) {
 	t.Helper()
-	debian(t, "chromium", "chromium", "fonts-dejavu-core")
+	require.NoError(t, debian.Need(t.Context(), "chromium", "chromium", "fonts-dejavu-core"))
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox, chromedp.ExecPath("chromium"))
 	allocator, cancel := chromedp.NewExecAllocator(t.Context(), options...)
 	t.Cleanup(cancel)

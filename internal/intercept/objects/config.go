@@ -28,6 +28,8 @@ const (
 	MetricsPerRuleAnnotation = wellknown.Prefix + "proxy-metrics-per-rule" // true or false
 	ReasonHeaderAnnotation   = wellknown.Prefix + "proxy-reason-header"    // true or false
 	TrustedHopsAnnotation    = wellknown.Prefix + "proxy-trusted-hops"     // a number, or none
+	ProxyProtocolAnnotation  = wellknown.Prefix + "proxy-protocol"         // in, out, in-out or none
+	CertificatesAnnotation   = wellknown.Prefix + "proxy-tls-certificates" // PORT=SECRET, between commas
 )
 
 // MaxTrustedHops bounds the proxies before those of a Service that are believed.
@@ -58,6 +60,11 @@ type Config struct {
 	ReasonHeader *bool `json:"reasonHeader,omitempty"`
 	// TrustedHops, if set, makes proxies write X-Forwarded-For, -Proto and -Host, and believe as many proxies before them.
 	TrustedHops *int32 `json:"trustedHops,omitempty"`
+	// ProxyProtocol is where connections begin with a header of PROXY protocol: in (those of clients), out (those that are
+	// passed through), in-out, or none, the default.
+	ProxyProtocol string `json:"proxyProtocol,omitempty"`
+	// Certificates are those with which proxies terminate TLS. Only a Service has them.
+	Certificates []Certificate `json:"-"`
 }
 
 // DefaultConfig returns a Config that is complete but for the image.
@@ -86,13 +93,19 @@ func (c *Config) Validate(path *field.Path) field.ErrorList {
 	if hops := ptr.Deref(c.TrustedHops, 0); hops < 0 || hops > MaxTrustedHops {
 		errs = append(errs, field.Invalid(path.Child("trustedHops"), hops, fmt.Sprintf("must be from 0 to %d", MaxTrustedHops)))
 	}
+	if !slices.Contains(proxyProtocols, c.ProxyProtocol) && c.ProxyProtocol != "" {
+		errs = append(errs, field.NotSupported(path.Child("proxyProtocol"), c.ProxyProtocol, proxyProtocols))
+	}
 	return errs
 }
 
 // none is the value of an annotation that takes a setting of serve's away.
 const none = "none"
 
-var accessLogs = []string{"json", "common", none}
+var (
+	accessLogs     = []string{"json", "common", none}
+	proxyProtocols = []string{"in", "out", "in-out", none}
+)
 
 // For returns the Config for a Service with these annotations. An annotation with a fault is reported and
 // changes nothing.
@@ -116,6 +129,7 @@ func (c Config) For(annotations map[string]string) (Config, field.ErrorList) {
 	} else if ok {
 		c.AccessLog = text
 	}
+	errs = append(errs, c.connections(annotations, path)...)
 	truth := func(key string, into *bool) {
 		switch text, ok := annotations[key]; {
 		case !ok:
@@ -153,6 +167,20 @@ func (c Config) For(annotations map[string]string) (Config, field.ErrorList) {
 	return c, errs
 }
 
+// connections reads the annotations that say how connections begin.
+func (c *Config) connections(annotations map[string]string, path *field.Path) (errs field.ErrorList) {
+	if text, ok := annotations[ProxyProtocolAnnotation]; ok && !slices.Contains(proxyProtocols, text) {
+		errs = append(errs, field.NotSupported(path.Key(ProxyProtocolAnnotation), text, proxyProtocols))
+	} else if ok {
+		c.ProxyProtocol = text
+	}
+	certificates, err := ParseCertificates(annotations[CertificatesAnnotation])
+	if c.Certificates = certificates; err != nil {
+		errs = append(errs, field.Invalid(path.Key(CertificatesAnnotation), annotations[CertificatesAnnotation], err.Error()))
+	}
+	return errs
+}
+
 // args returns the flags of a proxy that are not its defaults.
 func (c *Config) args() (args []string) {
 	if c.AccessLog != "" && c.AccessLog != none {
@@ -166,6 +194,12 @@ func (c *Config) args() (args []string) {
 	}
 	if c.TrustedHops != nil {
 		args = append(args, "--trusted-hops="+strconv.Itoa(int(*c.TrustedHops)))
+	}
+	if c.ProxyProtocol != "" && c.ProxyProtocol != none {
+		args = append(args, "--proxy-protocol="+c.ProxyProtocol)
+	}
+	for _, certificate := range c.Certificates {
+		args = append(args, fmt.Sprintf("--certificate=%d=%s", certificate.Port, certificate.folder()))
 	}
 	return args
 }

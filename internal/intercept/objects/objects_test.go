@@ -75,6 +75,22 @@ func TestLowPorts(t *testing.T) {
 	assert.Empty(t, parent(corev1.ServicePort{Port: 8080}, named).Deployment().Spec.Template.Spec.SecurityContext.Sysctls)
 }
 
+// Of a Secret nothing is mounted but the certificate and its key, and a pod without them does not start.
+func TestCertificatesAreMounted(t *testing.T) {
+	p := parent(http)
+	without := len(p.Deployment().Spec.Template.Spec.Volumes)
+	p.Config.Certificates, p.Config.ProxyProtocol = []Certificate{{443, "shop-tls"}}, "out"
+	pod := p.Deployment().Spec.Template.Spec
+	require.Len(t, pod.Volumes, without+1)
+	volume := pod.Volumes[without]
+	secret := volume.Secret
+	assert.Equal(t, "shop-tls", secret.SecretName)
+	assert.Nil(t, secret.Optional)
+	assert.Equal(t, []corev1.KeyToPath{{Key: "tls.crt", Path: "tls.crt"}, {Key: "tls.key", Path: "tls.key"}}, secret.Items)
+	assert.Contains(t, pod.Containers[0].VolumeMounts, corev1.VolumeMount{Name: volume.Name, MountPath: "/certificates/443", ReadOnly: true})
+	assert.Subset(t, pod.Containers[0].Args, []string{"--certificate=443=/certificates/443", "--proxy-protocol=out"})
+}
+
 // Proxies drain before the kubelet ends them.
 func TestGraceCoversTheDrain(t *testing.T) {
 	assert.Greater(t, *parent(http).Deployment().Spec.Template.Spec.TerminationGracePeriodSeconds, int64((wellknown.EndpointLag + drainTimeout).Seconds()))
@@ -108,15 +124,22 @@ func TestConfigOfAService(t *testing.T) {
 		"their defaults": {map[string]string{AccessLogAnnotation: "none", MetricsPerRuleAnnotation: "false", ReasonHeaderAnnotation: "true", TrustedHopsAnnotation: "none"}, func(c *Config) {
 			c.AccessLog = "none"
 		}, ""},
-		"no format":   {map[string]string{AccessLogAnnotation: "xml"}, func(*Config) {}, `metadata.annotations[mirrorgate.dev/proxy-access-log]: Unsupported value: "xml"`},
-		"no truth":    {map[string]string{MetricsPerRuleAnnotation: "yes"}, func(*Config) {}, "Unsupported value"},
-		"no hops":     {map[string]string{TrustedHopsAnnotation: "-1"}, func(*Config) {}, "must be a number from 0 to 100"},
-		"no number":   {map[string]string{ReplicasAnnotation: "many"}, func(*Config) {}, `metadata.annotations[mirrorgate.dev/proxy-replicas]: Invalid value: "many": must be a number from 1 to 100`},
-		"none":        {map[string]string{ReplicasAnnotation: "0"}, func(*Config) {}, "must be a number from 1 to 100"},
-		"too many":    {map[string]string{MaxReplicasAnnotation: "101"}, func(*Config) {}, "must be a number from 0 to 100"},
-		"no JSON":     {map[string]string{ResourcesAnnotation: "{"}, func(*Config) {}, "must be JSON of a container's resources"},
-		"a misnomer":  {map[string]string{ResourcesAnnotation: `{"limit":{"cpu":1}}`}, func(*Config) {}, `unknown field "limit"`},
-		"no quantity": {map[string]string{ResourcesAnnotation: `{"limits":{"cpu":"much"}}`}, func(*Config) {}, "quantities must match"},
+		"no format": {map[string]string{AccessLogAnnotation: "xml"}, func(*Config) {}, `metadata.annotations[mirrorgate.dev/proxy-access-log]: Unsupported value: "xml"`},
+		"no truth":  {map[string]string{MetricsPerRuleAnnotation: "yes"}, func(*Config) {}, "Unsupported value"},
+		"connections": {map[string]string{ProxyProtocolAnnotation: "in-out", CertificatesAnnotation: "8443=b, 443=a.b"}, func(c *Config) {
+			c.ProxyProtocol, c.Certificates = "in-out", []Certificate{{443, "a.b"}, {8443, "b"}}
+		}, ""},
+		"no protocol":    {map[string]string{ProxyProtocolAnnotation: "v2"}, func(*Config) {}, "Unsupported value"},
+		"no certificate": {map[string]string{CertificatesAnnotation: "https=a"}, func(*Config) {}, `"https=a": must be PORT=SECRET, like 443=shop-tls`},
+		"no Secret":      {map[string]string{CertificatesAnnotation: "443=a/b"}, func(*Config) {}, "must be PORT=SECRET"},
+		"two Secrets":    {map[string]string{CertificatesAnnotation: "443=a,443=b"}, func(*Config) {}, "the port has a certificate already"},
+		"no hops":        {map[string]string{TrustedHopsAnnotation: "-1"}, func(*Config) {}, "must be a number from 0 to 100"},
+		"no number":      {map[string]string{ReplicasAnnotation: "many"}, func(*Config) {}, `metadata.annotations[mirrorgate.dev/proxy-replicas]: Invalid value: "many": must be a number from 1 to 100`},
+		"none":           {map[string]string{ReplicasAnnotation: "0"}, func(*Config) {}, "must be a number from 1 to 100"},
+		"too many":       {map[string]string{MaxReplicasAnnotation: "101"}, func(*Config) {}, "must be a number from 0 to 100"},
+		"no JSON":        {map[string]string{ResourcesAnnotation: "{"}, func(*Config) {}, "must be JSON of a container's resources"},
+		"a misnomer":     {map[string]string{ResourcesAnnotation: `{"limit":{"cpu":1}}`}, func(*Config) {}, `unknown field "limit"`},
+		"no quantity":    {map[string]string{ResourcesAnnotation: `{"limits":{"cpu":"much"}}`}, func(*Config) {}, "quantities must match"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := base

@@ -30,7 +30,7 @@ func (p *Parent) Deployment() *appsv1.Deployment {
 	labels[wellknown.ParentLabel] = wellknown.ParentValue(p.Service.Name)
 	only := &metav1.LabelSelector{MatchLabels: map[string]string{wellknown.ParentLabel: wellknown.ParentValue(p.Service.Name)}}
 	replicas := p.Config.Replicas
-	return &appsv1.Deployment{
+	d := &appsv1.Deployment{
 		TypeMeta:   metav1.TypeMeta{APIVersion: appsv1.SchemeGroupVersion.String(), Kind: "Deployment"},
 		ObjectMeta: p.meta(wellknown.ProxyName(p.Service.Name), p.self()),
 		Spec: appsv1.DeploymentSpec{
@@ -56,6 +56,8 @@ func (p *Parent) Deployment() *appsv1.Deployment {
 			},
 		},
 	}
+	mount(&d.Spec.Template.Spec, p.Config.Certificates)
+	return d
 }
 
 func (p *Parent) container(serves *intercept.Serves) corev1.Container {
