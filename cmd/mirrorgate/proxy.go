@@ -91,6 +91,7 @@ func newProxy() *cobra.Command {
 	f.BoolVar(&opts.MetricsPerRule, "metrics-per-rule", false, "metrics for each rule and mirror instead of for each listener, service and target, with --service")
 	f.BoolVar(&opts.ReasonHeader, "reason-header", opts.ReasonHeader, "tell clients the reason of the proxy's own errors in x-mirrorgate-reason, with --service")
 	f.StringVar(&opts.H2, "h2", opts.H2, "what speaks HTTP/2 with clients: own, or nethttp for the standard library")
+	f.StringVar(&opts.BackendH2, "h2-backends", opts.BackendH2, "what speaks HTTP/2 with backends and variants: own, or nethttp for the standard library")
 	f.DurationVar(&opts.DrainMin, "drain-min", opts.DrainMin, "how long to go on serving after SIGTERM, until load balancers notice; behind a Service that takes 8s, the default with --service")
 	f.DurationVar(&opts.DrainTimeout, "drain-timeout", opts.DrainTimeout, "how long requests under way may take to end after that")
 	bindLog(f, &opts.Log)

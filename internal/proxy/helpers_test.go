@@ -31,6 +31,9 @@ import (
 // engine is what speaks HTTP/2 with clients in the tests of this package.
 var engine = flag.String("h2", "", "own or nethttp; by default both in turn")
 
+// backends is what speaks HTTP/2 with backends.
+var backends = flag.String("h2-backends", "", "own or nethttp")
+
 func TestMain(m *testing.M) { goleak.VerifyTestMain(bothEngines{m}) }
 
 // bothEngines runs all tests with mirrorgate's own HTTP/2, and those that concern HTTP/2 also with net/http's.
@@ -67,7 +70,7 @@ func start(t *testing.T, table *spec.Table, options *proxy.Options) *site {
 		options = &proxy.Options{}
 	}
 	registry := prometheus.NewRegistry()
-	options.Registry, options.H2 = registry, proxy.H2(*engine)
+	options.Registry, options.H2, options.BackendH2 = registry, proxy.H2(*engine), proxy.H2(*backends)
 	s := &site{Server: proxy.New(options), registry: registry}
 	table.Listeners[0].Name, table.Listeners[0].Address = "main", "127.0.0.1:0"
 	require.NoError(t, s.Apply(setup(t, table)))

@@ -22,6 +22,7 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/proxy/h2"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/routing"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/shadow"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/streams"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/upstream"
 )
 
@@ -56,9 +57,11 @@ type Options struct {
 	PassIdle time.Duration
 	// H2 is what speaks HTTP/2 with clients: DefaultH2 if empty.
 	H2 H2
+	// BackendH2 is what speaks HTTP/2 with backends and variants: DefaultBackendH2 if empty.
+	BackendH2 H2
 }
 
-// H2 is what speaks HTTP/2 with clients.
+// H2 is what speaks HTTP/2.
 type H2 string
 
 // OwnH2 is mirrorgate's own loop, and NetHTTP the standard library's.
@@ -66,7 +69,8 @@ const (
 	OwnH2   H2 = "own"
 	NetHTTP H2 = "nethttp"
 
-	DefaultH2 = NetHTTP
+	DefaultH2        = NetHTTP
+	DefaultBackendH2 = NetHTTP
 )
 
 // Listener configures how the table's listener of that name is served.
@@ -103,7 +107,7 @@ type Server struct {
 	options Options
 	core    *core.Core
 	// primaries and variants carry HTTP/2, to different backends so that neither holds up the other.
-	primaries, variants *h2.Transport
+	primaries, variants interface{ Close() }
 	slots               *slots
 	stop                context.CancelFunc
 	wg                  sync.WaitGroup
@@ -139,14 +143,14 @@ func New(o *Options) *Server {
 	}
 	limits := &s.options.Limits
 	s.slots = &slots{free: make(chan struct{}, s.options.Connections)}
-	s.primaries, s.variants = h2.NewTransport(limits.Head, 256<<10, s.options.BackendIdle), h2.NewTransport(limits.Head, 64<<10, s.options.BackendIdle)
 	pool := upstream.NewPool(&upstream.Pool{Timeout: o.ConnectTimeout, IdleTimeout: s.options.BackendIdle, Unsecured: s.unsecured})
 	shadows := upstream.NewPool(&upstream.Pool{
 		Timeout: o.ConnectTimeout, IdleTimeout: s.options.BackendIdle, Connects: s.options.VariantConnects, Unsecured: s.unsecured,
 	})
+	h2c, shadowH2C := s.overH2()
 	s.core = core.New(&core.Options{
-		HTTP: h1.NewClient(limits), H2C: s.primaries,
-		ShadowHTTP: h1.NewSender(limits), ShadowH2C: &h2.Sender{Transport: s.variants},
+		HTTP: h1.NewClient(limits), H2C: h2c,
+		ShadowHTTP: h1.NewSender(limits), ShadowH2C: shadowH2C,
 		Pool: pool, ShadowPool: shadows, Compare: o.Compare,
 		Metrics: core.NewMetrics(s.options.Registry, o.PerRule), AccessLog: o.AccessLog, HideReason: o.HideReason, Failed: s.failed,
 	})
@@ -164,6 +168,25 @@ func New(o *Options) *Server {
 	s.wg.Go(func() { pool.Run(ctx) })
 	s.wg.Go(func() { shadows.Run(ctx) })
 	return s
+}
+
+// Windows of the answers of primaries and of variants, whose answers are dropped.
+const (
+	primaryWindow = 256 << 10
+	variantWindow = 64 << 10
+)
+
+// overH2 makes the transports of HTTP/2, to different backends so that neither holds up the other.
+func (s *Server) overH2() (core.Transport, shadow.Sender) {
+	limits, idle := &s.options.Limits, s.options.BackendIdle
+	if cmp.Or(s.options.BackendH2, DefaultBackendH2) == NetHTTP {
+		primaries, variants := h2.NewTransport(limits.Head, primaryWindow, idle), h2.NewTransport(limits.Head, variantWindow, idle)
+		s.primaries, s.variants = primaries, variants
+		return primaries, &h2.Sender{Transport: variants}
+	}
+	primaries, variants := streams.NewTransport(limits, primaryWindow, idle, h2.Dial), streams.NewTransport(limits, variantWindow, idle, h2.Dial)
+	s.primaries, s.variants = primaries, variants
+	return primaries, &streams.Sender{Transport: variants}
 }
 
 // Apply makes the server follow a setup: when it returns, every later request is routed by the new table, and

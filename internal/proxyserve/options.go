@@ -48,8 +48,8 @@ type Options struct {
 	// ReasonHeader tells the clients of a Service the reason of errors that are the proxy's own.
 	ReasonHeader bool
 
-	// H2 is what speaks HTTP/2 with clients, own or nethttp.
-	H2 string
+	// H2 is what speaks HTTP/2 with clients, and BackendH2 with backends: own or nethttp.
+	H2, BackendH2 string
 	// DrainMin is how long the proxy goes on accepting connections after SIGTERM.
 	DrainMin time.Duration
 	// DrainTimeout bounds the requests that are under way after that.
@@ -62,7 +62,7 @@ type Options struct {
 
 // DefaultOptions returns the defaults of all flags.
 func DefaultOptions() *Options {
-	return &Options{AdminBind: ":" + strconv.Itoa(wellknown.AdminPort), ReasonHeader: true, TrustedHops: -1, H2: string(proxy.DefaultH2), DrainTimeout: 30 * time.Second, Log: cli.DefaultLog()}
+	return &Options{AdminBind: ":" + strconv.Itoa(wellknown.AdminPort), ReasonHeader: true, TrustedHops: -1, H2: string(proxy.DefaultH2), BackendH2: string(proxy.DefaultBackendH2), DrainTimeout: 30 * time.Second, Log: cli.DefaultLog()}
 }
 
 // Validate checks all options at once. The paths of the errors are the flags' names, in the same order each
@@ -77,8 +77,10 @@ func (o *Options) Validate() field.ErrorList {
 	case o.Service != "":
 		errs = append(errs, o.validateService()...)
 	}
-	if o.H2 != "" {
-		errs = append(errs, cli.OneOf("h2", o.H2, string(proxy.OwnH2), string(proxy.NetHTTP))...)
+	for _, engine := range []struct{ flag, value string }{{"h2", o.H2}, {"h2-backends", o.BackendH2}} {
+		if engine.value != "" {
+			errs = append(errs, cli.OneOf(engine.flag, engine.value, string(proxy.OwnH2), string(proxy.NetHTTP))...)
+		}
 	}
 	for _, d := range []struct {
 		flag  string

@@ -48,7 +48,7 @@ func newProcess(opts *Options, c *config.Config) (*process, error) {
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	options := &proxy.Options{
 		Limits: c.Limits.Limits, Connections: c.Limits.Connections, VariantConnects: c.Limits.VariantConnects, Registry: p.registry,
-		BackendIdle: c.Limits.BackendIdle, PerRule: c.PerRule, HideReason: c.HideReason, Log: p.log.Error, H2: proxy.H2(opts.H2),
+		BackendIdle: c.Limits.BackendIdle, PerRule: c.PerRule, HideReason: c.HideReason, Log: p.log.Error, H2: proxy.H2(opts.H2), BackendH2: proxy.H2(opts.BackendH2),
 	}
 	if c.AccessLog.Format != "" {
 		format, err := accesslog.ByName(c.AccessLog.Format)

@@ -149,7 +149,7 @@ func (s *site) ours(ctx context.Context, name string, base int, more string) err
 	}
 	args := []string{"proxy", "--config", path, "--log-level", "error"}
 	if engine := os.Getenv("BENCH_H2"); engine != "" {
-		args = append(args, "--h2", engine)
+		args = append(args, "--h2", engine, "--h2-backends", engine)
 	}
 	return s.start(ctx, name, "0", filepath.Join(s.dir, "mirrorgate"), args...)
 }

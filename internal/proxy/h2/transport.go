@@ -66,7 +66,12 @@ const vanished = 30 * time.Second
 
 // dial connects through the endpoint of the request, so that the endpoint learns of failures.
 func dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	conn, err := ctx.Value(endpointKey{}).(*upstream.Endpoint).Dial(ctx, true)
+	return Dial(ctx, ctx.Value(endpointKey{}).(*upstream.Endpoint))
+}
+
+// Dial connects to an endpoint for HTTP/2, and lets the kernel notice a host that has vanished.
+func Dial(ctx context.Context, to *upstream.Endpoint) (net.Conn, error) {
+	conn, err := to.Dial(ctx, true)
 	below := conn
 	if secured, ok := conn.(*tls.Conn); ok {
 		below = secured.NetConn()

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy/buffer"
+	"github.com/mirrorgate/mirrorgate/internal/proxy/h1"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/socket"
 )
 
@@ -36,9 +37,13 @@ const (
 // conn is a client's connection.
 type conn struct {
 	net.Conn
-	server *Server
-	raw    syscall.RawConn // nil under TLS
-	remote string
+	server *Server // of a client's connection
+	side   side
+	limits *h1.Limits
+	// streamWindow and connWindow are how many bytes the peer may send before they are read, on a stream and in all.
+	streamWindow, connWindow int64
+	raw                      syscall.RawConn // nil under TLS
+	remote                   string
 
 	// The goroutine that reads owns the fields up to mu. in[r:w] are the bytes that were read and not used.
 	in       []byte
@@ -63,12 +68,15 @@ type conn struct {
 	blockSince time.Time
 	blockParts int
 	credit     credit
+	// pingAfter is how long a peer with open streams may be silent before a PING checks it. idle is how long the
+	// connection may have no stream, if not as the limits say.
+	pingAfter, idle time.Duration
 	// ready are streams whose requests have bodies that may arrive with this read.
 	ready []*stream
 
 	mu      sync.Mutex
 	err     error // why the connection has ended
-	streams map[uint32]*stream
+	streams map[uint32]*flow
 	running int
 	// lastID is the last stream that the client has opened. goAway is set when it was told to open no more, up to
 	// goAwayID; last when the connection ends after its exchanges, and ending when it does.
@@ -84,10 +92,24 @@ type conn struct {
 	output
 }
 
-func newConn(s *Server, nc net.Conn, prefix []byte) *conn {
+// side is the end of a connection that is not the peer's.
+type side interface {
+	// takeBlock takes a whole header block.
+	takeBlock(id uint32, flags uint8, block []byte) error
+	// takeLeave takes GOAWAY.
+	takeLeave(last uint32)
+	// field takes a field from the decoder.
+	field(f hpack.HeaderField)
+	// data takes bytes of a body whose flow control has been done, and reports whether it kept them. conn.mu is held.
+	data(f *flow, p []byte, ends bool) (taken bool)
+	// ended is called outside conn.mu after each frame.
+	ended()
+}
+
+func newConn(nc net.Conn, limits *h1.Limits, streamWindow, connWindow int64) *conn {
 	c := &conn{
-		Conn: nc, server: s, remote: nc.RemoteAddr().String(), streams: map[uint32]*stream{}, unread: connWindow,
-		emptySince: time.Now(),
+		Conn: nc, limits: limits, streamWindow: streamWindow, connWindow: connWindow, unread: connWindow,
+		remote: nc.RemoteAddr().String(), streams: map[uint32]*flow{}, emptySince: time.Now(),
 	}
 	if sc, ok := nc.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
@@ -96,9 +118,18 @@ func newConn(s *Server, nc net.Conn, prefix []byte) *conn {
 	}
 	c.pullFunc = c.pull
 	c.init(c)
+	c.decoder = hpack.NewDecoder(4096, func(f hpack.HeaderField) { c.side.field(f) })
+	c.decoder.SetMaxStringLength(2 * limits.Head)
+	return c
+}
+
+// newServerConn returns a client's connection.
+func newServerConn(s *Server, nc net.Conn, prefix []byte) *conn {
+	c := newConn(nc, &s.limits, streamWindow, connWindow)
+	c.server = s
 	c.head.conn = c
-	c.decoder = hpack.NewDecoder(4096, c.head.field)
-	c.decoder.SetMaxStringLength(2 * s.limits.Head)
+	c.side = (*serverSide)(c)
+	c.pingAfter = pingAfter
 	if len(prefix) > 0 {
 		c.in = buffer.Large()
 		c.w = copy(c.in, prefix)
@@ -106,19 +137,38 @@ func newConn(s *Server, nc net.Conn, prefix []byte) *conn {
 	return c
 }
 
+// serverSide is the server's end of a connection.
+type serverSide conn
+
+func (s *serverSide) takeBlock(id uint32, flags uint8, block []byte) error {
+	return (*conn)(s).takeRequestBlock(id, flags, block)
+}
+
+func (s *serverSide) field(f hpack.HeaderField)     { s.head.field(f) }
+func (s *serverSide) takeLeave(uint32)              {}
+func (s *serverSide) data(*flow, []byte, bool) bool { return false }
+func (s *serverSide) ended()                        {}
+
 // serve reads frames until the connection ends, and waits for its exchanges.
 func (c *conn) serve() {
 	c.mu.Lock()
-	c.out = appendSettings(c.out, settingStreams, mostStreams, settingWindow, streamWindow, settingHeaderList, uint32(2*c.server.limits.Head)) //nolint:gosec // far below
+	c.out = appendSettings(c.out, settingStreams, mostStreams, settingWindow, streamWindow, settingHeaderList, uint32(2*c.limits.Head)) //nolint:gosec // far below
 	c.out = appendWindow(c.out, 0, connWindow-defaultWindow)
 	if c.last {
 		c.tellGoAway(codeNo)
 	}
 	c.mu.Unlock()
+	c.loop(c.readPreface)
+}
+
+// loop reads frames until the connection ends.
+func (c *conn) loop(first func() error) {
 	c.heard = time.Now()
-	err := c.readPreface()
+	err := first()
 	for err == nil {
-		err = c.readFrame()
+		if err = c.readFrame(); err == nil {
+			c.side.ended()
+		}
 	}
 	c.begin() // the exchanges see that their client has gone
 	if failed, ok := errors.AsType[*connError](err); ok {
@@ -251,7 +301,7 @@ func (c *conn) partial() bool { return !c.greeted || c.blockOf != 0 || c.r < c.w
 
 // partialLimit is how long a frame or a header block may take.
 func (c *conn) partialLimit() time.Duration {
-	limits := &c.server.limits
+	limits := c.limits
 	if c.greeted && c.blockOf == 0 && c.w-c.r > 3 && frameType(c.in[c.r+3]) == frameData {
 		return limits.BodyTimeout
 	}
@@ -319,19 +369,26 @@ func (c *conn) within(now time.Time) {
 
 // readLimit is how long a read may take before silent looks at the connection.
 func (c *conn) readLimit() time.Duration {
-	limits := &c.server.limits
+	limits := c.limits
 	switch {
 	case c.pinged:
 		return pingTimeout
 	case c.partial() && c.partialLimit() < limits.BodyTimeout:
-		return min(limits.HeadTimeout, pingAfter)
+		return min(limits.HeadTimeout, c.pingAfter)
 	}
-	return min(pingAfter, limits.IdleTimeout)
+	return min(c.pingAfter, c.idleTimeout())
+}
+
+// idleTimeout is how long the connection may have no stream.
+func (c *conn) idleTimeout() time.Duration {
+	if c.idle > 0 {
+		return c.idle
+	}
+	return c.limits.IdleTimeout
 }
 
 // silent decides about a client that has sent nothing for a while: an error ends the connection.
 func (c *conn) silent(now time.Time) error {
-	limits := &c.server.limits
 	c.deadline = time.Time{}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -343,13 +400,14 @@ func (c *conn) silent(now time.Time) error {
 	case !c.partialSince.IsZero() && now.Sub(c.partialSince) >= c.partialLimit()*7/8:
 		return errLate
 	case c.running == 0:
-		if idle := limits.IdleTimeout; now.Sub(later(c.emptySince, c.heard)) >= idle-idle/8 {
+		if idle := c.idleTimeout(); now.Sub(later(c.emptySince, c.heard)) >= idle-idle/8 {
+			c.goAway, c.goAwayID = true, c.lastID
 			return &connError{codeNo, "idle"}
 		}
 		return nil
 	case c.pinged:
 		return &connError{codeNo, "a PING was not answered"}
-	case now.Sub(c.heard) >= pingAfter-pingAfter/8:
+	case now.Sub(c.heard) >= c.pingAfter-c.pingAfter/8:
 		c.pinged = true
 		c.out = append(appendFrame(c.out, 8, frame{kind: framePing}), "mirrorgt"...)
 		go c.flush()
@@ -385,6 +443,8 @@ func (c *conn) fail(err error) {
 	}
 	c.err = err
 	for _, s := range c.streams {
+		s.cut = true
+		s.unprocessed = s.unprocessed || s.id > c.takenID
 		s.lose()
 	}
 	c.changed.Broadcast()

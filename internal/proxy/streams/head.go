@@ -78,7 +78,7 @@ func (c *conn) takeHeaders(f frame, p []byte) error {
 		p = p[5:]
 	}
 	if f.has(flagEndHeaders) {
-		return c.takeBlock(f.stream, f.flags, p)
+		return c.side.takeBlock(f.stream, f.flags, p)
 	}
 	c.block, c.blockOf, c.blockFlags, c.blockParts, c.blockSince = append(c.block[:0], p...), f.stream, f.flags, 1, time.Now()
 	return nil
@@ -89,7 +89,7 @@ func (c *conn) takeContinuation(f frame, p []byte) error {
 		return &connError{codeProtocol, "CONTINUATION without HEADERS"}
 	}
 	c.blockParts++
-	limits := &c.server.limits
+	limits := c.limits
 	switch {
 	case len(c.block)+len(p) > 2*limits.Head, c.blockParts > mostParts:
 		return &connError{codeExcess, "header block too long"}
@@ -102,7 +102,7 @@ func (c *conn) takeContinuation(f frame, p []byte) error {
 	}
 	of := c.blockOf
 	c.blockOf = 0
-	err := c.takeBlock(of, c.blockFlags, c.block)
+	err := c.side.takeBlock(of, c.blockFlags, c.block)
 	c.block = nil
 	return err
 }
@@ -110,6 +110,10 @@ func (c *conn) takeContinuation(f frame, p []byte) error {
 // decode decodes a header block for a stream, or for none.
 func (c *conn) decode(block []byte, to *stream, trailers bool) error {
 	c.head = head{conn: c, to: to, trailers: trailers, length: -1}
+	return c.decodeBlock(block)
+}
+
+func (c *conn) decodeBlock(block []byte) error {
 	if _, err := c.decoder.Write(block); err != nil {
 		return &connError{codeCompression, err.Error()}
 	}
@@ -119,9 +123,9 @@ func (c *conn) decode(block []byte, to *stream, trailers bool) error {
 	return nil
 }
 
-// takeBlock takes a whole header block: a request or trailers.
-func (c *conn) takeBlock(id uint32, flags uint8, block []byte) error {
-	if len(block) > 2*c.server.limits.Head {
+// takeRequestBlock takes a whole header block of a client: a request or trailers.
+func (c *conn) takeRequestBlock(id uint32, flags uint8, block []byte) error {
+	if len(block) > 2*c.limits.Head {
 		return &connError{codeExcess, "header block too long"}
 	}
 	c.mu.Lock()
@@ -158,7 +162,7 @@ func (c *conn) refuseStream(id uint32, block []byte) error {
 
 // takeTrailers takes the block after a body. The stream may have ended meanwhile, but is not used again before the
 // connection's goroutine has seen that.
-func (c *conn) takeTrailers(s *stream, id uint32, flags uint8, block []byte) error {
+func (c *conn) takeTrailers(s *flow, id uint32, flags uint8, block []byte) error {
 	trailing := &stream{}
 	if err := c.decode(block, trailing, true); err != nil {
 		return err
@@ -231,7 +235,7 @@ func (c *conn) open(s *stream) bool {
 	c.lastID = s.id
 	c.running++
 	s.window = c.initialWindow
-	c.streams[s.id] = s
+	c.streams[s.id] = &s.flow
 	return true
 }
 
@@ -241,7 +245,7 @@ func (h *head) field(f hpack.HeaderField) {
 	if s == nil || h.malformed || h.status != 0 {
 		return
 	}
-	limits := &h.conn.server.limits
+	limits := h.conn.limits
 	r := &s.x.Request
 	h.size += len(f.Name) + len(f.Value)
 	switch {
@@ -298,9 +302,9 @@ func (h *head) pseudo(r *message.Request, name, value string) {
 		h.malformed = true
 	}
 	h.seen |= which
-	if len(r.Target) > h.conn.server.limits.Target {
+	if len(r.Target) > h.conn.limits.Target {
 		h.refuse(http.StatusRequestURITooLong)
-	} else if h.size > h.conn.server.limits.Head {
+	} else if h.size > h.conn.limits.Head {
 		h.refuse(http.StatusRequestHeaderFieldsTooLarge)
 	}
 }

@@ -73,6 +73,7 @@ func (c *conn) take(f frame, p []byte) error {
 		if len(p) < 8 {
 			return &connError{codeFrameSize, "GOAWAY of a wrong length"}
 		}
+		c.side.takeLeave(binary.BigEndian.Uint32(p) & maxWindow)
 	case frameWindow:
 		return c.takeWindow(f, p)
 	case framePush:
@@ -99,6 +100,9 @@ func unpad(f frame, p []byte) ([]byte, error) {
 // idle reports whether a stream was never opened.
 func (c *conn) isIdle(id uint32) bool { return id%2 == 0 || id > c.lastID }
 
+// ignores reports whether a client was told that its stream is not taken. c.mu is held.
+func (c *conn) ignores(id uint32) bool { return c.server != nil && c.goAway && id > c.goAwayID }
+
 func (c *conn) takeData(f frame, p []byte) error {
 	if f.stream == 0 {
 		return &connError{codeProtocol, "DATA without a stream"}
@@ -115,7 +119,7 @@ func (c *conn) takeData(f frame, p []byte) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.goAway && f.stream > c.goAwayID {
+	if c.ignores(f.stream) {
 		return nil
 	}
 	if c.isIdle(f.stream) {
@@ -145,7 +149,7 @@ func (c *conn) takeData(f frame, p []byte) error {
 }
 
 // keep appends bytes to the body of a request. c.mu is held.
-func (c *conn) keep(s *stream, p []byte, ends bool) {
+func (c *conn) keep(s *flow, p []byte, ends bool) {
 	if s.left >= 0 {
 		if s.left -= int64(len(p)); s.left < 0 || ends && s.left > 0 {
 			c.giveBack(len(p))
@@ -154,7 +158,9 @@ func (c *conn) keep(s *stream, p []byte, ends bool) {
 			return
 		}
 	}
-	s.append(p)
+	if !c.side.data(s, p, ends) {
+		s.append(p)
+	}
 	s.remoteClosed = s.remoteClosed || ends
 	signal(s.readable)
 }
@@ -184,7 +190,7 @@ func (c *conn) takeReset(f frame, p []byte) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.goAway && f.stream > c.goAwayID {
+	if c.ignores(f.stream) {
 		return nil
 	}
 	if c.isIdle(f.stream) {
@@ -193,6 +199,8 @@ func (c *conn) takeReset(f frame, p []byte) error {
 	if s := c.streams[f.stream]; s != nil {
 		delete(c.streams, f.stream)
 		s.localClosed = true
+		s.code = code(binary.BigEndian.Uint32(p))
+		s.unprocessed = s.code == codeRefused
 		s.lose()
 	}
 	return nil
@@ -233,6 +241,8 @@ func (c *conn) set(id uint16, value uint32) error {
 	switch id {
 	case settingTableSize:
 		c.tableChanged = true
+	case settingStreams:
+		c.mostCalls = int(min(value, maxCalls))
 	case settingPush:
 		if value > 1 {
 			return &connError{codeProtocol, "ENABLE_PUSH is neither 0 nor 1"}
@@ -293,7 +303,7 @@ func (c *conn) takeWindow(f frame, p []byte) error {
 		c.wakeNext()
 		return nil
 	}
-	if c.goAway && f.stream > c.goAwayID {
+	if c.ignores(f.stream) {
 		return nil
 	}
 	if c.isIdle(f.stream) {
@@ -314,7 +324,7 @@ func (c *conn) takeWindow(f frame, p []byte) error {
 }
 
 // resetStream ends a stream with a code; s is nil if it has ended before. c.mu is held.
-func (c *conn) resetStream(id uint32, s *stream, why code) {
+func (c *conn) resetStream(id uint32, s *flow, why code) {
 	c.out = appendReset(c.out, id, why)
 	c.reset[c.resetAt%len(c.reset)] = id
 	c.resetAt++
@@ -337,7 +347,7 @@ func (c *conn) wasReset(id uint32) bool {
 
 // giveBack lets the client send n more bytes on the connection. c.mu is held.
 func (c *conn) giveBack(n int) {
-	if c.owed += int64(n); c.owed >= connWindow/4 {
+	if c.owed += int64(n); c.owed >= c.connWindow/4 {
 		c.out = appendWindow(c.out, 0, int(c.owed))
 		c.unread += c.owed
 		c.owed = 0

@@ -24,7 +24,7 @@ const (
 	// the client's own frames cause.
 	mostOut     = 64 << 10
 	mostControl = 256 << 10
-	// dataEarns is from how many bytes of a body on a frame earns credit.
+	// dataEarns is from how many bytes of a body on they earn two frames of credit, and not one.
 	dataEarns = 256
 )
 
@@ -37,11 +37,15 @@ type output struct {
 	// window is how many bytes the client accepts on the connection, initialWindow on a new stream. waiters are the
 	// streams that wait for the connection's window, in order.
 	window, initialWindow int64
-	waiters               []*stream
+	waiters               []*flow
 	// tableChanged is set when the next header block must say that it uses no dynamic table.
 	tableChanged bool
 	// earned is credit that the reading goroutine has not taken yet.
 	earned int
+	// mostCalls is how many streams a backend accepts.
+	mostCalls int
+	// takenID is the last stream of which bytes may have left.
+	takenID uint32
 	// held is the capacity of all buffers of requests' bodies.
 	held int
 
@@ -103,7 +107,7 @@ func (c *conn) try() error {
 
 // write sends the loaded pieces. A client that takes no byte for too long has gone.
 func (c *conn) write() error {
-	limit := c.server.limits.BodyTimeout
+	limit := c.limits.BodyTimeout
 	if c.raw == nil {
 		_ = c.SetWriteDeadline(time.Now().Add(limit))
 		for _, p := range c.pieces {
@@ -130,7 +134,7 @@ func (c *conn) write() error {
 
 // takeOut loads the connection's bytes as the first piece. c.mu is held.
 func (c *conn) takeOut() (out []byte) {
-	out = c.out
+	out, c.takenID = c.out, c.lastID
 	c.out, c.spare = c.spare[:0], nil
 	c.pieces = c.store[:0]
 	if len(out) > 0 {
@@ -270,7 +274,7 @@ func (c *conn) wakeNext() {
 }
 
 // forget takes a stream out of those that wait. c.mu is held.
-func (c *conn) forget(s *stream) {
+func (c *conn) forget(s *flow) {
 	s.queued = false
 	for i, other := range c.waiters {
 		if other == s {
@@ -292,7 +296,7 @@ func (c *conn) appendHead(id uint32, flags uint8, block []byte) {
 }
 
 // dead returns why nothing can be sent any more. conn.mu is held.
-func (s *stream) dead() error {
+func (s *flow) dead() error {
 	switch {
 	case s.lost, s.localClosed:
 		return errGone
@@ -303,11 +307,17 @@ func (s *stream) dead() error {
 }
 
 // reserve takes up to n bytes of both windows, and waits for the first of them. conn.mu is held.
-func (s *stream) reserve(n int) (int, error) {
+func (s *flow) reserve(n int) (int, error) {
 	c := s.conn
 	for {
 		if err := s.dead(); err != nil {
 			return 0, err
+		}
+		if s.prepaid > 0 {
+			n = int(min(int64(n), s.prepaid))
+			s.window -= int64(n)
+			s.prepaid -= int64(n)
+			return n, nil
 		}
 		if s.window > 0 && c.window > 0 {
 			n = int(min(int64(n), s.window, c.window))
@@ -323,7 +333,7 @@ func (s *stream) reserve(n int) (int, error) {
 			c.waiters = append(c.waiters, s)
 		}
 		c.post()
-		ok := s.wait(s.writable, false)
+		ok := wait(s.writable, s.mostWait)
 		c.mu.Lock()
 		if !ok {
 			return 0, os.ErrDeadlineExceeded
@@ -370,7 +380,7 @@ func (s *stream) transmit(p []byte, last bool, trailers []byte) error {
 }
 
 // transmitBody sends a piece of the body, and ends the stream with it if ends is set. conn.mu is held.
-func (s *stream) transmitBody(p []byte, ends bool) error {
+func (s *flow) transmitBody(p []byte, ends bool) error {
 	c := s.conn
 	for len(p) > 0 {
 		n, err := s.reserve(min(len(p), maxDirect))
@@ -396,11 +406,11 @@ func (s *stream) transmitBody(p []byte, ends bool) error {
 }
 
 // copied appends DATA to the connection's bytes. conn.mu is held.
-func (s *stream) copied(p []byte, ends bool) {
+func (s *flow) copied(p []byte, ends bool) {
 	c := s.conn
 	c.room(len(p) + frameHeader*(1+len(p)/maxFrame))
-	if len(p) >= dataEarns {
-		c.earned += 2
+	if c.earned++; len(p) >= dataEarns {
+		c.earned++
 	}
 	for len(p) > 0 {
 		n := min(len(p), maxFrame)
@@ -414,7 +424,7 @@ func (s *stream) copied(p []byte, ends bool) {
 }
 
 // direct writes DATA, after the connection's bytes, from where it lies. conn.mu is held, except while it writes.
-func (s *stream) direct(p []byte, ends bool) error {
+func (s *flow) direct(p []byte, ends bool) error {
 	c := s.conn
 	for c.flushing && c.err == nil {
 		c.changed.Wait()
@@ -519,7 +529,7 @@ func (s *stream) Abort() {
 	c := s.conn
 	c.mu.Lock()
 	if !s.lost && !s.localClosed {
-		c.resetStream(s.id, s, codeInternal)
+		c.resetStream(s.id, &s.flow, codeInternal)
 	}
 	c.post()
 }

@@ -39,7 +39,7 @@ func NewServer(c *core.Core, listener string, limits *h1.Limits) *Server {
 
 // Serve serves one connection in a goroutine of its own, and closes it. prefix are bytes that were read before.
 func (s *Server) Serve(nc net.Conn, prefix []byte) {
-	c := newConn(s, nc, prefix)
+	c := newServerConn(s, nc, prefix)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
