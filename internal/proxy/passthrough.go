@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,12 +26,15 @@ type passthrough struct {
 	metrics  *core.PassthroughMetrics
 	ctx      context.Context // ends all connections
 	stop     context.CancelFunc
+	retired  context.Context // ends connections in their pauses
+	retires  context.CancelFunc
 }
 
 func newPassthrough(s *Server, config *atomic.Pointer[Listener]) *passthrough {
 	listener := config.Load().Name
 	p := &passthrough{server: s, config: config, listener: listener, metrics: s.core.PassthroughMetrics(listener)}
 	p.ctx, p.stop = context.WithCancel(context.Background())
+	p.retired, p.retires = context.WithCancel(context.Background())
 	return p
 }
 
@@ -39,7 +43,8 @@ func (p *passthrough) start() {}
 // drain does nothing: the protocol is not known, so no client can be asked to leave.
 func (p *passthrough) drain() {}
 
-func (p *passthrough) retire() {}
+// retire ends each connection in a pause, if a Shutdown with a bound is under way.
+func (p *passthrough) retire() { p.retires() }
 
 func (p *passthrough) wait() { p.stop() } // the listener waits for connections
 
@@ -91,15 +96,19 @@ func (p *passthrough) pass(client *slotted, backend *net.TCPConn, leave func()) 
 
 // join passes bytes in both directions until both sides have ended.
 func (p *passthrough) join(c *passage) core.Outcome {
-	c.last.Store(time.Now().UnixNano())
+	c.asked.Store(time.Now().UnixNano())
+	c.answered.Store(c.asked.Load())
 	c.timer = time.AfterFunc(time.Hour, c.checkIdle)
 	c.timer.Reset(c.idle) // only now, because checkIdle uses c.timer
 	defer c.timer.Stop()
 	defer context.AfterFunc(p.ctx, c.abort)()
+	over := make(chan struct{})
+	defer context.AfterFunc(p.retired, func() { c.leave(p.server.bound(), over) })()
 	var wg sync.WaitGroup
-	wg.Go(func() { c.relay(c.backend, c.client.TCPConn, p.metrics.Received) })
-	c.relay(c.client.TCPConn, c.backend, p.metrics.Sent)
+	wg.Go(func() { c.relay(c.backend, c.client.TCPConn, p.metrics.Received, &c.asked) })
+	c.relay(c.client.TCPConn, c.backend, p.metrics.Sent, &c.answered)
 	wg.Wait()
+	close(over)
 	_ = c.client.Close()
 	_ = c.backend.Close()
 	switch {
@@ -117,21 +126,63 @@ type passage struct {
 	backend *net.TCPConn
 	idle    time.Duration
 	timer   *time.Timer
-	// last is when the last bytes arrived, in Unix nanoseconds.
-	last            atomic.Int64
+	// asked and answered are when the last bytes arrived from the client and from the backend, in Unix nanoseconds.
+	asked, answered atomic.Int64
+	// left is set when the backend was told that its client has ended, and the client was not asked.
+	left            atomic.Bool
 	expired, broken atomic.Bool
 }
 
 // checkIdle breaks the connection off if it has been idle for too long, or else checks again when it would
 // be.
 func (c *passage) checkIdle() {
-	rest := c.idle - time.Since(time.Unix(0, c.last.Load()))
+	rest := c.idle - time.Since(time.Unix(0, max(c.asked.Load(), c.answered.Load())))
 	if rest > 0 {
 		c.timer.Reset(rest)
 		return
 	}
 	c.expired.Store(true)
 	c.abort()
+}
+
+// leave ends the connection in a pause before the bound, unless it is over: when the backend has spoken last, a while ago,
+// its answer most likely has ended. The backend takes it for the end of its client, and ends the connection as its
+// protocol wants.
+func (c *passage) leave(bound time.Time, over <-chan struct{}) {
+	if bound.IsZero() {
+		return
+	}
+	total := time.Until(bound)
+	tick := time.NewTicker(shortest)
+	defer tick.Stop()
+	for {
+		answered := c.answered.Load()
+		silent := time.Since(time.Unix(0, answered))
+		if answered >= c.asked.Load() && silent > pause(total, time.Until(bound)) {
+			c.left.Store(true)
+			_ = c.backend.CloseWrite()
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-over:
+			return
+		}
+	}
+}
+
+// shortest is the shortest silence that is taken for a pause.
+const shortest = 10 * time.Millisecond
+
+// pause returns which silence is taken for a pause when so much of a total time is left: first a long one, which leaves a
+// slow answer its time, then shorter ones. It shrinks in steps, so that most pauses are noticed at their beginning: one that
+// shrank all the time would end each connection when its client is about to speak.
+func pause(total, left time.Duration) time.Duration {
+	share := total / 4
+	for step := total / 2; left < step && share > shortest; step /= 2 {
+		share /= 8
+	}
+	return max(share, shortest)
 }
 
 // abort resets both connections, so that neither side takes it for a proper end.
@@ -144,14 +195,14 @@ func (c *passage) abort() {
 }
 
 // relay copies until from ends, and then ends the same direction of to. After an error it breaks off both
-// directions.
-func (c *passage) relay(to, from *net.TCPConn, count prometheus.Counter) {
+// directions. It keeps in last when bytes arrived.
+func (c *passage) relay(to, from *net.TCPConn, count prometheus.Counter, last *atomic.Int64) {
 	buf := buffer.Small()
 	defer func() { buffer.Recycle(buf) }()
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
-			c.last.Store(time.Now().UnixNano())
+			last.Store(time.Now().UnixNano())
 			if _, failed := to.Write(buf[:n]); failed != nil {
 				c.abort()
 				return
@@ -164,6 +215,11 @@ func (c *passage) relay(to, from *net.TCPConn, count prometheus.Counter) {
 			if to.CloseWrite() != nil {
 				c.abort()
 			}
+			if from == c.backend && c.left.Load() {
+				_ = c.client.SetReadDeadline(past)
+			}
+			return
+		case errors.Is(err, os.ErrDeadlineExceeded):
 			return
 		case err != nil:
 			c.abort()

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -143,14 +144,14 @@ func TestPassthroughFailures(t *testing.T) {
 func TestPassthroughIdle(t *testing.T) {
 	talkative := speaker(t, "v1", func(conn net.Conn) {
 		for range 30 {
-			<-time.After(10 * time.Millisecond)
+			<-time.After(50 * time.Millisecond)
 			if _, err := io.WriteString(conn, "x"); err != nil {
 				return
 			}
 		}
 		_, _ = io.Copy(io.Discard, conn)
 	})
-	s := start(t, passing(talkative), &proxy.Options{PassIdle: 100 * time.Millisecond})
+	s := start(t, passing(talkative), &proxy.Options{PassIdle: time.Second})
 	conn := dial(t, s.addr)
 	began := time.Now()
 	all, err := io.ReadAll(conn)
@@ -213,6 +214,84 @@ func TestPassthroughShutdown(t *testing.T) {
 			_, err = in.ReadByte()
 			require.Error(t, err)
 		})
+	}
+}
+
+// A connection that is passed through ends between an answer and the next question, before Shutdown's bound. One whose
+// backend has not answered is broken off then.
+func TestPassthroughEndsInAPause(t *testing.T) {
+	for name, c := range map[string]struct {
+		bound time.Duration
+		talk  func(t *testing.T, conn net.Conn, in *bufio.Reader) error // until the end of the connection
+		want  error                                                     // of Shutdown
+	}{
+		"busy":       {8 * time.Second, converse, nil},
+		"silent":     {8 * time.Second, listenOnly, nil},
+		"unanswered": {time.Second, askInVain, context.DeadlineExceeded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := proxy.New(&proxy.Options{})
+			table := passing(speaker(t, "v1", answerAll))
+			table.Listeners[0].Name, table.Listeners[0].Address = "main", "127.0.0.1:0"
+			require.NoError(t, s.Apply(setup(t, table)))
+			conn := dial(t, s.Addr("main").String())
+			in := bufio.NewReader(conn)
+			require.Equal(t, "v1\n", line(t, in))
+			ctx, cancel := context.WithTimeout(t.Context(), c.bound)
+			defer cancel()
+			ended := make(chan error)
+			go func() { ended <- s.Shutdown(ctx) }()
+			err := c.talk(t, conn, in)
+			requireEnd(t, ended, c.want)
+			if c.want == nil {
+				assert.ErrorIs(t, err, io.EOF, "the backend has ended the connection as it wants")
+			} else {
+				assert.ErrorIs(t, err, syscall.ECONNRESET)
+			}
+		})
+	}
+}
+
+// converse asks a second after each answer.
+func converse(t *testing.T, conn net.Conn, in *bufio.Reader) error {
+	t.Helper()
+	for {
+		_ = conn.SetReadDeadline(time.Now().Add(time.Second))
+		if _, err := in.ReadByte(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		_ = conn.SetReadDeadline(time.Time{})
+		_, err := io.WriteString(conn, "question\n")
+		require.NoError(t, err)
+		require.Equal(t, "answer\n", line(t, in))
+	}
+}
+
+func listenOnly(_ *testing.T, _ net.Conn, in *bufio.Reader) error {
+	_, err := in.ReadByte()
+	return err
+}
+
+func askInVain(t *testing.T, conn net.Conn, in *bufio.Reader) error {
+	t.Helper()
+	_, err := io.WriteString(conn, "silence\n")
+	require.NoError(t, err)
+	_, err = in.ReadByte()
+	return err
+}
+
+// answerAll answers questions, and nothing else, and ends when the client does.
+func answerAll(conn net.Conn) {
+	in := bufio.NewReader(conn)
+	for {
+		asked, err := in.ReadString('\n')
+		if err != nil {
+			return
+		}
+		if asked == "question\n" {
+			_, _ = io.WriteString(conn, "answer\n")
+		}
 	}
 }
 

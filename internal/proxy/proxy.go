@@ -117,6 +117,8 @@ type Server struct {
 	unintroduced        prometheus.Counter
 	// starved is when a connection could not be accepted, in Unix nanoseconds; 0 for never.
 	starved atomic.Int64
+	// ends is when Shutdown breaks off what is under way, in Unix nanoseconds; 0 for never.
+	ends atomic.Int64
 	// dismissed is set while clients are asked to open another connection.
 	dismissed atomic.Bool
 
@@ -333,11 +335,15 @@ func (s *Server) Drain() {
 // connections would not notice.
 func (s *Server) Dismiss(on bool) { s.dismissed.Store(on) }
 
-// Shutdown stops listening and waits until every exchange has ended; when ctx ends it breaks off the
+// Shutdown stops listening and waits until every exchange has ended; with a deadline of ctx, connections that are passed
+// through end in a pause before it; when ctx ends it breaks off the
 // remaining exchanges and returns the context's error. It also waits for copies that are under way, within
 // their own timeouts and ctx.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.Drain()
+	if bound, ok := ctx.Deadline(); ok {
+		s.ends.Store(bound.UnixNano())
+	}
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
@@ -361,6 +367,14 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.primaries.Close()
 	s.variants.Close()
 	return err
+}
+
+// bound returns when Shutdown breaks off what is under way; it is zero if it does not.
+func (s *Server) bound() (t time.Time) {
+	if at := s.ends.Load(); at > 0 {
+		t = time.Unix(0, at)
+	}
+	return t
 }
 
 // each calls do for every listener, also for those that were removed and have not ended.

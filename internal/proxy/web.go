@@ -94,6 +94,7 @@ func (w *web) retire() {
 	w.h1.CloseIdle()
 	w.retires()
 	w.h2.retire()
+	w.opaque().retire()
 }
 
 func (w *web) wait() {
