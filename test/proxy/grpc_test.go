@@ -186,6 +186,7 @@ func core(t *testing.T, addr string) (stop func()) {
 	stop = func() {
 		once.Do(func() {
 			_ = cmd.Process.Signal(syscall.SIGTERM)
+			defer time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() }).Stop()
 			assert.NoError(t, cmd.Wait(), "%s", &out)
 		})
 	}

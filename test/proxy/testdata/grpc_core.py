@@ -47,13 +47,13 @@ class Echo(grpc.GenericRpcHandler):
 
 
 def serve(port):
+    # Waited for rather than handled: a handler that sets an Event can interrupt the wait for it while that holds its lock.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(32), handlers=[Echo()], options=[("grpc.so_reuseport", 0)])
     if server.add_insecure_port("127.0.0.1:" + port) != int(port):
         sys.exit("cannot listen")
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     server.start()
-    stop.wait()
+    signal.sigwait({signal.SIGTERM})
     server.stop(30).wait()
 
 
