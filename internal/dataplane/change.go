@@ -103,6 +103,9 @@ func (x *Index) putService(name Name, s *service, c *changes) {
 	if s == nil || old == nil || !s.selects.equal(&old.selects) {
 		x.selected(name, s, old, c)
 	}
+	if s != nil && old != nil && s.asks != old.asks && (len(x.naming[name]) > 0 || s.selects.recorded != "") {
+		c.parents[name] = true
+	}
 	if delete(x.services, name); s != nil {
 		x.services[name] = s
 	}

@@ -3,6 +3,7 @@ package dataplane
 // From objects to records of Services and EndpointSlices. No record keeps its object in memory.
 
 import (
+	"hash/maphash"
 	"maps"
 	"net/netip"
 	"reflect"
@@ -46,6 +47,8 @@ type service struct {
 	families []corev1.IPFamily
 	// report is the value of wellknown.ReportAnnotation.
 	report string
+	// asks is a digest of what has an effect on the objects in front of it, and none on the table.
+	asks uint64
 }
 
 func fromService(o *corev1.Service) *service {
@@ -70,17 +73,42 @@ func fromService(o *corev1.Service) *service {
 		affinity:   string(o.Spec.SessionAffinity),
 		families:   slices.Clone(o.Spec.IPFamilies),
 		report:     o.Annotations[wellknown.ReportAnnotation],
+		asks:       digest(o),
 	}
 }
 
-// equal reports whether both make the same table. The selector does not matter: its effect is in the
-// endpoints.
+var digestSeed = maphash.MakeSeed()
+
+// digest returns the asks of a Service: its labels, its settings for proxies, and where its endpoints should be.
+func digest(o *corev1.Service) uint64 {
+	var h maphash.Hash
+	h.SetSeed(digestSeed)
+	write := func(text string) {
+		_, _ = h.WriteString(text)
+		_ = h.WriteByte(0)
+	}
+	for _, key := range slices.Sorted(maps.Keys(o.Labels)) {
+		write(key)
+		write(o.Labels[key])
+	}
+	for _, key := range slices.Sorted(maps.Keys(o.Annotations)) {
+		if objects.AsksFor(key) {
+			write(key)
+			write(o.Annotations[key])
+		}
+	}
+	write(ptr.Deref(o.Spec.TrafficDistribution, ""))
+	return h.Sum64()
+}
+
+// equal reports whether both make the same table. The selector does not matter, since its effect is in the endpoints,
+// and neither does asks.
 func (s *service) equal(other *service) bool {
 	if other == nil {
 		return false
 	}
 	same := *s
-	same.selects = other.selects
+	same.selects, same.asks = other.selects, other.asks
 	return reflect.DeepEqual(&same, other)
 }
 

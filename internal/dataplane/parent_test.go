@@ -1,6 +1,8 @@
 package dataplane
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -88,4 +90,33 @@ func TestParentsWithAnOrigin(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: wellknown.OriginName("web"), Labels: map[string]string{wellknown.ParentLabel: wellknown.ParentValue("web")}},
 	}))
 	require.Equal(t, []Name{name("web")}, w.Parents())
+}
+
+// What has an effect on the objects in front of a parent is announced, though it changes no table; the same of other
+// Services is not, and neither is what has none.
+func TestParentAsksForOtherObjects(t *testing.T) {
+	const labelled = `
+apiVersion: v1
+kind: Service
+metadata: {namespace: shop, name: %s, labels: {mirrorgate.dev/proxy: enabled%s}, annotations: {%s}}
+spec: {clusterIP: 10.0.0.1, selector: {app: web}, ports: [{port: 80}]%s}
+`
+	service := func(name, labels, annotations, more string) string {
+		return fmt.Sprintf(labelled, name, labels, annotations, more)
+	}
+	w := newWorld(t, service("web", "", "", ""), service("other", "", "", ""), routeOf("r", "{group: '', kind: Service, name: web}", "{}"))
+	announced := func(text string) bool {
+		w.changes = nil
+		w.apply(text)
+		return len(w.changes) == 1 && slices.Equal(w.changes[0].Parents, []Name{name("web")}) && len(w.changes[0].Tables) == 0
+	}
+	assert.True(t, announced(service("web", ", team: a", "", "")), "a label")
+	assert.True(t, announced(service("web", "", "", "")), "and gone")
+	assert.True(t, announced(service("web", "", "mirrorgate.dev/proxy-replicas: '3'", "")), "a setting")
+	assert.True(t, announced(service("web", "", "prometheus.io/scrape: 'true'", "")), "what is scraped")
+	assert.True(t, announced(service("web", "", "prometheus.io/scrape: 'true'", ", trafficDistribution: PreferSameZone")), "where endpoints should be")
+	assert.False(t, announced(service("web", "", "prometheus.io/scrape: 'true', x: 'y'", ", trafficDistribution: PreferSameZone")), "an annotation of somebody else")
+	assert.Empty(t, w.changes)
+	assert.False(t, announced(service("other", ", team: a", "", "")), "a Service without a route")
+	assert.Empty(t, w.changes)
 }

@@ -5,6 +5,7 @@ package intercept
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -106,11 +107,11 @@ func (c *Controller) apply(ctx context.Context, resource schema.GroupVersionReso
 	return after, nil
 }
 
-// ours reports whether mirrorgate made an object, and it has the wanted labels.
+// ours reports whether mirrorgate made an object, and it has those of the wanted labels that are mirrorgate's.
 func ours(have *unstructured.Unstructured, want map[string]string) bool {
 	labels := have.GetLabels()
 	for key, value := range want {
-		if labels[key] != value {
+		if strings.HasPrefix(key, wellknown.Prefix) && labels[key] != value {
 			return false
 		}
 	}

@@ -18,18 +18,21 @@ import (
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
 
+// settingsPrefix begins the annotations of a Service that are settings of its proxies.
+const settingsPrefix = wellknown.Prefix + "proxy-"
+
 // The annotations of a Service that win over the Config of serve.
 const (
-	ReplicasAnnotation    = wellknown.Prefix + "proxy-replicas"     // a number
-	MaxReplicasAnnotation = wellknown.Prefix + "proxy-max-replicas" // a number
-	ResourcesAnnotation   = wellknown.Prefix + "proxy-resources"    // JSON of a container's resources
+	ReplicasAnnotation    = settingsPrefix + "replicas"     // a number
+	MaxReplicasAnnotation = settingsPrefix + "max-replicas" // a number
+	ResourcesAnnotation   = settingsPrefix + "resources"    // JSON of a container's resources
 
-	AccessLogAnnotation      = wellknown.Prefix + "proxy-access-log"       // json, common or none
-	MetricsPerRuleAnnotation = wellknown.Prefix + "proxy-metrics-per-rule" // true or false
-	ReasonHeaderAnnotation   = wellknown.Prefix + "proxy-reason-header"    // true or false
-	TrustedHopsAnnotation    = wellknown.Prefix + "proxy-trusted-hops"     // a number, or none
-	ProxyProtocolAnnotation  = wellknown.Prefix + "proxy-protocol"         // in, out, in-out or none
-	CertificatesAnnotation   = wellknown.Prefix + "proxy-tls-certificates" // PORT=SECRET, between commas
+	AccessLogAnnotation      = settingsPrefix + "access-log"       // json, common or none
+	MetricsPerRuleAnnotation = settingsPrefix + "metrics-per-rule" // true or false
+	ReasonHeaderAnnotation   = settingsPrefix + "reason-header"    // true or false
+	TrustedHopsAnnotation    = settingsPrefix + "trusted-hops"     // a number, or none
+	ProxyProtocolAnnotation  = settingsPrefix + "protocol"         // in, out, in-out or none
+	CertificatesAnnotation   = settingsPrefix + "tls-certificates" // PORT=SECRET, between commas
 )
 
 // MaxTrustedHops bounds the proxies before those of a Service that are believed.

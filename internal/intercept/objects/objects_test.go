@@ -31,8 +31,12 @@ func parent(ports ...corev1.ServicePort) *Parent {
 	config.Image, config.MaxReplicas = "mirrorgate:test", 5
 	return &Parent{
 		Service: &corev1.Service{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "httpbin", UID: "u1"},
-			Spec:       corev1.ServiceSpec{Ports: ports, IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol}},
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: "shop", Name: "httpbin", UID: "u1",
+				Labels:      map[string]string{"team": "web", wellknown.ManagedByLabel: "Helm", wellknown.Label: wellknown.Enabled},
+				Annotations: map[string]string{"prometheus.io/scrape": "true", "notes": "none"},
+			},
+			Spec: corev1.ServiceSpec{Ports: ports, IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol}},
 		},
 		Original: map[string]string{"app": "httpbin", "tier": "web"}, Config: config,
 		Report: wellknown.ReportTarget{Address: "mirrorgate.mirrorgate-system.svc:9444", CA: "PEM"},
