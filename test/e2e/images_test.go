@@ -60,6 +60,18 @@ func buildHttpbin(ctx context.Context, dir string) error {
 	return image.Write(filepath.Join(dir, "httpbin.tar"))
 }
 
+// callsImage has the server and the client of gRPC and of TLS.
+const callsImage = "mirrorgate/calls:e2e"
+
+func buildCalls(ctx context.Context, dir string) error {
+	binary := filepath.Join(dir, "calls")
+	if err := nodetest.Build(ctx, ".", "./calls", binary); err != nil {
+		return err
+	}
+	image := cluster.Image{Name: callsImage, Entrypoint: []string{"/calls"}, Fill: cluster.Program("calls", binary)}
+	return image.Write(filepath.Join(dir, "calls.tar"))
+}
+
 // download gets Debian packages with all their dependencies, as if nothing were installed, and returns their
 // paths.
 func download(ctx context.Context, dir string, packages ...string) ([]string, error) {

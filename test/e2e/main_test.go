@@ -60,5 +60,5 @@ var suite = nodetest.Suite{Name: "e2e", CRDs: []string{"gateway-api"}}
 func prepare(ctx context.Context, dir string) error {
 	return errors.Join(
 		nodetest.Build(ctx, filepath.Join("..", "cluster"), "./cmd/cluster", filepath.Join(dir, clusterProgram)),
-		nodetest.BuildMirrorgate(ctx, filepath.Join("..", ".."), dir), buildBefore(ctx, dir), buildHttpbin(ctx, dir))
+		nodetest.BuildMirrorgate(ctx, filepath.Join("..", ".."), dir), buildBefore(ctx, dir), buildHttpbin(ctx, dir), buildCalls(ctx, dir))
 }

@@ -49,15 +49,16 @@ func noMesh(t *testing.T) {
 }
 
 // newFront returns a stage that is labelled for proxies, with the task's documents up to its routes, and a
-// client.
-func newFront(t *testing.T, namespace string) stage {
+// client. edit edits the documents before anything of them is ready.
+func newFront(t *testing.T, namespace string, edit func(stage)) stage {
 	t.Helper()
 	noMesh(t)
 	s := newStage(t, namespace)
 	kubectl(t, "label", "namespace", namespace, "mirrorgate.dev/proxy=enabled")
 	for _, file := range []string{"httpbin-v1.yaml", "httpbin-v2.yaml", "httpbin.yaml"} {
-		s.kubectl(t, "create", "-f="+documents+file)
+		s.kubectl(t, "create", "--save-config", "-f="+documents+file)
 	}
+	edit(s)
 	s.kubectl(t, "create", "-f=testdata/client.yaml")
 	s.ready(t, "httpbin-v1", "httpbin-v2", "curl")
 	s.listening(t, "httpbin-v1", "httpbin-v2")
@@ -133,7 +134,7 @@ func (s stage) get(t *testing.T) {
 }
 
 func TestIstiosTaskWithoutAMesh(t *testing.T) {
-	s := newFront(t, "task")
+	s := newFront(t, "task", func(stage) {})
 	const host, shadow = "httpbin:8000", "httpbin-shadow:8000"
 
 	t.Log("Creando una política de enrutamiento por defecto")
@@ -196,13 +197,19 @@ func TestIstiosTaskWithoutAMesh(t *testing.T) {
 	})
 }
 
-// load is a client that sends requests throughout.
+// load is clients that send requests throughout: one of HTTP, and one of gRPC and of TLS.
 type load struct {
 	s     stage
 	began time.Time
 }
 
-// loadLine is one line of the client's log.
+// The pods of these clients.
+const (
+	overHTTP = "load"
+	calls    = "calls"
+)
+
+// loadLine is one line of a client's log.
 type loadLine struct {
 	At            float64
 	New, Kept     int
@@ -219,17 +226,17 @@ func newLoad(t *testing.T, s stage) load {
 	if _, err := node.Kubectl(t.Context(), "", "-n="+s.namespace, "get", "configmap", "load"); err != nil {
 		s.kubectl(t, "create", "configmap", "load", "--from-file=testdata/load.py")
 	}
-	s.kubectl(t, "apply", "-f=testdata/load.yaml")
-	s.kubectl(t, "wait", "--for=condition=Ready", "pod/load", "--timeout="+wait.String())
+	s.kubectl(t, "apply", "-f=testdata/load.yaml", "-f=testdata/calls.yaml")
+	s.kubectl(t, "wait", "--for=condition=Ready", "pod/"+overHTTP, "pod/"+calls, "--timeout="+wait.String())
 	l := load{s, time.Now()}
 	l.flows(t)
 	return l
 }
 
-// lines returns the lines of its log.
-func (l load) lines(t *testing.T) (lines []loadLine) {
+// lines returns the lines of a client's log.
+func (l load) lines(t *testing.T, pod string) (lines []loadLine) {
 	t.Helper()
-	for text := range strings.Lines(l.s.kubectl(t, "logs", "load")) {
+	for text := range strings.Lines(l.s.kubectl(t, "logs", pod)) {
 		var line loadLine
 		require.NoError(t, json.Unmarshal([]byte(text), &line), text)
 		lines = append(lines, line)
@@ -237,44 +244,51 @@ func (l load) lines(t *testing.T) (lines []loadLine) {
 	return lines
 }
 
-// flows waits until the client has sent requests for two more seconds.
+// flows waits until the clients have sent requests for two more seconds.
 func (l load) flows(t *testing.T) {
 	t.Helper()
-	count := func() int {
-		return len(slices.DeleteFunc(l.lines(t), func(line loadLine) bool { return line.At == 0 }))
-	}
-	enough := count() + 2
-	eventually(t, func() string {
-		if count() < enough {
-			return "the client does not send requests"
+	for _, pod := range []string{overHTTP, calls} {
+		count := func() int {
+			return len(slices.DeleteFunc(l.lines(t, pod), func(line loadLine) bool { return line.At == 0 }))
 		}
-		return ""
-	})
+		enough := count() + 2
+		eventually(t, func() string {
+			if count() < enough {
+				return "the client " + pod + " does not send requests"
+			}
+			return ""
+		})
+	}
 }
 
-// failures returns the requests that failed, and how many were sent.
-func (l load) failures(t *testing.T) (failed []loadLine, sent int) {
+// failures returns the requests that failed, and how many succeeded for each client.
+func (l load) failures(t *testing.T) (failed []loadLine, sent map[string]int) {
 	t.Helper()
-	for _, line := range l.lines(t) {
-		if line.Failed != "" {
-			failed = append(failed, line)
+	sent = map[string]int{}
+	for _, pod := range []string{overHTTP, calls} {
+		for _, line := range l.lines(t, pod) {
+			if line.Failed != "" {
+				failed = append(failed, line)
+			}
+			sent[pod] = max(sent[pod], line.New+line.Kept)
 		}
-		sent = max(sent, line.New+line.Kept)
 	}
 	return failed, sent
 }
 
-// stop stops the client and returns the failed requests.
-func (l load) stop(t *testing.T) (failed []loadLine, sent int) {
+// stop stops the clients and returns the failed requests, and how many there were of all.
+func (l load) stop(t *testing.T) (failed []loadLine, total int) {
 	t.Helper()
 	l.flows(t)
-	failed, sent = l.failures(t)
-	l.s.kubectl(t, "delete", "pod", "load", "--grace-period=0", "--force")
-	t.Logf("%d requests in %s, %d failed", sent, time.Since(l.began).Round(time.Second), len(failed))
-	return failed, sent
+	failed, sent := l.failures(t)
+	l.s.kubectl(t, "delete", "pod", overHTTP, calls, "--grace-period=0", "--force")
+	t.Logf("%d requests of HTTP, %d of gRPC and TLS in %s, %d failed", sent[overHTTP], sent[calls], time.Since(l.began).Round(time.Second), len(failed))
+	require.Greater(t, sent[overHTTP], 100)
+	require.Greater(t, sent[calls], 50)
+	return failed, sent[overHTTP] + sent[calls] + len(failed)
 }
 
-// unharmed stops the client and requires that no request failed.
+// unharmed stops the clients and requires that no request failed.
 func (l load) unharmed(t *testing.T) {
 	t.Helper()
 	failed, sent := l.stop(t)
@@ -284,24 +298,40 @@ func (l load) unharmed(t *testing.T) {
 		}
 	}
 	assert.Empty(t, failed, "of %d", sent)
-	require.Greater(t, sent, 100)
 }
 
-// mirrored returns a stage on which everything of the task is applied.
+// mirrored returns a stage on which everything of the task is applied, and whose Service has a port of gRPC, with a
+// mirror too, and one of TLS.
 func mirrored(t *testing.T, namespace string) stage {
 	t.Helper()
-	s := newFront(t, namespace)
+	s := newFront(t, namespace, func(s stage) {
+		for _, variant := range []string{"httpbin-v1", "httpbin-v2"} {
+			s.kubectl(t, "patch", "deployment", variant, "--type=json", `-p=[{"op":"add","path":"/spec/template/spec/containers/-","value":
+				{"name":"more","image":"`+callsImage+`","imagePullPolicy":"Never","args":["serve"],"readinessProbe":{"tcpSocket":{"port":8443},"periodSeconds":1}}}]`)
+		}
+	})
 	s.apply(t, documents+"default-route.yaml", documents+"mirror-route.yaml")
+	s.apply(t, portedService, "testdata/ports/route.yaml")
 	s.full(t)
 	return s
+}
+
+// portedService is the manifest of the Service that mirrored has.
+const portedService = "testdata/ports/service.yaml"
+
+// called returns how many calls of gRPC for an authority a variant has got.
+func (s stage) called(t *testing.T, variant, authority string) int {
+	t.Helper()
+	return strings.Count(s.kubectl(t, "logs", "deploy/"+variant, "-c", "more"), "call "+authority+"\n")
 }
 
 // onlyPrimary requires that variant 2, which ran throughout, answered no client.
 func (s stage) onlyPrimary(t *testing.T) {
 	t.Helper()
 	require.Zero(t, s.requests(t, "httpbin-v2", "httpbin:8000"), "variant 2 answered clients")
+	require.Zero(t, s.called(t, "httpbin-v2", "httpbin:9090"), "variant 2 answered clients")
 	eventually(t, func() string {
-		if s.requests(t, "httpbin-v2", "httpbin-shadow:8000") == 0 {
+		if s.requests(t, "httpbin-v2", "httpbin-shadow:8000") == 0 || s.called(t, "httpbin-v2", "httpbin-shadow:9090") == 0 {
 			return "no copy reached variant 2"
 		}
 		return ""
@@ -315,6 +345,12 @@ func TestPlannedChangesLoseNothing(t *testing.T) {
 	l := newLoad(t, s)
 	scale := func(replicas string) {
 		s.kubectl(t, "annotate", "service", "httpbin", "--overwrite", "mirrorgate.dev/proxy-replicas="+replicas)
+		eventually(t, func() string {
+			if is := s.kubectl(t, "get", "deployment", "httpbin-mirrorgate-proxy", "-o=jsonpath={.spec.replicas}"); is != replicas {
+				return is + " proxies are wanted, not " + replicas
+			}
+			return ""
+		})
 	}
 	t.Logf("%d rollouts of the proxies", *rolls)
 	for range *rolls {
@@ -339,7 +375,7 @@ func TestPlannedChangesLoseNothing(t *testing.T) {
 	scale("2")
 	s.ready(t, "httpbin-mirrorgate-proxy")
 	t.Log("a port and a key are added")
-	s.kubectl(t, "patch", "service", "httpbin", "--type=merge", `-p={"spec":{"ports":[{"name":"http","port":8000,"targetPort":80},{"name":"more","port":9000,"targetPort":81}]}}`)
+	s.kubectl(t, "patch", "service", "httpbin", "--type=merge", `-p={"spec":{"ports":[{"name":"http","port":8000,"targetPort":80},{"name":"grpc","port":9090},{"name":"https","port":8443},{"name":"more","port":9000,"targetPort":81}]}}`)
 	s.full(t)
 	t.Log("the program is down, and proxies are evicted")
 	replicas := func(n string) {
@@ -366,7 +402,7 @@ func TestPlannedChangesLoseNothing(t *testing.T) {
 // percentile99 returns the p99 of the requests of a phase, in milliseconds.
 func (l load) percentile99(t *testing.T) float64 {
 	t.Helper()
-	before := len(l.lines(t))
+	before := len(l.lines(t, overHTTP))
 	begin := time.Now()
 	eventually(t, func() string {
 		if time.Since(begin) < *phase {
@@ -375,7 +411,7 @@ func (l load) percentile99(t *testing.T) float64 {
 		return ""
 	})
 	var took []float64
-	for _, line := range l.lines(t)[before:] {
+	for _, line := range l.lines(t, overHTTP)[before:] {
 		took = append(took, line.Ms...)
 	}
 	slices.Sort(took)
@@ -460,7 +496,7 @@ func TestSwapsLoseNothing(t *testing.T) {
 // controller repairs the stored object, and clients hardly notice.
 func TestServiceIsAppliedWhileTheWebhookIsDown(t *testing.T) {
 	s := mirrored(t, "unhooked")
-	file, err := os.ReadFile(documents + "httpbin.yaml")
+	file, err := os.ReadFile(portedService)
 	require.NoError(t, err)
 	manifest := string(file)
 	back := unhook(t)
@@ -567,7 +603,7 @@ func TestProxiesThatFail(t *testing.T) {
 			failed, sent := l.stop(t)
 			last := begin
 			for _, f := range failed {
-				if at := time.UnixMilli(int64(f.Began * 1000)); at.After(last) && f.Failed == "new" {
+				if at := time.UnixMilli(int64(f.Began * 1000)); at.After(last) && strings.HasSuffix(f.Failed, "new") {
 					last = at
 				}
 			}
