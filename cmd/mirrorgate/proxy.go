@@ -88,6 +88,7 @@ func newProxy() *cobra.Command {
 	f.StringVar(&opts.ProxyProtocol, "proxy-protocol", "", "in, out or in-out: connections of clients, those that are passed through, or both begin with a header of PROXY protocol, version 2, with --service")
 	f.StringSliceVar(&opts.Certificates, "certificate", nil, "PORT=FOLDER: terminate the TLS of this port of --service with tls.crt and tls.key of the folder")
 	f.StringVar(&opts.ReportToken, "report-token", os.Getenv(wellknown.ReportTokenVariable), "file with the token for reports to mirrorgate's leader, with --service; $"+wellknown.ReportTokenVariable+" by default, and without it there are none")
+	f.StringVar(&opts.AffinityCookie, "affinity-cookie", "", "a cookie that clients get, with which they stay with an endpoint, with --service; none by default")
 	f.BoolVar(&opts.MetricsPerRule, "metrics-per-rule", false, "metrics for each rule and mirror instead of for each listener, service and target, with --service")
 	f.BoolVar(&opts.ReasonHeader, "reason-header", opts.ReasonHeader, "tell clients the reason of the proxy's own errors in x-mirrorgate-reason, with --service")
 	f.StringVar(&opts.H2, "h2", opts.H2, "what speaks HTTP/2 with clients: own, or nethttp for the standard library")
@@ -103,7 +104,7 @@ func newProxy() *cobra.Command {
 		if opts.Service != "" && check {
 			errs = append(errs, field.Forbidden(field.NewPath("check"), "reads the file of --config"))
 		}
-		for _, name := range []string{"namespace", "kubeconfig", "context", "admin-bind", "access-log", "zone", "metrics-per-rule", "reason-header", "trusted-hops", "proxy-protocol", "certificate", "report-token"} {
+		for _, name := range []string{"namespace", "kubeconfig", "context", "admin-bind", "access-log", "zone", "metrics-per-rule", "reason-header", "trusted-hops", "proxy-protocol", "certificate", "report-token", "affinity-cookie"} {
 			if opts.Service == "" && cmd.Flags().Changed(name) {
 				errs = append(errs, field.Forbidden(field.NewPath(name), "goes with --service; with --config the file sets it"))
 			}

@@ -64,6 +64,8 @@ type Options struct {
 	// ProxyProtocol makes the connections of clients begin with a header of PROXY protocol, and SendProxyProtocol those
 	// that are passed through to the origin.
 	ProxyProtocol, SendProxyProtocol bool
+	// AffinityCookie, if set, is the cookie with which clients stay with an endpoint.
+	AffinityCookie string
 	// Listen returns the address at which a proxy of the Service listens for one of its ports, as host:port.
 	// The default is every IP address and wellknown.TargetPort.
 	Listen func(service Name, port *corev1.ServicePort) string

@@ -67,7 +67,7 @@ func (x *Index) serve(table *spec.Table, l *spec.Listener, parent Name, s *servi
 	switch {
 	case len(l.Routes) == 0:
 		l.Name += "/tcp" // a listener of another kind needs another name
-		l.TCP, l.Forwarded = origin, nil
+		l.TCP, l.Forwarded, l.AffinityCookie = origin, nil, ""
 	case secured:
 		l.Name += "/tls" // as above
 		l.TLS = &spec.TLS{}
@@ -109,7 +109,7 @@ func (x *Index) listener(parent Name, s *service, p *corev1.ServicePort) *spec.L
 		// A server keeps the name of a listener as long as its address, so neither may depend on the number that
 		// clients use.
 		Name: portName(parent.String(), targetPort(p)), Address: x.opts.Listen(parent, p), Port: int(p.Port),
-		SessionAffinity: s.affinity, Forwarded: x.opts.Forwarded, ProxyProtocol: x.opts.ProxyProtocol,
+		SessionAffinity: s.affinity, AffinityCookie: x.opts.AffinityCookie, Forwarded: x.opts.Forwarded, ProxyProtocol: x.opts.ProxyProtocol,
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -390,49 +389,4 @@ func TestPassthroughSwitchNeedsAName(t *testing.T) {
 	through := passing("127.0.0.1:1")
 	through.Listeners[0].Name, through.Listeners[0].Address = "main", "127.0.0.1:0"
 	require.ErrorContains(t, s.Apply(setup(t, through)), "needs another name")
-}
-
-// With affinity a client stays with its endpoint, over HTTP and TCP, as long as that is ready, and when an
-// endpoint goes the clients of the others do not move.
-func TestAffinity(t *testing.T) {
-	var addresses []string
-	for _, name := range []string{"a", "b", "c"} {
-		addresses = append(addresses, named(t, name))
-	}
-	table := one("")
-	table.Services["primary"] = spec.Service{80: endpoints(addresses...)}
-	table.Listeners[0].SessionAffinity = "ClientIP"
-	table.Listeners = append(table.Listeners, spec.Listener{
-		Name: "tcp", Address: "localhost:0", SessionAffinity: "ClientIP", TCP: &spec.Passthrough{Name: "primary", Port: 80},
-	})
-	s := start(t, table, nil)
-	from := func(host, to string) string {
-		transport := &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(host)}}).DialContext}
-		_, body := ask(t, &http.Client{Transport: transport}, http.MethodGet, "http://"+to+"/", "")
-		return body
-	}
-	// So many that every endpoint has some: which, is decided by addresses with ports that nobody chose.
-	var clients []string
-	for i := range 48 {
-		clients = append(clients, fmt.Sprintf("127.0.0.%d", i+1))
-	}
-	of := map[string]string{}
-	seen := map[string]bool{}
-	for _, client := range clients {
-		of[client] = from(client, s.addr)
-		seen[of[client]] = true
-		for range 2 {
-			require.Equal(t, of[client], from(client, s.addr))
-			require.Equal(t, of[client], from(client, s.Addr("tcp").String()), "the endpoint over TCP")
-		}
-	}
-	assert.Len(t, seen, 3, "every endpoint has clients: %v", of)
-	require.NoError(t, s.SetEndpoints("primary", 80, addresses[1:], addresses[:1]))
-	for _, client := range clients {
-		if of[client] == "a" {
-			assert.NotEqual(t, "a", from(client, s.addr), "an endpoint that is not ready gets no new request")
-		} else {
-			assert.Equal(t, of[client], from(client, s.addr))
-		}
-	}
 }

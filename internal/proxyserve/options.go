@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/mirrorgate/mirrorgate/internal/cli"
+	"github.com/mirrorgate/mirrorgate/internal/intercept/objects"
 	"github.com/mirrorgate/mirrorgate/internal/proxy"
 	"github.com/mirrorgate/mirrorgate/internal/wellknown"
 )
@@ -43,6 +44,8 @@ type Options struct {
 	Certificates []string
 	// ReportToken is the file of the token with which the proxy of a Service reports to mirrorgate's leader; "" for no reports.
 	ReportToken string
+	// AffinityCookie, if set, is the cookie with which clients of a Service stay with an endpoint.
+	AffinityCookie string
 	// MetricsPerRule makes metrics of a Service for each rule and mirror.
 	MetricsPerRule bool
 	// ReasonHeader tells the clients of a Service the reason of errors that are the proxy's own.
@@ -101,6 +104,9 @@ func (o *Options) validateService() field.ErrorList {
 	}
 	if o.TrustedHops < -1 || o.TrustedHops > 100 {
 		errs = append(errs, field.Invalid(field.NewPath("trusted-hops"), o.TrustedHops, "must be from -1 to 100"))
+	}
+	if o.AffinityCookie != "" && !objects.CookieName.MatchString(o.AffinityCookie) {
+		errs = append(errs, field.Invalid(field.NewPath("affinity-cookie"), o.AffinityCookie, "must be the name of a cookie"))
 	}
 	if o.AccessLog != "" {
 		errs = append(errs, cli.OneOf("access-log", o.AccessLog, "json", "common")...)

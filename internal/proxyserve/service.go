@@ -99,6 +99,7 @@ func (p *serviceProxy) connect() error {
 	options := dataplane.Options{
 		Parent: p.service, Zone: p.opts.Zone, Certificates: p.opts.certified(),
 		ProxyProtocol: strings.HasPrefix(p.opts.ProxyProtocol, "in"), SendProxyProtocol: strings.HasSuffix(p.opts.ProxyProtocol, "out"),
+		AffinityCookie: p.opts.AffinityCookie,
 	}
 	if p.opts.TrustedHops >= 0 {
 		options.Forwarded = &spec.Forwarded{TrustedHops: p.opts.TrustedHops}

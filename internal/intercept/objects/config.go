@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 
@@ -33,7 +34,11 @@ const (
 	TrustedHopsAnnotation    = settingsPrefix + "trusted-hops"     // a number, or none
 	ProxyProtocolAnnotation  = settingsPrefix + "protocol"         // in, out, in-out or none
 	CertificatesAnnotation   = settingsPrefix + "tls-certificates" // PORT=SECRET, between commas
+	AffinityCookieAnnotation = settingsPrefix + "affinity-cookie"  // the name of a cookie
 )
+
+// CookieName matches the names of cookies that are taken.
+var CookieName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 
 // MaxTrustedHops bounds the proxies before those of a Service that are believed.
 const MaxTrustedHops = 100
@@ -68,6 +73,9 @@ type Config struct {
 	ProxyProtocol string `json:"proxyProtocol,omitempty"`
 	// Certificates are those with which proxies terminate TLS. Only a Service has them.
 	Certificates []Certificate `json:"-"`
+	// AffinityCookie is the cookie with which clients stay with an endpoint, empty for none. It has no default, since it
+	// belongs to an application.
+	AffinityCookie string `json:"-"`
 }
 
 // DefaultConfig returns a Config that is complete but for the image.
@@ -157,6 +165,12 @@ func (c Config) For(annotations map[string]string) (Config, field.ErrorList) {
 			c.TrustedHops = &hops
 		}
 	}
+	switch text, ok := annotations[AffinityCookieAnnotation]; {
+	case ok && !CookieName.MatchString(text):
+		errs = append(errs, field.Invalid(path.Key(AffinityCookieAnnotation), text, "must be the name of a cookie"))
+	case ok:
+		c.AffinityCookie = text
+	}
 	if text, ok := annotations[ResourcesAnnotation]; ok {
 		var r corev1.ResourceRequirements
 		strict := json.NewDecoder(bytes.NewReader([]byte(text)))
@@ -194,6 +208,9 @@ func (c *Config) args() (args []string) {
 	}
 	if !ptr.Deref(c.ReasonHeader, true) {
 		args = append(args, "--reason-header=false")
+	}
+	if c.AffinityCookie != "" {
+		args = append(args, "--affinity-cookie="+c.AffinityCookie)
 	}
 	if c.TrustedHops != nil {
 		args = append(args, "--trusted-hops="+strconv.Itoa(int(*c.TrustedHops)))

@@ -138,6 +138,8 @@ func TestConfigOfAService(t *testing.T) {
 		"no Secret":      {map[string]string{CertificatesAnnotation: "443=a/b"}, func(*Config) {}, "must be PORT=SECRET"},
 		"two Secrets":    {map[string]string{CertificatesAnnotation: "443=a,443=b"}, func(*Config) {}, "the port has a certificate already"},
 		"no hops":        {map[string]string{TrustedHopsAnnotation: "-1"}, func(*Config) {}, "must be a number from 0 to 100"},
+		"a cookie":       {map[string]string{AffinityCookieAnnotation: "shop-pod"}, func(c *Config) { c.AffinityCookie = "shop-pod" }, ""},
+		"no cookie":      {map[string]string{AffinityCookieAnnotation: "a=b; c"}, func(*Config) {}, "must be the name of a cookie"},
 		"no number":      {map[string]string{ReplicasAnnotation: "many"}, func(*Config) {}, `metadata.annotations[mirrorgate.dev/proxy-replicas]: Invalid value: "many": must be a number from 1 to 100`},
 		"none":           {map[string]string{ReplicasAnnotation: "0"}, func(*Config) {}, "must be a number from 1 to 100"},
 		"too many":       {map[string]string{MaxReplicasAnnotation: "101"}, func(*Config) {}, "must be a number from 0 to 100"},
@@ -158,13 +160,14 @@ func TestConfigOfAService(t *testing.T) {
 			assert.Contains(t, errs[0].Error(), c.says)
 		})
 	}
-	changed := Config{AccessLog: "common", MetricsPerRule: true, ReasonHeader: new(false), TrustedHops: new(int32(2))}
+	changed := Config{AffinityCookie: "pod", AccessLog: "common", MetricsPerRule: true, ReasonHeader: new(false), TrustedHops: new(int32(2))}
 	p := parent(http)
 	assert.NotContains(t, strings.Join(p.Deployment().Spec.Template.Spec.Containers[0].Args, " "), "access-log")
 	p.Config = changed
-	assert.Subset(t, p.Deployment().Spec.Template.Spec.Containers[0].Args, []string{"--access-log=common", "--metrics-per-rule", "--reason-header=false", "--trusted-hops=2"})
+	assert.Subset(t, p.Deployment().Spec.Template.Spec.Containers[0].Args, []string{"--access-log=common", "--metrics-per-rule", "--reason-header=false", "--trusted-hops=2", "--affinity-cookie=pod"})
 	back, errs := changed.For(map[string]string{AccessLogAnnotation: "none", MetricsPerRuleAnnotation: "false", ReasonHeaderAnnotation: "true", TrustedHopsAnnotation: "none"})
 	assert.Empty(t, errs)
+	back.AffinityCookie = ""
 	assert.Empty(t, back.args(), "a Service can have the defaults in spite of serve's")
 	bad := Config{Replicas: 0, MaxReplicas: -1, AccessLog: "xml", TrustedHops: new(int32(101))}
 	assert.Len(t, bad.Validate(field.NewPath("proxy")), 4)

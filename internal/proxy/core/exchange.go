@@ -41,7 +41,7 @@ type Exchange struct {
 	triples   []*shadow.Triple
 	held      []*shadow.Copy
 	tried     []*upstream.Endpoint
-	affine    bool // the endpoint is chosen by the client's address
+	affinity  affinity
 	forwarded *message.Forwarded
 	endpoint  *upstream.Endpoint
 	reply     message.Reply

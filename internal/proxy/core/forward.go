@@ -40,9 +40,10 @@ func (c *Core) Serve(x *Exchange) {
 	if x.state, x.listener = state, listener; ok {
 		x.rule = state.table.Match(listener, &x.match)
 		l := state.table.Listeners[listener]
-		if x.affine, x.forwarded = l.Affinity, nil; l.Forwards {
+		if x.forwarded = nil; l.Forwards {
 			x.forwarded = message.NewForwarded(&x.Request, x.Remote, l.Scheme(), l.TrustedHops)
 		}
+		x.affinity = x.affinityAt(l)
 	}
 	switch {
 	case x.state == nil:
@@ -171,7 +172,7 @@ func (c *Core) attempts(x *Exchange, set upstream.Set) (Answer, error) {
 	timeouts := &x.rule.Timeouts
 	x.send.Fresh, x.send.Reused, x.send.Carried, x.send.Now = false, false, nil, x.start
 	for last, refused := upstream.ErrConnect, 0; ; {
-		endpoint := choose(set, x.affine, x.Remote, x.tried, x.start)
+		endpoint := choose(set, &x.affinity, x.tried, x.start)
 		if endpoint == nil && refused > 0 {
 			endpoint = x.again(set, refused)
 		}
@@ -251,20 +252,12 @@ func (x *Exchange) again(set upstream.Set, refused int) *upstream.Endpoint {
 	if refused > 1 {
 		time.Sleep(refusalPause)
 	}
-	return choose(set, x.affine, x.Remote, nil, time.Now())
+	return choose(set, &x.affinity, nil, time.Now())
 }
 
 // broken reports whether the client's side has failed. While a Transport still reads the request's body, that
 // is not known: the next attempt will meet the failure.
 func (x *Exchange) broken() bool { return x.send.Carried == nil && x.failure != nil }
-
-// choose picks an endpoint for a client, or nil if all were tried.
-func choose(set upstream.Set, affine bool, remote string, tried []*upstream.Endpoint, now time.Time) *upstream.Endpoint {
-	if affine && len(set) > 1 {
-		return set.PickFor(upstream.Client(remote), tried, now)
-	}
-	return set.Pick(tried, now)
-}
 
 // deadline returns the earlier of two deadlines: that of the whole request, and that of an attempt which
 // begins now.
@@ -301,7 +294,7 @@ func (c *Core) deliver(x *Exchange, answer Answer) {
 		x.answered(head)
 		defer x.abandon() // has no effect on answers that have ended
 	}
-	x.reply = message.Reply{Response: head, Edits: &x.backend.ResponseHeaders}
+	x.reply = message.Reply{Response: x.pin(head), Edits: &x.backend.ResponseHeaders}
 	if x.Request.Upgrade != "" && (head.Status == http.StatusSwitchingProtocols ||
 		x.Request.Method == http.MethodConnect && head.Status/100 == 2) {
 		c.tunnel(x, answer)

@@ -17,10 +17,14 @@ import (
 // upstream.ErrConnect or ErrNoEndpoint.
 func (c *Core) Open(ctx context.Context, listener, client string) (conn net.Conn, leave func(), err error) {
 	set, affine := c.passthroughPort(listener)
+	var to affinity
+	if affine {
+		to.client = client
+	}
 	var tried []*upstream.Endpoint
 	err = ErrNoEndpoint
 	for len(tried) < maxAttempts {
-		endpoint := choose(set, affine, client, tried, time.Now())
+		endpoint := choose(set, &to, tried, time.Now())
 		if endpoint == nil {
 			break
 		}

@@ -36,6 +36,12 @@ func NewForwarded(r *Request, remote, scheme string, trusted int) *Forwarded {
 	return f
 }
 
+// Client returns the address of the client that the first trusted proxy saw.
+func (f *Forwarded) Client() string {
+	client, _, _ := strings.Cut(f.For, ",")
+	return strings.TrimSpace(client)
+}
+
 // lastHops returns the last n addresses of all X-Forwarded-For fields.
 func lastHops(fields []Field, n int) string {
 	var all []string

@@ -66,6 +66,25 @@ func (r *Request) Get(name string) (string, bool) {
 	return strings.Join(values, separator), true
 }
 
+// Cookie returns the value of a cookie of the request.
+func (r *Request) Cookie(name string) string {
+	cookies, _ := r.Get("cookie")
+	value, _ := Cookie(cookies, name)
+	return value
+}
+
+// Cookie returns the value of a cookie in a field Cookie.
+func Cookie(cookies, name string) (value string, ok bool) {
+	for cookies != "" {
+		var pair string
+		pair, cookies, _ = strings.Cut(cookies, ";")
+		if key, value, ok := strings.Cut(strings.Trim(pair, " \t"), "="); ok && key == name {
+			return value, true
+		}
+	}
+	return "", false
+}
+
 // Response is the head of a response.
 type Response struct {
 	Status int

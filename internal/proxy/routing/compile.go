@@ -98,6 +98,9 @@ func (c *compiler) listeners(specs []spec.Listener) {
 		default:
 			c.invalid(at+".sessionAffinity", s.SessionAffinity, "must be ClientIP or None")
 		}
+		if l.AffinityCookie = s.AffinityCookie; l.AffinityCookie != "" && !fieldName.MatchString(l.AffinityCookie) {
+			c.invalid(at+".affinityCookie", l.AffinityCookie, "must be the name of a cookie")
+		}
 		if f := s.Forwarded; f != nil {
 			if l.Forwards, l.TrustedHops = true, f.TrustedHops; f.TrustedHops < 0 || f.TrustedHops > 100 {
 				c.invalid(at+".forwarded.trustedHops", f.TrustedHops, "must be from 0 to 100")
@@ -118,7 +121,7 @@ func (c *compiler) passthrough(l *Listener, s *spec.Listener, at string) {
 	for _, beside := range []struct {
 		field string
 		set   bool
-	}{{"rules", len(s.Rules) > 0}, {"routes", len(s.Routes) > 0}, {"tls", s.TLS != nil}, {"h2c", s.H2C != nil}, {"otherwise", s.Otherwise != nil}, {"forwarded", s.Forwarded != nil}} {
+	}{{"rules", len(s.Rules) > 0}, {"routes", len(s.Routes) > 0}, {"tls", s.TLS != nil}, {"h2c", s.H2C != nil}, {"otherwise", s.Otherwise != nil}, {"forwarded", s.Forwarded != nil}, {"affinityCookie", s.AffinityCookie != ""}} {
 		if beside.set {
 			c.invalid(at+"."+beside.field, nil, "must not be set beside tcp, which passes connections on as they are")
 		}

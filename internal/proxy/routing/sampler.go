@@ -4,11 +4,11 @@ package routing
 
 import (
 	"math/bits"
-	"strings"
 	"sync/atomic"
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/mirrorgate/mirrorgate/internal/proxy/message"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/splitmix"
 )
 
@@ -68,14 +68,7 @@ func (k key) of(r *Request) (string, bool) {
 		return r.field(k.header)
 	}
 	cookies, _ := r.field("cookie")
-	for cookies != "" {
-		var pair string
-		pair, cookies, _ = strings.Cut(cookies, ";")
-		if name, value, ok := strings.Cut(strings.Trim(pair, " \t"), "="); ok && name == k.cookie {
-			return value, true
-		}
-	}
-	return "", false
+	return message.Cookie(cookies, k.cookie)
 }
 
 // field looks up a header field. Rules may name Host like any other field, whatever the protocol calls it.

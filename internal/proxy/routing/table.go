@@ -73,6 +73,8 @@ type Listener struct {
 	TLS bool
 	// Affinity reports whether endpoints are chosen by the client's address.
 	Affinity bool
+	// AffinityCookie is the cookie that names the endpoint of a client, empty if there is none.
+	AffinityCookie string
 	// Forwards reports whether backends learn who the client is, and TrustedHops how many proxies before this one are
 	// believed.
 	Forwards    bool

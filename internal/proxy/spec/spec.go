@@ -28,6 +28,8 @@ type Listener struct {
 	TLS *TLS `json:"tls"`
 	// SessionAffinity chooses endpoints by the client's address: ClientIP, or None (the default).
 	SessionAffinity string `json:"sessionAffinity"`
+	// AffinityCookie, if set, is the name of a cookie that clients get, with which they stay at an endpoint.
+	AffinityCookie string `json:"affinityCookie"`
 	// Forwarded, if set, tells backends who the client is, in X-Forwarded-For, -Proto and -Host.
 	Forwarded *Forwarded `json:"forwarded"`
 	// TCP, if set, forwards TCP connections to a service; then there are no rules.

@@ -283,13 +283,30 @@ func (s Set) PickFor(client uint64, tried []*Endpoint, now time.Time) *Endpoint 
 	return best
 }
 
-// Client returns the hash of a client's address, which is given as host:port. The port is ignored.
+// Client returns the hash of a client's address, which is given as host:port, or without a port. The port is ignored.
 func Client(remote string) uint64 {
-	if at, err := netip.ParseAddrPort(remote); err == nil {
-		address := at.Addr().Unmap().WithZone("").As16()
-		return xxhash.Sum64(address[:])
+	address, err := netip.ParseAddr(remote)
+	if at, failed := netip.ParseAddrPort(remote); failed == nil {
+		address, err = at.Addr(), nil
 	}
-	return xxhash.Sum64String(remote)
+	if err != nil {
+		return xxhash.Sum64String(remote)
+	}
+	bytes := address.Unmap().WithZone("").As16()
+	return xxhash.Sum64(bytes[:])
+}
+
+// Digest tells an endpoint from others, the same on every replica. It is made of the address.
+func (e *Endpoint) Digest() uint64 { return e.hash }
+
+// Named returns the endpoint with a digest, or nil if there is none, or it is one that Pick would avoid.
+func (s Set) Named(digest uint64, tried []*Endpoint, now time.Time) *Endpoint {
+	for _, e := range s {
+		if e.hash == digest && !slices.Contains(tried, e) && !e.failedRecently(now) {
+			return e
+		}
+	}
+	return nil
 }
 
 // better reports whether a is to be preferred to b.
