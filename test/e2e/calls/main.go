@@ -34,6 +34,9 @@ const (
 	httpsPort = "8443"
 	// timeout is that of each call: a frozen server must not stop the client.
 	timeout = 3 * time.Second
+	// lag is how long the server serves on after SIGTERM, as any server in Kubernetes should: a connection of TLS that is
+	// refused once it began cannot be tried elsewhere.
+	lag = 5 * time.Second
 )
 
 func main() {
@@ -83,9 +86,10 @@ func serve(ctx context.Context) error {
 	served := make(chan error, 1)
 	go func() { served <- calls.Serve(plain) }()
 	<-ctx.Done()
+	time.Sleep(lag)
 	var ends sync.WaitGroup
 	ends.Go(calls.GracefulStop)
-	ends.Go(web.Close)
+	ends.Go(func() { _ = web.Config.Shutdown(context.WithoutCancel(ctx)) }) // Close would break off handshakes
 	ends.Wait()
 	return <-served
 }
