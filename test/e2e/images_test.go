@@ -20,6 +20,7 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/test/cluster"
 	"github.com/mirrorgate/mirrorgate/test/cluster/debian"
+	"github.com/mirrorgate/mirrorgate/test/cluster/nodetest"
 )
 
 var (
