@@ -47,7 +47,7 @@ type service struct {
 	families []corev1.IPFamily
 	// report is the value of wellknown.ReportAnnotation.
 	report string
-	// asks is a digest of what has an effect on the objects in front of it, and none on the table.
+	// asks is a digest of the parts on which the objects in front of it depend, and the table does not.
 	asks uint64
 }
 
