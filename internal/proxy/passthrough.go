@@ -96,8 +96,8 @@ func (p *passthrough) pass(client *slotted, backend *net.TCPConn, leave func()) 
 
 // join passes bytes in both directions until both sides have ended.
 func (p *passthrough) join(c *passage) core.Outcome {
-	c.asked.Store(time.Now().UnixNano())
-	c.answered.Store(c.asked.Load())
+	c.received.Store(time.Now().UnixNano())
+	c.answered.Store(c.received.Load())
 	c.timer = time.AfterFunc(time.Hour, c.checkIdle)
 	c.timer.Reset(c.idle) // only now, because checkIdle uses c.timer
 	defer c.timer.Stop()
@@ -105,7 +105,7 @@ func (p *passthrough) join(c *passage) core.Outcome {
 	over := make(chan struct{})
 	defer context.AfterFunc(p.retired, func() { c.leave(p.server.bound(), over) })()
 	var wg sync.WaitGroup
-	wg.Go(func() { c.relay(c.backend, c.client.TCPConn, p.metrics.Received, &c.asked) })
+	wg.Go(func() { c.relay(c.backend, c.client.TCPConn, p.metrics.Received, &c.received) })
 	c.relay(c.client.TCPConn, c.backend, p.metrics.Sent, &c.answered)
 	wg.Wait()
 	close(over)
@@ -126,8 +126,8 @@ type passage struct {
 	backend *net.TCPConn
 	idle    time.Duration
 	timer   *time.Timer
-	// asked and answered are when the last bytes arrived from the client and from the backend, in Unix nanoseconds.
-	asked, answered atomic.Int64
+	// received and answered are when the last bytes arrived from the client and from the backend, in Unix nanoseconds.
+	received, answered atomic.Int64
 	// left is set when the backend was told that its client has ended, and the client was not asked.
 	left            atomic.Bool
 	expired, broken atomic.Bool
@@ -136,7 +136,7 @@ type passage struct {
 // checkIdle breaks the connection off if it has been idle for too long, or else checks again when it would
 // be.
 func (c *passage) checkIdle() {
-	rest := c.idle - time.Since(time.Unix(0, max(c.asked.Load(), c.answered.Load())))
+	rest := c.idle - time.Since(time.Unix(0, max(c.received.Load(), c.answered.Load())))
 	if rest > 0 {
 		c.timer.Reset(rest)
 		return
@@ -158,7 +158,7 @@ func (c *passage) leave(bound time.Time, over <-chan struct{}) {
 	for {
 		answered := c.answered.Load()
 		silent := time.Since(time.Unix(0, answered))
-		if answered >= c.asked.Load() && silent > pause(total, time.Until(bound)) {
+		if answered >= c.received.Load() && silent > pause(total, time.Until(bound)) {
 			c.left.Store(true)
 			_ = c.backend.CloseWrite()
 			return
