@@ -35,7 +35,7 @@ func (v *view) ofAlias(rt *route.Route, m *route.Mirror, s *service) policy.Vari
 	}
 	of := *m
 	of.Target.Namespace, of.Target.Name = name.Namespace, name.Name
-	variant := v.serviceState(target, s, rt, &of)
+	variant := v.bestState(target, s, rt, &of)
 	variant.Exists, variant.Ports = true, slices.Clone(target.ports)
 	v.noteGateway(rt, target, &variant)
 	return variant

@@ -61,6 +61,36 @@ func TestSubsetsThatClientsFind(t *testing.T) {
 	}
 }
 
+// Copies of a client arrive if the same client finds the subset and reaches the port, or finds the ServiceEntry.
+func TestOneClientNeedsAllThatAMirrorNames(t *testing.T) {
+	rule := func(namespace string) string {
+		return `{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {namespace: ` + namespace + `, name: r}, spec: {host: "*.local", subsets: [{name: s}]}}`
+	}
+	b, a := serviceOf("shop/b", "app=b"), serviceOf("web/a", "app=a")
+	b.Spec.Ports = []corev1.ServicePort{{Name: "p70", Port: 70}}
+	a.Spec.Ports = []corev1.ServicePort{{Name: "p80", Port: 80}}
+	slice := sliceOf("shop/s", "b", "p")
+	slice.Ports = []discoveryv1.EndpointPort{{Name: new("p70")}}
+	mesh := []any{
+		a, b, deployment("shop/b", "app=b", 1), podOf("shop/p", "app=b", replicaSet), slice, deployment("ingress/g", "istio=g", 1),
+		`{apiVersion: networking.istio.io/v1, kind: Gateway, metadata: {namespace: ingress, name: g}, spec: {selector: {istio: g}, servers: [{port: {number: 80}}]}}`,
+	}
+	entry := `{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {namespace: third, name: e}, spec: {hosts: [x.local], exportTo: [ingress], ports: [{number: 80}]}}`
+	for _, tc := range []struct {
+		host, rules string
+		ready       bool
+	}{
+		{"b.shop.svc.cluster.local", "web", false}, // for sidecars, which do not reach the port
+		{"b.shop.svc.cluster.local", "ingress", true},
+		{"x.local", "web", false}, // for clients that do not find the ServiceEntry
+		{"x.local", "ingress", true},
+	} {
+		rt := istioRoute("web/v", `{"hosts": ["a"], "gateways": ["ingress/g", "mesh"], "http": [{"mirror": {"host": "`+tc.host+`", "subset": "s"}}]}`)
+		got := newCluster(t, append(slices.Clone(mesh), entry, rule(tc.rules))...).variant(rt)
+		assert.Equal(t, tc.ready, got.State == policy.Ready, "%+v: %s", tc, got.Detail)
+	}
+}
+
 func quoted(text string) string {
 	if text == "" {
 		return ""

@@ -101,7 +101,13 @@ func (v *view) ofEntry(rt *route.Route, m *route.Mirror, alias *service, e *serv
 	if m.Target.Subset == "" {
 		return variant
 	}
-	sub := v.subset(v.clients, rt.Namespace, e.Namespace, host, m.Target.Subset)
+	// A client needs both: the ServiceEntry, and a rule that has the subset.
+	var finding []clients
+	for n := range v.clients {
+		finding = append(finding, v.clients[n].seeing(e)...)
+		v.visits += len(v.clients[n].namespaces)
+	}
+	sub := v.subset(finding, rt.Namespace, e.Namespace, host, m.Target.Subset)
 	if len(sub.found) > 0 {
 		return variant
 	}
@@ -122,7 +128,7 @@ func (v *view) ofService(rt *route.Route, m *route.Mirror) policy.Variant {
 	if s != nil && s.externalName {
 		return v.ofAlias(rt, m, s)
 	}
-	variant := v.serviceState(s, nil, rt, m)
+	variant := v.bestState(s, nil, rt, m)
 	if s != nil {
 		variant.Exists = true
 		variant.Ports = slices.Clone(s.ports)
@@ -150,6 +156,24 @@ func (v *view) withoutSubset(subset, of, own string, sub subsetView) policy.Vari
 
 // tooMuch explains why the state of a mirror's variant is not known.
 const tooMuch = "too many objects to look at"
+
+// bestState is serviceState as the client sees it that could use the mirror best: a client needs both a rule that has the
+// subset and a port that leads there, which two of them may have between them.
+func (v *view) bestState(s, alias *service, rt *route.Route, m *route.Mirror) policy.Variant {
+	best := v.serviceState(s, alias, rt, m)
+	if m.Target.Subset == "" || len(v.clients) < 2 || best.State == policy.Absent {
+		return best
+	}
+	all := v.clients
+	defer func() { v.clients = all }()
+	for n := range all {
+		v.clients = all[n : n+1]
+		if found := v.serviceState(s, alias, rt, m); n == 0 || found.State > best.State {
+			best = found
+		}
+	}
+	return best
+}
 
 // serviceState returns the state of the Service of a mirror, nil for one that is missing: the best for any
 // client. alias is the Service that stands for it in the mirror, nil for none.

@@ -72,14 +72,17 @@ func serveAdmission(ctx context.Context, which string) error {
 		c.MinVersion = tls.VersionTLS12
 		c.NextProtos = []string{"http/1.1"}
 	}}})
-	if which == "mirrorgate" {
+	switch which {
+	case "discard":
+		server.Register(webhook.MutatePath, discard())
+	case "mirrorgate":
 		heap.Relax()
 		gate, err := filledGate()
 		if err != nil {
 			return err
 		}
 		gate.Register(server)
-	} else {
+	default:
 		for _, path := range []string{webhook.MutatePath, webhook.ValidatePath} {
 			server.Register(path, &admission.Webhook{
 				Handler: admission.HandlerFunc(func(context.Context, admission.Request) admission.Response { return admission.Allowed("") }),
@@ -116,8 +119,13 @@ func filledGate() (*webhook.Gate, error) {
 	if err != nil {
 		return nil, err
 	}
-	return webhook.New(variant.NewResolver(index, nil, func() bool { return true }), webhook.Options{}), nil
+	return webhook.New(variant.NewResolver(index, nothing{}, func() bool { return true }), webhook.Options{}), nil
 }
+
+// nothing answers live reads: an object that is not in the index does not exist.
+type nothing struct{}
+
+func (nothing) Read(context.Context, variant.Query) ([]any, error) { return nil, nil }
 
 // peer is a running child process.
 type peer struct {
@@ -127,13 +135,10 @@ type peer struct {
 }
 
 func startPeer(ctx context.Context, which string) (*peer, error) {
-	self, err := os.Executable()
+	cmd, err := prioritized(ctx, 2, 0, "serve", which)
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, self, "serve", which)
-	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=2")
 	out, err := cmd.StdoutPipe()
 	if err != nil {

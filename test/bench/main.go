@@ -24,11 +24,11 @@ func main() {
 		}
 	}
 	parts := map[string]func(context.Context) error{
-		"admission": benchAdmission, "scale": benchScale, "proxy": benchProxy, "isolation": benchIsolation,
+		"admission": benchAdmission, "scale": benchScale, "proxy": benchProxy, "isolation": benchIsolation, "hostile": benchHostile,
 	}
 	names := os.Args[1:]
 	if len(names) == 0 {
-		names = []string{"admission", "scale", "proxy", "isolation"}
+		names = []string{"admission", "hostile", "scale", "proxy", "isolation"}
 	}
 	for _, name := range names {
 		run, ok := parts[name]
@@ -45,6 +45,8 @@ func main() {
 // children are the processes that benchmarks start.
 var children = map[string]func(context.Context, []string) error{
 	"serve":  func(ctx context.Context, args []string) error { return serveAdmission(ctx, args[0]) },
+	"caller": func(ctx context.Context, args []string) error { return askSmall(ctx, args[0]) },
+	"attack": func(ctx context.Context, args []string) error { return sendHostile(ctx, args[0]) },
 	"faulty": func(ctx context.Context, args []string) error { return serveFaulty(ctx, args[0]) },
 	"floor": func(_ context.Context, args []string) error {
 		signal.Reset() // its loop never checks the context
