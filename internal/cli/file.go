@@ -1,8 +1,7 @@
 package cli
 
 // Strict reading of a config file: every fault at once, each with its line, and for an unknown key the keys that
-// are known. A text that is no YAML is explained by package manifest; a key that is there twice must not hide the
-// other faults, so the keys are walked here.
+// are known. Package manifest parses the text; the keys are held against the options here.
 
 import (
 	"encoding/json"
@@ -30,22 +29,12 @@ func (f *Faults) Error() string { return strings.Join(f.Lines, "\n") }
 // the line of every key that is set, by its path.
 func Unmarshal(name string, text []byte, into any) (lines map[string]int, err error) {
 	r := reader{faults: Faults{Name: name}, lines: map[string]int{}}
-	var doc yaml.Node
-	syntax := yaml.Unmarshal(text, &doc)
-	documents := 0
-	for d := range manifest.Parse(text) {
-		switch {
-		case syntax != nil && d.Err != nil:
-			r.reportAt(d.Err.Line, "%s", d.Err.Message)
-		case d.Raw == nil && d.Err == nil: // only comments
-		default:
-			if documents++; documents > 1 {
-				r.reportAt(d.Above+1, "a second document; a configuration has one")
-			}
-		}
+	root, syntax := manifest.Single(text)
+	for _, fault := range syntax {
+		r.reportAt(fault.Line, "%s", fault.Message)
 	}
-	if syntax == nil && len(doc.Content) > 0 {
-		r.value(doc.Content[0], reflect.TypeOf(into).Elem(), "")
+	if root != nil {
+		r.value(root, reflect.TypeOf(into).Elem(), "")
 	}
 	if len(r.faults.Lines) > 0 {
 		return nil, &r.faults

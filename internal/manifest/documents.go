@@ -54,6 +54,30 @@ func (d *Document) Tree() *yamlv3.Node {
 	return found[d.index].Node
 }
 
+// Single parses a text that must be one document, for readers that report all faults of its values at once: Parse refuses a
+// document for a key that is there twice, and hides the others. The root is nil without content, and where the text cannot
+// be parsed.
+func Single(text []byte) (root *yamlv3.Node, faults []*Error) {
+	var whole yamlv3.Node
+	syntax := yamlv3.Unmarshal(text, &whole)
+	documents := 0
+	for d := range Parse(text) {
+		switch {
+		case syntax != nil && d.Err != nil:
+			faults = append(faults, d.Err)
+		case d.Raw == nil && d.Err == nil: // only comments
+		default:
+			if documents++; documents > 1 {
+				faults = append(faults, &Error{Line: d.Above + 1, Column: 1, Message: "a second document; a configuration has one"})
+			}
+		}
+	}
+	if syntax == nil && len(whole.Content) > 0 {
+		root = whole.Content[0]
+	}
+	return root, faults
+}
+
 // parse reads one chunk: JSON where it is JSON, else YAML.
 func parse(c chunk) ([]Document, *fault) {
 	documents, jsonErr := parseJSON(c)

@@ -117,3 +117,21 @@ func TestAliasesAreBounded(t *testing.T) {
 	assert.Equal(t, []string{`{"a":{"x":1},"b":{"y":2,"x":1},"c":{"y":2,"x":1}}`},
 		objects(t, "a: &a {x: 1}\nb: &b {<<: *a, y: 2}\nc: {<<: [*b, *a]}"))
 }
+
+func TestSingle(t *testing.T) {
+	root, faults := Single([]byte("# a\na: 1\na: 2\n"))
+	require.Empty(t, faults)
+	require.Len(t, root.Content, 4, "a key that is there twice is the reader's to report")
+	for text, want := range map[string]string{
+		"a: 1\n---\nb: 2\n": "line 2: a second document; a configuration has one",
+		"a: 1\n---\nb: [\n": "line 2: a second document; a configuration has one",
+		"a: [\n":            "",
+	} {
+		_, faults := Single([]byte(text))
+		require.Len(t, faults, 1, text)
+		require.Contains(t, faults[0].Error(), want, text)
+	}
+	root, faults = Single([]byte("# nothing\n"))
+	require.Nil(t, root)
+	require.Empty(t, faults)
+}
