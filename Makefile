@@ -123,7 +123,7 @@ install: bin/tools/gotestsum cluster ## The installation on a real control plane
 # How many random clusters each of the judges' questions has.
 CASES ?= 5000
 
-.PHONY: judges judges-lint judges-gatewayapi judges-istio judges-mutations judges-mesh judges-mesh-control judges-engine judges-sample
+.PHONY: judges judges-lint judges-gatewayapi judges-istio judges-mutations judges-mesh judges-mesh-core judges-mesh-control judges-engine judges-sample
 judges: bin/tools/gotestsum ## Istio's control plane and the Gateway API's CRDs judge CASES (5000) random clusters
 	$(call steps,judges-lint judges-gatewayapi judges-istio judges-mutations)
 judges-lint: bin/tools/golangci-lint
@@ -137,6 +137,8 @@ judges-mutations: bin/tools/gotestsum
 	$(call gotest,$(JUDGES),$@,-count=1 -run TestMutations ./istio -cases $$(( $(CASES) / 10 )))
 judges-mesh: bin/tools/gotestsum cluster ## The Gateway API's conformance tests for meshes, on a real node: two minutes, once Istio's echo is built; needs root
 	$(call gotest,$(JUDGES)/mesh,$@,-count=1 -run TestConformance . -version $(VERSION) -report-output $(CURDIR)/bin/results/mesh-conformance.yaml)
+judges-mesh-core: bin/tools/gotestsum cluster ## Those of them that are core, which every mesh must pass
+	$(call gotest,$(JUDGES)/mesh,$@,-count=1 -run TestConformance . -version $(VERSION) -core)
 judges-mesh-control: bin/tools/gotestsum cluster ## The same without proxies: every test with a route must fail; eight minutes
 	$(call gotest,$(JUDGES)/mesh,$@,-count=1 -run TestWithoutProxiesEveryRouteFails .)
 judges-engine: bin/tools/gotestsum cluster ## The suite's tests of traffic through Gateways, against mirrorgate proxy: three minutes; needs root

@@ -22,7 +22,10 @@ import (
 )
 
 // The suite has flags of its own; -report-output, -run-test and -version are of use here.
-var control = flag.Bool("control", false, "run on the cluster of KUBECONFIG, without proxies")
+var (
+	control = flag.Bool("control", false, "run on the cluster of KUBECONFIG, without proxies")
+	core    = flag.Bool("core", false, "run only the core tests of the profiles")
+)
 
 var profiles = []suite.ConformanceProfileName{suite.MeshHTTPConformanceProfileName, suite.MeshGRPCConformanceProfileName}
 
@@ -44,6 +47,9 @@ func TestConformance(t *testing.T) {
 	options.Implementation = confv1.Implementation{
 		Organization: "mirrorgate", Project: "mirrorgate", URL: "https://github.com/mirrorgate/mirrorgate",
 		Version: cmp.Or(options.Implementation.Version, "main"), Contact: []string{"https://github.com/mirrorgate/mirrorgate/issues"},
+	}
+	if *core {
+		options.SupportedFeatures = []features.FeatureName{features.SupportMesh, features.SupportHTTPRoute, features.SupportGRPCRoute}
 	}
 	if *control {
 		// Chance must not let a test pass that needs a proxy, and failures should not take long.
