@@ -17,7 +17,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -107,105 +106,31 @@ func build(t *testing.T, text string) string {
 	return env.MustKubectl(t, "", "kustomize", folder)
 }
 
-// kustomized are values of the chart, and a function that renders the same with kustomize. All have crds.keep=false, since
-// kustomize has no word to keep objects that Helm would delete.
-var kustomized = map[string]struct {
-	values    []string
-	kustomize func(*testing.T) string
-}{
-	"default":      {nil, func(t *testing.T) string { return render(t, "overlays/default") }},
-	"cert-manager": {[]string{"certs.source=cert-manager"}, func(t *testing.T) string { return render(t, "overlays/cert-manager") }},
-	"gateway-api":  {[]string{"routes={gateway-api}"}, func(t *testing.T) string { return overlay(t, "self-cert", "gateway-api", "policy") }},
-	"istio":        {[]string{"routes={istio}"}, func(t *testing.T) string { return overlay(t, "self-cert", "istio", "policy") }},
-	"no CRDs":      {[]string{"crds.enabled=false"}, func(t *testing.T) string { return overlay(t, "self-cert", "gateway-api", "istio") }},
-	"iter8": {
-		[]string{"iter8.enabled=true"},
-		func(t *testing.T) string { return overlay(t, "self-cert", "gateway-api", "istio", "iter8", "policy") },
-	},
-	"no-mesh": {
-		[]string{"routes={gateway-api}", "noMesh.enabled=true"},
-		func(t *testing.T) string { return render(t, "overlays/no-mesh") },
-	},
-	"components": {
-		[]string{"proxy.enabled=true", "prometheus.enabled=true", "networkPolicy.enabled=true"},
-		func(t *testing.T) string {
-			return overlay(t, "self-cert", "gateway-api", "istio", "proxy", "prometheus", "network-policy", "policy")
-		},
-	},
-}
-
 func TestChartRendersTheObjectsOfKustomize(t *testing.T) {
-	for name, c := range kustomized {
+	for name, c := range map[string]struct {
+		kustomize string
+		values    []string
+	}{
+		"default":      {render(t, "overlays/default"), nil},
+		"cert-manager": {render(t, "overlays/cert-manager"), []string{"--set", "certs.source=cert-manager"}},
+		"gateway-api":  {overlay(t, "self-cert", "gateway-api", "policy"), []string{"--set", "routes={gateway-api}"}},
+		"istio":        {overlay(t, "self-cert", "istio", "policy"), []string{"--set", "routes={istio}"}},
+		"iter8":        {overlay(t, "self-cert", "gateway-api", "istio", "iter8", "policy"), []string{"--set", "iter8.enabled=true"}},
+		"no-mesh":      {render(t, "overlays/no-mesh"), []string{"--set", "routes={gateway-api}", "--set", "noMesh.enabled=true"}},
+		"components": {
+			overlay(t, "self-cert", "gateway-api", "istio", "proxy", "prometheus", "network-policy", "policy"),
+			[]string{"--set", "proxy.enabled=true", "--set", "prometheus.enabled=true", "--set", "networkPolicy.enabled=true"},
+		},
+	} {
 		t.Run(name, func(t *testing.T) {
-			want := byName(t, c.kustomize(t))
+			want := byName(t, c.kustomize)
 			// There is one difference: Helm creates the namespace of a release itself, or uses an existing
 			// one.
 			require.Contains(t, want, "Namespace /"+system)
 			delete(want, "Namespace /"+system)
-			args := []string{"--set", "crds.keep=false"}
-			for _, value := range c.values {
-				args = append(args, "--set", value)
-			}
-			require.Empty(t, cmp.Diff(want, template(t, args...)), "- kustomize, + chart")
+			// Nor has kustomize a word to keep objects that Helm would delete.
+			require.Empty(t, cmp.Diff(want, template(t, append(c.values, "--set", "crds.keep=false")...)), "- kustomize, + chart")
 		})
-	}
-}
-
-// valuesOf returns the paths of all values in a file of values, and of the mappings whose keys the file fixes.
-func valuesOf(t *testing.T, file string) (values, mappings []string) {
-	t.Helper()
-	raw, err := os.ReadFile(file)
-	require.NoError(t, err)
-	var root map[string]any
-	require.NoError(t, yaml.Unmarshal(raw, &root))
-	var walk func(at string, value any)
-	walk = func(at string, value any) {
-		inner, is := value.(map[string]any)
-		if !is || len(inner) == 0 {
-			values = append(values, at)
-			return
-		}
-		mappings = append(mappings, at)
-		for key, value := range inner {
-			walk(strings.TrimPrefix(at+"."+key, "."), value)
-		}
-	}
-	walk("", root)
-	return values, mappings
-}
-
-// Each value of values.yaml is set by a case of the two tests above and below, and a name that none of them has is
-// refused in every mapping, with its path.
-func TestEveryValueIsUsedAndEveryOtherRefused(t *testing.T) {
-	used := map[string]bool{"crds.keep": true}
-	for _, c := range kustomized {
-		for _, value := range c.values {
-			name, _, _ := strings.Cut(value, "=")
-			used[name] = true
-		}
-	}
-	files, err := filepath.Glob("testdata/chart/*.values.yaml")
-	require.NoError(t, err)
-	for _, file := range files {
-		values, mappings := valuesOf(t, file)
-		for _, name := range append(values, mappings...) {
-			used[name] = true
-		}
-	}
-	values, mappings := valuesOf(t, filepath.Join(chartFolder, "values.yaml"))
-	require.Greater(t, len(values), 20)
-	for _, name := range values {
-		assert.True(t, used[name], "no test sets the value %s", name)
-	}
-	require.Greater(t, len(mappings), 8)
-	for _, at := range mappings {
-		path := ""
-		if at != "" {
-			path = "/" + strings.ReplaceAll(at, ".", "/")
-			at += "."
-		}
-		_, err := tryHelm(t.Context(), t, "template", "mirrorgate", chartFolder, "--set", at+"nobodysValue=1")
-		require.ErrorContains(t, err, "at '"+path+"': additional properties 'nobodysValue' not allowed", at)
 	}
 }
 
