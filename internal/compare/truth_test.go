@@ -153,7 +153,7 @@ func TestTruth(t *testing.T) {
 			}
 			t.Run(p.Name, func(t *testing.T) {
 				t.Parallel()
-				missed := 0
+				missed, unsure := 0, 0
 				for seed := *first; seed < *first+*seeds; seed++ {
 					requests := 2000
 					switch {
@@ -184,8 +184,9 @@ func TestTruth(t *testing.T) {
 						wrongSame += count(o.same)
 					}
 					mu.Unlock()
-					if p.Verdict == compare.Same {
-						assert.Equal(t, compare.Same, o.last.Verdict, o.last.Summary)
+					if p.Verdict == compare.Same && o.last.Verdict != compare.Same {
+						unsure++
+						t.Logf("%s, seed %d: after %d requests still %s", p.Name, seed, requests, o.last.Summary)
 					}
 					if p.Says != "" {
 						assert.Contains(t, o.last.Summary, p.Says)
@@ -200,6 +201,7 @@ func TestTruth(t *testing.T) {
 					}
 				}
 				assert.LessOrEqual(t, missed, *seeds/20, "runs in which the field was not named in time")
+				assert.LessOrEqual(t, unsure, *seeds/20, "runs that are the same and were undecided in the end")
 			})
 		}
 	})
