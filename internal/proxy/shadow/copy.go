@@ -142,6 +142,10 @@ func (c *Copy) Write(p []byte) bool {
 // case.
 func (c *Copy) Borrow(p []byte) bool {
 	kept := len(c.buf)
+	if c.borrowed != nil {
+		c.Keep() // only one piece can be borrowed
+		kept = len(c.buf)
+	}
 	if len(p) < borrowFrom || kept > c.head {
 		return c.Write(p)
 	}
