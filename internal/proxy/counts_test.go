@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/mirrorgate/mirrorgate/internal/proxy/core"
 	"github.com/mirrorgate/mirrorgate/internal/proxy/spec"
@@ -39,6 +40,6 @@ func TestCopiesAreCountedForEachMirror(t *testing.T) {
 		return all["variant0:80"].OK == 3 && all["variant1:80"].Failed[core.FailedStatus] == 3 &&
 			refused.Failed["connect"] > 0 && refused.Failed["connect"]+refused.Dropped["penalty"] == 3
 	}, "every copy is counted: %v", counts())
-	assert.NoError(t, s.Apply(setup(t, table)))
+	require.NoError(t, s.Apply(setup(t, table)))
 	assert.EqualValues(t, 3, counts()["variant0:80"].OK, "counts outlive tables")
 }

@@ -33,7 +33,7 @@ func TestCopiesInASecondAreBounded(t *testing.T) {
 	}
 	eventually(t, func() bool {
 		m := s.Counts()[0]
-		return m.OK == uint64(copies.Load()) && m.OK+m.Dropped["rate"] == requests //nolint:gosec // it is positive
+		return m.OK == uint64(copies.Load()) && m.OK+m.Dropped["rate"] == requests
 	}, "every copy is counted once")
 	rate := s.counter(t, "shadows_dropped_total", "mirror", "variant0:80", "reason", "rate")
 	assert.InDelta(t, float64(requests-copies.Load()), rate, 0)

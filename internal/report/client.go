@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	mathrand "math/rand/v2"
 	"net"
 	"net/http"
@@ -183,10 +184,7 @@ func newHTTPClient(target Target) *http.Client {
 // body returns the next report.
 func (c *Client) body(sequence uint64) ([]byte, error) {
 	c.mu.Lock()
-	sections := make(map[string]func() any, len(c.sections))
-	for name, section := range c.sections {
-		sections[name] = section
-	}
+	sections := maps.Clone(c.sections)
 	c.mu.Unlock()
 	r := Report{
 		Version: Version, Service: c.opts.Service, Process: c.process, Sequence: sequence,

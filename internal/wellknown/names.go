@@ -48,7 +48,7 @@ const (
 	// version, which do not know it, start all the same.
 	ZoneVariable = "MIRRORGATE_ZONE"
 	// ReportTokenVariable is the environment variable with the file of the token with which a proxy reports.
-	ReportTokenVariable = "MIRRORGATE_REPORT_TOKEN"
+	ReportTokenVariable = "MIRRORGATE_REPORT_TOKEN" //nolint:gosec // a name
 	// ReportAudience is the audience of that token: it is of no use to anybody but mirrorgate's leader.
 	ReportAudience = Prefix + "report"
 	// AdminPort is the port at which a proxy answers probes and serves metrics by default.

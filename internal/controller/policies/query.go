@@ -100,8 +100,7 @@ func (p *Prometheus) ask(ctx context.Context, expr string) (float64, error) {
 
 // withoutURL drops the address from an error, which is not for the owners of policies.
 func withoutURL(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err
 	}
 	return err

@@ -229,7 +229,7 @@ func (w *window) judge(spec *v1alpha1.Stop, now time.Time) string {
 	copies, failed := w.total.copies-base.copies, w.total.failed-base.failed
 	least := uint64(defaultMinRequests)
 	if spec.MinRequests != nil {
-		least = uint64(max(*spec.MinRequests, 1)) //nolint:gosec // it is positive
+		least = uint64(max(*spec.MinRequests, 1))
 	}
 	if copies < least || float64(failed)*100 <= *spec.ErrorPercent*float64(copies) {
 		return ""
