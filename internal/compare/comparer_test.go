@@ -114,6 +114,7 @@ func TestEpochsBeginAnew(t *testing.T) {
 	assert.Equal(t, Same, report.Epochs[0].Verdict)
 	for n := range 10 {
 		c.Begin(fmt.Sprint("variant ", n), start.Add(time.Hour))
+		run(t, c, 1, func(n int) *Sample { return sampleOf(n, `{"a":1}`, `{"a":1}`, `{"a":1}`) })
 	}
 	assert.Len(t, c.Report(start.Add(2*time.Hour)).Epochs, maxEpochs)
 }

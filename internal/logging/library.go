@@ -3,7 +3,13 @@ package logging
 import "github.com/go-logr/logr"
 
 // OfLibrary returns the logger of controller-runtime: its messages of level info interest nobody but a debugger.
-func OfLibrary(log logr.Logger) logr.Logger { return log.WithSink(debugSink{log.GetSink()}) }
+// The zero Logger, which logs nothing, has no sink and stays as it is.
+func OfLibrary(log logr.Logger) logr.Logger {
+	if log.GetSink() == nil {
+		return log
+	}
+	return log.WithSink(debugSink{log.GetSink()})
+}
 
 // debugSink lowers each message by a level. A logger of level V(1) would not do: the library takes its sink alone.
 type debugSink struct{ logr.LogSink }

@@ -151,6 +151,7 @@ func TestWhoMayReport(t *testing.T) {
 		token  string
 		status int
 	}{
+		"none":                    {"", http.StatusUnauthorized},
 		"no token of the cluster": {"x", http.StatusUnauthorized},
 		"another account":         {"shop/default/pod1", http.StatusUnauthorized},
 		"another namespace's":     {"other/mirrorgate-proxy/pod9", http.StatusOK},

@@ -69,6 +69,9 @@ func newTokens(reviews authentication.TokenReviewInterface, now func() time.Time
 // identify returns the bearer of a token. One that was good before is reviewed without regard to the bounds, so that a
 // flood of others does not keep it out.
 func (t *tokens) identify(ctx context.Context, token, caller string) (identity, error) {
+	if token == "" {
+		return identity{}, fmt.Errorf("%w: there is none", errRefused) // the API server refuses to review it
+	}
 	key, now := sha256.Sum256([]byte(token)), t.now()
 	t.mu.Lock()
 	have, ok := t.known[key]

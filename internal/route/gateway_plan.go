@@ -105,7 +105,11 @@ func (l *gatewayLayout) entry(r *Rule, i int) entry {
 	return e
 }
 
+// edits leaves marks in lists that the CRD refuses, even those that nothing needs: without them it could accept the list.
 func (l *gatewayLayout) edits(base patch.Pointer, p *rulePlan) []patch.Operation {
+	if len(l.placeholders.marks) > 0 && l.refused() {
+		return nil
+	}
 	filters := base.Key("filters")
 	var ops []patch.Operation
 	if l.usersModifier() {

@@ -371,10 +371,10 @@ func TestFullListsOfLimitedMirrors(t *testing.T) {
 	require.Positive(t, misfits)
 }
 
-// A list of fifty thousand forged marks costs no more than a list of as many names.
+// A list of forged marks as long as a route may have costs no more than a list of as many names.
 func TestForgedMarksCostLinearTime(t *testing.T) {
 	var names, mirrors []string
-	for i := range 50_000 {
+	for i := range 7_000 {
 		names = append(names, nameOf(fmt.Sprintf("%010x", i%1000), fmt.Sprintf("v%d-v5-%d", 6+i%90, 2+i%90_000)))
 	}
 	for i := range 1000 {
@@ -383,6 +383,6 @@ func TestForgedMarksCostLinearTime(t *testing.T) {
 	raw := fromYAML(t, meshRule("mirrors: ["+strings.Join(mirrors, ", ")+"], headers: {request: {remove: ["+strings.Join(names, ", ")+"]}}"))
 	rt := decode(t, raw, nil)
 	allocations := testing.AllocsPerRun(1, func() { _, err := rt.PlanShares(upTo(1)); require.NoError(t, err) })
-	assert.Less(t, allocations, 50.0*50_000)
+	assert.Less(t, allocations, 50.0*7_000)
 	assert.Len(t, rt.Rules[0].Mirrors, 1000)
 }

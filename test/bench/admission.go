@@ -235,7 +235,7 @@ func (p *peer) sendAll(ctx context.Context, reviews []review, requests int, pace
 	for _, t := range took {
 		all = append(all, t...)
 	}
-	return quantile(all, 0.99), nil
+	return percentile99(all), nil
 }
 
 // review is one request of the API server.

@@ -150,7 +150,7 @@ func askPaced(ctx context.Context, target string, rate int) error {
 	if err := errors.Join(failed...); err != nil {
 		return err
 	}
-	fmt.Println(quantile(slices.Concat(took...), 0.99))
+	fmt.Println(percentile99(slices.Concat(took...)))
 	return nil
 }
 

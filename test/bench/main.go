@@ -72,10 +72,10 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-// quantile returns the q-th quantile of durations, which it sorts.
-func quantile(d []time.Duration, q float64) time.Duration {
+// percentile99 returns the 99th percentile of durations, which it sorts.
+func percentile99(d []time.Duration) time.Duration {
 	slices.Sort(d)
-	return d[min(len(d)-1, int(q*float64(len(d))))]
+	return d[min(len(d)-1, int(0.99*float64(len(d))))]
 }
 
 // median returns the median of values, which it sorts.

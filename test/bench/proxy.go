@@ -227,7 +227,7 @@ func h2loadP99(path string) (time.Duration, error) {
 	if len(took) == 0 {
 		return 0, errors.New("h2load logged nothing")
 	}
-	return quantile(took, 0.99), nil
+	return percentile99(took), nil
 }
 
 func url(port int, sc *scenario) string { return fmt.Sprintf("http://127.0.0.1:%d%s", port, sc.path) }

@@ -313,6 +313,14 @@ func mirrored(t *testing.T, namespace string) stage {
 	s.apply(t, documents+"default-route.yaml", documents+"mirror-route.yaml")
 	s.apply(t, portedService, "testdata/ports/route.yaml")
 	s.full(t)
+	eventually(t, func() string { // no pod of before the patch is left
+		for pod := range strings.Lines(s.kubectl(t, "get", "pods", "-l=app=httpbin", `-o=jsonpath={range .items[*]}{.metadata.name} {.spec.containers[*].name}{"\n"}{end}`)) {
+			if !strings.Contains(pod, "more") {
+				return pod
+			}
+		}
+		return ""
+	})
 	return s
 }
 

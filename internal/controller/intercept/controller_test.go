@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -368,18 +370,21 @@ func TestTheOriginSaysWhereToReport(t *testing.T) {
 // Every Service is reconciled when proxies have to report elsewhere.
 func TestAnotherCAIsNoticed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		target := wellknown.ReportTarget{Address: "a:1", CA: "one"}
+		var asked atomic.Int32
 		changes := 0
 		r := registration{
-			registered: func(context.Context) (bool, error) { return true, nil },
-			report:     func() wellknown.ReportTarget { return target }, log: testr.New(t),
+			registered: func(context.Context) (bool, error) { asked.Add(1); return true, nil },
+			// The second answer of the API server comes with another CA.
+			report: func() wellknown.ReportTarget {
+				return wellknown.ReportTarget{Address: "a:1", CA: strconv.FormatBool(asked.Load() > 1)}
+			},
+			log: testr.New(t),
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go r.watch(ctx, func() { changes++ })
 		synctest.Wait()
 		require.Equal(t, 1, changes)
-		r.registered = func(context.Context) (bool, error) { target.CA = "two"; return true, nil }
 		time.Sleep(registeredPoll) //nolint:forbidigo // in a bubble
 		synctest.Wait()
 		require.Equal(t, 2, changes)

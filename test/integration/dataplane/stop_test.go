@@ -315,7 +315,7 @@ scrape_configs: [{job_name: proxy, static_configs: [{targets: [%q]}]}]
 		}
 	})
 	harness.Eventually(t, func() bool {
-		response, err := http.Get("http://" + address + "/-/ready") //nolint:gosec,noctx // the test's own address
+		response, err := http.Get("http://" + address + "/-/ready") //nolint:noctx // the test's own address
 		if err != nil {
 			return false
 		}

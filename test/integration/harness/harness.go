@@ -166,10 +166,10 @@ type Server struct {
 	URL, MetricsURL, HealthURL string
 	// ReportURL is that of the port of reports, with --no-mesh.
 	ReportURL string
-	cmd                        *exec.Cmd
-	log                        *buffer
-	done                       chan struct{}
-	err                        error
+	cmd       *exec.Cmd
+	log       *buffer
+	done      chan struct{}
+	err       error
 }
 
 // Serve starts mirrorgate outside of the cluster and waits until its webhooks are registered. It is stopped
@@ -217,7 +217,7 @@ func newServer(t *testing.T) *Server {
 	return &Server{
 		URL: "https://" + freeAddress(t), MetricsURL: "http://" + freeAddress(t), HealthURL: "http://" + freeAddress(t),
 		ReportURL: "https://" + freeAddress(t),
-		log: &buffer{}, done: make(chan struct{}),
+		log:       &buffer{}, done: make(chan struct{}),
 	}
 }
 

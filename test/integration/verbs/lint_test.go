@@ -104,7 +104,7 @@ func TestLintAgreesWithTheSchemas(t *testing.T) {
 func TestLintSeesACluster(t *testing.T) {
 	ns := env.Namespace(t)
 	apply(t, ns, harness.Workload("v2"), subset)
-	waitEndpoints(t, ns, "v2")
+	waitForVariant(t, ns)
 	before := env.MustKubectl(t, "", "-n", ns, "get", "services,deployments,destinationrules,httproutes,virtualservices,endpointslices", "-o", "yaml")
 
 	lint := func(kubeconfig, manifest string) (stdout, stderr string, code int) {

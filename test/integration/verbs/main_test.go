@@ -39,11 +39,11 @@ func apply(t *testing.T, namespace string, manifests ...string) {
 	}
 }
 
-// waitEndpoints waits until a Service has a ready endpoint.
-func waitEndpoints(t *testing.T, namespace, service string) {
+// waitForVariant waits until the Service v2 has a ready endpoint.
+func waitForVariant(t *testing.T, namespace string) {
 	t.Helper()
 	harness.Eventually(t, func() bool {
-		return env.MustKubectl(t, "", "-n", namespace, "get", "endpointslices", "-l", "kubernetes.io/service-name="+service,
+		return env.MustKubectl(t, "", "-n", namespace, "get", "endpointslices", "-l", "kubernetes.io/service-name=v2",
 			"-o", "jsonpath={.items[*].endpoints[*].conditions.ready}") == "true"
-	}, "no endpoint of %s is ready", service)
+	}, "no endpoint of v2 is ready")
 }

@@ -37,7 +37,7 @@ func TestThePluginOfKubectl(t *testing.T) {
 	ns := env.Namespace(t)
 	server := env.Serve(t)
 	apply(t, ns, harness.Workload("v2"))
-	waitEndpoints(t, ns, "v2")
+	waitForVariant(t, ns)
 	apply(t, ns, webPolicy)
 	env.MustKubectl(t, httpRoute, "-n", ns, "apply", "--server-side", "--field-manager=git", "-f", "-")
 	kubectl := plugin(t)

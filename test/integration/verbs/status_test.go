@@ -210,7 +210,7 @@ func TestStatusWithRightsInOneNamespace(t *testing.T) {
 	elsewhere := strings.NewReplacer("name: web", "name: elsewhere", "name: v2", "name: v2, namespace: "+other).Replace(httpRoute)
 	apply(t, ns, httpRoute, elsewhere, harness.Workload("v2"))
 	apply(t, other, harness.Workload("v2"))
-	waitEndpoints(t, ns, "v2")
+	waitForVariant(t, ns)
 	mine := account(t, ns, `"*"`)
 
 	stdout, stderr, code := run(t, mine, "", "status", "-n", ns)
@@ -232,7 +232,7 @@ func TestStatusWithRightsInOneNamespace(t *testing.T) {
 func TestStatusNamesTheResourcesItMayNotRead(t *testing.T) {
 	ns := env.Namespace(t)
 	apply(t, ns, httpRoute, harness.Workload("v2"))
-	waitEndpoints(t, ns, "v2")
+	waitForVariant(t, ns)
 	stdout, stderr, code := run(t, account(t, ns, "httproutes", "grpcroutes", "virtualservices", "services", "deployments"), "", "status", "-n", ns)
 	assert.Equal(t, 0, code, stderr)
 	assert.Contains(t, rows(stdout), "httproute/web v2:80 25% active VariantUnknown yes", "status cannot tell whether the variant is ready")
