@@ -8,9 +8,11 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
+	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
@@ -39,7 +41,7 @@ func (m *messages) listen(event any) {
 	case *runtime.EventConsoleAPICalled:
 		m.console = append(m.console, string(e.Type))
 	case *runtime.EventExceptionThrown:
-		m.console = append(m.console, e.ExceptionDetails.Error())
+		m.console = append(m.console, e.ExceptionDetails.Text)
 	case *network.EventRequestWillBeSent:
 		m.asked = append(m.asked, e.Request.URL)
 	}
@@ -49,15 +51,33 @@ func (m *messages) listen(event any) {
 func browser(t *testing.T) (context.Context, *messages) {
 	t.Helper()
 	require.NoError(t, debian.Need(t.Context(), "chromium", "chromium", "fonts-dejavu-core"))
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox, chromedp.ExecPath("chromium"))
+	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]), chromedp.NoSandbox, chromedp.ExecPath("chromium"))
 	allocator, cancel := chromedp.NewExecAllocator(t.Context(), options...)
 	t.Cleanup(cancel)
 	ctx, cancel := chromedp.NewContext(allocator)
 	t.Cleanup(cancel)
 	m := &messages{}
-	chromedp.ListenTarget(ctx, m.listen)
-	require.NoError(t, chromedp.Run(ctx, log.Enable(), network.Enable(), runtime.Enable()))
+	require.NoError(t, chromedp.Do(ctx)) // starts it
+	require.NoError(t, chromedp.Listen(ctx, m.listen))
+	call(ctx, t, log.Enable, cdp.Empty{})
+	call(ctx, t, network.Enable, network.EnableParams{})
+	call(ctx, t, runtime.Enable, cdp.Empty{})
 	return ctx, m
+}
+
+// call gives the browser a command of its protocol.
+func call[P, R any](ctx context.Context, t *testing.T, command cdp.Command[P, R], params P) {
+	t.Helper()
+	_, err := chromedp.Call(ctx, command, params)
+	require.NoError(t, err)
+}
+
+// act runs an action in the browser.
+func act[T any](ctx context.Context, t *testing.T, action chromedp.Action[T]) T {
+	t.Helper()
+	result, err := chromedp.Run(ctx, action)
+	require.NoError(t, err)
+	return result
 }
 
 // contrast returns the least contrast of text with the background of the page, by WCAG's formula.
@@ -92,19 +112,18 @@ func TestPageInABrowser(t *testing.T) {
 	for _, scheme := range []string{"light", "dark"} {
 		for name, width := range map[string]int64{"320": 320, "1440": 1440} {
 			t.Run(name+" "+scheme, func(t *testing.T) {
-				var (
-					title, text, background string
-					scroll                  int64
-					ratio                   float64
-					picture                 []byte
-				)
-				media := emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}})
-				require.NoError(t, chromedp.Run(ctx,
-					emulation.SetDeviceMetricsOverride(width, 900, 1, width < 500), media, chromedp.Navigate(server.URL),
-					chromedp.Title(&title), chromedp.Text("main", &text, chromedp.ByQuery),
-					chromedp.Evaluate(`document.documentElement.scrollWidth`, &scroll), chromedp.Evaluate(contrast, &ratio),
-					chromedp.Evaluate(`getComputedStyle(document.body).backgroundColor`, &background), chromedp.FullScreenshot(&picture, 100),
-				))
+				call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+					Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+				})
+				call(ctx, t, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{
+					Width: width, Height: 900, DeviceScaleFactor: 1, Mobile: width < 500,
+				})
+				act(ctx, t, chromedp.Navigate(server.URL))
+				title := act(ctx, t, chromedp.Evaluate[string](`document.title`))
+				text := act(ctx, t, chromedp.Evaluate[string](`document.querySelector("main").innerText`))
+				scroll := act(ctx, t, chromedp.Evaluate[int64](`document.documentElement.scrollWidth`))
+				ratio := act(ctx, t, chromedp.Evaluate[float64](contrast))
+				background := act(ctx, t, chromedp.Evaluate[string](`getComputedStyle(document.body).backgroundColor`))
 				assert.Equal(t, "different – HTTPRoute shop/web – mirrorgate compare", title)
 				for _, want := range []string{"different: GET /cart/{} body.price", "replicas of the primary differ", "not drawn", "Epochs", "number → digits in text"} {
 					assert.Contains(t, text, want)
@@ -113,6 +132,7 @@ func TestPageInABrowser(t *testing.T) {
 				assert.GreaterOrEqual(t, ratio, 4.5, "text is too faint")
 				assert.Equal(t, map[string]string{"light": "rgb(255, 255, 255)", "dark": "rgb(15, 19, 23)"}[scheme], background)
 				if dir := os.Getenv("MIRRORGATE_SHOTS"); dir != "" {
+					picture := act(ctx, t, chromedp.FullScreenshot(100))
 					require.NoError(t, os.WriteFile(filepath.Join(dir, name+"-"+scheme+".png"), picture, 0o600))
 				}
 			})
@@ -130,7 +150,7 @@ func TestPageInABrowser(t *testing.T) {
 // keyboard follows the first link with the keys alone.
 func keyboard(ctx context.Context, t *testing.T) {
 	t.Helper()
-	var hash string
-	require.NoError(t, chromedp.Run(ctx, chromedp.KeyEvent("\t"), chromedp.KeyEvent("\r"), chromedp.Evaluate(`location.hash`, &hash)))
-	assert.Equal(t, "#endpoint-0", hash)
+	act(ctx, t, chromedp.KeyEvent("\t"))
+	act(ctx, t, chromedp.KeyEvent("\r"))
+	assert.Equal(t, "#endpoint-0", act(ctx, t, chromedp.Evaluate[string](`location.hash`)))
 }
