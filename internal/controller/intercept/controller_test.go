@@ -370,8 +370,7 @@ func TestTheOriginSaysWhereToReport(t *testing.T) {
 // Every Service is reconciled when proxies have to report elsewhere.
 func TestAnotherCAIsNoticed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var asked atomic.Int32
-		changes := 0
+		var asked, changes atomic.Int32
 		r := registration{
 			registered: func(context.Context) (bool, error) { asked.Add(1); return true, nil },
 			// The second answer of the API server comes with another CA.
@@ -382,15 +381,15 @@ func TestAnotherCAIsNoticed(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		go r.watch(ctx, func() { changes++ })
+		go r.watch(ctx, func() { changes.Add(1) })
 		synctest.Wait()
-		require.Equal(t, 1, changes)
+		require.EqualValues(t, 1, changes.Load())
 		time.Sleep(registeredPoll) //nolint:forbidigo // in a bubble
 		synctest.Wait()
-		require.Equal(t, 2, changes)
+		require.EqualValues(t, 2, changes.Load())
 		time.Sleep(registeredPoll) //nolint:forbidigo // in a bubble
 		synctest.Wait()
-		require.Equal(t, 2, changes)
+		require.EqualValues(t, 2, changes.Load())
 	})
 }
 
