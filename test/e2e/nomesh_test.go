@@ -394,7 +394,7 @@ func TestPlannedChangesLoseNothing(t *testing.T) {
 		return kubectl(t, "-n=mirrorgate-system", "get", "pods", "-o=name")
 	})
 	for pod := range strings.FieldsSeq(s.kubectl(t, "get", "pods", proxies, "-o=name")) {
-		s.kubectl(t, "delete", pod)
+		s.kubectl(t, "delete", "--ignore-not-found", pod) // one that ended already may still have been listed
 		s.ready(t, "httpbin-mirrorgate-proxy")
 	}
 	replicas("2")

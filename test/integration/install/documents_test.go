@@ -149,7 +149,7 @@ func TestEveryExampleOfTheDocumentsIsAccepted(t *testing.T) {
 			t.Run(fmt.Sprintf("%s %d", document, examples), func(t *testing.T) { take(t, document, block) })
 		}
 	}
-	require.Equal(t, 3, examples, "a kustomization, the chart's values, the proxy's file")
+	require.Equal(t, 4, examples, "a kustomization, the chart's values, two files of the proxy")
 }
 
 // take passes an example to the program that it is for.
