@@ -127,10 +127,9 @@ spec:
     backendRefs: [{name: httpbin, port: 8000}]
 `, web), "-n", s.ns, "apply", "-f", "-")
 	origin := wellknown.OriginName("httpbin")
-	harness.Eventually(t, func() bool {
-		out, err := env.Kubectl(t.Context(), "", "-n", s.ns, "get", "service", origin, "serviceaccount/mirrorgate-proxy", "-o=name")
-		return err == nil && out != ""
-	}, "the Service gets no origin")
+	for _, created := range []string{"service/" + origin, "serviceaccount/" + wellknown.ProxyAccount} { // of several at once kubectl awaits none
+		env.MustKubectl(t, "", "-n", s.ns, "wait", "--for=create", "--timeout="+harness.Wait.String(), created)
+	}
 	assert.Contains(t, env.MustKubectl(t, "", "-n", s.ns, "get", "service", origin, "-o=jsonpath={.metadata.annotations}"), "BEGIN CERTIFICATE")
 	env.MustKubectl(t, s.primary.slice(origin), "-n", s.ns, "apply", "-f", "-")
 	token := filepath.Join(t.TempDir(), "token")
