@@ -44,7 +44,7 @@ func TestSuiteOnKindStarts(t *testing.T) {
 		verbs = append(verbs, strings.Join(words[:min(3, len(words))], " "))
 	}
 	require.Equal(t, []string{
-		"docker build --build-arg", "docker build --tag", "kind create cluster", "kind load docker-image", "kind delete cluster",
+		"docker build --build-arg", "docker build --tag", "docker build --tag", "kind create cluster", "kind load docker-image", "kind delete cluster",
 	}, verbs, string(raw))
 	require.Contains(t, string(raw), "--image kindest/node:v1.36.3\n")
 }
