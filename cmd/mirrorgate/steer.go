@@ -73,7 +73,7 @@ The exit code is 0 when they are stopped, 1 when they could not be, and 2 after 
 	}, func(ctx context.Context, c steer.Client, name string, _ []string) (string, error) {
 		return c.Stop(ctx, name, reason)
 	})
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for whoever finds the mirrors stopped")
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the person who finds the mirrors stopped")
 	_ = cmd.MarkFlagRequired("reason")
 	return cmd
 }

@@ -26,10 +26,10 @@ func newUninstall() *cobra.Command {
 		Short: "Stop admission, take proxies away, and list or restore parked and limited mirrors",
 		Long: `Uninstall deletes mirrorgate's webhook configurations, the validating ones first, so that
 the steps that follow cannot block a write; those that a crash of serve --webhook-url left
-behind are among them. Every Service with proxies in front of it gets
-its own selector back, and the proxies end once no client reaches them any more, so no
-request is lost. mirrorgate's entries in status.parents of routes are removed; a
-mirrorgate that still runs writes them again, until the last step below.
+behind are among them. Every Service with proxies in front of it gets its own selector
+back, and the proxies end once no client reaches them any more, so no request is lost.
+mirrorgate's entries in status.parents of routes are removed; a mirrorgate that still
+runs writes them again, until the last step below.
 
 Then it lists the mirrors that are parked or limited. They stay parked in the annotations
 of their routes; with --restore-parked they are written as their author wrote them,

@@ -78,7 +78,7 @@ const byHand = "ByHand"
 // Stop parks the mirrors of a policy while its annotation stands, with a reason for its readers.
 func (c Client) Stop(ctx context.Context, name, reason string) (says string, err error) {
 	if reason = strings.TrimSpace(reason); reason == "" {
-		return "", errors.New(`reason: Required value: say why, for whoever finds the mirrors stopped: --reason "incident 42"`)
+		return "", errors.New(`reason: Required value: say why, for the person who finds the mirrors stopped: --reason "incident 42"`)
 	}
 	if len(reason) > maxReason {
 		return "", fmt.Errorf("reason: Too long: may not be more than %d bytes", maxReason)

@@ -171,17 +171,23 @@ func (c Config) For(annotations map[string]string) (Config, field.ErrorList) {
 	case ok:
 		c.AffinityCookie = text
 	}
-	if text, ok := annotations[ResourcesAnnotation]; ok {
-		var r corev1.ResourceRequirements
-		strict := json.NewDecoder(bytes.NewReader([]byte(text)))
-		strict.DisallowUnknownFields()
-		if err := strict.Decode(&r); err != nil {
-			errs = append(errs, field.Invalid(path.Key(ResourcesAnnotation), text, "must be JSON of a container's resources: "+err.Error()))
-		} else {
-			c.Resources = r
-		}
+	return c, append(errs, c.resources(annotations, path)...)
+}
+
+// resources reads the annotation with the resources of a proxy's container.
+func (c *Config) resources(annotations map[string]string, path *field.Path) field.ErrorList {
+	text, ok := annotations[ResourcesAnnotation]
+	if !ok {
+		return nil
 	}
-	return c, errs
+	var r corev1.ResourceRequirements
+	strict := json.NewDecoder(bytes.NewReader([]byte(text)))
+	strict.DisallowUnknownFields()
+	if err := strict.Decode(&r); err != nil {
+		return field.ErrorList{field.Invalid(path.Key(ResourcesAnnotation), text, "must be JSON of a container's resources: "+err.Error())}
+	}
+	c.Resources = r
+	return nil
 }
 
 // connections reads the annotations that say how connections begin.

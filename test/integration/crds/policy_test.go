@@ -4,7 +4,6 @@ package crds
 
 import (
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -13,17 +12,6 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
-
-func installPolicy(t *testing.T) {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join(harness.Root(), "manifests/components/policy/mirrorgate.dev_*.yaml"))
-	require.NoError(t, err)
-	require.Len(t, files, 2)
-	for _, file := range files {
-		env.MustKubectl(t, "", "apply", "--server-side", "-f", file)
-	}
-	env.MustKubectl(t, "", "wait", "--for=condition=Established", "crd/mirrorlimits.mirrorgate.dev", "crd/mirrorpolicies.mirrorgate.dev")
-}
 
 const limit = `
 apiVersion: mirrorgate.dev/v1alpha1
@@ -48,7 +36,7 @@ spec:
 `
 
 func TestPolicyIsValidated(t *testing.T) {
-	installPolicy(t)
+	env.InstallPolicyKinds(t)
 	ns := env.Namespace(t)
 	env.MustKubectl(t, limit, "apply", "-f", "-")
 	env.MustKubectl(t, ramp, "-n", ns, "apply", "-f", "-")
@@ -84,7 +72,7 @@ func TestPolicyIsValidated(t *testing.T) {
 
 // A tenant cannot make the API server keep, and mirrorgate read, what nobody needs.
 func TestPolicyOfAnySizeIsRefused(t *testing.T) {
-	installPolicy(t)
+	env.InstallPolicyKinds(t)
 	ns := env.Namespace(t)
 	many := strings.Repeat("{percent: 1, for: 10m}, ", 10_000)
 	long := strings.Repeat("x", 1_000_000)
@@ -113,7 +101,7 @@ func targets(n int) string {
 }
 
 func TestPolicyIsExplainedAndPrinted(t *testing.T) {
-	installPolicy(t)
+	env.InstallPolicyKinds(t)
 	ns := env.Namespace(t)
 	env.MustKubectl(t, limit, "apply", "-f", "-")
 	env.MustKubectl(t, ramp, "-n", ns, "apply", "-f", "-")

@@ -100,11 +100,7 @@ type stopScene struct {
 
 func newStopScene(t *testing.T, more ...string) *stopScene {
 	t.Helper()
-	components := filepath.Join(harness.Root(), "manifests", "components", "policy")
-	for _, crd := range []string{"mirrorgate.dev_mirrorlimits.yaml", "mirrorgate.dev_mirrorpolicies.yaml"} {
-		env.MustKubectl(t, "", "apply", "--server-side", "-f", filepath.Join(components, crd))
-	}
-	env.MustKubectl(t, "", "wait", "--for=condition=Established", "crd/mirrorlimits.mirrorgate.dev", "crd/mirrorpolicies.mirrorgate.dev")
+	env.InstallPolicyKinds(t)
 	env.MustKubectl(t, rights, "apply", "-f", "-")
 	env.Serve(t, append([]string{"--no-mesh", "--routes=gateway-api", "--proxy-image=mirrorgate:test", "--resync=10s"}, more...)...)
 	s := &stopScene{ns: env.Namespace(t), primary: newBackend(t), variant: newBackend(t)}

@@ -5,7 +5,6 @@ package gate
 
 import (
 	"fmt"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,17 +15,6 @@ import (
 
 	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
-
-func installPolicy(t *testing.T) {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join(harness.Root(), "manifests/components/policy/mirrorgate.dev_*.yaml"))
-	require.NoError(t, err)
-	require.Len(t, files, 2)
-	for _, file := range files {
-		env.MustKubectl(t, "", "apply", "--server-side", "-f", file)
-	}
-	env.MustKubectl(t, "", "wait", "--for=condition=Established", "crd/mirrorlimits.mirrorgate.dev", "crd/mirrorpolicies.mirrorgate.dev")
-}
 
 // limited are routes of the three kinds with a mirror of 25 %, as somebody writes them.
 func limitedRoutes() map[ref]string {
@@ -117,7 +105,7 @@ func steady(t *testing.T, ns string, r ref, manifest string) {
 }
 
 func TestLimitsOnARealAPIServer(t *testing.T) {
-	installPolicy(t)
+	env.InstallPolicyKinds(t)
 	env.Serve(t)
 	ns := env.Namespace(t)
 	apply(t, ns, harness.Workload("httpbin-v2"))
@@ -173,7 +161,7 @@ func TestLimitsOnARealAPIServer(t *testing.T) {
 
 // A ramp from Git to what the routes declare, step by step, and its end; then what happens without policies.
 func TestRampOnARealAPIServer(t *testing.T) {
-	installPolicy(t)
+	env.InstallPolicyKinds(t)
 	env.Serve(t)
 	ns := env.Namespace(t)
 	apply(t, ns, harness.Workload("httpbin-v2"))

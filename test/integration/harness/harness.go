@@ -121,6 +121,18 @@ func (e *Env) Namespace(t *testing.T) string {
 	return name
 }
 
+// InstallPolicyKinds installs the CustomResourceDefinitions of MirrorLimits and MirrorPolicies, which stay.
+func (e *Env) InstallPolicyKinds(t *testing.T) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(Root(), "manifests/components/policy/mirrorgate.dev_*.yaml"))
+	require.NoError(t, err)
+	require.Len(t, files, 2)
+	for _, file := range files {
+		e.MustKubectl(t, "", "apply", "--server-side", "-f", file)
+	}
+	e.MustKubectl(t, "", "wait", "--for=condition=Established", "crd/mirrorlimits.mirrorgate.dev", "crd/mirrorpolicies.mirrorgate.dev")
+}
+
 // MustKubectl runs kubectl and fails the test when it fails.
 func (e *Env) MustKubectl(t *testing.T, stdin string, args ...string) string {
 	t.Helper()

@@ -5,26 +5,11 @@ package intent
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
-
-	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
-
-func installPolicy(t *testing.T) {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join(harness.Root(), "manifests/components/policy/mirrorgate.dev_*.yaml"))
-	require.NoError(t, err)
-	require.Len(t, files, 2)
-	for _, file := range files {
-		env.MustKubectl(t, "", "apply", "--server-side", "-f", file)
-	}
-	env.MustKubectl(t, "", "wait", "--for=condition=Established", "crd/mirrorlimits.mirrorgate.dev", "crd/mirrorpolicies.mirrorgate.dev")
-}
 
 // fiveSteps are long, so that the test takes them, by the status that the leader goes on from.
 const fiveSteps = `
@@ -103,7 +88,7 @@ func (r ramp) share(percent float64) string {
 // TestARampInGit takes five steps from Git to all that the route declares; after each of them nobody sees a difference. Git
 // declares another share in the middle.
 func TestARampInGit(t *testing.T) {
-	installPolicy(t)
+	env.InstallPolicyKinds(t)
 	env.Serve(t)
 	for _, f := range forms {
 		t.Run(f.name, func(t *testing.T) {
@@ -133,7 +118,7 @@ func TestARampInGit(t *testing.T) {
 
 // TestAMirrorIsDeletedInARamp: it is gone, and no later step, touch or apply brings it back.
 func TestAMirrorIsDeletedInARamp(t *testing.T) {
-	installPolicy(t)
+	env.InstallPolicyKinds(t)
 	env.Serve(t)
 	for _, f := range forms {
 		t.Run(f.name, func(t *testing.T) {
@@ -162,7 +147,7 @@ func TestAMirrorIsDeletedInARamp(t *testing.T) {
 
 // TestAPolicyIsDeletedInARamp: what is declared is back.
 func TestAPolicyIsDeletedInARamp(t *testing.T) {
-	installPolicy(t)
+	env.InstallPolicyKinds(t)
 	env.Serve(t)
 	for _, f := range forms {
 		t.Run(f.name, func(t *testing.T) {
@@ -180,7 +165,7 @@ func TestAPolicyIsDeletedInARamp(t *testing.T) {
 
 // TestAPolicyOfAnotherNamespace reaches no route but those of its own.
 func TestAPolicyOfAnotherNamespace(t *testing.T) {
-	installPolicy(t)
+	env.InstallPolicyKinds(t)
 	env.Serve(t)
 	f := forms[0]
 	mine, theirs := newRamp(t, f), newSite(t)

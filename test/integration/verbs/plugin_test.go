@@ -33,7 +33,7 @@ func plugin(t *testing.T) func(args ...string) string {
 }
 
 func TestThePluginOfKubectl(t *testing.T) {
-	installPolicy(t)
+	env.InstallPolicyKinds(t)
 	ns := env.Namespace(t)
 	server := env.Serve(t)
 	apply(t, ns, harness.Workload("v2"))

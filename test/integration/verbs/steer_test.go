@@ -3,26 +3,12 @@ package verbs
 // stop, resume and step against a real API server: what they write, and that they write no route.
 
 import (
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/mirrorgate/mirrorgate/test/integration/harness"
 )
-
-func installPolicy(t *testing.T) {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join(harness.Root(), "manifests/components/policy/mirrorgate.dev_*.yaml"))
-	require.NoError(t, err)
-	require.Len(t, files, 2)
-	for _, file := range files {
-		env.MustKubectl(t, "", "apply", "--server-side", "-f", file)
-	}
-	env.MustKubectl(t, "", "wait", "--for=condition=Established", "crd/mirrorlimits.mirrorgate.dev", "crd/mirrorpolicies.mirrorgate.dev")
-}
 
 const webPolicy = `
 apiVersion: mirrorgate.dev/v1alpha1
@@ -39,7 +25,7 @@ func TestSteering(t *testing.T) {
 	if code != 1 || !strings.Contains(stderr, "no MirrorPolicies") { // another test may have installed the CRDs
 		assert.Contains(t, stderr, `no MirrorPolicy is called "web"`)
 	}
-	installPolicy(t)
+	env.InstallPolicyKinds(t)
 	apply(t, ns, httpRoute, webPolicy, strings.Replace(webPolicy, "name: web}\nspec", "name: plain}\nspec", 1))
 	env.MustKubectl(t, "", "-n", ns, "patch", "mirrorpolicy", "plain", "--type=json", "-p", `[{"op": "remove", "path": "/spec/ramp"}]`)
 	before := env.MustKubectl(t, "", "-n", ns, "get", "httproute", "web", "-o", "jsonpath={.metadata.resourceVersion}")
